@@ -1,0 +1,1 @@
+"""Built-in ssl methods, one file each."""

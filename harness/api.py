@@ -1,0 +1,259 @@
+"""The contracts between the harness and its plugins. Imports torch only.
+
+Shape letters used everywhere: N images of the pool, L labelled, U unlabelled, B batch, V views,
+C channels, H height, W width, D features, K classes.
+
+A plugin is a class whose hyper-parameters are keyword-only constructor arguments with defaults, kept
+under their own names; those are exactly what a search space may set. A plugin takes randomness only
+from the generator that is handed to it, and never sees a label that the oracle has not revealed.
+`harness.testing` holds the checks that every plugin must pass.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar, Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+class Images:
+    """Rows of a uint8 image store [*, C, H, W], gathered on demand.
+
+    The store may be memory-mapped and far larger than memory, so only the rows asked for are read.
+
+    Args:
+        store: u8 [M, C, H, W], in memory, memory-mapped or on an accelerator.
+        rows: i64 [N], which rows of the store these images are; all of them if None.
+        device: where gathered batches are put; the store's own device if None.
+    """
+
+    def __init__(self, store: Tensor, rows: Tensor | None = None, device: torch.device | None = None):
+        self._store = store
+        self._rows = rows
+        self.device = device or store.device
+
+    def __len__(self) -> int:
+        return len(self._store) if self._rows is None else len(self._rows)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(N, C, H, W)."""
+        channels, height, width = self._store.shape[1:]
+        return len(self), channels, height, width
+
+    def __getitem__(self, index: Tensor) -> Tensor:
+        """Gathers u8 [B, C, H, W] for i64 [B] positions in 0 .. N-1."""
+        rows = index if self._rows is None else self._rows[index.to(self._rows.device)]
+        return self._store[rows.to(self._store.device)].to(self.device, non_blocking=True)
+
+    def subset(self, index: Tensor) -> Images:
+        """The images at i64 [n] positions, without reading any of them."""
+        rows = index if self._rows is None else self._rows[index.to(self._rows.device)]
+        return Images(self._store, rows, self.device)
+
+
+@dataclass(frozen=True)
+class Split:
+    """One part of a data source, readable in pieces.
+
+    Attributes:
+        num_images: how many images it has.
+        read: `read(start, stop)` decodes u8 [stop - start, C, H, W]; called from several threads at once.
+        labels: i64 [num_images] in 0 .. K-1, or None where there are none.
+    """
+
+    num_images: int
+    read: Callable[[int, int], Tensor]
+    labels: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """An opened data set: what the harness decodes once into its cache.
+
+    Attributes:
+        image_shape: (C, H, W) of every image, after any resizing the data set does.
+        class_names: K names, in label order.
+        splits: `train` (required), and where the source has them `test` and `unlabeled`.
+            Without `test` the harness carves one from `train`.
+    """
+
+    image_shape: tuple[int, int, int]
+    class_names: tuple[str, ...]
+    splits: Mapping[str, Split]
+
+
+class Dataset(ABC):
+    """Where images come from. Downloads, if any, happen in `open`, never in the constructor."""
+
+    @abstractmethod
+    def identity(self) -> str:
+        """What determines the images, found without decoding them: names, sizes and times of files.
+
+        Two equal identities share one decoded cache. Called before `open`, on every run.
+        """
+
+    @abstractmethod
+    def open(self) -> Source:
+        """Opens the source for decoding. Called only when the cache does not hold this identity.
+
+        Raises:
+            FileNotFoundError: in one line, what is missing and where to put it.
+        """
+
+
+class Augmentation(ABC):
+    """A random image operation, batched, with a fresh draw for every image."""
+
+    @abstractmethod
+    def __call__(self, images: Tensor, *, view: int, rng: torch.Generator) -> Tensor:
+        """Transforms a batch.
+
+        Args:
+            images: [B, C, H, W], u8 in 0 .. 255 or f32 in [0, 1]; never modified; C is 1 or 3.
+            view: which view of the image is being made, 0 .. V-1, for asymmetric recipes.
+            rng: the only source of randomness, on the images' device.
+
+        Returns:
+            f32 [B, C, H, W] in [0, 1], on the images' device; H and W are those of the input unless
+            the operation is asked for another size.
+        """
+
+
+class Backbone(nn.Module, ABC):
+    """An encoder. `__init__(self, image_shape, *, hyper_parameters...)` with image_shape = (C, H, W).
+
+    Attributes:
+        feature_dim: D, the length of a feature vector.
+    """
+
+    feature_dim: int
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> Tensor:
+        """Maps normalised images f32 [B, C, H, W] to features f32 [B, D]."""
+
+
+class SSLMethod(nn.Module, ABC):
+    """A self-supervised objective on top of a backbone.
+
+    The harness owns the loop, the optimizer, the precision and the checkpoints; a method owns its heads
+    and its loss. `__init__(self, backbone, *, hyper_parameters...)` must keep the encoder that is used
+    after pre-training as `self.backbone`.
+
+    Attributes:
+        num_views: V, how many augmented views of each image `loss` receives. 0: the method does not train
+            and the encoder keeps its initial weights.
+    """
+
+    num_views: ClassVar[int] = 2
+    backbone: Backbone
+
+    def __init__(self, backbone: Backbone):
+        super().__init__()
+        self.backbone = backbone
+
+    @abstractmethod
+    def loss(self, views: list[Tensor]) -> dict[str, Tensor]:
+        """The training loss of one batch.
+
+        Args:
+            views: V tensors f32 [B, C, H, W], normalised; row i of each shows the same image.
+
+        Returns:
+            `{"loss": []}` to back-propagate, plus any scalars to log under `pretrain/<name>`.
+        """
+
+    def sample_loss(self, views: list[Tensor]) -> Tensor:
+        """f32 [B], the loss of each image, for selectors that rank by it.
+
+        Raises:
+            NotImplementedError: the method's loss is not a mean over images.
+        """
+        raise NotImplementedError(f"{type(self).__name__} defines no loss per image")
+
+    def after_step(self, progress: float) -> None:  # noqa: B027
+        """Called after every optimizer step, for momentum encoders and queues; progress in (0, 1]."""
+
+
+class PoolModel(Protocol):
+    """What the harness computes for a pool on request, in evaluation mode unless said otherwise."""
+
+    def features(self) -> Tensor: ...
+    def logits(self) -> Tensor: ...
+    def stochastic_logits(self, num_samples: int) -> Tensor: ...
+    def augmented_logits(self, num_samples: int) -> Tensor: ...
+    def ssl_loss(self) -> Tensor: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """All that a selector may know. The lazy parts cost nothing unless they are read.
+
+    Attributes:
+        images: N images, indexed like every other part of the pool.
+        labeled: i64 [L], sorted positions whose labels are known.
+        unlabeled: i64 [U], sorted positions to choose from; L + U = N.
+        labels: i64 [L], the classes of `labeled`, in its order. There are no others in here.
+        num_classes: K.
+        model: computes the lazy parts.
+    """
+
+    images: Images
+    labeled: Tensor
+    unlabeled: Tensor
+    labels: Tensor
+    num_classes: int
+    model: PoolModel
+
+    @cached_property
+    def features(self) -> Tensor:
+        """f32 [N, D]: the encoder's features of every image, on the CPU."""
+        return self.model.features()
+
+    @cached_property
+    def logits(self) -> Tensor:
+        """f32 [N, K]: the current classifier's outputs before softmax, on the CPU.
+
+        Raises:
+            ValueError: no classifier has been trained yet (L = 0).
+        """
+        return self.model.logits()
+
+    @cached_property
+    def ssl_loss(self) -> Tensor:
+        """f32 [N]: the SSL method's loss of every image, on the CPU."""
+        return self.model.ssl_loss()
+
+    def stochastic_logits(self, num_samples: int) -> Tensor:
+        """f32 [num_samples, N, K]: forward passes with dropout active."""
+        return self.model.stochastic_logits(num_samples)
+
+    def augmented_logits(self, num_samples: int) -> Tensor:
+        """f32 [num_samples, N, K]: forward passes under fresh augmentations."""
+        return self.model.augmented_logits(num_samples)
+
+
+class Selector(ABC):
+    """Chooses which unlabelled images a person should label next."""
+
+    supports_cold_start: ClassVar[bool] = False
+    """Whether `select` may be called with L = 0 (then it must not read `pool.logits`)."""
+
+    @abstractmethod
+    def select(self, pool: Pool, budget: int, *, rng: torch.Generator) -> Tensor:
+        """Chooses `budget` images.
+
+        Args:
+            pool: what may be known.
+            budget: 1 .. U.
+            rng: the only source of randomness, on the CPU.
+
+        Returns:
+            i64 [budget], distinct positions, all in `pool.unlabeled`, in order of preference.
+        """
