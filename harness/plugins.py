@@ -1,4 +1,208 @@
 """From a plugin's name to its class: built-ins, entry points, `module:Class`.
 
 `python -m harness.plugins [--json]` lists every plugin with its provider, hyper-parameters and defaults.
+
+A plugin is named in a configuration by its name (`coreset`), by a mapping (`{name: coreset, ...}`) or by
+`module:Class`. Third parties publish theirs under the entry-point groups `selbench.<kind>`.
 """
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import importlib
+import inspect
+import json
+import sys
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from baselines import BUILTINS
+from harness import api
+
+CONTRACTS: dict[str, type] = {
+    "datasets": api.Dataset,
+    "augmentations": api.Augmentation,
+    "backbones": api.Backbone,
+    "ssl_methods": api.SSLMethod,
+    "selectors": api.Selector,
+}
+"""Each kind of plugin and the class it must derive from."""
+
+
+@dataclass(frozen=True)
+class PluginSpec:
+    """A plugin as a configuration names it: its kind, its name and the hyper-parameters that were set."""
+
+    kind: str
+    name: str
+    hyperparameters: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The canonical mapping: `name` and every hyper-parameter, defaults filled in."""
+        chosen = {**defaults(find(self.kind, self.name)), **self.hyperparameters}
+        return {"name": self.name} | {key: _plain(value) for key, value in chosen.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, PluginSpec):
+        return value.as_dict()
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def closest(name: object, known: Iterable[object]) -> str:
+    """A sentence fragment that names the valid value nearest to `name`, or all of them if none is near."""
+    names = [str(item) for item in known]
+    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    return f"known: {', '.join(sorted(names))}" if names else "none is known"
+
+
+@cache
+def _entry_points(kind: str) -> tuple[EntryPoint, ...]:
+    return tuple(entry_points(group=f"selbench.{kind}"))
+
+
+def names(kind: str) -> list[str]:
+    """Every name that can be used for this kind, built-in or installed."""
+    return sorted(set(BUILTINS[kind]) | {point.name for point in _entry_points(kind)})
+
+
+def providers(kind: str, name: str) -> list[str]:
+    """Who offers `name`: "selbench" for a built-in, "distribution (module:Class)" for an installed one."""
+    offered = ["selbench"] if name in BUILTINS[kind] else []
+    for point in _entry_points(kind):
+        if point.name == name:
+            offered.append(f"{point.dist.name if point.dist else 'unknown'} ({point.value})")
+    return offered
+
+
+def find(kind: str, name: str) -> type:
+    """The class of a plugin.
+
+    Raises:
+        ValueError: no such plugin, offered by two providers, not importable, or not of this kind.
+    """
+    singular = kind[:-1]
+    if ":" in name:
+        target = name
+    else:
+        offered = providers(kind, name)
+        if not offered:
+            raise ValueError(f"no {singular} {name!r}; {closest(name, names(kind))}")
+        if len(offered) > 1:
+            raise ValueError(f"{singular} {name!r} is offered by {' and by '.join(offered)}; use module:Class")
+        target = BUILTINS[kind].get(name) or next(p.value for p in _entry_points(kind) if p.name == name)
+    module_name, _, class_name = target.partition(":")
+    try:
+        plugin = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"{singular} {name!r} cannot be imported from {target!r}: {error}") from error
+    if not (inspect.isclass(plugin) and issubclass(plugin, CONTRACTS[kind])):
+        raise ValueError(f"{singular} {name!r}: {target} does not derive from harness.api.{CONTRACTS[kind].__name__}")
+    return plugin
+
+
+def defaults(plugin: type) -> dict[str, Any]:
+    """A plugin's hyper-parameters: its keyword-only constructor arguments with their default values."""
+    parameters = inspect.signature(plugin).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+def hints(plugin: type) -> dict[str, Any]:
+    """The resolved type of each hyper-parameter that has one."""
+    resolved = typing.get_type_hints(plugin.__init__)  # type: ignore[misc]
+    return {name: resolved[name] for name in defaults(plugin) if name in resolved}
+
+
+def nested_kind(annotation: Any) -> str | None:
+    """The kind of plugin that a hyper-parameter of this type takes (`first: Augmentation | str`), if any."""
+    options = typing.get_args(annotation) or (annotation,)
+    return next((kind for kind, contract in CONTRACTS.items() if contract in options), None)
+
+
+def build(spec: PluginSpec, *positional: Any) -> Any:
+    """Constructs a plugin; hyper-parameters that are plugins themselves are constructed first.
+
+    Raises:
+        ValueError: an unknown hyper-parameter or a value that the plugin refuses.
+    """
+    plugin = find(spec.kind, spec.name)
+    chosen = {**defaults(plugin), **spec.hyperparameters}
+    unknown = sorted(set(chosen) - set(defaults(plugin)))
+    if unknown:
+        raise ValueError(f"{spec.name} has no hyper-parameter {unknown[0]!r}; {closest(unknown[0], defaults(plugin))}")
+    for name, annotation in hints(plugin).items():
+        kind = nested_kind(annotation)
+        if kind and isinstance(chosen[name], str | Mapping | PluginSpec):
+            chosen[name] = build(as_spec(kind, chosen[name]))
+    try:
+        return plugin(*positional, **chosen)
+    except ValueError as error:
+        raise ValueError(f"{spec.kind[:-1]} {spec.name!r}: {error}") from error
+
+
+def as_spec(kind: str, value: str | Mapping[str, Any] | PluginSpec) -> PluginSpec:
+    """`coreset` and `{name: coreset, ...}` as a PluginSpec."""
+    if isinstance(value, PluginSpec):
+        return value
+    if isinstance(value, str):
+        return PluginSpec(kind, value)
+    rest = dict(value)
+    name = rest.pop("name", None)
+    if not isinstance(name, str):
+        raise ValueError(f"a {kind[:-1]} needs a name; {closest('', names(kind))}")
+    return PluginSpec(kind, name, rest)
+
+
+def describe() -> list[dict[str, Any]]:
+    """Every plugin as `{kind, name, provider, summary, hyperparameters}`; one that fails says so in `error`."""
+    listed = []
+    for kind in CONTRACTS:
+        for name in names(kind):
+            entry: dict[str, Any] = {"kind": kind, "name": name, "provider": " and ".join(providers(kind, name))}
+            try:
+                plugin = find(kind, name)
+                entry["summary"] = (inspect.getdoc(plugin) or "").partition("\n")[0]
+                entry["hyperparameters"] = {key: _plain(value) for key, value in defaults(plugin).items()}
+            except ValueError as error:
+                entry |= {"summary": "", "hyperparameters": {}, "error": str(error)}
+            listed.append(entry)
+    return listed
+
+
+def _print_table(listed: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    for kind in CONTRACTS:
+        table = Table(
+            "name", "provider", "summary", "hyper-parameters", title=kind.replace("_", " "), title_justify="left"
+        )
+        for entry in (item for item in listed if item["kind"] == kind):
+            settings = ", ".join(f"{key}={value}" for key, value in entry["hyperparameters"].items())
+            table.add_row(entry["name"], entry["provider"], entry.get("error") or entry["summary"], settings)
+        console.print(table)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m harness.plugins", description="Lists every plugin.")
+    parser.add_argument("--json", action="store_true", help="for programs: a list of objects")
+    options = parser.parse_args(arguments)
+    listed = describe()
+    if options.json:
+        print(json.dumps(listed, indent=2))
+    else:
+        _print_table(listed)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,36 @@
+"""The three-layer DCNN of SimCLR-UAL."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from harness.api import Backbone
+
+
+class DCNN3(Backbone):
+    """Three-layer DCNN (SimCLR-UAL): conv 3x3 'same' 32 -> 64 -> 128, ReLU and max-pool 2 after each, flatten.
+
+    2,048 features for 32x32 images, as in the source. `width` scales the three layers together.
+
+    Args:
+        image_shape: (C, H, W), H and W at least 8.
+        width: channels of the first layer.
+    """
+
+    def __init__(self, image_shape: tuple[int, int, int], *, width: int = 32):
+        super().__init__()
+        channels, height, width_px = image_shape
+        if min(height, width_px) < 8:
+            raise ValueError(f"dcnn3 halves the image three times: {height}x{width_px} is smaller than 8x8")
+        if width < 1:
+            raise ValueError(f"width must be at least 1, not {width}")
+        self.width = width
+        layers: list[nn.Module] = []
+        for before, after in ((channels, width), (width, 2 * width), (2 * width, 4 * width)):
+            layers += [nn.Conv2d(before, after, kernel_size=3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+        self.layers = nn.Sequential(*layers, nn.Flatten())
+        self.feature_dim = 4 * width * (height // 8) * (width_px // 8)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features f32 [B, 4 * width * H/8 * W/8]."""
+        return self.layers(images)

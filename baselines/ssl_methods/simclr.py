@@ -1,0 +1,85 @@
+"""SimCLR and its NT-Xent loss."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from harness.api import Backbone, SSLMethod
+
+
+def nt_xent(z_a: Tensor, z_b: Tensor, temperature: float) -> Tensor:
+    """NT-Xent of every image: the mean over its two views of Eq. (1) of the SimCLR paper.
+
+    Args:
+        z_a: f32 [B, D], projections of the first views; normalised here.
+        z_b: f32 [B, D], of the second views of the same images.
+        temperature: > 0.
+
+    Returns:
+        f32 [B]; its mean is the batch's loss L.
+    """
+    batch = len(z_a)
+    z = F.normalize(torch.cat([z_a, z_b]).float(), dim=1)
+    similarity = z @ z.T / temperature  # [2B, 2B]
+    similarity.fill_diagonal_(float("-inf"))  # Eq. (1): k != i
+    positive = torch.arange(2 * batch, device=z.device).roll(batch)
+    return F.cross_entropy(similarity, positive, reduction="none").view(2, batch).mean(0)
+
+
+class SimCLR(SSLMethod):
+    """SimCLR (Chen et al. 2020, https://arxiv.org/abs/2002.05709).
+
+    Two views of each image attract each other and repel the other 2B - 2 views of the batch. As described;
+    the head is `depth` linear layers with ReLU between (the paper's two, its SimCLR-UAL descendant's one).
+
+    Args:
+        backbone: the encoder.
+        temperature: tau of NT-Xent, > 0.
+        hidden_dim: width of the hidden layers of the head.
+        projection_dim: D of the projections.
+        depth: linear layers in the head; 0 contrasts the features themselves.
+        batch_norm: normalise the hidden layers, as released recipes for CIFAR do.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        temperature: float = 0.5,
+        hidden_dim: int = 512,
+        projection_dim: int = 128,
+        depth: int = 2,
+        batch_norm: bool = True,
+    ):
+        super().__init__(backbone)
+        if temperature <= 0:
+            raise ValueError(f"temperature must be above 0, not {temperature}")
+        if depth < 0 or min(hidden_dim, projection_dim) < 1:
+            raise ValueError(f"depth {depth} and dimensions {hidden_dim}, {projection_dim} must be positive")
+        self.temperature = temperature
+        self.hidden_dim = hidden_dim
+        self.projection_dim = projection_dim
+        self.depth = depth
+        self.batch_norm = batch_norm
+        layers: list[nn.Module] = []
+        width = backbone.feature_dim
+        for _ in range(depth - 1):
+            layers += [nn.Linear(width, hidden_dim), *([nn.BatchNorm1d(hidden_dim)] if batch_norm else []), nn.ReLU()]
+            width = hidden_dim
+        if depth > 0:
+            layers.append(nn.Linear(width, projection_dim))
+        self.projector = nn.Sequential(*layers)
+
+    def _project(self, views: list[Tensor]) -> tuple[Tensor, Tensor]:
+        z_a, z_b = self.projector(self.backbone(torch.cat(views))).chunk(2)
+        return z_a, z_b
+
+    def loss(self, views: list[Tensor]) -> dict[str, Tensor]:
+        """Mean NT-Xent over both views of the batch."""
+        return {"loss": nt_xent(*self._project(views), self.temperature).mean()}
+
+    def sample_loss(self, views: list[Tensor]) -> Tensor:
+        """f32 [B]: NT-Xent of each image against this batch."""
+        return nt_xent(*self._project(views), self.temperature)
