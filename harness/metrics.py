@@ -1,0 +1,164 @@
+"""Every metric with its unit, range and goal, and the scores that are computed from a confusion matrix.
+
+The table is pure Python, so that a report needs no torch; the functions below import it when called.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Goal = Literal["maximize", "minimize"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a number under this name means.
+
+    Attributes:
+        name: `<group>/<quantity>`; the group says which data or which stage it was measured on.
+        unit: `fraction`, `seconds`, `bytes`, `images`, `images/s`, `nats`, `flag`, or empty for a pure number.
+        low: the smallest possible value.
+        high: the largest possible value.
+        goal: which direction is better; None where neither is.
+        description: one line.
+    """
+
+    name: str
+    unit: str
+    low: float
+    high: float
+    goal: Goal | None
+    description: str
+
+
+def _classification(split: str, data: str) -> list[Metric]:
+    """The four scores that validation and test data share."""
+    return [
+        Metric(f"{split}/accuracy", "fraction", 0, 1, "maximize", f"share of {data} images classified correctly"),
+        Metric(f"{split}/balanced_accuracy", "fraction", 0, 1, "maximize", f"mean recall over the classes in {data}"),
+        Metric(f"{split}/macro_f1", "fraction", 0, 1, "maximize", f"mean F1 over the classes of {data}"),
+        Metric(f"{split}/loss", "nats", 0, math.inf, "minimize", f"mean cross-entropy on {data}"),
+        Metric(f"{split}/aubc", "fraction", 0, 1, "maximize", f"mean height of the {data} accuracy-by-labels curve"),
+    ]
+
+
+def _seconds(name: str, description: str) -> Metric:
+    return Metric(f"time/{name}_seconds", "seconds", 0, math.inf, "minimize", description)
+
+
+def _cached(stage: str) -> Metric:
+    description = f"1 if the {stage} stage was read from the cache; its seconds are then those of its first computation"
+    return Metric(f"stage/{stage}_cached", "flag", 0, 1, None, description)
+
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in [
+        *_classification("val", "validation"),
+        *_classification("test", "test"),
+        Metric("train/accuracy", "fraction", 0, 1, "maximize", "share of the labelled training images fitted"),
+        Metric("pretrain/loss", "", -math.inf, math.inf, "minimize", "self-supervised loss, mean over the epoch"),
+        Metric("pretrain/knn_accuracy", "fraction", 0, 1, "maximize", "k-nearest-neighbour accuracy on validation"),
+        Metric("pretrain/embedding_std", "", 0, math.inf, None, "mean standard deviation of features; 0 is collapse"),
+        Metric("pretrain/learning_rate", "", 0, math.inf, None, "learning rate at the end of the epoch"),
+        _seconds("pretrain", "self-supervised pre-training"),
+        _seconds("select", "choosing the images to label"),
+        _seconds("train", "training on the labelled images"),
+        _seconds("evaluate", "measuring on validation and test"),
+        _seconds("total", "the whole trial, stages from the cache at the seconds they first took"),
+        Metric(
+            "throughput/pretrain_images_per_second",
+            "images/s",
+            0,
+            math.inf,
+            "maximize",
+            "images pre-trained on in a second, each image counted once however many views it has",
+        ),
+        Metric("labels/used", "images", 0, math.inf, "minimize", "labels revealed for training"),
+        Metric("labels/val", "images", 0, math.inf, "minimize", "labels of the validation images, used beside those"),
+        Metric("memory/peak_bytes", "bytes", 0, math.inf, "minimize", "peak memory of the trial on its device"),
+        _cached("pretrain"),
+        _cached("select"),
+        _cached("train"),
+    ]
+}
+
+
+def confusion_matrix(labels: Tensor, predictions: Tensor, num_classes: int) -> Tensor:
+    """Counts images by class and predicted class.
+
+    Args:
+        labels: i64 [N], the true classes, 0 .. K-1.
+        predictions: i64 [N], the predicted classes, 0 .. K-1.
+        num_classes: K.
+
+    Returns:
+        i64 [K, K] on the labels' device; row = true class, column = predicted class.
+    """
+    assert labels.shape == predictions.shape
+    cells = labels.long() * num_classes + predictions.to(labels.device).long()
+    return cells.bincount(minlength=num_classes**2).reshape(num_classes, num_classes)
+
+
+def scores(matrix: Tensor) -> dict[str, float]:
+    """Accuracy, balanced accuracy and macro F1 of a confusion matrix.
+
+    A class without true images has no recall and is left out of the balanced accuracy; a class with neither
+    true nor predicted images is left out of the macro F1. Both are scikit-learn's rules.
+
+    Args:
+        matrix: i64 [K, K], rows = true class, with at least one image.
+
+    Returns:
+        `accuracy`, `balanced_accuracy` and `macro_f1`, each in [0, 1].
+    """
+    matrix = matrix.double()
+    hits, true, predicted = matrix.diagonal(), matrix.sum(1), matrix.sum(0)
+    assert true.sum() > 0, "no images were evaluated"
+    f1 = 2 * hits / (true + predicted)  # NaN where the class does not occur
+    return {
+        "accuracy": (hits.sum() / true.sum()).item(),
+        "balanced_accuracy": (hits / true).nanmean().item(),
+        "macro_f1": f1.nanmean().item(),
+    }
+
+
+def classification_report(matrix: Tensor, class_names: Sequence[str]) -> str:
+    """Precision, recall and F1 per class as text, in scikit-learn's layout.
+
+    Args:
+        matrix: i64 [K, K], rows = true class.
+        class_names: K names, in label order.
+
+    Returns:
+        What `sklearn.metrics.classification_report(..., labels=range(K), zero_division=0)` prints.
+    """
+    assert matrix.shape == (len(class_names), len(class_names))
+    matrix = matrix.double()
+    hits, support = matrix.diagonal(), matrix.sum(1)
+    precision = (hits / matrix.sum(0)).nan_to_num()
+    recall = (hits / support).nan_to_num()
+    f1 = (2 * hits / (support + matrix.sum(0))).nan_to_num()
+
+    width = max(len("weighted avg"), *map(len, class_names))
+    total = int(support.sum())
+
+    def line(name: str, values: Sequence[float], count: int) -> str:
+        return f"{name:>{width}s} " + "".join(f" {value:>9.2f}" for value in values) + f" {count:>9}\n"
+
+    columns = (precision, recall, f1)
+    text = f"{'':>{width}s} " + "".join(f" {name:>9}" for name in ("precision", "recall", "f1-score", "support"))
+    text += "\n\n"
+    for k, name in enumerate(class_names):
+        text += line(name, [column[k].item() for column in columns], int(support[k]))
+    accuracy = (hits.sum() / total).item()
+    text += f"\n{'accuracy':>{width}s} " + f" {'':>9}" * 2 + f" {accuracy:>9.2f} {total:>9}\n"
+    text += line("macro avg", [column.mean().item() for column in columns], total)
+    text += line("weighted avg", [(column @ support / total).item() for column in columns], total)
+    return text
