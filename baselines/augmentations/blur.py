@@ -1,0 +1,67 @@
+"""Random Gaussian blur."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from baselines.augmentations.operation import Operation, chance, check_number, check_range, uniform
+
+
+class Blur(Operation):
+    """Gaussian blur, Chen et al. (SimCLR) 2020, https://arxiv.org/abs/2002.05709.
+
+    The edges are reflected, as in torchvision's `gaussian_blur`.
+
+    Args:
+        kernel_size: pixels across the filter, odd and less than twice the image's shorter side; if None a tenth of
+            the image's height, as in the paper, and at least 3.
+        sigma: range of the standard deviation in pixels, in [0.01, 100].
+        probability: share of the images that are blurred, in [0, 1].
+    """
+
+    def __init__(
+        self, *, kernel_size: int | None = None, sigma: tuple[float, float] = (0.1, 2.0), probability: float = 0.5
+    ):
+        if kernel_size is not None:
+            check_number("kernel_size", kernel_size, 1, 1023)
+            if kernel_size % 2 != 1:
+                raise ValueError(f"kernel_size = {kernel_size!r} must be odd, such as {int(kernel_size) // 2 * 2 + 1}")
+        check_range("sigma", sigma, 0.01, 100)
+        check_number("probability", probability, 0, 1)
+        self.kernel_size = kernel_size
+        self.sigma = sigma
+        self.probability = probability
+
+    def draw(self, images: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
+        """Draws standard deviations in pixels, f32 [B]; 0 for images that stay sharp."""
+        sigma = uniform(images, rng, *self.sigma)
+        return {"sigma": torch.where(chance(images, rng, self.probability), sigma, 0.0)}
+
+    def apply(self, images: Tensor, sigma: Tensor) -> Tensor:
+        """Filters rows, then columns."""
+        H, W = images.shape[2:]
+        radius = self._radius(H, W)
+        offsets = torch.arange(-radius, radius + 1, device=images.device)
+        # A sigma of 0 gives the weight 1 to the centre alone, which changes no pixel.
+        weights = torch.exp(-0.5 * (offsets / sigma.clamp(min=1e-6)[:, None]) ** 2)
+        weights = (weights / weights.sum(1, keepdim=True)).mT[:, :, None, None, None]
+        padded = F.pad(images, (radius, radius, 0, 0), mode="reflect")
+        images = sum(weight * padded[:, :, :, k : k + W] for k, weight in enumerate(weights))
+        padded = F.pad(images, (0, 0, radius, radius), mode="reflect")
+        images = sum(weight * padded[:, :, k : k + H] for k, weight in enumerate(weights))
+        return images.clamp_(0, 1)
+
+    def _radius(self, H: int, W: int) -> int:
+        """Pixels on either side of the filter's centre.
+
+        Raises:
+            ValueError: the image is too small for the filter that was asked for.
+        """
+        largest = min(H, W) - 1  # of a reflection
+        if self.kernel_size is None:
+            return min(max(1, round(H / 20)), largest)
+        if self.kernel_size // 2 > largest:
+            raise ValueError(f"kernel_size = {self.kernel_size} must be at most {2 * largest + 1} for {H} x {W} images")
+        return self.kernel_size // 2

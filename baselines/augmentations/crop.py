@@ -1,0 +1,111 @@
+"""Random resized crop."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from baselines.augmentations.operation import Operation, check_number, check_range, integer
+
+_TRIES = 10
+
+
+class Crop(Operation):
+    """Random resized crop ("Inception crop"), Szegedy et al. 2015, https://arxiv.org/abs/1409.4842.
+
+    Follows torchvision's `RandomResizedCrop`: area and aspect ratio are drawn until the box fits (ten tries),
+    and the largest centred box of an allowed ratio is the last resort. Resizing is bilinear and antialiased, which
+    changes nothing unless `size` asks for fewer pixels than the box has. The box is given to the nearest pixel.
+
+    Args:
+        scale: range of the box's area, as a fraction of the image's, in (0, 1].
+        ratio: range of the box's width / height, in [0.01, 100].
+        size: height and width of the result in pixels; those of the input if None.
+    """
+
+    kernel = "crop"
+
+    def __init__(
+        self,
+        *,
+        scale: tuple[float, float] = (0.08, 1.0),
+        ratio: tuple[float, float] = (3 / 4, 4 / 3),
+        size: int | None = None,
+    ):
+        check_range("scale", scale, 1e-6, 1)
+        check_range("ratio", ratio, 0.01, 100)
+        if size is not None:
+            check_number("size", size, 1, 65536)
+        self.scale = scale
+        self.ratio = ratio
+        self.size = size
+
+    def draw(self, images: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
+        """Draws boxes inside the images: top, left, height, width, i64 [B], in pixels."""
+        B, _, H, W = images.shape
+        area, log_ratio = torch.rand(2, _TRIES, B, generator=rng, device=images.device)
+        area = H * W * (area * (self.scale[1] - self.scale[0]) + self.scale[0])
+        low, high = math.log(self.ratio[0]), math.log(self.ratio[1])
+        ratio = torch.exp(log_ratio * (high - low) + low)
+        widths, heights = (area * ratio).sqrt().round().long(), (area / ratio).sqrt().round().long()
+
+        fits = (widths >= 1) & (widths <= W) & (heights >= 1) & (heights <= H)
+        first = fits.int().argmax(0, keepdim=True)
+        any_fits = fits.any(0)
+        fallback_height, fallback_width = self._largest_box(H, W)
+        height = torch.where(any_fits, heights.gather(0, first)[0], fallback_height)
+        width = torch.where(any_fits, widths.gather(0, first)[0], fallback_width)
+        top = torch.where(any_fits, integer(images, rng, H - height + 1), (H - fallback_height) // 2)
+        left = torch.where(any_fits, integer(images, rng, W - width + 1), (W - fallback_width) // 2)
+        return {"top": top, "left": left, "height": height, "width": width}
+
+    def _largest_box(self, H: int, W: int) -> tuple[int, int]:
+        ratio = min(max(W / H, self.ratio[0]), self.ratio[1])
+        return (H, max(1, round(H * ratio))) if ratio < W / H else (max(1, round(W / ratio)), W)
+
+    def apply(self, images: Tensor, top: Tensor, left: Tensor, height: Tensor, width: Tensor) -> Tensor:
+        """Cuts the boxes out and resizes them."""
+        H, W = images.shape[2:]
+        return resized_crop(images, top, left, height, width, self.size or H, self.size or W)
+
+    def kernel_output(self, images: Tensor) -> Tensor:
+        """New memory of the asked size."""
+        B, C, H, W = images.shape
+        return images.new_empty(B, C, self.size or H, self.size or W)
+
+
+def resized_crop(
+    images: Tensor, top: Tensor, left: Tensor, height: Tensor, width: Tensor, new_height: int, new_width: int
+) -> Tensor:
+    """Cuts a box out of each image and resizes it, bilinear and antialiased.
+
+    Args:
+        images: f32 [B, C, H, W].
+        top: i64 [B], in pixels like `left`, `height` and `width`; the box lies inside the image.
+        left: i64 [B].
+        height: i64 [B], at least 1.
+        width: i64 [B], at least 1.
+        new_height: rows of the result.
+        new_width: columns of the result.
+
+    Returns:
+        f32 [B, C, new_height, new_width].
+    """
+    H, W = images.shape[2:]
+    rows = _resize_matrix(top, height, H, new_height)
+    columns = _resize_matrix(left, width, W, new_width)
+    # Rounding in the weights' sums may leave [0, 1] by one part in 10^7.
+    return (rows[:, None] @ images @ columns[:, None].mT).clamp_(0, 1)
+
+
+def _resize_matrix(start: Tensor, length: Tensor, old: int, new: int) -> Tensor:
+    """f32 [B, new, old]: weights of a triangle filter that maps pixels start .. start + length - 1 to `new` pixels."""
+    pixels = torch.arange(old, device=start.device)
+    inside = (pixels >= start[:, None]) & (pixels < (start + length)[:, None])
+    scale = (length / new)[:, None]
+    centres = start[:, None] + (torch.arange(new, device=start.device) + 0.5) * scale
+    distances = (pixels + 0.5 - centres[:, :, None]).abs() / scale.clamp(min=1)[:, :, None]
+    weights = (1 - distances).clamp_(min=0) * inside[:, None]
+    return weights / weights.sum(2, keepdim=True)
