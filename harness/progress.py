@@ -1,0 +1,57 @@
+"""Progress of long work: a bar on a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+LINE_SECONDS = 30.0
+"""How often a line is printed where there is no terminal; shorter work prints nothing."""
+
+
+@contextmanager
+def track(total: int, description: str) -> Iterator[Callable[[int], None]]:
+    """Shows on stderr how far work of `total` units has come.
+
+    Yields:
+        `advance(n)`: call it after `n` more units, from any thread.
+    """
+    # Looked for here and not imported above: a trial alone runs where rich is not installed.
+    if sys.stderr.isatty() and importlib.util.find_spec("rich") is not None:
+        with _bar(total, description) as advance:
+            yield advance
+    else:
+        yield _lines(total, description)
+
+
+@contextmanager
+def _bar(total: int, description: str) -> Iterator[Callable[[int], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(description, total=total)
+        yield lambda n: progress.advance(task, n)
+
+
+def _lines(total: int, description: str) -> Callable[[int], None]:
+    lock = threading.Lock()
+    start = last = time.monotonic()
+    done = 0
+
+    def advance(n: int) -> None:
+        nonlocal done, last
+        with lock:
+            done += n
+            now = time.monotonic()
+            if now - last < LINE_SECONDS:
+                return
+            last = now
+            print(f"{description}: {done} of {total} after {now - start:.0f} s", file=sys.stderr, flush=True)
+
+    return advance
