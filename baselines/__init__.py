@@ -36,5 +36,12 @@ BUILTINS: dict[str, dict[str, str]] = {
         "none": "baselines.ssl_methods.none:NoPretraining",
         "simclr": "baselines.ssl_methods.simclr:SimCLR",
     },
-    "selectors": {},
+    "selectors": {
+        "coreset": "baselines.selectors.coreset:CoreSet",
+        "entropy": "baselines.selectors.entropy:Entropy",
+        "least_confidence": "baselines.selectors.least_confidence:LeastConfidence",
+        "margin": "baselines.selectors.margin:Margin",
+        "random": "baselines.selectors.random:Random",
+        "ual": "baselines.selectors.ual:UAL",
+    },
 }

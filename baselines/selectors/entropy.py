@@ -1,0 +1,22 @@
+"""Uncertainty sampling by entropy."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from baselines.selectors.log_odds import gaps, log_entropy
+from baselines.selectors.ranking import highest
+from harness.api import Pool, Selector
+
+
+class Entropy(Selector):
+    """Maximum entropy sampling, Shannon 1948; Settles 2009, https://burrsettles.com/pub/settles.activelearning.pdf.
+
+    Picks the images whose predicted class distribution has the highest entropy -sum_k p_k log p_k. Ranks by the
+    entropy's logarithm (`log_odds`); ties are broken at random.
+    """
+
+    def select(self, pool: Pool, budget: int, *, rng: torch.Generator) -> Tensor:
+        """See `Selector.select`."""
+        return highest(pool, log_entropy(gaps(pool.logits[pool.unlabeled])), budget, rng=rng)

@@ -1,0 +1,22 @@
+"""Uncertainty sampling by margin."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from baselines.selectors.log_odds import gaps, log_one_minus_margin
+from baselines.selectors.ranking import highest
+from harness.api import Pool, Selector
+
+
+class Margin(Selector):
+    """Margin sampling, Scheffer, Decomain & Wrobel 2001, https://doi.org/10.1007/3-540-44816-0_31.
+
+    Picks the images with the smallest difference p_1 - p_2 between the two most probable classes. Ranks by
+    log(1 - (p_1 - p_2)) (`log_odds`); ties are broken at random.
+    """
+
+    def select(self, pool: Pool, budget: int, *, rng: torch.Generator) -> Tensor:
+        """See `Selector.select`."""
+        return highest(pool, log_one_minus_margin(gaps(pool.logits[pool.unlabeled])), budget, rng=rng)

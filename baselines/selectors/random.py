@@ -1,0 +1,22 @@
+"""The reference that every other selector has to beat."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from harness.api import Pool, Selector
+
+
+class Random(Selector):
+    """Uniform random selection without replacement, the reference of every comparison.
+
+    The released codes of several methods draw their random baseline *with* replacement, which labels fewer
+    images than the budget; here the picks are distinct.
+    """
+
+    supports_cold_start = True
+
+    def select(self, pool: Pool, budget: int, *, rng: torch.Generator) -> Tensor:
+        """See `Selector.select`."""
+        return pool.unlabeled[torch.randperm(len(pool.unlabeled), generator=rng)[:budget]]

@@ -1,0 +1,36 @@
+"""Taking the best of a pool by one score per image: what every selector that scores images ends with."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from harness.api import Pool
+
+
+def highest(pool: Pool, scores: Tensor, budget: int, *, rng: torch.Generator) -> Tensor:
+    """The `budget` unlabelled images with the highest scores, best first.
+
+    Equal scores are ordered by the generator. Taking the lowest positions instead would prefer whatever class
+    comes first in the data set, and a score that says nothing would look worse than random.
+
+    Args:
+        pool: the pool.
+        scores: [U], one score for each of `pool.unlabeled`, in its order; infinities are allowed.
+        budget: 1 .. U.
+        rng: breaks ties.
+
+    Returns:
+        i64 [budget], positions in the pool.
+
+    Raises:
+        ValueError: a score is NaN: the network that it comes from has diverged.
+    """
+    assert scores.shape == pool.unlabeled.shape, (scores.shape, pool.unlabeled.shape)
+    if scores.isnan().any():
+        raise ValueError(
+            f"{int(scores.isnan().sum())} of {len(scores)} selection scores are NaN: the model has diverged"
+        )
+    shuffle = torch.randperm(len(scores), generator=rng)
+    order = scores[shuffle].argsort(descending=True, stable=True)[:budget]
+    return pool.unlabeled[shuffle[order]]

@@ -1,0 +1,229 @@
+"""Selectors against slow references, hand-made cases with known answers, and degenerate pools."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from pools import blobs, make_pool, rng, valid
+
+from baselines.selectors.coreset import CoreSet
+from baselines.selectors.entropy import Entropy
+from baselines.selectors.least_confidence import LeastConfidence
+from baselines.selectors.log_odds import gaps, log_entropy, log_odds_against_top, log_one_minus_margin
+from baselines.selectors.margin import Margin
+from baselines.selectors.random import Random
+from baselines.selectors.ual import UAL, even_shares, rank_in_cluster
+
+UNCERTAINTY = [Entropy, Margin, LeastConfidence]
+COLD = [Random, CoreSet, UAL]
+ALL = UNCERTAINTY + COLD
+
+
+def pool_of(n=60, dim=6, num_classes=4, labeled=(3, 10, 11, 40), **parts):
+    """A pool with everything that the selectors of this file may read."""
+    features, cluster = blobs(n, dim, num_clusters=num_classes)
+    given = {"features": features, "logits": 3 * torch.randn(n, num_classes, generator=rng(1)), "labels": cluster}
+    return make_pool(**(given | parts), labeled=labeled)
+
+
+# --- what holds for every selector ---
+
+
+@pytest.mark.parametrize("selector", ALL)
+@pytest.mark.parametrize("budget", [1, 13, 56])
+def test_valid_picks_for_every_budget(selector, budget):
+    pool = pool_of()
+    assert valid(selector().select(pool, budget, rng=rng()), pool, budget)
+
+
+@pytest.mark.parametrize("selector", ALL)
+def test_same_generator_same_picks(selector):
+    pool = pool_of()
+    assert torch.equal(selector().select(pool, 20, rng=rng(5)), selector().select(pool, 20, rng=rng(5)))
+
+
+@pytest.mark.parametrize("selector", COLD)
+def test_cold_start_reads_no_logits(selector):
+    assert selector.supports_cold_start
+    pool = make_pool(features=blobs(40, 5)[0])
+    assert valid(selector().select(pool, 15, rng=rng()), pool, 15)
+
+
+DEGENERATE = {
+    "equal features": {"features": torch.ones(60, 6)},
+    "equal logits": {"logits": torch.ones(60, 4)},
+    "huge logits": {"logits": 1e4 * torch.randn(60, 4, generator=rng(2))},
+    "duplicates": {
+        "features": blobs(3, 6)[0].repeat(20, 1),
+        "logits": torch.randn(3, 4, generator=rng(3)).repeat(20, 1),
+    },
+    "one class only": {"labels": torch.zeros(60, dtype=torch.int64)},
+    "one feature": {"features": torch.randn(60, 1, generator=rng(4))},
+}
+
+
+@pytest.mark.parametrize("selector", ALL)
+@pytest.mark.parametrize("parts", DEGENERATE.values(), ids=DEGENERATE.keys())
+@pytest.mark.parametrize("budget", [1, 25, 56])
+def test_degenerate_pools(selector, parts, budget):
+    pool = pool_of(**parts)
+    assert valid(selector().select(pool, budget, rng=rng()), pool, budget)
+
+
+@pytest.mark.parametrize("selector", ALL)
+@pytest.mark.parametrize("n", [2, 3, 5, 11])
+def test_tiny_pools(selector, n):
+    pool = pool_of(n=n, labeled=(1,))
+    assert valid(selector().select(pool, n - 1, rng=rng()), pool, n - 1)
+
+
+# --- random ---
+
+
+def test_random_is_uniform_without_replacement():
+    pool = pool_of(n=10, labeled=(0, 5))
+    g = rng()
+    counts = torch.zeros(10)
+    for _ in range(2000):
+        counts[Random().select(pool, 2, rng=g)] += 1
+    assert counts[[0, 5]].sum() == 0
+    assert (counts[pool.unlabeled] - 500).abs().max() < 100  # 5 standard deviations of a binomial(2000, 1/4)
+
+
+# --- uncertainty ---
+
+
+@pytest.mark.parametrize(
+    ("log_score", "textbook"),
+    [
+        (log_entropy, lambda p: -(p * np.log(p)).sum(1)),
+        (log_one_minus_margin, lambda p: 1 - (np.sort(p)[:, -1] - np.sort(p)[:, -2])),
+        (lambda gap: torch.nn.functional.logsigmoid(log_odds_against_top(gap)), lambda p: 1 - p.max(1)),
+    ],
+)
+def test_log_scores_equal_their_textbook_formulas(log_score, textbook):
+    logits = 3 * torch.randn(200, 7, generator=rng())
+    p = np.exp(logits.double().numpy())
+    p /= p.sum(1, keepdims=True)
+    np.testing.assert_allclose(np.exp(log_score(gaps(logits)).numpy()), textbook(p), rtol=1e-8)
+
+
+@pytest.mark.parametrize("score", [log_entropy, log_one_minus_margin, log_odds_against_top])
+def test_confident_predictions_keep_their_order(score):
+    # p_1 is 1.0 in float64 for all of these, so that textbook scores are all exactly 0.
+    gap = gaps(torch.tensor([[0.0, -50.0, -60.0], [0.0, -1e4, -2e4], [1e4, 0.0, 100.0], [0.0, -45.0, -400.0]]))
+    values = score(gap)
+    assert values.isfinite().all()
+    assert values.argsort(descending=True).tolist() == [3, 0, 2, 1]
+
+
+def test_log_entropy_is_smooth_where_its_formula_changes():
+    log_odds = torch.linspace(-40.001, -39.999, 21, dtype=torch.float64)
+    values = log_entropy(gaps(torch.stack([torch.zeros(21, dtype=torch.float64), log_odds], dim=1)))
+    assert values.diff().min() > 0
+    assert values.diff().max() < 3e-4
+
+
+@pytest.mark.parametrize("selector", UNCERTAINTY)
+def test_uncertain_images_come_first(selector):
+    logits = torch.tensor([[9.0, 0.0, 0.0], [1.0, 1.0, 1.0], [5.0, 0.0, 0.0], [2.0, 2.0, -9.0], [0.0, 3.0, 0.0]])
+    picks = selector().select(make_pool(logits=logits, labeled=[2]), 4, rng=rng()).tolist()
+    assert set(picks[:2]) == {1, 3}
+    assert picks[2:] == [4, 0]
+    # Two equal classes: no margin at all, but less entropy and a higher top probability than three.
+    assert selector is Margin or picks[0] == 1
+
+
+@pytest.mark.parametrize("selector", UNCERTAINTY)
+def test_equal_scores_are_drawn_at_random(selector):
+    pool = make_pool(logits=torch.zeros(100, 3), labeled=[0])
+    picks = [selector().select(pool, 10, rng=rng(seed)) for seed in range(20)]
+    means = torch.stack(picks).double().mean()
+    assert 40 < means < 60  # 5.5 if the lowest positions came first
+    assert not torch.equal(picks[0], picks[1])
+
+
+@pytest.mark.parametrize("selector", UNCERTAINTY)
+def test_diverged_model_is_reported(selector):
+    logits = torch.zeros(10, 3)
+    logits[4, 1] = math.nan
+    with pytest.raises(ValueError, match="1 of 10 selection scores are NaN"):
+        selector().select(make_pool(logits=logits), 2, rng=rng())
+
+
+# --- ual ---
+
+
+def test_even_shares_by_hand():
+    def shares(sizes, budget):
+        return even_shares(torch.tensor(sizes), budget).tolist()
+
+    assert shares([10, 10, 10], 9) == [3, 3, 3]
+    assert shares([5, 9, 7], 8) == [2, 3, 3]  # the remainder of 2 goes to the two largest
+    assert shares([1, 10, 20], 9) == [1, 4, 4]  # 3 each; the first has 1, its other 2 are split over the others
+    assert shares([1, 2, 20], 12) == [1, 2, 9]
+    assert shares([0, 3, 3], 6) == [0, 3, 3]
+    assert shares([4, 4], 1) == [1, 0]
+    assert shares([4, 4], 0) == [0, 0]
+
+
+def test_rank_in_cluster_by_hand():
+    cluster = torch.tensor([1, 0, 1, 1, 0])
+    distance = torch.tensor([0.3, 0.1, 0.2, 0.9, 0.5])
+    assert rank_in_cluster(cluster, distance, rng=rng()).tolist() == [1, 0, 0, 2, 1]
+
+
+@pytest.mark.parametrize("reducer", ["tsne", "pca", "none"])
+def test_ual_takes_the_same_number_from_every_cluster(reducer):
+    features, cluster = blobs(400, 12, num_clusters=4, spread=0.05)
+    pool = make_pool(features=features, labeled=range(0, 400, 9))
+    picks = UAL(num_clusters=4, reducer=reducer, pca_dims=5).select(pool, 40, rng=rng())
+    assert torch.bincount(cluster[picks]).tolist() == [10, 10, 10, 10]
+    assert len(cluster[picks[:4]].unique()) == 4  # the picks take turns
+
+
+@pytest.mark.parametrize("distance", ["euclidean", "cosine", "manhattan"])
+def test_ual_picks_the_nearest_to_each_centroid(distance):
+    features, cluster = blobs(300, 3, num_clusters=3, spread=0.1)
+    features = features + 5
+    pool = make_pool(features=features, labeled=[0, 7, 100])
+    picks = UAL(num_clusters=3, reducer="none", distance=distance).select(pool, 12, rng=rng())
+    measure = {
+        "euclidean": lambda x, c: (x - c).norm(dim=1),
+        "manhattan": lambda x, c: (x - c).abs().sum(1),
+        "cosine": lambda x, c: 1 - torch.cosine_similarity(x, c[None]),
+    }[distance]
+    for k in range(3):
+        members = pool.unlabeled[cluster[pool.unlabeled] == k]
+        to_centroid = measure(features[members].double(), features[cluster == k].double().mean(0))
+        assert set(members[to_centroid.argsort()[:4]].tolist()) == set(picks[cluster[picks] == k].tolist())
+
+
+def test_ual_map_keeps_blobs_apart_and_ignores_the_global_generators():
+    features, cluster = blobs(300, 20, num_clusters=3, spread=0.05)
+    pool = make_pool(features=features)
+    torch.manual_seed(1)
+    np.random.seed(1)  # noqa: NPY002
+    first = UAL(num_clusters=3).select(pool, 30, rng=rng(3))
+    torch.manual_seed(2)
+    np.random.seed(2)  # noqa: NPY002
+    assert torch.equal(first, UAL(num_clusters=3).select(pool, 30, rng=rng(3)))
+    assert torch.bincount(cluster[first]).tolist() == [10, 10, 10]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"num_clusters": 0},
+        {"reducer": "umap"},
+        {"pca_dims": 0},
+        {"pca_dims": None, "reducer": "pca"},
+        {"perplexity": 0},
+        {"distance": "hamming"},
+    ],
+)
+def test_ual_refuses_impossible_hyperparameters(wrong):
+    name, value = next(iter(wrong.items()))
+    with pytest.raises(ValueError, match=f"{name} = {value!r}"):
+        UAL(**wrong)
