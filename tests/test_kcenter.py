@@ -35,6 +35,17 @@ def test_same_picks_as_the_plain_loop(window, offset):
     assert torch.equal(picks, plain_loop(points, labeled, unlabeled, 300))
 
 
+def test_rounding_of_products_does_not_hide_short_distances():
+    # Two clusters 2,000 apart and 0.1 wide: a product in float32 is wrong by more than the distances inside them.
+    points = (
+        0.1 * torch.rand(300, 8, generator=rng()) + torch.where(torch.arange(300) % 2 == 0, 1000.0, -1000.0)[:, None]
+    )
+    labeled, unlabeled = torch.tensor([0]), torch.arange(1, 300)
+    picks = k_center_greedy(SquaredEuclidean(points), labeled, unlabeled, 200, rng=rng())
+    centered = SquaredEuclidean(points).left
+    assert torch.equal(picks, plain_loop(centered, labeled, unlabeled, 200))
+
+
 @pytest.mark.parametrize("window", [1, 5, 16, 1024])
 def test_ties_go_to_the_first_candidate(window):
     points = torch.randint(4, (400, 3), generator=rng()).float()  # 64 sites: duplicates and equal distances abound
