@@ -90,6 +90,11 @@ METRICS: dict[str, Metric] = {
 }
 
 
+def step_kind(name: str) -> Literal["epoch", "labels"]:
+    """The axis a metric belongs to: pre-training is measured per epoch, all else per number of labels."""
+    return "epoch" if name.startswith(("pretrain/", "throughput/pretrain")) else "labels"
+
+
 def confusion_matrix(labels: Tensor, predictions: Tensor, num_classes: int) -> Tensor:
     """Counts images by class and predicted class.
 

@@ -1,0 +1,97 @@
+"""Reads what a sweep wrote: the records of `rows.jsonl`, trial by trial.
+
+A record is one line: a trial's metrics at one step, with the status that the trial had then. The sweep only ever
+appends, so a sweep that was interrupted and resumed may hold several records of the same step; `add` says which
+of them count. Both the tracking and the report read a folder through this module and so agree.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+Record = dict[str, Any]
+History = dict[tuple[str, int, str], Record]
+"""The records of one trial that count, in order, by (step_kind, step, status)."""
+
+FINAL = ("finished", "stopped", "failed")
+"""The statuses that end a trial; `stopped` is early stopping."""
+
+
+def read(folder: Path) -> tuple[list[Record], int]:
+    """Reads `rows.jsonl`.
+
+    Returns:
+        The records in the order written, and how many lines could not be read (a process killed while it
+        wrote leaves half a line).
+    """
+    path = folder / "rows.jsonl"
+    records: list[Record] = []
+    unreadable = 0
+    for line in path.read_bytes().splitlines() if path.exists() else []:
+        try:
+            record = json.loads(line)
+            record["trial"], record["step_kind"], record["step"], record["status"], record["time"]
+        except (ValueError, TypeError, KeyError):
+            unreadable += 1
+        else:
+            records.append(record)
+    return records, unreadable
+
+
+def add(history: History, record: Record) -> None:
+    """Adds a record to its trial's history.
+
+    A trial that is run again writes its steps again. The later record of a step counts, and with it every earlier
+    record of that axis from this step on is void: they belong to the run that was lost. An ending that is followed
+    by more records (a failed trial that was tried again) is void too. Adding the same record twice changes nothing.
+    """
+    key = record["step_kind"], record["step"], record["status"]
+    if key in history and history[key]["time"] == record["time"]:
+        return
+    keys = list(history)
+    if keys and keys[-1][2] in FINAL:
+        del history[keys.pop()]
+    if key in history:
+        for void in keys[keys.index(key) :]:
+            if void[0] == key[0]:
+                del history[void]
+    history[key] = record
+
+
+def by_trial(records: Iterable[Record]) -> dict[str, History]:
+    """The records that count, for every trial, in the order in which the trials first appear."""
+    trials: dict[str, History] = {}
+    for record in records:
+        add(trials.setdefault(record["trial"], {}), record)
+    return trials
+
+
+def last(history: History) -> Record:
+    """The trial's newest record; its status is the trial's."""
+    return history[next(reversed(history))]
+
+
+def short_names(paths: Iterable[str]) -> dict[str, str]:
+    """Names a person can read for dotted paths: the last part, or the whole path where that would be ambiguous.
+
+    `selector.name` is `selector`.
+    """
+    whole = {path: path.removesuffix(".name").removeprefix("trial.") for path in paths}
+    ends = [path.rpartition(".")[2] for path in whole.values()]
+    return {path: end if ends.count(end) == 1 else whole[path] for (path, end) in zip(whole, ends, strict=True)}
+
+
+def show(value: Any) -> str:
+    """A parameter's value in a few characters: `0.2`, `moco_v2`, `moco_v2 queue_size 4096`."""
+    if isinstance(value, dict):
+        rest = {key: item for key, item in value.items() if key != "name"}
+        head = [str(value["name"])] if "name" in value else []
+        return " ".join(head + [f"{key} {show(item)}" for key, item in rest.items()])
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    if isinstance(value, list | tuple):
+        return "+".join(map(show, value))
+    return str(value)

@@ -1,0 +1,638 @@
+"""Delivers a sweep's records to MLflow. The only module that imports MLflow.
+
+`rows.jsonl` is the truth and MLflow is a view of it: `Delivery` compares what the records say with what the server
+holds and sends the difference, so delivering twice, after a crash, or from another process changes nothing.
+`Tracker` does that in a thread beside a running sweep, which it never slows and never ends: errors are reported
+once and retried, and `python -m harness.tracking sync FOLDER` delivers whatever is still missing later.
+
+Runs are found by the tags `sweep_id` and `trial_id`. Timestamps come from the records. A metric uses one axis only,
+epochs or labels (`metrics.step_kind`); the rare value reported on the other one gets a name of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import itertools
+import json
+import logging
+import math
+import os
+import queue
+import re
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from filelock import FileLock
+
+from harness import records
+from harness.metrics import step_kind
+from harness.records import History, Record
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+EXPERIMENT = "selbench"
+POLL_SECONDS = 0.2
+MAX_RETRY_SECONDS = 30.0
+MAX_POINTS = 1000  # of one log_batch; the following are limits of MLflow's, too
+MAX_PARAMETERS = 100
+MAX_PARAMETER_LENGTH = 6000
+MAX_TAG_LENGTH = 5000
+MAX_DIGEST_LENGTH = 36
+CUT = " ...[cut]"
+PARENT_ARTIFACTS = ("space.yaml", "environment.json", "leaderboard.csv", "summary.md", "report.html")
+SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks")
+
+Point = tuple[str, float, int, int]
+"""A metric's name, value, time in unix milliseconds, and step."""
+
+
+def tracking_uri(argument: str | None, results: Path) -> str:
+    """Where runs go: the argument, else MLFLOW_TRACKING_URI, else a SQLite file in the results folder.
+
+    Raises:
+        ValueError: the URI has a scheme that MLflow has no database or server for.
+    """
+    uri = argument or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{results.resolve()}/mlflow.db"
+    scheme = re.split(r"[:+]", uri)[0]
+    if scheme not in SCHEMES:
+        nearest = f"sqlite:///{Path(uri.removeprefix('file:')).resolve()}/mlflow.db"
+        raise ValueError(f"tracking URI {uri!r} is not one of {', '.join(SCHEMES)}; did you mean {nearest!r}?")
+    return uri
+
+
+@dataclass
+class _Run:
+    """What is known of a run on the server.
+
+    Attributes:
+        status: RUNNING, FINISHED, FAILED or KILLED.
+        delivered: digest of what was delivered when it was closed.
+        points: the points the server holds; None until asked.
+        described: whether parameters and data set are known to be there.
+    """
+
+    id: str
+    status: str = "RUNNING"
+    delivered: str | None = None
+    metrics: list[str] = field(default_factory=list)
+    points: set[Point] | None = None
+    described: bool = False
+
+
+class Delivery:
+    """Makes MLflow show what the records say. Synchronous; raises whatever MLflow raises.
+
+    After an error every call starts over from what the server holds, so a request whose answer was lost is not
+    sent twice.
+
+    Args:
+        uri: see `tracking_uri`.
+        experiment: MLflow experiment, created if it does not exist.
+        folder: the sweep's folder; its records are read when the server is first reached.
+        environment: the content of `environment.json`.
+        live: whether the sweep is running, so that its run is shown as running.
+    """
+
+    def __init__(self, uri: str, experiment: str, folder: Path, environment: Mapping[str, Any], *, live: bool):
+        self._uri = uri
+        self._experiment_name = experiment
+        self._folder = folder
+        self._environment = environment
+        self._live = live
+        self._space: dict[str, Any] = yaml.safe_load((folder / "space.yaml").read_text())
+        self._trials = records.by_trial(records.read(folder)[0])
+        self._pending = dict.fromkeys(self._trials)
+        self._connected = False
+
+    def add(self, record: Record) -> None:
+        """Takes in a record; `flush` delivers it."""
+        records.add(self._trials.setdefault(record["trial"], {}), record)
+        self._pending[record["trial"]] = None
+
+    def flush(self) -> None:
+        """Delivers every trial that has something new.
+
+        A trial that fails goes to the end of the line, so that it cannot hold up the others.
+        """
+        for trial in list(self._pending):
+            del self._pending[trial]
+            try:
+                self._deliver(trial, self._ending(trial))
+            except BaseException:
+                self._pending[trial] = None
+                self._connected = False
+                raise
+
+    def close(self, status: str | None) -> None:
+        """Ends every run: trials without an ending as KILLED, then the sweep itself with its artifacts.
+
+        Args:
+            status: FINISHED, FAILED or KILLED for the sweep. None: what it has, or if it is still shown as
+                running, KILLED where a trial is and FINISHED otherwise.
+        """
+        self.flush()
+        try:
+            endings = {trial: self._ending(trial, closing=True) for trial in self._trials}
+            for trial, ending in endings.items():
+                self._deliver(trial, ending)
+            self._close_sweep(status, "KILLED" if "KILLED" in endings.values() else "FINISHED")
+        except BaseException:
+            self._connected = False
+            raise
+
+    def _ending(self, trial: str, closing: bool = False) -> str:
+        unended = "KILLED" if closing else "RUNNING"
+        endings = {"finished": "FINISHED", "stopped": "FINISHED", "failed": "FAILED"}
+        return endings.get(records.last(self._trials[trial])["status"], unended)
+
+    # The server ------------------------------------------------------------------------------------------------
+
+    def _connect(self) -> None:
+        """Finds or creates the database, the experiment and the sweep's run, and lists the trials' runs."""
+        if self._connected:
+            return
+        self._client = _mlflow().MlflowClient(self._uri)
+        # Two processes that migrate one new database at once corrupt each other's work.
+        database = Path(self._uri.removeprefix("sqlite:///")) if self._uri.startswith("sqlite:///") else None
+        if database:
+            database.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{database}.lock") if database else nullcontext():
+            experiment = self._client.get_experiment_by_name(self._experiment_name)
+            if experiment:
+                self._experiment = experiment.experiment_id
+            else:
+                # MLflow's own default is a folder below the current directory.
+                place = (database.resolve().parent / "mlflow_artifacts").as_uri() if database else None
+                self._experiment = self._client.create_experiment(self._experiment_name, artifact_location=place)
+        self._runs = {run.data.tags.get("trial_id", ""): _known(run) for run in self._search()}
+        if "" not in self._runs:
+            self._runs[""] = self._create_sweep()
+        self._describe_sweep(self._runs[""])
+        if self._live and self._runs[""].status != "RUNNING":
+            self._client.update_run(self._runs[""].id, status="RUNNING")
+            self._runs[""].status = "RUNNING"
+        self._connected = True
+
+    def _search(self) -> Iterator[Any]:
+        """The sweep's runs, newest first, so that of two with one trial the oldest is kept."""
+        token = None
+        wanted = f"tags.sweep_id = '{self._environment['sweep_id']}'"
+        while True:
+            page = self._client.search_runs(
+                [self._experiment], wanted, max_results=1000, order_by=["attributes.start_time DESC"], page_token=token
+            )
+            yield from page
+            token = page.token
+            if not token:
+                return
+
+    def _common_tags(self) -> dict[str, str]:
+        environment = self._environment
+        commit = str(environment.get("commit"))
+        tags = {
+            "sweep_id": environment["sweep_id"],
+            "sweep": self._space.get("name"),
+            "commit": commit + ("-dirty" if environment.get("dirty") else ""),
+            "host": environment.get("hostname"),
+            "version/python": environment.get("python"),
+            "mlflow.source.git.commit": commit,
+            "mlflow.source.name": environment.get("command"),
+        }
+        tags |= {f"version/{name}": version for name, version in environment.get("packages", {}).items()}
+        return _tags(tags)
+
+    def _create_sweep(self) -> _Run:
+        tags = self._common_tags() | _tags(
+            {"kind": "sweep", "method": self._space.get("method"), "mlflow.note.content": self._space["description"]}
+        )
+        started = _milliseconds(self._environment.get("started"))
+        run = self._client.create_run(self._experiment, started, tags, self._space["name"])
+        return _Run(run.info.run_id)
+
+    def _describe_sweep(self, run: _Run) -> None:
+        if not run.described:
+            self._log_parameters(run, _flat({"trial": self._space.get("trial", {})}))
+            self._log_data_set(run)
+            run.described = True
+
+    # One trial -------------------------------------------------------------------------------------------------
+
+    def _deliver(self, trial: str, ending: str) -> None:
+        """Brings one trial's run in line with its records."""
+        self._connect()
+        history = self._trials[trial]
+        digest = _digest(list(history.values()))
+        run = self._runs.get(trial)
+        if run and ending != "RUNNING" and (run.status, run.delivered) == (ending, digest):
+            return
+        points, dropped = _points(history)
+        if run and not self._points_of(run) <= set(points):
+            # The trial was run again; MLflow can take no point back, so a new run takes the place of the old.
+            self._client.delete_run(run.id)
+            run = None
+        if run is None:
+            run = self._runs[trial] = self._create(trial, history)
+        elif run.status != "RUNNING" and run.status != ending:
+            self._client.update_run(run.id, status="RUNNING")
+            run.status = "RUNNING"
+        self._describe(run, trial, history)
+        self._log_points(run, points)
+        if ending != "RUNNING":
+            self._close_trial(run, trial, ending, digest, dropped)
+
+    def _points_of(self, run: _Run) -> set[Point]:
+        if run.points is None:
+            found = [point for name in run.metrics for point in self._client.get_metric_history(run.id, name)]
+            run.points = {(point.key, point.value, point.timestamp, point.step) for point in found}
+        return run.points
+
+    def _create(self, trial: str, history: History) -> _Run:
+        first = next(iter(history.values()))
+        config = self._config(trial)
+        tags = self._common_tags() | _tags(
+            {
+                "kind": "trial",
+                "trial_id": trial,
+                "configuration": first["configuration"],
+                "phase": first["phase"],
+                "seed": first["seed"],
+                "method": _name(config.get("ssl_method")),
+                "selector": _name(config.get("selector")),
+                "dataset": _name(config.get("dataset")) or self._environment.get("dataset", {}).get("name"),
+                "backbone": _name(config.get("backbone")),
+                "device": config.get("device") or next(iter(self._environment.get("gpus", [])), "cpu"),
+                "mlflow.parentRunId": self._runs[""].id,
+            }
+        )
+        # The configuration is written when the trial starts, its first record only after an epoch. In a copied
+        # folder the file is newer than the record and says nothing.
+        start = first["time"]
+        path = self._folder / "trials" / trial / "config.yaml"
+        if path.exists():
+            start = min(start, int(path.stat().st_mtime * 1000))
+        run = self._client.create_run(self._experiment, start, tags, run_name(first, config))
+        return _Run(run.info.run_id, points=set())
+
+    def _describe(self, run: _Run, trial: str, history: History) -> None:
+        if not run.described:
+            parameters = self._config(trial) or next(iter(history.values()))["parameters"]
+            self._log_parameters(run, _flat(parameters))
+            self._log_data_set(run)
+            run.described = True
+
+    def _log_points(self, run: _Run, points: list[Point]) -> None:
+        metric = _mlflow().entities.Metric
+        held = self._points_of(run)
+        new = [point for point in points if point not in held]
+        for start in range(0, len(new), MAX_POINTS):
+            chunk = new[start : start + MAX_POINTS]
+            self._client.log_batch(run.id, metrics=[metric(*point) for point in chunk])
+            held.update(chunk)
+
+    def _close_trial(self, run: _Run, trial: str, ending: str, digest: str, dropped: list[str]) -> None:
+        self._log_artifacts(run, trial)
+        final = records.last(self._trials[trial])
+        tags: dict[str, Any] = {
+            "early_stopped": "true" if final["status"] == "stopped" else None,
+            "error": (final.get("error") or "unknown") if ending == "FAILED" else None,
+            "dropped_metrics": "; ".join(dropped) or None,
+            "delivered": digest,
+        }
+        self._end(run, ending, tags, final["time"])
+
+    def _end(self, run: _Run, ending: str, tags: Mapping[str, Any], when: int | None) -> None:
+        """Closes a run; the tag `delivered` comes with the last request but one, so it never promises too much."""
+        tag = _mlflow().entities.RunTag
+        old = self._client.get_run(run.id).data.tags
+        for name in tags:
+            if tags[name] is None and name in old:
+                self._client.delete_tag(run.id, name)
+        self._client.log_batch(run.id, tags=[tag(name, value) for name, value in _tags(tags).items()])
+        self._client.set_terminated(run.id, ending, end_time=when)
+        run.status, run.delivered = ending, tags["delivered"]
+
+    def _log_artifacts(self, run: _Run, trial: str) -> None:
+        folder = self._folder / "trials" / trial
+        for path in [folder / "config.yaml", folder / "error.txt", *sorted(folder.glob("selected_*.json"))]:
+            if path.exists():
+                self._client.log_artifact(run.id, str(path))
+        if (folder / "confusion_matrix.json").exists():
+            confusion = json.loads((folder / "confusion_matrix.json").read_text())
+            self._client.log_text(run.id, _classification_report(confusion), "classification_report.txt")
+            self._client.log_figure(run.id, confusion_figure(confusion), "confusion_matrix.png")
+
+    def _config(self, trial: str) -> dict[str, Any]:
+        path = self._folder / "trials" / trial / "config.yaml"
+        return (yaml.safe_load(path.read_text()) or {}) if path.exists() else {}
+
+    # Both ------------------------------------------------------------------------------------------------------
+
+    def _log_parameters(self, run: _Run, parameters: Mapping[str, Any]) -> None:
+        param = _mlflow().entities.Param
+        entities = [param(_key(name), _cut(value, MAX_PARAMETER_LENGTH)) for name, value in parameters.items()]
+        for start in range(0, len(entities), MAX_PARAMETERS):
+            self._client.log_batch(run.id, params=entities[start : start + MAX_PARAMETERS])
+
+    def _log_data_set(self, run: _Run) -> None:
+        data = self._environment.get("dataset") or {}
+        if not data.get("fingerprint"):
+            return
+        entities = _mlflow().entities
+        data_set = entities.Dataset(
+            name=str(data["name"]),
+            digest=str(data["fingerprint"])[:MAX_DIGEST_LENGTH],
+            source_type="local",
+            source=json.dumps({"fingerprint": data["fingerprint"]}),
+            profile=json.dumps({key: value for key, value in data.items() if key not in ("name", "fingerprint")}),
+        )
+        context = entities.InputTag("mlflow.data.context", "training")
+        self._client.log_inputs(run.id, [entities.DatasetInput(data_set, [context])])
+
+    def _close_sweep(self, status: str | None, computed: str) -> None:
+        self._connect()
+        run = self._runs[""]
+        ending = status or (computed if run.status == "RUNNING" else run.status)
+        paths = [self._folder / name for name in PARENT_ARTIFACTS if (self._folder / name).exists()]
+        digest = _digest([path.read_text() for path in paths])
+        if (run.status, run.delivered) == (ending, digest):
+            return
+        for path in paths:
+            self._client.log_artifact(run.id, str(path))
+        times = [record["time"] for history in self._trials.values() for record in history.values()]
+        self._end(run, ending, {"delivered": digest}, max(times, default=None))
+
+
+class Tracker:
+    """Delivers records in a thread, beside the sweep; no method raises, and none but `finish` waits.
+
+    Args:
+        uri: see `tracking_uri`.
+        experiment: MLflow experiment, created if it does not exist.
+        folder: the sweep's folder, with `space.yaml`; records that are already in it are delivered as well.
+        environment: the content of `environment.json`.
+    """
+
+    ENDINGS = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}  # noqa: RUF012
+
+    def __init__(self, uri: str, experiment: str, folder: Path, environment: Mapping[str, Any]):
+        self._arguments = uri, experiment, Path(folder), environment
+        self._queue: queue.SimpleQueue[Record] = queue.SimpleQueue()
+        self._finishing = threading.Event()
+        self._ending = "KILLED"
+        self._deadline = math.inf
+        self._delivered = False
+        self._complained = False
+        self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
+
+    def start(self) -> None:
+        """Starts delivering: the database, the experiment, the sweep's run, then records."""
+        self._thread.start()
+
+    def record(self, row: Record) -> None:
+        """Takes a record for delivery and returns at once. The caller must not change it afterwards."""
+        self._queue.put(row)
+
+    def finish(self, status: str, timeout: float = 60.0) -> bool:
+        """Delivers what is left, with the sweep's artifacts, and closes every run.
+
+        Args:
+            status: "finished", "failed" or "interrupted".
+            timeout: seconds after which it gives up and says how to deliver the rest later.
+
+        Returns:
+            Whether all was delivered.
+        """
+        self._ending = self.ENDINGS[status]
+        self._deadline = time.monotonic() + timeout
+        self._finishing.set()
+        self._thread.join(timeout)
+        if not self._delivered:
+            uri, experiment, folder, _ = self._arguments
+            options = f"--tracking-uri {_public(uri)} --experiment {experiment}"
+            _say(f"not all was delivered; later: python -m harness.tracking sync {folder} {options}")
+        return self._delivered
+
+    def _work(self) -> None:
+        delivery: Delivery | None = None
+        pause = POLL_SECONDS
+        while True:
+            finishing = self._finishing.wait(pause)
+            try:
+                delivery = delivery or Delivery(*self._arguments, live=True)
+                while not self._queue.empty():
+                    delivery.add(self._queue.get())
+                delivery.flush()
+                if finishing:
+                    delivery.close(self._ending)
+                    self._delivered = True
+                    return
+                pause, self._complained = POLL_SECONDS, False
+            except Exception as error:
+                self._complain(error)
+                pause = min(2 * pause, MAX_RETRY_SECONDS)
+                if finishing:
+                    if time.monotonic() + pause > self._deadline:
+                        return
+                    time.sleep(min(pause, 1.0))
+
+    def _complain(self, error: Exception) -> None:
+        """Says in one line that deliveries fail, once until they succeed again."""
+        if not self._complained:
+            self._complained = True
+            cause = _public(" ".join(f"{type(error).__name__}: {error}".split())[:300])
+            _say(f"MLflow at {_public(self._arguments[0])} does not answer as it should and is tried again ({cause})")
+
+
+def sync(folder: Path, uri: str, experiment: str = EXPERIMENT) -> None:
+    """Delivers a folder's records; a second time changes nothing.
+
+    Raises:
+        ValueError: the folder is not a sweep's.
+    """
+    for name in ("space.yaml", "environment.json"):
+        if not (folder / name).is_file():
+            raise ValueError(f"{folder} is not a sweep's folder: it has no {name}")
+    environment = json.loads((folder / "environment.json").read_text())
+    Delivery(uri, experiment, folder, environment, live=False).close(None)
+
+
+def run_name(record: Record, config: Mapping[str, Any]) -> str:
+    """What differs, then the seed: `coreset · temperature 0.2 · seed 1`."""
+    parameters = record["parameters"] or {slot: config[slot] for slot in ("ssl_method", "selector") if slot in config}
+    plugins = ("selector", "ssl_method", "backbone", "dataset", "classifier")
+    short = records.short_names(parameters)
+    parts = []
+    for path, value in parameters.items():
+        speaks = path.removesuffix(".name") in plugins or (isinstance(value, Mapping) and "name" in value)
+        parts.append(records.show(value) if speaks else f"{short[path]} {records.show(value)}")
+    return _cut(" · ".join([*parts, f"seed {record['seed']}"]), 250)
+
+
+def confusion_figure(confusion: Mapping[str, Any]) -> Figure:
+    """A confusion matrix as a picture: shade = share of the true class, numbers = images (up to 20 classes).
+
+    Args:
+        confusion: `class_names`, `matrix` (rows = true class) and `split`, as in `confusion_matrix.json`.
+    """
+    from matplotlib.figure import Figure  # not pyplot, whose state is shared between threads
+
+    names, matrix = confusion["class_names"], confusion["matrix"]
+    num_classes = len(names)
+    shares = [[cell / max(sum(row), 1) for cell in row] for row in matrix]
+    side = 2.2 + 0.42 * min(num_classes, 20)
+    figure = Figure(figsize=(side + 0.6, side), dpi=110, layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    every = math.ceil(num_classes / 25)
+    axes.set_xticks(range(0, num_classes, every), names[::every], rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(0, num_classes, every), names[::every])
+    if num_classes <= 20:
+        for row, column in itertools.product(range(num_classes), repeat=2):
+            colour = "white" if shares[row][column] > 0.55 else "black"
+            axes.text(column, row, matrix[row][column], ha="center", va="center", color=colour, fontsize=7)
+    total = sum(map(sum, matrix))
+    correct = sum(matrix[k][k] for k in range(num_classes))
+    axes.set_title(f"{confusion['split']}: {correct:,} of {total:,} correct", fontsize=10)
+    axes.set_xlabel("predicted class")
+    axes.set_ylabel("true class")
+    figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
+    return figure
+
+
+def _classification_report(confusion: Mapping[str, Any]) -> str:
+    import torch
+
+    from harness.metrics import classification_report
+
+    return classification_report(torch.tensor(confusion["matrix"]), confusion["class_names"])
+
+
+def _points(history: History) -> tuple[list[Point], list[str]]:
+    """A trial's points in order, and a description of every value that is not a finite number.
+
+    A value that an earlier record already gave for the same step is left out.
+    """
+    points: list[Point] = []
+    dropped: list[str] = []
+    latest: dict[tuple[str, int], float] = {}
+    for record in history.values():
+        step = int(record["step"])
+        for metric, value in record["metrics"].items():
+            name = _key(metric)
+            if step_kind(metric) != record["step_kind"]:
+                name += f"/by_{record['step_kind']}"
+            if value is None or not math.isfinite(value):
+                dropped.append(f"{metric} at {record['step_kind']} {step} is {value}")
+            elif latest.get((name, step)) != value:
+                latest[name, step] = float(value)
+                points.append((name, float(value), int(record["time"]), step))
+    return points, dropped
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Leaves by dotted path; a list is one leaf."""
+    leaves: dict[str, str] = {}
+    for key, value in tree.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            leaves |= _flat(value, f"{path}.")
+        else:
+            leaves[path] = value if isinstance(value, str) else json.dumps(value)
+    return leaves
+
+
+def _name(plugin: Any) -> str | None:
+    """The name in `selector: coreset` as in `selector: {name: coreset}`."""
+    return plugin.get("name") if isinstance(plugin, Mapping) else plugin
+
+
+def _tags(tags: Mapping[str, Any]) -> dict[str, str]:
+    return {_key(name): _cut(str(value), MAX_TAG_LENGTH) for name, value in tags.items() if value is not None}
+
+
+def _key(name: str) -> str:
+    """The name with what MLflow does not allow in names replaced."""
+    return re.sub(r"[^\w.\- :/]", "_", name)[:250]
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - len(CUT)] + CUT
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _milliseconds(started: Any) -> int | None:
+    """Unix milliseconds of an ISO 8601 time; None (MLflow then takes the present) where there is none."""
+    try:
+        return int(datetime.fromisoformat(started).timestamp() * 1000)
+    except (TypeError, ValueError):
+        return None
+
+
+def _known(run: Any) -> _Run:
+    return _Run(run.info.run_id, run.info.status, run.data.tags.get("delivered"), list(run.data.metrics))
+
+
+def _public(text: str) -> str:
+    """The text without the user name and password of a URI."""
+    return re.sub(r"//[^/@\s]+@", "//", text)
+
+
+def _say(text: str) -> None:
+    print(f"tracking: {text}", file=sys.stderr, flush=True)
+
+
+def _mlflow() -> Any:
+    """MLflow, imported when first needed (it takes seconds), and quiet."""
+    quiet = {
+        "MLFLOW_LOGGING_LEVEL": "WARNING",
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # by default it blocks for minutes; the tracker itself tries again
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    }
+    for name, value in quiet.items():
+        os.environ.setdefault(name, value)
+    import mlflow
+    import mlflow.entities
+
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    return mlflow
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """`python -m harness.tracking sync FOLDER`; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m harness.tracking", description="Delivers records to MLflow.")
+    parser.add_argument("command", choices=["sync"])
+    parser.add_argument("folder", type=Path, help="a sweep's folder, such as results/runs/augment")
+    parser.add_argument("--tracking-uri", help="default: MLFLOW_TRACKING_URI, else mlflow.db beside the folder")
+    parser.add_argument("--experiment", default=EXPERIMENT)
+    options = parser.parse_args(arguments)
+    try:
+        uri = tracking_uri(options.tracking_uri, options.folder.resolve().parent)
+        sync(options.folder, uri, options.experiment)
+    except ValueError as error:
+        _say(str(error))
+        return 2
+    except Exception as error:
+        _say(_public(" ".join(f"{type(error).__name__}: {error}".split())))
+        return 1
+    print(f"delivered {options.folder} to {_public(uri)}, experiment {options.experiment}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

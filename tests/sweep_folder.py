@@ -1,0 +1,159 @@
+"""Builds the folder that a sweep leaves behind, from made-up numbers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+Record = dict[str, Any]
+START = 1_700_000_000_000  # unix milliseconds
+
+
+class SweepFolder:
+    """Writes a sweep folder and appends the records of trials to it.
+
+    Args:
+        path: the folder, created here.
+        space: what to change in `space.yaml`.
+    """
+
+    def __init__(self, path: Path, **space: Any):
+        self.path = path
+        self.clock = START
+        path.mkdir(parents=True)
+        self.space = {
+            "name": "selectors",
+            "description": "Which selector finds the better 200 labels?",
+            "method": "grid",
+            "metric": [{"name": "val/accuracy", "goal": "maximize"}],
+            "seeds": [1, 2, 3],
+            "confirm": None,
+            "reference": None,
+            "trial": {"dataset": {"name": "digits"}, "ssl_method": {"name": "simclr"}, "backbone": {"name": "dcnn3"}},
+            "parameters": {"selector.name": {"values": ["random", "coreset"]}},
+            **space,
+        }
+        self.environment = {
+            "sweep_id": "sweep-1",
+            "commit": "399b5c3c59c6c23e",
+            "dirty": False,
+            "hostname": "box",
+            "platform": "Linux",
+            "cpu": "Some CPU",
+            "cores": 2,
+            "gpus": [],
+            "python": "3.11.9",
+            "packages": {"torch": "2.15.0", "ray": "2.60.0"},
+            "command": "python -m harness.sweep search_spaces/selectors.yaml",
+            "started": "2026-01-01T00:00:00Z",
+            "concurrent_trials": 2,
+            "dataset": {
+                "name": "digits",
+                "fingerprint": "0a" * 32,
+                "train": 1200,
+                "val": 150,
+                "test": 300,
+                "classes": 10,
+            },
+        }
+        (path / "space.yaml").write_text(yaml.safe_dump(self.space, sort_keys=False))
+        (path / "environment.json").write_text(json.dumps(self.environment))
+
+    def records(
+        self,
+        configuration: str,
+        seed: int,
+        parameters: Mapping[str, Any],
+        curve: Mapping[int, float],
+        *,
+        phase: str = "confirm",
+        status: str = "finished",
+        epochs: int = 2,
+        seconds: float = 10.0,
+        error: str | None = None,
+    ) -> list[Record]:
+        """The records of one trial, and the files it leaves; nothing is appended to `rows.jsonl`.
+
+        Args:
+            curve: validation accuracy by number of labels; the test accuracy is 0.01 below it.
+            status: how it ends; "running" for a trial that was cut off.
+        """
+        trial = f"{phase}-{configuration}-s{seed}"
+        base = {
+            "trial": trial,
+            "configuration": configuration,
+            "phase": phase,
+            "seed": seed,
+            "parameters": dict(parameters),
+        }
+        rows: list[Record] = []
+
+        def record(step_kind: str, step: int, metrics: dict[str, float], status: str = "running") -> None:
+            self.clock += 1000
+            rows.append(
+                {**base, "status": status, "step_kind": step_kind, "step": step, "time": self.clock, "metrics": metrics}
+            )
+
+        for epoch in range(1, epochs + 1):
+            record("epoch", epoch, {"pretrain/loss": 5.0 / epoch, "pretrain/knn_accuracy": 0.5 + 0.1 * epoch})
+        for labels, accuracy in curve.items():
+            metrics = {"val/accuracy": accuracy, "labels/used": labels, "time/select_seconds": 0.5}
+            if phase == "confirm":
+                metrics["test/accuracy"] = accuracy - 0.01
+            record("labels", labels, metrics)
+        if status != "running":
+            totals = {
+                "labels/used": max(curve, default=0),
+                "labels/val": 150,
+                "time/pretrain_seconds": 0.6 * seconds,
+                "time/select_seconds": 0.5,
+                "time/train_seconds": 0.3 * seconds,
+                "time/total_seconds": seconds,
+                "stage/pretrain_cached": 0,
+            }
+            record("labels", max(curve, default=0), totals, status)
+            if error:
+                rows[-1]["error"] = error
+        self._files(trial, seed, parameters, curve, error, complete=status in ("finished", "stopped"))
+        return rows
+
+    def _files(
+        self,
+        trial: str,
+        seed: int,
+        parameters: Mapping[str, Any],
+        curve: Mapping[int, float],
+        error: str | None,
+        complete: bool,
+    ) -> None:
+        folder = self.path / "trials" / trial
+        folder.mkdir(parents=True, exist_ok=True)
+        config = json.loads(json.dumps(self.space["trial"]))
+        for dotted, value in parameters.items():
+            node = config
+            *parents, leaf = dotted.split(".")
+            for name in parents:
+                node = node.setdefault(name, {})
+            node[leaf] = value
+        (folder / "config.yaml").write_text(yaml.safe_dump({**config, "seed": seed}))
+        if complete:
+            for labels in curve:
+                (folder / f"selected_{labels}.json").write_text(json.dumps(list(range(labels))))
+            matrix = {"class_names": ["cat", "dog"], "matrix": [[40, 10], [5, 45]], "split": "test"}
+            (folder / "confusion_matrix.json").write_text(json.dumps(matrix))
+        if error:
+            (folder / "error.txt").write_text(f"Traceback\n{error}\n")
+
+    def append(self, rows: Sequence[Record]) -> None:
+        with (self.path / "rows.jsonl").open("a") as file:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+
+    def trial(self, *args: Any, **kwargs: Any) -> list[Record]:
+        """`records`, appended."""
+        rows = self.records(*args, **kwargs)
+        self.append(rows)
+        return rows

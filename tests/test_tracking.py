@@ -1,0 +1,382 @@
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import ViewType
+from sweep_folder import SweepFolder
+
+from harness import records, tracking
+from harness.tracking import Delivery, Tracker, sync, tracking_uri
+
+SELECTORS = {"selector.name": "coreset", "ssl_method.temperature": 0.2}
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory):
+    """A migrated database; migrating takes seconds, so that every test gets a copy."""
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    tracking._mlflow().MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def uri(empty_database, tmp_path):
+    shutil.copy(empty_database, tmp_path / "mlflow.db")
+    return f"sqlite:///{tmp_path}/mlflow.db"
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    return SweepFolder(tmp_path / "selectors")
+
+
+def deliver(sweep, uri, rows=(), status="finished"):
+    tracker = Tracker(uri, "selbench", sweep.path, sweep.environment)
+    tracker.start()
+    for row in rows:
+        tracker.record(row)
+    assert tracker.finish(status)
+
+
+def runs(uri, view=ViewType.ACTIVE_ONLY):
+    """The runs by trial; the sweep's own is ''."""
+    client = MlflowClient(uri)
+    found = client.search_runs([client.get_experiment_by_name("selbench").experiment_id], run_view_type=view)
+    trials = [run.data.tags.get("trial_id", "") for run in found]
+    assert len(set(trials)) == len(trials), "a trial has two runs"
+    return dict(zip(trials, found, strict=True))
+
+
+def points(uri, run):
+    """Every stored point (name, step, value), duplicates included."""
+    client = MlflowClient(uri)
+    found = [point for name in run.data.metrics for point in client.get_metric_history(run.info.run_id, name)]
+    return sorted((point.key, point.step, point.value, point.timestamp) for point in found)
+
+
+def dump(uri):
+    with sqlite3.connect(uri.removeprefix("sqlite:///")) as database:
+        return list(database.iterdump())
+
+
+def assert_shows(uri, sweep):
+    """Every value of the records is in MLflow exactly once, by a slow independent reading of rows.jsonl."""
+    expected = {}
+    for line in (sweep.path / "rows.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        for name, value in row["metrics"].items():
+            expected.setdefault(row["trial"], {})[name, row["step"]] = value
+    found = runs(uri)
+    assert set(found) == {"", *expected}
+    for trial, values in expected.items():
+        stored = points(uri, found[trial])
+        assert max(Counter((name, step) for name, step, _, _ in stored).values()) == 1
+        assert {(name, step): value for name, step, value, _ in stored} == values
+
+
+def test_a_trial_with_all_that_belongs_to_it(sweep, uri):
+    rows = sweep.trial("c1", 1, SELECTORS, {100: 0.7, 200: 0.8})
+    (sweep.path / "summary.md").write_text("coreset wins")
+    deliver(sweep, uri, rows)
+    assert_shows(uri, sweep)
+    found = runs(uri)
+    trial, parent = found["confirm-c1-s1"], found[""]
+    assert trial.info.run_name == "coreset · temperature 0.2 · seed 1"
+    assert parent.info.run_name == "selectors"
+    assert trial.info.status == parent.info.status == "FINISHED"
+    assert trial.info.end_time == rows[-1]["time"]
+    assert trial.data.params == {
+        "dataset.name": "digits",
+        "ssl_method.name": "simclr",
+        "ssl_method.temperature": "0.2",
+        "backbone.name": "dcnn3",
+        "selector.name": "coreset",
+        "seed": "1",
+    }
+    tags = {
+        "mlflow.parentRunId": parent.info.run_id,
+        "sweep_id": "sweep-1",
+        "method": "simclr",
+        "selector": "coreset",
+        "dataset": "digits",
+        "backbone": "dcnn3",
+        "phase": "confirm",
+        "seed": "1",
+        "commit": "399b5c3c59c6c23e",
+        "host": "box",
+        "device": "cpu",
+        "version/torch": "2.15.0",
+    }
+    assert tags.items() <= trial.data.tags.items()
+    assert "early_stopped" not in trial.data.tags
+    (data,) = trial.inputs.dataset_inputs
+    assert (data.dataset.name, data.dataset.digest) == ("digits", sweep.environment["dataset"]["fingerprint"][:36])
+    client = MlflowClient(uri)
+    names = {
+        "config.yaml",
+        "selected_100.json",
+        "selected_200.json",
+        "classification_report.txt",
+        "confusion_matrix.png",
+    }
+    assert {file.path for file in client.list_artifacts(trial.info.run_id)} == names
+    assert {file.path for file in client.list_artifacts(parent.info.run_id)} == {
+        "space.yaml",
+        "environment.json",
+        "summary.md",
+    }
+    report = Path(client.download_artifacts(trial.info.run_id, "classification_report.txt")).read_text()
+    assert "cat       0.89      0.80      0.84        50" in report  # 40 of 45 predicted, 40 of 50 true
+
+
+@pytest.mark.parametrize(
+    ("status", "shown", "tags"),
+    [
+        ("finished", "FINISHED", {}),
+        ("stopped", "FINISHED", {"early_stopped": "true"}),
+        ("failed", "FAILED", {"error": "OutOfMemoryError: 3 GiB"}),
+        ("running", "KILLED", {}),
+    ],
+)
+def test_endings(sweep, uri, status, shown, tags):
+    error = "OutOfMemoryError: 3 GiB" if status == "failed" else None
+    deliver(sweep, uri, sweep.trial("c1", 1, SELECTORS, {100: 0.7}, status=status, error=error), status="interrupted")
+    run = runs(uri)["confirm-c1-s1"]
+    assert run.info.status == shown
+    assert {name: run.data.tags[name] for name in ("early_stopped", "error") if name in run.data.tags} == tags
+    assert runs(uri)[""].info.status == "KILLED"
+
+
+def test_a_failed_trial_that_succeeds_when_tried_again_is_no_longer_failed(sweep, uri):
+    deliver(sweep, uri, sweep.trial("c1", 1, SELECTORS, {}, status="failed", error="died"), status="failed")
+    assert runs(uri)["confirm-c1-s1"].info.status == "FAILED"
+    deliver(sweep, uri, sweep.trial("c1", 1, SELECTORS, {100: 0.7}))
+    run = runs(uri)["confirm-c1-s1"]
+    assert run.info.status == "FINISHED"
+    assert "error" not in run.data.tags
+
+
+def test_numbers_that_are_none_are_dropped_and_named(sweep, uri):
+    rows = sweep.records("c1", 1, SELECTORS, {100: 0.7})
+    rows[0]["metrics"]["pretrain/loss"] = float("nan")
+    rows[1]["metrics"]["pretrain/loss"] = float("inf")
+    sweep.append(rows)
+    deliver(sweep, uri, rows)
+    run = runs(uri)["confirm-c1-s1"]
+    assert "pretrain/loss" not in run.data.metrics
+    assert run.data.tags["dropped_metrics"] == "pretrain/loss at epoch 1 is nan; pretrain/loss at epoch 2 is inf"
+    before = dump(uri)
+    sync(sweep.path, uri)
+    assert dump(uri) == before
+
+
+def test_a_name_uses_one_axis_only(sweep, uri):
+    rows = sweep.records("c1", 1, SELECTORS, {100: 0.7})
+    rows[1]["metrics"]["val/accuracy"] = 0.1
+    deliver(sweep, uri, rows)
+    stored = [point[:3] for point in points(uri, runs(uri)["confirm-c1-s1"]) if point[0].startswith("val/")]
+    assert stored == [("val/accuracy", 100, 0.7), ("val/accuracy/by_epoch", 2, 0.1)]
+
+
+def test_long_parameters_are_cut_with_a_mark_and_many_fit(sweep, uri):
+    parameters = {"selector.name": "x" * 7000, **{f"selector.p{k}": k for k in range(250)}}
+    deliver(sweep, uri, sweep.trial("c1", 1, parameters, {100: 0.7}))
+    params = runs(uri)["confirm-c1-s1"].data.params
+    assert len(params["selector.name"]) == 6000
+    assert params["selector.name"].endswith("[cut]")
+    assert params["selector.p249"] == "249"
+
+
+def test_sync_delivers_once(sweep, uri):
+    for seed in (1, 2):
+        sweep.trial("c1", seed, SELECTORS, {100: 0.7, 200: 0.8}, epochs=30)
+    sweep.trial("c2", 1, SELECTORS, {100: 0.7}, status="running")
+    sync(sweep.path, uri)
+    assert_shows(uri, sweep)
+    assert runs(uri)[""].info.status == runs(uri)["confirm-c2-s1"].info.status == "KILLED"
+    before = dump(uri)
+    sync(sweep.path, uri)
+    assert dump(uri) == before
+    sweep.trial("c3", 1, SELECTORS, {100: 0.9})
+    sync(sweep.path, uri)
+    assert_shows(uri, sweep)
+
+
+def test_sync_after_the_tracker_changes_nothing(sweep, uri):
+    deliver(sweep, uri, sweep.trial("c1", 1, SELECTORS, {100: 0.7}), status="failed")
+    before = dump(uri)
+    sync(sweep.path, uri)
+    assert dump(uri) == before
+
+
+KILLED = """
+import json, sys, time
+from pathlib import Path
+from harness.tracking import Tracker
+folder = Path(sys.argv[1])
+tracker = Tracker(sys.argv[2], "selbench", folder, json.loads((folder / "environment.json").read_text()))
+tracker.start()
+for line in (folder / "rows.jsonl").read_text().splitlines():
+    tracker.record(json.loads(line))
+time.sleep(60)
+"""
+
+
+def test_killed_in_the_middle_and_resumed(sweep, uri):
+    sweep.trial("c1", 1, SELECTORS, {100: 0.7})
+    sweep.trial("c2", 1, SELECTORS, {100: 0.6, 200: 0.65}, status="running", epochs=400)
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(sweep.path), uri], cwd=Path(__file__).parents[1])
+    deadline = time.monotonic() + 30
+    while not any("confirm-c2-s1" in line for line in dump(uri)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert runs(uri)["confirm-c2-s1"].info.status == "RUNNING"
+    # The trial that was cut off is run again from its first epoch, at other times and with other values.
+    deliver(sweep, uri, sweep.trial("c2", 1, SELECTORS, {100: 0.61, 200: 0.66}, epochs=400))
+    assert_shows(uri, sweep)
+    assert {run.info.status for run in runs(uri).values()} == {"FINISHED"}
+
+
+def test_a_lost_answer_makes_no_second_run(sweep, uri, monkeypatch):
+    create, lost = MlflowClient.create_run, []
+
+    def create_and_lose_the_answer(self, *args, **kwargs):
+        run = create(self, *args, **kwargs)
+        if len(lost) < 2:  # the sweep's and the first trial's
+            lost.append(run)
+            raise ConnectionError("connection reset")
+        return run
+
+    monkeypatch.setattr(MlflowClient, "create_run", create_and_lose_the_answer)
+    deliver(sweep, uri, sweep.trial("c1", 1, SELECTORS, {100: 0.7}))
+    assert len(lost) == 2
+    assert_shows(uri, sweep)
+
+
+def test_a_trial_that_is_refused_does_not_hold_up_the_others(sweep, uri, monkeypatch, capfd):
+    create = MlflowClient.create_run
+
+    def refuse(self, experiment, start, tags, name):
+        if tags.get("trial_id") == "confirm-c1-s1":
+            raise ValueError("refused")
+        return create(self, experiment, start, tags, name)
+
+    monkeypatch.setattr(MlflowClient, "create_run", refuse)
+    tracker = Tracker(uri, "selbench", sweep.path, sweep.environment)
+    tracker.start()
+    for row in [row for c in ("c1", "c2", "c3") for row in sweep.trial(c, 1, SELECTORS, {100: 0.7})]:
+        tracker.record(row)
+    assert not tracker.finish("finished", timeout=4)
+    assert set(runs(uri)) == {"", "confirm-c2-s1", "confirm-c3-s1"}
+    assert capfd.readouterr().err.count("ValueError: refused") == 1
+
+
+def test_a_server_that_is_away_costs_the_sweep_nothing(sweep, uri, capfd):
+    rows = sweep.trial("c1", 1, SELECTORS, {100: 0.7}, epochs=5000)
+    tracker = Tracker("http://user:secret@127.0.0.1:9", "selbench", sweep.path, sweep.environment)
+    tracker.start()
+    start = time.perf_counter()
+    for row in rows:
+        tracker.record(row)
+    assert time.perf_counter() - start < 1
+    assert not tracker.finish("finished", timeout=6)
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) == 2, lines
+    assert f"python -m harness.tracking sync {sweep.path}" in lines[1]
+    assert not any("secret" in line for line in lines)
+    sync(sweep.path, uri)
+    assert_shows(uri, sweep)
+
+
+def test_two_sweeps_share_a_database(tmp_path, uri):
+    first, second = SweepFolder(tmp_path / "a"), SweepFolder(tmp_path / "b")
+    second.environment["sweep_id"] = "sweep-2"
+    for sweep in (first, second):
+        (sweep.path / "environment.json").write_text(json.dumps(sweep.environment))
+        sweep.trial("c1", 1, SELECTORS, {100: 0.7})
+        Delivery(uri, "selbench", sweep.path, sweep.environment, live=False).close(None)
+    client = MlflowClient(uri)
+    found = client.search_runs([client.get_experiment_by_name("selbench").experiment_id])
+    assert Counter(run.data.tags["sweep_id"] for run in found) == {"sweep-1": 2, "sweep-2": 2}
+
+
+def test_tracking_uri(tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert tracking_uri(None, tmp_path) == f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://server:5000")
+    assert tracking_uri(None, tmp_path) == "http://server:5000"
+    assert tracking_uri("sqlite:////a/b.db", tmp_path) == "sqlite:////a/b.db"
+    assert tracking_uri("postgresql+psycopg2://u:p@h/d", tmp_path) == "postgresql+psycopg2://u:p@h/d"
+    with pytest.raises(ValueError, match=r"'mlruns'.*did you mean 'sqlite:///.*/mlruns/mlflow.db'"):
+        tracking_uri("mlruns", tmp_path)
+
+
+def test_command_line(sweep, uri, tmp_path, capsys):
+    sweep.trial("c1", 1, SELECTORS, {100: 0.7})
+    assert tracking.main(["sync", str(sweep.path), "--tracking-uri", uri]) == 0
+    assert_shows(uri, sweep)
+    assert tracking.main(["sync", str(tmp_path / "nothing"), "--tracking-uri", uri]) == 2
+    assert "space.yaml" in capsys.readouterr().err
+
+
+def test_a_new_database_is_made_without_noise(sweep, tmp_path):
+    sweep.trial("c1", 1, SELECTORS, {100: 0.7})
+    command = [sys.executable, "-m", "harness.tracking", "sync", str(sweep.path)]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    done = subprocess.run(
+        command, cwd=Path(__file__).parents[1], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""
+    assert done.stdout.count("\n") == 1
+    assert_shows(f"sqlite:///{tmp_path}/mlflow.db", sweep)
+
+
+def row(step, time, status="running", kind="epoch"):
+    return {"trial": "t", "step_kind": kind, "step": step, "status": status, "time": time, "metrics": {}}
+
+
+def test_a_repeated_step_voids_what_came_after_it():
+    first = [row(1, 10), row(2, 20), row(3, 30), row(100, 40, kind="labels")]
+    again = [row(2, 50), row(100, 60, "finished", kind="labels")]
+    history = records.by_trial(first + first + again)["t"]
+    assert [(record["step_kind"], record["step"], record["time"]) for record in history.values()] == [
+        ("epoch", 1, 10),
+        ("labels", 100, 40),
+        ("epoch", 2, 50),
+        ("labels", 100, 60),
+    ]
+    assert records.last(history)["status"] == "finished"
+
+
+def test_half_a_line_is_skipped_and_counted(tmp_path):
+    whole = json.dumps(row(1, 10))
+    (tmp_path / "rows.jsonl").write_text(f"{whole}\n{whole[:30]}")
+    assert records.read(tmp_path) == ([row(1, 10)], 1)
+
+
+def test_names_say_what_differs():
+    record = {"parameters": {"pretrain.epochs": 5, "classifier.epochs": 100, "ssl_method": {"name": "moco", "k": 4}}}
+    assert (
+        tracking.run_name({**record, "seed": 3}, {}) == "pretrain.epochs 5 · classifier.epochs 100 · moco k 4 · seed 3"
+    )
+    assert tracking.run_name({"parameters": {}, "seed": 0}, {"selector": "ual"}) == "ual · seed 0"
+
+
+def test_confusion_picture_has_every_count():
+    names = [f"class {k}" for k in range(20)]
+    matrix = [[1000 * row + column for column in range(20)] for row in range(20)]
+    figure = tracking.confusion_figure({"class_names": names, "matrix": matrix, "split": "test"})
+    assert sorted(int(text.get_text()) for text in figure.axes[0].texts) == sorted(
+        cell for row in matrix for cell in row
+    )
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == names
