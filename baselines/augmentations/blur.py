@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from baselines.augmentations.operation import Operation, chance, check_number, check_range, uniform
+from baselines.augmentations.operation import Operation, chance, check_number, check_range, per_image, uniform
 
 
 class Blur(Operation):
@@ -20,6 +20,8 @@ class Blur(Operation):
         sigma: range of the standard deviation in pixels, in [0.01, 100].
         probability: share of the images that are blurred, in [0, 1].
     """
+
+    kernel = "blur"
 
     def __init__(
         self, *, kernel_size: int | None = None, sigma: tuple[float, float] = (0.1, 2.0), probability: float = 0.5
@@ -35,23 +37,24 @@ class Blur(Operation):
         self.probability = probability
 
     def draw(self, images: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
-        """Draws standard deviations in pixels, f32 [B]; 0 for images that stay sharp."""
+        """Draws the filters, f32 [B, taps]; a single 1 in the middle for images that stay sharp."""
         sigma = uniform(images, rng, *self.sigma)
-        return {"sigma": torch.where(chance(images, rng, self.probability), sigma, 0.0)}
+        sigma = torch.where(chance(images, rng, self.probability), sigma, 0.0)
+        return {"weights": gaussian(sigma, self._radius(*images.shape[2:]))}
 
-    def apply(self, images: Tensor, sigma: Tensor) -> Tensor:
+    def apply(self, images: Tensor, weights: Tensor) -> Tensor:
         """Filters rows, then columns."""
         H, W = images.shape[2:]
-        radius = self._radius(H, W)
-        offsets = torch.arange(-radius, radius + 1, device=images.device)
-        # A sigma of 0 gives the weight 1 to the centre alone, which changes no pixel.
-        weights = torch.exp(-0.5 * (offsets / sigma.clamp(min=1e-6)[:, None]) ** 2)
-        weights = (weights / weights.sum(1, keepdim=True)).mT[:, :, None, None, None]
-        padded = F.pad(images, (radius, radius, 0, 0), mode="reflect")
-        images = sum(weight * padded[:, :, :, k : k + W] for k, weight in enumerate(weights))
-        padded = F.pad(images, (0, 0, radius, radius), mode="reflect")
-        images = sum(weight * padded[:, :, k : k + H] for k, weight in enumerate(weights))
-        return images.clamp_(0, 1)
+        taps = weights.shape[1]
+        padded = F.pad(images, (taps // 2, taps // 2, 0, 0), mode="reflect")
+        images = torch.zeros_like(images)
+        for tap in range(taps):
+            images.addcmul_(per_image(weights[:, tap]), padded[:, :, :, tap : tap + W])
+        padded = F.pad(images, (0, 0, taps // 2, taps // 2), mode="reflect")
+        images = torch.zeros_like(images)
+        for tap in range(taps):
+            images.addcmul_(per_image(weights[:, tap]), padded[:, :, tap : tap + H])
+        return images.clamp_(max=1)  # the sum of the weights is rounded
 
     def _radius(self, H: int, W: int) -> int:
         """Pixels on either side of the filter's centre.
@@ -65,3 +68,10 @@ class Blur(Operation):
         if self.kernel_size // 2 > largest:
             raise ValueError(f"kernel_size = {self.kernel_size} must be at most {2 * largest + 1} for {H} x {W} images")
         return self.kernel_size // 2
+
+
+def gaussian(sigma: Tensor, radius: int) -> Tensor:
+    """f32 [B, 2 x radius + 1]: a normalised Gaussian for each standard deviation, f32 [B] in pixels; 0 is allowed."""
+    offsets = torch.arange(-radius, radius + 1, device=sigma.device)
+    weights = torch.exp(-0.5 * (offsets / sigma.clamp(min=1e-6)[:, None]) ** 2)
+    return weights / weights.sum(1, keepdim=True)

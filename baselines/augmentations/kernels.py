@@ -5,7 +5,7 @@ tests hold the two together. All are called alike:
 
     kernel(images, out, *parameters, first, last)
 
-with images f32 [B, C, H, W] (read), out f32 [B, C, h, w] (written; may be `images` itself, except for crop), the
+with images f32 [B, C, H, W] (read), out f32 [B, C, h, w] (written; `images` itself, except for crop), the
 operation's parameters in the order of its `draw`, and the images first .. last - 1 to work on. Kernels hold no lock,
 so that threads share a batch.
 """
@@ -78,19 +78,21 @@ def crop(images, out, top, left, height, width, first, last):  # type: ignore[no
         column_taps = _resize_taps(width[i], column_starts, column_weights.T)
         for channel in range(C):
             for row in range(height[i]):
-                pixels = images[i, channel, top[i] + row, left[i] : left[i] + width[i]]
+                source = images[i, channel, top[i] + row, left[i] : left[i] + width[i]]
                 for column in range(new_W):
-                    narrow[row, column] = column_weights[0, column] * pixels[column_starts[column]]
+                    narrow[row, column] = column_weights[0, column] * source[column_starts[column]]
                 for tap in range(1, column_taps):
                     for column in range(new_W):
-                        narrow[row, column] += column_weights[tap, column] * pixels[column_starts[column] + tap]
+                        narrow[row, column] += column_weights[tap, column] * source[column_starts[column] + tap]
             for row in range(new_H):
-                start = row_starts[row]
+                target, start = out[i, channel, row], row_starts[row]
                 for column in range(new_W):
-                    value = _0
-                    for tap in range(row_taps):
-                        value += row_weights[row, tap] * narrow[start + tap, column]
-                    out[i, channel, row, column] = min(max(value, _0), _1)
+                    target[column] = row_weights[row, 0] * narrow[start, column]
+                for tap in range(1, row_taps):
+                    for column in range(new_W):
+                        target[column] += row_weights[row, tap] * narrow[start + tap, column]
+                for column in range(new_W):
+                    target[column] = min(max(target[column], _0), _1)
 
 
 @_compiled
@@ -215,3 +217,44 @@ def _turn_hue(image, turn):  # type: ignore[no-untyped-def]
         image[0, p] = low + span * min(max(abs(hue - _3) - _1, _0), _1)
         image[1, p] = low + span * min(max(_2 - abs(hue - _2), _0), _1)
         image[2, p] = low + span * min(max(_2 - abs(hue - _4), _0), _1)
+
+
+@_compiled
+def blur(images, out, weights, first, last):  # type: ignore[no-untyped-def]  # noqa: D103
+    C, H, W = images.shape[1:]
+    taps = weights.shape[1]
+    radius = taps // 2
+    padded = np.empty(W + 2 * radius, np.float32)
+    smooth = np.empty((H, W), np.float32)
+    for i in range(first, last):
+        if weights[i, radius] == _1:
+            continue
+        for channel in range(C):
+            for row in range(H):
+                source, target = images[i, channel, row], smooth[row]
+                padded[radius : radius + W] = source
+                for k in range(radius):
+                    padded[k], padded[radius + W + k] = source[radius - k], source[W - 2 - k]
+                target[:] = _0
+                for tap in range(taps):
+                    for column in range(W):
+                        target[column] += weights[i, tap] * padded[tap + column]
+            for row in range(H):
+                target = out[i, channel, row]
+                target[:] = _0
+                for tap in range(taps):
+                    reflected = H - 1 - abs(H - 1 - abs(row + tap - radius))
+                    for column in range(W):
+                        target[column] += weights[i, tap] * smooth[reflected, column]
+                for column in range(W):
+                    target[column] = min(target[column], _1)
+
+
+@_compiled
+def solarize(images, out, threshold, first, last):  # type: ignore[no-untyped-def]  # noqa: D103
+    B, C, H, W = images.shape
+    source, target = images.reshape(B, C * H * W), out.reshape(B, C * H * W)
+    for i in range(first, last):
+        if threshold[i] <= _1:
+            for p in range(C * H * W):
+                target[i, p] = _1 - source[i, p] if source[i, p] >= threshold[i] else source[i, p]

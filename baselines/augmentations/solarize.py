@@ -16,6 +16,8 @@ class Solarize(Operation):
         probability: share of the images that are solarized, in [0, 1].
     """
 
+    kernel = "solarize"
+
     def __init__(self, *, threshold: float = 0.5, probability: float = 1.0):
         check_number("threshold", threshold, 0, 1)
         check_number("probability", probability, 0, 1)
@@ -23,9 +25,9 @@ class Solarize(Operation):
         self.probability = probability
 
     def draw(self, images: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
-        """Draws which images are solarized, bool [B]."""
-        return {"chosen": chance(images, rng, self.probability)}
+        """Each image's threshold, f32 [B]; above every pixel's value, 2, for images that stay as they are."""
+        return {"threshold": torch.where(chance(images, rng, self.probability), self.threshold, 2.0)}
 
-    def apply(self, images: Tensor, chosen: Tensor) -> Tensor:
-        """Inverts the bright pixels of the chosen images."""
-        return torch.where(per_image(chosen) & (images >= self.threshold), 1 - images, images)
+    def apply(self, images: Tensor, threshold: Tensor) -> Tensor:
+        """Inverts the bright pixels."""
+        return torch.where(images >= per_image(threshold), 1 - images, images)
