@@ -4,6 +4,13 @@ BUILTINS: dict[str, dict[str, str]] = {
     "datasets": {
         "digits": "baselines.datasets.digits:Digits",
         "image_folder": "baselines.datasets.image_folder:ImageFolder",
+        "npz": "baselines.datasets.npz:Npz",
+        "cifar10": "baselines.datasets.cifar10:CIFAR10",
+        "cifar100": "baselines.datasets.cifar100:CIFAR100",
+        "svhn": "baselines.datasets.svhn:SVHN",
+        "fashion_mnist": "baselines.datasets.fashion_mnist:FashionMNIST",
+        "stl10": "baselines.datasets.stl10:STL10",
+        "oxford_iiit_pet": "baselines.datasets.oxford_iiit_pet:OxfordIIITPet",
     },
     "augmentations": {
         "crop": "baselines.augmentations.crop:Crop",

@@ -1,0 +1,27 @@
+"""CIFAR-100, Krizhevsky 2009, https://www.cs.toronto.edu/~kriz/cifar.html."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torchvision import datasets
+
+from baselines.datasets.arrays import split_of
+from baselines.datasets.torchvision_sets import TorchvisionSet
+from harness.api import Source
+
+
+class CIFAR100(TorchvisionSet):
+    """CIFAR-100, Krizhevsky 2009, https://www.cs.toronto.edu/~kriz/cifar.html (3 x 32 x 32).
+
+    50,000 training and 10,000 test images in 100 classes, the fine labels.
+    """
+
+    title = "CIFAR-100"
+    urls = ("https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",)
+
+    def read(self, root: Path) -> Source:
+        """Opens the published pickles."""
+        parts = {name: datasets.CIFAR100(root, train=name == "train", download=True) for name in ("train", "test")}
+        splits = {name: split_of(part.data.transpose(0, 3, 1, 2), part.targets) for name, part in parts.items()}
+        return Source((3, 32, 32), tuple(parts["train"].classes), splits)
