@@ -463,6 +463,33 @@ def load(
     return data, Oracle(train_labels[rows.pool], len(prepared.class_names))
 
 
+class _JoinedImages(Images):
+    """The images of two stores, one after the other."""
+
+    def __init__(self, first: Images, second: Images):
+        super().__init__(first._store, first._rows, first.device)
+        self._first, self._second = first, second
+
+    def __len__(self) -> int:
+        return len(self._first) + len(self._second)
+
+    def __getitem__(self, index: Tensor) -> Tensor:
+        index = index.cpu()
+        out = torch.empty(len(index), *self.shape[1:], dtype=torch.uint8, device=self.device)
+        in_second = index >= len(self._first)
+        out[~in_second] = self._first[index[~in_second]]
+        out[in_second] = self._second[index[in_second] - len(self._first)]
+        return out
+
+    def subset(self, index: Tensor) -> Images:
+        raise NotImplementedError("joined images are only ever read whole")
+
+
+def joined(first: Images, second: Images) -> Images:
+    """Both sets of images, `first`'s positions first; of the same shape, and possibly of different files."""
+    return _JoinedImages(first, second)
+
+
 @dataclass(frozen=True, eq=False)
 class _Rows:
     """Which training images are in which part: i64, sorted. `test` is None where the data set has its own."""

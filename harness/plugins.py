@@ -126,6 +126,18 @@ def nested_kind(annotation: Any) -> str | None:
     return next((kind for kind, contract in CONTRACTS.items() if contract in options), None)
 
 
+def classes(spec: PluginSpec) -> list[type]:
+    """The class of a plugin and those of the plugins among its hyper-parameters: the code that it runs."""
+    plugin = find(spec.kind, spec.name)
+    chosen = {**defaults(plugin), **spec.hyperparameters}
+    nested = [
+        as_spec(kind, chosen[name])
+        for name, hint in hints(plugin).items()
+        if (kind := nested_kind(hint)) and isinstance(chosen[name], str | Mapping | PluginSpec)
+    ]
+    return [plugin, *(cls for inner in nested for cls in classes(inner))]
+
+
 def build(spec: PluginSpec, *positional: Any) -> Any:
     """Constructs a plugin; hyper-parameters that are plugins themselves are constructed first.
 

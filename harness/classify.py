@@ -1,0 +1,240 @@
+"""How labels are used: the task heads, the same for every method.
+
+A fixed head (`linear`, `mlp`, `svm`, `knn`) reads a representation f32 [n, D] that no label has shaped. Its
+training has a cacheable outcome, its state; `predictor` turns the state into a function. `finetune` trains the
+encoder itself with a linear layer on top.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from harness import knn
+from harness.api import Augmentation, Backbone, Images
+from harness.config import ClassifierConfig
+from harness.optimizers import DivergedError, build_optimizer, scheduled, set_learning_rate
+from harness.runtime import Runtime
+from harness.seeding import derive, generator, seeded
+from harness.stages import Checkpoint
+
+State = dict[str, Any]
+Predictor = Callable[[Tensor], Tensor]
+"""f32 [n, D] -> scores f32 [n, K], to be read as logits."""
+
+
+def fit(config: ClassifierConfig, inputs: Tensor, labels: Tensor, num_classes: int, seed: int) -> State:
+    """Trains a fixed head.
+
+    Args:
+        config: which head, and its settings.
+        inputs: f32 [L, D], on the CPU.
+        labels: i64 [L].
+        num_classes: K.
+        seed: of the trial.
+
+    Returns:
+        The head's state: tensors and plain values. `knn` has none.
+    """
+    if config.name == "knn":
+        return {}
+    inputs, mean, std = _standardized(config, inputs)
+    scale = {"mean": mean, "std": std}
+    if config.name == "svm":
+        return {"svm": _search_svm(inputs, labels, seed), **scale}
+    with seeded(seed, "classifier/init"):
+        head = _head(config, inputs.shape[1], num_classes)
+    _descend(head, lambda index, _: inputs[index], labels, config, seed)
+    return {"head": head.state_dict(), **scale}
+
+
+def predictor(config: ClassifierConfig, state: State, inputs: Tensor, labels: Tensor, num_classes: int) -> Predictor:
+    """The function of a trained head; `inputs` and `labels` are those it was trained on."""
+    if config.name == "knn":
+        return _knn(config, inputs, labels, num_classes)
+    scale = lambda x: (x - state["mean"]) / state["std"]  # noqa: E731
+    if config.name == "svm":
+        decide = _svm(state["svm"], scale(inputs), labels, num_classes)
+        return lambda x: decide(scale(x))
+    head = _head(config, inputs.shape[1], num_classes)
+    head.load_state_dict(state["head"])
+    head.eval()
+
+    @torch.no_grad()
+    def predict(x: Tensor) -> Tensor:
+        return torch.cat([head(scale(part)) for part in x.split(8192)])
+
+    return predict
+
+
+def _standardized(config: ClassifierConfig, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    if not config.standardize:
+        return inputs, torch.zeros(1), torch.ones(1)
+    mean, std = inputs.mean(0), inputs.std(0, correction=0)
+    # a dimension that never varies among the labelled images says nothing: leave its scale alone
+    std = torch.where(std > 1e-6 * (1 + mean.abs()), std, torch.ones_like(std))
+    return (inputs - mean) / std, mean, std
+
+
+def _head(config: ClassifierConfig, dims: int, num_classes: int) -> nn.Module:
+    if config.name == "mlp":
+        hidden = config.hidden_dim
+        return nn.Sequential(nn.Linear(dims, hidden), nn.ReLU(), nn.Linear(hidden, num_classes))
+    return nn.Linear(dims, num_classes)
+
+
+def _descend(
+    model: nn.Module,
+    batch_of: Callable[[Tensor, torch.Generator], Tensor],
+    labels: Tensor,
+    config: ClassifierConfig,
+    seed: int,
+    autocast: AbstractContextManager[None] | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> None:
+    """Gradient descent on cross-entropy, in place; goes on at the checkpoint if there is one.
+
+    Every random stream starts anew each epoch, so that a resumed run draws the same.
+    """
+    optimizer = build_optimizer(model.parameters(), config)
+    device = next(model.parameters()).device
+    labels = labels.to(device)
+    state = checkpoint.load() if checkpoint else None
+    if state:
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+    model.train()
+    for epoch in range(state["epoch"] + 1 if state else 0, config.epochs):
+        rng = generator(seed, f"classifier/augmentation/{epoch}", device)
+        batches = _batches(len(labels), config.batch_size, generator(seed, f"classifier/order/{epoch}"))
+        with seeded(seed, f"classifier/epoch/{epoch}"):
+            for step, index in enumerate(batches):
+                progress = (epoch + step / len(batches)) / config.epochs
+                set_learning_rate(optimizer, scheduled(config.lr, config.schedule, progress))
+                with autocast or nullcontext():
+                    loss = F.cross_entropy(model(batch_of(index, rng)).float(), labels[index])
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                optimizer.step()
+        if not torch.isfinite(loss):
+            raise DivergedError(f"the classifier's loss is {float(loss)} in epoch {epoch}; try a smaller classifier.lr")
+        if checkpoint and checkpoint.due:
+            checkpoint.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch})
+
+
+def _batches(count: int, batch_size: int, rng: torch.Generator) -> tuple[Tensor, ...]:
+    batches = torch.randperm(count, generator=rng).split(batch_size)
+    if len(batches) > 1 and len(batches[-1]) == 1:  # batch normalisation cannot train on a single image
+        return batches[:-1]
+    return batches
+
+
+# ---------------------------------------------------------------- finetune
+
+
+class FinetunedModel(nn.Module):
+    """An encoder with a linear layer on its features."""
+
+    def __init__(self, backbone: Backbone, num_classes: int):
+        super().__init__()
+        self.backbone = backbone
+        self.head = nn.Linear(backbone.feature_dim, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [B, K] of normalised images f32 [B, C, H, W]."""
+        return self.head(self.backbone(images))
+
+
+def finetuned_model(backbone: Backbone, num_classes: int, runtime: Runtime, seed: int) -> FinetunedModel:
+    """A copy of the encoder, with its current weights, under a freshly initialised linear layer."""
+    with seeded(seed, "classifier/init"):
+        model = FinetunedModel(copy.deepcopy(backbone), num_classes)
+    runtime.place(model)
+    return model
+
+
+def finetune(
+    model: FinetunedModel,
+    images: Images,
+    labels: Tensor,
+    augmentation: Augmentation,
+    config: ClassifierConfig,
+    runtime: Runtime,
+    seed: int,
+    checkpoint: Checkpoint,
+) -> State:
+    """Trains encoder and linear layer together on the labelled images.
+
+    Args:
+        model: from `finetuned_model`; trained in place.
+        images: L labelled images.
+        labels: i64 [L].
+        augmentation: applied to every batch, one fresh view per epoch.
+        config: epochs, batch size, optimizer.
+        runtime: device and precision.
+        seed: of the trial.
+        checkpoint: where the state is saved between epochs.
+    """
+
+    def batch_of(index: Tensor, rng: torch.Generator) -> Tensor:
+        return runtime.inputs(augmentation(images[index].to(runtime.device), view=0, rng=rng))
+
+    _descend(model, batch_of, labels, config, seed, runtime.autocast(), checkpoint)
+    return {"model": model.state_dict()}
+
+
+# ---------------------------------------------------------------- svm and knn
+
+SVM_GRID = [
+    {"kernel": ["rbf"], "C": [0.1, 1, 10, 100, 1000], "gamma": [0.01, 0.1, 1, 10, 100, 1000]},
+    {"kernel": ["linear"], "C": [0.1, 1, 10, 100, 1000]},
+]
+"""SimCLR-UAL's grid: C in 0.1 .. 1000, gamma in 0.01 .. 1000 in powers of ten."""
+
+
+def _search_svm(inputs: Tensor, labels: Tensor, seed: int) -> dict[str, Any]:
+    """The best parameters of the grid by cross-validation: 5 folds, fewer where a class has fewer images."""
+    from sklearn.model_selection import GridSearchCV, StratifiedKFold
+    from sklearn.svm import SVC
+
+    smallest = int(torch.bincount(labels)[labels.unique()].min())
+    if smallest < 2 or len(labels.unique()) < 2:
+        return {"kernel": "linear", "C": 1.0}  # nothing to cross-validate on
+    folds = StratifiedKFold(min(5, smallest), shuffle=True, random_state=derive(seed, "classifier/svm") % 2**32)
+    search = GridSearchCV(SVC(), SVM_GRID, cv=folds, refit=False)
+    return dict(search.fit(inputs.numpy(), labels.numpy()).best_params_)
+
+
+def _svm(parameters: dict[str, Any], inputs: Tensor, labels: Tensor, num_classes: int) -> Predictor:
+    from sklearn.svm import SVC
+
+    seen = labels.unique()
+    if len(seen) == 1:
+        only = F.one_hot(seen, num_classes).float()
+        return lambda x: only.expand(len(x), -1)
+    model = SVC(**parameters, decision_function_shape="ovr").fit(inputs.numpy(), labels.numpy())
+
+    def predict(x: Tensor) -> Tensor:
+        decision = model.decision_function(x.numpy())
+        if decision.ndim == 1:  # two classes
+            decision = np.stack([-decision, decision], axis=1)
+        scores = torch.full((len(x), num_classes), float(decision.min()) - 1)  # below every class that was seen
+        scores[:, seen] = torch.from_numpy(decision.astype(np.float32))
+        return scores
+
+    return predict
+
+
+def _knn(config: ClassifierConfig, bank: Tensor, labels: Tensor, num_classes: int) -> Predictor:
+    def predict(x: Tensor) -> Tensor:
+        shares = knn.votes(x, bank, labels, num_classes, neighbors=config.neighbors, temperature=config.temperature)
+        return shares.clamp_min(1e-6).log()
+
+    return predict

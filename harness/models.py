@@ -1,0 +1,235 @@
+"""The trained models of a round, and what they say of each part of the data.
+
+An `Encoder` is fixed after pre-training, so what it says of a part is computed once per trial. A round's model is
+a fixed head on it or a fine-tuned copy of it. `PoolOutputs` is the window through which a selector sees them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from harness import represent
+from harness.api import Augmentation, Backbone, Images, SSLMethod
+from harness.classify import FinetunedModel, Predictor
+from harness.config import ClassifierConfig
+from harness.runtime import EVALUATION_BATCH, Runtime
+from harness.seeding import derive, generator, seeded
+
+
+class Encoder:
+    """A pre-trained encoder and the representation that fixed heads read.
+
+    Args:
+        backbone: not trained any more.
+        runtime: device and precision.
+        parts: `pool`, `val` and perhaps `test` images.
+        config: says which representation.
+        seed: of the trial.
+
+    Attributes:
+        seconds: spent so far on features and representations.
+    """
+
+    def __init__(
+        self, backbone: Backbone, runtime: Runtime, parts: Mapping[str, Images], config: ClassifierConfig, seed: int
+    ):
+        self.backbone = backbone
+        self.runtime = runtime
+        self.parts = parts
+        self.config = config
+        self.seconds = 0.0
+        self._seed = derive(seed, "representation")
+        self._features: dict[str, Tensor] = {}
+        self._inputs: dict[str, Tensor] = {}
+        self._map: represent.Mapper | None = None
+
+    def features(self, part: str) -> Tensor:
+        """f32 [N, D] on the CPU."""
+        if part not in self._features:
+            started = time.perf_counter()
+            self._features[part] = self.runtime.forward(self.backbone, self.parts[part])
+            self.seconds += time.perf_counter() - started
+        return self._features[part]
+
+    def inputs(self, part: str) -> Tensor:
+        """f32 [N, E]: the representation of the images of a part."""
+        if part not in self._inputs:
+            source = represent.pixels(self.parts[part]) if self._reads_pixels else self.features(part)
+            started = time.perf_counter()
+            self._inputs[part] = self._fit(source) if part == "pool" else self.represent(source)
+            self.seconds += time.perf_counter() - started
+        return self._inputs[part]
+
+    def represent(self, source: Tensor) -> Tensor:
+        """The representation f32 [n, E] of features f32 [n, D], or of pixels f32 [n, CHW] for `raw`."""
+        if self.config.representation in ("pca", "tsne"):
+            self.inputs("pool")
+            assert self._map is not None
+            return self._map(source)
+        return source
+
+    def input_of(self, images: Tensor) -> Tensor:
+        """The representation f32 [B, E] of images f32 [B, C, H, W] in [0, 1]."""
+        if self._reads_pixels:
+            return self.represent(images.flatten(1).cpu())
+        with self.runtime.autocast():
+            return self.represent(self.backbone(self.runtime.inputs(images)).float().cpu())
+
+    @property
+    def _reads_pixels(self) -> bool:
+        return self.config.representation == "raw"
+
+    def _fit(self, pool: Tensor) -> Tensor:
+        if self.config.representation == "pca":
+            self._map = represent.fit_pca(pool, self.config.dims, self._seed)
+            return self._map(pool)
+        if self.config.representation == "tsne":
+            mapped, self._map = represent.fit_tsne(pool, self.config.dims, self._seed)
+            return mapped
+        return pool
+
+
+class HeadModel:
+    """A fixed head on an encoder."""
+
+    def __init__(self, encoder: Encoder, predict: Predictor):
+        self.encoder = encoder
+        self.network: nn.Module = encoder.backbone
+        self._predict = predict
+
+    def features(self, part: str) -> Tensor:
+        """f32 [N, D]."""
+        return self.encoder.features(part)
+
+    def logits(self, part: str) -> Tensor:
+        """f32 [N, K]."""
+        return self._predict(self.encoder.inputs(part))
+
+    def logits_of(self, images: Tensor) -> Tensor:
+        """f32 [B, K] of images f32 [B, C, H, W] in [0, 1]."""
+        return self._predict(self.encoder.input_of(images))
+
+
+class TunedModel:
+    """A fine-tuned copy of an encoder with its own linear head."""
+
+    def __init__(self, network: FinetunedModel, runtime: Runtime, parts: Mapping[str, Images]):
+        self.network: nn.Module = network
+        self._backbone = network.backbone
+        self._runtime = runtime
+        self._parts = parts
+
+    def features(self, part: str) -> Tensor:
+        """f32 [N, D]."""
+        return self._runtime.forward(self._backbone, self._parts[part])
+
+    def logits(self, part: str) -> Tensor:
+        """f32 [N, K]."""
+        return self._runtime.forward(self.network, self._parts[part])
+
+    def logits_of(self, images: Tensor) -> Tensor:
+        """f32 [B, K] of images f32 [B, C, H, W] in [0, 1]."""
+        with self._runtime.autocast():
+            return self.network(self._runtime.inputs(images)).float().cpu()
+
+
+RoundModel = HeadModel | TunedModel
+
+
+class PoolOutputs:
+    """The lazy parts of a `Pool`: what the current model and the SSL method say of the pool's images.
+
+    It holds networks and images, and no labels.
+
+    Args:
+        images: the pool.
+        encoder: gives the features before the first training.
+        model: of the last round; None before the first.
+        method: the SSL method, for `ssl_loss`.
+        views: the augmentation of pre-training; also of `augmented_logits`.
+        runtime: device and precision.
+        seed: of the trial and round.
+    """
+
+    def __init__(
+        self,
+        images: Images,
+        encoder: Encoder,
+        model: RoundModel | None,
+        method: SSLMethod,
+        views: Augmentation,
+        runtime: Runtime,
+        seed: int,
+    ):
+        self._images = images
+        self._encoder = encoder
+        self._model = model
+        self._method = method
+        self._views = views
+        self._runtime = runtime
+        self._seed = seed
+
+    def _trained(self) -> RoundModel:
+        if self._model is None:
+            raise ValueError("no classifier has been trained yet: start with labels, or use a selector without logits")
+        return self._model
+
+    def features(self) -> Tensor:
+        """f32 [N, D]."""
+        return (self._model or self._encoder).features("pool")
+
+    def logits(self) -> Tensor:
+        """f32 [N, K]."""
+        return self._trained().logits("pool")
+
+    def stochastic_logits(self, num_samples: int) -> Tensor:
+        """f32 [num_samples, N, K], dropout active, everything else in evaluation mode.
+
+        Raises:
+            ValueError: the network has no dropout layer, so every pass would be the same.
+        """
+        model = self._trained()
+        dropouts = [m for m in model.network.modules() if isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0]
+        if not dropouts:
+            raise ValueError("stochastic passes need dropout, and this backbone has none: set its dropout above 0")
+        model.network.eval()
+        for layer in dropouts:
+            layer.train()
+        try:
+            with seeded(self._seed, "pool/stochastic"):
+                return torch.stack([self._batched(model.logits_of, lambda x: x) for _ in range(num_samples)])
+        finally:
+            model.network.eval()
+
+    def augmented_logits(self, num_samples: int) -> Tensor:
+        """f32 [num_samples, N, K], each pass under fresh augmentations."""
+        model = self._trained()
+        model.network.eval()
+        rng = generator(self._seed, "pool/augmented", self._runtime.device)
+        view = lambda x: self._views(x, view=0, rng=rng)  # noqa: E731
+        return torch.stack([self._batched(model.logits_of, view) for _ in range(num_samples)])
+
+    def ssl_loss(self) -> Tensor:
+        """f32 [N]: each image's loss within a batch of its neighbours in the pool's order."""
+        rng = generator(self._seed, "pool/ssl_loss", self._runtime.device)
+        self._method.eval()
+
+        def loss_of(images: Tensor) -> Tensor:
+            views = [self._runtime.inputs(self._views(images, view=v, rng=rng)) for v in range(self._method.num_views)]
+            with self._runtime.autocast():
+                return self._method.sample_loss(views).float().cpu()
+
+        return self._batched(loss_of, lambda x: x)
+
+    def _batched(self, function: Callable[[Tensor], Tensor], view: Callable[[Tensor], Tensor]) -> Tensor:
+        with torch.no_grad():
+            return torch.cat(
+                [
+                    function(view(self._images[index].to(self._runtime.device).float().div_(255)))
+                    for index in torch.arange(len(self._images)).split(EVALUATION_BATCH)
+                ]
+            )

@@ -1,0 +1,133 @@
+"""The self-supervised loop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from harness.api import Augmentation, Images, SSLMethod
+from harness.config import PretrainConfig
+from harness.optimizers import DivergedError, build_optimizer, scheduled, set_learning_rate
+from harness.runtime import Runtime
+from harness.seeding import generator, seeded
+from harness.stages import Checkpoint
+
+Metrics = dict[str, float]
+
+
+def pretrain(
+    method: SSLMethod,
+    images: Images,
+    augmentation: Augmentation,
+    config: PretrainConfig,
+    runtime: Runtime,
+    seed: int,
+    *,
+    checkpoint: Checkpoint,
+    validate: Callable[[], Metrics],
+    on_epoch: Callable[[int, Metrics], None],
+) -> dict[str, Any]:
+    """Trains `method` in place; a loop that was killed goes on at its last checkpoint with the same result.
+
+    Args:
+        method: already on the runtime's device.
+        images: what it learns from; no labels are involved.
+        augmentation: makes each view.
+        config: epochs, batch size, optimizer, schedule.
+        runtime: device and precision.
+        seed: of the trial.
+        checkpoint: where the state is saved between epochs.
+        validate: measures the encoder after an epoch; its time is not counted as pre-training.
+        on_epoch: called after every epoch with the epoch's number, from 1, and its metrics.
+
+    Returns:
+        {"method": state dict, "history": metrics per epoch, "seconds": training time, "images_per_second"}.
+
+    Raises:
+        DivergedError: the loss became NaN or infinite.
+        ValueError: fewer images than one batch.
+    """
+    batch_size = config.batch_size
+    if len(images) < batch_size:
+        raise ValueError(f"pretrain.batch_size {batch_size} is larger than the pool; use at most {len(images)}")
+    optimizer = build_optimizer(method.parameters(), config)
+    history: list[Metrics] = []
+    seconds = 0.0
+    state = checkpoint.load()
+    if state:
+        method.load_state_dict(state["method"])
+        optimizer.load_state_dict(state["optimizer"])
+        history, seconds = state["history"], state["seconds"]
+    for epoch, metrics in enumerate(history, start=1):
+        on_epoch(epoch, metrics)
+
+    for epoch in range(len(history) + 1, config.epochs + 1):
+        started = time.perf_counter()
+        metrics = _train_epoch(method, images, augmentation, config, runtime, seed, optimizer, epoch)
+        epoch_seconds = time.perf_counter() - started
+        seconds += epoch_seconds
+        metrics["throughput/pretrain_images_per_second"] = len(images) // batch_size * batch_size / epoch_seconds
+        if epoch == config.epochs or (config.knn_every and epoch % config.knn_every == 0):
+            metrics |= validate()
+        history.append(metrics)
+        on_epoch(epoch, metrics)
+        if checkpoint.due:
+            progress = {"history": history, "seconds": seconds}
+            checkpoint.save({"method": method.state_dict(), "optimizer": optimizer.state_dict(), **progress})
+    seen = config.epochs * (len(images) // batch_size) * batch_size
+    rate = seen / seconds if seconds else 0.0
+    return {"method": method.state_dict(), "history": history, "seconds": seconds, "images_per_second": rate}
+
+
+def _train_epoch(
+    method: SSLMethod,
+    images: Images,
+    augmentation: Augmentation,
+    config: PretrainConfig,
+    runtime: Runtime,
+    seed: int,
+    optimizer: torch.optim.Optimizer,
+    epoch: int,
+) -> Metrics:
+    """One pass; every random stream starts anew each epoch, so that a resumed run draws the same."""
+    order = torch.randperm(len(images), generator=generator(seed, f"pretrain/order/{epoch}"))
+    batches = order[: len(order) // config.batch_size * config.batch_size].split(config.batch_size)
+    rng = generator(seed, f"pretrain/augmentation/{epoch}", runtime.device)
+    warmup = config.warmup_epochs / config.epochs
+    totals: dict[str, Tensor] = {}
+    method.train()
+    with seeded(seed, f"pretrain/epoch/{epoch}"):
+        for step, index in enumerate(batches):
+            progress = (epoch - 1 + step / len(batches)) / config.epochs
+            lr = scheduled(config.lr, config.schedule, progress, warmup)
+            set_learning_rate(optimizer, lr)
+            batch = images[index].to(runtime.device, non_blocking=True)
+            views = [runtime.inputs(augmentation(batch, view=v, rng=rng)) for v in range(method.num_views)]
+            with runtime.autocast():
+                logged = method.loss(views)
+            optimizer.zero_grad(set_to_none=True)
+            logged["loss"].backward()
+            optimizer.step()
+            method.after_step(progress + 1 / (len(batches) * config.epochs))
+            for name, value in logged.items():
+                totals[name] = totals.get(name, torch.zeros((), device=value.device)) + value.detach()
+    metrics = {f"pretrain/{name}": float(total) / len(batches) for name, total in totals.items()}
+    if not torch.isfinite(torch.tensor(metrics["pretrain/loss"])):
+        raise DivergedError(
+            f"the pre-training loss is {metrics['pretrain/loss']} in epoch {epoch}; try a smaller pretrain.lr"
+        )
+    return metrics | {"pretrain/learning_rate": lr}
+
+
+def embedding_std(features: Tensor) -> float:
+    """How spread the L2-normalised features are: 1 when isotropic, near 0 when collapsed.
+
+    The mean over dimensions of their standard deviation, times sqrt(D) (Chen & He 2021, section 4.1,
+    https://arxiv.org/abs/2011.10566).
+    """
+    return float(F.normalize(features, dim=1).std(dim=0).mean()) * features.shape[1] ** 0.5

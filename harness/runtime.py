@@ -1,0 +1,73 @@
+"""Where numbers are computed: device, precision, memory layout, and what goes into an encoder."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from harness.api import Images
+from harness.config import ComputeConfig
+
+EVALUATION_BATCH = 512
+"""Images per forward pass outside training."""
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """A resolved ComputeConfig together with the data's normalisation.
+
+    Attributes:
+        device: where modules and batches live.
+        precision: "float32" or "bfloat16" (autocast; weights stay float32).
+        channels_last: memory layout of images and convolutions.
+        mean: f32 [C, 1, 1], subtracted from images in [0, 1].
+        std: f32 [C, 1, 1], divides them.
+    """
+
+    device: torch.device
+    precision: str
+    channels_last: bool
+    mean: Tensor
+    std: Tensor
+
+    @classmethod
+    def of(cls, compute: ComputeConfig, mean: Tensor, std: Tensor) -> Runtime:
+        """From a configuration and per-channel statistics f32 [C]."""
+        resolved = compute.resolved()
+        device = torch.device(resolved.device)
+        mean, std = (value.view(-1, 1, 1).to(device) for value in (mean, std))
+        return cls(device, resolved.precision, bool(resolved.channels_last), mean, std)
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """The precision of forward passes."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
+
+    def place(self, module: nn.Module) -> nn.Module:
+        """Moves a module to the device and layout."""
+        module.to(self.device)
+        if self.channels_last:
+            module.to(memory_format=torch.channels_last)
+        return module
+
+    def inputs(self, images: Tensor) -> Tensor:
+        """Encoder inputs f32 [B, C, H, W] from u8 or from f32 in [0, 1]."""
+        if images.dtype == torch.uint8:
+            images = images.float().div_(255)
+        images = (images - self.mean).div_(self.std)
+        return images.contiguous(memory_format=torch.channels_last) if self.channels_last else images
+
+    @torch.no_grad()
+    def forward(self, module: nn.Module, images: Images) -> Tensor:
+        """f32 [N, ...] on the CPU: `module` in evaluation mode over all images, in batches."""
+        training = module.training
+        module.eval()
+        with self.autocast():
+            outputs = [
+                module(self.inputs(images[index].to(self.device))).float().cpu()
+                for index in torch.arange(len(images)).split(EVALUATION_BATCH)
+            ]
+        module.train(training)
+        return torch.cat(outputs)

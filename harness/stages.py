@@ -1,0 +1,191 @@
+"""Content-addressed results of stages: computed once, by one process, while others that need them wait.
+
+A stage is named by the hash of everything that determines its result: the data's fingerprint, its part of the
+configuration, the seed, the source code it runs and the stages before it. Its folder holds
+
+    result.pt        the result, tensors and plain values only
+    meta.json        the key, the seconds it took, the result's checksum; written last
+    checkpoint.pt    where a killed computation goes on; gone once the result is there
+
+A result is believed only if meta.json is there and the checksum holds; anything else is computed again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from filelock import FileLock
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage's result.
+
+    Attributes:
+        value: what the computation returned.
+        digest: the stage's name; part of the key of every stage that builds on it.
+        seconds: wall time of the computation, also when it happened earlier.
+        cached: whether it was found rather than computed.
+    """
+
+    value: dict[str, Any]
+    digest: str
+    seconds: float
+    cached: bool
+
+
+class Checkpoint:
+    """Where a long computation saves its state, so that a killed one loses minutes, not the run.
+
+    Args:
+        file: the checkpoint's place.
+        every_seconds: a new state is `due` this long after the last.
+    """
+
+    def __init__(self, file: Path, every_seconds: float = 20.0):
+        self._file = file
+        self._every = every_seconds
+        self._last = time.monotonic()
+
+    def load(self) -> dict[str, Any] | None:
+        """The last state saved, or None; a damaged one counts as none."""
+        try:
+            return torch.load(self._file, map_location="cpu", weights_only=True)
+        except FileNotFoundError:
+            return None
+        except Exception as error:  # torch.load raises many types for a damaged file
+            print(f"{self._file}: damaged checkpoint ignored ({type(error).__name__})", file=sys.stderr)
+            return None
+
+    @property
+    def due(self) -> bool:
+        """Whether the last write is long enough ago."""
+        return time.monotonic() - self._last >= self._every
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Writes the state atomically."""
+        _save(state, self._file)
+        self._last = time.monotonic()
+
+
+class StageCache:
+    """The results of stages below one folder, shared by every trial that can see it."""
+
+    def __init__(self, root: Path):
+        self.root = root
+
+    def run(self, kind: str, key: Mapping[str, Any], compute: Callable[[Checkpoint], dict[str, Any]]) -> Stage:
+        """Returns the stage's result, computing it if no process has done so yet.
+
+        Args:
+            kind: the stage's kind, such as `pretrain`; names its folder.
+            key: everything that determines the result; JSON values.
+            compute: makes the result: tensors and plain values.
+        """
+        digest = digest_of({"kind": kind, **key})
+        folder = self.root / kind / digest
+        found = _read(folder, digest)
+        if found:
+            return found
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / "lock"):  # the system frees the lock of a dead process
+            found = _read(folder, digest)  # another process may have finished it while we waited
+            if found:
+                return found
+            started = time.perf_counter()
+            value = compute(Checkpoint(folder / "checkpoint.pt"))
+            seconds = float(value.get("seconds", time.perf_counter() - started))
+            _write(folder, value, key, seconds)
+            return Stage(value, digest, seconds, cached=False)
+
+    def holds(self, kind: str, key: Mapping[str, Any]) -> bool:
+        """Whether the stage's result is already there."""
+        digest = digest_of({"kind": kind, **key})
+        return _read(self.root / kind / digest, digest) is not None
+
+
+def digest_of(key: Mapping[str, Any]) -> str:
+    """24 hexadecimal digits that name a key."""
+    text = json.dumps(key, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+
+
+def code_digest(*sources: ModuleType | type) -> str:
+    """A hash of torch's version, of the source files of these modules or classes, and of what those import from
+    their own package.
+
+    A changed method makes its stages new; a change elsewhere leaves them valid.
+    """
+    files: set[str] = set()
+    for source in sources:
+        module = source if isinstance(source, ModuleType) else sys.modules[source.__module__]
+        _collect_sources(module, files)
+    return digest_of({"torch": torch.__version__, "files": sorted(_file_digest(file) for file in files)})
+
+
+def _collect_sources(module: ModuleType, files: set[str]) -> None:
+    file = getattr(module, "__file__", None)
+    if file is None or file in files:
+        return
+    files.add(file)
+    package = module.__name__.partition(".")[0]
+    if package == "harness":  # the harness names the modules of its own that matter
+        return
+    for value in vars(module).values():
+        name = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
+        if isinstance(name, str) and name.partition(".")[0] == package and name in sys.modules:
+            _collect_sources(sys.modules[name], files)
+
+
+@cache
+def _file_digest(file: str) -> str:
+    return hashlib.blake2b(Path(file).read_bytes(), digest_size=12).hexdigest()
+
+
+def _read(folder: Path, digest: str) -> Stage | None:
+    try:
+        meta = json.loads((folder / "meta.json").read_text())
+        content = folder / "result.pt"
+        if _checksum(content) != meta["checksum"]:
+            raise ValueError("checksum differs")
+        value = torch.load(content, map_location="cpu", weights_only=True)
+        return Stage(value, digest, meta["seconds"], cached=True)
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # a damaged result is computed again, whatever the damage
+        print(f"{folder}: damaged stage is computed again ({error})", file=sys.stderr)
+        return None
+
+
+def _write(folder: Path, value: dict[str, Any], key: Mapping[str, Any], seconds: float) -> None:
+    _save(value, folder / "result.pt")
+    meta = {"key": key, "seconds": seconds, "checksum": _checksum(folder / "result.pt"), "finished": time.time()}
+    temporary = folder / f"meta.json.{os.getpid()}"
+    temporary.write_text(json.dumps(meta, indent=1))
+    temporary.replace(folder / "meta.json")
+    (folder / "checkpoint.pt").unlink(missing_ok=True)
+
+
+def _save(value: dict[str, Any], file: Path) -> None:
+    temporary = file.with_name(f"{file.name}.{os.getpid()}")
+    try:
+        torch.save(value, temporary)
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _checksum(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=12)).hexdigest()

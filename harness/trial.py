@@ -1,0 +1,303 @@
+"""One configuration and one seed become records.
+
+`python -m harness.trial FILE [--seed N] [--set PATH=VALUE]` runs it without Ray and MLflow: FILE is a search space,
+of which the `trial:` part is used, or that part alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness import data, knn, optimizers, plugins, pretrain, runtime
+from harness.active import Costs, Report, Rounds, area_under_curve
+from harness.api import Images, SSLMethod
+from harness.config import (
+    ConfigError,
+    ExponentialImbalance,
+    Problems,
+    StepImbalance,
+    TrialConfig,
+    as_dict,
+    parse_trial,
+    read_yaml,
+    set_path,
+)
+from harness.memory import PeakMemory
+from harness.models import Encoder
+from harness.runtime import Runtime
+from harness.seeding import seeded
+from harness.stages import StageCache, code_digest, digest_of
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where a trial finds and leaves files.
+
+    Attributes:
+        cache: decoded data sets.
+        stages: results of stages.
+    """
+
+    cache: Path
+    stages: Path
+
+
+def run(config: TrialConfig, seed: int, folders: Folders, report: Report, *, with_test: bool) -> dict[str, float]:
+    """Runs one trial.
+
+    Args:
+        config: what to do.
+        seed: all randomness of the trial comes from it.
+        folders: caches.
+        report: receives a record after each epoch of pre-training and after each round.
+        with_test: whether the test set is read, once for each round's model.
+
+    Returns:
+        The totals of the trial: labels, times, memory and the last round's accuracies.
+    """
+    started = time.perf_counter()
+    memory = PeakMemory()
+    images, oracle = load_data(config, folders.cache, with_test=with_test)
+    oracle.with_budget(label_budget(config, len(images.pool)))
+    mean, std = torch.tensor(images.mean), torch.tensor(images.std)
+    if not config.data.normalize:
+        mean, std = torch.zeros_like(mean), torch.ones_like(std)
+    where = Runtime.of(config.compute, mean, std)
+    stages = StageCache(folders.stages)
+    costs = Costs()
+    method = _build_method(config, images.image_shape, seed, where)
+    encoder_digest = _pretrain(config, seed, method, images, where, stages, costs, report)
+    method.eval()
+    parts = {"pool": images.pool, "val": images.val} | ({"test": images.test} if images.test is not None else {})
+    encoder = Encoder(method.backbone, where, parts, config.classifier, seed)
+    rounds = Rounds(
+        config,
+        seed,
+        images,
+        oracle,
+        where,
+        encoder,
+        encoder_digest,
+        method,
+        plugins.build(config.augmentation),
+        stages,
+        costs,
+        report,
+    )
+    rounds.run()
+    wall = {"time/wall_seconds": time.perf_counter() - started}
+    return _totals(rounds) | costs.metrics() | wall | {"memory/peak_bytes": memory.peak(where.device)}
+
+
+def load_data(config: TrialConfig, cache: Path, *, with_test: bool) -> tuple[data.Data, Any]:
+    """The trial's images and the oracle of its pool, decoded on first use."""
+    settings = config.data
+    imbalance: data.Step | data.Exponential | None = None
+    if isinstance(settings.imbalance, StepImbalance):
+        imbalance = data.Step(settings.imbalance.classes, settings.imbalance.keep)
+    elif isinstance(settings.imbalance, ExponentialImbalance):
+        imbalance = data.Exponential(settings.imbalance.ratio)
+    return data.load(
+        plugins.build(config.dataset),
+        config.dataset.name,
+        cache=cache,
+        fraction=settings.fraction,
+        imbalance=imbalance,
+        val=settings.val,
+        test=settings.test,
+        split_seed=settings.split_seed,
+        with_test=with_test,
+        device=config.compute.resolved().device,
+    )
+
+
+def label_budget(config: TrialConfig, pool_size: int) -> int:
+    """How many labels the whole trial may see.
+
+    Raises:
+        ValueError: more than the pool has.
+    """
+    labels = config.labels
+    if labels.start == "all":
+        return pool_size
+    total = labels.start + labels.budget * labels.rounds
+    if total > pool_size:
+        raise ValueError(
+            f"labels: start {labels.start} + {labels.rounds} rounds x budget {labels.budget} = {total} labels, "
+            f"but the pool has {pool_size}; use at most {pool_size}"
+        )
+    return total
+
+
+def _build_method(config: TrialConfig, image_shape: tuple[int, int, int], seed: int, where: Runtime) -> SSLMethod:
+    """The SSL method with its backbone; a backbone's initial weights depend on it and the seed alone."""
+    with seeded(seed, "backbone/init"):
+        backbone = plugins.build(config.backbone, image_shape)
+    with seeded(seed, "ssl_method/init"):
+        method = plugins.build(config.ssl_method, backbone)
+    where.place(method)
+    return method
+
+
+def pretrain_key(config: TrialConfig, seed: int, fingerprint: str) -> dict[str, Any]:
+    """Everything that determines a pre-trained encoder."""
+    trained = plugins.find("ssl_methods", config.ssl_method.name).num_views > 0 and config.pretrain.epochs > 0  # type: ignore[attr-defined]
+    key = {
+        "seed": seed,
+        "backbone": config.backbone.as_dict(),
+        "compute": as_dict(config.compute.resolved()),
+        "trained": trained,
+    }
+    code: list[Any] = [runtime, *plugins.classes(config.backbone)]
+    if trained:
+        key |= {
+            "data": fingerprint,
+            "normalize": config.data.normalize,
+            "ssl_method": config.ssl_method.as_dict(),
+            "augmentation": config.augmentation.as_dict(),
+            "pretrain": as_dict(config.pretrain),
+        }
+        code += [pretrain, optimizers, *plugins.classes(config.ssl_method), *plugins.classes(config.augmentation)]
+    return key | {"code": code_digest(*code)}
+
+
+def _pretrain(
+    config: TrialConfig,
+    seed: int,
+    method: SSLMethod,
+    images: data.Data,
+    where: Runtime,
+    stages: StageCache,
+    costs: Costs,
+    report: Report,
+) -> str:
+    """Pre-trains the method in place, or loads what an earlier trial trained; returns the encoder's digest."""
+    key = pretrain_key(config, seed, images.fingerprint)
+    if not key["trained"]:
+        return digest_of(key)
+
+    def validate() -> dict[str, float]:
+        features = where.forward(method.backbone, images.val)
+        return {
+            "pretrain/knn_accuracy": knn.accuracy(features, images.val_labels),
+            "pretrain/embedding_std": pretrain.embedding_std(features),
+        }
+
+    reported = 0
+
+    def on_epoch(epoch: int, found: Mapping[str, float]) -> None:
+        nonlocal reported
+        reported = epoch
+        report("epoch", epoch, found, {})
+
+    stage = stages.run(
+        "pretrain",
+        key,
+        lambda checkpoint: pretrain.pretrain(
+            method,
+            _pretraining_images(images),
+            plugins.build(config.augmentation),
+            config.pretrain,
+            where,
+            seed,
+            checkpoint=checkpoint,
+            validate=validate,
+            on_epoch=on_epoch,
+        ),
+    )
+    method.load_state_dict(stage.value["method"])
+    for epoch, found in enumerate(stage.value["history"][reported:], start=reported + 1):
+        report("epoch", epoch, found, {})  # of a stage that was found, not computed
+    costs.pretrain, costs.pretrain_cached = stage.seconds, stage.cached
+    return stage.digest
+
+
+def _pretraining_images(images: data.Data) -> Images:
+    extra = images.unlabeled_extra
+    return images.pool if extra is None else data.joined(images.pool, extra)
+
+
+def _totals(rounds: Rounds) -> dict[str, float]:
+    """The last round's metrics, and the area under each accuracy curve where there are several rounds."""
+    _, last = rounds.curve[-1]
+    totals = {name: value for name, value in last.items() if not name.startswith(("time/", "stage/"))}
+    if len(rounds.curve) > 1:
+        for split in ("val", "test"):
+            if f"{split}/accuracy" in last:
+                points = [(labels, found[f"{split}/accuracy"]) for labels, found in rounds.curve]
+                totals[f"{split}/aubc"] = area_under_curve(points)
+    return totals
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m harness.trial", description="Runs one trial, without Ray.")
+    parser.add_argument("file", type=Path, help="a search space, or a trial alone, as YAML")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--test", action="store_true", help="read the test set")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="PATH=VALUE",
+        help="override a leaf, such as trial.pretrain.epochs=5",
+    )
+    parser.add_argument("--stages", type=Path, default=Path("results/runs/stages"))
+    parser.add_argument("--cache", type=Path, default=Path("results/runs/data"))
+    options = parser.parse_args(arguments)
+
+    def show(step_kind: str, step: int, found: Mapping[str, float], details: Mapping[str, Any]) -> None:
+        print(json.dumps({"step_kind": step_kind, "step": step, "metrics": dict(found)}), flush=True)
+
+    try:
+        config = _read(options.file, options.set)
+        totals = run(config, options.seed, Folders(options.cache, options.stages), show, with_test=options.test)
+    except (ConfigError, ValueError, FileNotFoundError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    show("labels", int(totals["labels/used"]), totals, {})
+    return 0
+
+
+def _read(file: Path, overrides: list[str]) -> TrialConfig:
+    content = read_yaml(file)
+    if not isinstance(content, dict):
+        raise ConfigError([f"{file}: expected a mapping, not {type(content).__name__}"])
+    tree = content if "trial" in content else {"trial": content}
+    apply_overrides(tree, overrides)
+    problems = Problems(str(file))
+    config = parse_trial(tree["trial"], "trial", problems)
+    problems.raise_any()
+    assert config is not None
+    return config
+
+
+def apply_overrides(tree: dict[str, Any], overrides: list[str]) -> None:
+    """Applies `path=value` settings, the value read as YAML.
+
+    Raises:
+        ConfigError: an override is not of that form.
+    """
+    import yaml
+
+    for override in overrides:
+        path, equals, value = override.partition("=")
+        if not equals or not path:
+            raise ConfigError([f"--set {override}: expected PATH=VALUE, such as trial.pretrain.epochs=5"])
+        try:
+            set_path(tree, path, yaml.safe_load(value))
+        except yaml.YAMLError:
+            raise ConfigError([f"--set {override}: {value!r} is not a YAML value"]) from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())
