@@ -1,0 +1,537 @@
+"""Decoding once, safely, and splitting honestly."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from harness import data as data_module
+from harness import progress
+from harness.api import Dataset, Images, Source, Split
+from harness.data import Exponential, Step, load, prepare
+
+
+class Synthetic(Dataset):
+    """Images that a formula makes, so that any of them can be checked without the rest."""
+
+    def __init__(
+        self, *, count=600, classes=4, shape=(3, 5, 7), test=80, unlabeled=0, version=0, counts=None, broken=None
+    ):
+        self.count, self.classes, self.shape, self.version, self.broken = count, classes, shape, version, broken
+        self.num = {"train": count, "test": test, "unlabeled": unlabeled}
+        self.counts = counts
+        self.reads = 0
+
+    def identity(self):
+        return str((self.num, self.classes, self.shape, self.version, self.counts))
+
+    def image(self, split, index):
+        seed = {"train": 1, "test": 2, "unlabeled": 3}[split] * 100_003 + index * 7919 + self.version
+        return torch.from_numpy(np.random.default_rng(seed).integers(0, 256, self.shape, dtype=np.uint8))
+
+    def labels(self, split):
+        if split == "train" and self.counts:
+            return torch.cat([torch.full((n,), k) for k, n in enumerate(self.counts)])
+        return torch.arange(self.num[split]) % self.classes
+
+    def open(self):
+        def part(split):
+            def read(start, stop):
+                self.reads += stop - start
+                if self.broken is not None and start <= self.broken < stop:
+                    raise ValueError("cannot decode image")
+                return torch.stack([self.image(split, index) for index in range(start, stop)])
+
+            return Split(self.num[split], read, None if split == "unlabeled" else self.labels(split))
+
+        names = tuple(f"class {k}" for k in range(self.classes))
+        return Source(self.shape, names, {split: part(split) for split, n in self.num.items() if n})
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch):
+    monkeypatch.setattr(data_module, "CHUNK_BYTES", 7 * 105)  # 7 images of 3 x 5 x 7, and an odd rest
+
+
+def folder_of(cache):
+    (meta,) = cache.glob("*/meta.json")
+    return meta.parent
+
+
+# --- prepare
+
+
+def test_decoded_images_labels_and_moments_are_those_of_the_source(tmp_path):
+    dataset = Synthetic(unlabeled=33)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        prepared = prepare(dataset, "synthetic", tmp_path)
+    assert set(prepared.images) == {"train", "test", "unlabeled"}
+    assert set(prepared.labels) == {"train", "test"}
+    for split, images in prepared.images.items():
+        expected = torch.stack([dataset.image(split, index) for index in range(dataset.num[split])])
+        assert torch.equal(images, expected)
+    assert torch.equal(prepared.labels["test"], dataset.labels("test"))
+    train = prepared.images["train"].double() / 255
+    assert prepared.mean == pytest.approx(train.mean((0, 2, 3)).tolist(), abs=1e-12)
+    assert prepared.std == pytest.approx(train.std((0, 2, 3), correction=0).tolist(), abs=1e-12)
+    assert prepared.image_shape == (3, 5, 7)
+    assert prepared.class_names == ("class 0", "class 1", "class 2", "class 3")
+
+
+def test_the_second_time_nothing_is_decoded(tmp_path):
+    first = prepare(Synthetic(), "synthetic", tmp_path)
+    again = Synthetic()
+    second = prepare(again, "synthetic", tmp_path)
+    assert again.reads == 0
+    assert second.fingerprint == first.fingerprint
+    assert torch.equal(second.images["train"], first.images["train"])
+
+
+def test_the_fingerprint_depends_on_the_content_alone(tmp_path):
+    one = prepare(Synthetic(), "one", tmp_path)
+    assert prepare(Synthetic(), "other", tmp_path / "elsewhere").fingerprint == one.fingerprint
+    assert prepare(Synthetic(version=1), "one", tmp_path).fingerprint != one.fingerprint
+    relabeled = Synthetic()
+    relabeled.labels = lambda split: torch.arange(relabeled.num[split]).flip(0) % 4
+    assert prepare(relabeled, "one", tmp_path / "relabeled").fingerprint != one.fingerprint
+
+
+def test_writing_to_an_opened_store_does_not_reach_the_file(tmp_path):
+    prepare(Synthetic(), "synthetic", tmp_path).images["train"][0] = 0
+    assert torch.equal(prepare(Synthetic(), "synthetic", tmp_path).images["train"][0], Synthetic().image("train", 0))
+
+
+def shorten(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def lengthen(path):
+    path.write_bytes(path.read_bytes() + b"\0")
+
+
+@pytest.mark.parametrize("file", ["train_images.npy", "test_labels.npy", "meta.json"])
+@pytest.mark.parametrize("damage", [shorten, Path.unlink, lambda path: path.write_bytes(b""), lengthen])
+def test_a_damaged_file_is_found_stated_and_decoded_again(tmp_path, caplog, file, damage):
+    first = prepare(Synthetic(), "synthetic", tmp_path)
+    damage(folder_of(tmp_path) / file)
+    if damage is lengthen and file == "meta.json":
+        (folder_of(tmp_path) / file).write_text("{}")
+    again = Synthetic()
+    second = prepare(again, "synthetic", tmp_path)
+    assert again.reads == 680
+    assert "is damaged" in caplog.text
+    assert second.fingerprint == first.fingerprint
+    assert torch.equal(second.images["train"][599], again.image("train", 599))
+
+
+def test_an_array_of_another_shape_or_type_is_damage(tmp_path, caplog):
+    prepare(Synthetic(), "synthetic", tmp_path)
+    path = folder_of(tmp_path) / "test_labels.npy"
+    np.save(path, np.load(path).astype(np.float64))
+    assert prepare(Synthetic(), "synthetic", tmp_path).labels["test"].dtype == torch.int64
+    np.save(path, np.zeros((40, 2), dtype=np.int64))
+    assert prepare(Synthetic(), "synthetic", tmp_path).labels["test"].shape == (80,)
+    assert caplog.text.count("is damaged") == 2
+
+
+def test_a_failing_source_leaves_no_folder(tmp_path):
+    with pytest.raises(ValueError, match="cannot decode image"):
+        prepare(Synthetic(broken=500), "synthetic", tmp_path)
+    assert [path.suffix for path in tmp_path.iterdir()] == [".lock"]
+    assert len(prepare(Synthetic(), "synthetic", tmp_path).images["train"]) == 600
+
+
+CHILD = """
+    import sys, time
+    sys.path.insert(0, {tests!r})
+    from pathlib import Path
+    from harness import data
+    from test_data import Synthetic
+
+    class Slow(Synthetic):
+        def image(self, split, index):
+            time.sleep({seconds})
+            return super().image(split, index)
+
+    data.CHUNK_BYTES, data.MAX_THREADS = 7 * 105, 2
+    Slow.__module__, Slow.__qualname__ = "test_data", "Synthetic"  # the same data set as the parent's
+    source = Slow()
+    print("started", flush=True)
+    prepared = data.prepare(source, "synthetic", Path({cache!r}))
+    print(source.reads, prepared.fingerprint, flush=True)
+"""
+
+
+def start(cache, seconds):
+    code = textwrap.dedent(CHILD.format(tests=str(Path(__file__).parent), seconds=seconds, cache=str(cache)))
+    root = Path(__file__).parents[1]
+    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=root)
+
+
+def key_module(monkeypatch):
+    """The parent's Synthetic and the children's are one data set whatever pytest calls this module."""
+    monkeypatch.setattr(Synthetic, "__module__", "test_data")
+
+
+def wait_for(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.01)
+
+
+def test_a_killed_writer_leaves_nothing_that_is_believed(tmp_path, monkeypatch):
+    key_module(monkeypatch)
+    child = start(tmp_path, seconds=0.05)
+    wait_for(lambda: any(path.stat().st_size > 2000 for path in tmp_path.glob("*.partial/*.npy")))
+    os.kill(child.pid, signal.SIGKILL)
+    child.communicate()
+    assert list(tmp_path.glob("*.partial"))
+    dataset = Synthetic()
+    prepared = prepare(dataset, "synthetic", tmp_path)
+    assert dataset.reads == 680
+    assert torch.equal(prepared.images["train"][599], dataset.image("train", 599))
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_a_second_process_waits_and_reads(tmp_path, monkeypatch, caplog):
+    key_module(monkeypatch)
+    child = start(tmp_path, seconds=0.006)
+    wait_for(lambda: list(tmp_path.glob("*.partial/*.npy")))
+    dataset = Synthetic()
+    prepared = prepare(dataset, "synthetic", tmp_path)
+    assert dataset.reads == 0
+    assert child.communicate()[0].split() == ["started", "680", prepared.fingerprint]
+    assert "waiting for another process" in caplog.text
+
+
+def test_the_name_makes_a_harmless_folder_name(tmp_path):
+    prepare(Synthetic(), "../my.module:Class", tmp_path / "cache")
+    assert [path.name for path in tmp_path.iterdir()] == ["cache"]
+    assert folder_of(tmp_path / "cache").name.startswith(".._my.module_Class-")
+
+
+def source(**changes):
+    images = torch.zeros(6, 1, 2, 2, dtype=torch.uint8)
+    split = {"num_images": 6, "read": lambda start, stop: images[start:stop], "labels": torch.arange(6) % 2}
+    whole = {"image_shape": (1, 2, 2), "class_names": ("a", "b")}
+    split |= {key: value for key, value in changes.items() if key in split}
+    whole |= {key: value for key, value in changes.items() if key in whole}
+    return Source(**whole, splits={changes.get("split", "train"): Split(**split)})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"split": "validation"}, "splits are train, test and unlabeled"),
+        ({"num_images": 0, "labels": torch.zeros(0).long()}, "no images"),
+        ({"labels": None}, "needs 6 integer labels"),
+        ({"labels": torch.zeros(5).long()}, "needs 6 integer labels"),
+        ({"labels": torch.zeros(6)}, "needs 6 integer labels"),
+        ({"labels": torch.arange(6)}, r"labels 0 \.\. 5 outside 0 \.\. 1"),
+        ({"labels": torch.arange(6) - 1}, r"labels -1 \.\. 4 outside"),
+        ({"labels": torch.zeros(6).long()}, "class 'b' has no training image"),
+        ({"labels": torch.zeros(6).long(), "class_names": ("a",)}, "1 class; at least 2"),
+        ({"image_shape": (1, 2, 3)}, r"came as torch.uint8 \(6, 1, 2, 2\), not torch.uint8 \(6, 1, 2, 3\)"),
+        ({"read": lambda start, stop: torch.zeros(stop - start, 1, 2, 2)}, "came as torch.float32"),
+    ],
+)
+def test_a_source_that_breaks_the_contract_is_refused(tmp_path, changes, message):
+    class Broken(Dataset):
+        def identity(self):
+            return "broken"
+
+        def open(self):
+            return source(**changes)
+
+    with pytest.raises(ValueError, match=message):
+        prepare(Broken(), "broken", tmp_path)
+    assert not list(tmp_path.glob("*/meta.json"))
+
+
+def test_a_constant_channel_can_be_divided_by_its_deviation(tmp_path):
+    class Constant(Dataset):
+        def identity(self):
+            return "constant"
+
+        def open(self):
+            return source()
+
+    prepared = prepare(Constant(), "constant", tmp_path)
+    assert (prepared.mean, prepared.std) == ((0.0,), (1 / 255,))
+
+
+def test_memory_stays_far_below_the_size_of_the_data(tmp_path):
+    code = """
+        import resource
+        import torch
+        from pathlib import Path
+        from harness.api import Dataset, Source, Split
+        from harness import data
+
+        class Large(Dataset):
+            def identity(self):
+                return "large"
+
+            def open(self):
+                def read(start, stop):
+                    return torch.full((stop - start, 3, 96, 96), start % 256, dtype=torch.uint8)
+                return Source((3, 96, 96), ("a", "b"), {"train": Split(10_000, read, torch.arange(10_000) % 2)})
+
+        data.MAX_THREADS = 2
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        data.prepare(Large(), "large", Path(CACHE))
+        print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+    """
+    code = textwrap.dedent(code).replace("CACHE", repr(str(tmp_path)))
+    root = Path(__file__).parents[1]
+    grown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root).stdout
+    assert int(grown) < 130  # MiB, of 264
+
+
+# --- load
+
+
+def opened(tmp_path, dataset=None, **settings):
+    settings = {"with_test": True, "device": "cpu"} | settings
+    return load(dataset or Synthetic(), "synthetic", cache=tmp_path, **settings)
+
+
+def keys(images):
+    """The images themselves, as a set: each synthetic image is unique."""
+    return {image.numpy().tobytes() for image in images[torch.arange(len(images))]}
+
+
+def test_parts_are_disjoint_complete_and_their_labels_right(tmp_path):
+    dataset = Synthetic()
+    data, oracle = opened(tmp_path, dataset)
+    label_of = {dataset.image("train", i).numpy().tobytes(): i % 4 for i in range(600)}
+    pool, val = keys(data.pool), keys(data.val)
+    assert (len(pool), len(val)) == (540, 60)
+    assert pool | val == label_of.keys()
+    assert torch.bincount(data.val_labels).tolist() == [15] * 4
+    assert oracle.class_counts.tolist() == [135] * 4
+    in_order = data.pool[torch.arange(540)]
+    assert [label_of[image.numpy().tobytes()] for image in in_order] == oracle.reveal(torch.arange(540)).tolist()
+    in_order = data.val[torch.arange(60)]
+    assert [label_of[image.numpy().tobytes()] for image in in_order] == data.val_labels.tolist()
+
+
+def test_the_source_s_own_test_set_is_used_whole(tmp_path):
+    data, _ = opened(tmp_path, fraction=0.3, test=0.01)
+    assert torch.equal(data.test[torch.arange(80)], prepare(Synthetic(), "synthetic", tmp_path).images["test"])
+    assert torch.equal(data.test_labels, torch.arange(80) % 4)
+    assert data.counts == {"pool": 162, "val": 60, "test": 80}
+
+
+def test_a_test_set_is_carved_where_there_is_none(tmp_path):
+    data, oracle = opened(tmp_path, Synthetic(test=0), test=0.25, val=50)
+    assert data.counts == {"pool": 400, "val": 50, "test": 150}
+    assert keys(data.test).isdisjoint(keys(data.pool) | keys(data.val))
+    assert torch.bincount(data.test_labels).sum() == 150
+    assert (len(data.test), len(oracle)) == (150, 400)
+
+
+def test_the_search_phase_cannot_read_the_test_set_and_sees_the_same_split(tmp_path):
+    search, _ = opened(tmp_path, Synthetic(test=0), with_test=False)
+    confirm, _ = opened(tmp_path, Synthetic(test=0), with_test=True)
+    assert search.test is None
+    assert search.test_labels is None
+    assert keys(search.pool) == keys(confirm.pool)
+    assert (search.fingerprint, search.counts) == (confirm.fingerprint, confirm.counts)
+
+
+def test_validation_is_the_same_at_every_fraction_and_imbalance(tmp_path):
+    whole, _ = opened(tmp_path)
+    third, _ = opened(tmp_path, fraction=0.3)
+    tail, _ = opened(tmp_path, imbalance=Exponential(10.0))
+    assert keys(whole.val) == keys(third.val) == keys(tail.val)
+    assert keys(opened(tmp_path, split_seed=1)[0].val) != keys(whole.val)
+    assert keys(third.pool) < keys(whole.pool)
+    assert keys(opened(tmp_path, fraction=0.1)[0].pool) < keys(third.pool)
+
+
+def test_fraction_is_stratified(tmp_path):
+    _, oracle = opened(tmp_path, Synthetic(counts=[300, 200, 80, 20]), val=0.1, fraction=0.5)
+    assert oracle.class_counts.tolist() == [135, 90, 36, 9]
+
+
+def test_equal_splits_share_a_fingerprint_and_others_do_not(tmp_path):
+    base = opened(tmp_path)[0].fingerprint
+    assert opened(tmp_path, val=60, imbalance=Exponential(1.0))[0].fingerprint == base
+    changes = [{"fraction": 0.5}, {"val": 0.2}, {"split_seed": 1}, {"imbalance": Step((0,), 5)}]
+    assert len({base, *(opened(tmp_path, **change)[0].fingerprint for change in changes)}) == 5
+    assert opened(tmp_path, Synthetic(version=1))[0].fingerprint != base
+
+
+def test_the_unlabeled_extra_is_handed_on(tmp_path):
+    data, _ = opened(tmp_path, Synthetic(unlabeled=33), fraction=0.5)
+    assert data.unlabeled_extra.shape == (33, 3, 5, 7)
+    assert data.counts["unlabeled_extra"] == 33
+    assert opened(tmp_path)[0].unlabeled_extra is None
+
+
+def test_step_imbalance_keeps_few_of_the_named_classes(tmp_path):
+    _, oracle = opened(tmp_path, imbalance=Step((1, "class 3"), 7))
+    assert oracle.class_counts.tolist() == [135, 7, 135, 7]
+
+
+def test_exponential_imbalance_has_the_sizes_of_the_formula(tmp_path):
+    _, oracle = opened(tmp_path, imbalance=Exponential(27.0))  # 27 ** (1 / 3) = 3: each class a third of the last
+    assert oracle.class_counts.tolist() == [135, 45, 15, 5]
+    unequal = Synthetic(count=540, counts=[300, 200, 20, 20])
+    _, oracle = opened(tmp_path, unequal, val=8, imbalance=Exponential(8.0))
+    # class 2 has 19 of 20 left after validation: it bounds the tail, 76 / 38 / 19 / 9
+    assert oracle.class_counts.tolist() == [76, 38, 19, 9]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"val": 601}, "val: 601 sets aside 601 of 600 training images; at most 596"),
+        ({"val": 3}, "val: 3 sets aside 3 of 600 training images; at least 4"),
+        ({"val": 0}, "val: 0 sets aside 0 of 600"),
+        ({"val": 0.001}, "val: 0.001 sets aside 1 of 600 training images; at least 4"),
+        ({"val": 1.0}, r"val: 1.0 is not a share in \(0, 1\); as a number of images, 4 .. 596"),
+        ({"val": -0.1}, "val: -0.1 is not a share"),
+        ({"fraction": 0.0}, r"fraction: 0.0 is not in \(0, 1\]"),
+        ({"fraction": 1.01}, r"fraction: 1.01 is not in \(0, 1\]"),
+        ({"fraction": float("nan")}, "fraction: nan is not in"),
+        ({"fraction": 0.001}, "fraction: 0.001 leaves 1 images for 4 classes; at least 0.0075"),
+        ({"imbalance": Step(("class3",), 5)}, "no class 'class3'; did you mean 'class 3'"),
+        ({"imbalance": Step((4,), 5)}, r"no class 4; labels are 0 \.\. 3"),
+        ({"imbalance": Step((0,), 136)}, "keep: 136 images of class 'class 0' cannot be kept; at most 135"),
+        ({"imbalance": Exponential(200.0)}, "ratio: 200.0 leaves no image of 'class 3'; at most 135"),
+    ],
+)
+def test_impossible_settings_are_refused_with_the_nearest_valid_value(tmp_path, settings, message):
+    with pytest.raises(ValueError, match=message):
+        opened(tmp_path, **settings)
+
+
+def test_the_named_nearest_values_are_valid(tmp_path):
+    for settings in ({"val": 596}, {"val": 4}, {"fraction": 0.0075}, {"imbalance": Exponential(135.0)}):
+        assert len(opened(tmp_path, **settings)[1]) >= 4
+
+
+def test_a_class_too_small_to_divide_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="val: cannot be taken from training images of which a class has only 1"):
+        opened(tmp_path, Synthetic(counts=[300, 200, 99, 1]))
+
+
+@pytest.mark.parametrize("make", [lambda: Step((), 5), lambda: Step((0,), 0), lambda: Exponential(0.5)])
+def test_impossible_imbalance_is_refused_when_it_is_written(make):
+    with pytest.raises(ValueError, match="imbalance"):
+        make()
+
+
+# --- the device
+
+
+def test_on_the_cpu_the_mapped_store_is_used_as_it_is(tmp_path):
+    data, _ = opened(tmp_path)
+    assert data.pool._store.data_ptr() == data.val._store.data_ptr()
+    assert not data_module._resident
+
+
+@pytest.fixture
+def accelerator(monkeypatch):
+    """A device that is not the CPU: torch's `meta` keeps shapes and no values."""
+    monkeypatch.setattr(data_module, "_resident", {})
+    monkeypatch.setattr(data_module, "_free_memory", lambda device: 1 << 30)
+    return torch.device("meta")
+
+
+def test_stores_are_copied_to_an_accelerator_once_per_process(tmp_path, accelerator):
+    first, _ = opened(tmp_path, device=accelerator, with_test=False)
+    assert {key[1] for key in data_module._resident} == {"train"}
+    second, _ = opened(tmp_path, device=accelerator, fraction=0.5)
+    assert first.pool._store.device == accelerator
+    assert first.pool._store is first.val._store is second.pool._store
+    assert {key[1] for key in data_module._resident} == {"train", "test"}
+    assert all(store.ndim == 4 and store.dtype == torch.uint8 for store in data_module._resident.values())
+
+
+def test_another_data_set_takes_the_place_of_the_last(tmp_path, accelerator):
+    first, _ = opened(tmp_path, device=accelerator)
+    opened(tmp_path, Synthetic(version=1), device=accelerator)
+    assert len(data_module._resident) == 2
+    assert all(store is not first.pool._store for store in data_module._resident.values())
+
+
+def test_stores_that_do_not_fit_stay_mapped_and_batches_go_to_the_device(tmp_path, accelerator, monkeypatch):
+    monkeypatch.setattr(data_module, "_free_memory", lambda device: 2 * 600 * 105 - 1)  # one byte short for train
+    data, _ = opened(tmp_path, device=accelerator)
+    assert data.pool._store.device.type == "cpu"
+    assert data.pool[torch.tensor([0])].device == accelerator
+    assert data.test._store.device == accelerator
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_cuda_the_images_are_those_of_the_cpu(tmp_path):
+    here, _ = opened(tmp_path)
+    there, _ = opened(tmp_path, device="cuda")
+    assert there.pool._store.is_cuda
+    index = torch.randperm(len(here.pool))[:50]
+    assert torch.equal(there.pool[index].cpu(), here.pool[index])
+
+
+# --- contract of Images with what data hands it, and progress
+
+
+def test_images_gathers_rows_of_the_mapped_store(tmp_path):
+    store = prepare(Synthetic(), "synthetic", tmp_path).images["train"]
+    images = Images(store, torch.tensor([5, 3, 599]))
+    assert torch.equal(images[torch.tensor([2, 0])], store[torch.tensor([599, 5])])
+
+
+def test_progress_is_silent_for_short_work_and_prints_lines_for_long(capsys, monkeypatch):
+    with progress.track(10, "Working") as advance:
+        advance(10)
+    assert capsys.readouterr() == ("", "")
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
+    with progress.track(10, "Working") as advance:
+        advance(4)
+        advance(6)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert [line.split(" after")[0] for line in err.splitlines()] == ["Working: 4 of 10", "Working: 10 of 10"]
+
+
+def test_progress_is_a_bar_on_a_terminal(monkeypatch):
+    import io
+
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    with progress.track(10, "Working") as advance:
+        advance(10)
+    assert "10/10" in terminal.getvalue()
+
+
+def test_neither_rich_nor_torchvision_is_needed_to_load(tmp_path):
+    code = (
+        "import sys; sys.modules['rich'] = sys.modules['torchvision'] = sys.modules['ray'] = None; import harness.data"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
+
+
+def test_meta_is_readable(tmp_path):
+    prepare(Synthetic(), "synthetic", tmp_path)
+    meta = json.loads((folder_of(tmp_path) / "meta.json").read_text())
+    assert meta["splits"]["train"] == {"num_images": 600, "labeled": True}

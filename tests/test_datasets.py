@@ -1,0 +1,383 @@
+"""Every data set, read from small files in the format it is published in."""
+
+import hashlib
+import pickle
+import struct
+import urllib.error
+import urllib.request
+
+import numpy as np
+import pytest
+import scipy.io
+import torch
+from PIL import Image
+from sklearn.datasets import load_digits
+from torchvision import datasets as published
+
+from baselines.datasets.cifar10 import CIFAR10
+from baselines.datasets.cifar100 import CIFAR100
+from baselines.datasets.digits import Digits
+from baselines.datasets.fashion_mnist import FashionMNIST
+from baselines.datasets.image_folder import ImageFolder
+from baselines.datasets.npz import Npz
+from baselines.datasets.oxford_iiit_pet import OxfordIIITPet
+from baselines.datasets.stl10 import STL10
+from baselines.datasets.svhn import SVHN
+from harness.data import prepare
+
+DRAW = np.random.default_rng(0)
+
+
+def random_images(*shape):
+    return DRAW.integers(0, 256, shape, dtype=np.uint8)
+
+
+def check(dataset, tmp_path, expected, labels, class_names=None):
+    """Decodes through the harness, in pieces, and compares with the arrays the files were made of."""
+    opened = dataset.open()
+    assert set(opened.splits) == set(expected)
+    for split, images in expected.items():
+        assert torch.equal(opened.splits[split].read(1, 3), torch.from_numpy(images[1:3]))
+    prepared = prepare(dataset, "data_set", tmp_path / "cache")
+    for split, images in expected.items():
+        assert prepared.image_shape == images.shape[1:]
+        assert torch.equal(prepared.images[split], torch.from_numpy(images))
+        if split != "unlabeled":
+            assert prepared.labels[split].tolist() == list(labels[split])
+    assert class_names is None or prepared.class_names == tuple(class_names)
+
+
+# --- digits
+
+
+def test_digits_are_those_of_scikit_learn(tmp_path):
+    digits = load_digits()
+    scaled = np.floor(digits.images[:, None] * 255 / 16 + 0.5).astype(np.uint8)  # no value lies half-way
+    check(Digits(), tmp_path, {"train": scaled}, {"train": digits.target}, "0123456789")
+    assert scaled.max() == 255
+
+
+# --- image_folder
+
+
+def save(image, path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image).save(path)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two classes, three images each of 6 x 4, in lossless formats, and what a file manager leaves behind."""
+    images = random_images(6, 6, 4, 3)
+    for i, name in enumerate(["cat/1.png", "cat/2.BMP", "cat/deeper/3.tif", "dog/1.png", "dog/2.png", "dog/3.png"]):
+        save(images[i], tmp_path / "images" / name)
+    (tmp_path / "images/cat/notes.txt").write_text("not an image")
+    (tmp_path / "images/cat/.hidden.png").write_text("not an image")
+    (tmp_path / "images/.hidden").mkdir()
+    return tmp_path / "images", images.transpose(0, 3, 1, 2)
+
+
+def test_image_folder_reads_one_folder_of_classes(tmp_path, folder):
+    path, images = folder
+    check(ImageFolder(path=str(path)), tmp_path, {"train": images}, {"train": [0, 0, 0, 1, 1, 1]}, ["cat", "dog"])
+
+
+def test_image_folder_reads_train_and_test(tmp_path):
+    train, test = random_images(4, 5, 5, 3), random_images(3, 5, 5, 3)
+    for i in range(4):
+        save(train[i], tmp_path / f"set/train/{'ab'[i // 2]}/{i}.png")
+    for i in range(3):
+        save(test[i], tmp_path / f"set/test/b/{i}.png")  # a test split may lack a class
+    expected = {"train": train.transpose(0, 3, 1, 2), "test": test.transpose(0, 3, 1, 2)}
+    check(ImageFolder(path=str(tmp_path / "set")), tmp_path, expected, {"train": [0, 0, 1, 1], "test": [1, 1, 1]})
+
+
+def test_image_folder_resizes_what_differs_and_makes_grey(tmp_path, folder):
+    path, _ = folder
+    save(np.full((9, 30, 3), 100, dtype=np.uint8), path / "dog/4.png")
+    source = ImageFolder(path=str(path)).open()
+    assert source.image_shape == (3, 6, 4)
+    assert torch.equal(source.splits["train"].read(6, 7), torch.full((1, 3, 6, 4), 100, dtype=torch.uint8))
+    source = ImageFolder(path=str(path), size=8, channels=1).open()
+    assert source.image_shape == (1, 8, 8)
+    assert source.splits["train"].read(0, 7).shape == (7, 1, 8, 8)
+
+
+def test_image_folder_crops_around_the_centre(tmp_path, folder):
+    path, _ = folder
+    wide = np.zeros((4, 12, 3), dtype=np.uint8)
+    wide[:, 4:8] = 200
+    save(wide, path / "cat/0.png")
+    image = ImageFolder(path=str(path), size=4).open().splits["train"].read(0, 1)
+    assert torch.equal(image, torch.full((1, 3, 4, 4), 200, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize("extension", ["jpg", "jpeg", "webp", "gif"])
+def test_image_folder_reads_lossy_and_indexed_formats(tmp_path, extension):
+    for name, value in (("a", 40), ("b", 200)):
+        save(np.full((16, 16, 3), value, dtype=np.uint8), tmp_path / f"set/{name}/0.{extension}")
+    images = ImageFolder(path=str(tmp_path / "set")).open().splits["train"].read(0, 2).float()
+    assert (images - torch.tensor([40.0, 200.0])[:, None, None, None]).abs().max() <= 2
+
+
+def test_image_folder_names_the_file_that_cannot_be_decoded(tmp_path, folder):
+    path, _ = folder
+    whole = (path / "dog/2.png").read_bytes()
+    for content in (b"nothing", whole[: len(whole) // 2]):
+        (path / "dog/2.png").write_bytes(content)
+        with pytest.raises(ValueError, match=r"cannot decode .*dog/2.png"):
+            prepare(ImageFolder(path=str(path)), "images", tmp_path / "cache")
+
+
+def test_image_folder_refuses_to_clip_16_bits(folder):
+    path, _ = folder
+    save(np.full((6, 4), 40_000, dtype=np.uint16), path / "dog/2.png")
+    with pytest.raises(ValueError, match=r"dog/2.png: it has more than 8 bits"):
+        ImageFolder(path=str(path)).open().splits["train"].read(0, 6)
+
+
+def test_image_folder_refuses_folders_that_are_no_data_set(tmp_path, folder):
+    path, _ = folder
+    with pytest.raises(FileNotFoundError, match=r"no folder .*nowhere"):
+        ImageFolder(path=str(tmp_path / "nowhere")).identity()
+    (path / "empty").mkdir()
+    with pytest.raises(ValueError, match="empty holds no image"):
+        ImageFolder(path=str(path)).open()
+    with pytest.raises(ValueError, match=r"cat holds 1 class folders; at least 2"):
+        ImageFolder(path=str(path / "cat")).open()
+    save(random_images(6, 4, 3), tmp_path / "two/train/a/1.png")
+    save(random_images(6, 4, 3), tmp_path / "two/train/b/1.png")
+    save(random_images(6, 4, 3), tmp_path / "two/test/c/1.png")
+    with pytest.raises(ValueError, match="no class 'c' among the training images"):
+        ImageFolder(path=str(tmp_path / "two")).open()
+
+
+def test_image_folder_is_another_data_set_when_a_file_or_a_setting_changes(folder):
+    path, _ = folder
+    identities = [ImageFolder(path=str(path)).identity(), ImageFolder(path=str(path)).identity()]
+    assert identities[0] == identities[1]
+    identities += [ImageFolder(path=str(path), size=4).identity(), ImageFolder(path=str(path), channels=1).identity()]
+    (path / "dog/3.png").rename(path / "dog/4.png")
+    identities.append(ImageFolder(path=str(path)).identity())
+    (path / "dog/4.png").touch()
+    identities.append(ImageFolder(path=str(path)).identity())
+    (path / "dog/4.png").unlink()
+    identities.append(ImageFolder(path=str(path)).identity())
+    assert len(set(identities)) == 6
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ImageFolder(size=0),
+        lambda: ImageFolder(channels=2),
+        lambda: Npz(layout="HWCN"),
+        lambda: OxfordIIITPet(size=0),
+    ],
+)
+def test_impossible_hyper_parameters_are_refused(make):
+    with pytest.raises(ValueError, match=r"^(size|channels|layout): "):
+        make()
+
+
+# --- npz
+
+
+@pytest.mark.parametrize("layout", ["NHW", "NHWC", "NCHW"])
+def test_npz_finds_out_the_layout(tmp_path, layout):
+    arrays = {"train": random_images(7, 1 if layout == "NHW" else 3, 6, 5), "test": random_images(4, 3, 6, 5)}
+    arrays["test"] = arrays["test"][:, : arrays["train"].shape[1]]
+    labels = {"train": [0, 1, 2, 0, 1, 2, 0], "test": [2, 1, 0, 1]}
+    stored = {
+        "NHW": lambda images: images[:, 0],
+        "NHWC": lambda images: images.transpose(0, 2, 3, 1),
+        "NCHW": lambda images: images,
+    }[layout]
+    np.savez(
+        tmp_path / "set.npz",
+        x_train=stored(arrays["train"]),
+        y_train=np.array(labels["train"], dtype=np.uint8)[:, None],
+        x_test=stored(arrays["test"]),
+        y_test=labels["test"],
+    )
+    check(Npz(path=str(tmp_path / "set.npz")), tmp_path, arrays, labels, ["0", "1", "2"])
+
+
+def test_npz_may_have_unlabeled_images_and_names_and_no_test_set(tmp_path):
+    images, extra = random_images(4, 1, 6, 5), random_images(3, 1, 6, 5)
+    names = ["cat", "dog"]
+    np.savez(tmp_path / "set.npz", x_train=images, y_train=[0, 1, 0, 1], x_unlabeled=extra, class_names=names)
+    dataset = Npz(path=str(tmp_path / "set.npz"))
+    check(dataset, tmp_path, {"train": images, "unlabeled": extra}, {"train": [0, 1, 0, 1]}, names)
+
+
+def test_npz_asks_where_the_layout_is_ambiguous(tmp_path):
+    images = random_images(4, 3, 6, 3)
+    np.savez(tmp_path / "set.npz", x_train=images, y_train=[0, 1, 0, 1])
+    with pytest.raises(ValueError, match="may be NHWC or NCHW; set layout"):
+        Npz(path=str(tmp_path / "set.npz")).open()
+    read = {key: Npz(path=str(tmp_path / "set.npz"), layout=key).open() for key in ("NCHW", "NHWC")}
+    assert torch.equal(read["NCHW"].splits["train"].read(0, 4), torch.from_numpy(images))
+    assert torch.equal(read["NHWC"].splits["train"].read(0, 4), torch.from_numpy(images.transpose(0, 3, 1, 2)))
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"y_train": [0, 1]}, "holds no x_train"),
+        ({"y_train": [0, 1], "x_train": random_images(2, 4, 4), "x_test": random_images(2, 4, 4)}, "no y_test; images"),
+        ({"y_train": [0, 1], "x_train": np.zeros((2, 4, 4))}, r"x_train is float64 \(2, 4, 4\); uint8"),
+        ({"y_train": [0, 1], "x_train": random_images(2, 4, 4, 4)}, "1 or 3 channels are needed"),
+        ({"y_train": [0.0, 1.0], "x_train": random_images(2, 4, 4)}, "y_train is float64"),
+        ({"y_train": [0, 1, 2], "x_train": random_images(2, 4, 4)}, "2 integers are needed"),
+        (
+            {"y_train": [0, 1], "x_train": random_images(2, 4, 4), "x_unlabeled": random_images(2, 4, 5)},
+            "images differ in shape",
+        ),
+    ],
+)
+def test_npz_names_the_array_that_is_wrong(tmp_path, arrays, message):
+    np.savez(tmp_path / "set.npz", **arrays)
+    with pytest.raises(ValueError, match=message):
+        Npz(path=str(tmp_path / "set.npz")).open()
+
+
+def test_npz_names_a_file_that_is_missing_or_something_else(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no file .*set.npz"):
+        Npz(path=str(tmp_path / "set.npz")).identity()
+    np.save(tmp_path / "array.npy", np.zeros(3))
+    (tmp_path / "text.npz").write_text("nothing")
+    for name in ("array.npy", "text.npz"):
+        with pytest.raises(ValueError, match=r"is not an \.npz file"):
+            Npz(path=str(tmp_path / name)).open()
+
+
+# --- the published sets, in small files of their own formats
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise urllib.error.URLError("no network")
+
+    monkeypatch.setattr(urllib.request, "urlopen", refuse)
+
+
+def md5(path):
+    return hashlib.md5(path.read_bytes()).hexdigest()
+
+
+def dump(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(pickle.dumps(content))
+    return [path.name, md5(path)]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "theirs", "key", "names_key"),
+    [
+        (CIFAR10, published.CIFAR10, "labels", "label_names"),
+        (CIFAR100, published.CIFAR100, "fine_labels", "fine_label_names"),
+    ],
+)
+def test_cifar(tmp_path, monkeypatch, dataset, theirs, key, names_key):
+    names = [f"class {k}" for k in range(4)]
+    arrays = {"train": random_images(8, 3, 32, 32), "test": random_images(4, 3, 32, 32)}
+    labels = {"train": [0, 1, 2, 3, 3, 2, 1, 0], "test": [3, 2, 1, 0]}
+    folder = tmp_path / theirs.base_folder
+
+    def batch(split, part):
+        return {"data": arrays[split][part].reshape(-1, 3072), key: labels[split][part], "coarse_labels": [9, 9]}
+
+    train = [dump(folder / "first", batch("train", slice(0, 5))), dump(folder / "second", batch("train", slice(5, 8)))]
+    monkeypatch.setattr(theirs, "train_list", train)
+    monkeypatch.setattr(theirs, "test_list", [dump(folder / "test", batch("test", slice(None)))])
+    file, digest = dump(folder / "names", {names_key: names})
+    monkeypatch.setattr(theirs, "meta", {"filename": file, "key": names_key, "md5": digest})
+    check(dataset(root=str(tmp_path)), tmp_path, arrays, labels, names)
+
+
+def test_svhn(tmp_path, monkeypatch):
+    arrays = {"train": random_images(11, 3, 32, 32), "test": random_images(5, 3, 32, 32)}
+    written = {"train": [10, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10], "test": [10, 9, 1, 2, 3]}
+    listed = {}
+    for split, images in arrays.items():
+        path = tmp_path / f"{split}_32x32.mat"
+        scipy.io.savemat(path, {"X": images.transpose(2, 3, 1, 0), "y": np.array(written[split])[:, None]})
+        listed[split] = ["http://nowhere", path.name, md5(path)]
+    monkeypatch.setattr(published.SVHN, "split_list", listed)
+    labels = {split: [label % 10 for label in values] for split, values in written.items()}
+    check(SVHN(root=str(tmp_path)), tmp_path, arrays, labels, "0123456789")
+
+
+def test_fashion_mnist(tmp_path):
+    arrays = {"train": random_images(12, 1, 28, 28), "test": random_images(5, 1, 28, 28)}
+    labels = {"train": [*range(10), 0, 1], "test": [9, 8, 7, 6, 5]}
+    folder = tmp_path / "FashionMNIST/raw"
+    folder.mkdir(parents=True)
+    for split, name in (("train", "train"), ("test", "t10k")):
+        count = len(labels[split])
+        header = struct.pack(">BBBBIII", 0, 0, 8, 3, count, 28, 28)
+        (folder / f"{name}-images-idx3-ubyte").write_bytes(header + arrays[split].tobytes())
+        header = struct.pack(">BBBBI", 0, 0, 8, 1, count)
+        (folder / f"{name}-labels-idx1-ubyte").write_bytes(header + bytes(labels[split]))
+    check(FashionMNIST(root=str(tmp_path)), tmp_path, arrays, labels, published.FashionMNIST.classes)
+
+
+def test_stl10(tmp_path, monkeypatch):
+    arrays = {name: random_images(n, 3, 96, 96) for name, n in (("train", 6), ("test", 4), ("unlabeled", 5))}
+    labels = {"train": [0, 1, 2, 0, 1, 2], "test": [2, 1, 0, 2]}
+    folder = tmp_path / "stl10_binary"
+    folder.mkdir()
+    listed = {}
+    for split, images in arrays.items():
+        (folder / f"{split}_X.bin").write_bytes(images.transpose(0, 1, 3, 2).tobytes())  # column by column
+        listed[f"{split}_X.bin"] = md5(folder / f"{split}_X.bin")
+    for split, values in labels.items():
+        (folder / f"{split}_y.bin").write_bytes(bytes(label + 1 for label in values))
+        listed[f"{split}_y.bin"] = md5(folder / f"{split}_y.bin")
+    (folder / "class_names.txt").write_text("airplane\nbird\ncar\n")
+    for name in ("train_list", "test_list"):
+        monkeypatch.setattr(published.STL10, name, [[file, listed[file]] for file, _ in getattr(published.STL10, name)])
+    check(STL10(root=str(tmp_path)), tmp_path, arrays, labels, ["airplane", "bird", "car"])
+
+
+def test_oxford_iiit_pet(tmp_path):
+    folder = tmp_path / "oxford-iiit-pet"
+    (folder / "annotations").mkdir(parents=True)
+    values = {"trainval": [("Abyssinian_1", 1, 30), ("great_dane_2", 2, 90), ("Abyssinian_2", 1, 150)]}
+    values["test"] = [("great_dane_1", 2, 210), ("Abyssinian_9", 1, 60), ("great_dane_7", 2, 120)]
+    for split, items in values.items():
+        for name, _, value in items:
+            save(np.full((40, 60, 3), value, dtype=np.uint8), folder / f"images/{name}.jpg")
+        (folder / f"annotations/{split}.txt").write_text("".join(f"{name} {label} 1 1\n" for name, label, _ in items))
+    arrays = {
+        split: np.stack([np.full((3, 16, 16), value, dtype=np.uint8) for _, _, value in values[theirs]])
+        for split, theirs in (("train", "trainval"), ("test", "test"))
+    }
+    labels = {"train": [0, 1, 0], "test": [1, 0, 1]}
+    dataset = OxfordIIITPet(root=str(tmp_path), size=16)
+    check(dataset, tmp_path, arrays, labels, ["Abyssinian", "Great Dane"])
+    assert dataset.identity() != OxfordIIITPet(root=str(tmp_path)).identity()
+
+
+@pytest.mark.parametrize("dataset", [CIFAR10, CIFAR100, SVHN, FashionMNIST, STL10, OxfordIIITPet])
+def test_without_a_network_one_line_says_what_is_missing_and_where_to_put_it(tmp_path, dataset):
+    missing = dataset(root=str(tmp_path / "nowhere"))
+    assert missing.identity() == dataset(root="elsewhere").identity()
+    with pytest.raises(FileNotFoundError) as caught:
+        missing.open()
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.startswith(f"{missing.title} is not in {tmp_path}/nowhere and cannot be downloaded (")
+    assert all(url in message for url in missing.urls)
+    assert message.endswith(f"into {tmp_path / 'nowhere' / missing.folder}")
+
+
+def test_published_urls_are_the_ones_torchvision_knows():
+    base = published.CIFAR10
+    assert CIFAR10.urls == (base.url,)
+    assert CIFAR100.urls == (published.CIFAR100.url,)
+    assert SVHN.urls == tuple(published.SVHN.split_list[split][0] for split in ("train", "test"))
+    assert STL10.urls == (published.STL10.url,)
+    assert OxfordIIITPet.urls == tuple(url for url, _ in published.OxfordIIITPet._RESOURCES)
