@@ -1,0 +1,292 @@
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from sweep_folder import SweepFolder
+
+from harness import report
+from harness.compare import estimate, holm, paired, smallest_difference
+from harness.report import NO_EVIDENCE, read, write
+
+RANDOM, CORESET = {"selector.name": "random"}, {"selector.name": "coreset"}
+
+
+def confirm(sweep, configuration, parameters, accuracies, **options):
+    """One finished trial per seed 1, 2, ...; the accuracies are those on test data."""
+    for seed, accuracy in enumerate(accuracies, 1):
+        sweep.trial(configuration, seed, parameters, {200: accuracy + 0.01}, **options)
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    return SweepFolder(tmp_path / "selectors")
+
+
+# The statistics ------------------------------------------------------------------------------------------------------
+
+
+def test_interval_by_hand():
+    # mean 2, s = 1, t(0.975, 2) = 4.302653, half = 4.302653 / sqrt(3)
+    found = estimate([1.0, 2.0, 3.0])
+    assert (found.mean, found.n) == (2.0, 3)
+    assert found.half == pytest.approx(2.484138, abs=1e-6)
+    assert estimate([0.5]).half is None
+    assert not estimate([0.5]).excludes_zero
+
+
+@pytest.mark.parametrize("n", [2, 3, 10])
+def test_paired_against_scipy(n):
+    rng = np.random.default_rng(n)
+    a, b = rng.normal(0.8, 0.02, n), rng.normal(0.79, 0.02, n)
+    found = paired(dict(enumerate(a)), dict(enumerate(b)))
+    expected = stats.ttest_rel(a, b)
+    interval = expected.confidence_interval(0.95)
+    assert found.p == pytest.approx(expected.pvalue)
+    low, high = found.difference.mean - found.difference.half, found.difference.mean + found.difference.half
+    assert (low, high) == pytest.approx((interval.low, interval.high))
+    assert found.difference.excludes_zero == (expected.pvalue < 0.05)
+
+
+def test_paired_uses_common_seeds_only():
+    found = paired({1: 0.5, 2: 0.7, 9: 100.0}, {2: 0.6, 1: 0.3, 8: -100.0})
+    assert found.difference.mean == pytest.approx(0.15)
+    assert found.difference.n == 2
+    assert paired({1: 0.5}, {2: 0.5}) is None
+    assert paired({1: 0.5}, {1: 0.25}).p is None
+
+
+def test_equal_differences_have_no_spread():
+    assert paired({1: 0.5, 2: 0.75}, {1: 0.5, 2: 0.75}).p == 1
+    assert paired({1: 0.5, 2: 0.75}, {1: 0.25, 2: 0.5}).p == 0
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 20])
+def test_smallest_difference_is_found_in_four_of_five_sweeps(n):
+    """Simulated, independently of the noncentral t distribution."""
+    truth = smallest_difference(0.03, n)
+    rng = np.random.default_rng(0)
+    found = stats.ttest_1samp(rng.normal(truth, 0.03, (20_000, n)), 0, axis=1).pvalue < 0.05
+    assert found.mean() == pytest.approx(0.8, abs=0.012)
+
+
+def test_holm_by_hand():
+    # Sorted .005 .01 .03 .04, times 4 3 2 1, made monotone: .02 .03 .06 .06
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+# The report ----------------------------------------------------------------------------------------------------------
+
+
+def test_leaderboard_has_the_right_numbers(sweep):
+    confirm(sweep, "r", RANDOM, [0.70, 0.72, 0.71], seconds=20)
+    confirm(sweep, "c", CORESET, [0.75, 0.78, 0.76], seconds=40)
+    result = write(sweep.path)
+    table = pd.read_csv(sweep.path / "leaderboard.csv").set_index("selector")
+    expected = stats.ttest_rel([0.75, 0.78, 0.76], [0.70, 0.72, 0.71])
+    row = table.loc["coreset"]
+    assert row["test/accuracy"] == pytest.approx(np.mean([0.75, 0.78, 0.76]))
+    assert row["test/accuracy half-width 95 %"] == pytest.approx(
+        4.302653 * np.std([75, 78, 76], ddof=1) / 300**0.5 / 10
+    )
+    assert row["val/accuracy"] == pytest.approx(row["test/accuracy"] + 0.01)
+    assert row["difference"] == pytest.approx(0.16 / 3)
+    assert row["p"] == row["p_holm"] == pytest.approx(expected.pvalue)
+    assert (row["labels/used"], row["labels/val"], row["n_seeds"]) == (200, 150, 3)
+    assert (row["time/total_seconds"], row["time/pretrain_seconds"]) == (40, 24)
+    assert row["verdict"] == "better"
+    assert table.loc["random", "verdict"] == "reference"
+    assert math.isnan(table.loc["random", "difference"])
+    assert list(table.index) == ["coreset", "random"]
+    assert result.measure == "test/accuracy"
+    assert "coreset was the best of 2 with test/accuracy 0.7633" in result.answer
+    low, high = expected.confidence_interval(0.95)
+    assert f"+0.0533 [{low:+.4f}, {high:+.4f}] (95 %, paired over 3 seeds): better." in result.answer
+
+
+def test_no_evidence_where_the_interval_holds_zero(sweep):
+    confirm(sweep, "r", RANDOM, [0.70, 0.76, 0.71])
+    confirm(sweep, "c", CORESET, [0.75, 0.71, 0.76])
+    result = write(sweep.path)
+    assert result.confirmed[0].verdict == NO_EVIDENCE
+    differences = np.array([0.05, -0.05, 0.05])
+    smallest = smallest_difference(differences.std(ddof=1), 3)
+    assert f"no evidence of a difference; so many seeds can resolve differences of {smallest:.4f}" in result.answer
+
+
+def test_a_claim_that_holm_does_not_support_is_not_made(sweep):
+    rng = np.random.default_rng(0)
+    confirm(sweep, "r", RANDOM, [0.70, 0.70, 0.70])
+    confirm(sweep, "c", CORESET, [0.740, 0.720, 0.735])  # p = 0.036 alone, 0.4 among 11
+    for k in range(10):
+        confirm(sweep, f"o{k}", {"selector.name": f"other{k}"}, 0.70 + rng.normal(0, 0.03, 3))
+    entry = next(entry for entry in read(sweep.path).confirmed if entry.id == "c")
+    assert entry.comparison.difference.excludes_zero
+    assert entry.comparison.p < 0.05 < entry.p_holm
+    assert entry.verdict == f"{NO_EVIDENCE} after Holm's correction"
+
+
+def test_less_is_better_where_the_sweep_minimises(tmp_path):
+    sweep = SweepFolder(tmp_path / "s", metric=[{"name": "time/total_seconds", "goal": "minimize"}])
+    for seed, (slow, fast) in enumerate([(20, 10), (22, 11), (24, 12.5)], 1):
+        sweep.trial("r", seed, RANDOM, {200: 0.7}, seconds=slow)
+        sweep.trial("c", seed, CORESET, {200: 0.7}, seconds=fast)
+    result = read(sweep.path)
+    assert result.measure == "time/total_seconds"
+    assert [(entry.label, entry.verdict) for entry in result.confirmed] == [
+        ("coreset", "better"),
+        ("random", "reference"),
+    ]
+
+
+def test_one_seed_gives_no_interval_and_says_so(sweep):
+    confirm(sweep, "r", RANDOM, [0.70])
+    confirm(sweep, "c", CORESET, [0.75])
+    result = write(sweep.path)
+    text = (sweep.path / "summary.md").read_text()
+    assert "±" not in text.split("## How")[0].replace("Mean ± half-width", "")
+    assert "n = 1 seed, so no interval" in result.answer
+    assert "may be luck" in result.answer
+    assert result.confirmed[0].verdict == "one seed in common: no interval"
+
+
+@pytest.mark.parametrize(
+    ("space", "expected"),
+    [
+        ({}, "random"),
+        ({"reference": {"selector": "coreset"}}, "coreset"),
+        ({"reference": {"selector": {"name": "coreset"}}}, "coreset"),
+        ({"confirm": {"top": 1, "seeds": [1], "references": [{"selector.name": "margin"}]}}, "margin"),
+        ({"reference": {"selector.name": "nonsense"}}, "random"),
+    ],
+)
+def test_reference(tmp_path, space, expected):
+    sweep = SweepFolder(tmp_path / "s", **space)
+    confirm(sweep, "r", RANDOM, [0.70, 0.71])
+    confirm(sweep, "c", CORESET, [0.75, 0.77])
+    confirm(sweep, "m", {"selector.name": "margin"}, [0.73, 0.71])
+    result = read(sweep.path)
+    assert result.reference.label == expected
+    assert any("nonsense" in note for note in result.notes) == ("nonsense" in str(space))
+
+
+def test_search_is_validation_only_and_says_what_stopped_and_failed(tmp_path):
+    sweep = SweepFolder(tmp_path / "s", confirm={"top": 1, "seeds": [1, 2]})
+    sweep.trial("a", 0, {"ssl_method.temperature": 0.1}, {200: 0.8}, phase="search")
+    sweep.trial("b", 0, {"ssl_method.temperature": 0.2}, {200: 0.9}, phase="search")
+    sweep.trial("c", 0, {"ssl_method.temperature": 0.3}, {}, phase="search", status="stopped", epochs=3)
+    sweep.trial("d", 0, {"ssl_method.temperature": 0.4}, {}, phase="search", status="failed", error="A: b|c\nd")
+    sweep.trial("e", 0, {"ssl_method.temperature": 0.5}, {}, phase="search", status="running")
+    result = write(sweep.path)
+    assert [(entry.label, entry.ending) for entry in result.searched] == [
+        ("temperature 0.2", "finished"),
+        ("temperature 0.1", "finished"),
+        ("temperature 0.3", "early-stopped at epoch 3"),
+    ]
+    assert result.failures == {"search-d-s0": "A: b|c d"}
+    assert "not confirmed" in result.answer
+    text = (sweep.path / "summary.md").read_text()
+    assert "test/accuracy" not in text
+    assert "| search-d-s0 | A: b\\|c d |" in text
+    assert "1 trial did not finish" in text
+
+
+def test_summary_says_where_and_how(sweep):
+    confirm(sweep, "r", RANDOM, [0.70, 0.72])
+    confirm(sweep, "c", CORESET, [0.75, 0.78])
+    write(sweep.path)
+    text = (sweep.path / "summary.md").read_text()
+    for words in (
+        "Which selector finds the better 200 labels?",
+        "one of random, coreset",
+        "seeds 1, 2",
+        "Some CPU, 2 cores, no GPU; times with up to 2 trials at once",
+        "`399b5c3c59c6`",
+        "torch 2.15.0",
+        "1200 train",
+        "python -m harness.sweep search_spaces/selectors.yaml",
+    ):
+        assert words in text
+    assert text.index("**Answer.**") < text.index("**Question.**") < text.index("## Confirmed")
+
+
+def test_learning_curves_and_values_at_the_most_labels(sweep):
+    sweep.trial("r", 1, RANDOM, {100: 0.51, 200: 0.71})
+    sweep.trial("r", 2, RANDOM, {100: 0.53, 200: 0.71})
+    result = write(sweep.path)
+    assert result.confirmed[0].mean("test/accuracy") == pytest.approx(0.70)
+    assert {step: point.mean for step, point in result.confirmed[0].curve.items()} == pytest.approx(
+        {100: 0.51, 200: 0.7}
+    )
+    assert "| 0.5100 ± 0.1271 | 0.7000 ± 0.0000 |" in (sweep.path / "summary.md").read_text()
+
+
+def test_seconds_from_the_cache_are_marked(sweep):
+    rows = sweep.records("r", 1, RANDOM, {200: 0.7})
+    rows[-1]["metrics"]["stage/pretrain_cached"] = 1
+    sweep.append(rows)
+    sweep.trial("c", 1, CORESET, {200: 0.7})
+    result = write(sweep.path)
+    lines = (sweep.path / "summary.md").read_text().splitlines()
+    (cached,) = [line for line in lines if line.startswith("| random")]
+    (computed,) = [line for line in lines if line.startswith("| coreset")]
+    assert cached.endswith("| 6* | 0.5 | 3 | 10* |")
+    assert computed.endswith("| 6 | 0.5 | 3 | 10 |")
+    assert (result.seconds, result.saved) == (20, 6)
+
+
+def test_a_resumed_trial_counts_once_with_its_later_values(sweep):
+    confirm(sweep, "r", RANDOM, [0.1, 0.2], status="running")
+    confirm(sweep, "r", RANDOM, [0.7, 0.8])
+    (entry,) = read(sweep.path).confirmed
+    assert entry.values["test/accuracy"] == pytest.approx({1: 0.7, 2: 0.8})
+
+
+def test_numbers_that_are_none_do_not_count(sweep):
+    rows = sweep.records("r", 1, RANDOM, {100: 0.51, 200: 0.7})
+    rows[-2]["metrics"]["test/accuracy"] = float("nan")
+    sweep.append(rows)
+    (entry,) = read(sweep.path).confirmed
+    assert entry.mean("test/accuracy") == pytest.approx(0.5)
+
+
+def test_half_a_line_is_noted(sweep):
+    confirm(sweep, "r", RANDOM, [0.7, 0.8])
+    with (sweep.path / "rows.jsonl").open("a") as file:
+        file.write('{"trial": "conf')
+    assert read(sweep.path).notes == ["1 line of rows.jsonl could not be read and was skipped."]
+
+
+@pytest.mark.parametrize("missing", ["space.yaml", "environment.json", "rows.jsonl"])
+def test_wrong_folder_is_one_line_and_exit_2(sweep, missing, capsys):
+    confirm(sweep, "r", RANDOM, [0.7])
+    (sweep.path / missing).unlink()
+    assert report.main([str(sweep.path)]) == 2
+    captured = capsys.readouterr()
+    assert missing in captured.err
+    assert captured.err.count("\n") == 1
+
+
+def test_command_line_fits_80_columns(tmp_path):
+    sweep = SweepFolder(tmp_path / "s", metric=[{"name": "val/accuracy", "goal": "maximize"}])
+    rng = np.random.default_rng(0)
+    for k in range(3):
+        parameters = {"augmentation.first": "color_jitter", "augmentation.second": f"grayscale_{k}"}
+        confirm(sweep, f"c{k}", parameters, 0.7 + rng.normal(0, 0.02, 5), seconds=12345)
+        sweep.trial(f"s{k}", 0, parameters, {200: 0.7}, phase="search", seconds=12345)
+    command = [sys.executable, "-m", "harness.report", str(sweep.path)]
+    environment = {**os.environ, "COLUMNS": "80", "NO_COLOR": "1"}
+    root = Path(__file__).parents[1]
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    lines = [line for line in done.stdout.splitlines() if not line.startswith("written: ")]
+    assert max(map(len, lines)) <= 80
+    assert done.stdout.count("12345") == 6  # no column is cut off
+    assert "reference" in done.stdout
