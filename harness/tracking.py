@@ -120,18 +120,8 @@ class Delivery:
         self._pending[record["trial"]] = None
 
     def flush(self) -> None:
-        """Delivers every trial that has something new.
-
-        A trial that fails goes to the end of the line, so that it cannot hold up the others.
-        """
-        for trial in list(self._pending):
-            del self._pending[trial]
-            try:
-                self._deliver(trial, self._ending(trial))
-            except BaseException:
-                self._pending[trial] = None
-                self._connected = False
-                raise
+        """Delivers every trial that has something new."""
+        self._deliver_all(list(self._pending))
 
     def close(self, status: str | None) -> None:
         """Ends every run: trials without an ending as KILLED, then the sweep itself with its artifacts.
@@ -140,15 +130,28 @@ class Delivery:
             status: FINISHED, FAILED or KILLED for the sweep. None: what it has, or if it is still shown as
                 running, KILLED where a trial is and FINISHED otherwise.
         """
-        self.flush()
         try:
-            endings = {trial: self._ending(trial, closing=True) for trial in self._trials}
-            for trial, ending in endings.items():
-                self._deliver(trial, ending)
-            self._close_sweep(status, "KILLED" if "KILLED" in endings.values() else "FINISHED")
-        except BaseException:
-            self._connected = False
-            raise
+            self._deliver_all(list(self._trials), closing=True)
+        finally:
+            endings = {self._ending(trial, closing=True) for trial in self._trials}
+            self._close_sweep(status, "KILLED" if "KILLED" in endings else "FINISHED")
+
+    def _deliver_all(self, trials: list[str], closing: bool = False) -> None:
+        """Delivers every one of them that can be delivered, then raises the first error.
+
+        Where the server cannot be reached at all it raises at once.
+        """
+        first: Exception | None = None
+        for trial in trials:
+            self._connect()
+            try:
+                self._deliver(trial, self._ending(trial, closing))
+                self._pending.pop(trial, None)
+            except Exception as error:
+                self._connected = False
+                first = first or error
+        if first:
+            raise first
 
     def _ending(self, trial: str, closing: bool = False) -> str:
         unended = "KILLED" if closing else "RUNNING"
@@ -229,7 +232,6 @@ class Delivery:
 
     def _deliver(self, trial: str, ending: str) -> None:
         """Brings one trial's run in line with its records."""
-        self._connect()
         history = self._trials[trial]
         digest = _digest(list(history.values()))
         run = self._runs.get(trial)
@@ -415,7 +417,8 @@ class Tracker:
         self._ending = self.ENDINGS[status]
         self._deadline = time.monotonic() + timeout
         self._finishing.set()
-        self._thread.join(timeout)
+        if self._thread.is_alive():
+            self._thread.join(timeout)
         if not self._delivered:
             uri, experiment, folder, _ = self._arguments
             options = f"--tracking-uri {_public(uri)} --experiment {experiment}"
@@ -431,19 +434,19 @@ class Tracker:
                 delivery = delivery or Delivery(*self._arguments, live=True)
                 while not self._queue.empty():
                     delivery.add(self._queue.get())
-                delivery.flush()
                 if finishing:
                     delivery.close(self._ending)
                     self._delivered = True
                     return
+                delivery.flush()
                 pause, self._complained = POLL_SECONDS, False
             except Exception as error:
                 self._complain(error)
                 pause = min(2 * pause, MAX_RETRY_SECONDS)
                 if finishing:
-                    if time.monotonic() + pause > self._deadline:
+                    if time.monotonic() + 1 > self._deadline:
                         return
-                    time.sleep(min(pause, 1.0))
+                    time.sleep(1)
 
     def _complain(self, error: Exception) -> None:
         """Says in one line that deliveries fail, once until they succeed again."""

@@ -276,8 +276,12 @@ def test_a_trial_that_is_refused_does_not_hold_up_the_others(sweep, uri, monkeyp
     tracker.start()
     for row in [row for c in ("c1", "c2", "c3") for row in sweep.trial(c, 1, SELECTORS, {100: 0.7})]:
         tracker.record(row)
-    assert not tracker.finish("finished", timeout=4)
-    assert set(runs(uri)) == {"", "confirm-c2-s1", "confirm-c3-s1"}
+    assert not tracker.finish("finished", timeout=6)
+    assert {trial: run.info.status for trial, run in runs(uri).items()} == {
+        "": "FINISHED",
+        "confirm-c2-s1": "FINISHED",
+        "confirm-c3-s1": "FINISHED",
+    }
     assert capfd.readouterr().err.count("ValueError: refused") == 1
 
 
