@@ -13,8 +13,9 @@ so that threads share a batch.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
 
@@ -25,30 +26,52 @@ from torch import Tensor
 
 # Python's floats would turn the arithmetic into f64.
 _0, _1, _2, _3, _4, _6, _HALF = (np.float32(value) for value in (0, 1, 2, 3, 4, 6, 0.5))
+_BYTE = np.float32(1 / 255)
 _RED, _GREEN, _BLUE = np.float32(0.2989), np.float32(0.587), np.float32(0.114)
 
 
-def run(name: str, images: Tensor, out: Tensor, *parameters: Tensor) -> None:
-    """Runs a kernel on a batch, on as many threads as torch uses.
+@dataclass(frozen=True)
+class Call:
+    """A kernel with its arguments, to be run on a whole batch.
 
-    Args:
-        name: of the kernel.
-        images: f32 [B, C, H, W], contiguous, on the CPU.
+    Attributes:
+        kernel: its name.
+        images: [B, C, H, W], contiguous, on the CPU.
         out: f32 [B, C, h, w], contiguous, on the CPU.
         parameters: what the operation drew, each [B, ...], on the CPU.
     """
-    # One memory layout and type per argument, so that each kernel is compiled once and its file in the cache
-    # never depends on who came first.
-    for tensor in (images, out):
-        assert tensor.is_contiguous(), "kernels read and write row after row"
-        assert tensor.dtype == torch.float32, "kernels compute in f32"
-    kernel = partial(globals()[name], *(tensor.contiguous().numpy() for tensor in (images, out, *parameters)))
-    parts = max(1, min(torch.get_num_threads(), len(images)))
-    bounds = [len(images) * part // parts for part in range(parts + 1)]
-    others = [_threads(os.getpid(), parts).submit(kernel, *bounds[part : part + 2]) for part in range(1, parts)]
-    kernel(*bounds[:2])
+
+    kernel: str
+    images: Tensor
+    out: Tensor
+    parameters: tuple[Tensor, ...] = ()
+
+    def bound(self) -> Callable[[int, int], None]:
+        """The kernel as a function of the first image and the one after the last."""
+        tensors = (self.images, self.out, *self.parameters)
+        return partial(globals()[self.kernel], *(tensor.contiguous().numpy() for tensor in tensors))
+
+
+def run(calls: Sequence[Call]) -> None:
+    """Runs kernels one after another on a batch, on as many threads as torch uses."""
+    if not calls:
+        return
+    kernels = [call.bound() for call in calls]
+    num_images = len(calls[0].images)
+    parts = max(1, min(torch.get_num_threads(), num_images))
+    bounds = [num_images * part // parts for part in range(parts + 1)]
+    others = [
+        _threads(os.getpid(), parts).submit(_run_part, kernels, bounds[part], bounds[part + 1])
+        for part in range(1, parts)
+    ]
+    _run_part(kernels, bounds[0], bounds[1])
     for other in others:
         other.result()
+
+
+def _run_part(kernels: Sequence[Callable[[int, int], None]], first: int, last: int) -> None:
+    for kernel in kernels:
+        kernel(first, last)
 
 
 @cache
@@ -63,6 +86,22 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
         return numba.njit(nogil=True, fastmath=True, cache=True)(function)
     except RuntimeError:  # neither the package's nor the user's cache folder can be written
         return numba.njit(nogil=True, fastmath=True)(function)
+
+
+@_compiled
+def unit(images, out, first, last):  # type: ignore[no-untyped-def]
+    """From u8 in 0 .. 255 to f32 in [0, 1]."""
+    B, C, H, W = images.shape
+    source, target = images.reshape(B, C * H * W), out.reshape(B, C * H * W)
+    for i in range(first, last):
+        for p in range(C * H * W):
+            target[i, p] = source[i, p] * _BYTE
+
+
+@_compiled
+def copy(images, out, first, last):  # type: ignore[no-untyped-def]
+    """Images that are f32 already."""
+    out[first:last] = images[first:last]
 
 
 @_compiled

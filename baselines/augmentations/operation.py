@@ -26,22 +26,13 @@ class Operation(Augmentation):
 
     def __call__(self, images: Tensor, *, view: int, rng: torch.Generator) -> Tensor:
         """Draws and applies; see `Augmentation`."""
-        with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
-            return self.overwrite(unit_copy(images), rng)
-
-    def overwrite(self, images: Tensor, rng: torch.Generator) -> Tensor:
-        """Draws and applies; `images`, f32 [B, C, H, W] in [0, 1] and contiguous, may be overwritten."""
-        parameters = self.draw(images, rng)
-        if self.kernel is None or images.device.type != "cpu" or not _NUMBA_INSTALLED:
-            return self.apply(images, **parameters)
-        from baselines.augmentations import kernels  # compiles on first use, so imported on first use
-
-        out = self.kernel_output(images)
-        kernels.run(self.kernel, images, out, *parameters.values())
-        return out
+        return _run([self], images, rng)
 
     def draw(self, images: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
-        """Draws `apply`'s keyword arguments, each [B, ...]; none for an operation without randomness."""
+        """Draws `apply`'s keyword arguments, each [B, ...]; none for an operation without randomness.
+
+        Reads the shape and the device of the images, never their values.
+        """
         return {}
 
     @abstractmethod
@@ -69,29 +60,60 @@ class Chain(Augmentation):
 
     def __call__(self, images: Tensor, *, view: int, rng: torch.Generator) -> Tensor:
         """Does every step; see `Augmentation`."""
-        with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
-            images = unit_copy(images)
-            for step in self.steps:
-                images = step.overwrite(images, rng)
-            return images
+        return _run(self.steps, images, rng)
 
 
 _NUMBA_INSTALLED = importlib.util.find_spec("numba") is not None
 
 
-def unit_copy(images: Tensor) -> Tensor:
-    """A contiguous f32 copy in [0, 1] of u8 images in 0 .. 255 or of f32 images.
+def _run(steps: Sequence[Operation], images: Tensor, rng: torch.Generator) -> Tensor:
+    """Draws and applies every step in turn, on a copy of the images."""
+    _check_images(images)
+    images = images.contiguous()
+    with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
+        if images.device.type == "cpu" and _NUMBA_INSTALLED:
+            return _run_compiled(steps, images, rng)
+        images = images / 255 if images.dtype == torch.uint8 else images.clone()
+        for step in steps:
+            images = step.apply(images, **step.draw(images, rng))
+        return images
+
+
+def _run_compiled(steps: Sequence[Operation], images: Tensor, rng: torch.Generator) -> Tensor:
+    """Like `_run`, with kernels for the steps that have one.
+
+    Kernels in a row wait and are run together, so that threads split a batch once. Until then their outputs hold no
+    values: `draw` reads shapes alone.
+    """
+    from baselines.augmentations import kernels  # slow to import, and compiles on first use
+
+    out = torch.empty_like(images, dtype=torch.float32)
+    waiting = [kernels.Call("unit" if images.dtype == torch.uint8 else "copy", images, out)]
+    images = out
+    for step in steps:
+        parameters = step.draw(images, rng)
+        if step.kernel is None:
+            kernels.run(waiting)
+            waiting = []
+            images = step.apply(images, **parameters)
+        else:
+            out = step.kernel_output(images)
+            waiting.append(kernels.Call(step.kernel, images, out, tuple(parameters.values())))
+            images = out
+    kernels.run(waiting)
+    return images
+
+
+def _check_images(images: Tensor) -> None:
+    """Checks a batch.
 
     Raises:
         ValueError: the images are not [B, C, H, W] with C of 1 or 3, or neither u8 nor f32.
     """
     if images.ndim != 4 or images.shape[1] not in (1, 3):
         raise ValueError(f"images of shape {tuple(images.shape)}; expected [B, C, H, W] with C = 1 or 3")
-    if images.dtype == torch.uint8:
-        return images.contiguous() / 255
-    if images.dtype == torch.float32:
-        return images.clone(memory_format=torch.contiguous_format)
-    raise ValueError(f"images of type {images.dtype}; expected torch.uint8 or torch.float32")
+    if images.dtype not in (torch.uint8, torch.float32):
+        raise ValueError(f"images of type {images.dtype}; expected torch.uint8 or torch.float32")
 
 
 def uniform(images: Tensor, rng: torch.Generator, low: float = 0.0, high: float = 1.0) -> Tensor:
