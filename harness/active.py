@@ -14,11 +14,12 @@ from torch import Tensor
 
 from harness import classify, metrics, models, plugins, represent
 from harness.api import Augmentation, Pool, Selector, SSLMethod
-from harness.config import TrialConfig, as_dict
+from harness.config import TrialConfig
 from harness.data import Data
 from harness.models import Encoder, HeadModel, PoolOutputs, RoundModel, TunedModel
 from harness.oracle import Oracle
 from harness.runtime import Runtime
+from harness.schema import as_dict
 from harness.seeding import derive, generator
 from harness.stages import Stage, StageCache, code_digest, digest_of
 

@@ -20,20 +20,11 @@ import torch
 from harness import data, knn, optimizers, plugins, pretrain, runtime
 from harness.active import Costs, Report, Rounds, area_under_curve
 from harness.api import Images, SSLMethod
-from harness.config import (
-    ConfigError,
-    ExponentialImbalance,
-    Problems,
-    StepImbalance,
-    TrialConfig,
-    as_dict,
-    parse_trial,
-    read_yaml,
-    set_path,
-)
+from harness.config import ExponentialImbalance, StepImbalance, TrialConfig, parse_trial
 from harness.memory import PeakMemory
 from harness.models import Encoder
 from harness.runtime import Runtime
+from harness.schema import ConfigError, Problems, apply_overrides, as_dict, read_yaml
 from harness.seeding import seeded
 from harness.stages import StageCache, code_digest, digest_of
 
@@ -279,24 +270,6 @@ def _read(file: Path, overrides: list[str]) -> TrialConfig:
     problems.raise_any()
     assert config is not None
     return config
-
-
-def apply_overrides(tree: dict[str, Any], overrides: list[str]) -> None:
-    """Applies `path=value` settings, the value read as YAML.
-
-    Raises:
-        ConfigError: an override is not of that form.
-    """
-    import yaml
-
-    for override in overrides:
-        path, equals, value = override.partition("=")
-        if not equals or not path:
-            raise ConfigError([f"--set {override}: expected PATH=VALUE, such as trial.pretrain.epochs=5"])
-        try:
-            set_path(tree, path, yaml.safe_load(value))
-        except yaml.YAMLError:
-            raise ConfigError([f"--set {override}: {value!r} is not a YAML value"]) from None
 
 
 if __name__ == "__main__":

@@ -1,0 +1,99 @@
+"""What a result was made on: hardware, code, versions, data."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import socket
+import subprocess
+import sys
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness.config import TrialConfig
+from harness.data import Data
+
+PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "ray", "optuna", "mlflow", "numba", "openTSNE", "pandas")
+
+
+def describe(folder: Path, prepared: Sequence[tuple[TrialConfig, Data]], concurrent: int) -> dict[str, Any]:
+    """The content of `environment.json`.
+
+    Args:
+        folder: the sweep's; a resumed sweep keeps its id and its start.
+        prepared: a trial of each data set and split, with its data.
+        concurrent: how many trials run side by side, which every time in the records was measured beside.
+    """
+    file = folder / "environment.json"
+    before = json.loads(file.read_text()) if file.exists() else {}
+    config, _ = prepared[0]
+    compute = config.compute.resolved()
+    return {
+        "sweep_id": before.get("sweep_id") or uuid.uuid4().hex,
+        "started": before.get("started") or datetime.now(UTC).isoformat(timespec="seconds"),
+        **_code(),
+        "hostname": socket.gethostname(),
+        "platform": platform.platform(),
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "gpus": [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())],
+        "device": compute.device,
+        "precision": compute.precision,
+        "channels_last": compute.channels_last,
+        "concurrent_trials": concurrent,
+        "python": platform.python_version(),
+        "packages": {name: found for name in PACKAGES if (found := _version(name))},
+        "command": " ".join(["python -m harness.sweep", *sys.argv[1:]]),
+        "dataset": _dataset(*prepared[0]),
+        "datasets": [_dataset(*item) for item in prepared],
+    }
+
+
+def _dataset(config: TrialConfig, data: Data) -> dict[str, Any]:
+    counts = dict(data.counts)
+    return {
+        "name": config.dataset.name,
+        "fingerprint": data.fingerprint,
+        "train": counts["pool"],
+        "val": counts["val"],
+        "test": counts["test"],
+        "classes": list(data.class_names),
+        "image_shape": list(data.image_shape),
+    }
+
+
+def _code() -> dict[str, Any]:
+    """The commit of the code that runs, and whether it was changed since; None outside a checkout."""
+    here = Path(__file__).resolve().parent.parent
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, timeout=10, check=True)
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout.strip()
+
+    changes = git("status", "--porcelain", "--untracked-files=no")
+    return {"commit": git("rev-parse", "HEAD"), "dirty": None if changes is None else bool(changes)}
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

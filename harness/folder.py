@@ -1,0 +1,150 @@
+"""A sweep's folder: what it was asked, every record, and what each trial left behind.
+
+space.yaml        the resolved search space        environment.json   hardware, commit, versions, data
+rows.jsonl        every record, in the order in which it was reported
+trials/<trial>/   config.yaml, selected_<labels>.json, confusion_matrix.json, error.txt
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+
+from harness import records
+from harness.plan import Metric, Plan, goal_of
+from harness.records import FINAL, History, Record
+from harness.schema import ConfigError
+from harness.space import Assignment
+
+
+def open_folder(path: Path, plan: Plan, *, resume: bool) -> FileLock:
+    """Makes the folder, or opens that of an interrupted sweep; nothing is ever overwritten.
+
+    Returns:
+        The lock that keeps a second sweep out of the folder; held until released or the process ends.
+
+    Raises:
+        ConfigError: the folder exists and `resume` is not set, holds another question, or is in use.
+    """
+    space = path / "space.yaml"
+    resolved = yaml.safe_dump(plan.as_dict(), sort_keys=False, allow_unicode=True)
+    if space.exists():
+        if not resume:
+            raise ConfigError(
+                [f"{path}: this sweep exists; continue it with --resume, or rename this one with --set name=NEW"]
+            )
+        _check_same_question(space, plan)
+    path.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ConfigError([f"{path}: another sweep is running in this folder"]) from None
+    replace_text(space, resolved)
+    return lock
+
+
+def _check_same_question(space: Path, plan: Plan) -> None:
+    """What would change the meaning of the records that are there already must be as it was."""
+    before = yaml.safe_load(space.read_text(encoding="utf-8"))
+    now = yaml.safe_load(yaml.safe_dump(plan.as_dict()))
+    changed = [key for key in ("method", "metric", "seeds", "trial", "parameters") if before.get(key) != now[key]]
+    if changed:
+        raise ConfigError(
+            [f"{space}: {changed[0]} differs from the sweep that was begun here; rename this one with --set name=NEW"]
+        )
+
+
+def replace_text(file: Path, text: str) -> None:
+    """Writes a file so that it is either the old or the new one, never half of it."""
+    temporary = file.with_name(f".{file.name}.new")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(file)
+
+
+class Recorder:
+    """Appends records to a sweep's folder and answers what it holds.
+
+    Args:
+        folder: the sweep's.
+        deliver: also receives each record, at once.
+    """
+
+    def __init__(self, folder: Path, deliver: Callable[[Record], None]):
+        self.folder = folder
+        self._deliver = deliver
+        self._trials: dict[str, History] = records.by_trial(records.read(folder)[0])
+        self._file = (folder / "rows.jsonl").open("ab")
+        if self._file.tell() and not (folder / "rows.jsonl").read_bytes().endswith(b"\n"):
+            self._file.write(b"\n")  # a killed process left half a line
+
+    def write(self, record: Record, details: Mapping[str, Any]) -> None:
+        """Keeps a record, and before it the files that belong to it."""
+        self._write_details(record, details)
+        self._file.write(json.dumps(record).encode() + b"\n")
+        self._file.flush()
+        records.add(self._trials.setdefault(record["trial"], {}), record)
+        self._deliver(record)
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+    def ended(self, trial: str, *, retry_failed: bool = True) -> bool:
+        """Whether a trial needs no more running."""
+        history = self._trials.get(trial)
+        status = records.last(history)["status"] if history else "open"
+        return status in FINAL and not (retry_failed and status == "failed")
+
+    def unfinished(self, trials: Sequence[str]) -> Record | None:
+        """The last record of the one of these trials that has begun and not ended."""
+        for trial in trials:
+            history = self._trials.get(trial)
+            if history and not self.ended(trial, retry_failed=False):
+                return records.last(history)
+        return None
+
+    def failed(self) -> dict[str, str]:
+        """The trials that failed, with their causes."""
+        newest = [records.last(history) for history in self._trials.values()]
+        return {r["trial"]: r.get("error", "no cause given") for r in newest if r["status"] == "failed"}
+
+    def best(self, metrics: Sequence[Metric], top: int) -> list[Assignment]:
+        """The best configurations of the search, by the mean over their seeds.
+
+        With several objectives those that no other beats in all of them come first, ordered by the first objective.
+        """
+        signs = [1.0 if goal_of(metric) == "maximize" else -1.0 for metric in metrics]
+        scores: dict[str, list[tuple[float, ...]]] = {}
+        parameters: dict[str, Assignment] = {}
+        for history in self._trials.values():
+            record = records.last(history)
+            if record["phase"] == "search" and record["status"] == "finished":
+                values = tuple(s * record["metrics"][m.name] for s, m in zip(signs, metrics, strict=True))
+                scores.setdefault(record["configuration"], []).append(values)
+                parameters[record["configuration"]] = record["parameters"]
+        means = {name: tuple(sum(v) / len(v) for v in zip(*rows, strict=True)) for name, rows in scores.items()}
+
+        def rank(name: str) -> tuple[int, float]:
+            mine = means[name]
+            better = [o for o in means.values() if o != mine and all(a >= b for a, b in zip(o, mine, strict=True))]
+            return len(better), -mine[0]
+
+        return [parameters[name] for name in sorted(means, key=rank)[:top]]
+
+    def _write_details(self, record: Record, details: Mapping[str, Any]) -> None:
+        folder = self.folder / "trials" / record["trial"]
+        folder.mkdir(parents=True, exist_ok=True)
+        if "config" in details:
+            replace_text(folder / "config.yaml", yaml.safe_dump(details["config"], sort_keys=False))
+        if "selected" in details:
+            replace_text(folder / f"selected_{record['step']}.json", json.dumps(details["selected"]))
+        if "confusion_matrix" in details:
+            replace_text(folder / "confusion_matrix.json", json.dumps(details["confusion_matrix"]))
+        if "error" in details:
+            replace_text(folder / "error.txt", details["error"])

@@ -1,0 +1,316 @@
+"""A search-space file becomes a plan: what is asked, what is searched, what is confirmed.
+
+Everything that can be wrong with the file is found here, before anything starts.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from harness.config import TrialConfig, parse_trial
+from harness.metrics import METRICS
+from harness.plugins import closest
+from harness.schema import ConfigError, Problems, apply_overrides, as_dict, parse, read_yaml, setting
+from harness.space import Assignment, Space, parse_parameters
+from harness.stages import digest_of
+
+Phase = Literal["search", "confirm"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What the search improves."""
+
+    name: str = setting("val/accuracy", "a metric measured without the test set")
+    goal: Literal["maximize", "minimize"] | None = setting(None, "the metric's own direction if left out")
+
+
+@dataclass(frozen=True)
+class EarlyTerminate:
+    """Stops poor pre-trainings early, by their k-NN validation accuracy."""
+
+    type: Literal["none", "asha", "median"] = setting("none", "")
+    min_iter: int = setting(1, "epochs before a trial may be stopped", low=1)
+    eta: float = setting(3.0, "asha keeps 1 / eta of the trials at each rung", above=1)
+
+
+@dataclass(frozen=True)
+class Confirm:
+    """Re-runs the best with fresh seeds, and only then reads the test set."""
+
+    top: int = setting(1, "how many of the best configurations", low=1)
+    seeds: tuple[int, ...] = setting((1, 2, 3), "fresh seeds, not used by the search")
+    references: tuple[dict, ...] = setting((), "configurations to compare with: dotted paths below the trial -> values")
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one trial gets, and how many run at once."""
+
+    cpus: int = setting(1, "cores, and threads, of a trial", low=1)
+    gpus: float | None = setting(None, "share of a GPU for a trial; by trials_per_gpu if left out", low=0)
+    trials_per_gpu: int | None = setting(None, "trials that share a GPU; as many as fit if left out", low=1)
+    max_concurrent: int | None = setting(None, "trials at once; as many as fit if left out", low=1)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One configuration: the values that were chosen, and the trial they make."""
+
+    parameters: Assignment
+    trial: TrialConfig
+
+    @property
+    def configuration(self) -> str:
+        """8 hexadecimal digits that name it."""
+        return digest_of(as_dict(self.trial))[:8]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One trial to run: a configuration under one seed in one phase."""
+
+    candidate: Candidate
+    seed: int
+    phase: Phase
+
+    @property
+    def trial_id(self) -> str:
+        """Its name in records, folders and MLflow."""
+        return f"{self.phase}-{self.candidate.configuration}-s{self.seed}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A sweep, checked.
+
+    Attributes:
+        tree: the `trial:` section as given.
+        space: what varies.
+        candidates: the configurations of a grid or random search, in order; empty for bayes.
+    """
+
+    name: str
+    description: str
+    method: Literal["grid", "random", "bayes"]
+    metric: tuple[Metric, ...]
+    run_cap: int | None
+    early_terminate: EarlyTerminate
+    seeds: tuple[int, ...]
+    confirm: Confirm | None
+    reference: Mapping[str, Any] | None
+    resources: Resources
+    tree: Mapping[str, Any]
+    space: Space
+    candidates: tuple[Candidate, ...]
+
+    @property
+    def searches(self) -> bool:
+        """Whether there is a search to confirm; a grid without `confirm` is measured on the test set at once."""
+        return self.method != "grid" or self.confirm is not None
+
+    def candidate(self, assignment: Assignment) -> Candidate:
+        """The configuration of an assignment.
+
+        Raises:
+            ConfigError: it makes no valid trial.
+        """
+        problems = Problems()
+        trial = parse_trial(self.space.apply(self.tree, assignment), "trial", problems)
+        problems.raise_any()
+        assert trial is not None
+        return Candidate(assignment, trial)
+
+    def first_tasks(self) -> list[Task]:
+        """The trials of a grid or random search: every configuration under every seed, seeds varying fastest."""
+        phase: Phase = "search" if self.searches else "confirm"
+        return [Task(candidate, seed, phase) for candidate in self.candidates for seed in self.seeds]
+
+    def confirm_tasks(self, best: list[Assignment]) -> list[Task]:
+        """The trials of the second phase: the references and the best of the search, under the fresh seeds."""
+        if not self.confirm:
+            return []
+        chosen = [self.candidate(assignment) for assignment in [*self.confirm.references, *best]]
+        unique = {candidate.configuration: candidate for candidate in reversed(chosen)}
+        return [Task(c, seed, "confirm") for c in reversed(unique.values()) for seed in self.confirm.seeds]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The resolved form, as `space.yaml` keeps it."""
+        section = {
+            "name": self.name,
+            "description": self.description,
+            "method": self.method,
+            "metric": [{"name": m.name, "goal": goal_of(m)} for m in self.metric],
+            "run_cap": self.run_cap,
+            "early_terminate": as_dict(self.early_terminate),
+            "seeds": list(self.seeds),
+            "confirm": as_dict(self.confirm) if self.confirm else None,
+            "reference": dict(self.reference) if self.reference else None,
+            "resources": as_dict(self.resources),
+            "trial": dict(self.space.trial),
+        }
+        parameters = {}
+        for p in self.space.parameters:
+            about: dict[str, Any] = {"values": list(p.values)} if p.values else {"distribution": p.distribution}
+            if not p.values:
+                about |= {"min": p.low, "max": p.high} | ({"q": p.step} if p.step else {})
+            if p.when:
+                about["when"] = {path: list(values) for path, values in p.when.items()}
+            parameters[p.path] = about
+        return section | {"parameters": parameters}
+
+
+def goal_of(metric: Metric) -> str:
+    """The direction of a metric: as given, else its own."""
+    return metric.goal or METRICS[metric.name].goal or "maximize"
+
+
+KEYS = (
+    "name",
+    "description",
+    "method",
+    "metric",
+    "run_cap",
+    "early_terminate",
+    "seeds",
+    "confirm",
+    "reference",
+    "resources",
+    "trial",
+    "parameters",
+)
+
+
+@dataclass(frozen=True)
+class _Head:
+    """The simple keys of a search-space file."""
+
+    name: str = setting("", "of the sweep and its folder")
+    description: str = setting("", "the question; the file's opening comment if left out")
+    method: Literal["grid", "random", "bayes"] = setting("grid", "")
+    metric: tuple[Metric, ...] = setting((Metric(),), "one, or several objectives")
+    run_cap: int | None = setting(None, "configurations tried by random and bayes", low=1)
+    early_terminate: EarlyTerminate = EarlyTerminate()
+    seeds: tuple[int, ...] = setting((0,), "of the search, or of a grid that is measured at once", low=0)
+    confirm: Confirm | None = setting(None, "the second phase")
+    reference: dict | None = setting(None, "the configuration that the others are compared with")
+    resources: Resources = Resources()
+
+
+def load(file: Path, overrides: list[str]) -> Plan:
+    """Reads and checks a search-space file.
+
+    Args:
+        file: YAML.
+        overrides: `path=value` settings of leaves, such as `trial.pretrain.epochs=5`.
+
+    Raises:
+        ConfigError: everything that is wrong, each with file and path.
+    """
+    content = read_yaml(file)
+    problems = Problems(str(file))
+    if not isinstance(content, dict):
+        raise ConfigError([f"{file}: expected a mapping with keys {', '.join(KEYS)}, not {type(content).__name__}"])
+    apply_overrides(content, overrides)
+    head = parse(_Head, _simple_keys(content, file, problems), "", problems)
+    if head is None:
+        problems.raise_any()
+    assert head is not None
+    space = _space(content, head.method, problems)
+    _check_head(head, space, problems)
+    problems.raise_any()
+    description = head.description or _opening_comment(file)
+    shared = (description, head.method, head.metric, head.run_cap, head.early_terminate, head.seeds)
+    plan = Plan(head.name, *shared, head.confirm, head.reference, head.resources, content.get("trial") or {}, space, ())
+    candidates = _candidates(plan, problems)
+    problems.raise_any()
+    return Plan(**{**vars(plan), "candidates": candidates})
+
+
+def _simple_keys(content: dict[str, Any], file: Path, problems: Problems) -> dict[str, Any]:
+    for key in content:
+        if key not in KEYS:
+            problems.add(str(key), f"no such key; {closest(key, KEYS)}")
+    head = {key: value for key, value in content.items() if key in KEYS and key not in ("trial", "parameters")}
+    head.setdefault("name", file.stem)
+    return head
+
+
+def _opening_comment(file: Path) -> str:
+    lines = itertools.takewhile(lambda line: line.startswith("#"), file.read_text(encoding="utf-8").splitlines())
+    return "\n".join(line.lstrip("# ").rstrip() for line in lines)
+
+
+def _space(content: Mapping[str, Any], method: str, problems: Problems) -> Space:
+    trial = parse_trial(content.get("trial") or {}, "trial", problems)
+    parameters = parse_parameters(content.get("parameters"), "parameters", method, problems)
+    return Space(parameters, as_dict(trial) if trial else content.get("trial") or {})
+
+
+def _check_head(head: _Head, space: Space, problems: Problems) -> None:
+    if not head.name or set(head.name) & set('/\\:*?"<>|\0') or head.name in (".", ".."):
+        problems.add("name", f"{head.name!r} cannot name a folder")
+    for metric in head.metric:
+        if metric.name.startswith("test/"):
+            problems.add("metric.name", f"{metric.name}: the test set is read after the search, never by it; "
+                         f"did you mean {metric.name.replace('test/', 'val/')!r}?")  # fmt: skip
+        elif metric.name not in METRICS:
+            problems.add("metric.name", f"no metric {metric.name!r}; {closest(metric.name, METRICS)}")
+    if len(set(head.seeds)) != len(head.seeds) or not head.seeds:
+        problems.add("seeds", f"{list(head.seeds)} must be one or more different numbers")
+    if head.method != "grid" and head.run_cap is None:
+        problems.add("run_cap", f"method {head.method} needs a number of configurations to try")
+    if head.method != "grid" and not space.parameters:
+        problems.add("parameters", f"method {head.method} needs at least one parameter")
+    if head.method == "grid" and head.run_cap is not None:
+        problems.add("run_cap", "a grid runs every combination; leave it out, or use method random")
+    if head.early_terminate.type != "none" and head.method == "grid" and head.confirm is None:
+        problems.add("early_terminate", "a grid without `confirm` is a comparison, in which every trial must finish")
+    if head.confirm:
+        again = sorted(set(head.confirm.seeds) & set(head.seeds))
+        if again or len(set(head.confirm.seeds)) != len(head.confirm.seeds) or not head.confirm.seeds:
+            problems.add(
+                "confirm.seeds", f"{list(head.confirm.seeds)} must be fresh and different: not of {list(head.seeds)}"
+            )
+
+
+def _candidates(plan: Plan, problems: Problems) -> tuple[Candidate, ...]:
+    """Checks every value of every parameter by itself, then builds what is known in advance."""
+    for parameter, number, assignment in plan.space.probes():
+        place = f"parameters.{parameter.path}" + (
+            f".values[{number}]" if parameter.values else (".min", ".max")[number]
+        )
+        _check(plan, assignment, place, problems)
+    for number, reference in enumerate(plan.confirm.references if plan.confirm else ()):
+        _check(plan, reference, f"confirm.references[{number}]", problems)
+    problems.raise_any()
+    if plan.method == "bayes":
+        return ()
+    assignments = plan.space.grid() if plan.method == "grid" else _distinct_draws(plan)
+    found = [_check(plan, assignment, f"parameters {json.dumps(assignment)}", problems) for assignment in assignments]
+    return tuple(candidate for candidate in found if candidate)
+
+
+def _check(plan: Plan, assignment: Assignment, place: str, problems: Problems) -> Candidate | None:
+    try:
+        return plan.candidate(assignment)
+    except ConfigError as error:
+        for problem in error.problems:
+            problems.add(place, problem)
+        return None
+
+
+def _distinct_draws(plan: Plan) -> list[Assignment]:
+    """Up to run_cap different random assignments; fewer where the space has no more."""
+    assert plan.run_cap is not None
+    distinct: dict[str, Assignment] = {}
+    for assignment in itertools.islice(plan.space.draws(seed=plan.seeds[0]), 50 * plan.run_cap):
+        distinct.setdefault(json.dumps(assignment, sort_keys=True), assignment)
+        if len(distinct) == plan.run_cap:
+            break
+    return list(distinct.values())

@@ -1,0 +1,101 @@
+"""What can be known before the first trial: whether the data is there, whether budgets fit, what is shared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from harness.config import TrialConfig
+from harness.data import Data
+from harness.live import label
+from harness.plan import Candidate, Plan
+from harness.schema import ConfigError, as_dict
+from harness.stages import digest_of
+from harness.trial import label_budget, load_data, pretrain_key
+
+
+def check_data(plan: Plan, cache: Path) -> list[tuple[TrialConfig, Data]]:
+    """Decodes every data set that the plan names and checks every label budget against it.
+
+    Returns:
+        One trial configuration for each data set and split, with its data.
+
+    Raises:
+        ConfigError: budgets that do not fit, all of them.
+        FileNotFoundError: a data set is missing.
+    """
+    found: dict[str, tuple[TrialConfig, Data]] = {}
+    problems: dict[str, None] = {}
+    for candidate in _some_candidates(plan):
+        config = candidate.trial
+        place = f"trial ({label(candidate.parameters)})" if candidate.parameters else "trial"
+        try:
+            name = _data_name(config)
+            if name not in found:
+                found[name] = config, load_data(config, cache, with_test=False)[0]
+            _check_pool(config, len(found[name][1].pool))
+        except ValueError as error:
+            problems[f"{plan.name}: {place}: {error}"] = None
+    if problems:
+        raise ConfigError(list(problems))
+    return list(found.values())
+
+
+def _check_pool(config: TrialConfig, pool: int) -> None:
+    label_budget(config, pool)
+    if config.ssl_method.name != "none" and config.pretrain.epochs and config.pretrain.batch_size > pool:
+        raise ValueError(
+            f"pretrain.batch_size: {config.pretrain.batch_size} is more than the pool has; use at most {pool}"
+        )
+
+
+def _some_candidates(plan: Plan) -> Iterator[Candidate]:
+    """All candidates of a known list; for bayes one for each value of each parameter."""
+    yield from plan.candidates
+    if not plan.candidates:
+        for _, _, assignment in plan.space.probes():
+            yield plan.candidate(assignment)
+    for reference in plan.confirm.references if plan.confirm else ():
+        yield plan.candidate(reference)
+
+
+def _data_name(config: TrialConfig) -> str:
+    return digest_of({"dataset": config.dataset.as_dict(), "data": as_dict(config.data)})
+
+
+def preview(plan: Plan) -> str:
+    """The trials of a plan and the stages they share, as text."""
+    lines = [f"{plan.name}: {plan.method}, {' and '.join(m.name for m in plan.metric)}"]
+    tasks = plan.first_tasks()
+    if plan.method == "bayes":
+        lines.append(f"search: {plan.run_cap} configurations x {len(plan.seeds)} seeds, chosen by Optuna as it goes:")
+        lines += [f"  {path}: {_values(about)}" for path, about in plan.as_dict()["parameters"].items()]
+    else:
+        lines.append(f"{tasks[0].phase}: {len(plan.candidates)} configurations x {len(plan.seeds)} seeds")
+        lines += [f"  {task.trial_id}  {label(task.candidate.parameters)} seed {task.seed}" for task in tasks]
+        lines.append(_sharing(tasks))
+    if plan.confirm:
+        configurations = f"{plan.confirm.top} best + {len(plan.confirm.references)} references"
+        lines.append(f"confirm: {configurations}, each x {len(plan.confirm.seeds)} fresh seeds, test set read")
+    return "\n".join(lines)
+
+
+def _values(about: dict[str, Any]) -> str:
+    if "values" in about:
+        return f"one of {about['values']}"
+    return f"{about['distribution']} from {about['min']} to {about['max']}"
+
+
+def _sharing(tasks: list[Any]) -> str:
+    keys = []
+    for task in tasks:
+        key = pretrain_key(task.candidate.trial, task.seed, _data_name(task.candidate.trial))
+        if key["trained"]:
+            keys.append(digest_of(key))
+    shared = len(keys) - len(set(keys))
+    rounds = sum(task.candidate.trial.labels.rounds + (task.candidate.trial.labels.start != 0) for task in tasks)
+    return (
+        f"stages: {len(set(keys))} pre-trainings for {len(keys)} trials that need one ({shared} shared), "
+        f"{rounds} classifier trainings"
+    )

@@ -1,0 +1,337 @@
+"""Plain mappings become frozen dataclasses, and every mistake is found at once.
+
+A dataclass is its own schema: its fields are the keys of the YAML, their annotations the types, their metadata
+(`setting`, `plugin`) the meaning and the range. `parse` walks it and collects problems instead of stopping at the
+first; `as_dict` goes the other way.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from harness import plugins
+from harness.plugins import PluginSpec, closest
+
+
+class ConfigError(ValueError):
+    """Everything that is wrong with a configuration: one line each, with its place."""
+
+    def __init__(self, problems: list[str]):
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class Problems:
+    """Collects what is wrong and where, under the file's name."""
+
+    def __init__(self, file: str = ""):
+        self.file = file
+        self.found: list[str] = []
+
+    def add(self, path: str, message: str) -> None:
+        """Notes one problem at a dotted path."""
+        line = ": ".join(part for part in (self.file, path, message) if part)
+        if line not in self.found:
+            self.found.append(line)
+
+    def raise_any(self) -> None:
+        """Raises ConfigError if anything was noted."""
+        if self.found:
+            raise ConfigError(self.found)
+
+
+def setting(
+    default: Any, help: str, *, low: float | None = None, high: float | None = None, above: float | None = None
+) -> Any:
+    """A dataclass field with its meaning and range: low <= value <= high, value > above."""
+    return field(default=default, metadata={"help": help, "low": low, "high": high, "above": above})
+
+
+def plugin(kind: str, default: str, help: str) -> Any:
+    """A dataclass field that names a plugin."""
+    return field(default=PluginSpec(kind, default), metadata={"help": help, "kind": kind})
+
+
+# ---------------------------------------------------------------- mappings -> dataclasses
+
+T = TypeVar("T")
+
+
+def parse(cls: type[T] | Any, value: Any, path: str, problems: Problems) -> T | None:
+    """Builds a frozen dataclass from a mapping; None (and noted problems) where that is impossible."""
+    known = {item.name: item for item in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    if value is None:
+        value = {}
+    if not isinstance(value, Mapping):
+        problems.add(path, f"expected a mapping with keys {', '.join(known)}, not {value!r}")
+        return None
+    hints = typing.get_type_hints(cls)
+    chosen = {}
+    for key, item in value.items():
+        place = f"{path}.{key}" if path else str(key)
+        if key not in known:
+            problems.add(place, f"no such key; {closest(key, known)}")
+        else:
+            chosen[key] = parse_value(hints[key], item, place, problems, known[key])
+    required = [
+        n
+        for n, f in known.items()
+        if f.default in (..., dataclasses.MISSING) and f.default_factory is dataclasses.MISSING
+    ]
+    for key in required:
+        if key not in value:
+            problems.add(path, f"needs {key!r}")
+            return None
+    return cls(**chosen)
+
+
+def parse_value(hint: Any, value: Any, path: str, problems: Problems, about: dataclasses.Field | None = None) -> Any:
+    """Checks one value against its annotation and range; returns it converted, or None with a problem noted."""
+    metadata = about.metadata if about else {}
+    if hint is PluginSpec:
+        default = about.default.name if about and isinstance(about.default, PluginSpec) else None
+        return parse_plugin(metadata["kind"], value, path, problems, default)
+    if dataclasses.is_dataclass(hint):
+        return parse(hint, value, path, problems)  # type: ignore[arg-type]
+    options = (
+        typing.get_args(hint)
+        if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union
+        else (hint,)
+    )
+    if typing.get_origin(hint) is tuple and dataclasses.is_dataclass(typing.get_args(hint)[0]):
+        items = value if isinstance(value, list) else [value]  # one mapping stands for a list of one
+        section: Any = typing.get_args(hint)[0]
+        return tuple(parse(section, item, path, problems) for item in items)
+    sections = [option for option in options if dataclasses.is_dataclass(option)]
+    if sections and isinstance(value, Mapping):
+        return (
+            _parse_section(sections, value, path, problems)
+            if len(sections) > 1
+            else parse(sections[0], value, path, problems)
+        )
+    for option in options:
+        converted = _convert(option, value)
+        if converted is not NOT_ONE:
+            _check_range(converted, path, problems, metadata)
+            return converted
+    problems.add(path, f"expected {_say(options)}, not {value!r}{_hint(options, value)}")
+    return None
+
+
+def _parse_section(sections: list[Any], value: Mapping[str, Any], path: str, problems: Problems) -> Any:
+    """A mapping that can be one of several dataclasses, told apart by their `kind`."""
+    kinds = {typing.get_args(typing.get_type_hints(section)["kind"])[0]: section for section in sections}
+    if value.get("kind") not in kinds:
+        problems.add(
+            f"{path}.kind",
+            f"{value.get('kind')!r} is not one of {', '.join(kinds)}; {closest(value.get('kind'), kinds)}",
+        )
+        return None
+    return parse(kinds[value["kind"]], value, path, problems)
+
+
+NOT_ONE = object()
+
+
+def _convert(option: Any, value: Any) -> Any:
+    """`value` as this type, or NOT_ONE. Numbers written as `1e-4` reach us as strings."""
+    if option in (None, type(None)):
+        return None if value is None else NOT_ONE
+    if typing.get_origin(option) is Literal:
+        return (
+            value
+            if any(value is c or (type(value) is type(c) and value == c) for c in typing.get_args(option))
+            else NOT_ONE
+        )
+    if typing.get_origin(option) in (tuple, list):
+        if not isinstance(value, list | tuple):
+            return NOT_ONE
+        inner = typing.get_args(option)[0]
+        choices = typing.get_args(inner) or (inner,)
+        items = [next((c for o in choices if (c := _convert(o, item)) is not NOT_ONE), NOT_ONE) for item in value]
+        return NOT_ONE if any(item is NOT_ONE for item in items) else typing.get_origin(option)(items)
+    if option is bool:
+        return value if isinstance(value, bool) else NOT_ONE
+    if option in (int, float):
+        return number(option, value)
+    if option is str:
+        return value if isinstance(value, str) else NOT_ONE
+    if option is Path:
+        return Path(value) if isinstance(value, str | Path) else NOT_ONE
+    return value if option is Any or (isinstance(option, type) and isinstance(value, option)) else NOT_ONE
+
+
+def number(option: type, value: Any) -> Any:
+    """`value` as int or float, also from text such as "1e-4" (which YAML reads as text); NOT_ONE if it is none."""
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return NOT_ONE
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+        return NOT_ONE
+    if option is int:
+        return int(value) if float(value).is_integer() and not isinstance(value, float) else NOT_ONE
+    return float(value)
+
+
+def _check_range(value: Any, path: str, problems: Problems, metadata: Mapping[str, Any]) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return
+    low, high, above = (metadata.get(key) for key in ("low", "high", "above"))
+    if low is not None and value < low:
+        problems.add(path, f"{value} is below the smallest valid value {low}")
+    if above is not None and value <= above:
+        problems.add(path, f"{value} must be above {above}")
+    if high is not None and value > high:
+        problems.add(path, f"{value} is above the largest valid value {high}")
+
+
+def _say(options: tuple[Any, ...]) -> str:
+    words = {
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+        str: "a text",
+        type(None): "null",
+        Path: "a path",
+    }
+    parts = []
+    for option in options:
+        if typing.get_origin(option) is Literal:
+            parts.append(" | ".join(str(choice) for choice in typing.get_args(option)))
+        else:
+            parts.append(words.get(option) or ("a list" if typing.get_origin(option) else "a mapping"))
+    return " or ".join(parts)
+
+
+def _hint(options: tuple[Any, ...], value: Any) -> str:
+    choices = [c for option in options if typing.get_origin(option) is Literal for c in typing.get_args(option)]
+    return f"; {closest(value, choices)}" if choices and isinstance(value, str) else ""
+
+
+# ---------------------------------------------------------------- plugins in a configuration
+
+
+def parse_plugin(kind: str, value: Any, path: str, problems: Problems, default: str | None = None) -> PluginSpec | None:
+    """A plugin's name or mapping as a PluginSpec, with its name, its hyper-parameters and their types checked.
+
+    A mapping without a name keeps the default plugin.
+    """
+    if isinstance(value, PluginSpec):
+        return value
+    if isinstance(value, str):
+        value = {"name": value}
+    if not isinstance(value, Mapping):
+        problems.add(path, f"expected a {kind[:-1]}'s name or a mapping with its name, not {value!r}")
+        return None
+    name = value.get("name", default)
+    if not isinstance(name, str):
+        problems.add(path, f"needs the name of a {kind[:-1]}; {closest(name, plugins.names(kind))}")
+        return None
+    try:
+        found = plugins.find(kind, name)
+    except ValueError as error:
+        problems.add(path, str(error))
+        return None
+    known, hints = plugins.defaults(found), plugins.hints(found)
+    chosen = {}
+    for key, item in value.items():
+        place = f"{path}.{key}"
+        if key == "name":
+            continue
+        if key not in known:
+            problems.add(place, f"{name} has no hyper-parameter {key!r}; {closest(key, known)}")
+            continue
+        nested = plugins.nested_kind(hints.get(key))
+        if nested and isinstance(item, str | Mapping):
+            chosen[key] = parse_plugin(nested, item, place, problems)
+        else:
+            chosen[key] = parse_value(hints.get(key, Any), item, place, problems)
+    return PluginSpec(kind, name, chosen)
+
+
+# ---------------------------------------------------------------- dataclasses -> mappings
+
+
+def as_dict(config: Any) -> Any:
+    """The canonical plain form of a configuration: every key present, ready for YAML or JSON."""
+    if isinstance(config, PluginSpec):
+        return config.as_dict()
+    if dataclasses.is_dataclass(config):
+        return {item.name: as_dict(getattr(config, item.name)) for item in dataclasses.fields(config)}
+    if isinstance(config, Mapping):
+        return {key: as_dict(item) for key, item in config.items()}
+    if isinstance(config, list | tuple):
+        return [as_dict(item) for item in config]
+    return str(config) if isinstance(config, Path) else config
+
+
+def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one mapping with dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, item in value.items():
+        if isinstance(item, Mapping) and item:
+            flat |= flatten(item, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = item
+    return flat
+
+
+def set_path(tree: dict[str, Any], path: str, value: Any) -> None:
+    """Sets a dotted path in nested mappings; a plugin's shorthand on the way becomes its mapping."""
+    *parents, last = path.split(".")
+    for key in parents:
+        below = tree.get(key)
+        if isinstance(below, str):
+            below = {"name": below}
+        tree[key] = dict(below) if isinstance(below, Mapping) else {}
+        tree = tree[key]
+    tree[last] = value
+
+
+def read_yaml(file: Path) -> Any:
+    """A YAML file's content, read safely.
+
+    Raises:
+        ConfigError: the file is missing, unreadable or not YAML.
+    """
+    import yaml
+
+    try:
+        return yaml.safe_load(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        near = (
+            closest(file.name, [p.name for p in file.parent.glob("*.yaml")])
+            if file.parent.is_dir()
+            else "no such folder"
+        )
+        raise ConfigError([f"{file}: no such file; {near}"]) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError([f"{file}: cannot be read: {error}"]) from None
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ConfigError([f"{file}: not valid YAML: {' '.join(str(error).split())}"]) from None
+
+
+def apply_overrides(tree: dict[str, Any], overrides: list[str]) -> None:
+    """Applies `path=value` settings, the value read as YAML.
+
+    Raises:
+        ConfigError: an override is not of that form.
+    """
+    import yaml
+
+    for override in overrides:
+        path, equals, value = override.partition("=")
+        if not equals or not path:
+            raise ConfigError([f"--set {override}: expected PATH=VALUE, such as trial.pretrain.epochs=5"])
+        try:
+            set_path(tree, path, yaml.safe_load(value))
+        except yaml.YAMLError:
+            raise ConfigError([f"--set {override}: {value!r} is not a YAML value"]) from None

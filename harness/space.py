@@ -1,0 +1,265 @@
+"""Parameters of a search: what may vary, and how it is drawn. The dialect of W&B's sweeps, keyed by dotted path.
+
+ssl_method.temperature: {distribution: log_uniform_values, min: 0.05, max: 1.0}
+pretrain.epochs:        {values: [5, 10, 20]}
+ssl_method.queue_size:  {values: [1024, 4096], when: {ssl_method.name: moco_v2}}
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from harness.plugins import closest
+from harness.schema import Problems, number, set_path
+
+DISTRIBUTIONS = ("uniform", "int_uniform", "log_uniform_values", "q_uniform", "q_log_uniform_values")
+KEYS = ("value", "values", "distribution", "min", "max", "q", "when")
+Assignment = dict[str, Any]
+"""Dotted path -> chosen value."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One thing that varies.
+
+    Attributes:
+        path: dotted path below the trial.
+        values: the choices; empty where a distribution is given.
+        distribution: one of DISTRIBUTIONS, or None.
+        low: smallest value of the distribution, inclusive.
+        high: largest value, inclusive.
+        step: values are multiples of it above `low`; None for a continuous range.
+        when: the parameter exists only where each of these paths has one of these values.
+    """
+
+    path: str
+    values: tuple[Any, ...] = ()
+    distribution: str | None = None
+    low: float = 0
+    high: float = 0
+    step: float | None = None
+    when: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+
+    @property
+    def logarithmic(self) -> bool:
+        """Whether equal ratios are equally likely."""
+        return "log" in (self.distribution or "")
+
+    def extremes(self) -> tuple[Any, ...]:
+        """The values to try when checking that all values are possible: the choices, or the ends of the range."""
+        return self.values or (self.low, self.high)
+
+    def draw(self, rng: random.Random) -> Any:
+        """One value at random."""
+        if self.values:
+            return rng.choice(self.values)
+        if self.distribution == "int_uniform":
+            return rng.randint(int(self.low), int(self.high))
+        low, high = (math.log(self.low), math.log(self.high)) if self.logarithmic else (self.low, self.high)
+        value = rng.uniform(low, high)
+        value = math.exp(value) if self.logarithmic else value
+        if self.step:
+            value = self.low + round((value - self.low) / self.step) * self.step
+        return min(max(value, self.low), self.high)
+
+    def suggest(self, trial: Suggester) -> Any:
+        """One value by Optuna."""
+        if self.values:
+            labels = [json.dumps(value, sort_keys=True) for value in self.values]
+            return self.values[labels.index(trial.suggest_categorical(self.path, labels))]
+        if self.distribution == "int_uniform":
+            return trial.suggest_int(self.path, int(self.low), int(self.high))
+        if self.step and self.logarithmic:  # Optuna has no such range: draw without steps, then round
+            value = trial.suggest_float(self.path, self.low, self.high, log=True)
+            return min(self.low + round((value - self.low) / self.step) * self.step, self.high)
+        return trial.suggest_float(self.path, self.low, self.high, step=self.step, log=self.logarithmic)
+
+
+class Suggester(Protocol):
+    """What is used of an Optuna trial."""
+
+    def suggest_categorical(self, name: str, choices: list[str]) -> str:
+        """One of the choices."""
+        ...
+
+    def suggest_int(self, name: str, low: int, high: int) -> int:
+        """A whole number in low .. high."""
+        ...
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        """A number in [low, high]."""
+        ...
+
+
+@dataclass(frozen=True)
+class Space:
+    """All parameters of a search over one trial.
+
+    Attributes:
+        parameters: in the order of the file; a condition looks only at those before it.
+        trial: the trial's mapping, complete with defaults; conditions look at it too.
+    """
+
+    parameters: tuple[Parameter, ...]
+    trial: Mapping[str, Any]
+
+    def apply(self, tree: Mapping[str, Any], assignment: Assignment) -> dict[str, Any]:
+        """The trial's mapping with the assigned values in it; a shorter path is set before those below it."""
+        copy: dict[str, Any] = json.loads(json.dumps(tree))
+        for path in sorted(assignment, key=lambda path: path.count(".")):
+            set_path(copy, path, assignment[path])
+        return copy
+
+    def active(self, parameter: Parameter, assignment: Assignment) -> bool:
+        """Whether the parameter's condition holds under an assignment."""
+        return not parameter.when or all(
+            lookup(self.apply(self.trial, assignment), path) in values for path, values in parameter.when.items()
+        )
+
+    def grid(self) -> list[Assignment]:
+        """Every combination of values, the last parameter varying fastest."""
+        combinations: list[Assignment] = [{}]
+        for parameter in self.parameters:
+            combinations = [
+                extended
+                for assignment in combinations
+                for extended in (
+                    [assignment | {parameter.path: value} for value in parameter.values]
+                    if self.active(parameter, assignment)
+                    else [assignment]
+                )
+            ]
+        return combinations
+
+    def draws(self, seed: int) -> Iterator[Assignment]:
+        """Random assignments without end; the same for the same seed."""
+        rng = random.Random(seed)
+        while True:
+            yield self._assign(lambda parameter: parameter.draw(rng))
+
+    def suggest(self, trial: Suggester) -> Assignment:
+        """An assignment by Optuna."""
+        return self._assign(lambda parameter: parameter.suggest(trial))
+
+    def probes(self) -> Iterator[tuple[Parameter, int, Assignment]]:
+        """For every value of every parameter, an assignment under which that parameter exists."""
+        for parameter in self.parameters:
+            base = self._satisfy(parameter)
+            for index, value in enumerate(parameter.extremes()):
+                yield parameter, index, base | {parameter.path: value}
+
+    def _assign(self, choose: Any) -> Assignment:
+        assignment: Assignment = {}
+        for parameter in self.parameters:
+            if self.active(parameter, assignment):
+                assignment[parameter.path] = choose(parameter)
+        return assignment
+
+    def _satisfy(self, parameter: Parameter) -> Assignment:
+        """The first assignment of the parameters before this one under which its condition holds."""
+        if not parameter.when:
+            return {}
+        before = self.parameters[: self.parameters.index(parameter)]
+        relevant = [
+            p for p in before if any(path == p.path or path.startswith(p.path + ".") for path in parameter.when)
+        ]
+        for choice in itertools.product(*(p.extremes() for p in relevant)):
+            assignment = dict(zip((p.path for p in relevant), choice, strict=True))
+            if self.active(parameter, assignment):
+                for p in relevant:
+                    assignment = self._satisfy(p) | assignment
+                return assignment
+        return {}
+
+
+def lookup(tree: Any, path: str) -> Any:
+    """The value at a dotted path; a plugin's shorthand has its name at `.name`; None where there is nothing."""
+    for key in path.split("."):
+        if isinstance(tree, str) and key == "name":
+            return tree
+        if not isinstance(tree, Mapping) or key not in tree:
+            return None
+        tree = tree[key]
+    return tree
+
+
+def parse_parameters(value: Any, path: str, method: str, problems: Problems) -> tuple[Parameter, ...]:
+    """The `parameters:` section; problems are noted."""
+    if value is None:
+        return ()
+    if not isinstance(value, Mapping):
+        problems.add(path, f"expected a mapping from dotted paths to values, not {value!r}")
+        return ()
+    parsed = [_parse(str(name), about, f"{path}.{name}", method, problems) for name, about in value.items()]
+    return tuple(parameter for parameter in parsed if parameter)
+
+
+def _parse(name: str, about: Any, place: str, method: str, problems: Problems) -> Parameter | None:
+    if not isinstance(about, Mapping):
+        problems.add(place, f"expected {{values: [...]}} or {{min, max}}, not {about!r}; write {{values: [{about}]}}")
+        return None
+    for key in about:
+        if key not in KEYS:
+            problems.add(f"{place}.{key}", f"no such key; {closest(key, KEYS)}")
+            return None
+    when = {
+        str(path): tuple(values) if isinstance(values, list) else (values,)
+        for path, values in (about.get("when") or {}).items()
+    }
+    if "value" in about or "values" in about:
+        values = about.get("values", [about.get("value")])
+        if not isinstance(values, list) or not values:
+            problems.add(f"{place}.values", f"expected a list with at least one value, not {values!r}")
+            return None
+        if any(values.count(value) > 1 for value in values):
+            problems.add(f"{place}.values", "holds a value twice")
+        return Parameter(name, tuple(values), when=when)
+    if method == "grid":
+        problems.add(place, "a grid needs `values`; use method random or bayes for a range")
+        return None
+    return _parse_range(name, about, place, when, problems)
+
+
+def _parse_range(
+    name: str, about: Mapping[str, Any], place: str, when: Mapping[str, tuple[Any, ...]], problems: Problems
+) -> Parameter | None:
+    low, high = (number(float, about.get(key)) for key in ("min", "max"))
+    if not isinstance(low, float) or not isinstance(high, float):
+        problems.add(place, "needs `values`, or `min` and `max` as numbers")
+        return None
+    whole = isinstance(about["min"], int) and isinstance(about["max"], int)
+    distribution = about.get("distribution", "int_uniform" if whole else "uniform")
+    if distribution in ("log_uniform", "q_log_uniform"):
+        problems.add(
+            f"{place}.distribution", f"{distribution} takes exponents; write {distribution}_values, which takes values"
+        )
+        return None
+    if distribution not in DISTRIBUTIONS:
+        problems.add(
+            f"{place}.distribution", f"no distribution {distribution!r}; {closest(distribution, DISTRIBUTIONS)}"
+        )
+        return None
+    step = number(float, about["q"]) if "q" in about else (1.0 if distribution.startswith("q_") else None)
+    if not low < high:
+        problems.add(place, f"min {about['min']} must be below max {about['max']}")
+    elif "log" in distribution and low <= 0:
+        problems.add(f"{place}.min", f"{about['min']} must be above 0 for a logarithmic range")
+    elif distribution == "int_uniform" and not (low.is_integer() and high.is_integer()):
+        problems.add(place, f"int_uniform needs whole numbers, not {about['min']} and {about['max']}")
+    elif step is not None and not (isinstance(step, float) and 0 < step <= high - low):
+        problems.add(f"{place}.q", f"{about.get('q')!r} must be above 0 and at most max - min")
+    else:
+        if distribution == "int_uniform":
+            return Parameter(name, (), distribution, int(low), int(high), None, when)
+        if step is not None and whole and step.is_integer():
+            return Parameter(name, (), distribution, int(low), int(high), int(step), when)
+        return Parameter(name, (), distribution, low, high, step, when)
+    return None
