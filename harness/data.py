@@ -37,11 +37,11 @@ log = logging.getLogger(__name__)
 FORMAT = 1
 """Of the decoded cache; a new number makes every data set be decoded again."""
 
-CHUNK_BYTES = 4 << 20
+CHUNK_BYTES = 1 << 20
 """How much is decoded at a time by one thread. Part of the fingerprint: it is a hash of the chunks' hashes."""
 
 MAX_THREADS = 16
-"""That decode at once: each holds some 30 MB, and Python's lock leaves more of them nothing to do."""
+"""That decode at once: each holds some 10 MB, and Python's lock leaves more of them nothing to do."""
 
 DEVICE_SHARE = 0.5
 """The share of an accelerator's free memory up to which an image store is copied onto it."""

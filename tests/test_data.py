@@ -361,6 +361,11 @@ def test_validation_is_the_same_at_every_fraction_and_imbalance(tmp_path):
     assert keys(opened(tmp_path, fraction=0.1)[0].pool) < keys(third.pool)
 
 
+def test_the_largest_validation_set_leaves_the_pool_every_class(tmp_path):
+    _, oracle = opened(tmp_path, Synthetic(counts=[300, 200, 98, 2]), val=0.9)
+    assert oracle.class_counts.tolist() == [30, 20, 9, 1]  # 59.x: the scarce class keeps 1 of its 2
+
+
 def test_fraction_is_stratified(tmp_path):
     _, oracle = opened(tmp_path, Synthetic(counts=[300, 200, 80, 20]), val=0.1, fraction=0.5)
     assert oracle.class_counts.tolist() == [135, 90, 36, 9]

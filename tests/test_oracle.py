@@ -45,6 +45,10 @@ def test_budget_is_exact_and_a_refusal_reveals_nothing():
     assert oracle.used == oracle.budget == 3
 
 
+def test_a_repetition_within_one_request_costs_nothing():
+    assert Oracle(LABELS, 3, budget=1).reveal(torch.tensor([1, 1])).tolist() == [1, 1]
+
+
 def test_without_a_budget_everything_can_be_revealed():
     oracle = Oracle(LABELS, 3)
     assert oracle.budget is None
