@@ -210,18 +210,26 @@ def _draws_only_from_its_generator(call: Callable[[], Tensor]) -> None:
 # --- every plugin ---
 
 
+@contextmanager
+def _no_network() -> Iterator[None]:
+    with mock.patch.object(socket.socket, "connect") as connect, mock.patch("socket.getaddrinfo") as resolve:
+        try:
+            yield
+        finally:
+            assert not connect.called and not resolve.called, "the constructor uses the network"
+
+
 def class_fits_its_kind(plugin: Factory, kind: str) -> None:
     """The class derives from the contract, and constructing it draws no global randomness and opens no connection.
 
     Backbones and SSL methods take their initial weights from torch's global generator, which the harness seeds.
     """
-    with mock.patch.object(socket.socket, "connect") as connect, mock.patch("socket.getaddrinfo") as resolve:
+    with _no_network():
         if kind in ("backbones", "ssl_methods"):
             instance = _new(plugin, kind)
         else:
             with _untouched_generators():
                 instance = _new(plugin, kind)
-    assert not connect.called and not resolve.called, "the constructor uses the network"
     contract = plugins.CONTRACTS[kind]
     assert isinstance(instance, contract), f"{type(instance).__name__} does not derive from {contract.__name__}"
 
@@ -252,7 +260,7 @@ def hyperparameters_are_keywords(plugin: Factory, kind: str) -> None:
 
 
 def docstring_has_a_summary(plugin: Factory, kind: str) -> None:
-    """The class's own docstring starts with one line that says what it is; it or a base explains the hyper-parameters."""
+    """The class's own docstring starts with one line that says what it is; hyper-parameters are explained."""
     cls = type(_new(plugin, kind))
     text = inspect.cleandoc(cls.__doc__ or "")
     summary, _, rest = text.partition("\n")
