@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Python's floats would turn the arithmetic into f64.
+# numba would compute with Python's floats in f64.
 _0, _1, _2, _3, _4, _6, _HALF = (np.float32(value) for value in (0, 1, 2, 3, 4, 6, 0.5))
 _BYTE = np.float32(1 / 255)
 _RED, _GREEN, _BLUE = np.float32(0.2989), np.float32(0.587), np.float32(0.114)
@@ -56,6 +56,11 @@ def run(calls: Sequence[Call]) -> None:
     """Runs kernels one after another on a batch, on as many threads as torch uses."""
     if not calls:
         return
+    for call in calls:
+        assert call.out.dtype == torch.float32
+        assert call.images.dtype == (torch.uint8 if call.kernel == "unit" else torch.float32)
+        assert call.images.is_contiguous()
+        assert call.out.is_contiguous()
     kernels = [call.bound() for call in calls]
     num_images = len(calls[0].images)
     parts = max(1, min(torch.get_num_threads(), num_images))
@@ -71,7 +76,10 @@ def run(calls: Sequence[Call]) -> None:
 
 def _run_part(kernels: Sequence[Callable[[int, int], None]], first: int, last: int) -> None:
     for kernel in kernels:
-        kernel(first, last)
+        try:
+            kernel(first, last)
+        except OSError:  # the compiled kernel could not be written to the disk, but is in memory now; nothing ran yet
+            kernel(first, last)
 
 
 @cache
@@ -81,11 +89,19 @@ def _threads(process: int, count: int) -> ThreadPoolExecutor:
 
 
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compiles on the first call, keeping the machine code on disk where that is possible."""
+    """Compiles a kernel on its first call, keeping the machine code on disk where that is possible.
+
+    Processes may start at once with an empty cache: as a kernel is only ever called with the same types (see `run`),
+    all of them write the same file, and numba replaces files atomically.
+    """
     try:
         return numba.njit(nogil=True, fastmath=True, cache=True)(function)
     except RuntimeError:  # neither the package's nor the user's cache folder can be written
         return numba.njit(nogil=True, fastmath=True)(function)
+
+
+_part_of_kernel = numba.njit(nogil=True, fastmath=True)
+"""Compiles a function that kernels call, into their machine code."""
 
 
 @_compiled
@@ -134,13 +150,13 @@ def crop(images, out, top, left, height, width, first, last):  # type: ignore[no
                     target[column] = min(max(target[column], _0), _1)
 
 
-@_compiled
+@_part_of_kernel
 def _max_taps(old, new):  # type: ignore[no-untyped-def]
     """The most old pixels that one new pixel can depend on."""
     return 2 if old <= new else 2 * ((old + new - 1) // new) + 1
 
 
-@_compiled
+@_part_of_kernel
 def _resize_taps(length, starts, weights):  # type: ignore[no-untyped-def]
     """Fills the triangle filter that resizes `length` pixels: new pixel j is the sum over t of weights[j, t] x old
     pixel starts[j] + t. Returns the number of taps t."""
@@ -207,14 +223,14 @@ def color_jitter(images, out, factors, turn, order, first, last):  # type: ignor
                 _saturation(pixels[i], factors[i, 2])
 
 
-@_compiled
+@_part_of_kernel
 def _brightness(image, factor):  # type: ignore[no-untyped-def]
     for channel in range(image.shape[0]):
         for p in range(image.shape[1]):
             image[channel, p] = min(image[channel, p] * factor, _1)
 
 
-@_compiled
+@_part_of_kernel
 def _contrast(image, factor):  # type: ignore[no-untyped-def]
     total = _0
     for p in range(image.shape[1]):
@@ -228,7 +244,7 @@ def _contrast(image, factor):  # type: ignore[no-untyped-def]
             image[channel, p] = min(max(image[channel, p] * factor + shift, _0), _1)
 
 
-@_compiled
+@_part_of_kernel
 def _saturation(image, factor):  # type: ignore[no-untyped-def]
     if image.shape[0] == 1:
         return
@@ -238,7 +254,7 @@ def _saturation(image, factor):  # type: ignore[no-untyped-def]
             image[channel, p] = min(max(image[channel, p] * factor + grey, _0), _1)
 
 
-@_compiled
+@_part_of_kernel
 def _turn_hue(image, turn):  # type: ignore[no-untyped-def]
     if image.shape[0] == 1 or turn == _0:
         return
