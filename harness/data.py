@@ -464,25 +464,28 @@ def load(
 
 
 class _JoinedImages(Images):
-    """The images of two stores, one after the other."""
+    """Rows of two sets of images, the second's positions after the first's."""
 
-    def __init__(self, first: Images, second: Images):
-        super().__init__(first._store, first._rows, first.device)
+    def __init__(self, first: Images, second: Images, rows: Tensor | None = None):
+        assert first.shape[1:] == second.shape[1:], "joined images have one shape"
+        every = torch.arange(len(first) + len(second))
+        super().__init__(first._store, every if rows is None else rows, first.device)
         self._first, self._second = first, second
 
-    def __len__(self) -> int:
-        return len(self._first) + len(self._second)
-
     def __getitem__(self, index: Tensor) -> Tensor:
-        index = index.cpu()
-        out = torch.empty(len(index), *self.shape[1:], dtype=torch.uint8, device=self.device)
-        in_second = index >= len(self._first)
-        out[~in_second] = self._first[index[~in_second]]
-        out[in_second] = self._second[index[in_second] - len(self._first)]
+        rows = self._positions(index)
+        in_second = rows >= len(self._first)
+        out = torch.empty(len(rows), *self.shape[1:], dtype=torch.uint8, device=self.device)
+        out[~in_second] = self._first[rows[~in_second]]
+        out[in_second] = self._second[rows[in_second] - len(self._first)]
         return out
 
     def subset(self, index: Tensor) -> Images:
-        raise NotImplementedError("joined images are only ever read whole")
+        return _JoinedImages(self._first, self._second, self._positions(index))
+
+    def _positions(self, index: Tensor) -> Tensor:
+        assert self._rows is not None
+        return self._rows[index.cpu()]
 
 
 def joined(first: Images, second: Images) -> Images:

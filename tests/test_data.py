@@ -501,6 +501,19 @@ def test_images_gathers_rows_of_the_mapped_store(tmp_path):
     assert torch.equal(images[torch.tensor([2, 0])], store[torch.tensor([599, 5])])
 
 
+def test_joined_images_are_both_in_order_and_can_be_divided(tmp_path):
+    stores = prepare(Synthetic(unlabeled=33), "synthetic", tmp_path).images
+    first, second = Images(stores["train"], torch.tensor([5, 3, 599])), Images(stores["unlabeled"])
+    together = data_module.joined(first, second)
+    expected = torch.cat([stores["train"][[5, 3, 599]], stores["unlabeled"]])
+    assert together.shape == (36, 3, 5, 7)
+    assert torch.equal(together[torch.arange(36)], expected)
+    mixed = torch.tensor([35, 0, 3, 2, 0])
+    assert torch.equal(together[mixed], expected[mixed])
+    assert torch.equal(together.subset(mixed)[torch.tensor([4, 1, 0])], expected[[0, 0, 35]])
+    assert len(together.subset(mixed)) == 5
+
+
 def test_progress_is_silent_for_short_work_and_prints_lines_for_long(capsys, monkeypatch):
     with progress.track(10, "Working") as advance:
         advance(10)
