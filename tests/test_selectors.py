@@ -7,24 +7,35 @@ import pytest
 import torch
 from pools import blobs, make_pool, rng, valid
 
-from baselines.selectors.coreset import CoreSet
+from baselines import BUILTINS
+from baselines.selectors.cdal_cs import CDALCS, SymmetricKL
 from baselines.selectors.entropy import Entropy
+from baselines.selectors.high_ssl_loss import HighSSLLoss
 from baselines.selectors.least_confidence import LeastConfidence
 from baselines.selectors.log_odds import gaps, log_entropy, log_odds_against_top, log_one_minus_margin
+from baselines.selectors.low_ssl_loss import LowSSLLoss
 from baselines.selectors.margin import Margin
 from baselines.selectors.random import Random
+from baselines.selectors.representative_random import RepresentativeRandom
 from baselines.selectors.ual import UAL, even_shares, rank_in_cluster
+from harness.plugins import find
 
 UNCERTAINTY = [Entropy, Margin, LeastConfidence]
-COLD = [Random, CoreSet, UAL]
-ALL = UNCERTAINTY + COLD
+ALL = [find("selectors", name) for name in BUILTINS["selectors"]]
+COLD = [selector for selector in ALL if selector.supports_cold_start]
 
 
 def pool_of(n=60, dim=6, num_classes=4, labeled=(3, 10, 11, 40), **parts):
-    """A pool with everything that the selectors of this file may read."""
+    """A pool with everything that a selector may read."""
     features, cluster = blobs(n, dim, num_clusters=num_classes)
-    given = {"features": features, "logits": 3 * torch.randn(n, num_classes, generator=rng(1)), "labels": cluster}
-    return make_pool(**(given | parts), labeled=labeled)
+    logits = 3 * torch.randn(n, num_classes, generator=rng(1))
+    given = {"features": features, "logits": logits, "labels": cluster} | parts
+    noise = torch.randn(6, n, num_classes, generator=rng(2))
+    given.setdefault("stochastic", given["logits"] + noise)
+    given.setdefault("augmented", given["logits"] - noise)
+    given.setdefault("ssl_loss", given["features"].square().mean(dim=1))
+    given.setdefault("images", torch.randint(256, (n, 3, 8, 8), generator=rng(3)).to(torch.uint8))
+    return make_pool(**given, labeled=labeled)
 
 
 # --- what holds for every selector ---
@@ -45,8 +56,8 @@ def test_same_generator_same_picks(selector):
 
 @pytest.mark.parametrize("selector", COLD)
 def test_cold_start_reads_no_logits(selector):
-    assert selector.supports_cold_start
-    pool = make_pool(features=blobs(40, 5)[0])
+    features = blobs(40, 5)[0]
+    pool = make_pool(features=features, ssl_loss=features.norm(dim=1))
     assert valid(selector().select(pool, 15, rng=rng()), pool, 15)
 
 
@@ -227,3 +238,42 @@ def test_ual_refuses_impossible_hyperparameters(wrong):
     name, value = next(iter(wrong.items()))
     with pytest.raises(ValueError, match=f"{name} = {value!r}"):
         UAL(**wrong)
+
+
+# --- cdal_cs ---
+
+
+def test_symmetric_kl_in_both_forms_equals_its_definition():
+    logits = 4 * torch.randn(30, 5, generator=rng())
+    log_p = logits.double().log_softmax(1).numpy()
+    p = np.exp(log_p)
+    kl = (p[:, None] * (log_p[:, None] - log_p[None])).sum(2)
+    expected = (kl + kl.T) / 2
+    distance, everything = SymmetricKL(logits), torch.arange(30)
+    np.testing.assert_allclose(distance.block(everything, everything), expected, atol=1e-12)
+    pairs = torch.cartesian_prod(everything, everything)
+    np.testing.assert_allclose(distance.direct(*pairs.T).reshape(30, 30), expected, atol=1e-12)
+
+
+def test_cdal_cs_picks_the_class_that_no_labelled_image_is_predicted_as():
+    logits = torch.tensor([[5.0, 0, 0], [0, 5.0, 0], [4.9, 0, 0], [0, 4.9, 0], [0, 0, 5.0], [5.1, 0, 0]])
+    assert CDALCS().select(make_pool(logits=logits, labeled=[0, 1]), 1, rng=rng()).tolist() == [4]
+
+
+# --- representative_random, ssl losses ---
+
+
+def test_representative_random_draws_from_the_whole_range_of_energies():
+    energy = torch.cat([torch.linspace(0, 0.9, 500), torch.linspace(9.1, 10, 20), torch.tensor([5.5])])
+    pool = make_pool(logits=torch.stack([-energy, torch.full_like(energy, -1e4)], dim=1), labeled=[3])
+    counts = torch.zeros(3)
+    for seed in range(20):
+        picked = energy[RepresentativeRandom().select(pool, 9, rng=rng(seed))]
+        counts += torch.stack([picked < 1, picked > 9, picked == 5.5]).sum(1)
+    assert counts.tolist() == [80, 80, 20]  # 3 each; the middle has 1, its other 2 are split
+
+
+def test_ssl_loss_selectors_rank_by_the_loss():
+    pool = make_pool(ssl_loss=torch.tensor([0.5, 3.0, 0.1, 2.0, 9.0]), labeled=[4])
+    assert HighSSLLoss().select(pool, 3, rng=rng()).tolist() == [1, 3, 0]
+    assert LowSSLLoss().select(pool, 3, rng=rng()).tolist() == [2, 0, 3]

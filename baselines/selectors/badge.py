@@ -1,0 +1,47 @@
+"""Diverse and uncertain batches by gradient embeddings."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from baselines.selectors.kmeans_plus_plus import kmeans_plus_plus
+from baselines.selectors.log_odds import gaps, log_odds_against_top
+from harness.api import Pool, Selector
+
+
+class Badge(Selector):
+    """BADGE, Ash et al. 2020, https://arxiv.org/abs/1906.03671.
+
+    The gradient of the loss at the predicted label with respect to the last layer's weights is the outer product of
+    p - onehot(argmax p) and the features (section 3); k-means++ seeding on these picks a batch that is uncertain (long
+    gradients) and diverse. As described, the first pick is uniform, where the authors' code takes the longest
+    gradient. The N x (K D) embedding is never formed: products of outer products are products of products.
+    """
+
+    def select(self, pool: Pool, budget: int, *, rng: torch.Generator) -> Tensor:
+        """See `Selector.select`."""
+        distance = GradientDistance(pool.logits[pool.unlabeled], pool.features[pool.unlabeled])
+        return pool.unlabeled[kmeans_plus_plus(distance, torch.arange(len(pool.unlabeled)), budget, rng=rng)]
+
+
+class GradientDistance:
+    """Squared Euclidean distances between gradient embeddings error (x) feature.
+
+    Args:
+        logits: f32 [U, K].
+        features: f32 [U, D].
+    """
+
+    def __init__(self, logits: Tensor, features: Tensor):
+        p = logits.double().softmax(dim=1)
+        top = p.argmax(dim=1, keepdim=True)
+        # p_1 - 1 without cancellation, so that confident predictions keep the direction of their gradient.
+        self.error = p.scatter(1, top, -log_odds_against_top(gaps(logits)).sigmoid().unsqueeze(1))
+        self.features = features
+        self.norm = self.error.square().sum(dim=1) * features.double().square().sum(dim=1)
+
+    def block(self, rows: Tensor, others: Tensor) -> Tensor:
+        """See `kmeans_plus_plus.Blocks.block`."""
+        product = (self.error[rows] @ self.error[others].T).mul_(self.features[rows] @ self.features[others].T)
+        return product.mul_(-2).add_(self.norm[others]).add_(self.norm[rows].unsqueeze(1))

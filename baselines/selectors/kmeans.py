@@ -1,0 +1,37 @@
+"""Selection by k-means with as many clusters as picks."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from baselines.selectors.lloyd import kmeans
+from harness.api import Pool, Selector
+
+
+class KMeans(Selector):
+    """k-means selection, after the clusters of Nguyen & Smeulders 2004, https://doi.org/10.1145/1015330.1015349.
+
+    The unlabelled images are put into as many clusters as there are images to pick, and the one nearest to each
+    centroid is picked, from the largest cluster to the smallest. Where duplicates leave clusters empty, the rest
+    is drawn at random. Labels play no part, so that a second round may pick near the first; the simplest reference
+    for methods that cluster.
+    """
+
+    supports_cold_start = True
+
+    def select(self, pool: Pool, budget: int, *, rng: torch.Generator) -> Tensor:
+        """See `Selector.select`."""
+        points = pool.features[pool.unlabeled]
+        cluster, centroids = kmeans(points, budget, rng=rng)
+        to_centroid = (points - centroids[cluster]).square().sum(dim=1)
+        shuffle = torch.randperm(len(points), generator=rng)  # ties are drawn
+        order = shuffle[to_centroid[shuffle].argsort(stable=True)]
+        order = order[cluster[order].argsort(stable=True)]  # by cluster, nearest first
+        leads = torch.ones(len(order), dtype=torch.bool)
+        leads[1:] = cluster[order][1:] != cluster[order][:-1]
+        nearest = order[leads]
+        size = torch.bincount(cluster, minlength=budget)
+        nearest = nearest[size[cluster[nearest]].argsort(descending=True, stable=True)]
+        rest = shuffle[~torch.isin(shuffle, nearest)]
+        return pool.unlabeled[torch.cat([nearest, rest])[:budget]]

@@ -1,0 +1,77 @@
+"""k-means++ seeding: each next centre is drawn with a probability proportional to its squared distance to the centres.
+
+The plain loop updates all squared distances after every draw. Here `BATCH` points at once are proposed by their last
+known squared distances, which can only have shrunk since, and each is accepted with the ratio of its true squared
+distance to that. This is rejection sampling, hence the same law as the plain loop's; the squared distances of all
+points are brought up to date once per batch, by one blocked matrix product.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+BATCH = 256
+BLOCK_ELEMENTS = 1 << 22
+"""Entries of one block of distances."""
+
+
+class Blocks(Protocol):
+    """A squared distance that is evaluated in blocks."""
+
+    def block(self, rows: Tensor, others: Tensor) -> Tensor:
+        """[R, M]: squared distances of i64 [R] from i64 [M]; may be negative by rounding."""
+
+
+def kmeans_plus_plus(distance: Blocks, candidates: Tensor, budget: int, *, rng: torch.Generator) -> Tensor:
+    """Draws distinct centres, the first uniformly; uniformly again once all candidates lie on centres.
+
+    Args:
+        distance: squared distances among all points.
+        candidates: i64 [U], distinct.
+        budget: 1 .. U.
+        rng: the only source of randomness.
+
+    Returns:
+        i64 [budget], in the order of drawing.
+    """
+    bound = torch.full((len(candidates),), torch.inf, dtype=torch.float64)
+    chosen = torch.randint(len(candidates), (1,), generator=rng)
+    fresh = chosen
+    while len(chosen) < budget:
+        _update(bound, distance, candidates, candidates[fresh])
+        bound[chosen] = 0.0
+        if not bound.any():
+            rest = torch.ones(len(candidates), dtype=torch.bool).index_fill(0, chosen, False).nonzero().squeeze(1)
+            return candidates[torch.cat([chosen, rest[torch.randperm(len(rest), generator=rng)]])[:budget]]
+        fresh = _accepted(bound, distance, candidates, rng)[: budget - len(chosen)]
+        chosen = torch.cat([chosen, fresh])
+    return candidates[chosen]
+
+
+def _update(bound: Tensor, distance: Blocks, candidates: Tensor, centers: Tensor) -> None:
+    """Lowers `bound` f64 [U] to the squared distances from new centres, in place."""
+    step = max(1, BLOCK_ELEMENTS // len(centers))
+    for rows, part in zip(candidates.split(step), bound.split(step), strict=True):
+        torch.minimum(part, distance.block(rows, centers).amin(dim=1).clamp(min=0).double(), out=part)
+
+
+def _accepted(bound: Tensor, distance: Blocks, candidates: Tensor, rng: torch.Generator) -> Tensor:
+    """i64 [1 .. BATCH]: draws from `bound` f64 [U], thinned to the law that the draws kept before each leave."""
+    cumulative = bound.cumsum(0)
+    targets = torch.rand(BATCH, generator=rng, dtype=torch.float64) * cumulative[-1]
+    proposals = torch.searchsorted(cumulative, targets, right=True).clamp(max=int(bound.nonzero()[-1]))
+    among = distance.block(candidates[proposals], candidates[proposals]).double().clamp(min=0)
+    among[proposals.unsqueeze(1) == proposals] = 0.0
+    squared = among.numpy()
+    thresholds = torch.rand(BATCH, generator=rng, dtype=torch.float64) * bound[proposals]
+    nearest = np.full(BATCH, np.inf)
+    kept: list[int] = []
+    for i, threshold in enumerate(thresholds.tolist()):
+        if threshold < nearest[i]:
+            kept.append(i)
+            np.minimum(nearest, squared[i], out=nearest)
+    return proposals[kept]

@@ -1,0 +1,24 @@
+"""Selection of the images that the self-supervised task finds easy."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from baselines.selectors.ranking import highest
+from harness.api import Pool, Selector
+
+
+class LowSSLLoss(Selector):
+    """Low contrastive loss, after MoBYv2AL's unlabelled subset, Caramalau et al. 2022, https://arxiv.org/abs/2301.01531.
+
+    Picks the images with the lowest self-supervised loss under the pre-trained encoder: typical ones, against a
+    shift between the labelled images and the rest. Needs an SSL method that defines a loss per image. Ties are broken
+    at random.
+    """
+
+    supports_cold_start = True
+
+    def select(self, pool: Pool, budget: int, *, rng: torch.Generator) -> Tensor:
+        """See `Selector.select`."""
+        return highest(pool, -pool.ssl_loss[pool.unlabeled], budget, rng=rng)

@@ -1,0 +1,68 @@
+"""Selectors that compare several passes over the same image: dropout and augmentation."""
+
+import numpy as np
+import pytest
+import torch
+from pools import make_pool, rng
+
+from baselines.selectors.bald import BALD, mutual_information
+from baselines.selectors.csal import CSAL
+from baselines.selectors.mc_dropout import MCDropout
+
+
+def entropy(p):
+    return -(p * np.log(p)).sum(-1)
+
+
+def passes(n=8, images=30, classes=4, scale=2.0):
+    return scale * torch.randn(n, images, classes, generator=rng())
+
+
+def test_mutual_information_is_the_difference_of_entropies():
+    logits = passes()
+    p = logits.double().softmax(-1).numpy()
+    np.testing.assert_allclose(mutual_information(logits), entropy(p.mean(0)) - entropy(p).mean(0), atol=1e-12)
+
+
+def test_mutual_information_of_huge_logits():
+    agree = torch.tensor([1e4, 0.0]).repeat(2, 1, 1)
+    disagree = torch.tensor([[[1e4, 0.0]], [[0.0, 1e4]]])
+    values = mutual_information(torch.cat([agree, disagree], dim=1))
+    np.testing.assert_allclose(values, [0.0, np.log(2)], atol=1e-12)
+
+
+def test_mc_dropout_ranks_by_the_entropy_of_the_mean():
+    logits = passes()
+    pool = make_pool(stochastic=logits, labeled=[2, 3])
+    expected = entropy(logits.double().softmax(-1).mean(0).numpy())[pool.unlabeled]
+    order = pool.unlabeled[torch.from_numpy(expected).argsort(descending=True)]
+    assert torch.equal(MCDropout(num_samples=8).select(pool, 28, rng=rng()), order)
+
+
+def test_mc_dropout_is_not_fooled_by_passes_and_bald_is_not_by_noise():
+    always_unsure = torch.zeros(2, 1, 2)
+    contradicting = torch.tensor([[[9.0, 0.0]], [[0.0, 9.0]]])
+    sure = torch.tensor([[[9.0, 0.0]], [[9.0, 0.0]]])
+    pool = make_pool(stochastic=torch.cat([sure, always_unsure, contradicting], dim=1))
+    assert set(MCDropout(num_samples=2).select(pool, 2, rng=rng()).tolist()) == {1, 2}
+    assert BALD(num_samples=2).select(pool, 1, rng=rng()).tolist() == [2]
+
+
+def test_bald_draws_between_images_without_disagreement():
+    pool = make_pool(stochastic=torch.randn(1, 50, 3, generator=rng()).repeat(5, 1, 1))
+    picks = {int(BALD(num_samples=5).select(pool, 1, rng=rng(seed))) for seed in range(12)}
+    assert len(picks) > 6
+
+
+def test_csal_ranks_by_the_variance_over_augmentations():
+    logits = passes()
+    pool = make_pool(augmented=logits, labeled=[0])
+    p = logits.double().softmax(-1).numpy()
+    inconsistency = torch.from_numpy(p.var(0, ddof=1).sum(-1))[1:]
+    assert torch.equal(CSAL(num_samples=8).select(pool, 29, rng=rng()), 1 + inconsistency.argsort(descending=True))
+
+
+@pytest.mark.parametrize("selector", [MCDropout, BALD, CSAL])
+def test_one_pass_is_refused(selector):
+    with pytest.raises(ValueError, match="num_samples = 1"):
+        selector(num_samples=1)
