@@ -177,18 +177,32 @@ class SSLMethod(nn.Module, ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} defines no loss per image")
 
-    def after_step(self, progress: float) -> None:  # noqa: B027
+    def after_step(self, progress: float) -> None:
         """Called after every optimizer step, for momentum encoders and queues; progress in (0, 1]."""
 
 
 class PoolModel(Protocol):
     """What the harness computes for a pool on request, in evaluation mode unless said otherwise."""
 
-    def features(self) -> Tensor: ...
-    def logits(self) -> Tensor: ...
-    def stochastic_logits(self, num_samples: int) -> Tensor: ...
-    def augmented_logits(self, num_samples: int) -> Tensor: ...
-    def ssl_loss(self) -> Tensor: ...
+    def features(self) -> Tensor:
+        """f32 [N, D]."""
+        ...
+
+    def logits(self) -> Tensor:
+        """f32 [N, K]."""
+        ...
+
+    def stochastic_logits(self, num_samples: int) -> Tensor:
+        """f32 [num_samples, N, K]."""
+        ...
+
+    def augmented_logits(self, num_samples: int) -> Tensor:
+        """f32 [num_samples, N, K]."""
+        ...
+
+    def ssl_loss(self) -> Tensor:
+        """f32 [N]."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,7 @@ from harness.config import TrialConfig, parse_trial
 from harness.metrics import METRICS
 from harness.plugins import closest
 from harness.schema import ConfigError, Problems, apply_overrides, as_dict, parse, read_yaml, setting
-from harness.space import Assignment, Space, parse_parameters
+from harness.space import CASE, Assignment, Parameter, Space, parse_cases, parse_parameters
 from harness.stages import digest_of
 
 Phase = Literal["search", "confirm"]
@@ -156,13 +156,18 @@ class Plan:
         }
         parameters = {}
         for p in self.space.parameters:
+            if p.path == CASE:
+                continue
             about: dict[str, Any] = {"values": list(p.values)} if p.values else {"distribution": p.distribution}
             if not p.values:
                 about |= {"min": p.low, "max": p.high} | ({"q": p.step} if p.step else {})
             if p.when:
                 about["when"] = {path: list(values) for path, values in p.when.items()}
             parameters[p.path] = about
-        return section | {"parameters": parameters}
+        return section | {
+            "cases": {name: dict(case) for name, case in self.space.cases.items()},
+            "parameters": parameters,
+        }
 
 
 def goal_of(metric: Metric) -> str:
@@ -182,6 +187,7 @@ KEYS = (
     "reference",
     "resources",
     "trial",
+    "cases",
     "parameters",
 )
 
@@ -236,7 +242,7 @@ def _simple_keys(content: dict[str, Any], file: Path, problems: Problems) -> dic
     for key in content:
         if key not in KEYS:
             problems.add(str(key), f"no such key; {closest(key, KEYS)}")
-    head = {key: value for key, value in content.items() if key in KEYS and key not in ("trial", "parameters")}
+    head = {key: value for key, value in content.items() if key in KEYS and key not in ("trial", "cases", "parameters")}
     head.setdefault("name", file.stem)
     return head
 
@@ -249,7 +255,10 @@ def _opening_comment(file: Path) -> str:
 def _space(content: Mapping[str, Any], method: str, problems: Problems) -> Space:
     trial = parse_trial(content.get("trial") or {}, "trial", problems)
     parameters = parse_parameters(content.get("parameters"), "parameters", method, problems)
-    return Space(parameters, as_dict(trial) if trial else content.get("trial") or {})
+    cases = parse_cases(content.get("cases"), "cases", problems)
+    if cases:
+        parameters = (Parameter(CASE, tuple(cases)), *parameters)
+    return Space(parameters, as_dict(trial) if trial else content.get("trial") or {}, cases)
 
 
 def _check_head(head: _Head, space: Space, problems: Problems) -> None:

@@ -98,7 +98,7 @@ def parse_value(hint: Any, value: Any, path: str, problems: Problems, about: dat
         default = about.default.name if about and isinstance(about.default, PluginSpec) else None
         return parse_plugin(metadata["kind"], value, path, problems, default)
     if dataclasses.is_dataclass(hint):
-        return parse(hint, value, path, problems)  # type: ignore[arg-type]
+        return parse(hint, value, path, problems)
     options = (
         typing.get_args(hint)
         if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union

@@ -20,6 +20,9 @@ from harness.schema import Problems, number, set_path
 
 DISTRIBUTIONS = ("uniform", "int_uniform", "log_uniform_values", "q_uniform", "q_log_uniform_values")
 KEYS = ("value", "values", "distribution", "min", "max", "q", "when")
+CASE = "case"
+"""The parameter that `cases:` makes: its values are the names of the cases."""
+
 Assignment = dict[str, Any]
 """Dotted path -> chosen value."""
 
@@ -106,16 +109,20 @@ class Space:
     Attributes:
         parameters: in the order of the file; a condition looks only at those before it.
         trial: the trial's mapping, complete with defaults; conditions look at it too.
+        cases: named groups of settings, dotted path -> value; the parameter CASE chooses one of them.
     """
 
     parameters: tuple[Parameter, ...]
     trial: Mapping[str, Any]
+    cases: Mapping[str, Assignment] = field(default_factory=dict)
 
     def apply(self, tree: Mapping[str, Any], assignment: Assignment) -> dict[str, Any]:
         """The trial's mapping with the assigned values in it; a shorter path is set before those below it."""
         copy: dict[str, Any] = json.loads(json.dumps(tree))
-        for path in sorted(assignment, key=lambda path: path.count(".")):
-            set_path(copy, path, assignment[path])
+        settings = self.cases.get(assignment.get(CASE, ""), {}) | assignment
+        for path in sorted(settings, key=lambda path: path.count(".")):
+            if path != CASE:
+                set_path(copy, path, settings[path])
         return copy
 
     def active(self, parameter: Parameter, assignment: Assignment) -> bool:
@@ -189,6 +196,20 @@ def lookup(tree: Any, path: str) -> Any:
             return None
         tree = tree[key]
     return tree
+
+
+def parse_cases(value: Any, path: str, problems: Problems) -> dict[str, Assignment]:
+    """The `cases:` section: name -> settings by dotted path; problems are noted."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping) or not value:
+        problems.add(path, f"expected a mapping from names to settings, not {value!r}")
+        return {}
+    for name, settings in value.items():
+        if not isinstance(settings, Mapping):
+            problems.add(f"{path}.{name}", f"expected settings by dotted path, not {settings!r}")
+            return {}
+    return {str(name): {str(key): item for key, item in settings.items()} for name, settings in value.items()}
 
 
 def parse_parameters(value: Any, path: str, method: str, problems: Problems) -> tuple[Parameter, ...]:
