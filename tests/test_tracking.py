@@ -233,16 +233,19 @@ time.sleep(60)
 
 def test_killed_in_the_middle_and_resumed(sweep, uri):
     sweep.trial("c1", 1, SELECTORS, {100: 0.7})
-    sweep.trial("c2", 1, SELECTORS, {100: 0.6, 200: 0.65}, status="running", epochs=400)
+    sweep.trial("c2", 1, SELECTORS, {100: 0.6, 200: 0.65}, status="running", epochs=700)
     process = subprocess.Popen([sys.executable, "-c", KILLED, str(sweep.path), uri], cwd=Path(__file__).parents[1])
-    deadline = time.monotonic() + 30
-    while not any("confirm-c2-s1" in line for line in dump(uri)) and time.monotonic() < deadline:
-        time.sleep(0.02)
+    deadline = time.monotonic() + 60
+    with sqlite3.connect(uri.removeprefix("sqlite:///")) as database:
+        # Steps beyond 300 are epochs of the trial that is cut off.
+        while not database.execute("SELECT count(*) FROM metrics WHERE step > 300").fetchone()[0]:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert runs(uri)["confirm-c2-s1"].info.status == "RUNNING"
     # The trial that was cut off is run again from its first epoch, at other times and with other values.
-    deliver(sweep, uri, sweep.trial("c2", 1, SELECTORS, {100: 0.61, 200: 0.66}, epochs=400))
+    deliver(sweep, uri, sweep.trial("c2", 1, SELECTORS, {100: 0.61, 200: 0.66}, epochs=700))
     assert_shows(uri, sweep)
     assert {run.info.status for run in runs(uri).values()} == {"FINISHED"}
 
@@ -360,6 +363,12 @@ def test_a_repeated_step_voids_what_came_after_it():
         ("labels", 100, 60),
     ]
     assert records.last(history)["status"] == "finished"
+
+
+def test_an_ending_is_void_when_the_trial_goes_on():
+    history = records.by_trial([row(1, 10), row(0, 20, "failed", kind="labels"), row(2, 30)])["t"]
+    assert [record["time"] for record in history.values()] == [10, 30]
+    assert records.last(history)["status"] == "running"
 
 
 def test_half_a_line_is_skipped_and_counted(tmp_path):
