@@ -21,11 +21,13 @@ def nt_xent(z_a: Tensor, z_b: Tensor, temperature: float) -> Tensor:
         f32 [B]; its mean is the batch's loss L.
     """
     batch = len(z_a)
-    z = F.normalize(torch.cat([z_a, z_b]).float(), dim=1)
-    similarity = z @ z.T / temperature  # [2B, 2B]
-    similarity.fill_diagonal_(float("-inf"))  # Eq. (1): k != i
-    positive = torch.arange(2 * batch, device=z.device).roll(batch)
-    return F.cross_entropy(similarity, positive, reduction="none").view(2, batch).mean(0)
+    # Half precision would round similarities / temperature to two or three digits.
+    with torch.autocast(z_a.device.type, enabled=False):
+        z = F.normalize(torch.cat([z_a, z_b]).float(), dim=1)
+        similarity = z @ z.T / temperature  # [2B, 2B]
+        similarity.fill_diagonal_(float("-inf"))  # Eq. (1): k != i
+        positive = torch.arange(2 * batch, device=z.device).roll(batch)
+        return F.cross_entropy(similarity, positive, reduction="none").view(2, batch).mean(0)
 
 
 class SimCLR(SSLMethod):
@@ -37,8 +39,8 @@ class SimCLR(SSLMethod):
     Args:
         backbone: the encoder.
         temperature: tau of NT-Xent, > 0.
-        hidden_dim: width of the hidden layers of the head.
-        projection_dim: D of the projections.
+        hidden_dim: width of the hidden layers of the head, >= 1.
+        projection_dim: D of the projections, >= 1.
         depth: linear layers in the head; 0 contrasts the features themselves.
         batch_norm: normalise the hidden layers, as released recipes for CIFAR do.
     """
@@ -54,10 +56,13 @@ class SimCLR(SSLMethod):
         batch_norm: bool = True,
     ):
         super().__init__(backbone)
-        if temperature <= 0:
-            raise ValueError(f"temperature must be above 0, not {temperature}")
-        if depth < 0 or min(hidden_dim, projection_dim) < 1:
-            raise ValueError(f"depth {depth} and dimensions {hidden_dim}, {projection_dim} must be positive")
+        if not temperature > 0:
+            raise ValueError(f"temperature = {temperature} is not > 0")
+        if depth < 0:
+            raise ValueError(f"depth = {depth} is not >= 0")
+        for name, dim in (("hidden_dim", hidden_dim), ("projection_dim", projection_dim)):
+            if dim < 1:
+                raise ValueError(f"{name} = {dim} is not >= 1")
         self.temperature = temperature
         self.hidden_dim = hidden_dim
         self.projection_dim = projection_dim
