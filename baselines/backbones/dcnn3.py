@@ -14,7 +14,7 @@ class DCNN3(Backbone):
 
     Args:
         image_shape: (C, H, W), H and W at least 8.
-        width: channels of the first layer.
+        width: channels of the first layer, >= 1.
     """
 
     def __init__(self, image_shape: tuple[int, int, int], *, width: int = 32):
@@ -23,7 +23,7 @@ class DCNN3(Backbone):
         if min(height, width_px) < 8:
             raise ValueError(f"dcnn3 halves the image three times: {height}x{width_px} is smaller than 8x8")
         if width < 1:
-            raise ValueError(f"width must be at least 1, not {width}")
+            raise ValueError(f"width = {width} is not >= 1")
         self.width = width
         layers: list[nn.Module] = []
         for before, after in ((channels, width), (width, 2 * width), (2 * width, 4 * width)):

@@ -24,11 +24,15 @@ class ResNet18(Backbone):
         self.layers = resnet18(weights=None)
         self.feature_dim = self.layers.fc.in_features
         self.layers.fc = nn.Identity()
+        stem = self.layers.conv1
         if min(height, width) < 64:
-            self.layers.conv1 = nn.Conv2d(channels, 64, kernel_size=3, stride=1, padding=1, bias=False)
+            stem = nn.Conv2d(channels, 64, kernel_size=3, stride=1, padding=1, bias=False)
             self.layers.maxpool = nn.Identity()
         elif channels != 3:
-            self.layers.conv1 = nn.Conv2d(channels, 64, kernel_size=7, stride=2, padding=3, bias=False)
+            stem = nn.Conv2d(channels, 64, kernel_size=7, stride=2, padding=3, bias=False)
+        if stem is not self.layers.conv1:  # initialised as torchvision does all convolutions of this network
+            nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")
+            self.layers.conv1 = stem
 
     def forward(self, images: Tensor) -> Tensor:
         """Features f32 [B, 512]: global average pooling of the last stage."""
