@@ -271,8 +271,16 @@ def docstring_has_a_summary(plugin: Factory, kind: str) -> None:
         assert f"{name}:" in explained, f"the docstring does not say what hyper-parameter {name!r} does"
 
 
+def constructor_needs_no_values(plugin: Factory, kind: str) -> None:
+    """It works on torch's meta device, where the harness constructs networks to check a configuration."""
+    if kind in ("backbones", "ssl_methods"):
+        with torch.device("meta"):
+            _new(plugin, kind)
+
+
 COMMON_CHECKS: tuple[Check, ...] = (
     class_fits_its_kind,
+    constructor_needs_no_values,
     hyperparameters_are_keywords,
     docstring_has_a_summary,
 )

@@ -212,6 +212,14 @@ class NoDocstring(GoodSelector):
     pass
 
 
+class ReadsItsWeights(GoodBackbone):
+    """Decides by the value of a weight."""
+
+    def __init__(self, image_shape):
+        super().__init__(image_shape)
+        self.scale = 2.0 if float(self.conv.weight.sum()) > 0 else 1.0
+
+
 class Pretender:
     """Has the method but not the contract."""
 
@@ -657,6 +665,7 @@ DATASETS = [
 
 BROKEN = [
     *(("selectors", *row) for row in COMMON),
+    ("backbones", "constructor_needs_no_values", ReadsItsWeights, "raised RuntimeError"),
     ("ssl_methods", "hyperparameters_are_keywords", partial(NoDefault, beta=1.0), "'beta' has no default"),
     *(("selectors", *row) for row in SELECTORS),
     *(("augmentations", *row) for row in AUGMENTATIONS),
