@@ -1,0 +1,94 @@
+"""Every plugin that can be named passes the checks of its kind.
+
+Data sets whose files are not part of a checkout pass the checks that need no files; `tests/test_datasets.py` reads
+small copies of their formats.
+"""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from baselines import BUILTINS
+from harness import plugins, testing
+
+ABSENT_DATASETS = {
+    "cifar10": "a download of 163 MiB",
+    "cifar100": "a download of 161 MiB",
+    "fashion_mnist": "a download of 30 MiB",
+    "oxford_iiit_pet": "a download of 774 MiB",
+    "stl10": "a download of 2.5 GiB",
+    "svhn": "a download of 235 MiB",
+}
+
+EXCEPTIONS: dict[tuple[str, str], dict[str, str]] = {}
+"""(kind, name) -> check -> why this plugin cannot keep it. A check that passes after all fails here."""
+
+
+def built_ins(*kinds):
+    return [(kind, name) for kind in kinds for name in BUILTINS[kind]]
+
+
+def factory(kind, name):
+    """Called like the class, with hyper-parameters that are plugins built as a configuration builds them."""
+    plugin = plugins.find(kind, name)
+    nested = any(plugins.nested_kind(hint) for hint in plugins.hints(plugin).values())
+    return partial(plugins.build, plugins.PluginSpec(kind, name)) if nested else plugin
+
+
+def check(kind, name, plugin=None, **options):
+    run = getattr(testing, f"check_{kind[:-1]}")
+    run(plugin or factory(kind, name), exempt=EXCEPTIONS.get((kind, name)), **options)
+
+
+@pytest.mark.parametrize(("kind", "name"), built_ins("augmentations", "backbones", "ssl_methods", "selectors"))
+def test_plugin_keeps_its_promises(kind, name):
+    check(kind, name)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("name", BUILTINS["augmentations"])
+def test_augmentation_keeps_its_promises_on_cuda(name):
+    check("augmentations", name, device="cuda")
+
+
+@pytest.mark.parametrize("name", sorted(set(BUILTINS["datasets"]) - {"image_folder", "npz", *ABSENT_DATASETS}))
+def test_dataset_keeps_its_promises(name):
+    check("datasets", name)
+
+
+def test_image_folder_keeps_its_promises(tmp_path):
+    for label in ("cat", "dog"):
+        (tmp_path / label).mkdir()
+        for number in range(4):
+            pixels = np.full((6, 9, 3), 20 * number, dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / label / f"{number}.png")
+    check("datasets", "image_folder", partial(plugins.find("datasets", "image_folder"), path=str(tmp_path)))
+
+
+def test_npz_keeps_its_promises(tmp_path):
+    images = np.random.default_rng(0).integers(256, size=(12, 6, 9, 3), dtype=np.uint8)
+    np.savez(tmp_path / "images.npz", x_train=images, y_train=np.arange(12) % 3)
+    check("datasets", "npz", partial(plugins.find("datasets", "npz"), path=str(tmp_path / "images.npz")))
+
+
+@pytest.mark.parametrize("name", ABSENT_DATASETS)
+def test_dataset_without_its_files_keeps_the_other_promises(name, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    plugin = factory("datasets", name)
+    for common in testing.COMMON_CHECKS:
+        common(plugin, "datasets")
+    testing.identity_is_stable(plugin)
+
+
+@pytest.mark.parametrize(("kind", "name"), built_ins(*plugins.CONTRACTS))
+def test_plugin_imports_the_contracts_alone(kind, name):
+    testing.check_imports(plugins.find(kind, name))
+
+
+def test_tables_name_plugins():
+    assert set(ABSENT_DATASETS) <= set(BUILTINS["datasets"])
+    assert set(EXCEPTIONS) <= set(built_ins(*plugins.CONTRACTS))
