@@ -69,10 +69,12 @@ METRICS: dict[str, Metric] = {
         Metric("pretrain/learning_rate", "", 0, math.inf, None, "learning rate at the end of the epoch"),
         _seconds("pretrain", "self-supervised pre-training"),
         _seconds("encode", "features and representations of a fixed encoder, once per trial"),
+        _seconds("encode", "computing the encoder's features of every image"),
         _seconds("select", "choosing the images to label"),
         _seconds("train", "training on the labelled images"),
         _seconds("evaluate", "measuring on validation and test"),
-        _seconds("total", "the whole trial, stages from the cache at the seconds they first took"),
+        _seconds("total", "all of these together, stages from the cache at the seconds they first took"),
+        _seconds("wall", "the trial by the clock, stages from the cache at next to nothing"),
         _seconds("wall", "the trial from start to end as it ran, waiting and cached stages included"),
         Metric(
             "throughput/pretrain_images_per_second",

@@ -40,7 +40,6 @@ from harness.records import History, Record
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-EXPERIMENT = "selbench"
 POLL_SECONDS = 0.2
 MAX_RETRY_SECONDS = 30.0
 MAX_POINTS = 1000  # of one log_batch; the following are limits of MLflow's, too
@@ -276,13 +275,7 @@ class Delivery:
                 "mlflow.parentRunId": self._runs[""].id,
             }
         )
-        # The configuration is written when the trial starts, its first record only after an epoch. In a copied
-        # folder the file is newer than the record and says nothing.
-        start = first["time"]
-        path = self._folder / "trials" / trial / "config.yaml"
-        if path.exists():
-            start = min(start, int(path.stat().st_mtime * 1000))
-        run = self._client.create_run(self._experiment, start, tags, run_name(first, config))
+        run = self._client.create_run(self._experiment, first["time"], tags, run_name(first, config))
         return _Run(run.info.run_id, points=set())
 
     def _describe(self, run: _Run, trial: str, history: History) -> None:
@@ -456,8 +449,16 @@ class Tracker:
             _say(f"MLflow at {_public(self._arguments[0])} does not answer as it should and is tried again ({cause})")
 
 
-def sync(folder: Path, uri: str, experiment: str = EXPERIMENT) -> None:
+def sync(folder: Path, uri: str, experiment: str | None = None) -> str:
     """Delivers a folder's records; a second time changes nothing.
+
+    Args:
+        folder: the sweep's.
+        uri: see `tracking_uri`.
+        experiment: the one that the sweep was tracked in, by default named as the sweep is.
+
+    Returns:
+        The experiment's name.
 
     Raises:
         ValueError: the folder is not a sweep's.
@@ -466,7 +467,9 @@ def sync(folder: Path, uri: str, experiment: str = EXPERIMENT) -> None:
         if not (folder / name).is_file():
             raise ValueError(f"{folder} is not a sweep's folder: it has no {name}")
     environment = json.loads((folder / "environment.json").read_text())
+    experiment = experiment or str(yaml.safe_load((folder / "space.yaml").read_text())["name"])
     Delivery(uri, experiment, folder, environment, live=False).close(None)
+    return experiment
 
 
 def run_name(record: Record, config: Mapping[str, Any]) -> str:
@@ -622,18 +625,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("command", choices=["sync"])
     parser.add_argument("folder", type=Path, help="a sweep's folder, such as results/runs/augment")
     parser.add_argument("--tracking-uri", help="default: MLFLOW_TRACKING_URI, else mlflow.db beside the folder")
-    parser.add_argument("--experiment", default=EXPERIMENT)
+    parser.add_argument("--experiment", help="default: the sweep's name")
     options = parser.parse_args(arguments)
     try:
         uri = tracking_uri(options.tracking_uri, options.folder.resolve().parent)
-        sync(options.folder, uri, options.experiment)
+        experiment = sync(options.folder, uri, options.experiment)
     except ValueError as error:
         _say(str(error))
         return 2
     except Exception as error:
         _say(_public(" ".join(f"{type(error).__name__}: {error}".split())))
         return 1
-    print(f"delivered {options.folder} to {_public(uri)}, experiment {options.experiment}")
+    print(f"delivered {options.folder} to {_public(uri)}, experiment {experiment}")
     return 0
 
 

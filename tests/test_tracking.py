@@ -40,7 +40,7 @@ def sweep(tmp_path):
 
 
 def deliver(sweep, uri, rows=(), status="finished"):
-    tracker = Tracker(uri, "selbench", sweep.path, sweep.environment)
+    tracker = Tracker(uri, "selectors", sweep.path, sweep.environment)
     tracker.start()
     for row in rows:
         tracker.record(row)
@@ -50,7 +50,7 @@ def deliver(sweep, uri, rows=(), status="finished"):
 def runs(uri, view=ViewType.ACTIVE_ONLY):
     """The runs by trial; the sweep's own is ''."""
     client = MlflowClient(uri)
-    found = client.search_runs([client.get_experiment_by_name("selbench").experiment_id], run_view_type=view)
+    found = client.search_runs([client.get_experiment_by_name("selectors").experiment_id], run_view_type=view)
     trials = [run.data.tags.get("trial_id", "") for run in found]
     assert len(set(trials)) == len(trials), "a trial has two runs"
     return dict(zip(trials, found, strict=True))
@@ -223,7 +223,7 @@ import json, sys, time
 from pathlib import Path
 from harness.tracking import Tracker
 folder = Path(sys.argv[1])
-tracker = Tracker(sys.argv[2], "selbench", folder, json.loads((folder / "environment.json").read_text()))
+tracker = Tracker(sys.argv[2], "selectors", folder, json.loads((folder / "environment.json").read_text()))
 tracker.start()
 for line in (folder / "rows.jsonl").read_text().splitlines():
     tracker.record(json.loads(line))
@@ -275,7 +275,7 @@ def test_a_trial_that_is_refused_does_not_hold_up_the_others(sweep, uri, monkeyp
         return create(self, experiment, start, tags, name)
 
     monkeypatch.setattr(MlflowClient, "create_run", refuse)
-    tracker = Tracker(uri, "selbench", sweep.path, sweep.environment)
+    tracker = Tracker(uri, "selectors", sweep.path, sweep.environment)
     tracker.start()
     for row in [row for c in ("c1", "c2", "c3") for row in sweep.trial(c, 1, SELECTORS, {100: 0.7})]:
         tracker.record(row)
@@ -290,7 +290,7 @@ def test_a_trial_that_is_refused_does_not_hold_up_the_others(sweep, uri, monkeyp
 
 def test_a_server_that_is_away_costs_the_sweep_nothing(sweep, uri, capfd):
     rows = sweep.trial("c1", 1, SELECTORS, {100: 0.7}, epochs=5000)
-    tracker = Tracker("http://user:secret@127.0.0.1:9", "selbench", sweep.path, sweep.environment)
+    tracker = Tracker("http://user:secret@127.0.0.1:9", "selectors", sweep.path, sweep.environment)
     tracker.start()
     start = time.perf_counter()
     for row in rows:
@@ -311,9 +311,9 @@ def test_two_sweeps_share_a_database(tmp_path, uri):
     for sweep in (first, second):
         (sweep.path / "environment.json").write_text(json.dumps(sweep.environment))
         sweep.trial("c1", 1, SELECTORS, {100: 0.7})
-        Delivery(uri, "selbench", sweep.path, sweep.environment, live=False).close(None)
+        Delivery(uri, "selectors", sweep.path, sweep.environment, live=False).close(None)
     client = MlflowClient(uri)
-    found = client.search_runs([client.get_experiment_by_name("selbench").experiment_id])
+    found = client.search_runs([client.get_experiment_by_name("selectors").experiment_id])
     assert Counter(run.data.tags["sweep_id"] for run in found) == {"sweep-1": 2, "sweep-2": 2}
 
 
