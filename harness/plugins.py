@@ -43,8 +43,10 @@ class PluginSpec:
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """The canonical mapping: `name` and every hyper-parameter, defaults filled in."""
-        chosen = {**defaults(find(self.kind, self.name)), **self.hyperparameters}
+        """The canonical mapping: `name` and every hyper-parameter, defaults filled in, also those of nested plugins."""
+        plugin = find(self.kind, self.name)
+        chosen = {**defaults(plugin), **self.hyperparameters}
+        chosen |= _named_plugins(plugin, chosen)
         return {"name": self.name} | {key: _plain(value) for key, value in chosen.items()}
 
 
@@ -101,8 +103,10 @@ def find(kind: str, name: str) -> type:
     module_name, _, class_name = target.partition(":")
     try:
         plugin = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"{singular} {name!r} cannot be imported from {target!r}: {error}") from error
+    except Exception as error:  # a plugin's module may fail in any way; the others stay usable
+        raise ValueError(
+            f"{singular} {name!r} cannot be imported from {target!r}: {type(error).__name__}: {error}"
+        ) from error
     if not (inspect.isclass(plugin) and issubclass(plugin, CONTRACTS[kind])):
         raise ValueError(f"{singular} {name!r}: {target} does not derive from harness.api.{CONTRACTS[kind].__name__}")
     return plugin
@@ -126,16 +130,21 @@ def nested_kind(annotation: Any) -> str | None:
     return next((kind for kind, contract in CONTRACTS.items() if contract in options), None)
 
 
+def _named_plugins(plugin: type, chosen: Mapping[str, Any]) -> dict[str, PluginSpec]:
+    """Those of the chosen hyper-parameters that name a plugin (`first: crop`)."""
+    kinds = {name: nested_kind(hint) for name, hint in hints(plugin).items()}
+    return {
+        name: as_spec(kind, chosen[name])
+        for name, kind in kinds.items()
+        if kind and isinstance(chosen[name], str | Mapping | PluginSpec)
+    }
+
+
 def classes(spec: PluginSpec) -> list[type]:
     """The class of a plugin and those of the plugins among its hyper-parameters: the code that it runs."""
     plugin = find(spec.kind, spec.name)
-    chosen = {**defaults(plugin), **spec.hyperparameters}
-    nested = [
-        as_spec(kind, chosen[name])
-        for name, hint in hints(plugin).items()
-        if (kind := nested_kind(hint)) and isinstance(chosen[name], str | Mapping | PluginSpec)
-    ]
-    return [plugin, *(cls for inner in nested for cls in classes(inner))]
+    nested = _named_plugins(plugin, {**defaults(plugin), **spec.hyperparameters})
+    return [plugin, *(cls for inner in nested.values() for cls in classes(inner))]
 
 
 def build(spec: PluginSpec, *positional: Any) -> Any:
@@ -145,14 +154,12 @@ def build(spec: PluginSpec, *positional: Any) -> Any:
         ValueError: an unknown hyper-parameter or a value that the plugin refuses.
     """
     plugin = find(spec.kind, spec.name)
-    chosen = {**defaults(plugin), **spec.hyperparameters}
-    unknown = sorted(set(chosen) - set(defaults(plugin)))
+    known = defaults(plugin)
+    unknown = sorted(set(spec.hyperparameters) - set(known))
     if unknown:
-        raise ValueError(f"{spec.name} has no hyper-parameter {unknown[0]!r}; {closest(unknown[0], defaults(plugin))}")
-    for name, annotation in hints(plugin).items():
-        kind = nested_kind(annotation)
-        if kind and isinstance(chosen[name], str | Mapping | PluginSpec):
-            chosen[name] = build(as_spec(kind, chosen[name]))
+        raise ValueError(f"{spec.name} has no hyper-parameter {unknown[0]!r}; {closest(unknown[0], known)}")
+    chosen = {**known, **spec.hyperparameters}
+    chosen |= {name: build(inner) for name, inner in _named_plugins(plugin, chosen).items()}
     try:
         return plugin(*positional, **chosen)
     except ValueError as error:
@@ -160,15 +167,19 @@ def build(spec: PluginSpec, *positional: Any) -> Any:
 
 
 def as_spec(kind: str, value: str | Mapping[str, Any] | PluginSpec) -> PluginSpec:
-    """`coreset` and `{name: coreset, ...}` as a PluginSpec."""
+    """`coreset` and `{name: coreset, ...}` as a PluginSpec.
+
+    Raises:
+        ValueError: there is no name.
+    """
     if isinstance(value, PluginSpec):
         return value
     if isinstance(value, str):
         return PluginSpec(kind, value)
-    rest = dict(value)
+    rest = dict(value) if isinstance(value, Mapping) else {}
     name = rest.pop("name", None)
     if not isinstance(name, str):
-        raise ValueError(f"a {kind[:-1]} needs a name; {closest('', names(kind))}")
+        raise ValueError(f"{value!r} names no {kind[:-1]}; {closest('', names(kind))}")
     return PluginSpec(kind, name, rest)
 
 
@@ -210,7 +221,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     listed = describe()
     if options.json:
-        print(json.dumps(listed, indent=2))
+        print(json.dumps(listed, indent=2, default=str))
     else:
         _print_table(listed)
     return 0

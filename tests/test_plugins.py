@@ -1,0 +1,286 @@
+"""Names to classes: built-ins, entry points, module:Class, and the sentences for what goes wrong."""
+
+import json
+import re
+from importlib.metadata import Distribution, EntryPoint
+
+import pytest
+
+from baselines import BUILTINS
+from baselines.augmentations.color_jitter import ColorJitter
+from baselines.augmentations.crop import Crop
+from baselines.augmentations.flip import Flip
+from baselines.augmentations.pair import Pair
+from baselines.backbones.dcnn3 import DCNN3
+from baselines.selectors.random import Random
+from baselines.ssl_methods.simclr import SimCLR
+from harness import plugins
+from harness.plugins import PluginSpec, as_spec, build, classes, defaults, describe, find, main, names, providers
+
+KINDS = ["datasets", "augmentations", "backbones", "ssl_methods", "selectors"]
+
+
+class FakeDistribution(Distribution):
+    """An installed package of which nothing but the name is known."""
+
+    def __init__(self, name):
+        self._name = name
+
+    @property
+    def name(self):
+        return self._name
+
+    def read_text(self, filename):
+        return None
+
+    def locate_file(self, path):
+        raise NotImplementedError
+
+
+@pytest.fixture
+def install(monkeypatch):
+    """install(package, kind, name, target) as if a package offered a plugin."""
+    offered = []
+
+    def entry_points(*, group):
+        return [point for point in offered if point.group == group]
+
+    def install(package, kind, name, target):
+        offered.append(EntryPoint(name, target, f"selbench.{kind}")._for(FakeDistribution(package)))
+        plugins._entry_points.cache_clear()
+
+    monkeypatch.setattr(plugins, "entry_points", entry_points)
+    plugins._entry_points.cache_clear()
+    yield install
+    plugins._entry_points.cache_clear()
+
+
+def refused(message):
+    return pytest.raises(ValueError, match=re.escape(message))
+
+
+# --- names ---
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_built_ins_are_found(kind):
+    assert set(names(kind)) >= set(BUILTINS[kind])
+    for name, target in BUILTINS[kind].items():
+        plugin = find(kind, name)
+        assert f"{plugin.__module__}:{plugin.__name__}" == target
+        assert plugin.__module__.rpartition(".")[0] == f"baselines.{kind}"
+        assert providers(kind, name)[0] == "selbench"
+
+
+def test_kinds_of_the_contracts_and_of_the_built_ins_agree():
+    assert list(plugins.CONTRACTS) == KINDS == list(BUILTINS)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "message"),
+    [
+        ("selectors", "corset", "no selector 'corset'; did you mean 'coreset'?"),
+        ("ssl_methods", "simclear", "no ssl_method 'simclear'; did you mean 'simclr'?"),
+        ("backbones", "zzz", "no backbone 'zzz'; known: "),
+        ("selectors", "Random", "no selector 'Random'; did you mean 'random'?"),
+        ("selectors", "", "no selector ''; known: "),
+    ],
+)
+def test_an_unknown_name_is_met_with_the_nearest(kind, name, message):
+    with refused(message):
+        find(kind, name)
+
+
+def test_closest_of_nothing():
+    assert plugins.closest("a", []) == "none is known"
+
+
+def test_a_class_can_be_named_by_its_module():
+    assert find("selectors", "baselines.selectors.random:Random") is Random
+    assert build(PluginSpec("augmentations", "baselines.augmentations.flip:Flip")).__class__ is Flip
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("no_such_module:Class", "cannot be imported from 'no_such_module:Class': ModuleNotFoundError"),
+        ("baselines.selectors.random:Rando", "AttributeError"),
+        ("baselines.selectors.random:", "cannot be imported"),
+        (":Random", "cannot be imported"),
+        (
+            "baselines.backbones.dcnn3:DCNN3",
+            "selector 'baselines.backbones.dcnn3:DCNN3': baselines.backbones.dcnn3:DCNN3 does not derive from "
+            "harness.api.Selector",
+        ),
+        ("math:pi", "math:pi does not derive from harness.api.Selector"),
+    ],
+)
+def test_a_class_that_is_none_is_refused(target, message):
+    with refused(message):
+        find("selectors", target)
+
+
+@pytest.mark.parametrize("text", ["class Selector(:", "1 / 0", "raise RuntimeError('broken')", "import not_installed"])
+def test_a_module_that_fails_is_a_users_mistake(tmp_path, monkeypatch, install, text):
+    module = f"fails_{abs(hash(text))}"
+    (tmp_path / f"{module}.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    install("faulty", "selectors", "faulty", f"{module}:Mine")
+    with refused(f"selector 'faulty' cannot be imported from '{module}:Mine'"):
+        find("selectors", "faulty")
+    (entry,) = (item for item in describe() if item["name"] == "faulty")
+    assert entry["provider"] == f"faulty ({module}:Mine)"
+    assert "cannot be imported" in entry["error"]
+
+
+# --- entry points ---
+
+
+def test_an_installed_plugin_is_found_under_its_name(install):
+    install("somebodys-package", "selectors", "theirs", "baselines.selectors.random:Random")
+    assert "theirs" in names("selectors")
+    assert find("selectors", "theirs") is Random
+    assert providers("selectors", "theirs") == ["somebodys-package (baselines.selectors.random:Random)"]
+    with refused("no backbone 'theirs'"):
+        find("backbones", "theirs")
+
+
+def test_a_name_offered_twice_is_an_error_when_it_is_used(install):
+    install("one", "selectors", "twice", "a:A")
+    install("two", "selectors", "twice", "b:B")
+    assert names("selectors").count("twice") == 1
+    with refused("selector 'twice' is offered by one (a:A) and by two (b:B); use module:Class"):
+        find("selectors", "twice")
+
+
+def test_an_installed_plugin_cannot_replace_a_built_in(install):
+    install("sneaky", "selectors", "random", "sneaky:Random")
+    with refused("selector 'random' is offered by selbench and by sneaky (sneaky:Random); use module:Class"):
+        find("selectors", "random")
+    assert find("selectors", "coreset").__name__ == "CoreSet"
+
+
+# --- hyper-parameters ---
+
+
+def test_hyperparameters_are_the_keyword_only_arguments():
+    assert defaults(SimCLR) == {
+        "temperature": 0.5,
+        "hidden_dim": 512,
+        "projection_dim": 128,
+        "depth": 2,
+        "batch_norm": True,
+    }
+    assert plugins.hints(SimCLR)["temperature"] is float
+    assert defaults(DCNN3) == {"width": 32}
+    assert defaults(Random) == plugins.hints(Random) == {}
+
+
+def test_build_sets_hyperparameters():
+    backbone = build(PluginSpec("backbones", "dcnn3", {"width": 5}), (3, 16, 16))
+    assert backbone.feature_dim == 4 * 5 * 2 * 2
+    method = build(as_spec("ssl_methods", {"name": "simclr", "temperature": 0.07}), backbone)
+    assert (method.temperature, method.depth) == (0.07, 2)
+
+
+def test_an_unknown_hyperparameter_is_met_with_the_nearest():
+    with refused("simclr has no hyper-parameter 'temprature'; did you mean 'temperature'?"):
+        build(PluginSpec("ssl_methods", "simclr", {"temprature": 1.0}), None)
+    with refused("random has no hyper-parameter 'seed'; none is known"):
+        build(PluginSpec("selectors", "random", {"seed": 1}))
+
+
+def test_a_refused_value_names_the_plugin():
+    with refused("backbone 'dcnn3': width = 0 is not >= 1"):
+        build(PluginSpec("backbones", "dcnn3", {"width": 0}), (3, 32, 32))
+
+
+@pytest.mark.parametrize("value", [{}, {"beta": 1}, {"name": 3}, 3, None, ["random"]])
+def test_a_plugin_needs_a_name(value):
+    with refused(f"{value!r} names no selector; known: "):
+        as_spec("selectors", value)
+
+
+def test_spec_of_a_spec_is_itself():
+    spec = PluginSpec("selectors", "random")
+    assert as_spec("selectors", spec) is spec
+    assert as_spec("selectors", "random") == as_spec("selectors", {"name": "random"}) == spec
+
+
+def test_as_spec_leaves_its_argument_alone():
+    value = {"name": "dcnn3", "width": 3}
+    assert as_spec("backbones", value) == PluginSpec("backbones", "dcnn3", {"width": 3})
+    assert value == {"name": "dcnn3", "width": 3}
+
+
+# --- plugins in plugins ---
+
+
+def test_nested_plugins_are_built_from_names_mappings_and_specs():
+    mapping = {"name": "crop", "scale": [0.5, 1.0]}
+    for first in (mapping, PluginSpec("augmentations", "crop", {"scale": [0.5, 1.0]})):
+        pair = build(as_spec("augmentations", {"name": "pair", "first": first, "second": "flip"}))
+        assert [type(pair), type(pair.first), type(pair.second)] == [Pair, Crop, Flip]
+        assert tuple(pair.first.scale) == (0.5, 1.0)
+    default = build(PluginSpec("augmentations", "pair"))
+    assert [type(default.first), type(default.second)] == [Crop, ColorJitter]
+    given = build(PluginSpec("augmentations", "pair", {"first": pair, "second": "flip"}))
+    assert given.first is pair
+
+
+def test_mistakes_in_nested_plugins_are_named():
+    with refused("no augmentation 'crap'; did you mean 'crop'?"):
+        build(as_spec("augmentations", {"name": "pair", "first": "crap"}))
+    with refused("crop has no hyper-parameter 'scael'; did you mean 'scale'?"):
+        build(as_spec("augmentations", {"name": "pair", "first": {"name": "crop", "scael": 1}}))
+    with refused("augmentation 'crop': scale"):
+        build(as_spec("augmentations", {"name": "pair", "first": {"name": "crop", "scale": [0.0, 2.0]}}))
+
+
+def test_canonical_mapping_fills_defaults_in_at_every_depth():
+    crop = {"name": "crop", **{key: list(v) if isinstance(v, tuple) else v for key, v in defaults(Crop).items()}}
+    spelled = PluginSpec("augmentations", "pair", {"first": PluginSpec("augmentations", "crop"), "second": "flip"})
+    short = PluginSpec("augmentations", "pair", {"second": {"name": "flip"}})
+    assert spelled.as_dict() == short.as_dict()
+    assert short.as_dict()["first"] == crop
+    assert short.as_dict()["second"]["name"] == "flip"
+    assert PluginSpec("backbones", "dcnn3").as_dict() == {"name": "dcnn3", "width": 32}
+
+
+def test_the_code_of_a_plugin_includes_that_of_its_plugins():
+    inner = {"name": "pair", "first": "flip", "second": "crop"}
+    assert classes(as_spec("augmentations", {"name": "pair", "first": inner})) == [Pair, Pair, Flip, Crop, ColorJitter]
+    assert classes(PluginSpec("selectors", "random")) == [Random]
+
+
+# --- the command line ---
+
+
+def test_json_lists_every_plugin(capsys, install):
+    install("broken-package", "selectors", "their_selector", "not_there:Theirs")
+    assert main(["--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert {(entry["kind"], entry["name"]) for entry in listed} == {
+        (kind, name) for kind in KINDS for name in names(kind)
+    }
+    by_name = {(entry["kind"], entry["name"]): entry for entry in listed}
+    assert by_name["backbones", "dcnn3"] == {
+        "kind": "backbones",
+        "name": "dcnn3",
+        "provider": "selbench",
+        "summary": DCNN3.__doc__.splitlines()[0],
+        "hyperparameters": {"width": 32},
+    }
+    assert "not_there" in by_name["selectors", "their_selector"]["error"]
+    built_in = [entry for entry in listed if entry["provider"] == "selbench"]
+    assert len(built_in) == sum(map(len, BUILTINS.values()))
+    assert all(entry["summary"] and "error" not in entry for entry in built_in)
+
+
+def test_table_lists_every_plugin(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "250")
+    assert main([]) == 0
+    printed = capsys.readouterr().out
+    for kind in KINDS:
+        assert kind.replace("_", " ") in printed
+        assert all(name in printed for name in names(kind))
