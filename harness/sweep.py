@@ -416,6 +416,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.dry_run:
             print(preview(plan))
             return FINISHED
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell started us with it ignored
         return _run(plan, options)
     except (ConfigError, FileNotFoundError, ValueError) as error:
         print(error, file=sys.stderr)

@@ -1,0 +1,42 @@
+# Everything a fresh machine needs: `make sweep` (the main job) and `make test`. Both set up what they use.
+VENV   ?= .venv
+PYTHON ?= python3
+PY     := $(VENV)/bin/python
+READY  := $(VENV)/.installed
+SPACE  ?= search_spaces/augment.yaml
+
+.PHONY: sweep report ui test test-slow check format install clean
+
+sweep: $(READY)          ## run a search space (SPACE=...); continues one that was interrupted
+	$(PY) -m harness.sweep $(SPACE) $(if $(wildcard results/runs/$(basename $(notdir $(SPACE)))/space.yaml),--resume)
+
+report: $(READY)         ## print the leaderboard again
+	$(PY) -m harness.report results/runs/$(basename $(notdir $(SPACE)))
+
+ui: $(READY)             ## open the MLflow UI on what has been recorded
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(VENV)/bin/mlflow ui --backend-store-uri sqlite:///results/runs/mlflow.db
+
+test: $(READY)           ## the fast tests
+	$(PY) -m pytest -m "not slow and not gpu"
+
+test-slow: $(READY)      ## the long tests
+	$(PY) -m pytest -m slow
+
+check: $(READY)          ## lint, format, types
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+format: $(READY)         ## let ruff format and fix
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
+
+install: $(READY)        ## only set up
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV) || { echo "the venv module is missing: on Debian, apt-get install python3-venv"; exit 1; }
+	$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[test]"
+	touch $(READY)
+
+clean:                   ## remove the environment; results stay
+	rm -rf $(VENV)
