@@ -82,33 +82,36 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=Path, help="folder with one folder of JPEG files per class")
     parser.add_argument("--num-images", type=int, default=4096)
-    parser.add_argument("--workers", type=int, default=2, help="lightly's worker processes and our threads")
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
 
     pictures = load(arguments.images, arguments.num_images)
     images = torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures])).permute(0, 3, 1, 2).contiguous()
-    loader = DataLoader(
-        Views(pictures), BATCH_SIZE, shuffle=True, num_workers=arguments.workers, persistent_workers=True
-    )
-    lightly_rate(loader, len(images))
-    ours_rate(images, arguments.workers, passes=1)
-
-    single, threaded, lightly = [], [], []
-    for repeat in range(arguments.repeats):
-        lightly.append(lightly_rate(loader, len(images)))
-        single.append(ours_rate(images, 1, passes=20))
-        threaded.append(ours_rate(images, arguments.workers, passes=20))
-        print(
-            f"repeat {repeat}: ours {single[-1]:.0f} (1 thread) {threaded[-1]:.0f}, lightly {lightly[-1]:.0f} images/s"
-        )
-    ratios = [ours / peer for ours, peer in zip(threaded, lightly, strict=True)]
     print(f"torch {torch.__version__}, {len(images)} images, batches of {BATCH_SIZE}, {arguments.repeats} repeats")
-    print(f"ratio {min(ratios):.1f} .. {max(ratios):.1f} over the repeats")
-    print(f"figure augmentation_ours_images_per_second_1_thread {statistics.median(single):.0f}")
-    print(f"figure augmentation_ours_images_per_second_{arguments.workers}_threads {statistics.median(threaded):.0f}")
-    print(f"figure augmentation_lightly_images_per_second_{arguments.workers}_workers {statistics.median(lightly):.0f}")
-    print(f"figure augmentation_ratio_vs_lightly {statistics.median(ratios):.1f}")
+    figures = {}
+    for count, threads, workers in ((1, "1_thread", "1_worker"), (2, "2_threads", "2_workers")):
+        ours, peer = compare(images, pictures, count, arguments.repeats)
+        ratios = [mine / its for mine, its in zip(ours, peer, strict=True)]
+        print(f"{threads}: ratio {min(ratios):.1f} .. {max(ratios):.1f} over the repeats")
+        figures[f"augmentation_ours_images_per_second_{threads}"] = statistics.median(ours)
+        figures[f"augmentation_lightly_images_per_second_{workers}"] = statistics.median(peer)
+        figures[f"augmentation_ratio_vs_lightly_{threads}"] = statistics.median(ratios)
+    figures["augmentation_ratio_vs_lightly"] = figures["augmentation_ratio_vs_lightly_2_threads"]
+    for name, value in figures.items():
+        print(f"figure {name} {value:.1f}")
+
+
+def compare(images: Tensor, pictures: list[Image.Image], count: int, repeats: int) -> tuple[list[float], list[float]]:
+    """Rates of ours with `count` threads and of lightly with `count` worker processes, alternating."""
+    loader = DataLoader(Views(pictures), BATCH_SIZE, shuffle=True, num_workers=count, persistent_workers=True)
+    lightly_rate(loader, len(images))
+    ours_rate(images, count, passes=1)
+    ours, peer = [], []
+    for repeat in range(repeats):
+        peer.append(lightly_rate(loader, len(images)))
+        ours.append(ours_rate(images, count, passes=20))
+        print(f"{count} threads / workers, repeat {repeat}: ours {ours[-1]:.0f}, lightly {peer[-1]:.0f} images/s")
+    return ours, peer
 
 
 if __name__ == "__main__":

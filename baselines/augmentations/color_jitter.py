@@ -53,12 +53,10 @@ class ColorJitter(Operation):
         The order lists 0 brightness, 1 contrast, 2 saturation, 3 hue, first to last. Images that stay as they
         are have factors of 1 and a turn of 0.
         """
-        B = len(images)
-        strengths = torch.tensor([self.brightness, self.contrast, self.saturation], device=images.device)
-        low = (1 - strengths).clamp(min=0)
-        factors = torch.rand(B, 3, generator=rng, device=images.device) * (1 + strengths - low) + low
+        strengths = (self.brightness, self.contrast, self.saturation)
+        factors = torch.stack([uniform(images, rng, max(0.0, 1 - strength), 1 + strength) for strength in strengths], 1)
         turn = uniform(images, rng, -self.hue, self.hue)
-        order = torch.rand(B, 4, generator=rng, device=images.device).argsort(1)
+        order = torch.rand(len(images), 4, generator=rng, device=images.device).argsort(1)
         chosen = chance(images, rng, self.probability)
         return {
             "factors": torch.where(chosen[:, None], factors, 1.0),

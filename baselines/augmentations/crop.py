@@ -47,16 +47,20 @@ class Crop(Operation):
         B, _, H, W = images.shape
         area, log_ratio = torch.rand(2, _TRIES, B, generator=rng, device=images.device)
         area = H * W * (area * (self.scale[1] - self.scale[0]) + self.scale[0])
-        low, high = math.log(self.ratio[0]), math.log(self.ratio[1])
-        ratio = torch.exp(log_ratio * (high - low) + low)
-        widths, heights = (area * ratio).sqrt().round().long(), (area / ratio).sqrt().round().long()
+        low, high = math.log2(self.ratio[0]), math.log2(self.ratio[1])
+        ratio = torch.exp2(log_ratio * (high - low) + low)
 
-        fits = (widths >= 1) & (widths <= W) & (heights >= 1) & (heights <= H)
-        first = fits.int().argmax(0, keepdim=True)
-        any_fits = fits.any(0)
+        # A side is rounded to pixels, so its square must lie in [0.5^2, (the image's side + 0.5)^2).
+        squares = torch.stack((area / ratio, area * ratio))
+        fits = (squares >= 0.25).all(0) & (squares[0] < (H + 0.5) ** 2) & (squares[1] < (W + 0.5) ** 2)
+        squares = squares.gather(1, fits.int().argmax(0).expand(2, 1, B))[:, 0]
+        # Not sqrt: on the CPU that wakes every thread, however little there is to do.
+        height, width = (squares * squares.rsqrt()).round().long()
+
         fallback_height, fallback_width = self._largest_box(H, W)
-        height = torch.where(any_fits, heights.gather(0, first)[0], fallback_height)
-        width = torch.where(any_fits, widths.gather(0, first)[0], fallback_width)
+        any_fits = fits.any(0)
+        height = torch.where(any_fits, height.clamp(1, H), fallback_height)
+        width = torch.where(any_fits, width.clamp(1, W), fallback_width)
         top = torch.where(any_fits, integer(images, rng, H - height + 1), (H - fallback_height) // 2)
         left = torch.where(any_fits, integer(images, rng, W - width + 1), (W - fallback_width) // 2)
         return {"top": top, "left": left, "height": height, "width": width}

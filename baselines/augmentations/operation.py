@@ -128,9 +128,8 @@ def chance(images: Tensor, rng: torch.Generator, probability: float) -> Tensor:
 
 def integer(images: Tensor, rng: torch.Generator, count: Tensor | int) -> Tensor:
     """i64 [B]: a draw from 0 .. count - 1 for every image, where count may be i64 [B]."""
-    count = torch.as_tensor(count, device=images.device)
     # The product may round up to `count` itself.
-    return torch.minimum((uniform(images, rng) * count).long(), count - 1)
+    return (uniform(images, rng) * count).long().clamp(max=count - 1)
 
 
 def per_image(values: Tensor) -> Tensor:
