@@ -1,0 +1,52 @@
+"""Core-set selection in the hidden space of a graph network."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from baselines.selectors.gcn import check_gcn, train_gcn
+from baselines.selectors.kcenter import SquaredEuclidean, k_center_greedy
+from harness.api import Pool, Selector
+
+
+class CoreGCN(Selector):
+    """CoreGCN, Caramalau, Bhattarai & Kim 2021, https://arxiv.org/abs/2006.10219.
+
+    k-centre greedy on the hidden features of a graph network that learns to tell labelled images from unlabelled ones;
+    the labelled images are the first centres. Follows the released code in the graph and the training (`gcn`); its
+    nodes are all images of the pool, where the released code takes a random 10,000 of the unlabelled.
+
+    Args:
+        num_steps: full-graph steps, >= 1.
+        hidden_dim: >= 1.
+        dropout: in [0, 1).
+        unlabeled_weight: weight lambda of the unlabelled images' loss, > 0.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_steps: int = 200,
+        hidden_dim: int = 128,
+        dropout: float = 0.3,
+        unlabeled_weight: float = 1.2,
+    ):
+        check_gcn(num_steps, hidden_dim, dropout, unlabeled_weight)
+        self.num_steps = num_steps
+        self.hidden_dim = hidden_dim
+        self.dropout = dropout
+        self.unlabeled_weight = unlabeled_weight
+
+    def select(self, pool: Pool, budget: int, *, rng: torch.Generator) -> Tensor:
+        """See `Selector.select`."""
+        _, hidden = train_gcn(
+            pool.features,
+            pool.labeled,
+            rng=rng,
+            hidden_dim=self.hidden_dim,
+            dropout=self.dropout,
+            unlabeled_weight=self.unlabeled_weight,
+            num_steps=self.num_steps,
+        )
+        return k_center_greedy(SquaredEuclidean(hidden), pool.labeled, pool.unlabeled, budget, rng=rng)

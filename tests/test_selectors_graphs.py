@@ -1,0 +1,130 @@
+"""Selectors that see the pool as a graph: coverage by balls, and graph networks on cosine similarities."""
+
+import numpy as np
+import pytest
+import torch
+from pools import blobs, make_pool, rng, valid
+from torch.nn.functional import normalize
+
+from baselines.selectors.core_gcn import CoreGCN
+from baselines.selectors.gcn import GCN, CosineGraph, train_gcn
+from baselines.selectors.kcenter import SquaredEuclidean, k_center_greedy
+from baselines.selectors.probcover import ProbCover, greedy_cover, neighborhoods, pure_radius
+from baselines.selectors.uncertain_gcn import UncertainGCN
+
+# --- probcover ---
+
+
+def plain_cover(near, centers, budget):
+    """Greedy coverage as the paper's Algorithm 1 has it: remove covered nodes' incoming edges, take the top degree."""
+    near = near.clone()
+    for center in centers:
+        near[:, near[center].clone()] = False
+    picks = []
+    while len(picks) < budget and near.any():
+        picks.append(int(near.sum(1).argmax()))
+        near[:, near[picks[-1]].clone()] = False
+    return picks
+
+
+@pytest.mark.parametrize("rows", [7, 2048])
+@pytest.mark.parametrize("num_centers", [0, 6])
+def test_cover_is_that_of_the_plain_algorithm(rows, num_centers, monkeypatch):
+    monkeypatch.setattr("baselines.selectors.probcover.BLOCK_ROWS", rows)
+    points = normalize(blobs(203, 6, spread=0.4)[0])
+    near = torch.cdist(points.double(), points.double()) <= 0.4
+    bits = neighborhoods(points, 0.4)
+    assert torch.equal(torch.from_numpy(np.unpackbits(bits, axis=1, count=203)).bool(), near)
+    centers = list(range(200, 200 - num_centers, -1))
+    picks = greedy_cover(bits, centers, 30)
+    assert picks == plain_cover(near, centers, 30)
+    assert len(picks) > 10
+
+
+def test_probcover_covers_the_largest_uncovered_groups_first():
+    sizes = [12, 9, 6, 3]
+    middle = normalize(torch.eye(4)).repeat_interleave(torch.tensor(sizes), dim=0)
+    features = middle + 0.001 * torch.randn(30, 4, generator=rng())
+    group = torch.arange(4).repeat_interleave(torch.tensor(sizes))
+    pool = make_pool(features=5 * features, labels=group, labeled=[0])  # the largest group is covered
+    picks = ProbCover(delta=0.5).select(pool, 10, rng=rng())
+    assert group[picks[:3]].tolist() == [1, 2, 3]
+    assert valid(picks, pool, 10)
+
+
+def test_pure_radius_is_the_gap_between_clusters():
+    angle = torch.cat([torch.linspace(0.0, 0.3, 50), torch.linspace(1.3, 1.6, 50)])
+    points = torch.stack([angle.cos(), angle.sin()], dim=1)
+    # The chord to the other cluster is shortest across the gap of 1.0 and the longest of the shortest spans 1.3.
+    assert pure_radius(points, 2, 1.0, rng=rng()) == pytest.approx(2 * np.sin(0.5), abs=1e-5)
+    assert pure_radius(points, 2, 1e-9, rng=rng()) == pytest.approx(2 * np.sin(0.65), abs=1e-5)
+
+
+@pytest.mark.parametrize("wrong", [{"delta": 0.0}, {"purity": 0.0}, {"purity": 1.5}])
+def test_probcover_refuses_impossible_hyperparameters(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        ProbCover(**wrong)
+
+
+# --- graph networks ---
+
+
+def dense_graph(features):
+    """The graph as the released code builds it."""
+    x = normalize(features.double())
+    adjacency = x @ x.T - torch.eye(len(x))
+    return adjacency @ torch.diag(1 / adjacency.sum(0)) + torch.eye(len(x))
+
+
+def test_graph_product_equals_that_of_the_dense_matrix():
+    features = torch.rand(50, 8, generator=rng())
+    v = torch.randn(50, 3, generator=rng(1))
+    np.testing.assert_allclose(CosineGraph(features) @ v, dense_graph(features) @ v.double(), atol=1e-5)
+
+
+def test_network_equals_two_dense_graph_convolutions():
+    features = torch.rand(40, 6, generator=rng())
+    dense, graph = dense_graph(features).float(), CosineGraph(features)
+    model = GCN(6, 5, 0.3).eval()
+    x = normalize(features)
+    hidden = torch.relu(dense @ (x @ model.first.weight.T) + model.first.bias)
+    logit = dense @ (hidden @ model.second.weight.T) + model.second.bias
+    with torch.no_grad():
+        np.testing.assert_allclose(model(graph, graph @ graph.x), logit[:, 0].detach(), atol=1e-4)
+        np.testing.assert_allclose(model.hidden(graph @ graph.x), hidden.detach(), atol=1e-5)
+
+
+def test_network_learns_where_the_labelled_images_are():
+    features = torch.cat([torch.rand(40, 4, generator=rng()), 0.1 * torch.rand(40, 4, generator=rng(1))])
+    features[:40, :2] *= 0.1
+    features[40:, :2] += 1
+    score, hidden = train_gcn(features, torch.arange(0, 20), rng=rng(), lr=1e-2)
+    assert score[20:40].mean() > score[40:].mean() + 0.1
+    assert hidden.shape == (80, 128)
+
+
+def test_uncertain_gcn_takes_scores_near_the_margin():
+    features, _ = blobs(80, 6)
+    pool = make_pool(features=features.abs(), labeled=range(12))
+    score, _ = train_gcn(pool.features, pool.labeled, rng=rng(4))
+    away = (score[pool.unlabeled] - 0.3).abs()
+    picks = UncertainGCN(margin=0.3).select(pool, 68, rng=rng(4))
+    assert torch.equal((score[picks] - 0.3).abs(), away.sort().values)
+
+
+def test_core_gcn_is_k_center_greedy_on_hidden_features():
+    features, _ = blobs(80, 6)
+    pool = make_pool(features=features.abs(), labeled=range(12))
+    _, hidden = train_gcn(pool.features, pool.labeled, rng=rng(4))
+    expected = k_center_greedy(SquaredEuclidean(hidden), pool.labeled, pool.unlabeled, 20, rng=rng())
+    assert torch.equal(CoreGCN().select(pool, 20, rng=rng(4)), expected)
+
+
+@pytest.mark.parametrize("selector", [UncertainGCN, CoreGCN])
+@pytest.mark.parametrize(
+    "wrong", [{"num_steps": 0}, {"hidden_dim": 0}, {"dropout": 1.0}, {"unlabeled_weight": 0.0}], ids=str
+)
+def test_graph_networks_refuse_impossible_hyperparameters(selector, wrong):
+    name, value = next(iter(wrong.items()))
+    with pytest.raises(ValueError, match=f"{name} = {value}"):
+        selector(**wrong)
