@@ -553,8 +553,7 @@ def _made_section(report: Report) -> list[str]:
     """What was searched and confirmed, where, with what, and beside what."""
     space, environment = report.space, report.environment
     searched = [f"`{path}`: {_domain(spec)}" for path, spec in (space.get("parameters") or {}).items()]
-    data = environment.get("dataset") or {}
-    counts = ", ".join(f"{data[part]} {part}" for part in ("train", "val", "test", "classes") if data.get(part))
+    data_sets = environment.get("datasets") or [environment["dataset"]]
     gpus = ", ".join(map(str, environment.get("gpus") or [])) or "no GPU"
     versions = {"python": environment.get("python"), **environment.get("packages", {})}
     at_once = environment.get("concurrent_trials")
@@ -563,15 +562,22 @@ def _made_section(report: Report) -> list[str]:
         f"Searched by {space.get('method')}: " + ("; ".join(searched) or "nothing"),
         f"Confirmed: {_count(len(report.confirmed), 'configuration')}, seeds "
         + (", ".join(map(str, sorted({seed for e in report.confirmed for seed in e.seeds}))) or "none"),
-        f"Data: {data.get('name')} ({counts}), fingerprint `{str(data.get('fingerprint'))[:12]}`",
+        "Data: " + "; ".join(map(_data_set, data_sets)),
         f"Hardware: {environment.get('cpu')}, {environment.get('cores')} cores, {gpus}; times with {beside}",
         f"Compute: {report.seconds:,.0f} s, of which {report.saved:,.0f} s came from the cache, not spent again",
-        f"Commit: `{str(environment.get('commit'))[:12]}`"
+        f"Commit: `{str(environment.get('commit') or 'unknown')[:12]}`"
         + (" with uncommitted changes" if environment.get("dirty") else ""),
         "Versions: " + ", ".join(f"{name} {version}" for name, version in versions.items()),
         f"Command: `{environment.get('command')}`, started {environment.get('started')}",
     ]
     return ["## How this was made", "\n".join(f"- {line}" for line in lines)]
+
+
+def _data_set(data: Mapping[str, Any]) -> str:
+    """One of `environment.json`'s data sets, whose classes are names or their number."""
+    classes = data["classes"] if isinstance(data["classes"], int) else len(data["classes"])
+    counts = f"{data['train']} train, {data['val']} val, {data['test']} test images, {classes} classes"
+    return f"{data['name']} ({counts}), fingerprint `{data['fingerprint'][:12]}`"
 
 
 def _domain(spec: Any) -> str:

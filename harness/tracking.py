@@ -200,11 +200,11 @@ class Delivery:
 
     def _common_tags(self) -> dict[str, str]:
         environment = self._environment
-        commit = str(environment.get("commit"))
+        commit = environment.get("commit")
         tags = {
             "sweep_id": environment["sweep_id"],
             "sweep": self._space.get("name"),
-            "commit": commit + ("-dirty" if environment.get("dirty") else ""),
+            "commit": f"{commit}-dirty" if commit and environment.get("dirty") else commit,
             "host": environment.get("hostname"),
             "version/python": environment.get("python"),
             "mlflow.source.git.commit": commit,
@@ -224,7 +224,7 @@ class Delivery:
     def _describe_sweep(self, run: _Run) -> None:
         if not run.described:
             self._log_parameters(run, _flat({"trial": self._space.get("trial", {})}))
-            self._log_data_set(run)
+            self._log_data_sets(run, self._data_sets())
             run.described = True
 
     # One trial -------------------------------------------------------------------------------------------------
@@ -271,7 +271,7 @@ class Delivery:
                 "selector": _name(config.get("selector")),
                 "dataset": _name(config.get("dataset")) or self._environment.get("dataset", {}).get("name"),
                 "backbone": _name(config.get("backbone")),
-                "device": config.get("device") or next(iter(self._environment.get("gpus", [])), "cpu"),
+                "device": next(iter(self._environment.get("gpus", [])), None) or self._environment.get("device", "cpu"),
                 "mlflow.parentRunId": self._runs[""].id,
             }
         )
@@ -280,9 +280,9 @@ class Delivery:
 
     def _describe(self, run: _Run, trial: str, history: History) -> None:
         if not run.described:
-            parameters = self._config(trial) or next(iter(history.values()))["parameters"]
-            self._log_parameters(run, _flat(parameters))
-            self._log_data_set(run)
+            first, config = next(iter(history.values())), self._config(trial)
+            self._log_parameters(run, _flat(config or first["parameters"]) | {"seed": str(first["seed"])})
+            self._log_data_sets(run, self._data_sets_of(config))
             run.described = True
 
     def _log_points(self, run: _Run, points: list[Point]) -> None:
@@ -338,20 +338,28 @@ class Delivery:
         for start in range(0, len(entities), MAX_PARAMETERS):
             self._client.log_batch(run.id, params=entities[start : start + MAX_PARAMETERS])
 
-    def _log_data_set(self, run: _Run) -> None:
-        data = self._environment.get("dataset") or {}
-        if not data.get("fingerprint"):
-            return
+    def _log_data_sets(self, run: _Run, data_sets: list[Mapping[str, Any]]) -> None:
         entities = _mlflow().entities
-        data_set = entities.Dataset(
-            name=str(data["name"]),
-            digest=str(data["fingerprint"])[:MAX_DIGEST_LENGTH],
-            source_type="local",
-            source=json.dumps({"fingerprint": data["fingerprint"]}),
-            profile=json.dumps({key: value for key, value in data.items() if key not in ("name", "fingerprint")}),
-        )
-        context = entities.InputTag("mlflow.data.context", "training")
-        self._client.log_inputs(run.id, [entities.DatasetInput(data_set, [context])])
+        inputs = []
+        for data in data_sets:
+            data_set = entities.Dataset(
+                name=str(data["name"]),
+                digest=str(data["fingerprint"])[:MAX_DIGEST_LENGTH],
+                source_type="local",
+                source=json.dumps({"fingerprint": data["fingerprint"]}),
+                profile=json.dumps({key: value for key, value in data.items() if key not in ("name", "fingerprint")}),
+            )
+            inputs.append(entities.DatasetInput(data_set, [entities.InputTag("mlflow.data.context", "training")]))
+        self._client.log_inputs(run.id, inputs)
+
+    def _data_sets(self) -> list[Mapping[str, Any]]:
+        """What the sweep ran on: one data set, or several, or one in several splits."""
+        return self._environment.get("datasets") or [self._environment["dataset"]]
+
+    def _data_sets_of(self, config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+        """The trial's data set; none where the name alone does not tell which split it had."""
+        found = [data for data in self._data_sets() if data["name"] == _name(config.get("dataset"))]
+        return found if len(found) == 1 else []
 
     def _close_sweep(self, status: str | None, computed: str) -> None:
         self._connect()
@@ -615,7 +623,8 @@ def _mlflow() -> Any:
     import mlflow
     import mlflow.entities
 
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    for name in ("mlflow", "alembic"):  # another library may have imported MLflow before the variables were set
+        logging.getLogger(name).setLevel(logging.WARNING)
     return mlflow
 
 

@@ -50,6 +50,7 @@ class SweepFolder:
             "packages": {"torch": "2.15.0", "ray": "2.60.0"},
             "command": "python -m harness.sweep search_spaces/selectors.yaml",
             "started": "2026-01-01T00:00:00Z",
+            "device": "cpu",
             "concurrent_trials": 2,
             "dataset": {
                 "name": "digits",
@@ -57,7 +58,7 @@ class SweepFolder:
                 "train": 1200,
                 "val": 150,
                 "test": 300,
-                "classes": 10,
+                "classes": list("0123456789"),
             },
         }
         (path / "space.yaml").write_text(yaml.safe_dump(self.space, sort_keys=False))
@@ -118,13 +119,12 @@ class SweepFolder:
             record("labels", max(curve, default=0), totals, status)
             if error:
                 rows[-1]["error"] = error
-        self._files(trial, seed, parameters, curve, error, complete=status in ("finished", "stopped"))
+        self._files(trial, parameters, curve, error, complete=status in ("finished", "stopped"))
         return rows
 
     def _files(
         self,
         trial: str,
-        seed: int,
         parameters: Mapping[str, Any],
         curve: Mapping[int, float],
         error: str | None,
@@ -139,7 +139,7 @@ class SweepFolder:
             for name in parents:
                 node = node.setdefault(name, {})
             node[leaf] = value
-        (folder / "config.yaml").write_text(yaml.safe_dump({**config, "seed": seed}))
+        (folder / "config.yaml").write_text(yaml.safe_dump(config))
         if complete:
             for labels in curve:
                 (folder / f"selected_{labels}.json").write_text(json.dumps(list(range(labels))))

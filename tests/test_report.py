@@ -210,7 +210,7 @@ def test_summary_says_where_and_how(sweep):
         "Some CPU, 2 cores, no GPU; times with up to 2 trials at once",
         "`399b5c3c59c6`",
         "torch 2.15.0",
-        "1200 train",
+        "digits (1200 train, 150 val, 300 test images, 10 classes)",
         "python -m harness.sweep search_spaces/selectors.yaml",
     ):
         assert words in text

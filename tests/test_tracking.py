@@ -317,6 +317,15 @@ def test_two_sweeps_share_a_database(tmp_path, uri):
     assert Counter(run.data.tags["sweep_id"] for run in found) == {"sweep-1": 2, "sweep-2": 2}
 
 
+def test_a_sweep_over_data_sets_names_each_trials_own(sweep, uri):
+    other = {**sweep.environment["dataset"], "name": "svhn", "fingerprint": "0b" * 32}
+    sweep.environment["datasets"] = [sweep.environment["dataset"], other]
+    deliver(sweep, uri, sweep.trial("c1", 1, {"dataset.name": "svhn"}, {100: 0.7}))
+    found = runs(uri)
+    names = {trial: {data.dataset.name for data in run.inputs.dataset_inputs} for trial, run in found.items()}
+    assert names == {"": {"digits", "svhn"}, "confirm-c1-s1": {"svhn"}}
+
+
 def test_tracking_uri(tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     assert tracking_uri(None, tmp_path) == f"sqlite:///{tmp_path}/mlflow.db"
@@ -338,7 +347,11 @@ def test_command_line(sweep, uri, tmp_path, capsys):
 
 def test_a_new_database_is_made_without_noise(sweep, tmp_path):
     sweep.trial("c1", 1, SELECTORS, {100: 0.7})
-    command = [sys.executable, "-m", "harness.tracking", "sync", str(sweep.path)]
+    # MLflow comes first, as in a sweep, where another library imports it.
+    program = (
+        f"import mlflow, sys; from harness import tracking; sys.exit(tracking.main(['sync', {str(sweep.path)!r}]))"
+    )
+    command = [sys.executable, "-c", program]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
     done = subprocess.run(
         command, cwd=Path(__file__).parents[1], env=environment, capture_output=True, text=True, check=True
