@@ -46,7 +46,9 @@ BUILTINS: dict[str, dict[str, str]] = {
     "selectors": {
         "badge": "baselines.selectors.badge:Badge",
         "bald": "baselines.selectors.bald:BALD",
+        "batch_bald": "baselines.selectors.batch_bald:BatchBALD",
         "cdal_cs": "baselines.selectors.cdal_cs:CDALCS",
+        "cdal_rl": "baselines.selectors.cdal_rl:CDALRL",
         "core_gcn": "baselines.selectors.core_gcn:CoreGCN",
         "coreset": "baselines.selectors.coreset:CoreSet",
         "csal": "baselines.selectors.csal:CSAL",
@@ -63,5 +65,6 @@ BUILTINS: dict[str, dict[str, str]] = {
         "typiclust": "baselines.selectors.typiclust:TypiClust",
         "ual": "baselines.selectors.ual:UAL",
         "uncertain_gcn": "baselines.selectors.uncertain_gcn:UncertainGCN",
+        "vaal": "baselines.selectors.vaal:VAAL",
     },
 }

@@ -1,6 +1,7 @@
 """Selectors against slow references, hand-made cases with known answers, and degenerate pools."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -21,8 +22,14 @@ from baselines.selectors.ual import UAL, even_shares, rank_in_cluster
 from harness.plugins import find
 
 UNCERTAINTY = [Entropy, Margin, LeastConfidence]
-ALL = [find("selectors", name) for name in BUILTINS["selectors"]]
-COLD = [selector for selector in ALL if selector.supports_cold_start]
+CHEAP = {
+    "cdal_rl": {"epochs": 2, "hidden_dim": 4},
+    "core_gcn": {"num_steps": 5},
+    "uncertain_gcn": {"num_steps": 5},
+    "vaal": {"epochs": 1, "batch_size": 8, "width": 2},
+}
+ALL = [pytest.param(partial(find("selectors", name), **CHEAP.get(name, {})), id=name) for name in BUILTINS["selectors"]]
+COLD = [name for name in BUILTINS["selectors"] if find("selectors", name).supports_cold_start]
 
 
 def pool_of(n=60, dim=6, num_classes=4, labeled=(3, 10, 11, 40), **parts):
@@ -54,11 +61,11 @@ def test_same_generator_same_picks(selector):
     assert torch.equal(selector().select(pool, 20, rng=rng(5)), selector().select(pool, 20, rng=rng(5)))
 
 
-@pytest.mark.parametrize("selector", COLD)
-def test_cold_start_reads_no_logits(selector):
+@pytest.mark.parametrize("name", COLD)
+def test_cold_start_reads_no_logits(name):
     features = blobs(40, 5)[0]
     pool = make_pool(features=features, ssl_loss=features.norm(dim=1))
-    assert valid(selector().select(pool, 15, rng=rng()), pool, 15)
+    assert valid(find("selectors", name)().select(pool, 15, rng=rng()), pool, 15)
 
 
 DEGENERATE = {

@@ -1,11 +1,14 @@
 """Selectors that compare several passes over the same image: dropout and augmentation."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
 from pools import make_pool, rng
 
 from baselines.selectors.bald import BALD, mutual_information
+from baselines.selectors.batch_bald import BatchBALD
 from baselines.selectors.csal import CSAL
 from baselines.selectors.mc_dropout import MCDropout
 
@@ -62,7 +65,50 @@ def test_csal_ranks_by_the_variance_over_augmentations():
     assert torch.equal(CSAL(num_samples=8).select(pool, 29, rng=rng()), 1 + inconsistency.argsort(descending=True))
 
 
-@pytest.mark.parametrize("selector", [MCDropout, BALD, CSAL])
+@pytest.mark.parametrize("selector", [MCDropout, BALD, BatchBALD, CSAL])
 def test_one_pass_is_refused(selector):
     with pytest.raises(ValueError, match="num_samples = 1"):
         selector(num_samples=1)
+
+
+# --- batch_bald ---
+
+
+def joint_information(p, batch):
+    """Mutual information of weights and the labels of a batch, by enumerating all labels; p is [n, images, classes]."""
+    joint = [p[:, batch, list(labels)].prod(1).mean() for labels in product(range(p.shape[2]), repeat=len(batch))]
+    return entropy(np.array(joint)) - entropy(p[:, batch]).sum(1).mean()
+
+
+def test_batch_bald_is_greedy_on_the_joint_information():
+    logits = passes(n=5, images=9, classes=3)
+    p = logits.double().softmax(-1).numpy()
+    picks = BatchBALD(num_samples=5, num_configurations=3**4).select(make_pool(stochastic=logits), 4, rng=rng())
+    chosen = []
+    for pick in picks.tolist():
+        best = max(joint_information(p, [*chosen, i]) for i in range(9) if i not in chosen)
+        chosen.append(pick)
+        assert joint_information(p, chosen) == pytest.approx(best, abs=1e-8)
+
+
+def test_batch_bald_with_drawn_labels_stays_near_the_greedy_optimum():
+    logits = passes(n=6, images=12, classes=3)
+    p = logits.double().softmax(-1).numpy()
+    pool = make_pool(stochastic=logits)
+    exact = BatchBALD(num_samples=6, num_configurations=3**5).select(pool, 5, rng=rng())
+    drawn = BatchBALD(num_samples=6, num_configurations=60).select(pool, 5, rng=rng())
+    others = [torch.randperm(12, generator=rng(s))[:5].tolist() for s in range(20)]
+    chance = np.mean([joint_information(p, batch) for batch in others])
+    optimum = joint_information(p, exact.tolist())
+    assert joint_information(p, drawn.tolist()) > optimum - 0.2 * (optimum - chance)
+
+
+def test_batch_bald_does_not_take_duplicates_that_bald_takes():
+    logits = torch.zeros(4, 6, 2)
+    logits[:, :3, 0] = torch.tensor([5.0, 5.0, -5.0, -5.0])[:, None]  # three copies of the best image
+    logits[:, 3, 0] = torch.tensor([3.0, -3.0, 3.0, -3.0])
+    pool = make_pool(stochastic=logits)
+    assert set(BALD(num_samples=4).select(pool, 2, rng=rng()).tolist()) < {0, 1, 2}
+    picks = BatchBALD(num_samples=4).select(pool, 2, rng=rng()).tolist()
+    assert picks[0] in {0, 1, 2}
+    assert picks[1] == 3

@@ -83,10 +83,10 @@ def greedy_cover(near: np.ndarray, centers: list[int], budget: int) -> list[int]
         gain[part] = np.bitwise_count(near[part]).sum(axis=1, dtype=np.int64)
 
     def cover(center: int) -> None:
-        new = np.flatnonzero(uncovered & _bits(near, [center])[0])
+        new = np.flatnonzero(uncovered & _bits(near, [center])[0].view(bool))
         uncovered[new] = False
         for part in np.split(new, range(BLOCK_ROWS, len(new), BLOCK_ROWS)):
-            gain[:] -= _bits(near, part).sum(axis=0, dtype=np.int64)
+            gain[:] -= _bits(near, part).sum(axis=0, dtype=np.uint16)  # at most BLOCK_ROWS
         gain[center] = -len(near)  # never again, though rounding may leave `near` not quite symmetric
 
     for center in centers:
@@ -99,7 +99,8 @@ def greedy_cover(near: np.ndarray, centers: list[int], budget: int) -> list[int]
 
 
 def _bits(near: np.ndarray, rows: np.ndarray | list[int]) -> np.ndarray:
-    return np.unpackbits(near[rows], axis=1, count=len(near)).astype(bool)
+    """u8 [rows, N], 0 or 1."""
+    return np.unpackbits(near[rows], axis=1, count=len(near))
 
 
 def pure_radius(points: Tensor, num_clusters: int, purity: float, *, rng: torch.Generator) -> float:

@@ -1,0 +1,132 @@
+"""Selectors that train something of their own: VAAL and CDAL-RL."""
+
+import numpy as np
+import pytest
+import torch
+from pools import make_pool, rng, valid
+
+from baselines.selectors.cdal_cs import SymmetricKL
+from baselines.selectors.cdal_rl import CDALRL, Policy, reward
+from baselines.selectors.vaal import VAAL, VAE, make_discriminator
+
+
+def pool_of_two_kinds(n=48, size=8, labeled=range(0, 16)):
+    """Dark and bright images; the labelled ones are dark."""
+    images = torch.randint(40, (n, 3, size, size), generator=rng())
+    images[n // 2 :] += 200
+    return make_pool(images=images.to(torch.uint8), labeled=labeled)
+
+
+# --- vaal ---
+
+
+@pytest.mark.parametrize(("shape", "size"), [((1, 28, 28), 32), ((3, 8, 8), 16), ((3, 32, 32), 32), ((3, 96, 40), 32)])
+def test_vae_reads_any_image_size(shape, size):
+    images = torch.randint(256, (6, *shape), generator=rng()).to(torch.uint8)
+    pool = make_pool(images=images, labeled=[0])
+    picks = VAAL(epochs=0.1, batch_size=2, width=2).select(pool, 5, rng=rng())
+    assert valid(picks, pool, 5)
+    vae = VAE(shape[0], size, latent_dim=3, width=2)
+    mean, log_variance = vae.encode(torch.rand(4, shape[0], size, size))
+    assert mean.shape == log_variance.shape == (4, 3)
+    assert vae.decode(mean).shape == (4, shape[0], size, size)
+
+
+def test_networks_have_the_published_widths():
+    vae = VAE(3, 32, latent_dim=32, width=128)
+    convolutions = [m for m in vae.down if isinstance(m, torch.nn.Conv2d)]
+    assert [(c.in_channels, c.out_channels) for c in convolutions] == [(3, 128), (128, 256), (256, 512), (512, 1024)]
+    assert [layer.out_features for layer in make_discriminator(32) if isinstance(layer, torch.nn.Linear)] == [
+        512,
+        512,
+        1,
+    ]
+
+
+def test_vaal_picks_what_looks_unlike_the_labelled_images():
+    pool = pool_of_two_kinds()
+    picks = VAAL(epochs=40, batch_size=16, width=4, latent_dim=4, adversary_weight=0.0).select(pool, 16, rng=rng())
+    assert (picks >= 24).all()
+
+
+def test_vae_loss_is_a_bound_per_pixel_plus_the_adversary():
+    images, selector = torch.rand(5, 3, 16, 16, generator=rng()), VAAL(width=2, beta=0.5, adversary_weight=2.0)
+    vae, discriminator = VAE(3, 16, 32, 2).eval(), make_discriminator(32).eval()
+    with torch.no_grad():
+        torch.manual_seed(0)
+        loss = selector._vae_loss(vae, discriminator, images)
+        torch.manual_seed(0)
+        mean, log_variance = vae.encode(images)
+        prior, code = torch.distributions.Normal(0, 1), torch.distributions.Normal(mean, (log_variance / 2).exp())
+        rebuilt = vae.decode(mean + torch.randn_like(mean) * code.scale)
+        divergence = torch.distributions.kl_divergence(code, prior).sum() / (5 * 3 * 16 * 16)
+        adversary = -discriminator(mean).sigmoid().log().mean()
+        expected = ((rebuilt - images) ** 2).mean() + 0.5 * divergence + 2.0 * adversary
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+
+
+def test_vaal_is_deterministic_and_leaves_the_global_generator_alone():
+    pool, selector = pool_of_two_kinds(), VAAL(epochs=2, batch_size=8, width=2)
+    torch.manual_seed(1)
+    first = selector.select(pool, 10, rng=rng(2))
+    state = torch.get_rng_state()
+    torch.manual_seed(7)
+    assert torch.equal(first, selector.select(pool, 10, rng=rng(2)))
+    torch.manual_seed(1)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+# --- cdal_rl ---
+
+
+def test_reward_equals_its_definition():
+    logits = 2 * torch.randn(40, 4, generator=rng())
+    p, picks = logits.softmax(1), torch.tensor([3, 7, 21])
+    a = p[picks].double().numpy()
+    kl = (a[:, None] * np.log(a[:, None] / a[None])).sum(2)
+    squared = ((p.double().numpy()[:, None] - a[None]) ** 2).sum(2).min(1)
+    expected = 0.5 * np.exp(-squared.mean() / 50) + 1.5 * ((kl + kl.T) / 2).mean()
+    assert reward(p, SymmetricKL(logits), picks) == pytest.approx(expected, rel=1e-5)
+    assert reward(p, SymmetricKL(logits), picks[:0]) == 0.0
+
+
+def test_policy_gives_every_image_its_own_logit_whatever_the_sequence_length():
+    p = torch.rand(23, 4, generator=rng())
+    policy = Policy(4, 8)
+    for length in (1, 5, 23, 100):
+        assert policy(p, length).shape == (23,)
+    one_by_one = torch.cat([policy(row[None], 1) for row in p])
+    torch.testing.assert_close(policy(p, 1), one_by_one)
+
+
+def test_cdal_rl_learns_to_pick_more_diverse_images():
+    logits = torch.zeros(200, 4)
+    logits[::5] = 8 * torch.eye(4)[torch.arange(40) % 4]  # one in five is predicted surely, as one of four classes
+    pool, p = make_pool(logits=logits), logits.softmax(1)
+
+    def found(lr):
+        picks = [CDALRL(epochs=100, hidden_dim=16, lr=lr).select(pool, 20, rng=rng(seed)) for seed in range(5)]
+        return np.mean([reward(p, SymmetricKL(logits), part) for part in picks])
+
+    assert found(lr=1e-2) > 1.1 * found(lr=1e-9)  # the second only keeps the best of 100 untrained policies' picks
+
+
+@pytest.mark.parametrize(
+    ("selector", "wrong"),
+    [
+        (VAAL, {"epochs": 0}),
+        (VAAL, {"batch_size": 1}),
+        (VAAL, {"lr": 0.0}),
+        (VAAL, {"image_size": 28}),
+        (VAAL, {"width": 0}),
+        (CDALRL, {"epochs": 0}),
+        (CDALRL, {"lr": -1.0}),
+        (CDALRL, {"sequence_length": 0}),
+        (CDALRL, {"length_penalty": -0.1}),
+    ],
+    ids=str,
+)
+def test_impossible_hyperparameters_are_refused(selector, wrong):
+    name, value = next(iter(wrong.items()))
+    with pytest.raises(ValueError, match=f"{name} = {value}"):
+        selector(**wrong)
