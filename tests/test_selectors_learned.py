@@ -6,7 +6,7 @@ import torch
 from pools import make_pool, rng, valid
 
 from baselines.selectors.cdal_cs import SymmetricKL
-from baselines.selectors.cdal_rl import CDALRL, Policy, reward
+from baselines.selectors.cdal_rl import CDALRL, Policy, reinforce_loss, reward
 from baselines.selectors.vaal import VAAL, VAE, make_discriminator
 
 
@@ -97,6 +97,15 @@ def test_policy_gives_every_image_its_own_logit_whatever_the_sequence_length():
         assert policy(p, length).shape == (23,)
     one_by_one = torch.cat([policy(row[None], 1) for row in p])
     torch.testing.assert_close(policy(p, 1), one_by_one)
+
+
+def test_reinforce_makes_rewarded_actions_more_probable():
+    actions = torch.tensor([1.0, 0.0, 1.0])
+    for advantage in (2.0, -2.0):
+        logits = torch.zeros(3, requires_grad=True)
+        reinforce_loss(torch.distributions.Bernoulli(logits=logits), actions, advantage).backward()
+        # d log p(a) / d logit = a - 1/2, averaged over three actions.
+        torch.testing.assert_close(-logits.grad, advantage * (actions - 0.5) / 3)
 
 
 def test_cdal_rl_learns_to_pick_more_diverse_images():

@@ -91,6 +91,19 @@ def test_batch_bald_is_greedy_on_the_joint_information():
         assert joint_information(p, chosen) == pytest.approx(best, abs=1e-8)
 
 
+def test_batch_bald_draws_labels_from_their_joint_distribution():
+    p = passes(n=4, images=1, classes=3)[:, 0].double().softmax(-1).T  # [classes, passes]
+    prior = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)
+    drawn, weight = BatchBALD(num_configurations=5000)._observe(
+        p, prior.repeat(5000, 1), torch.ones(5000) / 5000, rng()
+    )
+    possible = prior * p / (p @ prior)[:, None]
+    label = torch.cdist(drawn, possible).argmin(1)
+    torch.testing.assert_close(drawn, possible[label])
+    torch.testing.assert_close(torch.bincount(label) / 5000, (p @ prior).float(), atol=0.03, rtol=0)
+    assert weight.sum() == pytest.approx(1)
+
+
 def test_batch_bald_with_drawn_labels_stays_near_the_greedy_optimum():
     logits = passes(n=6, images=12, classes=3)
     p = logits.double().softmax(-1).numpy()

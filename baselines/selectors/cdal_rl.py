@@ -68,8 +68,8 @@ class CDALRL(Selector):
                     best_reward, best = found, order[candidates]
                 actions = chance.sample()
                 gained = reward(p, distance, actions.nonzero().squeeze(1))
-                loss = self.length_penalty * (chance.probs.mean() - 0.5) ** 2
-                loss = loss - chance.log_prob(actions).mean() * (gained - baseline)
+                loss = reinforce_loss(chance, actions, gained - baseline)
+                loss = loss + self.length_penalty * (chance.probs.mean() - 0.5) ** 2
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -95,6 +95,11 @@ class Policy(nn.Module):
         length = min(sequence_length, len(p))
         padded = torch.cat([p, p[: -len(p) % length]]).reshape(-1, length, p.shape[1])
         return self.head(self.lstm(padded)[0]).flatten()[: len(p)]
+
+
+def reinforce_loss(chance: Bernoulli, actions: Tensor, advantage: float) -> Tensor:
+    """f32 []: descending it makes f32 [U] actions (0 or 1) more probable if their advantage is positive."""
+    return -advantage * chance.log_prob(actions).mean()
 
 
 def reward(p: Tensor, distance: SymmetricKL, picks: Tensor) -> float:
