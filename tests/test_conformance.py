@@ -26,6 +26,13 @@ ABSENT_DATASETS = {
 EXCEPTIONS: dict[tuple[str, str], dict[str, str]] = {}
 """(kind, name) -> check -> why this plugin cannot keep it. A check that passes after all fails here."""
 
+SMALLER: dict[tuple[str, str], dict[str, object]] = {
+    ("selectors", "vaal"): {"epochs": 0.2, "batch_size": 8, "width": 2},
+}
+"""(kind, name) -> hyper-parameters of plugins that train networks of their own, so that the checks take seconds."""
+
+pytestmark = pytest.mark.timeout(120)  # a plugin that takes longer belongs in SMALLER
+
 
 def built_ins(*kinds):
     return [(kind, name) for kind in kinds for name in BUILTINS[kind]]
@@ -34,6 +41,8 @@ def built_ins(*kinds):
 def factory(kind, name):
     """Called like the class, with hyper-parameters that are plugins built as a configuration builds them."""
     plugin = plugins.find(kind, name)
+    if (kind, name) in SMALLER:
+        return partial(plugin, **SMALLER[kind, name])
     nested = any(plugins.nested_kind(hint) for hint in plugins.hints(plugin).values())
     return partial(plugins.build, plugins.PluginSpec(kind, name)) if nested else plugin
 
@@ -46,6 +55,11 @@ def check(kind, name, plugin=None, **options):
 @pytest.mark.parametrize(("kind", "name"), built_ins("augmentations", "backbones", "ssl_methods", "selectors"))
 def test_plugin_keeps_its_promises(kind, name):
     check(kind, name)
+
+
+@pytest.mark.parametrize(("kind", "name"), SMALLER)
+def test_plugin_that_is_checked_smaller_keeps_its_defaults(kind, name):
+    testing.hyperparameters_are_keywords(plugins.find(kind, name), kind)
 
 
 @pytest.mark.gpu
@@ -91,4 +105,4 @@ def test_plugin_imports_the_contracts_alone(kind, name):
 
 def test_tables_name_plugins():
     assert set(ABSENT_DATASETS) <= set(BUILTINS["datasets"])
-    assert set(EXCEPTIONS) <= set(built_ins(*plugins.CONTRACTS))
+    assert set(EXCEPTIONS) | set(SMALLER) <= set(built_ins(*plugins.CONTRACTS))
