@@ -1,0 +1,338 @@
+"""Sweeps as a user runs them: through the command line, on the embedded digits."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from harness import records
+from harness.sweep import main
+
+TRIAL = {
+    "dataset": "digits",
+    "data": {"val": 0.2},
+    "backbone": {"name": "dcnn3", "width": 4},
+    "ssl_method": {"name": "simclr", "hidden_dim": 16, "projection_dim": 8},
+    "augmentation": {"first": "crop", "second": "noise"},
+    "pretrain": {"epochs": 2, "batch_size": 128},
+    "labels": {"start": 20, "budget": 10, "rounds": 1},
+    "classifier": {"epochs": 5},
+}
+
+
+def write(folder: Path, **space) -> Path:
+    file = folder / f"{space.get('name', 'question')}.yaml"
+    file.write_text("# A question?\n" + yaml.safe_dump({"trial": TRIAL, **space}))
+    return file
+
+
+def options(folder: Path) -> list[str]:
+    return ["--results", f"{folder}/runs", "--stages", f"{folder}/stages", "--cache", f"{folder}/data"]
+
+
+def run(folder: Path, file: Path, *more: str) -> int:
+    return main([str(file), *options(folder), *more])
+
+
+def rows(folder: Path) -> list[dict]:
+    found, unreadable = records.read(folder)
+    assert unreadable == 0
+    return found
+
+
+def endings(folder: Path) -> Counter:
+    return Counter(records.last(history)["status"] for history in records.by_trial(records.read(folder)[0]).values())
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    """Three selectors on one encoder, two seeds, measured at once."""
+    folder = tmp_path_factory.mktemp("compared")
+    file = write(
+        folder,
+        name="compared",
+        seeds=[0, 1],
+        reference={"selector": "random"},
+        parameters={
+            "selector": {"values": ["random", "coreset", {"name": "ual", "num_clusters": 5, "reducer": "pca"}]}
+        },
+    )
+    assert run(folder, file) == 0
+    return folder
+
+
+def test_a_grid_leaves_everything_that_programs_read(compared):
+    sweep = compared / "runs" / "compared"
+    for name in ("space.yaml", "rows.jsonl", "environment.json", "leaderboard.csv", "summary.md", "ray"):
+        assert (sweep / name).exists(), name
+    assert yaml.safe_load((sweep / "space.yaml").read_text())["description"] == "A question?"
+    assert len(pd.read_csv(sweep / "leaderboard.csv")) == 3
+    frame = pd.read_json(sweep / "rows.jsonl", lines=True)
+    assert {"trial", "seed", "step_kind", "step", "parameters", "metrics", "phase", "status"} <= set(frame)
+    assert set(frame.phase) == {"confirm"}
+    assert endings(sweep) == {"finished": 6}
+    final = [row for row in rows(sweep) if row["status"] == "finished"]
+    assert all(row["step"] == 30 == row["metrics"]["labels/used"] for row in final)
+    assert all("test/accuracy" in row["metrics"] for row in final)
+
+
+def test_each_trial_leaves_its_configuration_picks_and_confusion_matrix(compared):
+    trials = sorted((compared / "runs/compared/trials").iterdir())
+    assert len(trials) == 6
+    for trial in trials:
+        picks = json.loads((trial / "selected_30.json").read_text())
+        assert len(set(picks)) == 10
+        matrix = json.loads((trial / "confusion_matrix.json").read_text())
+        assert matrix["split"] == "test"
+        assert sum(map(sum, matrix["matrix"])) > 300
+        assert yaml.safe_load((trial / "config.yaml").read_text())["labels"]["budget"] == 10
+
+
+def test_selectors_share_start_pools_and_pretraining(compared):
+    by_seed: dict[int, set] = {}
+    for row in rows(compared / "runs/compared"):
+        if row["step_kind"] == "labels" and row["step"] == 20 and "test/accuracy" in row["metrics"]:
+            by_seed.setdefault(row["seed"], set()).add(row["metrics"]["test/accuracy"])
+    assert {seed: len(values) for seed, values in by_seed.items()} == {0: 1, 1: 1}
+    assert len(list((compared / "stages/pretrain").iterdir())) == 2  # one for each seed, not one for each trial
+
+
+def test_mlflow_holds_the_same_numbers_nested_under_one_run(compared):
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{compared}/runs/mlflow.db")
+    experiment = client.get_experiment_by_name("compared")
+    runs = client.search_runs([experiment.experiment_id], max_results=100)
+    parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
+    assert (len(parents), len(children)) == (1, 6)
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    expected = sorted(
+        row["metrics"]["test/accuracy"] for row in rows(compared / "runs/compared") if row["status"] == "finished"
+    )
+    assert sorted(run.data.metrics["test/accuracy"] for run in children) == pytest.approx(expected)
+    history = client.get_metric_history(children[0].info.run_id, "val/accuracy")
+    assert sorted({point.step for point in history}) == [20, 30]
+
+
+def test_an_existing_sweep_is_never_overwritten(compared, capsys):
+    file = compared / "compared.yaml"
+    before = (compared / "runs/compared/rows.jsonl").read_bytes()
+    assert run(compared, file) == 2
+    assert "--resume" in capsys.readouterr().err
+    assert (compared / "runs/compared/rows.jsonl").read_bytes() == before
+
+
+def test_resuming_a_finished_sweep_computes_nothing(compared, capsys):
+    before = (compared / "runs/compared/rows.jsonl").read_bytes()
+    assert run(compared, compared / "compared.yaml", "--resume") == 0
+    assert (compared / "runs/compared/rows.jsonl").read_bytes() == before
+    assert "coreset" in capsys.readouterr().out  # the leaderboard is shown again
+
+
+def test_resuming_another_question_is_refused(compared, capsys):
+    assert run(compared, compared / "compared.yaml", "--resume", "--set", "trial.pretrain.epochs=3") == 2
+    assert "differs" in capsys.readouterr().err
+
+
+def test_a_search_is_confirmed_with_fresh_seeds_and_reads_the_test_set_only_then(tmp_path):
+    file = write(
+        tmp_path,
+        name="searched",
+        method="bayes",
+        run_cap=6,
+        early_terminate={"type": "asha", "min_iter": 1, "eta": 2},
+        confirm={"top": 1, "seeds": [1, 2], "references": [{"ssl_method": "none"}]},
+        parameters={
+            "augmentation.first": {"values": ["crop", "flip", "blur"]},
+            "ssl_method.temperature": {"distribution": "log_uniform_values", "min": 0.05, "max": 1.0},
+        },
+    )
+    assert run(tmp_path, file) == 0
+    sweep = tmp_path / "runs/searched"
+    found = rows(sweep)
+    assert not any(name.startswith("test/") for r in found if r["phase"] == "search" for name in r["metrics"])
+    ended = [r for r in found if r["status"] in ("finished", "stopped")]
+    assert sum(r["phase"] == "search" for r in ended) == 6
+    confirmed = [r for r in ended if r["phase"] == "confirm"]
+    assert Counter(r["seed"] for r in confirmed) == {1: 2, 2: 2}
+    assert all("test/accuracy" in r["metrics"] for r in confirmed)
+    searched = {r["configuration"]: r["metrics"]["val/accuracy"] for r in ended
+                if r["phase"] == "search" and r["status"] == "finished"}  # fmt: skip
+    winner = {r["configuration"] for r in confirmed} - {
+        r["configuration"] for r in confirmed if "ssl_method" in r["parameters"]
+    }
+    assert searched[winner.pop()] == max(searched.values())
+
+
+def test_several_objectives_and_random_search_with_two_seeds(tmp_path):
+    file = write(
+        tmp_path,
+        name="several",
+        method="random",
+        run_cap=3,
+        seeds=[0, 1],
+        metric=[{"name": "val/accuracy"}, {"name": "time/total_seconds", "goal": "minimize"}],
+        confirm={"top": 1, "seeds": [2]},
+        parameters={"pretrain.epochs": {"min": 1, "max": 3}},
+    )
+    assert run(tmp_path, file) == 0
+    search = [r for r in rows(tmp_path / "runs/several") if r["phase"] == "search" and r["status"] == "finished"]
+    seeds_of: dict[str, list[int]] = {}
+    for row in search:
+        seeds_of.setdefault(row["configuration"], []).append(row["seed"])
+    assert sorted(map(sorted, seeds_of.values())) == [[0, 1]] * 3  # a configuration keeps its values over its seeds
+
+
+FAILING = """
+import torch
+from harness.api import Selector
+
+class Failing(Selector):
+    "Fails."
+    def select(self, pool, budget, *, rng):
+        raise RuntimeError("the selector's own trouble")
+"""
+
+
+def test_a_failing_plugin_fails_its_trial_and_the_sweep_goes_on(tmp_path, capsys, monkeypatch):
+    (tmp_path / "failing_plugin.py").write_text(FAILING)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    file = write(tmp_path, name="failing", parameters={"selector": {"values": ["random", "failing_plugin:Failing"]}})
+    assert run(tmp_path, file) == 1
+    assert "the selector's own trouble" in capsys.readouterr().err
+    assert endings(tmp_path / "runs/failing") == {"finished": 1, "failed": 1}
+    failed = next((tmp_path / "runs/failing/trials").glob("*/error.txt"))
+    assert "RuntimeError" in failed.read_text()
+
+
+SLOW = """
+import time
+import torch
+from harness.api import Selector
+
+class Slow(Selector):
+    "Takes its time, and says that it ran."
+    def __init__(self, *, log: str = "", seconds: float = 1.0):
+        self.log = log
+        self.seconds = seconds
+    def select(self, pool, budget, *, rng):
+        time.sleep(self.seconds)
+        with open(self.log, "a") as file:
+            file.write("selected\\n")
+        return pool.unlabeled[:budget]
+"""
+
+
+def start(folder: Path, file: Path, *more: str) -> subprocess.Popen:
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    command = [sys.executable, "-m", "harness.sweep", str(file), *options(folder), *more]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_endings(sweep: Path, number: int, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 120
+    while not (sweep / "rows.jsonl").exists() or sum(endings(sweep).values()) - endings(sweep)["running"] < number:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, "no trial ended"
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_sweep_goes_on_where_it_was(tmp_path, blow):
+    (tmp_path / "slow_plugin.py").write_text(SLOW)
+    log = tmp_path / "selections.log"
+    selector = {"name": "slow_plugin:Slow", "log": str(log)}
+    file = write(
+        tmp_path,
+        name="interrupted",
+        trial={**TRIAL, "selector": selector},
+        seeds=[0, 1, 2, 3],
+        parameters={"selector.seconds": {"values": [1.0, 1.1]}},
+    )
+    sweep = tmp_path / "runs/interrupted"
+    process = start(tmp_path, file)
+    wait_for_endings(sweep, 2, process)
+    process.send_signal(blow)
+    _, errors = process.communicate(timeout=60)
+    if blow != signal.SIGKILL:
+        assert process.returncode == 130
+        assert "--resume" in errors
+    before = {r["trial"]: r for r in records.read(sweep)[0] if r["status"] == "finished"}
+    assert 2 <= len(before) < 8
+    resumed = start(tmp_path, file, "--resume")
+    out, errors = resumed.communicate(timeout=120)
+    assert resumed.returncode == 0, out + errors
+    finished = [r for r in records.read(sweep)[0] if r["status"] == "finished"]
+    assert Counter(r["trial"] for r in finished) == dict.fromkeys({r["trial"] for r in finished}, 1)
+    assert len(finished) == 8
+    assert all(r == before[r["trial"]] for r in finished if r["trial"] in before)
+    assert len(log.read_text().splitlines()) == 8  # no selection that finished was computed again
+
+
+def test_a_killed_worker_costs_no_trial(tmp_path):
+    (tmp_path / "slow_plugin.py").write_text(SLOW)
+    log = tmp_path / "selections.log"
+    file = write(
+        tmp_path,
+        name="worker",
+        trial={**TRIAL, "selector": {"name": "slow_plugin:Slow", "log": str(log), "seconds": 3.0}},
+        seeds=[0, 1, 2],
+    )
+    sweep = tmp_path / "runs/worker"
+    process = start(tmp_path, file)
+    wait_for_endings(sweep, 1, process)
+    victim = _worker_of(process.pid)
+    os.kill(victim, signal.SIGKILL)
+    out, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, out + errors
+    assert endings(sweep) == {"finished": 3}
+
+
+def _worker_of(driver: int) -> int:
+    """The process id of a busy trial of this driver."""
+    import psutil
+
+    for _ in range(100):
+        for child in psutil.Process(driver).children(recursive=True):
+            if "ray::ImplicitFunc" in " ".join(child.cmdline()):
+                return child.pid
+        time.sleep(0.05)
+    raise AssertionError("no worker found")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"metric": {"name": "test/accuracy"}}, "did you mean 'val/accuracy'?"),
+        ({"trial": {**TRIAL, "selector": "corset"}}, "did you mean 'coreset'?"),
+        ({"trial": {**TRIAL, "labels": {"start": 100000}}}, "use at most"),
+        ({"resources": {"cpus": 100000}}, "asked for"),
+        ({"parameters": {"pretrain.epochs": {"values": []}}}, "at least one value"),
+        ({"trial": {**TRIAL, "dataset": {"name": "image_folder", "path": "no/such/folder"}}}, "no/such/folder"),
+    ],
+)
+def test_wrong_input_is_one_line_and_exit_2(tmp_path, capsys, change, message):
+    file = write(tmp_path, **{"name": "wrong", **change})
+    assert run(tmp_path, file) == 2
+    errors = capsys.readouterr().err
+    assert message in errors
+    assert "Traceback" not in errors
+    assert not (tmp_path / "runs/wrong/rows.jsonl").exists()
+
+
+def test_dry_run_shows_trials_and_shared_stages(tmp_path, capsys):
+    file = write(tmp_path, name="dry", seeds=[0, 1], parameters={"selector": {"values": ["random", "coreset", "ual"]}})
+    assert run(tmp_path, file, "--dry-run") == 0
+    text = capsys.readouterr().out
+    assert "2 pre-trainings for 6 trials that need one (4 shared)" in text
+    assert not (tmp_path / "runs").exists()
