@@ -16,7 +16,7 @@ from harness.config import TrialConfig, parse_trial
 from harness.metrics import METRICS
 from harness.plugins import closest
 from harness.schema import ConfigError, Problems, apply_overrides, as_dict, parse, read_yaml, setting
-from harness.space import CASE, Assignment, Parameter, Space, parse_cases, parse_parameters
+from harness.space import CASE, Assignment, Parameter, Space, lookup, parse_cases, parse_parameters
 from harness.stages import digest_of
 
 Phase = Literal["search", "confirm"]
@@ -44,7 +44,7 @@ class Confirm:
     """Re-runs the best with fresh seeds, and only then reads the test set."""
 
     top: int = setting(1, "how many of the best configurations", low=1)
-    seeds: tuple[int, ...] = setting((1, 2, 3), "fresh seeds, not used by the search")
+    seeds: tuple[int, ...] = setting((1, 2, 3), "fresh seeds, not used by the search", low=0)
     references: tuple[dict, ...] = setting((), "configurations to compare with: dotted paths below the trial -> values")
 
 
@@ -136,8 +136,10 @@ class Plan:
         if not self.confirm:
             return []
         chosen = [self.candidate(assignment) for assignment in [*self.confirm.references, *best]]
-        unique = {candidate.configuration: candidate for candidate in reversed(chosen)}
-        return [Task(c, seed, "confirm") for c in reversed(unique.values()) for seed in self.confirm.seeds]
+        unique: dict[str, Candidate] = {}
+        for candidate in chosen:
+            unique.setdefault(candidate.configuration, candidate)
+        return [Task(candidate, seed, "confirm") for candidate in unique.values() for seed in self.confirm.seeds]
 
     def as_dict(self) -> dict[str, Any]:
         """The resolved form, as `space.yaml` keeps it."""
@@ -152,7 +154,7 @@ class Plan:
             "confirm": as_dict(self.confirm) if self.confirm else None,
             "reference": dict(self.reference) if self.reference else None,
             "resources": as_dict(self.resources),
-            "trial": dict(self.space.trial),
+            "trial": self._resolved_trial(),
         }
         parameters = {}
         for p in self.space.parameters:
@@ -165,9 +167,25 @@ class Plan:
                 about["when"] = {path: list(values) for path, values in p.when.items()}
             parameters[p.path] = about
         return section | {
-            "cases": {name: dict(case) for name, case in self.space.cases.items()},
+            "cases": {name: dict(case) for name, case in self.space.cases.items()} or None,
             "parameters": parameters,
         }
+
+    def _resolved_trial(self) -> dict[str, Any]:
+        """The trial with every default, but for plugins that the search renames: another one has other defaults."""
+        resolved: dict[str, Any] = json.loads(json.dumps(self.space.trial))
+        paths = {p.path for p in self.space.parameters} | {path for case in self.space.cases.values() for path in case}
+        for path in paths:
+            section, _, last = path.rpartition(".")
+            if last == "name" and section:
+                *parents, key = section.split(".")
+                above = lookup(resolved, ".".join(parents)) if parents else resolved
+                given = lookup(self.tree, section)
+                if given is not None:
+                    above[key] = given
+                else:
+                    above.pop(key, None)
+        return resolved
 
 
 def goal_of(metric: Metric) -> str:
@@ -196,11 +214,11 @@ KEYS = (
 class _Head:
     """The simple keys of a search-space file."""
 
-    name: str = setting("", "of the sweep and its folder")
+    name: str = setting("sweep", "of the sweep and its folder; the file's name if left out")
     description: str = setting("", "the question; the file's opening comment if left out")
     method: Literal["grid", "random", "bayes"] = setting("grid", "")
     metric: tuple[Metric, ...] = setting((Metric(),), "one, or several objectives")
-    run_cap: int | None = setting(None, "configurations tried by random and bayes", low=1)
+    run_cap: int | None = setting(None, "configurations tried by random and bayes", low=1, high=10_000)
     early_terminate: EarlyTerminate = EarlyTerminate()
     seeds: tuple[int, ...] = setting((0,), "of the search, or of a grid that is measured at once", low=0)
     confirm: Confirm | None = setting(None, "the second phase")
@@ -228,7 +246,7 @@ def load(file: Path, overrides: list[str]) -> Plan:
         problems.raise_any()
     assert head is not None
     space = _space(content, head.method, problems)
-    _check_head(head, space, problems)
+    _check_head(head, bool(content.get("parameters") or content.get("cases")), problems)
     problems.raise_any()
     description = head.description or _opening_comment(file)
     shared = (description, head.method, head.metric, head.run_cap, head.early_terminate, head.seeds)
@@ -253,7 +271,7 @@ def _opening_comment(file: Path) -> str:
 
 
 def _space(content: Mapping[str, Any], method: str, problems: Problems) -> Space:
-    trial = parse_trial(content.get("trial") or {}, "trial", problems)
+    trial = parse_trial(content.get("trial"), "trial", problems)
     parameters = parse_parameters(content.get("parameters"), "parameters", method, problems)
     cases = parse_cases(content.get("cases"), "cases", problems)
     if cases:
@@ -261,9 +279,12 @@ def _space(content: Mapping[str, Any], method: str, problems: Problems) -> Space
     return Space(parameters, as_dict(trial) if trial else content.get("trial") or {}, cases)
 
 
-def _check_head(head: _Head, space: Space, problems: Problems) -> None:
+def _check_head(head: _Head, varies: bool, problems: Problems) -> None:
     if not head.name or set(head.name) & set('/\\:*?"<>|\0') or head.name in (".", ".."):
         problems.add("name", f"{head.name!r} cannot name a folder")
+    names = [metric.name for metric in head.metric]
+    if not names or len(set(names)) != len(names):
+        problems.add("metric", f"{names} must be one or more different metrics")
     for metric in head.metric:
         if metric.name.startswith("test/"):
             problems.add("metric.name", f"{metric.name}: the test set is read after the search, never by it; "
@@ -274,7 +295,7 @@ def _check_head(head: _Head, space: Space, problems: Problems) -> None:
         problems.add("seeds", f"{list(head.seeds)} must be one or more different numbers")
     if head.method != "grid" and head.run_cap is None:
         problems.add("run_cap", f"method {head.method} needs a number of configurations to try")
-    if head.method != "grid" and not space.parameters:
+    if head.method != "grid" and not varies:
         problems.add("parameters", f"method {head.method} needs at least one parameter")
     if head.method == "grid" and head.run_cap is not None:
         problems.add("run_cap", "a grid runs every combination; leave it out, or use method random")
@@ -290,6 +311,11 @@ def _check_head(head: _Head, space: Space, problems: Problems) -> None:
 
 def _candidates(plan: Plan, problems: Problems) -> tuple[Candidate, ...]:
     """Checks every value of every parameter by itself, then builds what is known in advance."""
+    for parameter in plan.space.unreachable():
+        problems.add(
+            f"parameters.{parameter.path}.when",
+            "never holds: no value of the parameters above it, nor of the trial, fulfils it",
+        )
     for parameter, number, assignment in plan.space.probes():
         place = f"parameters.{parameter.path}" + (
             f".values[{number}]" if parameter.values else (".min", ".max")[number]
@@ -300,9 +326,20 @@ def _candidates(plan: Plan, problems: Problems) -> tuple[Candidate, ...]:
     problems.raise_any()
     if plan.method == "bayes":
         return ()
-    assignments = plan.space.grid() if plan.method == "grid" else _distinct_draws(plan)
-    found = [_check(plan, assignment, f"parameters {json.dumps(assignment)}", problems) for assignment in assignments]
-    return tuple(candidate for candidate in found if candidate)
+    try:
+        assignments = plan.space.grid() if plan.method == "grid" else _distinct_draws(plan)
+    except ValueError as error:
+        problems.add("parameters", str(error))
+        return ()
+    found: dict[str, Candidate] = {}
+    for assignment in assignments:
+        place = f"parameters {json.dumps(assignment)}"
+        candidate = _check(plan, assignment, place, problems)
+        if candidate:
+            first = found.setdefault(candidate.configuration, candidate)
+            if first is not candidate and plan.method == "grid":
+                problems.add(place, f"makes the same trial as {json.dumps(first.parameters)}")
+    return tuple(found.values())
 
 
 def _check(plan: Plan, assignment: Assignment, place: str, problems: Problems) -> Candidate | None:
@@ -318,8 +355,12 @@ def _distinct_draws(plan: Plan) -> list[Assignment]:
     """Up to run_cap different random assignments; fewer where the space has no more."""
     assert plan.run_cap is not None
     distinct: dict[str, Assignment] = {}
-    for assignment in itertools.islice(plan.space.draws(seed=plan.seeds[0]), 50 * plan.run_cap):
-        distinct.setdefault(json.dumps(assignment, sort_keys=True), assignment)
-        if len(distinct) == plan.run_cap:
+    repeated = 0
+    for assignment in plan.space.draws(seed=plan.seeds[0]):
+        name = json.dumps(assignment, sort_keys=True)
+        repeated = repeated + 1 if name in distinct else 0
+        distinct.setdefault(name, assignment)
+        # Of n equally likely assignments one stays unseen over 20 n repetitions with probability e^-20.
+        if len(distinct) == plan.run_cap or repeated > 20 * len(distinct):
             break
     return list(distinct.values())

@@ -8,6 +8,7 @@ first; `as_dict` goes the other way.
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -64,7 +65,11 @@ T = TypeVar("T")
 
 
 def parse(cls: type[T] | Any, value: Any, path: str, problems: Problems) -> T | None:
-    """Builds a frozen dataclass from a mapping; None (and noted problems) where that is impossible."""
+    """Builds a frozen dataclass from a mapping; a value with a problem leaves its default, so that checks can go on.
+
+    Returns:
+        None, and noted problems, where there is no mapping or no valid value of a key without a default.
+    """
     known = {item.name: item for item in dataclasses.fields(cls)}  # type: ignore[arg-type]
     if value is None:
         value = {}
@@ -78,7 +83,10 @@ def parse(cls: type[T] | Any, value: Any, path: str, problems: Problems) -> T | 
         if key not in known:
             problems.add(place, f"no such key; {closest(key, known)}")
         else:
-            chosen[key] = parse_value(hints[key], item, place, problems, known[key])
+            before = len(problems.found)
+            converted = parse_value(hints[key], item, place, problems, known[key])
+            if len(problems.found) == before:
+                chosen[key] = converted
     required = [
         n
         for n, f in known.items()
@@ -87,8 +95,7 @@ def parse(cls: type[T] | Any, value: Any, path: str, problems: Problems) -> T | 
     for key in required:
         if key not in value:
             problems.add(path, f"needs {key!r}")
-            return None
-    return cls(**chosen)
+    return cls(**chosen) if chosen.keys() >= set(required) else None
 
 
 def parse_value(hint: Any, value: Any, path: str, problems: Problems, about: dataclasses.Field | None = None) -> Any:
@@ -127,7 +134,7 @@ def parse_value(hint: Any, value: Any, path: str, problems: Problems, about: dat
 def _parse_section(sections: list[Any], value: Mapping[str, Any], path: str, problems: Problems) -> Any:
     """A mapping that can be one of several dataclasses, told apart by their `kind`."""
     kinds = {typing.get_args(typing.get_type_hints(section)["kind"])[0]: section for section in sections}
-    if value.get("kind") not in kinds:
+    if value.get("kind") not in list(kinds):  # a list, because the value may not be hashable
         problems.add(
             f"{path}.kind",
             f"{value.get('kind')!r} is not one of {', '.join(kinds)}; {closest(value.get('kind'), kinds)}",
@@ -174,14 +181,20 @@ def number(option: type, value: Any) -> Any:
             value = float(value)
         except ValueError:
             return NOT_ONE
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return NOT_ONE
     if option is int:
-        return int(value) if float(value).is_integer() and not isinstance(value, float) else NOT_ONE
-    return float(value)
+        return value if isinstance(value, int) else NOT_ONE
+    try:
+        return float(value) if math.isfinite(value) else NOT_ONE
+    except OverflowError:  # a whole number beyond every float
+        return NOT_ONE
 
 
 def _check_range(value: Any, path: str, problems: Problems, metadata: Mapping[str, Any]) -> None:
+    if isinstance(value, tuple):
+        for position, item in enumerate(value):
+            _check_range(item, f"{path}[{position}]", problems, metadata)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return
     low, high, above = (metadata.get(key) for key in ("low", "high", "above"))
@@ -285,27 +298,31 @@ def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def set_path(tree: dict[str, Any], path: str, value: Any) -> None:
-    """Sets a dotted path in nested mappings; a plugin's shorthand on the way becomes its mapping."""
-    *parents, last = path.split(".")
-    for key in parents:
-        below = tree.get(key)
-        if isinstance(below, str):
-            below = {"name": below}
-        tree[key] = dict(below) if isinstance(below, Mapping) else {}
-        tree = tree[key]
-    tree[last] = value
+    """Sets a dotted path in nested mappings; a plugin's shorthand on the way becomes its mapping.
+
+    A key that is itself a dotted path, as in `parameters:`, is found under its whole name.
+    """
+    dotted = (key for key in tree if isinstance(key, str) and "." in key and f"{path}.".startswith(f"{key}."))
+    key = next(dotted, path.partition(".")[0])
+    rest = path[len(key) + 1 :]
+    if not rest:
+        tree[key] = value
+        return
+    below = tree.get(key)
+    if isinstance(below, str):
+        below = {"name": below}
+    tree[key] = dict(below) if isinstance(below, Mapping) else {}
+    set_path(tree[key], rest, value)
 
 
 def read_yaml(file: Path) -> Any:
-    """A YAML file's content, read safely.
+    """A YAML file's content, read safely: mappings with text keys, lists, texts, numbers, true, false and null.
 
     Raises:
-        ConfigError: the file is missing, unreadable or not YAML.
+        ConfigError: the file is missing, unreadable, not YAML or more than that.
     """
-    import yaml
-
     try:
-        return yaml.safe_load(file.read_text(encoding="utf-8"))
+        content = parse_yaml(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         near = (
             closest(file.name, [p.name for p in file.parent.glob("*.yaml")])
@@ -315,8 +332,43 @@ def read_yaml(file: Path) -> Any:
         raise ConfigError([f"{file}: no such file; {near}"]) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError([f"{file}: cannot be read: {error}"]) from None
-    except (yaml.YAMLError, RecursionError) as error:
-        raise ConfigError([f"{file}: not valid YAML: {' '.join(str(error).split())}"]) from None
+    except ValueError as error:
+        raise ConfigError([f"{file}: {error}"]) from None
+    return content
+
+
+MAX_NODES = 100_000
+"""Of a YAML document with its aliases written out, which a few lines of aliases can make endless."""
+
+
+def parse_yaml(text: str) -> Any:
+    """The content of a YAML document that holds plain values only.
+
+    Raises:
+        ValueError: not valid YAML, or not plain, or too large.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(text)
+    except Exception as error:  # PyYAML's constructors raise many types for a value such as 2020-13-45
+        raise ValueError(f"not valid YAML: {' '.join(str(error).split()) or type(error).__name__}") from None
+    waiting, seen = [content], 0
+    while waiting:
+        item = waiting.pop()
+        seen += 1
+        if seen > MAX_NODES:
+            raise ValueError(f"more than {MAX_NODES:,} values with all aliases written out, or an alias inside itself")
+        if isinstance(item, dict):
+            odd = [key for key in item if not isinstance(key, str)]
+            if odd:
+                raise ValueError(f"the key {odd[0]!r} is not a text; put it in quotes")
+            waiting += item.values()
+        elif isinstance(item, list):
+            waiting += item
+        elif not isinstance(item, str | int | float | None):
+            raise ValueError(f"the value {item!s} is read as a {type(item).__name__}; put it in quotes")
+    return content
 
 
 def apply_overrides(tree: dict[str, Any], overrides: list[str]) -> None:
@@ -325,13 +377,11 @@ def apply_overrides(tree: dict[str, Any], overrides: list[str]) -> None:
     Raises:
         ConfigError: an override is not of that form.
     """
-    import yaml
-
     for override in overrides:
         path, equals, value = override.partition("=")
         if not equals or not path:
             raise ConfigError([f"--set {override}: expected PATH=VALUE, such as trial.pretrain.epochs=5"])
         try:
-            set_path(tree, path, yaml.safe_load(value))
-        except yaml.YAMLError:
-            raise ConfigError([f"--set {override}: {value!r} is not a YAML value"]) from None
+            set_path(tree, path, parse_yaml(value))
+        except ValueError as error:
+            raise ConfigError([f"--set {override}: {error}"]) from None

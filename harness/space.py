@@ -20,6 +20,7 @@ from harness.schema import Problems, number, set_path
 
 DISTRIBUTIONS = ("uniform", "int_uniform", "log_uniform_values", "q_uniform", "q_log_uniform_values")
 KEYS = ("value", "values", "distribution", "min", "max", "q", "when")
+MAX_COMBINATIONS = 100_000
 CASE = "case"
 """The parameter that `cases:` makes: its values are the names of the cases."""
 
@@ -56,7 +57,7 @@ class Parameter:
 
     def extremes(self) -> tuple[Any, ...]:
         """The values to try when checking that all values are possible: the choices, or the ends of the range."""
-        return self.values or (self.low, self.high)
+        return self.values or (self.low, self._rounded(self.high))
 
     def draw(self, rng: random.Random) -> Any:
         """One value at random."""
@@ -64,12 +65,11 @@ class Parameter:
             return rng.choice(self.values)
         if self.distribution == "int_uniform":
             return rng.randint(int(self.low), int(self.high))
+        if self.step and not self.logarithmic:
+            return self._at_step(rng.randint(0, self._steps))
         low, high = (math.log(self.low), math.log(self.high)) if self.logarithmic else (self.low, self.high)
         value = rng.uniform(low, high)
-        value = math.exp(value) if self.logarithmic else value
-        if self.step:
-            value = self.low + round((value - self.low) / self.step) * self.step
-        return min(max(value, self.low), self.high)
+        return self._rounded(math.exp(value) if self.logarithmic else value)
 
     def suggest(self, trial: Suggester) -> Any:
         """One value by Optuna."""
@@ -78,10 +78,25 @@ class Parameter:
             return self.values[labels.index(trial.suggest_categorical(self.path, labels))]
         if self.distribution == "int_uniform":
             return trial.suggest_int(self.path, int(self.low), int(self.high))
-        if self.step and self.logarithmic:  # Optuna has no such range: draw without steps, then round
-            value = trial.suggest_float(self.path, self.low, self.high, log=True)
-            return min(self.low + round((value - self.low) / self.step) * self.step, self.high)
-        return trial.suggest_float(self.path, self.low, self.high, step=self.step, log=self.logarithmic)
+        if self.step and not self.logarithmic:  # counted in steps: whole numbers stay whole
+            return self._at_step(trial.suggest_int(self.path, 0, self._steps))
+        return self._rounded(trial.suggest_float(self.path, self.low, self.high, log=self.logarithmic))
+
+    @property
+    def _steps(self) -> int:
+        """How many steps fit into the range; 1e-9 forgives 0.3 / 0.1 = 2.999..."""
+        assert self.step
+        return math.floor((self.high - self.low) / self.step + 1e-9)
+
+    def _at_step(self, number: int) -> float:
+        assert self.step
+        return min(self.low + number * self.step, self.high)
+
+    def _rounded(self, value: float) -> float:
+        """To the nearest step, and into the range."""
+        if self.step:
+            return self._at_step(min(max(round((value - self.low) / self.step), 0), self._steps))
+        return min(max(value, self.low), self.high)
 
 
 class Suggester(Protocol):
@@ -95,9 +110,7 @@ class Suggester(Protocol):
         """A whole number in low .. high."""
         ...
 
-    def suggest_float(
-        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
-    ) -> float:
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
         """A number in [low, high]."""
         ...
 
@@ -132,7 +145,11 @@ class Space:
         )
 
     def grid(self) -> list[Assignment]:
-        """Every combination of values, the last parameter varying fastest."""
+        """Every combination of values, the last parameter varying fastest.
+
+        Raises:
+            ValueError: there are more than MAX_COMBINATIONS.
+        """
         combinations: list[Assignment] = [{}]
         for parameter in self.parameters:
             combinations = [
@@ -144,6 +161,8 @@ class Space:
                     else [assignment]
                 )
             ]
+            if len(combinations) > MAX_COMBINATIONS:
+                raise ValueError(f"a grid of more than {MAX_COMBINATIONS:,} combinations; use method random or bayes")
         return combinations
 
     def draws(self, seed: int) -> Iterator[Assignment]:
@@ -157,9 +176,11 @@ class Space:
         return self._assign(lambda parameter: parameter.suggest(trial))
 
     def probes(self) -> Iterator[tuple[Parameter, int, Assignment]]:
-        """For every value of every parameter, an assignment under which that parameter exists."""
+        """For every value of every parameter that can exist, an assignment under which it does."""
         for parameter in self.parameters:
             base = self._satisfy(parameter)
+            if base is None:
+                continue
             for index, value in enumerate(parameter.extremes()):
                 yield parameter, index, base | {parameter.path: value}
 
@@ -170,21 +191,30 @@ class Space:
                 assignment[parameter.path] = choose(parameter)
         return assignment
 
-    def _satisfy(self, parameter: Parameter) -> Assignment:
-        """The first assignment of the parameters before this one under which its condition holds."""
+    def unreachable(self) -> list[Parameter]:
+        """The parameters whose condition no assignment of the parameters before them fulfils."""
+        return [parameter for parameter in self.parameters if self._satisfy(parameter) is None]
+
+    def _satisfy(self, parameter: Parameter) -> Assignment | None:
+        """The first assignment of the parameters before this one under which it exists; None if there is none."""
         if not parameter.when:
             return {}
         before = self.parameters[: self.parameters.index(parameter)]
-        relevant = [
-            p for p in before if any(path == p.path or path.startswith(p.path + ".") for path in parameter.when)
-        ]
-        for choice in itertools.product(*(p.extremes() for p in relevant)):
+        relevant = [p for p in before if any(self._sets(p, path) for path in parameter.when)]
+        for choice in itertools.islice(itertools.product(*(p.extremes() for p in relevant)), MAX_COMBINATIONS):
             assignment = dict(zip((p.path for p in relevant), choice, strict=True))
-            if self.active(parameter, assignment):
-                for p in relevant:
-                    assignment = self._satisfy(p) | assignment
+            for p in relevant:
+                assignment = (self._satisfy(p) or {}) | assignment
+            if self.active(parameter, assignment) and all(self.active(p, assignment) for p in relevant):
                 return assignment
-        return {}
+        return None
+
+    def _sets(self, parameter: Parameter, path: str) -> bool:
+        """Whether a parameter decides what lies at a path; a condition on a path below a value sees that value."""
+        paths = [parameter.path]
+        if parameter.path == CASE:
+            paths += [path for case in self.cases.values() for path in case]
+        return any(f"{path}.".startswith(f"{own}.") for own in paths)
 
 
 def lookup(tree: Any, path: str) -> Any:
@@ -231,11 +261,16 @@ def _parse(name: str, about: Any, place: str, method: str, problems: Problems) -
         if key not in KEYS:
             problems.add(f"{place}.{key}", f"no such key; {closest(key, KEYS)}")
             return None
-    when = {
-        str(path): tuple(values) if isinstance(values, list) else (values,)
-        for path, values in (about.get("when") or {}).items()
-    }
+    conditions = about.get("when", {})
+    if not isinstance(conditions, Mapping):
+        problems.add(f"{place}.when", f"expected a mapping from dotted paths to values, not {conditions!r}")
+        return None
+    when = {path: tuple(values) if isinstance(values, list) else (values,) for path, values in conditions.items()}
     if "value" in about or "values" in about:
+        beside = [key for key in about if key not in ("when", "values" if "values" in about else "value")]
+        if beside:
+            problems.add(f"{place}.{beside[0]}", "has no meaning beside a list of values; leave one of the two out")
+            return None
         values = about.get("values", [about.get("value")])
         if not isinstance(values, list) or not values:
             problems.add(f"{place}.values", f"expected a list with at least one value, not {values!r}")
