@@ -33,19 +33,23 @@ def open_folder(path: Path, plan: Plan, *, resume: bool) -> FileLock:
     """
     space = path / "space.yaml"
     resolved = yaml.safe_dump(plan.as_dict(), sort_keys=False, allow_unicode=True)
-    if space.exists():
-        if not resume:
-            raise ConfigError(
-                [f"{path}: this sweep exists; continue it with --resume, or rename this one with --set name=NEW"]
-            )
-        _check_same_question(space, plan)
     path.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path / "lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
         raise ConfigError([f"{path}: another sweep is running in this folder"]) from None
-    replace_text(space, resolved)
+    try:
+        if space.exists():  # asked under the lock: two sweeps may start at the same moment
+            if not resume:
+                raise ConfigError(
+                    [f"{path}: this sweep exists; continue it with --resume, or rename this one with --set name=NEW"]
+                )
+            _check_same_question(space, plan)
+        replace_text(space, resolved)
+    except BaseException:
+        lock.release()
+        raise
     return lock
 
 
@@ -53,7 +57,9 @@ def _check_same_question(space: Path, plan: Plan) -> None:
     """What would change the meaning of the records that are there already must be as it was."""
     before = yaml.safe_load(space.read_text(encoding="utf-8"))
     now = yaml.safe_load(yaml.safe_dump(plan.as_dict()))
-    changed = [key for key in ("method", "metric", "seeds", "trial", "parameters") if before.get(key) != now[key]]
+    changed = [
+        key for key in ("method", "metric", "seeds", "trial", "cases", "parameters") if before.get(key) != now[key]
+    ]
     if changed:
         raise ConfigError(
             [f"{space}: {changed[0]} differs from the sweep that was begun here; rename this one with --set name=NEW"]
