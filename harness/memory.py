@@ -1,8 +1,9 @@
-"""How much memory a trial needed."""
+"""How much memory a trial needed, and how the allocator treats what a training step frees."""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 from pathlib import Path
 
 import torch
@@ -36,3 +37,19 @@ def _peak_resident_bytes() -> int:
         import resource
 
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Parameters of glibc's mallopt(3)."""
+
+
+def keep_freed_memory() -> None:
+    """Lets this process keep the memory that a training step frees, for the next step; called once, at its start.
+
+    By default glibc returns large blocks to the system and gets them back, page fault by page fault, in every step:
+    on a CPU that was 40 % of the time of a small network's step. Does nothing where there is no glibc.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(M_MMAP_THRESHOLD, 2**30)
+        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)

@@ -22,6 +22,7 @@ from typing import Any
 from harness import environment, report, trial
 from harness.folder import Recorder, open_folder, replace_text
 from harness.live import Progress
+from harness.memory import keep_freed_memory
 from harness.plan import Plan, Task, goal_of, load
 from harness.preflight import check_data, preview
 from harness.schema import ConfigError, as_dict
@@ -38,7 +39,7 @@ os.environ.update(
         "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths keep their meaning in workers
         "RAY_memory_monitor_refresh_ms": "0",  # it would end the whole sweep, not the trial that needs too much
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-        "RAY_DEDUP_LOGS": "0",
+        "RAY_worker_niceness": "0",  # the default of 15 would let any other process distort the times
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
         "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
         "TUNE_GLOBAL_CHECKPOINT_S": "600",  # resuming reads our own records, not Ray's snapshots
@@ -58,6 +59,7 @@ def run_in_worker(config: dict[str, Any], job: Job) -> None:
     """One Tune trial: one configuration, under each of its seeds in turn."""
     import torch
 
+    keep_freed_memory()
     torch.set_num_threads(job.threads)
     config = config.get("task", config)
     candidate = job.plan.candidate(config["parameters"])

@@ -21,7 +21,7 @@ from harness import data, knn, optimizers, plugins, pretrain, runtime
 from harness.active import Costs, Report, Rounds, area_under_curve
 from harness.api import Images, SSLMethod
 from harness.config import ExponentialImbalance, StepImbalance, TrialConfig, parse_trial
-from harness.memory import PeakMemory
+from harness.memory import PeakMemory, keep_freed_memory
 from harness.models import Encoder
 from harness.runtime import Runtime
 from harness.schema import ConfigError, Problems, apply_overrides, as_dict, read_yaml
@@ -249,6 +249,7 @@ def main(arguments: list[str] | None = None) -> int:
     def show(step_kind: str, step: int, found: Mapping[str, float], details: Mapping[str, Any]) -> None:
         print(json.dumps({"step_kind": step_kind, "step": step, "metrics": dict(found)}), flush=True)
 
+    keep_freed_memory()
     try:
         config = _read(options.file, options.set)
         totals = run(config, options.seed, Folders(options.cache, options.stages), show, with_test=options.test)
