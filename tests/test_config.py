@@ -176,7 +176,7 @@ MISTAKES = {
         "parameters.ssl_method.temperature.min",
         "no meaning beside",
     ),
-    "range in a grid": (with_parameter({"min": 0.1, "max": 1}, "grid"), "parameters.ssl_method.temperature", "`values`"),
+    "range in a grid": (with_parameter({"min": 0, "max": 1}, "grid"), "parameters.ssl_method.temperature", "`values`"),
     "key of a parameter": (
         with_parameter({"valeus": [1]}),
         "parameters.ssl_method.temperature.valeus",
@@ -404,13 +404,14 @@ def _mutate(tree: Any, rng: random.Random) -> None:
 
 def _acceptable(tmp_path: Path, text: str) -> bool:
     """Whether it is a plan; anything but a plan or a ConfigError with non-empty lines fails the test."""
+    problems: list[str] = []
     try:
         read(tmp_path, text)
     except ConfigError as error:
-        assert error.problems
-        assert all(problem.startswith(str(tmp_path)) for problem in error.problems)
-        return False
-    return True
+        problems = error.problems
+        assert problems
+    assert all(problem.startswith(str(tmp_path)) for problem in problems)
+    return not problems
 
 
 @pytest.mark.timeout(120)

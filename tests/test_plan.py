@@ -1,0 +1,171 @@
+"""A file becomes a plan: candidates, their names, both phases, and the form that is kept."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from harness import preflight
+from harness.plan import Plan, load
+from harness.schema import ConfigError
+
+GRID = """
+# Which selector?
+#   Asked for a test.
+trial:
+  labels: {start: 20, budget: 10, rounds: 1}
+parameters:
+  selector: {values: [random, {name: coreset}]}
+  pretrain.epochs: {values: [1, 2]}
+"""
+
+RENAMED = """
+method: random
+run_cap: 6
+metric: [{name: val/accuracy}, {name: time/total_seconds}]
+seeds: [3, 4]
+early_terminate: {type: asha}
+confirm: {top: 2, seeds: [5, 6], references: [{ssl_method.name: none}, {ssl_method.name: none}]}
+reference: {ssl_method.name: none}
+trial:
+  ssl_method: simclr
+  augmentation: {first: blur}
+parameters:
+  ssl_method.name: {values: [simclr]}
+  ssl_method.temperature: {min: 0.1, max: 0.9, distribution: log_uniform_values, when: {ssl_method.name: simclr}}
+  pretrain.batch_size: {min: 16, max: 64, q: 16, distribution: q_uniform}
+  augmentation.second: {values: [crop, {name: noise, std: 0.2}]}
+"""
+
+CASES = """
+trial: {ssl_method: {name: simclr, temperature: 0.3}}
+cases:
+  untrained: {ssl_method.name: none, ssl_method: none}
+  simclr: {}
+"""
+
+
+def read(tmp_path: Path, text: str, *overrides: str) -> Plan:
+    file = tmp_path / "space.yaml"
+    file.write_text(text)
+    return load(file, list(overrides))
+
+
+def names(plan: Plan) -> list[str]:
+    return [candidate.configuration for candidate in plan.candidates]
+
+
+def test_a_grid_without_confirm_is_measured_at_once(tmp_path):
+    plan = read(tmp_path, GRID, "seeds=[1, 2]")
+    tasks = plan.first_tasks()
+    assert not plan.searches
+    assert [task.seed for task in tasks] == [1, 2] * 4
+    assert {task.phase for task in tasks} == {"confirm"}
+    assert [task.trial_id for task in tasks[:2]] == [f"confirm-{names(plan)[0]}-s{seed}" for seed in (1, 2)]
+    assert len({task.trial_id for task in tasks}) == 8
+    assert plan.confirm_tasks([]) == []
+
+
+def test_a_grid_with_confirm_is_a_search(tmp_path):
+    plan = read(tmp_path, GRID, "confirm={top: 1, seeds: [5]}")
+    assert plan.searches
+    assert {task.phase for task in plan.first_tasks()} == {"search"}
+
+
+def test_ids_name_the_configuration_however_it_is_written(tmp_path):
+    short = read(tmp_path, "trial: {selector: coreset, pretrain: {lr: 1.0, epochs: 3}}")
+    long = read(tmp_path, "trial: {pretrain: {epochs: 3, lr: 1}, selector: {name: coreset}, labels: {start: all}}")
+    other = read(tmp_path, "trial: {selector: coreset, pretrain: {lr: 1.0, epochs: 4}}")
+    assert names(short) == names(long) != names(other)
+    assert re.fullmatch(r"[0-9a-f]{8}", names(short)[0])
+    assert names(read(tmp_path, GRID)) == names(read(tmp_path, GRID))
+
+
+def test_ids_do_not_depend_on_what_else_is_searched(tmp_path):
+    alone = read(tmp_path, GRID, "parameters.pretrain.epochs.values=[2]")
+    assert set(names(alone)) < set(names(read(tmp_path, GRID)))
+
+
+def test_the_second_phase_runs_references_first_and_nothing_twice(tmp_path):
+    plan = read(tmp_path, RENAMED)
+    reference, best = {"ssl_method.name": "none"}, plan.candidates[0].parameters
+    same = {"ssl_method": "simclr", **best}
+    tasks = plan.confirm_tasks([best, reference, same])
+    assert [task.seed for task in tasks] == [5, 6, 5, 6]
+    assert {task.phase for task in tasks} == {"confirm"}
+    expected = [plan.candidate(reference).configuration, plan.candidate(best).configuration]
+    assert [task.candidate.configuration for task in tasks[::2]] == expected
+    assert tasks[0].candidate.trial.ssl_method.name == "none"
+
+
+def test_the_description_is_the_opening_comment(tmp_path):
+    text = GRID.lstrip()
+    assert read(tmp_path, text).description == "Which selector?\nAsked for a test."
+    assert read(tmp_path, text, "description=Why?").description == "Why?"
+    assert read(tmp_path, text).name == "space"
+
+
+@pytest.mark.parametrize("text", [GRID, RENAMED, CASES, "trial: {}"])
+def test_what_is_kept_reads_back_as_the_same_plan(tmp_path, text):
+    plan = read(tmp_path, text)
+    kept = yaml.safe_dump(plan.as_dict(), sort_keys=False)
+    again = read(tmp_path, kept)
+    assert [(c.parameters, c.configuration) for c in again.candidates] == [
+        (c.parameters, c.configuration) for c in plan.candidates
+    ]
+    assert again.as_dict() == plan.as_dict()
+    assert [t.trial_id for t in again.confirm_tasks([])] == [t.trial_id for t in plan.confirm_tasks([])]
+
+
+def test_what_is_kept_is_resolved(tmp_path):
+    kept = read(tmp_path, RENAMED).as_dict()
+    assert kept["trial"]["classifier"]["epochs"] == 100
+    assert kept["trial"]["augmentation"]["first"]["name"] == "blur"
+    assert kept["trial"]["ssl_method"] == "simclr", "another method has other defaults"
+    assert [metric["goal"] for metric in kept["metric"]] == ["maximize", "minimize"]
+
+
+def test_random_candidates_differ_and_end_where_the_space_does(tmp_path):
+    assert len(set(names(read(tmp_path, RENAMED)))) == 6
+    text = "method: random\nrun_cap: 5000\nparameters: {pretrain.epochs: {values: [1, 2, 3]}}"
+    plan = read(tmp_path, text)
+    assert sorted(candidate.parameters["pretrain.epochs"] for candidate in plan.candidates) == [1, 2, 3]
+
+
+def test_bayes_has_no_candidates_in_advance(tmp_path):
+    plan = read(tmp_path, RENAMED, "method=bayes")
+    assert plan.candidates == ()
+    assert plan.searches
+
+
+def test_preflight_names_the_configuration_whose_budget_does_not_fit(tmp_path):
+    plan = read(tmp_path, GRID, "parameters={labels.budget: {values: [10, 9999]}}")
+    with pytest.raises(ConfigError) as caught:
+        preflight.check_data(plan, tmp_path / "data")
+    (problem,) = caught.value.problems
+    assert "budget 9999" in problem
+    assert "use at most" in problem
+
+
+def test_preflight_refuses_a_batch_larger_than_the_pool(tmp_path):
+    with pytest.raises(ConfigError, match=r"pretrain.batch_size: 99999 is more than the pool has; use at most 1294"):
+        preflight.check_data(read(tmp_path, "trial: {pretrain: {batch_size: 99999}}"), tmp_path / "data")
+
+
+def test_preflight_opens_every_data_set_of_a_bayes_search(tmp_path):
+    plan = read(
+        tmp_path,
+        "method: bayes\nrun_cap: 3\nparameters: {data.val: {values: [0.1, 0.2]}, pretrain.lr: {min: 0.1, max: 0.2}}",
+    )
+    prepared = preflight.check_data(plan, tmp_path / "data")
+    assert sorted({len(data.val) for _, data in prepared}) == [144, 288]
+
+
+def test_the_preview_counts_shared_stages(tmp_path):
+    text = preflight.preview(read(tmp_path, GRID, "seeds=[0, 1]"))
+    assert "4 configurations x 2 seeds" in text
+    assert "4 pre-trainings for 8 trials that need one (4 shared)" in text
+    assert "16 classifier trainings" in text
