@@ -6,7 +6,8 @@
 Every measurement is a process of its own, warmed up on a small pool; seconds are the median of the repetitions,
 memory is the highest resident set during them beyond what was resident before, which includes the features. Peers
 that would take minutes at the full size are compared at a smaller one, in the same run. Prints last `figure <name>
-<value>`, one a line; `*_ratio*` is ours over the peer's, above 1 better for us. Needs the extra `bench`.
+<value>`, one a line; `*_ratio*` is ours over the peer's, above 1 better for us. Needs the extra `bench`. On a machine that others use at
+the same time take one thread: two that wait for each other were seen to be four times as slow as one.
 """
 
 from __future__ import annotations
@@ -139,14 +140,14 @@ def _resident(field: str) -> int:
     return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith(field))
 
 
-@dataclass(frozen=True)
 class Ours:
     """A job: one of the built-in selectors."""
 
-    name: str
+    def __init__(self, name: str, **hyperparameters: float | str):
+        self.spec = PluginSpec("selectors", name, hyperparameters)
 
     def __call__(self, pool: Pool, budget: int) -> Tensor:
-        return build(PluginSpec("selectors", self.name)).select(pool, budget, rng=generator(0, self.name))
+        return build(self.spec).select(pool, budget, rng=generator(0, self.spec.name))
 
 
 # --- peers ---
@@ -174,6 +175,77 @@ def skactiveml_coreset(pool: Pool, budget: int) -> Tensor:
     from skactiveml.pool import CoreSet
 
     return torch.from_numpy(CoreSet(random_state=0).query(*_for_skactiveml(pool), batch_size=budget))
+
+
+def skactiveml_badge(pool: Pool, budget: int) -> Tensor:
+    """scikit-activeml's BADGE, with the pool's predictions as its classifier."""
+    from skactiveml.base import SkactivemlClassifier
+    from skactiveml.pool import Badge
+
+    class Fixed(SkactivemlClassifier):
+        def fit(self, X: np.ndarray, y: np.ndarray) -> Fixed:
+            return self
+
+        def predict_proba(self, X: np.ndarray) -> np.ndarray:
+            return pool.logits[pool.unlabeled].double().softmax(dim=1).numpy()
+
+    picks = Badge(random_state=0).query(*_for_skactiveml(pool), clf=Fixed(), fit_clf=False, batch_size=budget)
+    return torch.tensor(picks)
+
+
+def skactiveml_typiclust(pool: Pool, budget: int) -> Tensor:
+    """scikit-activeml's TypiClust, with one run of scikit-learn's k-means; it has no cap on the number of clusters."""
+    from skactiveml.pool import TypiClust
+
+    method = TypiClust(random_state=0, k=20, cluster_algo_dict={"n_init": 1, "random_state": 0})
+    return torch.as_tensor(method.query(*_for_skactiveml(pool), batch_size=budget))
+
+
+def skactiveml_probcover(pool: Pool, budget: int, delta: float) -> Tensor:
+    """scikit-activeml's ProbCover on the same normalised features at the same radius."""
+    from skactiveml.pool import ProbCover
+
+    features, labels = _for_skactiveml(pool)
+    features = features / np.linalg.norm(features, axis=1, keepdims=True)
+    method = ProbCover(n_classes=pool.num_classes, deltas=[delta], random_state=0)
+    return torch.as_tensor(method.query(features, labels, batch_size=budget))
+
+
+def scikit_learn_ual(pool: Pool, budget: int) -> Tensor:
+    """The described pipeline in scikit-learn alone."""
+    from sklearn.cluster import KMeans
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+
+    map_ = TSNE(random_state=0).fit_transform(PCA(10, random_state=0).fit_transform(pool.features.numpy()))
+    distance = KMeans(10, n_init=10, random_state=0).fit(map_).transform(map_)
+    cluster = torch.from_numpy(distance.argmin(axis=1))[pool.unlabeled]
+    to_centroid = torch.from_numpy(distance.min(axis=1))[pool.unlabeled]
+    picks: list[Tensor] = []
+    for k in range(10):
+        members = (cluster == k).nonzero().squeeze(1)
+        picks.append(members[to_centroid[members].argsort()[: budget // 10]])
+    return pool.unlabeled[torch.cat(picks)]
+
+
+def dense_core_gcn(pool: Pool, budget: int, num_steps: int) -> Tensor:
+    """CoreGCN as released: the graph is a matrix of N x N."""
+    from torch.nn.functional import dropout, normalize
+
+    x = normalize(pool.features)
+    adjacency = x @ x.T - torch.eye(len(x))
+    adjacency = adjacency @ torch.diag(1 / adjacency.sum(dim=0).clamp(min=1)) + torch.eye(len(x))
+    first, second = torch.nn.Linear(x.shape[1], 128), torch.nn.Linear(128, 1)
+    optimizer = torch.optim.Adam([*first.parameters(), *second.parameters()], lr=1e-3, weight_decay=5e-4)
+    known = torch.zeros(len(x), dtype=torch.bool).index_fill(0, pool.labeled, True)
+    for _ in range(num_steps):
+        hidden = torch.relu(adjacency @ (x @ first.weight.T) + first.bias)
+        score = (adjacency @ (dropout(hidden, 0.3) @ second.weight.T) + second.bias).sigmoid().squeeze(1)
+        loss = -score[known].log().mean() - 1.2 * (1 - score[~known]).log().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return plain_k_center(replace(pool, model=Given(hidden.detach(), pool.logits)), budget)
 
 
 def _for_skactiveml(pool: Pool) -> tuple[np.ndarray, np.ndarray]:
@@ -212,7 +284,57 @@ def coreset(full: Case, small: Case) -> Figures:
     }
 
 
-BENCHMARKS: dict[str, Callable[[Case, Case], Figures]] = {"coreset": coreset}
+def compare(name: str, ours: Job, peer: Job, peer_name: str, full: Case, small: Case, repeats: int = 1) -> Figures:
+    """Seconds and memory at the full size, and both ratios to a peer at the small one."""
+    at_full = measure(ours, full, repeats)
+    at_small, other = measure(ours, small, repeats), measure(peer, small, repeats=1)
+    return {
+        f"{name}_seconds": at_full.seconds,
+        f"{name}_peak_megabytes": at_full.peak_megabytes,
+        f"{name}_{peer_name}_ratio_at_{small.rows}": other.seconds / at_small.seconds,
+        f"{name}_{peer_name}_memory_ratio_at_{small.rows}": other.peak_megabytes / max(at_small.peak_megabytes, 1.0),
+    }
+
+
+def badge(full: Case, small: Case) -> Figures:
+    """Against scikit-activeml at the small size."""
+    return compare("badge", Ours("badge"), skactiveml_badge, "skactiveml", full, small, repeats=3)
+
+
+def typiclust(full: Case, small: Case) -> Figures:
+    """Against scikit-activeml at the small size."""
+    return compare("typiclust", Ours("typiclust"), skactiveml_typiclust, "skactiveml", full, small)
+
+
+def ual(full: Case, small: Case) -> Figures:
+    """Against the same pipeline in scikit-learn at the small size."""
+    return compare("ual", Ours("ual"), scikit_learn_ual, "scikit_learn", full, small)
+
+
+def probcover(full: Case, small: Case) -> Figures:
+    """Against scikit-activeml at the small size; balls of this radius hold about one cluster of the random features."""
+    delta = 1.1
+    peer = partial(skactiveml_probcover, delta=delta)
+    return compare("probcover", Ours("probcover", delta=delta), peer, "skactiveml", full, small)
+
+
+def core_gcn(full: Case, small: Case) -> Figures:
+    """At the full size with 200 steps; against the dense matrix with 20 steps for both at the small one."""
+    at_full = measure(Ours("core_gcn"), full, repeats=1)
+    versus = compare(
+        "core_gcn", Ours("core_gcn", num_steps=20), partial(dense_core_gcn, num_steps=20), "dense", small, small
+    )
+    return versus | {"core_gcn_seconds": at_full.seconds, "core_gcn_peak_megabytes": at_full.peak_megabytes}
+
+
+BENCHMARKS: dict[str, Callable[[Case, Case], Figures]] = {
+    "coreset": coreset,
+    "badge": badge,
+    "typiclust": typiclust,
+    "probcover": probcover,
+    "core_gcn": core_gcn,
+    "ual": ual,
+}
 
 
 def main() -> None:
@@ -228,7 +350,7 @@ def main() -> None:
     if unknown := sorted(set(args.names) - set(BENCHMARKS)):
         parser.error(f"no benchmark {unknown[0]!r}; known: {', '.join(BENCHMARKS)}")
     full = replace(Case(features=args.features).shrunk(args.rows), rows=args.rows)
-    figures: Figures = {}
+    figures: Figures = {"num_threads": torch.get_num_threads(), "rows": full.rows}
     for name in args.names or BENCHMARKS:
         print(f"{name} ...", flush=True)
         figures |= BENCHMARKS[name](full, full.shrunk(args.small_rows))
