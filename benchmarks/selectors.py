@@ -5,9 +5,10 @@
 
 Every measurement is a process of its own, warmed up on a small pool; seconds are the median of the repetitions,
 memory is the highest resident set during them beyond what was resident before, which includes the features. Peers
-that would take minutes at the full size are compared at a smaller one, in the same run. Prints last `figure <name>
-<value>`, one a line; `*_ratio*` is ours over the peer's, above 1 better for us. Needs the extra `bench`. On a machine that others use at
-the same time take one thread: two that wait for each other were seen to be four times as slow as one.
+that would take minutes at the full size are compared at a smaller one, in the same run. Prints last
+`figure <name> <value>`, one a line; `*_ratio*` is ours over the peer's, above 1 better for us. Needs the extra
+`bench`. On a machine that others use at the same time take one thread: two that wait for each other were seen to be
+four times as slow as one.
 """
 
 from __future__ import annotations
