@@ -40,6 +40,7 @@ BUILTINS: dict[str, dict[str, str]] = {
         "resnet18": "baselines.backbones.resnet18:ResNet18",
     },
     "ssl_methods": {
+        "moco_v2": "baselines.ssl_methods.moco_v2:MoCoV2",
         "none": "baselines.ssl_methods.none:NoPretraining",
         "simclr": "baselines.ssl_methods.simclr:SimCLR",
     },

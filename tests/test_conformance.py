@@ -23,7 +23,11 @@ ABSENT_DATASETS = {
     "svhn": "a download of 235 MiB",
 }
 
-EXCEPTIONS: dict[tuple[str, str], dict[str, str]] = {}
+FILLING_QUEUE = {"training_lowers_the_loss": "keys replace the random directions in the queue, and are harder to beat"}
+
+EXCEPTIONS: dict[tuple[str, str], dict[str, str]] = {
+    ("ssl_methods", "moco_v2"): FILLING_QUEUE,
+}
 """(kind, name) -> check -> why this plugin cannot keep it. A check that passes after all fails here."""
 
 SMALLER: dict[tuple[str, str], dict[str, object]] = {

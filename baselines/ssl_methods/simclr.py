@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from baselines.ssl_methods.heads import mlp
+from baselines.ssl_methods.hyperparameters import check_at_least, check_positive
 from harness.api import Backbone, SSLMethod
 
 
@@ -56,26 +58,17 @@ class SimCLR(SSLMethod):
         batch_norm: bool = True,
     ):
         super().__init__(backbone)
-        if not temperature > 0:
-            raise ValueError(f"temperature = {temperature} is not > 0")
-        if depth < 0:
-            raise ValueError(f"depth = {depth} is not >= 0")
-        for name, dim in (("hidden_dim", hidden_dim), ("projection_dim", projection_dim)):
-            if dim < 1:
-                raise ValueError(f"{name} = {dim} is not >= 1")
+        check_positive(temperature=temperature)
+        check_at_least(0, depth=depth)
+        check_at_least(1, hidden_dim=hidden_dim, projection_dim=projection_dim)
         self.temperature = temperature
         self.hidden_dim = hidden_dim
         self.projection_dim = projection_dim
         self.depth = depth
         self.batch_norm = batch_norm
-        layers: list[nn.Module] = []
-        width = backbone.feature_dim
-        for _ in range(depth - 1):
-            layers += [nn.Linear(width, hidden_dim), *([nn.BatchNorm1d(hidden_dim)] if batch_norm else []), nn.ReLU()]
-            width = hidden_dim
-        if depth > 0:
-            layers.append(nn.Linear(width, projection_dim))
-        self.projector = nn.Sequential(*layers)
+        hidden = [hidden_dim] * (depth - 1)
+        output = [projection_dim] if depth > 0 else []
+        self.projector = mlp(backbone.feature_dim, *hidden, *output, batch_norm=batch_norm)
 
     def _project(self, views: list[Tensor]) -> tuple[Tensor, Tensor]:
         z_a, z_b = self.projector(self.backbone(torch.cat(views))).chunk(2)
