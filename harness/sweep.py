@@ -403,6 +403,9 @@ def ray_session() -> Iterator[None]:
         log_to_driver=False,
         num_gpus=None,
     )
+    # after ray.init, which has a handler of its own; SIGINT also where a shell started us with it ignored
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
     try:
         yield
     finally:
@@ -412,13 +415,11 @@ def ray_session() -> Iterator[None]:
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
     options = _parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
     try:
         plan = load(options.file, options.set)
         if options.dry_run:
             print(preview(plan))
             return FINISHED
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell started us with it ignored
         return _run(plan, options)
     except (ConfigError, FileNotFoundError, ValueError) as error:
         print(error, file=sys.stderr)
