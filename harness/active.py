@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness import classify, metrics, models, plugins, represent
+from harness import classify, metrics, models, optimizers, plugins, represent, runtime, seeding
 from harness.api import Augmentation, Pool, Selector, SSLMethod
 from harness.config import TrialConfig
 from harness.data import Data
@@ -102,22 +102,29 @@ class Rounds:
         return self.oracle.draw_start(size, stratified=self.config.labels.stratified, rng=rng)
 
     def _key(self) -> dict[str, Any]:
-        return {"data": self.data.fingerprint, "seed": self.seed, "compute": as_dict(self.config.compute.resolved())}
+        return {
+            "data": self.data.fingerprint,
+            "normalize": self.config.data.normalize,
+            "seed": self.seed,
+            "compute": as_dict(self.config.compute.resolved()),
+        }
 
     # ------------------------------------------------------------ select
 
     def _select(
         self, labeled: Tensor, model: RoundModel | None, model_digest: str, number: int
     ) -> tuple[Tensor, dict[str, float]]:
-        spec, budget = self.config.selector, self.config.labels.budget
+        spec, views, budget = self.config.selector, self.config.augmentation, self.config.labels.budget
+        code = [cls for plugin in (spec, views, self.config.ssl_method) for cls in plugins.classes(plugin)]
         key = self._key() | {
             "model": model_digest,
             "selector": spec.as_dict(),
-            "views": self.config.augmentation.as_dict(),
+            "ssl_method": self.config.ssl_method.as_dict(),  # an untrained encoder's digest does not hold it
+            "views": views.as_dict(),
             "labeled": digest_of({"positions": labeled.tolist()}),
             "budget": budget,
             "round": number,
-            "code": code_digest(models, represent, *plugins.classes(spec), *plugins.classes(self.config.augmentation)),
+            "code": code_digest(models, represent, runtime, seeding, *code),
         }
         if self.config.classifier.name != "finetune":
             self.encoder.features("pool")  # paid for once per trial, whichever selector reads them first
@@ -165,9 +172,10 @@ class Rounds:
         key = self._key() | {
             "encoder": self.encoder_digest,
             "classifier": as_dict(settings),
-            "normalize": self.config.data.normalize,
             "labeled": digest_of({"positions": labeled.tolist()}),
-            "code": code_digest(classify, represent, *plugins.classes(settings.augmentation)),
+            "code": code_digest(
+                classify, optimizers, models, represent, runtime, seeding, *plugins.classes(settings.augmentation)
+            ),
         }
         if settings.name == "finetune":
             return self._finetune(labeled, labels, key)

@@ -1,0 +1,303 @@
+"""Results of stages: computed once, believed only if whole, named by everything that determines them."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import stage_worker
+import torch
+
+from harness import stages
+from harness.stages import Checkpoint, StageCache, code_digest, digest_of
+
+KEY = stage_worker.KEY
+
+
+class Counting:
+    """A computation that knows how often it ran."""
+
+    def __init__(self, value: dict[str, Any] | None = None):
+        self.value = value or {"weights": torch.randn(5, 3), "history": [{"loss": 0.5}], "name": "x", "none": None}
+        self.times = 0
+
+    def __call__(self, _: Checkpoint) -> dict[str, Any]:
+        self.times += 1
+        return self.value
+
+
+def the_folder(root: Path) -> Path:
+    (folder,) = (root / "pretrain").iterdir()
+    return folder
+
+
+def test_a_second_run_finds_the_same_value(tmp_path):
+    compute = Counting()
+    first = StageCache(tmp_path).run("pretrain", KEY, compute)
+    second = StageCache(tmp_path).run("pretrain", KEY, compute)
+    assert compute.times == 1
+    assert (first.cached, second.cached) == (False, True)
+    assert second.digest == first.digest
+    assert torch.equal(second.value.pop("weights"), compute.value["weights"])
+    assert second.value == {key: item for key, item in compute.value.items() if key != "weights"}
+
+
+def test_the_seconds_of_the_first_computation_survive(tmp_path):
+    def slow(_: Checkpoint) -> dict[str, Any]:
+        time.sleep(0.2)
+        return {}
+
+    first = StageCache(tmp_path).run("select", {"a": 1}, slow)
+    assert 0.2 <= first.seconds < 2
+    assert StageCache(tmp_path).run("select", {"a": 1}, slow).seconds == first.seconds
+    own = StageCache(tmp_path).run("pretrain", KEY, Counting({"seconds": 12.5}))  # a resumed loop counts its own
+    assert own.seconds == 12.5
+    assert StageCache(tmp_path).run("pretrain", KEY, Counting()).seconds == 12.5
+
+
+def test_the_order_of_keys_does_not_matter_but_everything_else_does(tmp_path):
+    compute = Counting()
+    cache = StageCache(tmp_path)
+    cache.run("pretrain", {"seed": 1, "part": {"a": 1, "b": [1, 2]}}, compute)
+    cache.run("pretrain", {"part": {"b": [1, 2], "a": 1}, "seed": 1}, compute)
+    assert compute.times == 1
+    for kind, key in [
+        ("train", KEY),
+        ("pretrain", KEY | {"seed": 2}),
+        ("pretrain", KEY | {"seed": 1.0}),
+        ("pretrain", KEY | {"seed": "1"}),
+        ("pretrain", KEY | {"part": {"a": 1, "b": [2, 1]}}),
+        ("pretrain", KEY | {"more": None}),
+    ]:
+        before = compute.times
+        assert not cache.holds(kind, key)
+        cache.run(kind, key, compute)
+        assert cache.holds(kind, key)
+        assert compute.times == before + 1, (kind, key)
+
+
+def test_a_computation_that_fails_leaves_nothing(tmp_path):
+    def fail(_: Checkpoint) -> dict[str, Any]:
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        StageCache(tmp_path).run("pretrain", KEY, fail)
+    assert not StageCache(tmp_path).holds("pretrain", KEY)
+    assert not StageCache(tmp_path).run("pretrain", KEY, Counting()).cached
+
+
+def truncate(folder: Path) -> None:
+    content = (folder / "result.pt").read_bytes()
+    (folder / "result.pt").write_bytes(content[: len(content) // 2])
+
+
+def change_a_byte(folder: Path) -> None:
+    content = bytearray((folder / "result.pt").read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / "result.pt").write_bytes(content)
+
+
+def break_meta(folder: Path) -> None:
+    (folder / "meta.json").write_text('{"seconds": 1')
+
+
+def empty_meta(folder: Path) -> None:
+    (folder / "meta.json").write_text("[]")
+
+
+def wrong_checksum(folder: Path) -> None:
+    meta = json.loads((folder / "meta.json").read_text())
+    (folder / "meta.json").write_text(json.dumps(meta | {"checksum": "0" * 24}))
+
+
+def lose_result(folder: Path) -> None:
+    (folder / "result.pt").unlink()
+
+
+def lose_meta(folder: Path) -> None:
+    (folder / "meta.json").unlink()
+
+
+@pytest.mark.parametrize(
+    "damage", [truncate, change_a_byte, break_meta, empty_meta, wrong_checksum, lose_result, lose_meta]
+)
+def test_a_damaged_result_is_computed_again(tmp_path, damage):
+    compute = Counting()
+    StageCache(tmp_path).run("pretrain", KEY, compute)
+    damage(the_folder(tmp_path))
+    again = StageCache(tmp_path).run("pretrain", KEY, compute)
+    assert compute.times == 2
+    assert not again.cached
+    assert StageCache(tmp_path).run("pretrain", KEY, compute).cached
+    assert compute.times == 2
+
+
+def test_a_result_with_code_in_it_is_not_run(tmp_path):
+    class Bomb:
+        def __reduce__(self) -> Any:
+            return os.mkdir, (str(tmp_path / "exploded"),)
+
+    StageCache(tmp_path).run("pretrain", KEY, Counting())
+    folder = the_folder(tmp_path)
+    torch.save({"weights": Bomb()}, folder / "result.pt")
+    meta = json.loads((folder / "meta.json").read_text())
+    meta["checksum"] = stages._checksum(folder / "result.pt")
+    (folder / "meta.json").write_text(json.dumps(meta))
+    assert not StageCache(tmp_path).run("pretrain", KEY, Counting()).cached
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_nothing_temporary_is_left(tmp_path):
+    StageCache(tmp_path).run("pretrain", KEY, lambda checkpoint: checkpoint.save({"a": 1}) or {"b": 2})
+    assert {file.name for file in the_folder(tmp_path).iterdir()} <= {"result.pt", "meta.json", "lock"}
+
+
+# ---------------------------------------------------------------- checkpoints
+
+
+def test_a_checkpoint_is_due_after_its_interval_and_damage_counts_as_none(tmp_path, capsys):
+    checkpoint = Checkpoint(tmp_path / "checkpoint.pt", every_seconds=0.1)
+    assert checkpoint.load() is None
+    assert not checkpoint.due
+    time.sleep(0.12)
+    assert checkpoint.due
+    checkpoint.save({"epoch": 3})
+    assert not checkpoint.due
+    assert checkpoint.load() == {"epoch": 3}
+    (tmp_path / "checkpoint.pt").write_bytes((tmp_path / "checkpoint.pt").read_bytes()[:40])
+    assert checkpoint.load() is None
+    assert "damaged checkpoint" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------- several processes
+
+
+def processes() -> Any:
+    """Processes of their own that import torch once, in the server they are forked from."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["stage_worker"])
+    return context
+
+
+def test_eight_processes_at_the_same_moment_compute_it_once(tmp_path):
+    context = processes()
+    log, barrier = tmp_path / "log", context.Barrier(8)
+    workers = [
+        context.Process(target=stage_worker.race, args=(tmp_path / "stages", log, barrier), daemon=True)
+        for _ in range(8)
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(120)
+        assert worker.exitcode == 0
+    lines = log.read_text().splitlines()
+    assert lines.count("computed") == 1
+    got = [line.split() for line in lines if line.startswith("got")]
+    assert len(got) == 8
+    assert len({(total, seconds) for _, total, seconds, _ in got}) == 1
+    assert [cached for *_, cached in got].count("False") == 1
+
+
+def test_a_killed_process_is_replaced_by_one_that_was_waiting(tmp_path):
+    context = processes()
+    started = context.Event()
+    worker = context.Process(target=stage_worker.stall, args=(tmp_path, started), daemon=True)
+    worker.start()
+    assert started.wait(60)
+    states: list[Any] = []
+
+    def go_on(checkpoint: Checkpoint) -> dict[str, Any]:
+        states.append(checkpoint.load())
+        return {"whole": states[-1]["half"].sum()}
+
+    waiting = threading.Thread(target=lambda: states.append(StageCache(tmp_path).run("pretrain", KEY, go_on)))
+    waiting.start()
+    time.sleep(0.3)
+    assert waiting.is_alive()
+    assert not states, "the stage was computed beside the process that held it"
+    assert worker.pid
+    os.kill(worker.pid, signal.SIGKILL)
+    waiting.join(30)
+    state, stage = states
+    assert state["half"].tolist() == [1.0, 2.0]
+    assert float(stage.value["whole"]) == 3.0
+    assert not (the_folder(tmp_path) / "checkpoint.pt").exists()
+    worker.join(10)
+
+
+# ---------------------------------------------------------------- code
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A package of two methods, one of which reads a constant of a module beside it."""
+    folder = tmp_path / "acme"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("")
+    (folder / "method.py").write_text("from acme.numbers import TEMPERATURE\nclass Method: pass\n")
+    (folder / "relative.py").write_text("from . import lazy\nclass Relative: pass\n")
+    (folder / "lazy.py").write_text("def work():\n    from .numbers import TEMPERATURE\n    return TEMPERATURE\n")
+    (folder / "numbers.py").write_text("TEMPERATURE = 0.5\n")
+    (folder / "other.py").write_text("X = 1\n")
+    (folder / "inherits.py").write_text("from baselines.selectors.coreset import CoreSet\nclass Mine(CoreSet): pass\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield folder
+    for name in [name for name in sys.modules if name.partition(".")[0] == "acme"]:
+        del sys.modules[name]
+    forget()
+
+
+def forget() -> None:
+    """What a new process would not know."""
+    for cached in (stages._file_digest, stages._imports, stages._spec):
+        cached.cache_clear()
+
+
+@pytest.mark.parametrize(("module", "cls"), [("method", "Method"), ("relative", "Relative")])
+@pytest.mark.parametrize("changed", ["itself", "numbers"])
+def test_the_digest_follows_a_class_and_what_it_imports_from_its_package(package, module, cls, changed):
+    method = getattr(importlib.import_module(f"acme.{module}"), cls)
+    before = code_digest(method)
+    (package / "other.py").write_text("X = 2\n")
+    forget()
+    assert code_digest(method) == before, "another module of the package was changed"
+    file = package / f"{module if changed == 'itself' else changed}.py"
+    file.write_text(file.read_text() + "# changed\n")
+    forget()
+    assert code_digest(method) != before
+
+
+def test_the_digest_does_not_depend_on_what_has_been_imported(package):
+    method = importlib.import_module("acme.relative").Relative
+    before = code_digest(method)
+    importlib.import_module("acme.lazy").work()
+    forget()
+    assert code_digest(method) == before
+
+
+def test_a_class_derived_from_a_baseline_follows_the_baseline(package):
+    mine = importlib.import_module("acme.inherits").Mine
+    files: set[str] = set()
+    stages._collect_sources(mine.__module__, files)
+    assert any(file.endswith("baselines/selectors/coreset.py") for file in files)
+
+
+def test_a_module_of_the_harness_stands_for_itself_alone():
+    files: set[str] = set()
+    stages._collect_sources("harness.pretrain", files)
+    assert [Path(file).name for file in files] == ["pretrain.py"]
+
+
+def test_digests_do_not_depend_on_the_process_or_the_text_encoding():
+    assert digest_of({"b": 1, "a": "ä"}) == digest_of({"a": "ä", "b": 1}) == digest_of(json.loads('{"a":"ä","b":1}'))
+    assert len(digest_of({})) == 24
