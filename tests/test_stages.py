@@ -184,7 +184,7 @@ def test_a_checkpoint_is_due_after_its_interval_and_damage_counts_as_none(tmp_pa
 def processes() -> Any:
     """Processes of their own that import torch once, in the server they are forked from."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["stage_worker"])
+    context.set_forkserver_preload(["torch"])
     return context
 
 
