@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from baselines.selectors.finite import require_finite
 from baselines.selectors.kmeans_plus_plus import kmeans_plus_plus
 from baselines.selectors.log_odds import gaps, log_odds_against_top
 from harness.api import Pool, Selector
@@ -21,7 +22,8 @@ class Badge(Selector):
 
     def select(self, pool: Pool, budget: int, *, rng: torch.Generator) -> Tensor:
         """See `Selector.select`."""
-        distance = GradientDistance(pool.logits[pool.unlabeled], pool.features[pool.unlabeled])
+        logits, features = require_finite(pool.logits, "logits"), require_finite(pool.features, "features")
+        distance = GradientDistance(logits[pool.unlabeled], features[pool.unlabeled])
         return pool.unlabeled[kmeans_plus_plus(distance, torch.arange(len(pool.unlabeled)), budget, rng=rng)]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from baselines.selectors.finite import require_finite
 from harness.api import Pool, Selector
 
 BLOCK_ELEMENTS = 1 << 22
@@ -37,6 +38,7 @@ class BatchBALD(Selector):
     def select(self, pool: Pool, budget: int, *, rng: torch.Generator) -> Tensor:
         """See `Selector.select`."""
         logits = pool.stochastic_logits(self.num_samples)[:, pool.unlabeled].double()
+        require_finite(logits.transpose(0, 1), "logits")
         p = logits.softmax(dim=-1).permute(1, 2, 0).contiguous()  # [U, K, n]
         known = entropy(p.transpose(1, 2)).mean(dim=1)  # what no knowledge of the weights can remove
         posterior = torch.full((1, self.num_samples), 1 / self.num_samples, dtype=torch.float64)

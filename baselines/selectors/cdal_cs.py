@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from baselines.selectors.finite import require_finite
 from baselines.selectors.kcenter import Distance, k_center_greedy
 from harness.api import Pool, Selector
 
@@ -19,7 +20,9 @@ class CDALCS(Selector):
 
     def select(self, pool: Pool, budget: int, *, rng: torch.Generator) -> Tensor:
         """See `Selector.select`."""
-        return k_center_greedy(SymmetricKL(pool.logits), pool.labeled, pool.unlabeled, budget, rng=rng)
+        return k_center_greedy(
+            SymmetricKL(require_finite(pool.logits, "logits")), pool.labeled, pool.unlabeled, budget, rng=rng
+        )
 
 
 class SymmetricKL(Distance):

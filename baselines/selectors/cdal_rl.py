@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.distributions import Bernoulli
 
 from baselines.selectors.cdal_cs import SymmetricKL
+from baselines.selectors.finite import require_finite
 from harness.api import Pool, Selector
 from harness.seeding import seeded
 
@@ -53,7 +54,7 @@ class CDALRL(Selector):
 
     def select(self, pool: Pool, budget: int, *, rng: torch.Generator) -> Tensor:
         """See `Selector.select`."""
-        logits = pool.logits[pool.unlabeled]
+        logits = require_finite(pool.logits, "logits")[pool.unlabeled]
         p = logits.double().softmax(dim=1).float()
         distance = SymmetricKL(logits)
         best_reward, best, baseline = -torch.inf, torch.arange(budget), 0.0

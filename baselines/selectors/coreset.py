@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from baselines.selectors.finite import require_finite
 from baselines.selectors.kcenter import SquaredEuclidean, k_center_greedy
 from harness.api import Pool, Selector
 
@@ -21,4 +22,6 @@ class CoreSet(Selector):
 
     def select(self, pool: Pool, budget: int, *, rng: torch.Generator) -> Tensor:
         """See `Selector.select`."""
-        return k_center_greedy(SquaredEuclidean(pool.features), pool.labeled, pool.unlabeled, budget, rng=rng)
+        return k_center_greedy(
+            SquaredEuclidean(require_finite(pool.features, "features")), pool.labeled, pool.unlabeled, budget, rng=rng
+        )

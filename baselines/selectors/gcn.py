@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, normalize, relu
 
+from baselines.selectors.finite import require_finite
 from harness.seeding import seeded
 
 
@@ -99,7 +100,7 @@ def train_gcn(
     Returns:
         f32 [N], the probability of being labelled, and f32 [N, h], the hidden features.
     """
-    graph = CosineGraph(features)
+    graph = CosineGraph(require_finite(features, "features"))
     smoothed = graph @ graph.x
     is_labeled = torch.zeros(len(features), dtype=torch.bool).index_fill(0, labeled, True)
     with seeded(int(torch.randint(2**31 - 1, (), generator=rng)), "gcn"):

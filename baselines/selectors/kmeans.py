@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from baselines.selectors.finite import require_finite
 from baselines.selectors.lloyd import kmeans
 from harness.api import Pool, Selector
 
@@ -22,7 +23,7 @@ class KMeans(Selector):
 
     def select(self, pool: Pool, budget: int, *, rng: torch.Generator) -> Tensor:
         """See `Selector.select`."""
-        points = pool.features[pool.unlabeled]
+        points = require_finite(pool.features, "features")[pool.unlabeled]
         cluster, centroids = kmeans(points, budget, rng=rng)
         to_centroid = (points - centroids[cluster]).square().sum(dim=1)
         shuffle = torch.randperm(len(points), generator=rng)  # ties are drawn

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from baselines.selectors.finite import require_finite
 from baselines.selectors.lloyd import kmeans
 from harness.api import Pool, Selector
 
@@ -42,7 +43,7 @@ class ProbCover(Selector):
 
     def select(self, pool: Pool, budget: int, *, rng: torch.Generator) -> Tensor:
         """See `Selector.select`."""
-        points = normalize(pool.features.float())
+        points = normalize(require_finite(pool.features, "features").float())
         delta = self.delta
         if delta is None:
             delta = pure_radius(points, pool.num_classes, self.purity, rng=rng)

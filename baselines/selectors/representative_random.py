@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from baselines.selectors.finite import require_finite
 from baselines.selectors.ual import even_shares
 from harness.api import Pool, Selector
 
@@ -28,7 +29,7 @@ class RepresentativeRandom(Selector):
 
     def select(self, pool: Pool, budget: int, *, rng: torch.Generator) -> Tensor:
         """See `Selector.select`."""
-        energy = -pool.logits[pool.unlabeled].double().logsumexp(dim=1)
+        energy = -require_finite(pool.logits, "logits")[pool.unlabeled].double().logsumexp(dim=1)
         span = float(energy.max() - energy.min())
         part = (energy - energy.min()) / span if span > 0 else torch.zeros_like(energy)
         bin_ = (part * self.num_bins).long().clamp(max=self.num_bins - 1)

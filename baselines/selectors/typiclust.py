@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from baselines.selectors.finite import require_finite
 from baselines.selectors.lloyd import kmeans
 from harness.api import Pool, Selector
 
@@ -45,7 +46,7 @@ class TypiClust(Selector):
 
     def select(self, pool: Pool, budget: int, *, rng: torch.Generator) -> Tensor:
         """See `Selector.select`."""
-        points = normalize(pool.features.float())
+        points = normalize(require_finite(pool.features, "features").float())
         num_clusters = min(len(pool.labeled) + budget, self.max_clusters)
         cluster, _ = kmeans(points, num_clusters, rng=rng)
         order = self._turns(

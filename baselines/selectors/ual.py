@@ -13,6 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics.pairwise import paired_distances
 from torch import Tensor
 
+from baselines.selectors.finite import require_finite
 from harness.api import Pool, Selector
 
 SMALLEST_MAP = 10
@@ -73,7 +74,7 @@ class UAL(Selector):
     def select(self, pool: Pool, budget: int, *, rng: torch.Generator) -> Tensor:
         """See `Selector.select`."""
         seed = int(torch.randint(2**31 - 1, (), generator=rng))
-        map_ = self._reduce(pool.features.numpy(), seed)
+        map_ = self._reduce(require_finite(pool.features, "features").numpy(), seed)
         with warnings.catch_warnings():  # fewer distinct points than clusters: some clusters stay empty
             warnings.simplefilter("ignore", ConvergenceWarning)
             kmeans = KMeans(min(self.num_clusters, len(map_)), n_init=10, random_state=seed).fit(map_)
