@@ -18,7 +18,8 @@ from baselines.selectors.low_ssl_loss import LowSSLLoss
 from baselines.selectors.margin import Margin
 from baselines.selectors.random import Random
 from baselines.selectors.representative_random import RepresentativeRandom
-from baselines.selectors.ual import UAL, even_shares, rank_in_cluster
+from baselines.selectors.shares import even_shares
+from baselines.selectors.ual import UAL, rank_in_cluster
 from harness.plugins import find
 
 UNCERTAINTY = [Entropy, Margin, LeastConfidence]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from baselines.selectors.finite import require_finite
-from baselines.selectors.ual import even_shares
+from baselines.selectors.shares import even_shares
 from harness.api import Pool, Selector
 
 
