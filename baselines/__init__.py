@@ -40,9 +40,14 @@ BUILTINS: dict[str, dict[str, str]] = {
         "resnet18": "baselines.backbones.resnet18:ResNet18",
     },
     "ssl_methods": {
+        "barlow_twins": "baselines.ssl_methods.barlow_twins:BarlowTwins",
+        "byol": "baselines.ssl_methods.byol:BYOL",
+        "moby": "baselines.ssl_methods.moby:MoBY",
         "moco_v2": "baselines.ssl_methods.moco_v2:MoCoV2",
         "none": "baselines.ssl_methods.none:NoPretraining",
         "simclr": "baselines.ssl_methods.simclr:SimCLR",
+        "simsiam": "baselines.ssl_methods.simsiam:SimSiam",
+        "vicreg": "baselines.ssl_methods.vicreg:VICReg",
     },
     "selectors": {
         "badge": "baselines.selectors.badge:Badge",

@@ -1,4 +1,4 @@
-"""Momentum encoders, queues and splits step by step; the losses of MoCo v2 against their equations."""
+"""Momentum encoders, queues and splits step by step; the losses of MoCo v2, BYOL, SimSiam and MoBY."""
 
 import copy
 import math
@@ -8,9 +8,12 @@ import torch
 from ssl_training import Encoder, assert_same_function, make_views, new, train, vectors
 from torch import nn
 
+from baselines.ssl_methods.byol import BYOL, normalized_distance
 from baselines.ssl_methods.key_queue import KeyQueue, info_nce
+from baselines.ssl_methods.moby import MoBY
 from baselines.ssl_methods.moco_v2 import MoCoV2
 from baselines.ssl_methods.momentum import follow, momentum_copy, rising_momentum
+from baselines.ssl_methods.simsiam import SimSiam
 from baselines.ssl_methods.split_batch import forward_in_splits, forward_shuffled
 
 # --- momentum encoders ---
@@ -283,3 +286,162 @@ def test_moco_splits_apply_to_the_encoder():
 def test_moco_refuses_impossible_values(setting, message):
     with pytest.raises(ValueError, match=message):
         new(MoCoV2, **setting)
+
+
+# --- BYOL and SimSiam ---
+
+SMALL_BYOL = {"hidden_dim": 12, "projection_dim": 5}
+SMALL_SIMSIAM = {"hidden_dim": 6, "projection_dim": 12}
+
+
+def cosines_by_loops(a, b):
+    return torch.stack([torch.dot(u, v) / (u.norm() * v.norm()) for u, v in zip(a, b, strict=True)])
+
+
+def distance_by_loops(predictions, targets):
+    """Eq. (2) of BYOL before it is simplified: || p / |p| - t / |t| ||^2."""
+    pairs = zip(predictions, targets, strict=True)
+    return torch.stack([((p / p.norm() - t / t.norm()) ** 2).sum() for p, t in pairs])
+
+
+def test_normalized_distance_is_eq_2():
+    assert_same_function(normalized_distance, distance_by_loops, vectors(5, 4), vectors(5, 4, seed=1))
+
+
+def test_normalized_distance_of_cases_known_by_hand():
+    targets = torch.tensor([[3.0, 0.0]]).expand(3, 2)
+    predictions = torch.tensor([[1.0, 0.0], [0.0, 5.0], [-2.0, 0.0]])
+    assert torch.allclose(normalized_distance(predictions, targets), torch.tensor([0.0, 2.0, 4.0]))
+
+
+def test_byol_predicts_the_target_of_the_other_view():
+    method = new(BYOL, **SMALL_BYOL)
+    train(method, 2)
+    views = make_views(seed=9)
+    online = [method.predictor(method.projector(method.backbone(view))).double() for view in views]
+    target = [method.target(view).double() for view in views]
+    expected = distance_by_loops(online[0], target[1]) + distance_by_loops(online[1], target[0])
+    assert torch.allclose(method.sample_loss(views).double(), expected, rtol=1e-4)
+    assert method.loss(views)["loss"].item() == pytest.approx(expected.mean().item(), rel=1e-4)
+
+
+def test_simsiam_is_eq_4():
+    method = new(SimSiam, **SMALL_SIMSIAM)
+    views = make_views()
+    z = [method.projector(method.backbone(view)) for view in views]
+    p = [method.predictor(projection).double() for projection in z]
+    z = [projection.detach().double() for projection in z]
+    expected = -(cosines_by_loops(p[0], z[1]) + cosines_by_loops(p[1], z[0])) / 2
+    assert torch.allclose(method.sample_loss(views).double(), expected, rtol=1e-4)
+    weight = method.backbone.layers[0].weight
+    (ours,), (theirs,) = (torch.autograd.grad(loss, weight) for loss in (method.loss(views)["loss"], expected.mean()))
+    assert torch.allclose(ours, theirs, rtol=1e-3, atol=1e-6)
+
+
+def test_simsiam_is_that_of_lightly():
+    loss = pytest.importorskip("lightly.loss").NegativeCosineSimilarity()
+    method = new(SimSiam, **SMALL_SIMSIAM)
+    views = make_views()
+    z = [method.projector(method.backbone(view)) for view in views]
+    p = [method.predictor(projection) for projection in z]
+    expected = (loss(p[0], z[1].detach()) + loss(p[1], z[0].detach())) / 2
+    assert torch.allclose(method.loss(views)["loss"], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_simsiam_projector_is_normalised_and_as_deep_as_asked(depth):
+    projector = new(SimSiam, depth=depth, **SMALL_SIMSIAM).projector
+    assert sum(isinstance(layer, nn.Linear) for layer in projector) == depth
+    assert isinstance(projector[-1], nn.BatchNorm1d)
+    assert list(projector[-1].parameters()) == []
+
+
+# --- MoBY ---
+
+SMALL_MOBY = {"queue_size": 20, "hidden_dim": 12, "projection_dim": 5}
+
+
+def test_moby_contrasts_predictions_with_the_other_views_keys_and_queue():
+    method = new(MoBY, temperature=0.3, **SMALL_MOBY)
+    train(method, 2)
+    views = make_views(seed=9)
+    query = [unit(method.predictor(method.projector(method.backbone(view))).double()) for view in views]
+    key = [unit(method.key_encoder(view).double()) for view in views]
+    queue = [queue.keys.double() for queue in method.queues]
+    expected = info_nce_by_loops(query[0], key[1], queue[1], 0.3) + info_nce_by_loops(query[1], key[0], queue[0], 0.3)
+    assert torch.allclose(method.sample_loss(views).double(), expected, rtol=1e-4)
+    assert method.loss(views)["loss"].item() == pytest.approx(expected.mean().item(), rel=1e-4)
+
+
+def test_moby_queues_hold_the_keys_of_their_view_after_the_step():
+    method = new(MoBY, **SMALL_MOBY)
+    for step in range(4):
+        views = make_views(seed=step)
+        before = [queue.keys.clone() for queue in method.queues]
+        with torch.no_grad():
+            keys = [unit(method.key_encoder(view)) for view in views]
+        method.loss(views)["loss"].backward()
+        assert all(torch.equal(queue.keys, old) for queue, old in zip(method.queues, before, strict=True))
+        method.after_step((step + 1) / 4)
+        newest = (torch.arange(6) + step * 6) % 20
+        for queue, new_keys in zip(method.queues, keys, strict=True):
+            assert torch.allclose(queue.keys[newest], new_keys, atol=1e-5)
+
+
+def test_moby_of_depth_1_has_the_linear_heads_of_mobyv2al():
+    method = new(MoBY, depth=1, projection_dim=7)
+    assert [layer.weight.shape for layer in method.projector] == [(7, 32)]
+    assert [layer.weight.shape for layer in method.predictor] == [(7, 7)]
+
+
+# --- what these methods share ---
+
+ASYMMETRIC = {
+    BYOL: (SMALL_BYOL, "target"),
+    MoBY: (SMALL_MOBY, "key_encoder"),
+}
+
+
+@pytest.mark.parametrize("method", ASYMMETRIC)
+def test_the_momentum_rises_with_the_training(method):
+    settings, target = ASYMMETRIC[method]
+    trained = new(method, momentum=0.9, **settings)
+    train(trained, 2, total_steps=4, lr=1.0)
+    for step, momentum in ((2, 0.9 + 0.1 * (1 - math.cos(0.75 * math.pi)) / 2), (3, 1.0)):  # progress 3/4, then 1
+        before = copy.deepcopy(getattr(trained, target))
+        train(trained, 1, first_step=step, total_steps=4, lr=1.0)
+        online = [*trained.backbone.parameters(), *trained.projector.parameters()]
+        now = getattr(trained, target).parameters()
+        for old, moved, leader in zip(before.parameters(), now, online, strict=True):
+            assert torch.allclose(moved, momentum * old + (1 - momentum) * leader, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "online"),
+    [(BYOL, SMALL_BYOL, "predictor"), (MoBY, SMALL_MOBY, "predictor"), (SimSiam, SMALL_SIMSIAM, "predictor")],
+)
+def test_no_gradient_flows_through_targets(method, settings, online):
+    """With the online branch cut at the predictor's output, nothing is left to differentiate."""
+    method = new(method, **settings)
+    getattr(method, online).register_forward_hook(lambda module, inputs, output: output.detach())
+    assert not method.loss(make_views())["loss"].requires_grad
+
+
+@pytest.mark.parametrize(
+    ("method", "setting", "message"),
+    [
+        (BYOL, {"momentum": -0.1}, r"momentum = -0.1 is not in \[0, 1\]"),
+        (BYOL, {"hidden_dim": 0}, "hidden_dim = 0 is not >= 1"),
+        (BYOL, {"projection_dim": 0}, "projection_dim = 0 is not >= 1"),
+        (SimSiam, {"projection_dim": 0}, "projection_dim = 0 is not >= 1"),
+        (SimSiam, {"hidden_dim": 0}, "hidden_dim = 0 is not >= 1"),
+        (SimSiam, {"depth": 0}, "depth = 0 is not >= 1"),
+        (MoBY, {"temperature": float("nan")}, "temperature = nan is not > 0"),
+        (MoBY, {"momentum": 2}, r"momentum = 2 is not in \[0, 1\]"),
+        (MoBY, {"queue_size": 0}, "queue_size = 0 is not >= 1"),
+        (MoBY, {"depth": 0}, "depth = 0 is not >= 1"),
+    ],
+)
+def test_impossible_values_are_refused(method, setting, message):
+    with pytest.raises(ValueError, match=message):
+        new(method, **setting)

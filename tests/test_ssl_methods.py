@@ -9,12 +9,17 @@ from ssl_training import Encoder, make_views, new, train
 from harness import plugins
 
 SMALL = {
+    "barlow_twins": {"hidden_dim": 12, "projection_dim": 5},
+    "byol": {"hidden_dim": 12, "projection_dim": 5},
+    "moby": {"queue_size": 20, "hidden_dim": 12, "projection_dim": 5},
     "moco_v2": {"queue_size": 20, "hidden_dim": 12, "projection_dim": 5, "bn_splits": 2},
     "simclr": {"hidden_dim": 12, "projection_dim": 5},
+    "simsiam": {"hidden_dim": 6, "projection_dim": 12},
+    "vicreg": {"hidden_dim": 12, "projection_dim": 5},
 }
 """Sizes with which a step takes milliseconds."""
 
-TARGETS = {"moco_v2": "key_encoder"}
+TARGETS = {"byol": "target", "moby": "key_encoder", "moco_v2": "key_encoder"}
 """Where each method keeps its momentum encoder."""
 
 
