@@ -115,8 +115,8 @@ class Progress:
         return Group(*lines)
 
     def _position(self, record: Record) -> str:
-        where = "pre-training, epoch" if record["step_kind"] == "epoch" else "labels"
-        return f"{label(record['parameters'])} seed {record['seed']}: {where} {record['step']}"
+        where = f"epoch {record['step']}" if record["step_kind"] == "epoch" else f"{record['step']} labels"
+        return f"{where}  {label(record['parameters'])} seed {record['seed']}"
 
 
 def label(parameters: Mapping[str, Any]) -> str:

@@ -15,6 +15,7 @@ import os
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -285,6 +286,7 @@ class Sweep:
 
         assert self.plan.run_cap is not None
         optuna.logging.set_verbosity(optuna.logging.WARNING)
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # `group` and `constant_liar`
         storage = JournalStorage(JournalFileBackend(str(self.path / "optuna.log")))
         metrics = [f"objective_{number}" for number in range(len(self.plan.metric))]
         modes = [goal_of(metric)[:3] for metric in self.plan.metric]
