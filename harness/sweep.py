@@ -255,7 +255,7 @@ class Sweep:
         self.recorder = recorder
         self.display = display
         self.path = recorder.folder
-        self.concurrent, self.resources = _resources(plan)
+        self.concurrent, self.resources = _resources(plan, ray.cluster_resources())
         folders = trial.Folders(options.cache.resolve(), options.stages.resolve())
         self.job = Job(plan, folders, plan.resources.cpus)
 
@@ -366,25 +366,33 @@ def _told(storage: Any) -> int:
     return len(study.get_trials(states=[TrialState.COMPLETE, TrialState.FAIL]))
 
 
-def _resources(plan: Plan) -> tuple[int, dict[str, float]]:
+def _resources(plan: Plan, available: Mapping[str, float]) -> tuple[int, dict[str, float]]:
     """How many trials run at once, and what each gets.
 
     Raises:
         ConfigError: a trial asks for more than there is, so that it would wait for ever.
     """
-    available = ray.cluster_resources()
     cpus, gpus = plan.resources.cpus, plan.resources.gpus
     if gpus is None:
         gpus = 1 / (plan.resources.trials_per_gpu or _trials_per_gpu()) if available.get("GPU") else 0.0
-    for kind, asked in (("CPU", cpus), ("GPU", gpus)):
-        if asked > available.get(kind, 0):
-            raise ConfigError(
-                [f"resources.{kind.lower()}s: {asked} asked for, but there are only {available.get(kind, 0):g}"]
-            )
+    problems = [
+        f"{plan.name}: resources.{kind.lower()}s: {asked:g} asked for, but this machine has {available.get(kind, 0):g}"
+        for kind, asked in (("CPU", cpus), ("GPU", gpus))
+        if asked > available.get(kind, 0)
+    ]
+    if problems:
+        raise ConfigError(problems)
     fit = int(available["CPU"] // cpus)
     if gpus:
         fit = min(fit, int(available["GPU"] / gpus + 1e-9))
     return min(fit, plan.resources.max_concurrent or fit), {"cpu": cpus, "gpu": gpus}
+
+
+def _local_resources() -> dict[str, float]:
+    """What this machine has, before Ray is asked."""
+    import torch
+
+    return {"CPU": float(os.cpu_count() or 1), "GPU": float(torch.cuda.device_count())}
 
 
 def _trials_per_gpu() -> int:
@@ -433,12 +441,13 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(plan: Plan, options: argparse.Namespace) -> int:
     path = options.results / plan.name
     uri = tracking_uri(options.tracking_uri, options.results)
+    _resources(plan, _local_resources())
     prepared = check_data(plan, options.cache)
     lock = open_folder(path, plan, resume=options.resume)
     progress = Progress(plan.metric[0].name, goal_of(plan.metric[0]) == "maximize")
     complete = False
     with ray_session():
-        about = environment.describe(path, prepared, concurrent=_resources(plan)[0])
+        about = environment.describe(path, prepared, concurrent=_resources(plan, ray.cluster_resources())[0])
         replace_text(path / "environment.json", json.dumps(about, indent=1))
         tracker = Tracker(uri, plan.name, path, about)
         tracker.start()
