@@ -15,9 +15,10 @@ import pytest
 import torch
 
 from harness import data as data_module
-from harness import progress
+from harness import decode, progress
 from harness.api import Dataset, Images, Source, Split
-from harness.data import Exponential, Step, load, prepare
+from harness.data import Exponential, Step, load
+from harness.decode import prepare
 
 
 class Synthetic(Dataset):
@@ -59,7 +60,7 @@ class Synthetic(Dataset):
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
-    monkeypatch.setattr(data_module, "CHUNK_BYTES", 7 * 105)  # 7 images of 3 x 5 x 7, and an odd rest
+    monkeypatch.setattr(decode, "CHUNK_BYTES", 7 * 105)  # 7 images of 3 x 5 x 7, and an odd rest
 
 
 def folder_of(cache):
@@ -155,7 +156,7 @@ CHILD = """
     import sys, time
     sys.path.insert(0, {tests!r})
     from pathlib import Path
-    from harness import data
+    from harness import decode as data
     from test_data import Synthetic
 
     class Slow(Synthetic):
@@ -277,7 +278,7 @@ def test_memory_stays_far_below_the_size_of_the_data(tmp_path):
         import torch
         from pathlib import Path
         from harness.api import Dataset, Source, Split
-        from harness import data
+        from harness import decode as data
 
         class Large(Dataset):
             def identity(self):

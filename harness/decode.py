@@ -1,0 +1,263 @@
+"""A data set's images, decoded once into memory-mapped arrays that every trial on the machine reads.
+
+The arrays of a data set lie in one folder of the cache, named by what determines them; a folder is either complete
+or not believed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import os
+import re
+import shutil
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+from torch import Tensor
+
+from harness.api import Dataset, Source, Split
+from harness.progress import track
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+"""Of the decoded cache; a new number makes every data set be decoded again."""
+
+CHUNK_BYTES = 1 << 20
+"""How much is decoded at a time by one thread. Part of the fingerprint: it is a hash of the chunks' hashes."""
+
+MAX_THREADS = 16
+"""That decode at once: each holds some 10 MB, and Python's lock leaves more of them nothing to do."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A decoded data set, its files mapped into memory and not read.
+
+    Attributes:
+        image_shape: (C, H, W).
+        class_names: K names, in label order.
+        mean: C means of the training images, in [0, 1].
+        std: C standard deviations of the training images, in [1/255, 1].
+        fingerprint: a hash of all images and labels.
+        images: split -> u8 [M, C, H, W], mapped copy-on-write.
+        labels: split -> i64 [M], for the splits that have labels.
+    """
+
+    image_shape: tuple[int, int, int]
+    class_names: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    fingerprint: str
+    images: Mapping[str, Tensor]
+    labels: Mapping[str, Tensor]
+
+
+def prepare(dataset: Dataset, name: str, cache: Path) -> Prepared:
+    """Decodes a data set, or opens what an earlier call decoded.
+
+    The arrays lie in `<cache>/<name>-<hash of class and identity>/`. They are written in a sibling folder that is
+    renamed when it is complete, by one process while others wait, so a writer that dies leaves nothing that is
+    believed. A folder whose files do not have the sizes they should have is decoded again.
+
+    Raises:
+        ValueError: the data set breaks the contract of `harness.api.Source`.
+        FileNotFoundError: the data set is not there.
+    """
+    plugin = type(dataset)
+    key = f"{FORMAT}\n{plugin.__module__}.{plugin.__qualname__}\n{dataset.identity()}"
+    digest = hashlib.blake2b(key.encode(), digest_size=8).hexdigest()
+    folder = cache / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', name)}-{digest}"
+    cache.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(f"{folder}.lock")
+    try:
+        lock.acquire(timeout=1)
+    except Timeout:
+        log.warning("data set %s: waiting for another process that decodes it", name)
+        lock.acquire()
+    try:
+        found = _open(folder)
+        if found is None:
+            _write(dataset.open(), name, folder)
+            found = _open(folder)
+            assert found is not None, "what was just written can be opened"
+        return found
+    finally:
+        lock.release()
+
+
+def _open(folder: Path) -> Prepared | None:
+    """The decoded data set in `folder`; None if there is none or it is damaged."""
+    if not folder.exists():
+        return None
+    try:
+        meta = json.loads((folder / "meta.json").read_text())
+        shape = tuple(meta["image_shape"])
+        images, labels = {}, {}
+        for split, part in meta["splits"].items():
+            images[split] = _map(folder / f"{split}_images.npy", (part["num_images"], *shape), np.dtype(np.uint8))
+            if part["labeled"]:
+                labels[split] = _map(folder / f"{split}_labels.npy", (part["num_images"],), np.dtype(np.int64))
+        return Prepared(
+            image_shape=shape,
+            class_names=tuple(meta["class_names"]),
+            mean=tuple(meta["mean"]),
+            std=tuple(meta["std"]),
+            fingerprint=meta["fingerprint"],
+            images=MappingProxyType(images),
+            labels=MappingProxyType(labels),
+        )
+    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
+        log.warning("%s is damaged (%s); decoding again", folder, error)
+        return None
+
+
+def _map(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> Tensor:
+    """Maps an array file without reading it; ValueError if it is not exactly what the meta data says."""
+    # Copy-on-write rather than read-only: torch warns about memory that it may not write, and nobody does.
+    array = np.load(path, mmap_mode="c")
+    size = path.stat().st_size
+    if array.shape != shape or array.dtype != dtype or size != array.offset + array.nbytes:
+        raise ValueError(f"{path.name} holds {array.dtype} {array.shape} in {size} bytes, not {dtype} {shape}")
+    return torch.from_numpy(array)
+
+
+def _write(source: Source, name: str, folder: Path) -> None:
+    """Decodes all splits into `folder`, which appears complete or not at all."""
+    _check(source, name)
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # of a writer that was killed: the lock is ours
+    partial.mkdir()
+    try:
+        meta = _decode(source, name, partial)
+        (partial / "meta.json").write_text(json.dumps(meta, indent=1))
+        if folder.exists():
+            shutil.rmtree(folder)  # damaged
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _check(source: Source, name: str) -> None:
+    """Refuses a source that breaks its contract, before the work of decoding it."""
+    num_classes = len(source.class_names)
+    unknown = set(source.splits) - {"train", "test", "unlabeled"}
+    if unknown or "train" not in source.splits:
+        raise ValueError(f"data set {name}: splits are train, test and unlabeled, not {sorted(source.splits)}")
+    for split, part in source.splits.items():
+        place = f"data set {name}, split {split}"
+        if part.num_images < 1:
+            raise ValueError(f"{place}: no images")
+        if split == "unlabeled":
+            continue
+        labels = part.labels
+        if labels is None or labels.shape != (part.num_images,) or labels.is_floating_point():
+            raise ValueError(f"{place}: needs {part.num_images} integer labels")
+        if int(labels.min()) < 0 or int(labels.max()) >= num_classes:
+            raise ValueError(
+                f"{place}: labels {int(labels.min())} .. {int(labels.max())} outside 0 .. {num_classes - 1}"
+            )
+    train = source.splits["train"].labels
+    assert train is not None
+    missing = (torch.bincount(train.long(), minlength=num_classes) == 0).nonzero().flatten().tolist()
+    if num_classes < 2 or missing:
+        where = f"class {source.class_names[missing[0]]!r} has no training image" if missing else f"{num_classes} class"
+        raise ValueError(f"data set {name}: {where}; at least 2 classes with images are needed")
+
+
+def _decode(source: Source, name: str, folder: Path) -> dict[str, Any]:
+    """Writes the arrays of every split into `folder` and returns the meta data that describes them."""
+    fingerprint = hashlib.blake2b(repr((source.image_shape, source.class_names)).encode(), digest_size=16)
+    levels = np.zeros((source.image_shape[0], 256), dtype=np.int64)
+    splits = {}
+    with track(sum(part.num_images for part in source.splits.values()), f"Decoding {name}") as advance:
+        for split, part in sorted(source.splits.items()):
+            histogram = levels if split == "train" else None
+            digests = _decode_split(source, part, folder / f"{split}_images.npy", histogram, advance)
+            labels = None if part.labels is None or split == "unlabeled" else part.labels.cpu().long().numpy()
+            if labels is not None:
+                np.save(folder / f"{split}_labels.npy", labels)
+            fingerprint.update(f"{split} {part.num_images}".encode() + b"".join(digests))
+            fingerprint.update(b"" if labels is None else labels.tobytes())
+            splits[split] = {"num_images": part.num_images, "labeled": labels is not None}
+    mean, std = _moments(levels)
+    return {
+        "image_shape": source.image_shape,
+        "class_names": source.class_names,
+        "splits": splits,
+        "mean": mean,
+        "std": std,
+        "fingerprint": fingerprint.hexdigest(),
+    }
+
+
+def _decode_split(
+    source: Source, part: Split, path: Path, levels: np.ndarray | None, advance: Callable[[int], None]
+) -> list[bytes]:
+    """Writes u8 [M, C, H, W] to `path` chunk by chunk, from several threads.
+
+    Args:
+        source: whose split it is.
+        part: the split.
+        path: of the array file.
+        levels: i64 [C, 256], counts of pixel values to be added to; None to count none.
+        advance: told how many images were written.
+
+    Returns:
+        The hash of every chunk, in order.
+    """
+    step = max(1, CHUNK_BYTES // math.prod(source.image_shape))
+    lock = threading.Lock()
+    # Written and not mapped: dirty mapped pages count as this process's memory, and a full disk kills
+    # a process that writes through a map where write() raises.
+    with path.open("wb") as file:
+        shape = (part.num_images, *source.image_shape)
+        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        first = file.tell()
+
+        def chunk(start: int) -> bytes:
+            stop = min(start + step, part.num_images)
+            images = part.read(start, stop)
+            expected = (stop - start, *source.image_shape)
+            if images.dtype != torch.uint8 or images.shape != expected:
+                raise ValueError(
+                    f"{path.stem}: images {start} .. {stop - 1} came as {images.dtype} {tuple(images.shape)}, "
+                    f"not torch.uint8 {expected}"
+                )
+            pixels = np.ascontiguousarray(images.cpu().numpy())
+            counts = None if levels is None else _count_levels(pixels)
+            with lock:
+                file.seek(first + start * math.prod(source.image_shape))
+                file.write(pixels.data)
+                if levels is not None:
+                    levels[:] += counts
+            advance(stop - start)
+            return hashlib.blake2b(pixels.data, digest_size=16).digest()
+
+        with ThreadPoolExecutor(min(os.cpu_count() or 1, MAX_THREADS)) as threads:
+            return list(threads.map(chunk, range(0, part.num_images, step)))
+
+
+def _count_levels(images: np.ndarray) -> np.ndarray:
+    """i64 [C, 256]: how often each value occurs in each channel of u8 [B, C, H, W]."""
+    return np.stack([np.bincount(images[:, channel].ravel(), minlength=256) for channel in range(images.shape[1])])
+
+
+def _moments(levels: np.ndarray) -> tuple[list[float], list[float]]:
+    """Means and standard deviations per channel in [0, 1], exact, from counts i64 [C, 256]."""
+    values = np.arange(256) / 255
+    weights = levels / levels.sum(axis=1, keepdims=True)
+    mean = weights @ values
+    std = np.sqrt((weights * (values - mean[:, None]) ** 2).sum(axis=1))
+    return mean.tolist(), std.clip(1 / 255).tolist()  # a constant channel must not divide by 0
