@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.config import TrialConfig, parse_trial
-from harness.metrics import METRICS
+from harness.metrics import METRICS, step_kind
 from harness.plugins import closest
 from harness.schema import ConfigError, Problems, apply_overrides, as_dict, parse, read_yaml, setting
 from harness.space import CASE, Assignment, Parameter, Space, lookup, parse_cases, parse_parameters
@@ -291,6 +291,10 @@ def _check_head(head: _Head, varies: bool, problems: Problems) -> None:
                          f"did you mean {metric.name.replace('test/', 'val/')!r}?")  # fmt: skip
         elif metric.name not in METRICS:
             problems.add("metric.name", f"no metric {metric.name!r}; {closest(metric.name, METRICS)}")
+        elif step_kind(metric.name) == "epoch":
+            problems.add(
+                "metric.name", f"{metric.name} is measured in every epoch, not once per trial; use val/accuracy"
+            )
     if len(set(head.seeds)) != len(head.seeds) or not head.seeds:
         problems.add("seeds", f"{list(head.seeds)} must be one or more different numbers")
     if head.method != "grid" and head.run_cap is None:

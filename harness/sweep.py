@@ -68,9 +68,10 @@ def run_in_worker(config: dict[str, Any], job: Job) -> None:
     for seed in config["seeds"]:
         task = Task(candidate, seed, config["phase"])
         totals = _run_task(task, job)
-        objectives.append([totals.get(m.name, float("nan")) for m in job.plan.metric])
+        objectives.append([totals.get(m.name, math.nan) for m in job.plan.metric])
     means = [sum(values) / len(values) for values in zip(*objectives, strict=True)]
-    tune.report(_objectives(means) | {"failed": any(value != value for value in means)})
+    failed = any(math.isnan(value) for value in means)
+    tune.report(_objectives([0.0] * len(means) if failed else means) | {"failed": failed})
 
 
 def _run_task(task: Task, job: Job) -> dict[str, float]:
