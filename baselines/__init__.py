@@ -42,11 +42,14 @@ BUILTINS: dict[str, dict[str, str]] = {
     "ssl_methods": {
         "barlow_twins": "baselines.ssl_methods.barlow_twins:BarlowTwins",
         "byol": "baselines.ssl_methods.byol:BYOL",
+        "dino": "baselines.ssl_methods.dino:DINO",
         "moby": "baselines.ssl_methods.moby:MoBY",
         "moco_v2": "baselines.ssl_methods.moco_v2:MoCoV2",
         "none": "baselines.ssl_methods.none:NoPretraining",
+        "self_classifier": "baselines.ssl_methods.self_classifier:SelfClassifier",
         "simclr": "baselines.ssl_methods.simclr:SimCLR",
         "simsiam": "baselines.ssl_methods.simsiam:SimSiam",
+        "swav": "baselines.ssl_methods.swav:SwAV",
         "vicreg": "baselines.ssl_methods.vicreg:VICReg",
     },
     "selectors": {

@@ -11,15 +11,18 @@ from harness import plugins
 SMALL = {
     "barlow_twins": {"hidden_dim": 12, "projection_dim": 5},
     "byol": {"hidden_dim": 12, "projection_dim": 5},
+    "dino": {"num_prototypes": 9, "hidden_dim": 12, "bottleneck_dim": 5},
     "moby": {"queue_size": 20, "hidden_dim": 12, "projection_dim": 5},
     "moco_v2": {"queue_size": 20, "hidden_dim": 12, "projection_dim": 5, "bn_splits": 2},
+    "self_classifier": {"num_classes": 4, "hidden_dim": 12, "projection_dim": 5},
     "simclr": {"hidden_dim": 12, "projection_dim": 5},
     "simsiam": {"hidden_dim": 6, "projection_dim": 12},
+    "swav": {"num_prototypes": 9, "hidden_dim": 12, "projection_dim": 5, "queue_size": 10},
     "vicreg": {"hidden_dim": 12, "projection_dim": 5},
 }
 """Sizes with which a step takes milliseconds."""
 
-TARGETS = {"byol": "target", "moby": "key_encoder", "moco_v2": "key_encoder"}
+TARGETS = {"byol": "target", "dino": "teacher_backbone", "moby": "key_encoder", "moco_v2": "key_encoder"}
 """Where each method keeps its momentum encoder."""
 
 
