@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -266,8 +267,12 @@ def _simple_keys(content: dict[str, Any], file: Path, problems: Problems) -> dic
 
 
 def _opening_comment(file: Path) -> str:
+    """The question: the file's first comment, up to a line such as `Run: ...`, without the word `Question:`."""
     lines = itertools.takewhile(lambda line: line.startswith("#"), file.read_text(encoding="utf-8").splitlines())
-    return "\n".join(line.lstrip("# ").rstrip() for line in lines)
+    text = [line.lstrip("# ").rstrip() for line in lines]
+    text = list(itertools.takewhile(lambda line: not re.match(r"(?!Question:)[A-Z]\w*:(\s|$)", line), text))
+    question = " ".join(text).removeprefix("Question:").strip()
+    return question[:1].upper() + question[1:]
 
 
 def _space(content: Mapping[str, Any], method: str, problems: Problems) -> Space:

@@ -40,6 +40,9 @@ from harness.records import History, Record
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+"""Opens the UI on runs and charts rather than on its pages for language models."""
+
 POLL_SECONDS = 0.2
 MAX_RETRY_SECONDS = 30.0
 MAX_POINTS = 1000  # of one log_batch; the following are limits of MLflow's, too
@@ -175,7 +178,9 @@ class Delivery:
             else:
                 # MLflow's own default is a folder below the current directory.
                 place = (database.resolve().parent / "mlflow_artifacts").as_uri() if database else None
-                self._experiment = self._client.create_experiment(self._experiment_name, artifact_location=place)
+                self._experiment = self._client.create_experiment(
+                    self._experiment_name, artifact_location=place, tags=EXPERIMENT_TAGS
+                )
         self._runs = {run.data.tags.get("trial_id", ""): _known(run) for run in self._search()}
         if "" not in self._runs:
             self._runs[""] = self._create_sweep()
