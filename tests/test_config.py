@@ -113,6 +113,7 @@ MISTAKES = {
     ),
     "test as goal": ({"metric": {"name": "test/accuracy"}}, "metric.name", "did you mean 'val/accuracy'?"),
     "unknown metric": ({"metric": {"name": "val/acuracy"}}, "metric.name", "did you mean 'val/accuracy'?"),
+    "metric of an epoch": ({"metric": {"name": "pretrain/loss"}}, "metric.name", "use val/accuracy"),
     "metric is a text": ({"metric": "val/accuracy"}, "metric", "expected a mapping"),
     "no metric": ({"metric": []}, "metric", "one or more"),
     "a metric twice": ({"metric": [{}, {}]}, "metric", "different metrics"),

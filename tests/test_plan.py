@@ -13,8 +13,9 @@ from harness.plan import Plan, load
 from harness.schema import ConfigError
 
 GRID = """
-# Which selector?
+# Question: which selector?
 #   Asked for a test.
+# Run: it
 trial:
   labels: {start: 20, budget: 10, rounds: 1}
 parameters:
@@ -103,7 +104,7 @@ def test_the_second_phase_runs_references_first_and_nothing_twice(tmp_path):
 
 def test_the_description_is_the_opening_comment(tmp_path):
     text = GRID.lstrip()
-    assert read(tmp_path, text).description == "Which selector?\nAsked for a test."
+    assert read(tmp_path, text).description == "Which selector? Asked for a test."
     assert read(tmp_path, text, "description=Why?").description == "Why?"
     assert read(tmp_path, text).name == "space"
 

@@ -1,0 +1,16 @@
+"""What another process of `test_folder` runs: it holds a sweep's folder until it is told to go."""
+
+from __future__ import annotations
+
+from multiprocessing.synchronize import Event
+from pathlib import Path
+
+from harness.folder import open_folder
+from harness.plan import load
+
+
+def hold(folder: Path, question: Path, held: Event, leave: Event) -> None:
+    lock = open_folder(folder, load(question, []), resume=False)
+    held.set()
+    leave.wait(60)
+    lock.release()

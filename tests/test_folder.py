@@ -1,0 +1,244 @@
+"""A sweep's folder: never overwritten, one sweep at a time, no finished record lost."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from pathlib import Path
+from typing import Any
+
+import folder_worker
+import pytest
+import yaml
+
+from harness import environment, preflight, records
+from harness.folder import Recorder, open_folder, replace_text
+from harness.plan import Metric, Plan, load
+from harness.schema import ConfigError
+
+QUESTION = """
+method: random
+run_cap: 2
+confirm: {top: 1, seeds: [1]}
+trial: {labels: {start: 20}}
+cases: {a: {}, b: {selector: coreset}}
+parameters: {pretrain.epochs: {values: [1, 2]}}
+"""
+
+
+def ask(tmp_path: Path, *overrides: str) -> Plan:
+    (tmp_path / "question.yaml").write_text(QUESTION)
+    return load(tmp_path / "question.yaml", list(overrides))
+
+
+# ---------------------------------------------------------------- opening
+
+
+def test_a_new_folder_holds_the_question(tmp_path):
+    plan = ask(tmp_path)
+    with open_folder(tmp_path / "runs" / "sweep", plan, resume=False):
+        kept = yaml.safe_load((tmp_path / "runs" / "sweep" / "space.yaml").read_text())
+    assert kept == plan.as_dict()
+
+
+def test_an_existing_sweep_is_not_overwritten(tmp_path):
+    open_folder(tmp_path / "sweep", ask(tmp_path), resume=False).release()
+    before = (tmp_path / "sweep" / "space.yaml").read_bytes()
+    with pytest.raises(ConfigError, match="this sweep exists; continue it with --resume"):
+        open_folder(tmp_path / "sweep", ask(tmp_path, "run_cap=3"), resume=False)
+    assert (tmp_path / "sweep" / "space.yaml").read_bytes() == before
+    open_folder(tmp_path / "sweep", ask(tmp_path), resume=True).release()  # a refusal leaves it free
+
+
+@pytest.mark.parametrize(
+    ("key", "override"),
+    [
+        ("method", "method=bayes"),
+        ("metric", "metric=[{name: val/loss}]"),
+        ("seeds", "seeds=[7]"),
+        ("trial", "trial.labels.start=21"),
+        ("cases", "cases.b.selector=ual"),
+        ("parameters", "parameters.pretrain.epochs.values=[1, 3]"),
+    ],
+)
+def test_another_question_is_not_continued(tmp_path, key, override):
+    open_folder(tmp_path / "sweep", ask(tmp_path), resume=False).release()
+    with pytest.raises(ConfigError, match=rf"space.yaml: {key} differs from the sweep that was begun here"):
+        open_folder(tmp_path / "sweep", ask(tmp_path, override), resume=True)
+
+
+def test_more_of_the_same_may_be_continued(tmp_path):
+    open_folder(tmp_path / "sweep", ask(tmp_path), resume=False).release()
+    longer = ask(tmp_path, "run_cap=9", "confirm.top=2", "resources.cpus=2")
+    open_folder(tmp_path / "sweep", longer, resume=True).release()
+    assert yaml.safe_load((tmp_path / "sweep" / "space.yaml").read_text())["run_cap"] == 9
+
+
+def test_a_folder_that_never_held_a_question_is_new(tmp_path):
+    (tmp_path / "sweep").mkdir()
+    open_folder(tmp_path / "sweep", ask(tmp_path), resume=False).release()
+    assert (tmp_path / "sweep" / "space.yaml").exists()
+
+
+def test_two_processes_do_not_share_a_folder(tmp_path):
+    ask(tmp_path)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch"])
+    held, leave = context.Event(), context.Event()
+    arguments = (tmp_path / "sweep", tmp_path / "question.yaml", held, leave)
+    other = context.Process(target=folder_worker.hold, args=arguments, daemon=True)
+    other.start()
+    assert held.wait(120)
+    for resume in (False, True):
+        with pytest.raises(ConfigError, match="another sweep is running in this folder"):
+            open_folder(tmp_path / "sweep", ask(tmp_path), resume=resume)
+    leave.set()
+    other.join(60)
+    assert other.exitcode == 0
+    open_folder(tmp_path / "sweep", ask(tmp_path), resume=True).release()
+
+
+def test_a_text_is_replaced_whole(tmp_path):
+    file = tmp_path / "a.json"
+    replace_text(file, "old")
+    replace_text(file, "né")
+    assert file.read_text(encoding="utf-8") == "né"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+# ---------------------------------------------------------------- records
+
+
+class Folder:
+    """Writes records with times that rise."""
+
+    def __init__(self, path: Path):
+        path.mkdir(exist_ok=True)
+        self.path = path
+        self.delivered: list[Any] = []
+        self.recorder = Recorder(path, self.delivered.append)
+        self.time = 0
+
+    def write(
+        self, trial: str, status: str, metrics: dict[str, float] | None = None, step: int = 0, **details: Any
+    ) -> None:
+        phase, configuration, seed = trial.split("-")
+        self.time += 1
+        self.recorder.write(
+            {
+                "trial": trial,
+                "configuration": configuration,
+                "phase": phase,
+                "seed": int(seed[1:]),
+                "status": status,
+                "step_kind": "labels",
+                "step": step,
+                "time": self.time,
+                "parameters": {"x": configuration},
+                "metrics": metrics or {},
+                **({"error": "ValueError: no"} if status == "failed" else {}),
+            },
+            details,
+        )
+
+
+def test_records_are_kept_and_delivered_at_once(tmp_path):
+    folder = Folder(tmp_path)
+    matrix = {"matrix": [[1]]}
+    folder.write("search-a-s0", "running", config={"x": 1})
+    folder.write("search-a-s0", "running", {"val/accuracy": 0.5}, 20, selected=[3, 1], confusion_matrix=matrix)
+    read, unreadable = records.read(tmp_path)  # before the file is closed
+    assert unreadable == 0
+    assert read == folder.delivered
+    trial = tmp_path / "trials" / "search-a-s0"
+    assert yaml.safe_load((trial / "config.yaml").read_text()) == {"x": 1}
+    assert json.loads((trial / "selected_20.json").read_text()) == [3, 1]
+    assert json.loads((trial / "confusion_matrix.json").read_text()) == matrix
+
+
+def test_what_has_ended_and_what_has_not(tmp_path):
+    folder = Folder(tmp_path)
+    folder.write("search-a-s0", "finished", {"val/accuracy": 0.5})
+    folder.write("search-b-s0", "failed", error="Traceback ...")
+    folder.write("search-c-s0", "stopped")
+    folder.write("search-d-s0", "running", step=20)
+    for recorder in (folder.recorder, Recorder(tmp_path, print)):  # also as a resumed sweep reads it
+        assert [recorder.ended(f"search-{name}-s0") for name in "abcde"] == [True, False, True, False, False]
+        assert recorder.ended("search-b-s0", retry_failed=False)
+        found = recorder.unfinished([f"search-{name}-s0" for name in "eabcd"])
+        assert found is not None
+        assert found["trial"] == "search-d-s0"
+        assert recorder.unfinished(["search-a-s0", "search-b-s0"]) is None
+        assert recorder.failed() == {"search-b-s0": "ValueError: no"}
+    assert (tmp_path / "trials" / "search-b-s0" / "error.txt").read_text() == "Traceback ..."
+
+
+def test_half_a_last_line_loses_that_line_alone(tmp_path):
+    folder = Folder(tmp_path)
+    folder.write("search-a-s0", "finished")
+    folder.write("search-b-s0", "finished")
+    folder.recorder.close()
+    file = tmp_path / "rows.jsonl"
+    file.write_bytes(file.read_bytes()[:-9])
+    again = Folder(tmp_path)
+    assert again.recorder.ended("search-a-s0")
+    assert not again.recorder.ended("search-b-s0")
+    again.write("search-b-s0", "finished")
+    again.recorder.close()
+    read, unreadable = records.read(tmp_path)
+    assert [record["trial"] for record in read] == ["search-a-s0", "search-b-s0"]
+    assert unreadable == 1
+
+
+def test_the_best_is_the_best_mean_over_seeds_of_finished_trials_of_the_search(tmp_path):
+    folder = Folder(tmp_path)
+    for trial, status, accuracy in [
+        ("search-a-s0", "finished", 0.9),
+        ("search-a-s1", "finished", 0.1),
+        ("search-b-s0", "finished", 0.6),
+        ("search-b-s1", "finished", 0.6),
+        ("search-c-s0", "finished", 0.55),
+        ("search-d-s0", "stopped", 1.0),
+        ("search-e-s0", "failed", 1.0),
+        ("search-f-s0", "running", 1.0),
+        ("confirm-g-s0", "finished", 1.0),
+    ]:
+        folder.write(trial, status, {"val/accuracy": accuracy})
+    metric = [Metric("val/accuracy")]
+    assert folder.recorder.best(metric, 9) == [{"x": "b"}, {"x": "c"}, {"x": "a"}]
+    assert folder.recorder.best(metric, 1) == [{"x": "b"}]
+    assert folder.recorder.best([Metric("val/accuracy", "minimize")], 1) == [{"x": "a"}]
+    assert Folder(tmp_path / "empty").recorder.best(metric, 3) == []
+
+
+def test_the_best_of_two_objectives_are_those_that_nothing_beats(tmp_path):
+    folder = Folder(tmp_path)
+    for name, accuracy, seconds in [
+        ("dominated", 0.7, 9.0),  # worse than good in both
+        ("good", 0.8, 5.0),
+        ("best", 0.9, 20.0),
+        ("quick", 0.5, 1.0),
+        ("worst", 0.4, 30.0),
+    ]:
+        folder.write(f"search-{name}-s0", "finished", {"val/accuracy": accuracy, "time/total_seconds": seconds})
+    both = [Metric("val/accuracy"), Metric("time/total_seconds")]
+    found = [parameters["x"] for parameters in folder.recorder.best(both, 5)]
+    assert found == ["best", "good", "quick", "dominated", "worst"]
+    assert folder.recorder.best(both, 2) == [{"x": "best"}, {"x": "good"}]
+
+
+# ---------------------------------------------------------------- environment
+
+
+def test_the_environment_is_described_and_a_resumed_sweep_keeps_its_id(tmp_path):
+    plan = ask(tmp_path)
+    prepared = preflight.check_data(plan, tmp_path / "data")
+    first = environment.describe(tmp_path, prepared, concurrent=2)
+    (tmp_path / "environment.json").write_text(json.dumps(first))
+    second = environment.describe(tmp_path, prepared, concurrent=1)
+    assert (first["sweep_id"], first["started"]) == (second["sweep_id"], second["started"])
+    assert (first["concurrent_trials"], second["concurrent_trials"]) == (2, 1)
+    assert (first["dataset"]["name"], first["dataset"]["train"] + first["dataset"]["val"]) == ("digits", 1438)
+    assert first["dataset"]["fingerprint"] == prepared[0][1].fingerprint
+    assert first["packages"]["torch"]
+    assert environment.describe(tmp_path / "other", prepared, concurrent=1)["sweep_id"] != first["sweep_id"]
