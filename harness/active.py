@@ -146,8 +146,7 @@ class Rounds:
         )
         selector: Selector = plugins.build(self.config.selector)
         picks = selector.select(pool, self.config.labels.budget, rng=generator(seed, "selector"))
-        _check_picks(picks, unlabeled, self.config.labels.budget, self.config.selector.name)
-        return picks
+        return _checked_picks(picks, unlabeled, self.config.labels.budget, self.config.selector.name)
 
     # ------------------------------------------------------------ train
 
@@ -228,12 +227,18 @@ class Rounds:
         return model.logits("pool")[labeled]
 
 
-def _check_picks(picks: Tensor, unlabeled: Tensor, budget: int, name: str) -> None:
-    """A selector's answer is checked like any input."""
+def _checked_picks(picks: Any, unlabeled: Tensor, budget: int, name: str) -> Tensor:
+    """A selector's answer, on the CPU; it is checked like any input."""
+    if not isinstance(picks, Tensor):
+        raise ValueError(f"selector {name!r} returned {type(picks).__name__}, not a tensor int64 [{budget}]")
     if picks.dtype != torch.int64 or picks.shape != (budget,):
         raise ValueError(f"selector {name!r} returned {picks.dtype} {list(picks.shape)}, not int64 [{budget}]")
+    picks = picks.cpu()
+    if not bool(((picks >= 0) & (picks < len(unlabeled))).all()):
+        raise ValueError(f"selector {name!r} returned positions outside 0 .. {len(unlabeled) - 1}")
     if len(picks.unique()) != budget or not bool(unlabeled[picks].all()):
         raise ValueError(f"selector {name!r} returned positions that repeat or are not unlabelled")
+    return picks
 
 
 def area_under_curve(curve: list[tuple[int, float]]) -> float:

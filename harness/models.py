@@ -179,8 +179,8 @@ class PoolOutputs:
         return self._model
 
     def features(self) -> Tensor:
-        """f32 [N, D]."""
-        return (self._model or self._encoder).features("pool")
+        """f32 [N, D]; a copy, since heads are trained on the encoder's own."""
+        return (self._model or self._encoder).features("pool").clone()
 
     def logits(self) -> Tensor:
         """f32 [N, K]."""
