@@ -63,8 +63,9 @@ def predictor(config: ClassifierConfig, state: State, inputs: Tensor, labels: Te
     if config.name == "svm":
         decide = _svm(state["svm"], scale(inputs), labels, num_classes)
         return lambda x: decide(scale(x))
-    head = _head(config, inputs.shape[1], num_classes)
-    head.load_state_dict(state["head"])
+    with torch.device("meta"):  # its weights come from the state: none are drawn
+        head = _head(config, inputs.shape[1], num_classes)
+    head.load_state_dict(state["head"], assign=True)
     head.eval()
 
     @torch.no_grad()

@@ -256,6 +256,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (ConfigError, ValueError, FileNotFoundError) as error:
         print(error, file=sys.stderr)
         return 2
+    except optimizers.DivergedError as error:
+        print(error, file=sys.stderr)
+        return 1
     show("labels", int(totals["labels/used"]), totals, {})
     return 0
 
