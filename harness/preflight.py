@@ -34,7 +34,7 @@ def check_data(plan: Plan, cache: Path) -> list[tuple[TrialConfig, Data]]:
             name = _data_name(config)
             if name not in found:
                 found[name] = config, load_data(config, cache, with_test=False)[0]
-            _check_pool(config, len(found[name][1].pool))
+            _check_sizes(config, found[name][1])
         except ValueError as error:
             problems[f"{plan.name}: {place}: {error}"] = None
     if problems:
@@ -42,11 +42,12 @@ def check_data(plan: Plan, cache: Path) -> list[tuple[TrialConfig, Data]]:
     return list(found.values())
 
 
-def _check_pool(config: TrialConfig, pool: int) -> None:
-    label_budget(config, pool)
-    if config.ssl_method.name != "none" and config.pretrain.epochs and config.pretrain.batch_size > pool:
+def _check_sizes(config: TrialConfig, data: Data) -> None:
+    label_budget(config, len(data.pool))
+    images = len(data.pool) + (len(data.unlabeled_extra) if data.unlabeled_extra is not None else 0)
+    if config.ssl_method.name != "none" and config.pretrain.epochs and config.pretrain.batch_size > images:
         raise ValueError(
-            f"pretrain.batch_size: {config.pretrain.batch_size} is more than the pool has; use at most {pool}"
+            f"pretrain.batch_size: {config.pretrain.batch_size} is more than the pool has; use at most {images}"
         )
 
 
