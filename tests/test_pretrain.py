@@ -75,7 +75,7 @@ def train(model: SSLMethod, file: Any, seed: int = 0, config: PretrainConfig = C
         runtime(),
         seed,
         checkpoint=AlwaysDue(file),
-        validate=lambda: {"pretrain/knn_accuracy": float(next(model.parameters()).sum())},
+        validate=lambda: {"pretrain/knn_accuracy": float(next(model.parameters()).detach().sum())},
         on_epoch=on_epoch or (lambda epoch, metrics: None),
     )
 
