@@ -558,8 +558,10 @@ def _made_section(report: Report) -> list[str]:
     versions = {"python": environment.get("python"), **environment.get("packages", {})}
     at_once = environment.get("concurrent_trials")
     beside = "one trial at a time" if at_once == 1 else f"up to {at_once} trials at once, sharing the machine"
+    cases = [f"cases {', '.join(space['cases'])}"] if space.get("cases") else []
     lines = [
-        f"Searched by {space.get('method')}: " + ("; ".join(searched) or "nothing"),
+        f"{'Searched' if report.searched else 'Compared'} by {space.get('method')}: "
+        + ("; ".join([*cases, *searched]) or "one configuration"),
         f"Confirmed: {_count(len(report.confirmed), 'configuration')}, seeds "
         + (", ".join(map(str, sorted({seed for e in report.confirmed for seed in e.seeds}))) or "none"),
         "Data: " + "; ".join(map(_data_set, data_sets)),
