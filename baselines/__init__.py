@@ -38,6 +38,12 @@ BUILTINS: dict[str, dict[str, str]] = {
     "backbones": {
         "dcnn3": "baselines.backbones.dcnn3:DCNN3",
         "resnet18": "baselines.backbones.resnet18:ResNet18",
+        "resnet34": "baselines.backbones.resnet34:ResNet34",
+        "resnet50": "baselines.backbones.resnet50:ResNet50",
+        "resnet101": "baselines.backbones.resnet101:ResNet101",
+        "vgg16": "baselines.backbones.vgg16:VGG16",
+        "vit": "baselines.backbones.vit:ViT",
+        "wide_resnet28": "baselines.backbones.wide_resnet28:WideResNet28",
     },
     "ssl_methods": {
         "barlow_twins": "baselines.ssl_methods.barlow_twins:BarlowTwins",

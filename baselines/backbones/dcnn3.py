@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from baselines.backbones.hyperparameters import check_dropout
 from harness.api import Backbone
 
 
@@ -15,20 +16,23 @@ class DCNN3(Backbone):
     Args:
         image_shape: (C, H, W), H and W at least 8.
         width: channels of the first layer, >= 1.
+        dropout: share of the features that are zeroed in training, in [0, 1).
     """
 
-    def __init__(self, image_shape: tuple[int, int, int], *, width: int = 32):
+    def __init__(self, image_shape: tuple[int, int, int], *, width: int = 32, dropout: float = 0.0):
         super().__init__()
         channels, height, width_px = image_shape
         if min(height, width_px) < 8:
             raise ValueError(f"dcnn3 halves the image three times: {height}x{width_px} is smaller than 8x8")
         if width < 1:
             raise ValueError(f"width = {width} is not >= 1")
+        check_dropout(dropout)
         self.width = width
+        self.dropout = dropout
         layers: list[nn.Module] = []
         for before, after in ((channels, width), (width, 2 * width), (2 * width, 4 * width)):
             layers += [nn.Conv2d(before, after, kernel_size=3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
-        self.layers = nn.Sequential(*layers, nn.Flatten())
+        self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Dropout(dropout))
         self.feature_dim = 4 * width * (height // 8) * (width_px // 8)
 
     def forward(self, images: Tensor) -> Tensor:

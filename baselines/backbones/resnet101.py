@@ -1,0 +1,16 @@
+"""ResNet-101 with a stem that fits the image."""
+
+from __future__ import annotations
+
+from torchvision.models import resnet101
+
+from baselines.backbones.resnet import TorchvisionResNet
+
+
+class ResNet101(TorchvisionResNet):
+    """ResNet-101 (He et al. 2016, https://arxiv.org/abs/1512.03385), torchvision's, without its classifier.
+
+    2,048 features. Images below 64 px get the CIFAR stem; see `TorchvisionResNet`.
+    """
+
+    build = staticmethod(resnet101)
