@@ -35,16 +35,31 @@ EXCEPTIONS: dict[tuple[str, str], dict[str, str]] = {
 }
 """(kind, name) -> check -> why this plugin cannot keep it. A check that passes after all fails here."""
 
+NARROW: dict[str, object] = {"hidden_dim": 64, "projection_dim": 32}
 SMALLER: dict[tuple[str, str], dict[str, object]] = {
     ("selectors", "vaal"): {"epochs": 0.2, "batch_size": 8, "width": 2},
+    ("ssl_methods", "barlow_twins"): NARROW,
+    ("ssl_methods", "byol"): NARROW,
+    ("ssl_methods", "dino"): {"hidden_dim": 64, "bottleneck_dim": 32, "num_prototypes": 64},
+    ("ssl_methods", "moby"): NARROW,
+    ("ssl_methods", "self_classifier"): NARROW,
+    ("ssl_methods", "simsiam"): NARROW,
+    ("ssl_methods", "vicreg"): NARROW,
 }
 """(kind, name) -> hyper-parameters of plugins that train networks of their own, so that the checks take seconds."""
 
-pytestmark = pytest.mark.timeout(120)  # a plugin that takes longer belongs in SMALLER
+SLOW = {("backbones", name) for name in ("resnet34", "resnet50", "resnet101", "vgg16", "wide_resnet28")}
+"""Plugins whose checks take minutes on a CPU, whatever their hyper-parameters: `make test-slow` runs those."""
+
+pytestmark = pytest.mark.timeout(300)  # a plugin that takes longer belongs in SMALLER
 
 
 def built_ins(*kinds):
-    return [(kind, name) for kind in kinds for name in BUILTINS[kind]]
+    return [
+        pytest.param(kind, name, marks=[pytest.mark.slow] if (kind, name) in SLOW else [])
+        for kind in kinds
+        for name in BUILTINS[kind]
+    ]
 
 
 def factory(kind, name):
@@ -114,4 +129,5 @@ def test_plugin_imports_the_contracts_alone(kind, name):
 
 def test_tables_name_plugins():
     assert set(ABSENT_DATASETS) <= set(BUILTINS["datasets"])
-    assert set(EXCEPTIONS) | set(SMALLER) <= set(built_ins(*plugins.CONTRACTS))
+    known = {(kind, name) for kind in plugins.CONTRACTS for name in BUILTINS[kind]}
+    assert set(EXCEPTIONS) | set(SMALLER) | SLOW <= known
