@@ -172,7 +172,7 @@ def test_hyperparameters_are_the_keyword_only_arguments():
         "batch_norm": True,
     }
     assert plugins.hints(SimCLR)["temperature"] is float
-    assert defaults(DCNN3) == {"width": 32}
+    assert defaults(DCNN3) == {"width": 32, "dropout": 0.0}
     assert defaults(Random) == plugins.hints(Random) == {}
 
 
@@ -244,7 +244,7 @@ def test_canonical_mapping_fills_defaults_in_at_every_depth():
     assert spelled.as_dict() == short.as_dict()
     assert short.as_dict()["first"] == crop
     assert short.as_dict()["second"]["name"] == "flip"
-    assert PluginSpec("backbones", "dcnn3").as_dict() == {"name": "dcnn3", "width": 32}
+    assert PluginSpec("backbones", "dcnn3").as_dict() == {"name": "dcnn3", "width": 32, "dropout": 0.0}
 
 
 def test_the_code_of_a_plugin_includes_that_of_its_plugins():
@@ -269,7 +269,7 @@ def test_json_lists_every_plugin(capsys, install):
         "name": "dcnn3",
         "provider": "selbench",
         "summary": DCNN3.__doc__.splitlines()[0],
-        "hyperparameters": {"width": 32},
+        "hyperparameters": {"width": 32, "dropout": 0.0},
     }
     assert "not_there" in by_name["selectors", "their_selector"]["error"]
     built_in = [entry for entry in listed if entry["provider"] == "selbench"]
