@@ -125,7 +125,7 @@ def _descend(
                 loss.backward()
                 optimizer.step()
         if not torch.isfinite(loss):
-            raise DivergedError(f"the classifier's loss is {float(loss)} in epoch {epoch}; try a smaller classifier.lr")
+            raise DivergedError(f"the classifier's loss is {loss.item()} in epoch {epoch}; try a smaller classifier.lr")
         if checkpoint and checkpoint.due:
             checkpoint.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch})
 
