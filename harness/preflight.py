@@ -12,7 +12,7 @@ from harness.live import label
 from harness.plan import Candidate, Plan
 from harness.schema import ConfigError, as_dict
 from harness.stages import digest_of
-from harness.trial import label_budget, load_data, pretrain_key
+from harness.trial import label_budget, load_data, pretrain_key, pretrains
 
 
 def check_data(plan: Plan, cache: Path) -> list[tuple[TrialConfig, Data]]:
@@ -45,7 +45,7 @@ def check_data(plan: Plan, cache: Path) -> list[tuple[TrialConfig, Data]]:
 def _check_sizes(config: TrialConfig, data: Data) -> None:
     label_budget(config, len(data.pool))
     images = len(data.pool) + (len(data.unlabeled_extra) if data.unlabeled_extra is not None else 0)
-    if config.ssl_method.name != "none" and config.pretrain.epochs and config.pretrain.batch_size > images:
+    if pretrains(config) and config.pretrain.batch_size > images:
         raise ValueError(
             f"pretrain.batch_size: {config.pretrain.batch_size} is more than the pool has; use at most {images}"
         )

@@ -158,10 +158,6 @@ class RecordCallback(tune.Callback):
         """A worker died, and its retries are used up."""
         self._close(trial, "failed", error=_cause(trial))
 
-    def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
-        """Called many times a second."""
-        self._display.refresh()
-
     def _close(self, trial: Any, status: str, **more: Any) -> None:
         last = self._recorder.unfinished(_trial_ids(trial.config))
         if last:
@@ -210,9 +206,6 @@ class Display:
         line = self.progress.add(record)
         if line and not self._interactive and not self._quiet:
             print(line, file=sys.stderr, flush=True)
-
-    def refresh(self) -> None:
-        """The table redraws itself from a thread of its own; nothing to do."""
 
 
 class SuggestAssignments:

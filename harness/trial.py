@@ -139,9 +139,14 @@ def _build_method(config: TrialConfig, image_shape: tuple[int, int, int], seed: 
     return method
 
 
+def pretrains(config: TrialConfig) -> bool:
+    """Whether the encoder is trained before the rounds; else it keeps its initial weights."""
+    return plugins.find("ssl_methods", config.ssl_method.name).num_views > 0 and config.pretrain.epochs > 0  # type: ignore[attr-defined]
+
+
 def pretrain_key(config: TrialConfig, seed: int, fingerprint: str) -> dict[str, Any]:
     """Everything that determines a pre-trained encoder."""
-    trained = plugins.find("ssl_methods", config.ssl_method.name).num_views > 0 and config.pretrain.epochs > 0  # type: ignore[attr-defined]
+    trained = pretrains(config)
     key = {
         "seed": seed,
         "backbone": config.backbone.as_dict(),
