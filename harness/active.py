@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,21 +13,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness import classify, metrics, models, optimizers, plugins, represent, runtime, seeding
+from harness import classify, joint, metrics, models, optimizers, plugins, represent, runtime, seeding
 from harness.api import Augmentation, Pool, Selector, SSLMethod
-from harness.config import TrialConfig
+from harness.config import ClassifierConfig, LabelsConfig, TrialConfig
 from harness.data import Data
+from harness.joint import JointModel
 from harness.models import Encoder, HeadModel, PoolOutputs, RoundModel, TunedModel
 from harness.oracle import Oracle
+from harness.pretrain import embedding_std
 from harness.runtime import Runtime
 from harness.schema import as_dict
-from harness.seeding import derive, generator
-from harness.stages import Stage, StageCache, code_digest, digest_of
+from harness.seeding import derive, generator, seeded
+from harness.stages import Checkpoint, Stage, StageCache, code_digest, digest_of
 
 Report = Callable[[str, int, Mapping[str, float], Mapping[str, Any]], None]
 """Receives what a trial finds, as it finds it: the step's kind ("epoch" or "labels"), the step (the epoch, or the
 number of labels used), metrics by name (`harness.metrics`), and details, JSON values that are not metrics: the
-`selected` positions, the `confusion_matrix`."""
+`selected` positions, the `class_counts` of all labels bought so far, the `confusion_matrix`."""
 
 
 @dataclass
@@ -48,6 +51,23 @@ class Costs:
         return parts | total | {"stage/pretrain_cached": float(self.pretrain_cached)}
 
 
+@dataclass(frozen=True)
+class Trained:
+    """The model of a round and the name of the stage that trained it."""
+
+    model: RoundModel
+    digest: str
+
+
+def start_pool(labels: LabelsConfig, seed: int, oracle: Oracle) -> Tensor:
+    """i64 [L]: the positions of the start pool, the same for every selector; reveals nothing."""
+    if labels.start == "all":
+        return torch.arange(len(oracle))
+    if labels.start == 0:
+        return torch.empty(0, dtype=torch.int64)
+    return oracle.draw_start(labels.start, stratified=labels.stratified, rng=generator(seed, "start_pool"))
+
+
 @dataclass
 class Rounds:
     """One trial's rounds, from the start pool to the last training.
@@ -57,6 +77,7 @@ class Rounds:
         seed: the trial's.
         data: images, and the labels of the validation and test sets.
         oracle: with its budget set.
+        start: i64, positions of the start pool.
         runtime: device and precision.
         encoder: pre-trained.
         encoder_digest: names the encoder in the stages' keys.
@@ -71,6 +92,7 @@ class Rounds:
     seed: int
     data: Data
     oracle: Oracle
+    start: Tensor
     runtime: Runtime
     encoder: Encoder
     encoder_digest: str
@@ -83,23 +105,13 @@ class Rounds:
 
     def run(self) -> None:
         """Trains and measures at the start pool (if it has labels) and after each selection."""
-        plan, model, model_digest = self.config.labels, None, self.encoder_digest
-        labeled = self._start()
+        labeled, last = self.start, None
         if len(labeled):
-            model, model_digest = self._train_and_measure(labeled, {}, None)
-        for number in range(1, plan.rounds + 1):
-            picks, selection = self._select(labeled, model, model_digest, number)
+            last = self._train_and_measure(labeled, last, {}, None)
+        for number in range(1, self.config.labels.rounds + 1):
+            picks, selection = self._select(labeled, last, number)
             labeled = torch.cat([labeled, picks]).sort().values
-            model, model_digest = self._train_and_measure(labeled, selection, picks)
-
-    def _start(self) -> Tensor:
-        size = self.config.labels.start
-        if size == "all":
-            return torch.arange(len(self.data.pool))
-        if size == 0:
-            return torch.empty(0, dtype=torch.int64)
-        rng = generator(self.seed, "start_pool")
-        return self.oracle.draw_start(size, stratified=self.config.labels.stratified, rng=rng)
+            last = self._train_and_measure(labeled, last, selection, picks)
 
     def _key(self) -> dict[str, Any]:
         return {
@@ -111,13 +123,11 @@ class Rounds:
 
     # ------------------------------------------------------------ select
 
-    def _select(
-        self, labeled: Tensor, model: RoundModel | None, model_digest: str, number: int
-    ) -> tuple[Tensor, dict[str, float]]:
+    def _select(self, labeled: Tensor, last: Trained | None, number: int) -> tuple[Tensor, dict[str, float]]:
         spec, views, budget = self.config.selector, self.config.augmentation, self.config.labels.budget
         code = [cls for plugin in (spec, views, self.config.ssl_method) for cls in plugins.classes(plugin)]
         key = self._key() | {
-            "model": model_digest,
+            "model": last.digest if last else self.encoder_digest,
             "selector": spec.as_dict(),
             "ssl_method": self.config.ssl_method.as_dict(),  # an untrained encoder's digest does not hold it
             "views": views.as_dict(),
@@ -128,13 +138,12 @@ class Rounds:
         }
         if self.config.classifier.name != "finetune":
             self.encoder.features("pool")  # paid for once per trial, whichever selector reads them first
-        stage = self.stages.run("select", key, lambda _: {"picks": self._picks(labeled, model, number)})
+        stage = self.stages.run("select", key, lambda _: {"picks": self._picks(labeled, last, number)})
         self.costs.select += stage.seconds
         return stage.value["picks"], {"time/select_seconds": stage.seconds, "stage/select_cached": float(stage.cached)}
 
-    def _picks(self, labeled: Tensor, model: RoundModel | None, number: int) -> Tensor:
-        unlabeled = torch.ones(len(self.data.pool), dtype=torch.bool)
-        unlabeled[labeled] = False
+    def _picks(self, labeled: Tensor, last: Trained | None, number: int) -> Tensor:
+        unlabeled = self._is_unlabeled(labeled)
         seed = derive(self.seed, f"select/{number}")
         pool = Pool(
             images=self.data.pool,
@@ -142,50 +151,93 @@ class Rounds:
             unlabeled=unlabeled.nonzero().flatten(),
             labels=self.oracle.reveal(labeled),
             num_classes=self.data.num_classes,
-            model=PoolOutputs(self.data.pool, self.encoder, model, self.method, self.views, self.runtime, seed),
+            model=self._outputs(last, seed),
         )
         selector: Selector = plugins.build(self.config.selector)
         picks = selector.select(pool, self.config.labels.budget, rng=generator(seed, "selector"))
         return _checked_picks(picks, unlabeled, self.config.labels.budget, self.config.selector.name)
 
+    def _is_unlabeled(self, labeled: Tensor) -> Tensor:
+        mask = torch.ones(len(self.data.pool), dtype=torch.bool)
+        mask[labeled] = False
+        return mask
+
+    def _outputs(self, last: Trained | None, seed: int) -> PoolOutputs:
+        model = last.model if last else None
+        method = model.network.method if model and isinstance(model.network, JointModel) else self.method
+        return PoolOutputs(self.data.pool, self.encoder, model, method, self.views, self.runtime, seed)
+
     # ------------------------------------------------------------ train
 
     def _train_and_measure(
-        self, labeled: Tensor, selection: dict[str, float], picks: Tensor | None
-    ) -> tuple[RoundModel, str]:
+        self, labeled: Tensor, last: Trained | None, selection: dict[str, float], picks: Tensor | None
+    ) -> Trained:
         labels = self.oracle.reveal(labeled)
-        model, stage = self._train(labeled, labels)
+        trained, stage = self._train(labeled, labels, last)
         self.costs.train += stage.seconds
-        results, details = self._measure(model, labeled, labels)
+        results, details = self._measure(trained.model, labeled, labels)
+        self.costs.evaluate += results["time/evaluate_seconds"]
+        results |= self._joint_metrics(trained.model, stage) | self._measure_beside(trained, labeled, labels)
         self.costs.encode = self.encoder.seconds
         results |= selection | {"time/train_seconds": stage.seconds, "stage/train_cached": float(stage.cached)}
         results |= {"labels/used": float(self.oracle.used), "labels/val": float(len(self.data.val_labels))}
+        details["class_counts"] = torch.bincount(labels, minlength=self.data.num_classes).tolist()
         if picks is not None:
             details["selected"] = picks.tolist()
         self.curve.append((self.oracle.used, results))
         self.report("labels", self.oracle.used, results, details)
-        return model, stage.digest
+        return trained
 
-    def _train(self, labeled: Tensor, labels: Tensor) -> tuple[RoundModel, Stage]:
+    def _train(self, labeled: Tensor, labels: Tensor, last: Trained | None) -> tuple[Trained, Stage]:
+        """This round's model of the first classifier."""
         settings = self.config.classifier
-        key = self._key() | {
-            "encoder": self.encoder_digest,
+        key = self._training_key(settings, self.encoder_digest, labeled)
+        if settings.warm_start and last:
+            key["warm_start"] = last.digest
+        if self.config.mode == "joint":
+            model, stage = self._train_jointly(labeled, labels, last, key)
+        else:
+            model, stage = self._fit(self.encoder, settings, labeled, labels, key, last)
+        return Trained(model, stage.digest), stage
+
+    def _training_key(self, settings: ClassifierConfig, encoder_digest: str, labeled: Tensor) -> dict[str, Any]:
+        code = [classify, optimizers, models, represent, runtime, seeding]
+        return self._key() | {
+            "encoder": encoder_digest,
             "classifier": as_dict(settings),
             "labeled": digest_of({"positions": labeled.tolist()}),
-            "code": code_digest(
-                classify, optimizers, models, represent, runtime, seeding, *plugins.classes(settings.augmentation)
-            ),
+            "code": code_digest(*code, *plugins.classes(settings.augmentation)),
         }
+
+    def _fit(
+        self,
+        encoder: Encoder,
+        settings: ClassifierConfig,
+        labeled: Tensor,
+        labels: Tensor,
+        key: dict[str, Any],
+        last: Trained | None = None,
+    ) -> tuple[RoundModel, Stage]:
+        """A classifier on an encoder: fine-tuned with it, or a fixed head."""
         if settings.name == "finetune":
-            return self._finetune(labeled, labels, key)
-        inputs = self.encoder.inputs("pool")[labeled]
+            return self._finetune(encoder, settings, labeled, labels, key, last)
+        inputs = encoder.inputs("pool")[labeled]
         num_classes = self.data.num_classes
         stage = self.stages.run("train", key, lambda _: classify.fit(settings, inputs, labels, num_classes, self.seed))
-        return HeadModel(self.encoder, classify.predictor(settings, stage.value, inputs, labels, num_classes)), stage
+        return HeadModel(encoder, classify.predictor(settings, stage.value, inputs, labels, num_classes)), stage
 
-    def _finetune(self, labeled: Tensor, labels: Tensor, key: dict[str, Any]) -> tuple[RoundModel, Stage]:
-        settings = self.config.classifier
-        network = classify.finetuned_model(self.encoder.backbone, self.data.num_classes, self.runtime, self.seed)
+    def _finetune(
+        self,
+        encoder: Encoder,
+        settings: ClassifierConfig,
+        labeled: Tensor,
+        labels: Tensor,
+        key: dict[str, Any],
+        last: Trained | None,
+    ) -> tuple[RoundModel, Stage]:
+        network = classify.finetuned_model(encoder.backbone, self.data.num_classes, self.runtime, self.seed)
+        if settings.warm_start and last:
+            network.load_state_dict(last.model.network.state_dict())
         augmentation = plugins.build(settings.augmentation)
         images = self.data.pool.subset(labeled)
         stage = self.stages.run(
@@ -196,9 +248,72 @@ class Rounds:
             ),
         )
         network.load_state_dict(stage.value["model"])
-        return TunedModel(network, self.runtime, self.encoder.parts), stage
+        return TunedModel(network, self.runtime, encoder.parts), stage
+
+    def _train_jointly(
+        self, labeled: Tensor, labels: Tensor, last: Trained | None, key: dict[str, Any]
+    ) -> tuple[RoundModel, Stage]:
+        config = self.config
+        method_code = [*plugins.classes(config.ssl_method), *plugins.classes(config.augmentation)]
+        key |= {
+            "joint": as_dict(config.joint),
+            "ssl_method": config.ssl_method.as_dict(),
+            "views": config.augmentation.as_dict(),
+            "last": last.digest if last and config.joint.unlabeled == "lowest_loss" else None,
+            "joint_code": code_digest(joint, *method_code),
+        }
+        with seeded(self.seed, "joint/init"):
+            model = JointModel(copy.deepcopy(self.method), self.data.num_classes)
+        self.runtime.place(model)
+        if config.classifier.warm_start and last:
+            model.load_state_dict(last.model.network.state_dict())
+
+        def compute(checkpoint: Checkpoint) -> dict[str, Any]:
+            seed = derive(self.seed, f"joint/{len(labeled)}")
+            losses = (lambda: self._outputs(last, seed).ssl_loss()) if last else None
+            others = joint.unlabeled_positions(
+                config.joint,
+                self._is_unlabeled(labeled).nonzero().flatten(),
+                len(labeled),
+                losses,
+                generator(seed, "unlabeled"),
+            )
+            material = joint.Material(
+                self.data.pool.subset(labeled),
+                labels,
+                self.data.pool.subset(others),
+                plugins.build(config.classifier.augmentation),
+                self.views,
+            )
+            return joint.train(model, material, config.classifier, config.joint, self.runtime, self.seed, checkpoint)
+
+        stage = self.stages.run("train", key, compute)
+        model.load_state_dict(stage.value["model"])
+        return TunedModel(model, self.runtime, self.encoder.parts), stage
 
     # ------------------------------------------------------------ measure
+
+    def _joint_metrics(self, model: RoundModel, stage: Stage) -> dict[str, float]:
+        """The losses of a joint training's last epoch, and whether its features have collapsed."""
+        if self.config.mode != "joint":
+            return {}
+        spread = embedding_std(model.features("val"))
+        return stage.value["history"][-1] | {"joint/embedding_std": spread}
+
+    def _measure_beside(self, trained: Trained, labeled: Tensor, labels: Tensor) -> dict[str, float]:
+        """What the further classifiers reach on the same labels and the same encoder, as `val/accuracy/knn`."""
+        results: dict[str, float] = {}
+        for settings in self.config.beside:
+            encoder, digest = self.encoder, self.encoder_digest
+            if self.config.mode == "joint":  # the encoder is this round's
+                assert isinstance(trained.model.network, JointModel)
+                encoder, digest = encoder.instead(trained.model.network.backbone), trained.digest
+            encoder = encoder.under(settings)
+            model, stage = self._fit(encoder, settings, labeled, labels, self._training_key(settings, digest, labeled))
+            found, _ = self._measure(model, labeled, labels)
+            found["time/train_seconds"] = stage.seconds
+            results |= {f"{name}/{settings.name}": value for name, value in found.items()}
+        return results
 
     def _measure(self, model: RoundModel, labeled: Tensor, labels: Tensor) -> tuple[dict[str, float], dict[str, Any]]:
         started = time.perf_counter()
@@ -217,9 +332,7 @@ class Rounds:
                 "matrix": matrix.tolist(),
                 "split": split,
             }
-        seconds = time.perf_counter() - started
-        self.costs.evaluate += seconds
-        return results | {"time/evaluate_seconds": seconds}, details
+        return results | {"time/evaluate_seconds": time.perf_counter() - started}, details
 
     def _logits_of_labeled(self, model: RoundModel, labeled: Tensor) -> Tensor:
         if isinstance(model, TunedModel):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 
 from harness import plugins
+from harness.api import SemiSupervisedMethod, SupervisedMethod
 from harness.plugins import PluginSpec
 from harness.schema import Problems, parse, plugin, setting
 
@@ -85,6 +87,28 @@ class ClassifierConfig:
     dims: int = setting(50, "of pca and tsne's own pca", low=2)
     neighbors: int = setting(20, "of knn", low=1)
     temperature: float = setting(0.1, "of knn's votes", above=0)
+    warm_start: bool = setting(
+        False, "finetune and joint training go on from the last round's weights; else every round starts anew"
+    )
+
+
+@dataclass(frozen=True)
+class JointConfig:
+    """Classifier and encoder trained together, `mode: joint`; epochs, optimizer and schedule are the classifier's.
+
+    An epoch is one pass over the labelled or the unlabelled images, whichever are more; the fewer are repeated.
+    """
+
+    weight: float = setting(0.5, "of the SSL loss beside the task loss; semi-supervised methods have their own", low=0)
+    unlabeled: Literal["all", "as_labeled", "lowest_loss"] = setting(
+        "all",
+        "the unlabelled images that are learnt from: all, as many as labelled ones at random, or as many, those with "
+        "the lowest SSL loss under the last round's model (at random in the first round)",
+    )
+    unlabeled_ratio: int = setting(1, "unlabelled images for each labelled one in a step", low=1)
+    ema: float = setting(
+        0.0, "momentum of the averaged weights that are evaluated; 0: those of the last step", low=0, high=0.9999
+    )
 
 
 @dataclass(frozen=True)
@@ -93,13 +117,13 @@ class ComputeConfig:
 
     device: Literal["auto", "cpu", "cuda"] = setting("auto", "auto: CUDA where there is one")
     precision: Literal["auto", "float32", "bfloat16"] = setting("auto", "auto: bfloat16 autocast where it is fast")
-    channels_last: bool | Literal["auto"] = setting("auto", "memory layout; auto: on with bfloat16")
+    channels_last: bool | Literal["auto"] = setting("auto", "memory layout; auto: on, but for float32 on CUDA")
 
     def resolved(self) -> ComputeConfig:
         """This machine's choices in place of every `auto`."""
         device = self.device if self.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
         precision = self.precision if self.precision != "auto" else _fast_precision(device)
-        layout = precision == "bfloat16" if self.channels_last == "auto" else self.channels_last
+        layout = device == "cpu" or precision == "bfloat16" if self.channels_last == "auto" else self.channels_last
         return ComputeConfig(device, precision, layout)
 
 
@@ -118,28 +142,86 @@ class TrialConfig:
     backbone: PluginSpec = plugin("backbones", "dcnn3", "the encoder")
     ssl_method: PluginSpec = plugin("ssl_methods", "simclr", "how the encoder is pre-trained")
     augmentation: PluginSpec = plugin("augmentations", "pair", "the views of pre-training")
+    mode: Literal["pretrain", "joint"] = setting(
+        "pretrain", "pretrain: the SSL method first, then the classifier; joint: both losses at once"
+    )
     pretrain: PretrainConfig = PretrainConfig()
+    joint: JointConfig = JointConfig()
     labels: LabelsConfig = LabelsConfig()
     selector: PluginSpec = plugin("selectors", "random", "which images are labelled next")
     classifier: ClassifierConfig = ClassifierConfig()
+    beside: tuple[ClassifierConfig, ...] = setting(
+        (),
+        "further classifiers on the same labels and encoder, measured but not seen by the selector; "
+        "`classifier: [linear, knn]` is short for both",
+    )
     compute: ComputeConfig = ComputeConfig()
 
 
 def parse_trial(value: Any, path: str, problems: Problems) -> TrialConfig | None:
     """A trial's mapping as a TrialConfig, with everything checked that needs no data."""
     before = len(problems.found)
-    config = parse(TrialConfig, value, path, problems)
+    config = parse(TrialConfig, with_heads_apart(value), path, problems)
     if config is None or len(problems.found) > before:
         return None
     _check_labels(config, path, problems)
-    if config.classifier.name == "finetune" and config.classifier.representation != "features":
-        problems.add(f"{path}.classifier.representation", "finetune trains the encoder: only `features` is possible")
+    _check_classifiers(config, path, problems)
+    _check_mode(config, path, problems)
     if config.compute.device == "cuda" and not torch.cuda.is_available():
         problems.add(
             f"{path}.compute.device", "cuda was asked for, but this machine has no CUDA device; use cpu or auto"
         )
     _try_plugins(config, path, problems)
     return config if len(problems.found) == before else None
+
+
+def with_heads_apart(value: Any) -> Any:
+    """A trial's mapping in which `classifier: [a, b]` is written as `classifier: a` and `beside: [b]`.
+
+    A classifier may be given by its name alone.
+    """
+    if not isinstance(value, Mapping):
+        return value
+    value = dict(value)
+    given = value.get("classifier")
+    if isinstance(given, list) and given and "beside" not in value:
+        value["classifier"], value["beside"] = given[0], given[1:]
+    if isinstance(value.get("classifier"), str):
+        value["classifier"] = {"name": value["classifier"]}
+    if isinstance(value.get("beside"), list):
+        value["beside"] = [{"name": item} if isinstance(item, str) else item for item in value["beside"]]
+    return value
+
+
+def _check_classifiers(config: TrialConfig, path: str, problems: Problems) -> None:
+    heads = [config.classifier, *config.beside]
+    for number, head in enumerate(heads):
+        place = f"{path}.beside[{number - 1}]" if number else f"{path}.classifier"
+        if head.name == "finetune" and head.representation != "features":
+            problems.add(f"{place}.representation", "finetune trains the encoder: only `features` is possible")
+        if head.name in [earlier.name for earlier in heads[:number]]:
+            problems.add(f"{place}.name", f"{head.name} stands there already; classifiers side by side differ in name")
+
+
+def _check_mode(config: TrialConfig, path: str, problems: Problems) -> None:
+    method = plugins.find("ssl_methods", config.ssl_method.name)
+    if issubclass(method, SupervisedMethod) and config.labels.start == 0:
+        problems.add(f"{path}.labels.start", f"{config.ssl_method.name} learns from labels; use 1 or more")
+    if config.mode == "pretrain":
+        if issubclass(method, SemiSupervisedMethod):
+            problems.add(f"{path}.mode", f"{config.ssl_method.name} trains classifier and encoder at once; use joint")
+        return
+    if config.classifier.name != "finetune":
+        problems.add(
+            f"{path}.classifier.name",
+            f"joint training is that of the encoder; use finetune, not {config.classifier.name}",
+        )
+    if method.num_views == 0:  # type: ignore[attr-defined]
+        problems.add(f"{path}.ssl_method", f"{config.ssl_method.name} has no loss to train jointly; use mode pretrain")
+    if issubclass(method, SupervisedMethod) and method.labeled_only:
+        problems.add(
+            f"{path}.ssl_method", f"{config.ssl_method.name} is the task loss itself; use none with classifier finetune"
+        )
 
 
 def _check_labels(config: TrialConfig, path: str, problems: Problems) -> None:
@@ -161,6 +243,11 @@ def _check_labels(config: TrialConfig, path: str, problems: Problems) -> None:
             )
 
 
+def method_arguments(spec: PluginSpec, num_classes: int) -> tuple[int, ...]:
+    """What the constructor of an SSL method gets after the backbone."""
+    return (num_classes,) if issubclass(plugins.find(spec.kind, spec.name), SupervisedMethod) else ()
+
+
 def _try_plugins(config: TrialConfig, path: str, problems: Problems) -> None:
     """Constructs every plugin once, networks without memory, so that impossible values are found now."""
 
@@ -173,9 +260,10 @@ def _try_plugins(config: TrialConfig, path: str, problems: Problems) -> None:
 
     attempt("dataset", config.dataset)
     attempt("augmentation", config.augmentation)
-    attempt("classifier.augmentation", config.classifier.augmentation)
+    for number, head in enumerate((config.classifier, *config.beside)):
+        attempt(f"beside[{number - 1}].augmentation" if number else "classifier.augmentation", head.augmentation)
     attempt("selector", config.selector)
     with torch.device("meta"):
         backbone = attempt("backbone", config.backbone, (3, 64, 64))
         if backbone is not None:
-            attempt("ssl_method", config.ssl_method, backbone)
+            attempt("ssl_method", config.ssl_method, backbone, *method_arguments(config.ssl_method, num_classes=10))

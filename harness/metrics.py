@@ -68,13 +68,18 @@ METRICS: dict[str, Metric] = {
         Metric("pretrain/embedding_std", "", 0, math.inf, None, "mean standard deviation of features; 0 is collapse"),
         Metric("pretrain/learning_rate", "", 0, math.inf, None, "learning rate at the end of the epoch"),
         _seconds("pretrain", "self-supervised pre-training"),
+        Metric("joint/loss", "", -math.inf, math.inf, "minimize", "loss of a semi-supervised method, last epoch"),
+        Metric("joint/task_loss", "nats", 0, math.inf, "minimize", "cross-entropy of the labelled images, last epoch"),
+        Metric("joint/ssl_loss", "", -math.inf, math.inf, "minimize", "SSL loss of the labelled images, last epoch"),
+        Metric(
+            "joint/unlabeled_ssl_loss", "", -math.inf, math.inf, "minimize", "that of unlabelled images, last epoch"
+        ),
+        Metric("joint/embedding_std", "", 0, math.inf, None, "as pretrain/embedding_std, after a joint training"),
         _seconds("encode", "features and representations of a fixed encoder, once per trial"),
-        _seconds("encode", "computing the encoder's features of every image"),
         _seconds("select", "choosing the images to label"),
         _seconds("train", "training on the labelled images"),
         _seconds("evaluate", "measuring on validation and test"),
         _seconds("total", "all of these together, stages from the cache at the seconds they first took"),
-        _seconds("wall", "the trial by the clock, stages from the cache at next to nothing"),
         _seconds("wall", "the trial from start to end as it ran, waiting and cached stages included"),
         Metric(
             "throughput/pretrain_images_per_second",
@@ -92,6 +97,11 @@ METRICS: dict[str, Metric] = {
         _cached("train"),
     ]
 }
+
+
+def known(name: str) -> Metric | None:
+    """The metric of this name; `val/accuracy/knn` is that of a classifier beside the first, and means the same."""
+    return METRICS.get(name) or METRICS.get("/".join(name.split("/")[:2]))
 
 
 def step_kind(name: str) -> Literal["epoch", "labels"]:

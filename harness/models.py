@@ -16,6 +16,7 @@ from harness import represent
 from harness.api import Augmentation, Backbone, Images, SSLMethod
 from harness.classify import FinetunedModel, Predictor
 from harness.config import ClassifierConfig
+from harness.joint import JointModel
 from harness.runtime import EVALUATION_BATCH, Runtime
 from harness.seeding import derive, generator, seeded
 
@@ -46,6 +47,18 @@ class Encoder:
         self._features: dict[str, Tensor] = {}
         self._inputs: dict[str, Tensor] = {}
         self._map: represent.Mapper | None = None
+
+    def under(self, config: ClassifierConfig) -> Encoder:
+        """This encoder for another classifier, which may read another representation; features are shared."""
+        other = Encoder(self.backbone, self.runtime, self.parts, config, 0)
+        other._seed, other._features = self._seed, self._features
+        return other
+
+    def instead(self, backbone: Backbone) -> Encoder:
+        """Another backbone in this one's place."""
+        other = Encoder(backbone, self.runtime, self.parts, self.config, 0)
+        other._seed = self._seed
+        return other
 
     def features(self, part: str) -> Tensor:
         """f32 [N, D] on the CPU."""
@@ -115,9 +128,9 @@ class HeadModel:
 
 
 class TunedModel:
-    """A fine-tuned copy of an encoder with its own linear head."""
+    """An encoder trained together with its classifier: a fine-tuned copy, or a joint training's."""
 
-    def __init__(self, network: FinetunedModel, runtime: Runtime, parts: Mapping[str, Images]):
+    def __init__(self, network: FinetunedModel | JointModel, runtime: Runtime, parts: Mapping[str, Images]):
         self.network: nn.Module = network
         self._backbone = network.backbone
         self._runtime = runtime

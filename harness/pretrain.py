@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness.api import Augmentation, Images, SSLMethod
+from harness.api import Augmentation, Images, SSLMethod, SupervisedMethod
 from harness.config import PretrainConfig
 from harness.optimizers import DivergedError, build_optimizer, scheduled, set_learning_rate
 from harness.runtime import Runtime
@@ -23,6 +23,7 @@ Metrics = dict[str, float]
 def pretrain(
     method: SSLMethod,
     images: Images,
+    labels: Tensor | None,
     augmentation: Augmentation,
     config: PretrainConfig,
     runtime: Runtime,
@@ -36,7 +37,8 @@ def pretrain(
 
     Args:
         method: already on the runtime's device.
-        images: what it learns from; no labels are involved.
+        images: what it learns from.
+        labels: i64 [N] for a supervised method, UNKNOWN where the label has not been bought; None for all others.
         augmentation: makes each view.
         config: epochs, batch size, optimizer, schedule.
         runtime: device and precision.
@@ -68,7 +70,7 @@ def pretrain(
 
     for epoch in range(len(history) + 1, config.epochs + 1):
         started = time.perf_counter()
-        metrics = _train_epoch(method, images, augmentation, config, runtime, seed, optimizer, epoch)
+        metrics = _train_epoch(method, images, labels, augmentation, config, runtime, seed, optimizer, epoch)
         epoch_seconds = time.perf_counter() - started
         seconds += epoch_seconds
         metrics["throughput/pretrain_images_per_second"] = len(images) // batch_size * batch_size / epoch_seconds
@@ -87,6 +89,7 @@ def pretrain(
 def _train_epoch(
     method: SSLMethod,
     images: Images,
+    labels: Tensor | None,
     augmentation: Augmentation,
     config: PretrainConfig,
     runtime: Runtime,
@@ -109,7 +112,7 @@ def _train_epoch(
             batch = images[index].to(runtime.device, non_blocking=True)
             views = [runtime.inputs(augmentation(batch, view=v, rng=rng)) for v in range(method.num_views)]
             with runtime.autocast():
-                logged = method.loss(views)
+                logged = _loss(method, views, None if labels is None else labels[index].to(runtime.device))
             optimizer.zero_grad(set_to_none=True)
             logged["loss"].backward()
             optimizer.step()
@@ -122,6 +125,13 @@ def _train_epoch(
             f"the pre-training loss is {metrics['pretrain/loss']} in epoch {epoch}; try a smaller pretrain.lr"
         )
     return metrics | {"pretrain/learning_rate": lr}
+
+
+def _loss(method: SSLMethod, views: list[Tensor], labels: Tensor | None) -> dict[str, Tensor]:
+    if labels is None:
+        return method.loss(views)
+    assert isinstance(method, SupervisedMethod)
+    return method.labeled_loss(views, labels)
 
 
 def embedding_std(features: Tensor) -> float:

@@ -21,7 +21,7 @@ import yaml
 
 from harness import records
 from harness.compare import ALPHA, Comparison, Estimate, estimate, holm, paired
-from harness.metrics import METRICS
+from harness.metrics import known
 from harness.records import History
 
 SEARCH_ROWS = 20
@@ -360,7 +360,8 @@ def _answer_of_search(report: Report) -> str:
 
 def _number(metric: str, value: float, sign: str = "") -> str:
     """Fractions with four decimals, counts whole, the rest with three significant digits."""
-    unit = METRICS[metric].unit if metric in METRICS else ""
+    about = known(metric)
+    unit = about.unit if about else ""
     form = {"fraction": ".4f", "images": ".0f"}.get(unit, ".3g" if abs(value) < 1000 else ".0f")
     return format(value, sign + form)
 

@@ -11,22 +11,24 @@ import json
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from harness import data, knn, optimizers, plugins, pretrain, runtime, seeding
-from harness.active import Costs, Report, Rounds, area_under_curve
-from harness.api import Images, SSLMethod
-from harness.config import ExponentialImbalance, StepImbalance, TrialConfig, parse_trial
+from harness.active import Costs, Report, Rounds, area_under_curve, start_pool
+from harness.api import UNKNOWN, Images, SSLMethod, SupervisedMethod
+from harness.config import ExponentialImbalance, StepImbalance, TrialConfig, method_arguments, parse_trial
 from harness.memory import PeakMemory, keep_freed_memory
 from harness.models import Encoder
+from harness.oracle import Oracle
 from harness.runtime import Runtime
 from harness.schema import ConfigError, Problems, apply_overrides, as_dict, read_yaml
 from harness.seeding import seeded
-from harness.stages import StageCache, code_digest, digest_of
+from harness.stages import Checkpoint, StageCache, code_digest, digest_of
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,9 @@ def run(config: TrialConfig, seed: int, folders: Folders, report: Report, *, wit
     where = Runtime.of(config.compute, mean, std)
     stages = StageCache(folders.stages)
     costs = Costs()
-    method = _build_method(config, images.image_shape, seed, where)
-    encoder_digest = _pretrain(config, seed, method, images, where, stages, costs, report)
+    method = _build_method(config, images, seed, where)
+    start = start_pool(config.labels, seed, oracle)
+    encoder_digest = _pretrain(config, seed, method, images, oracle, start, where, stages, costs, report)
     method.eval()
     parts = {"pool": images.pool, "val": images.val} | ({"test": images.test} if images.test is not None else {})
     encoder = Encoder(method.backbone, where, parts, config.classifier, seed)
@@ -75,6 +78,7 @@ def run(config: TrialConfig, seed: int, folders: Folders, report: Report, *, wit
         seed,
         images,
         oracle,
+        start,
         where,
         encoder,
         encoder_digest,
@@ -129,19 +133,20 @@ def label_budget(config: TrialConfig, pool_size: int) -> int:
     return total
 
 
-def _build_method(config: TrialConfig, image_shape: tuple[int, int, int], seed: int, where: Runtime) -> SSLMethod:
+def _build_method(config: TrialConfig, images: data.Data, seed: int, where: Runtime) -> SSLMethod:
     """The SSL method with its backbone; a backbone's initial weights depend on it and the seed alone."""
     with seeded(seed, "backbone/init"):
-        backbone = plugins.build(config.backbone, image_shape)
+        backbone = plugins.build(config.backbone, images.image_shape)
     with seeded(seed, "ssl_method/init"):
-        method = plugins.build(config.ssl_method, backbone)
+        method = plugins.build(config.ssl_method, backbone, *method_arguments(config.ssl_method, images.num_classes))
     where.place(method)
     return method
 
 
 def pretrains(config: TrialConfig) -> bool:
     """Whether the encoder is trained before the rounds; else it keeps its initial weights."""
-    return plugins.find("ssl_methods", config.ssl_method.name).num_views > 0 and config.pretrain.epochs > 0  # type: ignore[attr-defined]
+    trainable = plugins.find("ssl_methods", config.ssl_method.name).num_views > 0  # type: ignore[attr-defined]
+    return config.mode == "pretrain" and trainable and config.pretrain.epochs > 0
 
 
 def pretrain_key(config: TrialConfig, seed: int, fingerprint: str) -> dict[str, Any]:
@@ -162,6 +167,8 @@ def pretrain_key(config: TrialConfig, seed: int, fingerprint: str) -> dict[str, 
             "augmentation": config.augmentation.as_dict(),
             "pretrain": as_dict(config.pretrain),
         }
+        if issubclass(plugins.find("ssl_methods", config.ssl_method.name), SupervisedMethod):
+            key["start"] = [config.labels.start, config.labels.stratified]  # with data and seed, the labels it reads
         code += [pretrain, optimizers, knn, *plugins.classes(config.ssl_method), *plugins.classes(config.augmentation)]
     return key | {"code": code_digest(*code)}
 
@@ -171,6 +178,8 @@ def _pretrain(
     seed: int,
     method: SSLMethod,
     images: data.Data,
+    oracle: Oracle,
+    start: Tensor,
     where: Runtime,
     stages: StageCache,
     costs: Costs,
@@ -195,21 +204,25 @@ def _pretrain(
         reported = epoch
         report("epoch", epoch, found, {})
 
-    stage = stages.run(
-        "pretrain",
-        key,
-        lambda checkpoint: pretrain.pretrain(
+    def compute(checkpoint: Checkpoint) -> dict[str, Any]:
+        learnt, labels = _learnt_from(method, images, oracle, start)
+        settings, views = config.pretrain, plugins.build(config.augmentation)
+        if len(learnt) < len(images.pool):  # labelled images alone, however few
+            settings = replace(settings, batch_size=min(settings.batch_size, len(learnt)))
+        return pretrain.pretrain(
             method,
-            _pretraining_images(images),
-            plugins.build(config.augmentation),
-            config.pretrain,
+            learnt,
+            labels,
+            views,
+            settings,
             where,
             seed,
             checkpoint=checkpoint,
             validate=validate,
             on_epoch=on_epoch,
-        ),
-    )
+        )
+
+    stage = stages.run("pretrain", key, compute)
     method.load_state_dict(stage.value["method"])
     for epoch, found in enumerate(stage.value["history"][reported:], start=reported + 1):
         report("epoch", epoch, found, {})  # of a stage that was found, not computed
@@ -217,9 +230,17 @@ def _pretrain(
     return stage.digest
 
 
-def _pretraining_images(images: data.Data) -> Images:
+def _learnt_from(method: SSLMethod, images: data.Data, oracle: Oracle, start: Tensor) -> tuple[Images, Tensor | None]:
+    """The images of the pre-training and, for a supervised method alone, what is known of their labels."""
+    if isinstance(method, SupervisedMethod) and method.labeled_only:
+        return images.pool.subset(start), oracle.reveal(start)
     extra = images.unlabeled_extra
-    return images.pool if extra is None else data.joined(images.pool, extra)
+    everything = images.pool if extra is None else data.joined(images.pool, extra)
+    if not isinstance(method, SupervisedMethod):
+        return everything, None
+    labels = torch.full((len(everything),), UNKNOWN)
+    labels[start] = oracle.reveal(start)
+    return everything, labels
 
 
 def _totals(rounds: Rounds) -> dict[str, float]:

@@ -72,7 +72,7 @@ class DINO(SSLMethod):
         self.bottleneck_dim = bottleneck_dim
         self.batch_norm = batch_norm
         self.num_local_views = num_local_views
-        self.num_views = NUM_GLOBAL_VIEWS + num_local_views  # type: ignore[misc]
+        self.num_views = NUM_GLOBAL_VIEWS + num_local_views
         widths = (backbone.feature_dim, hidden_dim, hidden_dim, bottleneck_dim)
         self.head = nn.Sequential(
             mlp(*widths, batch_norm=batch_norm, activation=nn.GELU), CosineLayer(bottleneck_dim, num_prototypes)

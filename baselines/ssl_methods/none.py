@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from torch import Tensor
 
 from harness.api import SSLMethod
@@ -16,7 +14,7 @@ class NoPretraining(SSLMethod):
     untrained encoder that every pre-training has to beat.
     """
 
-    num_views: ClassVar[int] = 0
+    num_views = 0
 
     def loss(self, views: list[Tensor]) -> dict[str, Tensor]:
         """Never called: there are no views to train on."""

@@ -59,7 +59,7 @@ class SwAV(SSLMethod):
         self.hidden_dim = hidden_dim
         self.projection_dim = projection_dim
         self.num_local_views = num_local_views
-        self.num_views = NUM_GLOBAL_VIEWS + num_local_views  # type: ignore[misc]
+        self.num_views = NUM_GLOBAL_VIEWS + num_local_views
         self.projector = mlp(backbone.feature_dim, hidden_dim, projection_dim)
         self.prototypes = nn.Linear(projection_dim, num_prototypes, bias=False)
         self._normalize_prototypes()

@@ -1,0 +1,245 @@
+"""Classifier and encoder trained together on labelled and unlabelled images: `mode: joint`.
+
+Two kinds of methods run here. An SSL method alternates (MoBYv2AL, Caramalau et al. 2022,
+https://arxiv.org/abs/2301.01531): a labelled batch gets task loss + weight x SSL loss, then an unlabelled batch
+gets weight x SSL loss. A semi-supervised method gets both batches at once and makes one loss of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from harness.api import Augmentation, Backbone, Images, SemiSupervisedMethod, SSLMethod, SupervisedMethod
+from harness.config import ClassifierConfig, JointConfig
+from harness.optimizers import DivergedError, build_optimizer, scheduled, set_learning_rate
+from harness.runtime import Runtime
+from harness.seeding import generator, seeded
+from harness.stages import Checkpoint
+
+State = dict[str, Any]
+
+
+class JointModel(nn.Module):
+    """An SSL method, and a linear layer on its encoder's features."""
+
+    def __init__(self, method: SSLMethod, num_classes: int):
+        super().__init__()
+        self.method = method
+        self.head = nn.Linear(method.backbone.feature_dim, num_classes)
+
+    @property
+    def backbone(self) -> Backbone:
+        """The encoder that both losses train."""
+        return self.method.backbone
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [B, K] of normalised images f32 [B, C, H, W]."""
+        return self.head(self.backbone(images))
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a joint training learns from.
+
+    Attributes:
+        labeled: L images.
+        labels: i64 [L].
+        unlabeled: M images, perhaps none.
+        head_view: the augmentation that the classifier sees labelled images under.
+        views: the augmentation of the SSL views.
+    """
+
+    labeled: Images
+    labels: Tensor
+    unlabeled: Images
+    head_view: Augmentation
+    views: Augmentation
+
+
+def train(
+    model: JointModel,
+    material: Material,
+    settings: ClassifierConfig,
+    joint: JointConfig,
+    runtime: Runtime,
+    seed: int,
+    checkpoint: Checkpoint,
+) -> State:
+    """Trains encoder, heads and classifier in place; a training that was killed goes on at its checkpoint.
+
+    Args:
+        model: on the runtime's device.
+        material: images, labels and views.
+        settings: epochs, batch size, optimizer and schedule.
+        joint: how the two losses are joined.
+        runtime: device and precision.
+        seed: of the trial.
+        checkpoint: where the state is saved between epochs.
+
+    Returns:
+        {"model": state dict, "history": the mean of each loss in each epoch}.
+
+    Raises:
+        DivergedError: a loss became NaN or infinite.
+    """
+    optimizer = build_optimizer(model.parameters(), settings)
+    average = _Average(model, joint.ema)
+    history: list[dict[str, float]] = []
+    state = checkpoint.load()
+    if state:
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        average.load_state_dict(state["average"])
+        history = state["history"]
+    model.train()
+    trainer = _Trainer(model, material, settings, joint, runtime, seed, optimizer)
+    for epoch in range(len(history), settings.epochs):
+        history.append(trainer.epoch(epoch, after_step=average.update))
+        if checkpoint.due:
+            states = {"model": model.state_dict(), "average": average.state_dict(), "history": history}
+            checkpoint.save(states | {"optimizer": optimizer.state_dict()})
+    average.take_over()
+    return {"model": model.state_dict(), "history": history}
+
+
+class _Average(nn.Module):
+    """The moving average of encoder and classifier, which is evaluated in their place; nothing if momentum is 0."""
+
+    def __init__(self, model: JointModel, momentum: float):
+        super().__init__()
+        self._followed = [nn.ModuleList([model.backbone, model.head])]  # in a list, so that it is not saved again
+        self.average = (
+            AveragedModel(self._followed[0], multi_avg_fn=get_ema_multi_avg_fn(momentum), use_buffers=True)
+            if momentum
+            else None
+        )
+
+    def update(self) -> None:
+        """After a step."""
+        if self.average is not None:
+            self.average.update_parameters(self._followed[0])
+
+    def take_over(self) -> None:
+        """Puts the average into the model."""
+        if self.average is not None:
+            self._followed[0].load_state_dict(self.average.module.state_dict())
+
+
+@dataclass
+class _Trainer:
+    """One joint training's loop over an epoch; every random stream starts anew each epoch, so that it can resume."""
+
+    model: JointModel
+    material: Material
+    settings: ClassifierConfig
+    joint: JointConfig
+    runtime: Runtime
+    seed: int
+    optimizer: torch.optim.Optimizer
+
+    def epoch(self, epoch: int, after_step: Callable[[], None]) -> dict[str, float]:
+        """The mean of each loss."""
+        self._rng = generator(self.seed, f"joint/augmentation/{epoch}", self.runtime.device)
+        batches = list(self._batches(generator(self.seed, f"joint/order/{epoch}")))
+        totals: dict[str, Tensor] = {}
+        with seeded(self.seed, f"joint/epoch/{epoch}"):
+            for step, (labeled, unlabeled) in enumerate(batches):
+                share = step / len(batches)
+                progress = (epoch + share) / self.settings.epochs
+                set_learning_rate(self.optimizer, scheduled(self.settings.lr, self.settings.schedule, progress))
+                end = (epoch + (step + 1) / len(batches)) / self.settings.epochs
+                for name, loss in self._step(labeled, unlabeled, progress, end).items():
+                    totals[name] = totals.get(name, torch.zeros((), device=loss.device)) + loss.detach()
+                after_step()
+        means = {name: float(total) / len(batches) for name, total in totals.items()}
+        for name, value in means.items():
+            if not torch.isfinite(torch.tensor(value)):
+                raise DivergedError(
+                    f"{name} of the joint training is {value} in epoch {epoch + 1}; try a smaller classifier.lr"
+                )
+        return means
+
+    def _batches(self, rng: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        """i64 positions of labelled and of unlabelled images for each step; whichever are fewer are repeated."""
+        count, others = len(self.material.labels), len(self.material.unlabeled)
+        size = min(self.settings.batch_size, count)
+        other_size = min(size * self.joint.unlabeled_ratio, others)
+        steps = max(count // size, others // other_size if others else 0)
+        labeled = _cycled(count, steps * size, rng).split(size)
+        unlabeled = _cycled(others, steps * other_size, rng).split(other_size) if others else [labeled[0][:0]] * steps
+        yield from zip(labeled, unlabeled, strict=True)
+
+    def _step(self, labeled: Tensor, unlabeled: Tensor, start: float, end: float) -> dict[str, Tensor]:
+        """One labelled and one unlabelled batch; start and end are the progress of the training before and after."""
+        material, method = self.material, self.model.method
+        images, labels = material.labeled[labeled], material.labels[labeled].to(self.runtime.device)
+        inputs = self._view(images, material.head_view, 0)
+        if isinstance(method, SemiSupervisedMethod):
+            views = self._views(material.unlabeled[unlabeled])
+            with self.runtime.autocast():
+                losses = method.joint_loss(self.model, inputs, labels, views)
+            self._descend(losses["loss"], end)
+            return {f"joint/{name}": value for name, value in losses.items()}
+        views = self._views(images)
+        with self.runtime.autocast():
+            task = F.cross_entropy(self.model(inputs).float(), labels)
+            losses = method.labeled_loss(views, labels) if isinstance(method, SupervisedMethod) else method.loss(views)
+        alone = not len(unlabeled)
+        self._descend(task + self.joint.weight * losses["loss"], end if alone else (start + end) / 2)
+        found = {"joint/task_loss": task, "joint/ssl_loss": losses["loss"]}
+        if not alone:
+            views = self._views(material.unlabeled[unlabeled])
+            with self.runtime.autocast():
+                losses = method.loss(views)
+            self._descend(self.joint.weight * losses["loss"], end)
+            found["joint/unlabeled_ssl_loss"] = losses["loss"]
+        return found
+
+    def _descend(self, loss: Tensor, progress: float) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        self.model.method.after_step(progress)
+
+    def _views(self, images: Tensor) -> list[Tensor]:
+        return [self._view(images, self.material.views, view) for view in range(self.model.method.num_views)]
+
+    def _view(self, images: Tensor, augmentation: Augmentation, view: int) -> Tensor:
+        return self.runtime.inputs(augmentation(images.to(self.runtime.device), view=view, rng=self._rng))
+
+
+def _cycled(count: int, length: int, rng: torch.Generator) -> Tensor:
+    """i64 [length]: random orders of 0 .. count-1, one after the other."""
+    orders = [torch.randperm(count, generator=rng) for _ in range(-(-length // count))]
+    return torch.cat(orders)[:length]
+
+
+def unlabeled_positions(
+    joint: JointConfig, unlabeled: Tensor, num_labeled: int, losses: Callable[[], Tensor] | None, rng: torch.Generator
+) -> Tensor:
+    """Which unlabelled images a joint training learns from.
+
+    Args:
+        joint: says which.
+        unlabeled: i64 [U], the candidates.
+        num_labeled: L.
+        losses: f32 [N], the SSL loss of each image of the pool under the last round's model; None in the first round.
+        rng: for random ones.
+
+    Returns:
+        i64 [U] or i64 [min(L, U)], sorted.
+    """
+    if joint.unlabeled == "all" or num_labeled >= len(unlabeled):
+        return unlabeled
+    if joint.unlabeled == "lowest_loss" and losses is not None:
+        chosen = losses()[unlabeled].argsort(stable=True)[:num_labeled]
+    else:
+        chosen = torch.randperm(len(unlabeled), generator=rng)[:num_labeled]
+    return unlabeled[chosen].sort().values
