@@ -40,7 +40,17 @@ import torch
 from torch import Tensor, nn
 
 from harness import plugins
-from harness.api import Backbone, Images, Pool, Source, Split, SSLMethod
+from harness.api import (
+    UNKNOWN,
+    Backbone,
+    Images,
+    Pool,
+    SemiSupervisedMethod,
+    Source,
+    Split,
+    SSLMethod,
+    SupervisedMethod,
+)
 from harness.seeding import generator, seeded
 
 Factory = Callable[..., Any]
@@ -253,7 +263,7 @@ def hyperparameters_are_keywords(plugin: Factory, kind: str) -> None:
             assert _equal(kept, parameter.default), (
                 f"attribute {name!r} is {kept!r}, not the value it was given, {parameter.default!r}"
             )
-    expected = {"backbones": 1, "ssl_methods": 1}.get(kind, 0)
+    expected = {"backbones": 1, "ssl_methods": 2 if isinstance(instance, SupervisedMethod) else 1}.get(kind, 0)
     assert len(positional) == expected, (
         f"the constructor takes {positional} by position, {expected} expected; hyper-parameters are keyword-only"
     )
@@ -647,6 +657,7 @@ BACKBONE_CHECKS: tuple[Check, ...] = (
 
 _VIEW_SHAPE = (3, 16, 16)
 _BATCH_SIZE = 16
+_NUM_CLASSES = 4
 
 
 class _Encoder(Backbone):
@@ -667,8 +678,10 @@ class _Encoder(Backbone):
 
 
 def _new_method(plugin: Factory, seed: int = 0) -> Any:
+    """The method on a small encoder; one that takes two arguments by position, a supervised one, gets K as well."""
+    positional = [p for p in inspect.signature(plugin).parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
     with seeded(seed, "weights"):
-        return plugin(_Encoder(_VIEW_SHAPE))
+        return plugin(_Encoder(_VIEW_SHAPE), *[_NUM_CLASSES] * (len(positional) > 1))
 
 
 def _views(num_views: int, seed: int = 0) -> list[Tensor]:
@@ -679,10 +692,30 @@ def _views(num_views: int, seed: int = 0) -> list[Tensor]:
     return [images + 0.3 * torch.randn(images.shape, generator=rng) for _ in range(num_views)]
 
 
-def _loss(method: SSLMethod, views: list[Tensor]) -> Tensor:
+def _labels(method: SSLMethod) -> Tensor:
+    """i64 [B]; of a method that learns from the whole pool too, half of them UNKNOWN."""
+    labels = torch.arange(_BATCH_SIZE) // 2 % _NUM_CLASSES
+    if isinstance(method, SupervisedMethod) and not method.labeled_only:
+        labels[_BATCH_SIZE // 2 :] = UNKNOWN
+    return labels
+
+
+def _losses(method: SSLMethod, views: list[Tensor], order: Tensor | None = None) -> dict[str, Tensor]:
+    """The losses as the harness asks for them, by the method's contract; `order` is that of the images in `views`."""
+    labels = _labels(method)
+    if isinstance(method, SupervisedMethod):
+        return method.labeled_loss(views, labels if order is None else labels[order])
+    if isinstance(method, SemiSupervisedMethod):
+        with torch.random.fork_rng(devices=[]), seeded(0, "classifier"):
+            head = nn.Linear(method.backbone.feature_dim, _NUM_CLASSES)
+        return method.joint_loss(nn.Sequential(method.backbone, head), _views(1, seed=2)[0], labels, views)
+    return method.loss(views)
+
+
+def _loss(method: SSLMethod, views: list[Tensor], order: Tensor | None = None) -> Tensor:
     """The loss f32 [] of the method as it is now; the method itself is not advanced."""
     with seeded(0, "loss"):
-        return copy.deepcopy(method).loss(views)["loss"].detach()
+        return _losses(copy.deepcopy(method), views, order)["loss"].detach()
 
 
 def _train(method: SSLMethod, num_steps: int) -> list[float]:
@@ -691,7 +724,7 @@ def _train(method: SSLMethod, num_steps: int) -> list[float]:
     losses = []
     for step in range(num_steps):
         with seeded(step, "train"):
-            loss = method.loss(_views(method.num_views, seed=step))["loss"]
+            loss = _losses(method, _views(method.num_views, seed=step))["loss"]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -714,7 +747,7 @@ def loss_trains_the_encoder(plugin: Factory) -> None:
     method = _new_method(plugin)
     views = _views(method.num_views)
     before = [view.clone() for view in views]
-    losses = method.loss(views)
+    losses = _losses(method, views)
     assert isinstance(losses, dict) and "loss" in losses, "loss() does not return a dict with 'loss'"
     for name, value in losses.items():
         assert isinstance(value, Tensor) and value.shape == (), f"{name!r} is not a scalar tensor"
@@ -740,12 +773,12 @@ def order_of_images_is_irrelevant(plugin: Factory) -> None:
     method = _new_method(plugin)
     views = _views(method.num_views)
     order = torch.randperm(_BATCH_SIZE, generator=generator(0, "order"))
-    a, b = _loss(method, views), _loss(method, [view[order] for view in views])
+    a, b = _loss(method, views), _loss(method, [view[order] for view in views], order)
     assert torch.allclose(a, b, rtol=1e-4, atol=1e-5), f"the loss is {a:.6g}, in another order {b:.6g}"
 
 
 def sample_loss_splits_the_loss(plugin: Factory) -> None:
-    """`sample_loss`, where it is defined, is f32 [B], finite, and its mean is the loss."""
+    """`sample_loss`, where it is defined, is f32 [B], finite, and its mean is the loss without labels."""
     method = _new_method(plugin)
     views = _views(method.num_views)
     try:
@@ -756,7 +789,8 @@ def sample_loss_splits_the_loss(plugin: Factory) -> None:
     assert per_image.shape == (_BATCH_SIZE,), f"sample_loss has shape {tuple(per_image.shape)}, not [B]"
     assert per_image.dtype == torch.float32, f"sample_loss is {per_image.dtype}, not torch.float32"
     assert per_image.isfinite().all(), "sample_loss is not finite"
-    mean, loss = per_image.mean(), _loss(method, views)
+    with seeded(0, "loss"):
+        mean, loss = per_image.mean(), copy.deepcopy(method).loss(views)["loss"]
     assert torch.allclose(mean, loss, rtol=1e-4, atol=1e-5), f"sample_loss has mean {mean:.6g}, the loss is {loss:.6g}"
 
 
