@@ -213,9 +213,10 @@ def _check_mode(config: TrialConfig, path: str, problems: Problems) -> None:
         return
     if config.classifier.name != "finetune":
         problems.add(
-            f"{path}.classifier.name",
-            f"joint training is that of the encoder; use finetune, not {config.classifier.name}",
+            f"{path}.classifier.name", f"{config.classifier.name} leaves the encoder alone; joint needs finetune"
         )
+    if issubclass(method, SemiSupervisedMethod) and config.labels.start == "all":
+        problems.add(f"{path}.labels.start", f"`all` leaves {config.ssl_method.name} no unlabelled image; use a number")
     if method.num_views == 0:  # type: ignore[attr-defined]
         problems.add(f"{path}.ssl_method", f"{config.ssl_method.name} has no loss to train jointly; use mode pretrain")
     if issubclass(method, SupervisedMethod) and method.labeled_only:

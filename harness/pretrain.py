@@ -23,12 +23,12 @@ Metrics = dict[str, float]
 def pretrain(
     method: SSLMethod,
     images: Images,
-    labels: Tensor | None,
     augmentation: Augmentation,
     config: PretrainConfig,
     runtime: Runtime,
     seed: int,
     *,
+    labels: Tensor | None = None,
     checkpoint: Checkpoint,
     validate: Callable[[], Metrics],
     on_epoch: Callable[[int, Metrics], None],
@@ -38,11 +38,11 @@ def pretrain(
     Args:
         method: already on the runtime's device.
         images: what it learns from.
-        labels: i64 [N] for a supervised method, UNKNOWN where the label has not been bought; None for all others.
         augmentation: makes each view.
         config: epochs, batch size, optimizer, schedule.
         runtime: device and precision.
         seed: of the trial.
+        labels: i64 [N] for a supervised method, UNKNOWN where the label has not been bought; None for all others.
         checkpoint: where the state is saved between epochs.
         validate: measures the encoder after an epoch; its time is not counted as pre-training.
         on_epoch: called after every epoch with the epoch's number, from 1, and its metrics.

@@ -212,11 +212,11 @@ def _pretrain(
         return pretrain.pretrain(
             method,
             learnt,
-            labels,
             views,
             settings,
             where,
             seed,
+            labels=labels,
             checkpoint=checkpoint,
             validate=validate,
             on_epoch=on_epoch,
