@@ -288,8 +288,8 @@ def _overlap_sections(rounds: Rounds) -> list[Section]:
         "Overlap of the picks",
         [
             _image("overlap of the picks", "overlap"),
-            "The share |A and B| / |A or B| (Jaccard) of all that two cases selected under the same seed, the start pool "
-            f"left out; mean over seeds.{chance}",
+            "The share |A and B| / |A or B| (Jaccard) of all that two cases selected under the same seed, the start "
+            f"pool left out; mean over seeds.{chance}",
         ],
     )
     if len(rounds.cases) <= MATRIX_COLUMNS:
