@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness import classify, metrics, models, optimizers, plugins, represent, runtime, seeding
+from harness import classify, lars, metrics, models, optimizers, plugins, represent, runtime, seeding
 from harness.api import Augmentation, Pool, Selector, SSLMethod
 from harness.config import TrialConfig
 from harness.data import Data
@@ -173,7 +173,8 @@ class Rounds:
             "classifier": as_dict(settings),
             "labeled": digest_of({"positions": labeled.tolist()}),
             "code": code_digest(
-                classify, optimizers, models, represent, runtime, seeding, *plugins.classes(settings.augmentation)
+                *(classify, optimizers, lars, models, represent, runtime, seeding),
+                *plugins.classes(settings.augmentation),
             ),
         }
         if settings.name == "finetune":

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from harness import data, knn, optimizers, plugins, pretrain, runtime, seeding
+from harness import data, knn, lars, optimizers, plugins, pretrain, resolutions, runtime, seeding
 from harness.active import Costs, Report, Rounds, area_under_curve
 from harness.api import Images, SSLMethod
 from harness.config import ExponentialImbalance, StepImbalance, TrialConfig, parse_trial
@@ -162,7 +162,8 @@ def pretrain_key(config: TrialConfig, seed: int, fingerprint: str) -> dict[str, 
             "augmentation": config.augmentation.as_dict(),
             "pretrain": as_dict(config.pretrain),
         }
-        code += [pretrain, optimizers, knn, *plugins.classes(config.ssl_method), *plugins.classes(config.augmentation)]
+        code += [pretrain, optimizers, lars, resolutions, knn]
+        code += [*plugins.classes(config.ssl_method), *plugins.classes(config.augmentation)]
     return key | {"code": code_digest(*code)}
 
 
