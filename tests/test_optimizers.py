@@ -138,7 +138,7 @@ def test_the_gradient_is_clipped_over_all_parameters():
             parameter.data.zero_()
         optimizer = torch.optim.SGD([{"params": [weights]}, {"params": [bias]}], 1.0)
         descend(optimizer, -(3 * weights.sum() + 4 * bias.sum()), clip)
-        assert (weights.item(), bias.item()) == pytest.approx(expected, rel=1e-5)
+        assert (float(weights.detach()), float(bias.detach())) == pytest.approx(expected, rel=1e-5)
 
 
 # ---------------------------------------------------------------- learning rates
