@@ -120,7 +120,9 @@ class ComputeConfig:
     precision: Literal["auto", "float32", "bfloat16"] = setting("auto", "auto: bfloat16 autocast where it is fast")
     channels_last: bool | Literal["auto"] = setting("auto", "memory layout; auto: on with bfloat16")
     compile: bool = setting(
-        False, "compile the backbone while it is trained; costs a minute per image size, and on a CPU it brings little"
+        False,
+        "compile the backbone while it is trained; off, because on a CPU resnet18 gains 3 % or nothing for up to a "
+        "minute of compilation per image size",
     )
 
     def resolved(self) -> ComputeConfig:

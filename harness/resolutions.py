@@ -1,4 +1,8 @@
-"""Smaller images in the early epochs of pre-training."""
+"""Smaller images in the early epochs of pre-training.
+
+Shares of 0.5, 0.75 and 1 leave 60 % of the pixels; resnet18 on 32-px images then trains 1.4 times as fast
+(`benchmarks/training.py`). What it costs in accuracy is for a sweep to say.
+"""
 
 from __future__ import annotations
 
