@@ -133,7 +133,7 @@ def test_without_unlabelled_images_only_labelled_ones_are_learnt_from(tmp_path):
     result = train(model, tmp_path, material(num_unlabeled=0))
     assert model.method.sizes == [4, 4] * 2
     assert model.method.progress[-1] == pytest.approx(1)
-    assert result["history"][0].keys() == {"joint/task_loss", "joint/ssl_loss"}
+    assert result["history"][0].keys() == {"joint/loss", "joint/task_loss", "joint/ssl_loss"}
 
 
 def test_the_average_of_the_weights_is_what_is_evaluated(tmp_path):
@@ -180,7 +180,7 @@ def test_a_resumed_training_is_the_uninterrupted_one_to_the_bit(tmp_path, cls, e
 
 def test_a_loss_that_is_not_finite_stops_the_training(tmp_path):
     settings = ClassifierConfig(**{**vars(SETTINGS), "lr": 1e12})
-    with pytest.raises(DivergedError, match=r"joint/\w+ of the joint training is (nan|inf) in epoch \d; try a smaller"):
+    with pytest.raises(DivergedError, match=r"(joint training's loss is (nan|inf) in|not finite after) epoch 1.*classifier.lr"):
         train(model_of(), tmp_path, settings=settings)
 
 
