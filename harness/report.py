@@ -418,6 +418,7 @@ def summary(report: Report) -> str:
         f"**Question.** {_line(report.space.get('description') or 'none was stated')}",
         *(f"**Note.** {note}" for note in [*report.notes, *(report.rounds.notes if report.rounds else [])]),
         *_confirmed_section(report),
+        *_beside_section(report),
         *(_rounds_sections(report.rounds) if report.rounds else _curve_section(report)),
         *_searched_section(report),
         *_failed_section(report),
@@ -461,6 +462,37 @@ def _confirmed_section(report: Report) -> list[str]:
             ]
         )
     return ["## Confirmed", _markdown(header, rows), _footnotes(report)]
+
+
+def _beside_section(report: Report) -> list[str]:
+    """The same comparison under each classifier beside the first."""
+    measured = dict.fromkeys(metric for entry in report.confirmed for metric in entry.values)
+    blocks: list[str] = []
+    for metric in (name for name in measured if name.startswith(f"{report.measure}/")):
+        header = ["configuration", metric, f"{metric} - reference", "p (Holm)", "verdict"]
+        classifier = metric.rpartition("/")[2]
+        blocks += [f"## The same under {classifier}", _markdown(header, _beside_rows(report, metric))]
+    return blocks
+
+
+def _beside_rows(report: Report, metric: str) -> list[list[str]]:
+    """A row for each confirmed configuration, best first; the p values are a family of their own."""
+    entries = [entry for entry in report.confirmed if entry.values.get(metric)]
+    entries.sort(key=lambda entry: entry.mean(metric) or 0, reverse=report.maximize)
+    reference = report.reference.values.get(metric, {}) if report.reference else {}
+    found = {entry.id: paired(entry.values[metric], reference) for entry in entries if entry is not report.reference}
+    tested = {name: item.p for name, item in found.items() if item and item.p is not None}
+    adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
+
+    def row(entry: Entry) -> list[str]:
+        cells = [entry.label, _show(metric, entry.estimate(metric))]
+        if entry.id not in found:
+            return [*cells, "–", "–", "reference"]
+        comparison, p = found[entry.id], adjusted.get(entry.id)
+        said = verdict(comparison, p, maximize=report.maximize)
+        return [*cells, _show_difference(metric, comparison), "–" if p is None else f"{p:.2g}", said]
+
+    return [row(entry) for entry in entries]
 
 
 def _label_count(entry: Entry) -> str:

@@ -180,7 +180,9 @@ def test_a_resumed_training_is_the_uninterrupted_one_to_the_bit(tmp_path, cls, e
 
 def test_a_loss_that_is_not_finite_stops_the_training(tmp_path):
     settings = ClassifierConfig(**{**vars(SETTINGS), "lr": 1e12})
-    with pytest.raises(DivergedError, match=r"(joint training's loss is (nan|inf) in|not finite after) epoch 1.*classifier.lr"):
+    with pytest.raises(
+        DivergedError, match=r"(joint training's loss is (nan|inf) in|not finite after) epoch 1.*classifier.lr"
+    ):
         train(model_of(), tmp_path, settings=settings)
 
 

@@ -146,6 +146,24 @@ def test_less_is_better_where_the_sweep_minimises(tmp_path):
     ]
 
 
+def test_classifiers_beside_the_first_have_a_table_of_their_own(sweep):
+    for name, parameters, accuracies in (("r", RANDOM, [0.5, 0.52, 0.51]), ("c", CORESET, [0.6, 0.63, 0.61])):
+        for seed, accuracy in enumerate(accuracies, 1):
+            rows = sweep.records(name, seed, parameters, {200: 0.7 + seed / 100})
+            for row in rows:
+                if "test/accuracy" in row["metrics"]:
+                    row["metrics"]["test/accuracy/knn"] = accuracy
+            sweep.append(rows)
+    write(sweep.path)
+    table = (sweep.path / "summary.md").read_text().split("## The same under knn")[1].split("##")[0]
+    lines = [line for line in table.splitlines() if line.startswith("|")]
+    assert lines[2].startswith("| coreset | 0.6133 ± ")
+    assert "| +0.1033 [" in lines[2]
+    assert lines[2].endswith("| better |")
+    assert lines[3].startswith("| random | 0.5100 ± ")
+    assert lines[3].endswith("| – | – | reference |")
+
+
 def test_one_seed_gives_no_interval_and_says_so(sweep):
     confirm(sweep, "r", RANDOM, [0.70])
     confirm(sweep, "c", CORESET, [0.75])
