@@ -150,6 +150,8 @@ class Recorder:
             replace_text(folder / "config.yaml", yaml.safe_dump(details["config"], sort_keys=False))
         if "selected" in details:
             replace_text(folder / f"selected_{record['step']}.json", json.dumps(details["selected"]))
+        if "class_counts" in details:
+            replace_text(folder / f"class_counts_{record['step']}.json", json.dumps(details["class_counts"]))
         if "confusion_matrix" in details:
             replace_text(folder / "confusion_matrix.json", json.dumps(details["confusion_matrix"]))
         if "error" in details:
