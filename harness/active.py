@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness import classify, joint, metrics, models, optimizers, plugins, represent, runtime, seeding
+from harness import classify, joint, lars, metrics, models, optimizers, plugins, represent, runtime, seeding
 from harness.api import Augmentation, Pool, Selector, SSLMethod
 from harness.config import ClassifierConfig, LabelsConfig, TrialConfig
 from harness.data import Data
@@ -201,7 +201,7 @@ class Rounds:
         return Trained(model, stage.digest), stage
 
     def _training_key(self, settings: ClassifierConfig, encoder_digest: str, labeled: Tensor) -> dict[str, Any]:
-        code = [classify, optimizers, models, represent, runtime, seeding]
+        code = [classify, optimizers, lars, models, represent, runtime, seeding]
         return self._key() | {
             "encoder": encoder_digest,
             "classifier": as_dict(settings),

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from harness import knn
 from harness.api import Augmentation, Backbone, Images
 from harness.config import ClassifierConfig
-from harness.optimizers import DivergedError, build_optimizer, scheduled, set_learning_rate
+from harness.optimizers import build_optimizer, check_finite, descend, learning_rate, set_learning_rate
 from harness.runtime import Runtime
 from harness.seeding import derive, generator, seeded
 from harness.stages import Checkpoint
@@ -107,27 +107,29 @@ def _descend(
     optimizer = build_optimizer(model.parameters(), config)
     device = next(model.parameters()).device
     labels = labels.to(device)
+    losses: list[float] = []  # the mean of each epoch
     state = checkpoint.load() if checkpoint else None
     if state:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
+        losses = state["losses"]
     model.train()
-    for epoch in range(state["epoch"] + 1 if state else 0, config.epochs):
+    for epoch in range(len(losses), config.epochs):
         rng = generator(seed, f"classifier/augmentation/{epoch}", device)
         batches = _batches(len(labels), config.batch_size, generator(seed, f"classifier/order/{epoch}"))
+        total = torch.zeros((), device=device)
         with seeded(seed, f"classifier/epoch/{epoch}"):
             for step, index in enumerate(batches):
                 progress = (epoch + step / len(batches)) / config.epochs
-                set_learning_rate(optimizer, scheduled(config.lr, config.schedule, progress))
+                set_learning_rate(optimizer, learning_rate(config, progress, losses))
                 with autocast or nullcontext():
                     loss = F.cross_entropy(model(batch_of(index, rng)).float(), labels[index])
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                optimizer.step()
-        if not torch.isfinite(loss):
-            raise DivergedError(f"the classifier's loss is {loss.item()} in epoch {epoch}; try a smaller classifier.lr")
+                descend(optimizer, loss, config.clip_norm)
+                total += loss.detach() * len(index)
+        losses.append(float(total) / sum(len(index) for index in batches))
+        check_finite(model, losses[-1], len(losses), name="classifier's", key="classifier.lr")
         if checkpoint and checkpoint.due:
-            checkpoint.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch})
+            checkpoint.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "losses": losses})
 
 
 def _batches(count: int, batch_size: int, rng: torch.Generator) -> tuple[Tensor, ...]:
@@ -178,7 +180,7 @@ def finetune(
         images: L labelled images.
         labels: i64 [L].
         augmentation: applied to every batch, one fresh view per epoch.
-        config: epochs, batch size, optimizer.
+        config: epochs, batch size, optimizer, schedule.
         runtime: device and precision.
         seed: of the trial.
         checkpoint: where the state is saved between epochs.
@@ -187,7 +189,8 @@ def finetune(
     def batch_of(index: Tensor, rng: torch.Generator) -> Tensor:
         return runtime.inputs(augmentation(images[index].to(runtime.device), view=0, rng=rng))
 
-    _descend(model, batch_of, labels, config, seed, runtime.autocast(), checkpoint)
+    with runtime.compiled(model):
+        _descend(model, batch_of, labels, config, seed, runtime.autocast(), checkpoint)
     return {"model": model.state_dict()}
 
 

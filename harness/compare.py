@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from statistics import fmean, stdev
 
 from scipy import stats
 
 ALPHA = 0.05
 POWER = 0.80
+NO_EVIDENCE = "no evidence of a difference"
 
 
 @dataclass(frozen=True)
@@ -95,11 +97,15 @@ def smallest_difference(spread: float, n: int) -> float:
         spread: s, the standard deviation of the paired differences.
         n: at least 2.
     """
+    return _noncentrality(n) * spread / math.sqrt(n)
+
+
+@cache
+def _noncentrality(n: int) -> float:
     from scipy.optimize import brentq
 
     critical = stats.t.ppf(1 - ALPHA / 2, n - 1)
-    noncentrality = brentq(lambda x: stats.nct.sf(critical, n - 1, x) - POWER, 1e-6, 3 * critical + 5)
-    return float(noncentrality * spread / math.sqrt(n))
+    return float(brentq(lambda x: stats.nct.sf(critical, n - 1, x) - POWER, 1e-6, 3 * critical + 5))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -110,3 +116,23 @@ def holm(p_values: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
         adjusted[index] = largest
     return adjusted
+
+
+def verdict(comparison: Comparison | None, p_holm: float | None, *, maximize: bool = True) -> str:
+    """What a comparison with the reference allows to say.
+
+    Args:
+        comparison: None where there is no seed in common.
+        p_holm: the comparison's p after `holm`, where it has a p.
+        maximize: whether more is better.
+    """
+    if comparison is None:
+        return "no seed in common with the reference"
+    if comparison.p is None:
+        return "one seed in common: no interval"
+    if not comparison.difference.excludes_zero:
+        return NO_EVIDENCE
+    assert p_holm is not None
+    if p_holm > ALPHA:
+        return f"{NO_EVIDENCE} after Holm's correction"
+    return "better" if (comparison.difference.mean > 0) == maximize else "worse"

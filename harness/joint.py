@@ -18,7 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from harness.api import Augmentation, Backbone, Images, SemiSupervisedMethod, SSLMethod, SupervisedMethod
 from harness.config import ClassifierConfig, JointConfig
-from harness.optimizers import DivergedError, build_optimizer, scheduled, set_learning_rate
+from harness.optimizers import build_optimizer, check_finite, descend, learning_rate, set_learning_rate
 from harness.runtime import Runtime
 from harness.seeding import generator, seeded
 from harness.stages import Checkpoint
@@ -87,7 +87,7 @@ def train(
         {"model": state dict, "history": the mean of each loss in each epoch}.
 
     Raises:
-        DivergedError: a loss became NaN or infinite.
+        DivergedError: a loss or a weight became NaN or infinite.
     """
     optimizer = build_optimizer(model.parameters(), settings)
     average = _Average(model, joint.ema)
@@ -101,7 +101,10 @@ def train(
     model.train()
     trainer = _Trainer(model, material, settings, joint, runtime, seed, optimizer)
     for epoch in range(len(history), settings.epochs):
-        history.append(trainer.epoch(epoch, after_step=average.update))
+        losses = [row["joint/loss"] for row in history]
+        with runtime.compiled(model):
+            history.append(trainer.epoch(epoch, losses, after_step=average.update))
+        check_finite(model, sum(history[-1].values()), epoch + 1, name="joint training's", key="classifier.lr")
         if checkpoint.due:
             states = {"model": model.state_dict(), "average": average.state_dict(), "history": history}
             checkpoint.save(states | {"optimizer": optimizer.state_dict()})
@@ -144,8 +147,8 @@ class _Trainer:
     seed: int
     optimizer: torch.optim.Optimizer
 
-    def epoch(self, epoch: int, after_step: Callable[[], None]) -> dict[str, float]:
-        """The mean of each loss."""
+    def epoch(self, epoch: int, losses: list[float], after_step: Callable[[], None]) -> dict[str, float]:
+        """The mean of each loss; `losses` are those of the epochs before."""
         self._rng = generator(self.seed, f"joint/augmentation/{epoch}", self.runtime.device)
         batches = list(self._batches(generator(self.seed, f"joint/order/{epoch}")))
         totals: dict[str, Tensor] = {}
@@ -153,18 +156,12 @@ class _Trainer:
             for step, (labeled, unlabeled) in enumerate(batches):
                 share = step / len(batches)
                 progress = (epoch + share) / self.settings.epochs
-                set_learning_rate(self.optimizer, scheduled(self.settings.lr, self.settings.schedule, progress))
+                set_learning_rate(self.optimizer, learning_rate(self.settings, progress, losses))
                 end = (epoch + (step + 1) / len(batches)) / self.settings.epochs
                 for name, loss in self._step(labeled, unlabeled, progress, end).items():
                     totals[name] = totals.get(name, torch.zeros((), device=loss.device)) + loss.detach()
                 after_step()
-        means = {name: float(total) / len(batches) for name, total in totals.items()}
-        for name, value in means.items():
-            if not torch.isfinite(torch.tensor(value)):
-                raise DivergedError(
-                    f"{name} of the joint training is {value} in epoch {epoch + 1}; try a smaller classifier.lr"
-                )
-        return means
+        return {name: float(total) / len(batches) for name, total in totals.items()}
 
     def _batches(self, rng: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         """i64 positions of labelled and of unlabelled images for each step; whichever are fewer are repeated."""
@@ -192,8 +189,9 @@ class _Trainer:
             task = F.cross_entropy(self.model(inputs).float(), labels)
             losses = method.labeled_loss(views, labels) if isinstance(method, SupervisedMethod) else method.loss(views)
         alone = not len(unlabeled)
-        self._descend(task + self.joint.weight * losses["loss"], end if alone else (start + end) / 2)
-        found = {"joint/task_loss": task, "joint/ssl_loss": losses["loss"]}
+        both = task + self.joint.weight * losses["loss"]
+        self._descend(both, end if alone else (start + end) / 2)
+        found = {"joint/loss": both, "joint/task_loss": task, "joint/ssl_loss": losses["loss"]}
         if not alone:
             views = self._views(material.unlabeled[unlabeled])
             with self.runtime.autocast():
@@ -203,9 +201,7 @@ class _Trainer:
         return found
 
     def _descend(self, loss: Tensor, progress: float) -> None:
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimizer.step()
+        descend(self.optimizer, loss, self.settings.clip_norm)
         self.model.method.after_step(progress)
 
     def _views(self, images: Tensor) -> list[Tensor]:

@@ -68,7 +68,14 @@ METRICS: dict[str, Metric] = {
         Metric("pretrain/embedding_std", "", 0, math.inf, None, "mean standard deviation of features; 0 is collapse"),
         Metric("pretrain/learning_rate", "", 0, math.inf, None, "learning rate at the end of the epoch"),
         _seconds("pretrain", "self-supervised pre-training"),
-        Metric("joint/loss", "", -math.inf, math.inf, "minimize", "loss of a semi-supervised method, last epoch"),
+        Metric(
+            "joint/loss",
+            "",
+            -math.inf,
+            math.inf,
+            "minimize",
+            "loss of labelled images (SSL methods) or of all, last epoch",
+        ),
         Metric("joint/task_loss", "nats", 0, math.inf, "minimize", "cross-entropy of the labelled images, last epoch"),
         Metric("joint/ssl_loss", "", -math.inf, math.inf, "minimize", "SSL loss of the labelled images, last epoch"),
         Metric(

@@ -1,29 +1,93 @@
-"""Optimizers and learning-rate schedules, shared by pre-training and the task heads."""
+"""Gradient descent, shared by pre-training and the task heads: optimizers, learning rates, one step, divergence."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from harness.config import ClassifierConfig, PretrainConfig
+from harness.config import Optimization
+from harness.lars import LARS
+
+PLATEAU_THRESHOLD = 1e-4
+"""A loss is lower than another if it is so by this share of it; torch's default for ReduceLROnPlateau."""
 
 
 class DivergedError(RuntimeError):
-    """The loss is not finite."""
+    """The loss or the weights are not finite."""
 
 
-def build_optimizer(
-    parameters: Iterable[nn.Parameter], config: PretrainConfig | ClassifierConfig
-) -> torch.optim.Optimizer:
+def build_optimizer(parameters: Iterable[nn.Parameter], config: Optimization) -> torch.optim.Optimizer:
     """The configured optimizer over the parameters that require gradients."""
     trained = [parameter for parameter in parameters if parameter.requires_grad]
+    if config.optimizer == "lars":
+        return LARS(trained, config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
+    groups: list[dict[str, Any]] = [{"params": trained}]
+    if not config.decay_norms:
+        decayed, others = ([p for p in trained if (p.ndim > 1) == wide] for wide in (True, False))
+        groups = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
     if config.optimizer == "sgd":
-        return torch.optim.SGD(trained, config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
+        return torch.optim.SGD(groups, config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
     cls = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
-    return cls(trained, config.lr, weight_decay=config.weight_decay)
+    return cls(groups, config.lr, weight_decay=config.weight_decay)
+
+
+# ---------------------------------------------------------------- learning rate
+
+
+def learning_rate(config: Optimization, progress: float, losses: Sequence[float] = ()) -> float:
+    """The learning rate of a step, from the settings and the past alone: a resumed training goes on with the same.
+
+    Args:
+        config: schedule and warm-up, which comes before any schedule.
+        progress: the share of the training that is done before this step, in [0, 1): with e epochs behind and step s
+            of S in the running one, (e + s / S) / config.epochs.
+        losses: the mean training loss of each epoch behind; read by `plateau` alone.
+    """
+    lr = scheduled(config.lr, config.schedule, progress, config.warmup_epochs / config.epochs)
+    if config.schedule == "step":
+        return lr * config.gamma ** sum(progress >= milestone for milestone in config.milestones)
+    if config.schedule == "plateau":
+        return lr * plateau_factor(losses, config.patience, config.gamma)
+    return lr
+
+
+def scheduled(lr: float, schedule: str, progress: float, warmup: float = 0.0) -> float:
+    """The learning rate at `progress` in [0, 1) of the training, the first `warmup` share of it rising linearly.
+
+    Without the reductions of `step` and `plateau`, which `learning_rate` makes.
+    """
+    if progress < warmup:
+        return lr * progress / warmup
+    if schedule != "cosine":
+        return lr
+    return lr * 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
+
+
+def plateau_factor(losses: Sequence[float], patience: int, gamma: float) -> float:
+    """What the learning rate is multiplied by after these epochs: gamma for each plateau.
+
+    A plateau is more than `patience` epochs in a row whose loss is not lower than the lowest before, as in torch's
+    ReduceLROnPlateau; then the count starts anew. Torch shrinks the lowest loss towards 0 to compare with it, which
+    takes a negative loss that stands still for an improvement; here it is lowered whatever its sign.
+
+    Args:
+        losses: one for each epoch; those of a warm-up count too.
+        patience: >= 0.
+        gamma: in (0, 1].
+    """
+    lowest, waited, factor = math.inf, 0, 1.0
+    for loss in losses:
+        if loss < lowest * (1 - math.copysign(PLATEAU_THRESHOLD, lowest)):
+            lowest, waited = loss, 0
+        else:
+            waited += 1
+        if waited > patience:
+            factor, waited = factor * gamma, 0
+    return factor
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
@@ -32,10 +96,36 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
         group["lr"] = lr
 
 
-def scheduled(lr: float, schedule: str, progress: float, warmup: float = 0.0) -> float:
-    """The learning rate at `progress` in [0, 1) of the training, the first `warmup` share of it rising linearly."""
-    if progress < warmup:
-        return lr * progress / warmup
-    if schedule == "constant":
-        return lr
-    return lr * 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
+# ---------------------------------------------------------------- one step, and whether it may go on
+
+
+def descend(optimizer: torch.optim.Optimizer, loss: Tensor, clip_norm: float | None = None) -> None:
+    """One step of the optimizer against the gradient of `loss` [], clipped to `clip_norm` over all parameters."""
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    if clip_norm is not None:
+        nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], clip_norm)
+    optimizer.step()
+
+
+@torch.no_grad()
+def check_finite(network: nn.Module, loss: float, epoch: int, *, name: str, key: str) -> None:
+    """Ends a training that has diverged. Called once an epoch, because it waits for the accelerator.
+
+    Args:
+        network: its weights are looked at, too: the last step may have spoilt them after a finite loss.
+        loss: the epoch's mean; one bad step makes it bad.
+        epoch: the epoch's number.
+        name: of the loss, for the message.
+        key: of the learning rate in the configuration.
+
+    Raises:
+        DivergedError: with the loss, the epoch and the key.
+    """
+    if not math.isfinite(loss):
+        raise DivergedError(f"the {name} loss is {loss} in epoch {epoch}; try a smaller {key}")
+    weights = torch.stack([parameter.sum() for parameter in network.parameters()]).sum()  # keeps any NaN or infinity
+    if not math.isfinite(float(weights)):
+        raise DivergedError(
+            f"the weights are not finite after epoch {epoch}, whose {name} loss was {loss}; try a smaller {key}"
+        )

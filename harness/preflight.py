@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from harness import plugins, resolutions
 from harness.config import TrialConfig
 from harness.data import Data
 from harness.live import label
@@ -49,6 +52,10 @@ def _check_sizes(config: TrialConfig, data: Data) -> None:
         raise ValueError(
             f"pretrain.batch_size: {config.pretrain.batch_size} is more than the pool has; use at most {images}"
         )
+    if pretrains(config) and min(config.pretrain.resolutions) < 1:
+        with torch.device("meta"):
+            backbone = plugins.build(config.backbone, data.image_shape)
+        resolutions.check(backbone, data.image_shape, config.pretrain.resolutions)
 
 
 def _some_candidates(plan: Plan) -> Iterator[Candidate]:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from harness import resolutions
 from harness.api import Augmentation, Images, SSLMethod, SupervisedMethod
 from harness.config import PretrainConfig
-from harness.optimizers import DivergedError, build_optimizer, scheduled, set_learning_rate
+from harness.optimizers import build_optimizer, check_finite, descend, learning_rate, set_learning_rate
 from harness.runtime import Runtime
 from harness.seeding import generator, seeded
 from harness.stages import Checkpoint
@@ -23,12 +24,12 @@ Metrics = dict[str, float]
 def pretrain(
     method: SSLMethod,
     images: Images,
-    labels: Tensor | None,
     augmentation: Augmentation,
     config: PretrainConfig,
     runtime: Runtime,
     seed: int,
     *,
+    labels: Tensor | None = None,
     checkpoint: Checkpoint,
     validate: Callable[[], Metrics],
     on_epoch: Callable[[int, Metrics], None],
@@ -38,11 +39,11 @@ def pretrain(
     Args:
         method: already on the runtime's device.
         images: what it learns from.
-        labels: i64 [N] for a supervised method, UNKNOWN where the label has not been bought; None for all others.
         augmentation: makes each view.
-        config: epochs, batch size, optimizer, schedule.
+        config: epochs, batch size, optimizer, schedule, resolutions.
         runtime: device and precision.
         seed: of the trial.
+        labels: i64 [N] for a supervised method, UNKNOWN where the label has not been bought; None for all others.
         checkpoint: where the state is saved between epochs.
         validate: measures the encoder after an epoch; its time is not counted as pre-training.
         on_epoch: called after every epoch with the epoch's number, from 1, and its metrics.
@@ -51,12 +52,13 @@ def pretrain(
         {"method": state dict, "history": metrics per epoch, "seconds": training time, "images_per_second"}.
 
     Raises:
-        DivergedError: the loss became NaN or infinite.
-        ValueError: fewer images than one batch.
+        DivergedError: the loss or the weights became NaN or infinite.
+        ValueError: fewer images than one batch, or a backbone that does not take one of the resolutions.
     """
     batch_size = config.batch_size
     if len(images) < batch_size:
         raise ValueError(f"pretrain.batch_size {batch_size} is larger than the pool; use at most {len(images)}")
+    resolutions.check(method.backbone, images.shape[1:], config.resolutions)
     optimizer = build_optimizer(method.parameters(), config)
     history: list[Metrics] = []
     seconds = 0.0
@@ -70,7 +72,9 @@ def pretrain(
 
     for epoch in range(len(history) + 1, config.epochs + 1):
         started = time.perf_counter()
-        metrics = _train_epoch(method, images, labels, augmentation, config, runtime, seed, optimizer, epoch)
+        losses = [row["pretrain/loss"] for row in history]
+        with runtime.compiled(method):
+            metrics = _train_epoch(method, images, labels, augmentation, config, runtime, seed, optimizer, losses)
         epoch_seconds = time.perf_counter() - started
         seconds += epoch_seconds
         metrics["throughput/pretrain_images_per_second"] = len(images) // batch_size * batch_size / epoch_seconds
@@ -95,35 +99,32 @@ def _train_epoch(
     runtime: Runtime,
     seed: int,
     optimizer: torch.optim.Optimizer,
-    epoch: int,
+    losses: Sequence[float],
 ) -> Metrics:
-    """One pass; every random stream starts anew each epoch, so that a resumed run draws the same."""
+    """One pass after those with `losses`; every random stream starts anew, so that a resumed run draws the same."""
+    epoch = len(losses) + 1
     order = torch.randperm(len(images), generator=generator(seed, f"pretrain/order/{epoch}"))
     batches = order[: len(order) // config.batch_size * config.batch_size].split(config.batch_size)
     rng = generator(seed, f"pretrain/augmentation/{epoch}", runtime.device)
-    warmup = config.warmup_epochs / config.epochs
+    share = resolutions.share_of(config.resolutions, epoch, config.epochs)
     totals: dict[str, Tensor] = {}
     method.train()
     with seeded(seed, f"pretrain/epoch/{epoch}"):
         for step, index in enumerate(batches):
             progress = (epoch - 1 + step / len(batches)) / config.epochs
-            lr = scheduled(config.lr, config.schedule, progress, warmup)
+            lr = learning_rate(config, progress, losses)
             set_learning_rate(optimizer, lr)
             batch = images[index].to(runtime.device, non_blocking=True)
-            views = [runtime.inputs(augmentation(batch, view=v, rng=rng)) for v in range(method.num_views)]
+            views = [augmentation(batch, view=v, rng=rng) for v in range(method.num_views)]
+            views = [runtime.inputs(resolutions.resize(view, share)) for view in views]
             with runtime.autocast():
                 logged = _loss(method, views, None if labels is None else labels[index].to(runtime.device))
-            optimizer.zero_grad(set_to_none=True)
-            logged["loss"].backward()
-            optimizer.step()
+            descend(optimizer, logged["loss"], config.clip_norm)
             method.after_step(progress + 1 / (len(batches) * config.epochs))
             for name, value in logged.items():
                 totals[name] = totals.get(name, torch.zeros((), device=value.device)) + value.detach()
     metrics = {f"pretrain/{name}": float(total) / len(batches) for name, total in totals.items()}
-    if not torch.isfinite(torch.tensor(metrics["pretrain/loss"])):
-        raise DivergedError(
-            f"the pre-training loss is {metrics['pretrain/loss']} in epoch {epoch}; try a smaller pretrain.lr"
-        )
+    check_finite(method, metrics["pretrain/loss"], epoch, name="pre-training", key="pretrain.lr")
     return metrics | {"pretrain/learning_rate": lr}
 
 

@@ -8,7 +8,7 @@ of them count. Both the tracking and the report read a folder through this modul
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -95,3 +95,24 @@ def show(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "+".join(map(show, value))
     return str(value)
+
+
+def labels(parameters: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """A name for people for each of several configurations: the parameters in which they differ.
+
+    Args:
+        parameters: configuration -> value by dotted path.
+
+    Returns:
+        Configuration -> such as `coreset · temperature 0.2`, or the configuration itself where none differ.
+    """
+    paths = list(dict.fromkeys(path for one in parameters.values() for path in one))
+    differing = [p for p in paths if len({show(one.get(p, "")) for one in parameters.values()}) > 1]
+    short = short_names(differing)
+    plugins = ("selector", "ssl_method", "backbone", "dataset", "classifier", "augmentation")
+    names = {}
+    for configuration, one in parameters.items():
+        shown = [(path, show(one[path])) for path in differing if path in one]
+        parts = [value if path in plugins else f"{short[path]} {value}" for path, value in shown]
+        names[configuration] = " · ".join(parts) or configuration
+    return names

@@ -19,14 +19,14 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from harness import records
-from harness.compare import ALPHA, Comparison, Estimate, estimate, holm, paired
+from harness import records, rounds, sections
+from harness.compare import NO_EVIDENCE, Comparison, Estimate, estimate, holm, paired, verdict
 from harness.metrics import known
 from harness.records import History
+from harness.rounds import Rounds
 
 SEARCH_ROWS = 20
 SECONDS = ("pretrain", "select", "train", "total")
-NO_EVIDENCE = "no evidence of a difference"
 
 
 @dataclass
@@ -40,7 +40,8 @@ class Entry:
         seeds: of the trials that count.
         values: metric -> seed -> value at the largest number of labels.
         cached: the stages that some trial took from the cache.
-        curve: number of labels -> mean of the measure.
+        curves: metric -> number of labels -> seed -> value.
+        trials: seed -> trial.
         ending: "finished" or, in a search, "early-stopped at epoch 3".
         comparison: with the reference; None for the reference itself and in a search.
         p_holm: the comparison's p, adjusted for the number of comparisons.
@@ -52,7 +53,8 @@ class Entry:
     seeds: list[int]
     values: dict[str, dict[int, float]]
     cached: list[str]
-    curve: dict[int, Estimate]
+    curves: dict[str, dict[int, dict[int, float]]]
+    trials: dict[int, str]
     ending: str
     label: str = ""
     comparison: Comparison | None = None
@@ -85,6 +87,7 @@ class Report:
         saved: how many of these seconds were not spent again, thanks to the cache.
         notes: what a reader must know, one sentence each.
         answer: one or two sentences.
+        rounds: the confirmed configurations over several rounds; None where there are none to compare.
     """
 
     folder: Path
@@ -100,6 +103,7 @@ class Report:
     saved: float
     notes: list[str] = field(default_factory=list)
     answer: str = ""
+    rounds: Rounds | None = None
 
     @property
     def goal(self) -> str:
@@ -153,11 +157,12 @@ def read(folder: Path) -> Report:
         report.notes.append(f"{_count(unfinished, 'trial')} did not finish: the sweep is running or was interrupted.")
     _compare(report, _first_seen(phases["confirm"]))
     report.answer = _answer(report)
+    report.rounds = rounds.read(report)
     return report
 
 
 def write(folder: Path) -> Report:
-    """Reads a sweep's folder and writes `leaderboard.csv` and `summary.md` into it.
+    """Reads a sweep's folder and writes `leaderboard.csv` and `summary.md` into it, and what `rounds.write` names.
 
     Raises:
         ValueError: the folder is not a sweep's, or holds no records.
@@ -165,6 +170,8 @@ def write(folder: Path) -> Report:
     report = read(folder)
     leaderboard(report).to_csv(folder / "leaderboard.csv", index=False)
     (folder / "summary.md").write_text(summary(report), encoding="utf-8")
+    if report.rounds:
+        rounds.write(report.rounds, folder)
     return report
 
 
@@ -183,8 +190,8 @@ def _entries(trials: Mapping[str, History], measure: str, maximize: bool, ending
     for history in trials.values():
         if records.last(history)["status"] in endings:
             groups.setdefault(records.last(history)["configuration"], []).append(history)
-    entries = [_entry(configuration, group, measure) for configuration, group in groups.items()]
-    labels = _labels(entries)
+    entries = [_entry(configuration, group) for configuration, group in groups.items()]
+    labels = records.labels({entry.id: entry.parameters for entry in entries})
     for entry in entries:
         entry.label = labels[entry.id]
 
@@ -195,16 +202,16 @@ def _entries(trials: Mapping[str, History], measure: str, maximize: bool, ending
     return sorted(entries, key=rank)
 
 
-def _entry(configuration: str, histories: Sequence[History], measure: str) -> Entry:
+def _entry(configuration: str, histories: Sequence[History]) -> Entry:
     values: dict[str, dict[int, float]] = {}
-    curve: dict[int, list[float]] = {}
+    curves: dict[str, dict[int, dict[int, float]]] = {}
     for history in histories:
         seed = records.last(history)["seed"]
         for name, value in _at_most_labels(history).items():
             values.setdefault(name, {})[seed] = value
-        steps = {r["step"]: _finite(r)[measure] for r in _by_labels(history) if measure in _finite(r)}
-        for step, value in steps.items():
-            curve.setdefault(step, []).append(value)
+        for record in _by_labels(history):
+            for name, value in _finite(record).items():
+                curves.setdefault(name, {}).setdefault(record["step"], {})[seed] = value
     stopped = [history for history in histories if records.last(history)["status"] == "stopped"]
     epoch = max((r["step"] for history in stopped for r in history.values() if r["step_kind"] == "epoch"), default=0)
     return Entry(
@@ -213,7 +220,8 @@ def _entry(configuration: str, histories: Sequence[History], measure: str) -> En
         seeds=sorted(records.last(history)["seed"] for history in histories),
         values=values,
         cached=[stage for stage in SECONDS if any(values.get(f"stage/{stage}_cached", {}).values())],
-        curve={step: estimate(curve[step]) for step in sorted(curve)},
+        curves={name: dict(sorted(curve.items())) for name, curve in curves.items()},
+        trials={records.last(history)["seed"]: records.last(history)["trial"] for history in histories},
         ending=f"early-stopped at epoch {epoch}" if stopped else "finished",
     )
 
@@ -249,20 +257,6 @@ def _parameters(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return leaves
 
 
-def _labels(entries: Sequence[Entry]) -> dict[str, str]:
-    """For each configuration the parameters in which they differ; its hash if they differ in none."""
-    paths = list(dict.fromkeys(path for entry in entries for path in entry.parameters))
-    differing = [p for p in paths if len({records.show(e.parameters.get(p, "")) for e in entries}) > 1]
-    short = records.short_names(differing)
-    plugins = ("selector", "ssl_method", "backbone", "dataset", "classifier", "augmentation")
-    labels = {}
-    for entry in entries:
-        shown = [(path, records.show(entry.parameters[path])) for path in differing if path in entry.parameters]
-        parts = [value if path in plugins else f"{short[path]} {value}" for path, value in shown]
-        labels[entry.id] = " · ".join(parts) or entry.id
-    return labels
-
-
 def _first_seen(trials: Mapping[str, History]) -> list[str]:
     return list(dict.fromkeys(records.last(history)["configuration"] for history in trials.values()))
 
@@ -282,7 +276,8 @@ def _compare(report: Report, order: Sequence[str]) -> None:
     for entry, p in zip(tested, holm([entry.comparison.p for entry in tested]), strict=True):  # type: ignore[union-attr, misc]
         entry.p_holm = p
     for entry in report.confirmed:
-        entry.verdict = "reference" if entry is reference else _verdict(entry, report.maximize)
+        words = verdict(entry.comparison, entry.p_holm, maximize=report.maximize)
+        entry.verdict = "reference" if entry is reference else words
     used = {entry.mean("labels/used") for entry in report.confirmed}
     if len(used) > 1:
         report.notes.append("The configurations did not use equally many labels; see the column.")
@@ -300,20 +295,6 @@ def _reference(report: Report, order: Sequence[str]) -> Entry:
             return entry
     report.notes.append(f"No confirmed configuration is the reference {wanted}; {by_order[0].label} stands in for it.")
     return by_order[0]
-
-
-def _verdict(entry: Entry, maximize: bool) -> str:
-    comparison = entry.comparison
-    if comparison is None:
-        return "no seed in common with the reference"
-    if comparison.p is None:
-        return "one seed in common: no interval"
-    if not comparison.difference.excludes_zero:
-        return NO_EVIDENCE
-    assert entry.p_holm is not None
-    if entry.p_holm > ALPHA:
-        return f"{NO_EVIDENCE} after Holm's correction"
-    return "better" if (comparison.difference.mean > 0) == maximize else "worse"
 
 
 def _answer(report: Report) -> str:
@@ -429,13 +410,15 @@ def leaderboard(report: Report) -> pd.DataFrame:
 
 def summary(report: Report) -> str:
     """`summary.md`."""
+    over_rounds = sections.answer(report.rounds) if report.rounds else ""
     blocks = [
         f"# {report.space['name']}",
         f"**Answer.** {report.answer}",
+        *([f"**Over the rounds.** {over_rounds}"] if over_rounds else []),
         f"**Question.** {_line(report.space.get('description') or 'none was stated')}",
-        *(f"**Note.** {note}" for note in report.notes),
+        *(f"**Note.** {note}" for note in [*report.notes, *(report.rounds.notes if report.rounds else [])]),
         *_confirmed_section(report),
-        *_curve_section(report),
+        *(_rounds_sections(report.rounds) if report.rounds else _curve_section(report)),
         *_searched_section(report),
         *_failed_section(report),
         *_made_section(report),
@@ -504,13 +487,30 @@ def _footnotes(report: Report) -> str:
     return "\n".join(f"- {note}" for note in notes)
 
 
+def _rounds_sections(found: Rounds) -> list[str]:
+    blocks = []
+    for section in sections.sections(found):
+        blocks += [f"## {section.title}", *section.text]
+        if section.rows:
+            blocks.append(_markdown(section.header, section.rows))
+        if section.notes:
+            blocks.append("\n".join(f"- {note}" for note in section.notes))
+    return blocks
+
+
 def _curve_section(report: Report) -> list[str]:
+    """The curves alone, where there are no two to compare."""
     entries, measure = (report.confirmed, report.measure) if report.confirmed else (report.searched, report.goal)
-    steps = sorted({step for entry in entries for step in entry.curve})
+    curves = {entry.id: entry.curves.get(measure, {}) for entry in entries[:SEARCH_ROWS]}
+    steps = sorted({step for curve in curves.values() for step in curve})
     if len(steps) < 2:
         return []
     rows = [
-        [entry.label, *(_show(measure, entry.curve.get(step)) for step in steps)] for entry in entries[:SEARCH_ROWS]
+        [
+            entry.label,
+            *(_show(measure, estimate(list(curve[step].values())) if step in curve else None) for step in steps),
+        ]
+        for entry, curve in zip(entries, curves.values(), strict=False)
     ]
     return [
         f"## Learning curves: {measure} by number of labels",
@@ -601,7 +601,9 @@ def show(report: Report) -> None:
 
     console = Console(highlight=False)
     console.print(f"[bold]{escape(report.space['name'])}[/bold]: {escape(report.answer)}")
-    for note in report.notes:
+    if report.rounds:
+        console.print(escape(sections.answer(report.rounds)))
+    for note in [*report.notes, *(report.rounds.notes if report.rounds else [])]:
         console.print(f"[yellow]{escape(note)}[/yellow]")
 
     def table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

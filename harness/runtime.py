@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from harness.api import Images
+from harness.api import Backbone, Images
 from harness.config import ComputeConfig
 
 EVALUATION_BATCH = 512
@@ -25,6 +26,7 @@ class Runtime:
         channels_last: memory layout of images and convolutions.
         mean: f32 [C, 1, 1], subtracted from images in [0, 1].
         std: f32 [C, 1, 1], divides them.
+        compile: whether backbones are compiled while they are trained.
     """
 
     device: torch.device
@@ -32,6 +34,7 @@ class Runtime:
     channels_last: bool
     mean: Tensor
     std: Tensor
+    compile: bool = False
 
     @classmethod
     def of(cls, compute: ComputeConfig, mean: Tensor, std: Tensor) -> Runtime:
@@ -39,7 +42,7 @@ class Runtime:
         resolved = compute.resolved()
         device = torch.device(resolved.device)
         mean, std = (value.view(-1, 1, 1).to(device) for value in (mean, std))
-        return cls(device, resolved.precision, bool(resolved.channels_last), mean, std)
+        return cls(device, resolved.precision, bool(resolved.channels_last), mean, std, resolved.compile)
 
     def autocast(self) -> AbstractContextManager[None]:
         """The precision of forward passes."""
@@ -51,6 +54,22 @@ class Runtime:
         if self.channels_last:
             module.to(memory_format=torch.channels_last)
         return module
+
+    @contextmanager
+    def compiled(self, network: nn.Module) -> Iterator[None]:
+        """Inside the block the backbones within `network`, momentum copies too, run compiled if `compile` says so.
+
+        In place: names and values of the state dict are the same. For training only: evaluation would be compiled a
+        second time. Every size is compiled for itself, so that results do not depend on the sizes seen before.
+        """
+        backbones = [module for module in network.modules() if isinstance(module, Backbone)] if self.compile else []
+        for backbone in backbones:
+            backbone.compile(dynamic=False)
+        try:
+            yield
+        finally:
+            for backbone in backbones:
+                backbone._compiled_call_impl = None
 
     def inputs(self, images: Tensor) -> Tensor:
         """Encoder inputs f32 [B, C, H, W] from u8 or from f32 in [0, 1]."""

@@ -51,7 +51,7 @@ MAX_PARAMETER_LENGTH = 6000
 MAX_TAG_LENGTH = 5000
 MAX_DIGEST_LENGTH = 36
 CUT = " ...[cut]"
-PARENT_ARTIFACTS = ("space.yaml", "environment.json", "leaderboard.csv", "summary.md", "report.html")
+PARENT_ARTIFACTS = ("space.yaml", "environment.json", "leaderboard.csv", "summary.md", "report.html", "*.png")
 SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks")
 
 Point = tuple[str, float, int, int]
@@ -370,8 +370,8 @@ class Delivery:
         self._connect()
         run = self._runs[""]
         ending = status or (computed if run.status == "RUNNING" else run.status)
-        paths = [self._folder / name for name in PARENT_ARTIFACTS if (self._folder / name).exists()]
-        digest = _digest([path.read_text() for path in paths])
+        paths = [path for pattern in PARENT_ARTIFACTS for path in sorted(self._folder.glob(pattern))]
+        digest = _digest([path.read_text(errors="replace") for path in paths])
         if (run.status, run.delivered) == (ending, digest):
             return
         for path in paths:

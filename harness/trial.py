@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness import data, knn, optimizers, plugins, pretrain, runtime, seeding
+from harness import data, knn, lars, optimizers, plugins, pretrain, resolutions, runtime, seeding
 from harness.active import Costs, Report, Rounds, area_under_curve, start_pool
 from harness.api import UNKNOWN, Images, SSLMethod, SupervisedMethod
 from harness.config import (
@@ -176,7 +176,8 @@ def pretrain_key(config: TrialConfig, seed: int, fingerprint: str) -> dict[str, 
         }
         if issubclass(plugins.find("ssl_methods", config.ssl_method.name), SupervisedMethod):
             key["start"] = [config.labels.start, config.labels.stratified]  # with data and seed, the labels it reads
-        code += [pretrain, optimizers, knn, *plugins.classes(config.ssl_method), *plugins.classes(config.augmentation)]
+        code += [pretrain, optimizers, lars, resolutions, knn]
+        code += [*plugins.classes(config.ssl_method), *plugins.classes(config.augmentation)]
     return key | {"code": code_digest(*code)}
 
 
@@ -219,11 +220,11 @@ def _pretrain(
         return pretrain.pretrain(
             method,
             learnt,
-            labels,
             views,
             settings,
             where,
             seed,
+            labels=labels,
             checkpoint=checkpoint,
             validate=validate,
             on_epoch=on_epoch,

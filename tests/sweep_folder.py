@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 Record = dict[str, Any]
@@ -157,3 +158,52 @@ class SweepFolder:
         rows = self.records(*args, **kwargs)
         self.append(rows)
         return rows
+
+
+def selection_sweep(
+    path: Path,
+    gains: Mapping[str, float],
+    *,
+    seeds: Sequence[int] = (1, 2, 3, 4, 5),
+    rounds: int = 8,
+    noise: float = 0.004,
+    settings: Sequence[str | None] = (None,),
+    failed: Sequence[tuple[str, int]] = (),
+    **space: Any,
+) -> SweepFolder:
+    """A confirmed comparison of selectors: 200 labels to start with and 200 a round, from a pool of 10,000.
+
+    Args:
+        gains: selector -> accuracy above the common curve after the last round, growing from 0 at the start.
+        settings: values of `ssl_method.name`; None leaves it out.
+        failed: (selector, seed) of trials that fail after half of the rounds.
+    """
+    sweep = SweepFolder(path, **space)
+    sweep.environment["dataset"]["train"] = 10_000
+    (path / "environment.json").write_text(json.dumps(sweep.environment))
+    rng = np.random.default_rng(0)
+    for number, setting in enumerate(settings):
+        for seed in seeds:
+            luck = rng.normal(0, 0.01)  # of the start pool: common to all selectors
+            for selector, gain in gains.items():
+                ends = bool((selector, seed) in failed)
+                steps = [200 * k for k in range(1, (rounds // 2 if ends else rounds) + 2)]
+                curve = {
+                    step: 0.9 - 0.4 * (200 / step) ** 0.5 + luck + (step > 200) * rng.normal(0, noise)
+                    + gain * (step - 200) / (200 * rounds)
+                    for step in steps
+                }  # fmt: skip
+                parameters = {"selector.name": selector} | ({"ssl_method.name": setting} if setting else {})
+                name = f"{selector}{number or ''}"
+                status, error = ("failed", "OutOfMemoryError: 3 GiB") if ends else ("finished", None)
+                rows = sweep.records(name, seed, parameters, curve, status=status, error=error)
+                for row in rows:
+                    if row["step"] == 200:
+                        row["metrics"].pop("time/select_seconds", None)
+                sweep.append(rows)
+                folder = path / "trials" / rows[0]["trial"]
+                (folder / "selected_200.json").unlink(missing_ok=True)  # the start pool is drawn, not selected
+                order = rng.permutation(9800).tolist()
+                for k, step in enumerate(steps[1:]):
+                    (folder / f"selected_{step}.json").write_text(json.dumps(order[200 * k : 200 * (k + 1)]))
+    return sweep

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -190,7 +191,7 @@ class Dying(Checkpoint):
         self.last = last
 
     def save(self, state: dict[str, Any]) -> None:
-        if state["epoch"] == self.last:
+        if len(state["losses"]) == self.last + 1:
             raise Killed
         super().save(state)
 
@@ -242,6 +243,65 @@ def test_finetuning_resumed_is_finetuning_uninterrupted_to_the_bit(tmp_path, las
     states = whole.state_dict(), resumed.state_dict()
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     assert not torch.equal(tune(backbone(), Checkpoint(tmp_path / "d.pt"), seed=1).head.weight, whole.head.weight)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "schedule"), [("sgd", "plateau"), ("adam", "constant"), ("adamw", "step"), ("lars", "cosine")]
+)
+def test_finetuning_resumes_to_the_bit_with_every_optimizer_and_schedule(tmp_path, optimizer, schedule):
+    settings = {"milestones": (0.3, 0.6), "patience": 0, "gamma": 0.3, "warmup_epochs": 1.5, "weight_decay": 0.1}
+    settings |= {"optimizer": optimizer, "schedule": schedule, "decay_norms": False, "clip_norm": 0.1}
+    whole = tune(backbone(), Checkpoint(tmp_path / "whole.pt"), **settings)
+    with pytest.raises(Killed):
+        tune(backbone(), Dying(tmp_path / "c.pt", 3), **settings)
+    resumed = tune(backbone(), Checkpoint(tmp_path / "c.pt"), **settings)
+    states = whole.state_dict(), resumed.state_dict()
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def rates_of(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> list[float]:
+    """The learning rate of every step of training a linear head, 4 epochs of 2 steps."""
+    rates: list[float] = []
+    monkeypatch.setattr(classify, "set_learning_rate", lambda optimizer, lr: rates.append(lr))
+    x, y = clouds(n=32)
+    classify.fit(settings("linear", **{"epochs": 4, "batch_size": 16, "lr": 1.0} | changes), x, y, 4, 0)
+    return rates
+
+
+def test_heads_are_trained_with_the_schedule_and_the_warm_up(monkeypatch):
+    expected = [0.0, 0.5, 1, 1, 0.1, 0.1, 0.01, 0.01]
+    found = rates_of(monkeypatch, schedule="step", milestones=(0.5, 0.75), warmup_epochs=1.0)
+    assert found == pytest.approx(expected)
+
+
+def test_heads_lower_the_rate_when_the_mean_loss_stands_still(monkeypatch):
+    means: list[tuple[float, ...]] = []
+    monkeypatch.setattr(classify, "learning_rate", lambda config, progress, losses: means.append(tuple(losses)) or 0.0)
+    x, y = clouds(n=33)
+    config = settings("linear", epochs=3, batch_size=20, optimizer="sgd", momentum=0.0, standardize=False)
+    state = classify.fit(config, x, y, 4, 0)  # the rate is 0: each epoch's mean is that of the untrained head
+    head = nn.Linear(6, 4)
+    head.load_state_dict(state["head"])
+    mean = float(nn.functional.cross_entropy(head(x), y).detach())
+    assert [len(losses) for losses in means] == [0, 0, 1, 1, 2, 2]
+    assert means[-1] == pytest.approx((mean, mean), rel=1e-5)
+
+
+def test_a_head_whose_last_step_spoils_the_weights_says_so():
+    x, y = clouds()
+    with pytest.raises(DivergedError, match=r"weights are not finite after epoch 1, .*; try a smaller classifier.lr"):
+        classify.fit(settings("linear", optimizer="sgd", lr=3e38, epochs=1, weight_decay=1e3), x, y, 4, 0)
+
+
+def test_a_finetuned_backbone_is_compiled_for_training_alone(tmp_path, monkeypatch):
+    compiled: list[Any] = []
+    monkeypatch.setattr(torch, "compile", lambda call, **_: compiled.append(call.__self__) or call)
+    where = replace(runtime(), compile=True)
+    model = classify.finetuned_model(backbone(), 2, where, 0)
+    config, checkpoint = settings("finetune", epochs=1), Checkpoint(tmp_path / "c.pt")
+    classify.finetune(model, Images(STRIPES), STRIPE_LABELS, Identity(), config, where, 0, checkpoint)
+    assert model.backbone in compiled
+    assert model.backbone._compiled_call_impl is None
 
 
 def test_a_single_image_can_be_finetuned_on_and_a_last_single_one_is_left_out(tmp_path):

@@ -156,6 +156,17 @@ def test_preflight_refuses_a_batch_larger_than_the_pool(tmp_path):
         preflight.check_data(read(tmp_path, "trial: {pretrain: {batch_size: 99999}}"), tmp_path / "data")
 
 
+def test_preflight_refuses_a_resolution_that_the_backbone_does_not_take(tmp_path):
+    text = "trial: {pretrain: {resolutions: [0.5, 1.0]}, ssl_method: METHOD, backbone: BACKBONE}"
+    with pytest.raises(ConfigError, match=r"trial: pretrain.resolutions: 0.5 of 8x8 is 4x4, which DCNN3 does not take"):
+        preflight.check_data(
+            read(tmp_path, text.replace("METHOD", "simclr").replace("BACKBONE", "dcnn3")), tmp_path / "data"
+        )
+    for method, backbone in [("simclr", "wide_resnet28"), ("none", "dcnn3")]:  # any size; nothing is pre-trained
+        plan = read(tmp_path, text.replace("METHOD", method).replace("BACKBONE", backbone))
+        assert len(preflight.check_data(plan, tmp_path / "data")) == 1
+
+
 def test_preflight_opens_every_data_set_of_a_bayes_search(tmp_path):
     plan = read(
         tmp_path,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,9 +15,11 @@ from torch import Tensor, nn
 
 from baselines.augmentations.noise import Noise
 from baselines.backbones.dcnn3 import DCNN3
+from baselines.backbones.vit import ViT
+from baselines.ssl_methods.byol import BYOL
 from baselines.ssl_methods.simclr import SimCLR
-from harness import knn
-from harness.api import Images, SSLMethod
+from harness import knn, resolutions
+from harness.api import Backbone, Images, SSLMethod
 from harness.config import ClassifierConfig, ComputeConfig, PretrainConfig
 from harness.optimizers import DivergedError, build_optimizer, scheduled
 from harness.pretrain import embedding_std, pretrain
@@ -48,6 +53,28 @@ class Restless(SSLMethod):
 
     def after_step(self, progress: float) -> None:
         self.steps.append(progress)
+
+
+class AnySize(Backbone):
+    """Takes images of any size, and notes which it saw in training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.feature_dim = 4
+        self.sizes: list[tuple[int, ...]] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        if not images.is_meta:
+            self.sizes.append(tuple(images.shape[2:]))
+        return self.layers(images)
+
+
+class Sized(Restless):
+    """On a backbone for any size."""
+
+    def __init__(self, _: Any):
+        super().__init__(AnySize())
 
 
 class AlwaysDue(Checkpoint):
@@ -89,10 +116,22 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
 
 
 @pytest.mark.parametrize("cls", [Restless, SimCLR])
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "lars"])
 @pytest.mark.parametrize("last", [1, 3])
 def test_a_resumed_run_is_the_uninterrupted_run_to_the_bit(tmp_path, cls, optimizer, last):
-    config = PretrainConfig(**{**vars(CONFIG), "optimizer": optimizer})
+    assert_resumable(tmp_path, cls, replace(CONFIG, optimizer=optimizer, decay_norms=False, clip_norm=0.5), last)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "step", "plateau"])
+@pytest.mark.parametrize("last", [1, 3])
+def test_a_run_resumes_to_the_bit_with_every_schedule(tmp_path, schedule, last):
+    settings = {"patience": 0, "gamma": 0.5, "milestones": (0.3, 0.8), "resolutions": (0.5, 1.0)}
+    history = assert_resumable(tmp_path, Sized, replace(CONFIG, epochs=6, schedule=schedule, **settings), last)
+    assert (history[-1]["pretrain/learning_rate"] < CONFIG.lr) == (schedule != "constant")
+
+
+def assert_resumable(tmp_path: Any, cls: type, config: PretrainConfig, last: int) -> list[dict[str, float]]:
+    """A run killed after epoch `last` and resumed equals the uninterrupted one, whose history is returned."""
     whole = train(method(cls), tmp_path / "whole.pt", config=config)
 
     def kill(epoch: int, _: Any) -> None:
@@ -105,10 +144,11 @@ def test_a_resumed_run_is_the_uninterrupted_run_to_the_bit(tmp_path, cls, optimi
     seen: list[int] = []
     resumed = method(cls, seed=99)  # its initial weights must not matter
     result = train(resumed, tmp_path / "killed.pt", config=config, on_epoch=lambda epoch, _: seen.append(epoch))
-    assert seen == [1, 2, 3, 4]
+    assert seen == list(range(1, config.epochs + 1))
     assert same(result["method"], whole["method"])
     assert timeless(result["history"]) == timeless(whole["history"])
     assert result["seconds"] > 0
+    return whole["history"]
 
 
 def test_the_same_seed_gives_the_same_history_and_another_seed_another(tmp_path):
@@ -167,6 +207,16 @@ def test_a_loss_that_is_not_finite_is_a_divergence(tmp_path, bad):
         train(method(Diverging), tmp_path / "c.pt")
 
 
+def test_weights_that_the_last_step_spoilt_are_a_divergence(tmp_path):
+    class Spoilt(Restless):
+        def after_step(self, progress: float) -> None:
+            if progress == 1:
+                self.head[0].weight.data[0, 0] = math.nan
+
+    with pytest.raises(DivergedError, match=r"not finite after epoch 4, .*; try a smaller pretrain.lr"):
+        train(method(Spoilt), tmp_path / "c.pt")
+
+
 def test_a_batch_larger_than_the_pool_is_refused(tmp_path):
     config = PretrainConfig(batch_size=71)
     with pytest.raises(ValueError, match=r"batch_size 71 is larger than the pool; use at most 70"):
@@ -222,6 +272,114 @@ def test_optimizers_take_their_settings():
         optimizer = build_optimizer(parameters, ClassifierConfig(optimizer=name, weight_decay=0.2))
         assert type(optimizer) is cls
         assert optimizer.param_groups[0]["weight_decay"] == 0.2
+
+
+def test_a_plateau_of_the_training_loss_lowers_the_rate(tmp_path):
+    class Flat(Restless):
+        def loss(self, views: list[Tensor]) -> dict[str, Tensor]:
+            return {"loss": next(self.parameters()).sum() * 0 + 1}
+
+    config = replace(CONFIG, schedule="plateau", patience=0, gamma=0.5, warmup_epochs=0.0)
+    history = train(method(Flat), tmp_path / "c.pt", config=config)["history"]
+    assert [row["pretrain/learning_rate"] for row in history] == [0.05, 0.05, 0.025, 0.0125]
+
+
+def test_the_loop_clips_gradients(tmp_path):
+    moved = []
+    for clip in (1e-6, None):
+        model = method()
+        before = copy.deepcopy(dict(model.named_parameters()))
+        train(model, tmp_path / f"{clip}.pt", config=replace(CONFIG, weight_decay=0.0, clip_norm=clip))
+        moved.append(max(float((p - before[name]).detach().abs().max()) for name, p in model.named_parameters()))
+    assert moved[0] < 1e-5 < moved[1]
+
+
+# ---------------------------------------------------------------- resolutions
+
+
+@pytest.mark.parametrize(
+    ("shares", "epochs", "expected"),
+    [
+        ((1.0,), 3, [1, 1, 1]),
+        ((0.5, 0.75, 1.0), 6, [0.5, 0.5, 0.75, 0.75, 1, 1]),
+        ((0.5, 1.0), 5, [0.5, 0.5, 1, 1, 1]),
+        ((0.5, 0.75, 1.0), 2, [0.75, 1]),
+        ((0.5, 0.75, 1.0), 1, [1]),
+    ],
+)
+def test_spans_of_the_resolutions_by_hand(shares, epochs, expected):
+    assert [resolutions.share_of(shares, epoch, epochs) for epoch in range(1, epochs + 1)] == expected
+
+
+def test_the_loop_shows_smaller_images_first_and_evaluates_whole_ones(tmp_path):
+    model = method(Sized)
+    train(model, tmp_path / "c.pt", config=replace(CONFIG, resolutions=(0.5, 0.75, 1.0)))
+    sizes = [size for size, _ in itertools.groupby(model.backbone.sizes)]
+    assert sizes == [(4, 4), (6, 6), (8, 8)]
+    model.backbone.sizes.clear()
+    runtime().forward(model.backbone, IMAGES)
+    assert set(model.backbone.sizes) == {(8, 8)}
+
+
+def test_a_resized_view_is_the_mean_of_its_pixels_where_sides_are_halved_and_flat_images_stay_flat():
+    view = torch.rand(2, 3, 8, 12)
+    half = resolutions.resize(view, 0.5)
+    assert half.shape == (2, 3, 4, 6)
+    torch.testing.assert_close(half[..., 1:-1, 1:-1].mean(), view.mean(), atol=0.1, rtol=0)
+    assert 0 <= float(half.min()) <= float(half.max()) <= 1
+    stripes = torch.arange(16).remainder(4).eq(0).float().expand(1, 1, 16, 16)  # aliased, they would be lost
+    torch.testing.assert_close(resolutions.resize(stripes, 0.25), torch.full((1, 1, 4, 4), 0.25), atol=0.1, rtol=0)
+    assert resolutions.resize(view, 1.0) is view
+
+
+def test_a_backbone_of_one_size_is_refused_before_it_trains(tmp_path):
+    model = method()
+    with pytest.raises(
+        ValueError,
+        match=r"pretrain.resolutions: 0.5 of 8x8 is 4x4, which DCNN3 does not take \(.*\); change the shares",
+    ):
+        train(model, tmp_path / "c.pt", config=replace(CONFIG, resolutions=(0.5, 1.0)))
+    assert not model.steps
+    with pytest.raises(ValueError, match=r"16x16, which DCNN3 does not take \(512 features instead of 2048\)"):
+        resolutions.check(DCNN3((3, 32, 32)), (3, 32, 32), (0.5, 1.0))
+    vit = ViT((3, 32, 32), dim=12, depth=1, heads=1)
+    resolutions.check(vit, (3, 32, 32), (0.5, 0.75, 1.0))
+    with pytest.raises(ValueError, match=r"patch = 4 does not divide the image, 22x22"):
+        resolutions.check(vit, (3, 32, 32), (0.7, 1.0))
+    assert not any(parameter.is_meta for parameter in vit.parameters())
+
+
+# ---------------------------------------------------------------- compilation
+
+
+def test_a_compiled_backbone_keeps_its_names_and_copies_and_is_itself_again_afterwards(monkeypatch):
+    compiled: list[Any] = []
+    monkeypatch.setattr(torch, "compile", lambda call, **_: compiled.append(call.__self__) or call)
+    model = method(BYOL)
+    names = list(model.state_dict())
+    where = replace(runtime(), compile=True)
+    with where.compiled(model):
+        assert compiled == [model.backbone, model.target[0]]
+        assert list(model.state_dict()) == names
+        twin = copy.deepcopy(model.backbone)
+        assert twin._compiled_call_impl is None
+        assert same(twin.state_dict(), model.backbone.state_dict())
+    assert model.backbone._compiled_call_impl is None
+    compiled.clear()
+    with runtime().compiled(model):
+        assert not compiled
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_compiled_run_is_nearly_the_eager_run_and_resumes_to_the_bit(tmp_path, monkeypatch):
+    eager = train(method(BYOL), tmp_path / "eager.pt")
+    where = replace(runtime(), compile=True)
+    monkeypatch.setitem(globals(), "runtime", lambda: where)
+    compiled = train(method(BYOL), tmp_path / "compiled.pt")
+    for a, b in zip(eager["history"], compiled["history"], strict=True):
+        assert a["pretrain/loss"] == pytest.approx(b["pretrain/loss"], rel=1e-3)
+    assert_resumable(tmp_path, BYOL, CONFIG, 2)
 
 
 # ---------------------------------------------------------------- k-NN and collapse

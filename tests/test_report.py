@@ -222,9 +222,10 @@ def test_learning_curves_and_values_at_the_most_labels(sweep):
     sweep.trial("r", 2, RANDOM, {100: 0.53, 200: 0.71})
     result = write(sweep.path)
     assert result.confirmed[0].mean("test/accuracy") == pytest.approx(0.70)
-    assert {step: point.mean for step, point in result.confirmed[0].curve.items()} == pytest.approx(
-        {100: 0.51, 200: 0.7}
-    )
+    assert result.confirmed[0].curves["test/accuracy"] == {
+        100: pytest.approx({1: 0.5, 2: 0.52}),
+        200: pytest.approx({1: 0.7, 2: 0.7}),
+    }
     assert "| 0.5100 ± 0.1271 | 0.7000 ± 0.0000 |" in (sweep.path / "summary.md").read_text()
 
 

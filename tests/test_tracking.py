@@ -86,6 +86,7 @@ def assert_shows(uri, sweep):
 def test_a_trial_with_all_that_belongs_to_it(sweep, uri):
     rows = sweep.trial("c1", 1, SELECTORS, {100: 0.7, 200: 0.8})
     (sweep.path / "summary.md").write_text("coreset wins")
+    (sweep.path / "curves.png").write_bytes(b"\x89PNG\xff")
     deliver(sweep, uri, rows)
     assert_shows(uri, sweep)
     found = runs(uri)
@@ -133,6 +134,7 @@ def test_a_trial_with_all_that_belongs_to_it(sweep, uri):
         "space.yaml",
         "environment.json",
         "summary.md",
+        "curves.png",
     }
     report = Path(client.download_artifacts(trial.info.run_id, "classification_report.txt")).read_text()
     assert "cat       0.89      0.80      0.84        50" in report  # 40 of 45 predicted, 40 of 50 true

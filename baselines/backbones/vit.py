@@ -66,6 +66,9 @@ class ViT(Backbone):
 
     def forward(self, images: Tensor) -> Tensor:
         """Features f32 [B, D]: the class token after the last block."""
+        side = self.embed.stride[0]
+        if images.shape[2] % side or images.shape[3] % side:
+            raise ValueError(f"patch = {side} does not divide the image, {images.shape[2]}x{images.shape[3]}")
         patches = self.embed(images)  # [B, D, H / patch, W / patch]
         positions: Tensor = self.positions
         if positions.shape[2:] != patches.shape[2:]:

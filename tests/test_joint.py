@@ -1,0 +1,336 @@
+"""Joint training: its steps against a plain loop, its unlabelled images, its end, its rows in a whole trial."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from trials import Bench, configure, results
+
+from baselines.augmentations.identity import Identity
+from baselines.augmentations.noise import Noise
+from baselines.backbones.dcnn3 import DCNN3
+from baselines.ssl_methods.fixmatch import FixMatch
+from baselines.ssl_methods.moby import MoBY
+from baselines.ssl_methods.simclr import SimCLR
+from harness import joint
+from harness.api import Images, SSLMethod
+from harness.config import ClassifierConfig, ComputeConfig, JointConfig
+from harness.joint import JointModel, Material, unlabeled_positions
+from harness.optimizers import DivergedError
+from harness.runtime import Runtime
+from harness.schema import ConfigError
+from harness.seeding import generator, seeded
+from harness.stages import Checkpoint
+
+SETTINGS = ClassifierConfig(name="finetune", epochs=2, batch_size=4, optimizer="sgd", lr=0.1)
+POOL = torch.randint(256, (30, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+LABELS = torch.arange(8) % 3
+
+
+class Spread(SSLMethod):
+    """Remembers what the harness does with it."""
+
+    def __init__(self, backbone: DCNN3):
+        super().__init__(backbone)
+        self.sizes: list[int] = []
+        self.progress: list[float] = []
+
+    def loss(self, views: list[Tensor]) -> dict[str, Tensor]:
+        self.sizes.append(len(views[0]))
+        a, b = (self.backbone(view) for view in views)
+        return {"loss": (a * b).mean() + (a - b).square().mean()}
+
+    def after_step(self, progress: float) -> None:
+        self.progress.append(progress)
+
+
+class AlwaysDue(Checkpoint):
+    """Saves after every epoch."""
+
+    due = True
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+def runtime() -> Runtime:
+    compute = ComputeConfig(device="cpu", precision="float32", channels_last=False)
+    return Runtime.of(compute, torch.tensor([0.5]), torch.tensor([0.25]))
+
+
+def model_of(cls: Any = Spread, **hyperparameters: Any) -> JointModel:
+    with seeded(0, "init"):
+        return JointModel(cls(DCNN3((1, 8, 8), width=2), **hyperparameters), 3)
+
+
+def material(num_unlabeled: int = 12, view: Any = Identity) -> Material:
+    images = Images(POOL)
+    unlabeled = images.subset(torch.arange(8, 8 + num_unlabeled))
+    return Material(images.subset(torch.arange(8)), LABELS, unlabeled, view(), view())
+
+
+def train(
+    model: JointModel, tmp_path: Any, what: Material | None = None, settings: Any = SETTINGS, **options: Any
+) -> dict[str, Any]:
+    about, file = JointConfig(**options), AlwaysDue(tmp_path / "checkpoint.pt")
+    return joint.train(model, what or material(), settings, about, runtime(), 0, file)
+
+
+# ---------------------------------------------------------------- the steps
+
+
+def test_labelled_and_unlabelled_batches_alternate(tmp_path):
+    model = model_of()
+    plain = copy.deepcopy(model)
+    optimizer = torch.optim.SGD(plain.parameters(), 0.1, momentum=0.9)
+    pixels = (POOL.float() / 255 - 0.5) / 0.25
+    for epoch in range(2):
+        rng = generator(0, f"joint/order/{epoch}")
+        labeled = torch.cat([torch.randperm(8, generator=rng), torch.randperm(8, generator=rng)])[:12]
+        unlabeled = 8 + torch.randperm(12, generator=rng)
+        for known, others in zip(labeled.split(4), unlabeled.split(4), strict=True):
+            task = F.cross_entropy(plain(pixels[known]), LABELS[known])
+            for loss in (task + 0.5 * ssl_loss(plain, pixels[known]), None):
+                final = 0.5 * ssl_loss(plain, pixels[others]) if loss is None else loss
+                optimizer.zero_grad()
+                final.backward()
+                optimizer.step()
+    train(model, tmp_path, weight=0.5)
+    for ours, expected in zip(model.parameters(), plain.parameters(), strict=True):
+        assert torch.allclose(ours, expected, atol=1e-5)
+    assert model.method.sizes == [4] * 12
+    assert model.method.progress == pytest.approx([(step + 1) / 12 for step in range(12)])
+
+
+def ssl_loss(model: JointModel, pixels: Tensor) -> Tensor:
+    features = model.backbone(pixels)
+    return features.square().mean()  # what Spread's loss is when both views are equal
+
+
+def test_a_semi_supervised_method_gets_both_batches_in_one_step(tmp_path):
+    seen = []
+
+    class Spy(FixMatch):
+        def joint_loss(self, classifier: nn.Module, labeled: Tensor, labels: Tensor, unlabeled: list[Tensor]) -> Any:
+            seen.append((len(labeled), len(labels), [len(view) for view in unlabeled]))
+            assert classifier is model
+            return super().joint_loss(classifier, labeled, labels, unlabeled)
+
+    model = model_of(Spy, threshold=0.0)
+    result = train(model, tmp_path, unlabeled_ratio=2)
+    assert seen == [(4, 4, [8, 8])] * 4  # two labelled batches of 4 in an epoch outnumber one of 8 unlabelled
+    assert result["history"][0].keys() == {"joint/loss", "joint/supervised", "joint/unlabeled", "joint/used"}
+
+
+def test_without_unlabelled_images_only_labelled_ones_are_learnt_from(tmp_path):
+    model = model_of()
+    result = train(model, tmp_path, material(num_unlabeled=0))
+    assert model.method.sizes == [4, 4] * 2
+    assert model.method.progress[-1] == pytest.approx(1)
+    assert result["history"][0].keys() == {"joint/loss", "joint/task_loss", "joint/ssl_loss"}
+
+
+def test_the_average_of_the_weights_is_what_is_evaluated(tmp_path):
+    steps: list[dict[str, Tensor]] = []
+
+    class Watched(Spread):
+        def after_step(self, progress: float) -> None:
+            steps.append({name: value.clone() for name, value in model.state_dict().items()})
+
+    model = model_of(Watched)
+    train(model, tmp_path, ema=0.9)
+    average = steps[1]["head.weight"]  # two optimizer steps, labelled and unlabelled, make one step of the average
+    for step in steps[3::2]:
+        average = 0.9 * average + 0.1 * step["head.weight"]
+    assert torch.allclose(model.head.weight, average, atol=1e-6)
+    assert not torch.allclose(model.head.weight, steps[-1]["head.weight"], atol=1e-6)
+
+
+@pytest.mark.parametrize("cls", [MoBY, SimCLR])
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_a_resumed_training_is_the_uninterrupted_one_to_the_bit(tmp_path, cls, ema, monkeypatch):
+    settings = ClassifierConfig(**{**vars(SETTINGS), "epochs": 3})
+    options = {"settings": settings, "what": material(view=Noise), "ema": ema}
+    small = {"hidden_dim": 6, "projection_dim": 4}
+    (tmp_path / "whole").mkdir()
+    whole = train(model_of(cls, **small), tmp_path / "whole", **options)
+
+    save = AlwaysDue.save
+
+    def die_after_saving(self: Checkpoint, state: dict[str, Any]) -> None:
+        save(self, state)
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AlwaysDue, "save", die_after_saving)
+        with pytest.raises(Killed):
+            train(model_of(cls, **small), tmp_path, **options)
+    torch.rand(1000)  # another process has another global state
+    resumed = train(model_of(cls, **small), tmp_path, **options)
+    assert resumed["history"] == whole["history"]
+    for name, value in whole["model"].items():
+        assert torch.equal(resumed["model"][name], value), name
+
+
+def test_a_loss_that_is_not_finite_stops_the_training(tmp_path):
+    settings = ClassifierConfig(**{**vars(SETTINGS), "lr": 1e12})
+    with pytest.raises(DivergedError, match=r"(joint training's loss is (nan|inf) in|not finite after) epoch 1.*classifier.lr"):
+        train(model_of(), tmp_path, settings=settings)
+
+
+# ---------------------------------------------------------------- the unlabelled images
+
+CANDIDATES = torch.tensor([1, 3, 4, 6, 7])
+LOSSES = torch.tensor([0.0, 5, 0, 2, 3, 0, 1, 4])
+
+
+@pytest.mark.parametrize(
+    ("which", "losses", "expected"),
+    [
+        ("all", None, [1, 3, 4, 6, 7]),
+        ("lowest_loss", lambda: LOSSES, [3, 6]),
+        ("as_labeled", lambda: LOSSES, 2),
+        ("lowest_loss", None, 2),
+    ],
+)
+def test_unlabelled_images_are_chosen_as_asked(which, losses, expected):
+    rng = torch.Generator().manual_seed(0)
+    found = unlabeled_positions(JointConfig(unlabeled=which), CANDIDATES, 2, losses, rng)
+    if isinstance(expected, int):
+        assert len(found) == expected
+        assert set(found.tolist()) < set(CANDIDATES.tolist())
+    else:
+        assert found.tolist() == expected
+
+
+def test_more_labelled_than_unlabelled_images_leave_no_choice():
+    found = unlabeled_positions(JointConfig(unlabeled="as_labeled"), CANDIDATES, 9, None, torch.Generator())
+    assert torch.equal(found, CANDIDATES)
+
+
+# ---------------------------------------------------------------- whole trials
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture
+def fresh(cache, tmp_path):
+    numbers = iter(range(100))
+    return lambda: Bench(cache, tmp_path / f"stages{next(numbers)}")
+
+
+FINETUNE = {"name": "finetune", "epochs": 2, "batch_size": 20, "augmentation": "flip"}
+JOINT: dict[str, Any] = {"mode": "joint", "classifier": FINETUNE, "joint": {"unlabeled": "as_labeled"}}
+MOBY = {"name": "moby", "hidden_dim": 16, "projection_dim": 8, "queue_size": 64}
+
+
+@pytest.mark.parametrize(
+    "method", [MOBY, {"name": "simclr"}, {"name": "supcon"}, {"name": "fixmatch"}, {"name": "mixmatch"}]
+)
+def test_a_joint_trial_gives_the_same_rows_for_a_seed(fresh, method):
+    config = configure(ssl_method=method, **JOINT)
+    first, totals = fresh().run(config, seed=1, with_test=True)
+    again, _ = fresh().run(config, seed=1, with_test=True)
+    assert results(first) == results(again)
+    assert [(kind, step) for kind, step, _, _ in first] == [("labels", 20), ("labels", 30), ("labels", 40)]
+    assert totals["time/pretrain_seconds"] == 0
+    assert totals["joint/embedding_std"] > 0
+    assert totals["labels/used"] == 40
+
+
+def test_selectors_see_the_ssl_loss_of_the_joint_model(fresh):
+    config = configure(ssl_method=MOBY, selector="high_ssl_loss", **JOINT)
+    rows, _ = fresh().run(config)
+    untrained, _ = fresh().run(configure(ssl_method=MOBY, selector="high_ssl_loss", pretrain__epochs=0))
+    assert rows[1][3]["selected"] != untrained[1][3]["selected"]
+
+
+@pytest.mark.parametrize("mode", ["joint", "pretrain"])
+def test_a_warm_start_goes_on_from_the_last_round(fresh, mode):
+    cold = configure(**{**JOINT, "mode": mode}, ssl_method={"name": "simclr"})
+    warm = configure(**{**JOINT, "mode": mode}, ssl_method={"name": "simclr"}, classifier__warm_start=True)
+    bench = fresh()
+    cold_rows, _ = bench.run(cold)
+    warm_rows, _ = bench.run(warm)
+    assert (
+        cold_rows[-3][2]["val/loss"] == warm_rows[-3][2]["val/loss"]
+    )  # in the first round there is nothing to go on from
+    assert cold_rows[-1][2]["val/loss"] != warm_rows[-1][2]["val/loss"]
+
+
+def test_classifiers_side_by_side_are_those_of_trials_of_their_own(fresh):
+    bench = fresh()
+    together, _ = bench.run(
+        configure(classifier=[{"name": "linear", "epochs": 4}, "knn", {"name": "mlp", "epochs": 2}])
+    )
+    alone, _ = bench.run(configure(classifier="knn"))
+    mlp, _ = bench.run(configure(classifier={"name": "mlp", "epochs": 2}))
+    for row, knn_row, mlp_row in zip(together[-3:], alone[-3:], mlp[-3:], strict=True):
+        assert row[2]["val/accuracy/knn"] == knn_row[2]["val/accuracy"]
+        assert row[2]["val/loss/mlp"] == mlp_row[2]["val/loss"]
+    assert sum(path.is_dir() for path in (bench.folders.stages / "pretrain").iterdir()) == 1
+
+
+def test_classifiers_beside_a_joint_training_read_its_encoder(fresh):
+    config = configure(**{**JOINT, "classifier": [FINETUNE, "knn"]}, ssl_method={"name": "simclr"}, labels__rounds=1)
+    rows, _ = fresh().run(config)
+    untrained, _ = fresh().run(configure(ssl_method="none", classifier="knn", labels__rounds=1))
+    assert rows[0][2]["val/loss/knn"] != untrained[0][2]["val/loss"]
+
+
+@pytest.mark.parametrize("name", ["supcon", "supervised"])
+def test_a_supervised_method_reads_the_start_pool_and_no_other_label(fresh, name, monkeypatch):
+    from harness import pretrain
+
+    seen: list[Tensor | None] = []
+    loop = pretrain.pretrain
+    monkeypatch.setattr(
+        "harness.pretrain.pretrain",
+        lambda *args, labels, **more: seen.append(labels) or loop(*args, labels=labels, **more),
+    )
+    fresh().run(configure(ssl_method={"name": name}))
+    fresh().run(configure(ssl_method={"name": "simclr"}))
+    labels, nothing = seen
+    assert nothing is None
+    assert labels is not None
+    assert int((labels >= 0).sum()) == 20
+    assert len(labels) == 20 or name == "supcon"
+
+
+# ---------------------------------------------------------------- mistakes
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"mode": "joint"}, "trial.classifier.name: linear leaves the encoder alone; joint needs finetune"),
+        ({"ssl_method": {"name": "fixmatch"}}, "trial.mode: fixmatch trains classifier and encoder at once; use joint"),
+        ({**JOINT, "ssl_method": {"name": "none"}}, "trial.ssl_method: none has no loss to train jointly"),
+        ({**JOINT, "ssl_method": {"name": "supervised"}}, "trial.ssl_method: supervised is the task loss itself"),
+        (
+            {"ssl_method": {"name": "supcon"}, "labels": {"start": 0, "budget": 10, "rounds": 1}},
+            "trial.labels.start: supcon learns from labels; use 1 or more",
+        ),
+        (
+            {"classifier": ["linear", {"name": "linear", "epochs": 3}]},
+            r"trial.beside\[0\].name: linear stands there already",
+        ),
+        (
+            {**JOINT, "labels": {"start": "all"}, "ssl_method": {"name": "fixmatch"}},
+            "trial.labels.start: .* unlabelled",
+        ),
+        ({"classifier": ["linear", "forest"]}, r"trial.beside\[0\].name: expected linear \| mlp"),
+    ],
+)
+def test_combinations_that_cannot_be_are_refused(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        configure(**settings)

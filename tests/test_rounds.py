@@ -1,0 +1,205 @@
+"""The report of a sweep with several selectors and rounds: what is compared, what is said, what is drawn."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from scipy import stats
+from sweep_folder import SweepFolder, selection_sweep
+
+from harness import pictures, sections
+from harness.report import read, summary, write
+
+GAINS = {"random": 0.0, "good": 0.06, "bad": -0.06, "same": 0.0}
+RANDOM = {"selector": "random"}
+
+
+def accuracies(sweep, selector, step, metric="test/accuracy"):
+    """Seed -> accuracy, straight from the lines of rows.jsonl."""
+    lines = [json.loads(line) for line in (sweep.path / "rows.jsonl").read_text().splitlines()]
+    return {
+        line["seed"]: line["metrics"][metric]
+        for line in lines
+        if line["parameters"]["selector.name"] == selector and line["step"] == step and metric in line["metrics"]
+    }
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    return selection_sweep(tmp_path / "s", GAINS, rounds=4, reference=RANDOM)
+
+
+def test_differences_are_those_of_the_rows(sweep):
+    rounds = read(sweep.path).rounds
+    (setting,) = rounds.settings
+    assert (rounds.measures, setting.steps) == (["test/accuracy", "val/accuracy"], [200, 400, 600, 800, 1000])
+    assert setting.selected == [400, 600, 800, 1000]  # the start pool tells nothing apart
+    assert (rounds.cases[0], rounds.cases[-1], setting.reference) == ("good", "bad", "random")
+    good, random = (list(accuracies(sweep, name, 800).values()) for name in ("good", "random"))
+    expected = stats.ttest_rel(good, random)
+    found = setting.by_round[800]["good"].comparison
+    assert found.difference.mean == pytest.approx(np.mean(good) - np.mean(random))
+    assert found.p == pytest.approx(expected.pvalue)
+    assert setting.by_round[800]["good"].p_holm >= found.p
+
+
+def test_the_words(sweep):
+    report = read(sweep.path)
+    answer = sections.answer(report.rounds)
+    assert answer.startswith(
+        "By test/aubc, 200 to 1000 labels (points, 95 %, paired over seeds, Holm's correction for 3"
+    )
+    assert "better than random beyond doubt: good (+" in answer
+    assert "Worse than random beyond doubt: bad (-" in answer
+    assert "No evidence of a difference to random: same." in answer
+    assert "highest mean" not in answer
+    text = summary(report)
+    assert "- same: no evidence of a difference to random (n = 5 seeds)." in text
+    assert "- good: better than random by " in text
+    for title in (
+        "Over all rounds",
+        "Learning curves: val/accuracy",
+        "Who beats whom",
+        "Ranks",
+        "Overlap of the picks",
+    ):
+        assert f"## {title}" in text
+    assert text.index("**Answer.**") < text.index("**Over the rounds.**") < text.index("## Confirmed")
+
+
+def test_where_random_wins_it_says_so(tmp_path):
+    sweep = selection_sweep(tmp_path / "s", {"random": 0.0, "bad": -0.1, "worse": -0.2}, rounds=3, reference=RANDOM)
+    answer = sections.answer(read(sweep.path).rounds)
+    assert "nothing is better than random beyond doubt. Worse than random beyond doubt: bad" in answer
+    assert answer.endswith("random has the highest mean of all 3.")
+
+
+def test_a_failed_trial_is_left_out_of_its_pairs_and_named(tmp_path):
+    sweep = selection_sweep(tmp_path / "s", GAINS, rounds=4, failed=[("good", 2)], reference=RANDOM)
+    rounds = read(sweep.path).rounds
+    (setting,) = rounds.settings
+    by_case = {case: found.comparison.difference.n for case, found in setting.by_area["test/accuracy"].items()}
+    assert by_case == {"good": 4, "bad": 5, "same": 5}
+    assert rounds.ranks.blocks == 4
+    assert rounds.notes == [
+        "Without a complete curve: good under seed 2; only seeds that both sides have are compared."
+    ]
+    assert "better than random by" in summary(read(sweep.path))
+
+
+def test_a_round_without_a_number_is_left_out_of_its_pairs(sweep):
+    path = sweep.path / "rows.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for line in lines:
+        if line["trial"] == "confirm-good-s3" and line["step"] == 600:
+            line["metrics"].pop("test/accuracy", None)
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (setting,) = read(sweep.path).rounds.settings
+    assert [setting.by_round[step]["good"].comparison.difference.n for step in setting.selected] == [5, 4, 5, 5]
+    assert setting.by_area["test/accuracy"]["good"].comparison.difference.n == 4
+    assert setting.by_area["val/accuracy"]["good"].comparison.difference.n == 5
+
+
+def test_one_seed_says_nothing_and_draws_no_interval(tmp_path):
+    sweep = selection_sweep(tmp_path / "s", GAINS, seeds=[1], rounds=2, reference=RANDOM)
+    report = write(sweep.path)
+    assert "nothing can be said of: good, same, bad" in sections.answer(report.rounds)
+    text = summary(report)
+    assert "beyond doubt" not in text
+    assert "Who beats whom" not in text
+    assert "## Ranks" not in text
+    assert not (sweep.path / "penalty.png").exists()
+
+
+@pytest.mark.parametrize(("count", "seeds"), [(2, 2), (25, 3)])
+def test_pictures_of_few_and_many(tmp_path, count, seeds):
+    gains = {"random": 0.0} | {f"selector_number_{k}": 0.01 * k - 0.1 for k in range(1, count)}
+    sweep = selection_sweep(tmp_path / "s", gains, seeds=range(seeds), rounds=3, reference=RANDOM)
+    write(sweep.path)
+    stems = ["curves", "differences", "overlap", "penalty"] + (["ranks"] if count > 2 else [])
+    assert sorted(path.stem for path in sweep.path.glob("*.png")) == stems
+    for stem in stems:
+        assert (sweep.path / f"{stem}.png").stat().st_size < 200_000
+        assert "</svg>" in (sweep.path / f"{stem}.svg").read_text()
+        width, height = Image.open(sweep.path / f"{stem}.png").size
+        assert 500 < width < 1600
+        assert 250 < height < 1600
+        assert f"({stem}.png)" in (sweep.path / "summary.md").read_text()
+    tables = (sweep.path / "summary.md").read_text().split("## Over all rounds")[1].split("## How")[0]
+    assert max(len(line) for line in tables.splitlines() if line.startswith("|")) < 140
+
+
+def test_the_same_data_draws_the_same_bytes(tmp_path):
+    sweep = selection_sweep(tmp_path / "s", GAINS, rounds=2, reference=RANDOM)
+    rounds = read(sweep.path).rounds
+    drawn = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        pictures.draw(rounds, tmp_path / name)
+        drawn.append({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()})
+    assert len(drawn[0]) == 10
+    assert drawn[0] == drawn[1]
+
+
+def test_tables_for_programs(sweep):
+    write(sweep.path)
+    table = pd.read_csv(sweep.path / "curves.csv")
+    row = table[(table.metric == "val/accuracy") & (table.labels == 600) & (table.case == "good")].iloc[0]
+    assert row["mean"] == pytest.approx(np.mean(list(accuracies(sweep, "good", 600, "val/accuracy").values())))
+    area = table[(table.metric == "test/aubc") & (table.case == "good")].iloc[0]
+    assert np.isnan(area.labels)
+    assert (area.n_seeds, area.verdict) == (5, "better")
+    assert area.smallest_resolvable_difference > 0
+    penalty = pd.read_csv(sweep.path / "penalty.csv", index_col=0)
+    assert list(penalty.index) == list(penalty.columns)
+    assert penalty.loc["good", "bad"] > penalty.loc["bad", "good"] == 0
+
+
+def test_overlap_is_that_of_the_files_and_chance_that_of_the_pool(tmp_path):
+    sweep = selection_sweep(tmp_path / "s", {"random": 0.0, "other": 0.0}, seeds=[1, 2], rounds=2, reference=RANDOM)
+    for seed, shift in ((1, 0), (2, 100)):  # the same picks; half of them
+        for case, first in (("random", 0), ("other", shift)):
+            folder = sweep.path / "trials" / f"confirm-{case}-s{seed}"
+            (folder / "selected_400.json").write_text(json.dumps(list(range(first, first + 200))))
+            (folder / "selected_600.json").write_text(json.dumps(list(range(1000 + first, 1200 + first))))
+    rounds = read(sweep.path).rounds
+    assert rounds.overlap[0, 1] == pytest.approx((1 + 200 / 600) / 2)
+    assert rounds.chance == pytest.approx(400 / (2 * 9800 - 400), rel=0.01)  # 400 of the 9,800 beside the start pool
+    (sweep.path / "trials" / "confirm-other-s1" / "selected_600.json").unlink()
+    assert read(sweep.path).rounds.overlap[0, 1] == pytest.approx(200 / 600)
+
+
+def test_settings_are_compared_within_and_counted_together(tmp_path):
+    sweep = selection_sweep(tmp_path / "s", GAINS, rounds=3, settings=("simclr", "none"), reference=RANDOM)
+    report = write(sweep.path)
+    rounds = report.rounds
+    assert sorted(setting.name for setting in rounds.settings) == ["none", "simclr"]
+    assert rounds.cases[0] == "good"
+    assert len(rounds.cases) == 4
+    assert {setting.reference for setting in rounds.settings} == {"random"}
+    assert rounds.ranks.blocks == 10
+    assert 1 < rounds.penalty[0, rounds.cases.index("bad")] <= 2
+    assert (sweep.path / "curves_2.png").exists()
+    assert "simclr: by test/aubc" in sections.answer(rounds)
+
+
+def test_a_case_with_one_measurement_is_left_out_and_named(tmp_path):
+    sweep = selection_sweep(tmp_path / "s", GAINS, rounds=3, reference=RANDOM)
+    for seed in range(1, 6):
+        sweep.trial("all", seed, {"selector.name": "every_label"}, {9000: 0.95})
+    rounds = read(sweep.path).rounds
+    assert "every_label" not in rounds.cases
+    assert rounds.notes == ["Left out, for they were measured at one number of labels only: every_label."]
+
+
+def test_without_rounds_there_is_nothing_to_compare(tmp_path):
+    sweep = SweepFolder(tmp_path / "s")
+    for name in ("random", "coreset"):
+        for seed in (1, 2):
+            sweep.trial(name, seed, {"selector.name": name}, {200: 0.7})
+    assert write(sweep.path).rounds is None
+    assert list(sweep.path.glob("*.png")) == []

@@ -1,0 +1,186 @@
+"""Pseudo-Label, FixMatch and MixMatch against their equations, written out image by image."""
+
+from unittest import mock
+
+import pytest
+import torch
+from ssl_training import Encoder, make_views, vectors
+from torch import nn
+
+from baselines.ssl_methods.fixmatch import FixMatch
+from baselines.ssl_methods.mixmatch import MixMatch, mix_up, sharpen
+from baselines.ssl_methods.pseudo_label import PseudoLabel
+
+LABELS = torch.tensor([0, 1, 2, 0])
+
+
+class Fixed(nn.Module):
+    """Answers with given logits, batch by batch, and remembers what it was asked."""
+
+    def __init__(self, *answers):
+        super().__init__()
+        self.answers, self.asked = list(answers), []
+
+    def forward(self, images):
+        self.asked.append(images)
+        return self.answers.pop(0)
+
+
+def cross_entropy(logits, target):
+    """Of one image: logits f32 [K], target a distribution [K]."""
+    log_share = logits - logits.exp().sum().log()
+    return -(target * log_share).sum()
+
+
+def one_hot(label):
+    return torch.eye(3)[label]
+
+
+def new(method, **hyperparameters):
+    torch.manual_seed(0)
+    return method(Encoder(), **hyperparameters)
+
+
+def images(count, seed=0):
+    return make_views(1, batch=count, seed=seed)[0]
+
+
+# --- Pseudo-Label ---
+
+
+def test_pseudo_label_is_eq_15():
+    logits = 3 * vectors(9, 3).float()
+    method = new(PseudoLabel, weight=2.0, start=0.0, full=0.5)
+    method.after_step(0.25)  # half of the way to the full weight
+    losses = method.joint_loss(Fixed(logits), images(4), LABELS, [images(5, seed=1)])
+    supervised = sum(cross_entropy(logits[i], one_hot(LABELS[i])) for i in range(4)) / 4
+    guessed = sum(cross_entropy(logits[i], one_hot(logits[i].argmax())) for i in range(4, 9)) / 5
+    assert losses["loss"].item() == pytest.approx((supervised + 1.0 * guessed).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize(("progress", "weight"), [(0.0, 0.0), (0.1, 0.0), (0.35, 1.5), (0.6, 3.0), (1.0, 3.0)])
+def test_pseudo_labels_weigh_as_in_eq_16(progress, weight):
+    method = new(PseudoLabel)
+    method.after_step(progress)
+    assert method.unlabeled_weight().item() == pytest.approx(weight, abs=1e-5)
+
+
+def test_pseudo_labels_below_the_threshold_do_not_count():
+    logits = torch.tensor([[0.0, 0, 0], [9.0, 0, 0], [0.1, 0, 0]])
+    method = new(PseudoLabel, start=0.0, full=0.0, threshold=0.9)
+    losses = method.joint_loss(Fixed(logits), images(1), LABELS[:1], [images(2, seed=1)])
+    assert losses["unlabeled"].item() == pytest.approx(cross_entropy(logits[1], one_hot(0)).item() / 2, rel=1e-4)
+    assert losses["used"].item() == 0.5
+
+
+# --- FixMatch ---
+
+
+def test_fixmatch_is_eqs_3_and_4():
+    logits = 4 * vectors(14, 3).float()
+    method = new(FixMatch, threshold=0.8, weight=0.5)
+    losses = method.joint_loss(Fixed(logits), images(4), LABELS, [images(5, seed=1), images(5, seed=2)])
+    known, weak, strong = logits[:4], logits[4:9], logits[9:]
+    supervised = sum(cross_entropy(known[i], one_hot(LABELS[i])) for i in range(4)) / 4
+    guessed, used = 0.0, 0
+    for i in range(5):
+        share = weak[i].softmax(0)
+        if share.max() >= 0.8:
+            guessed, used = guessed + cross_entropy(strong[i], one_hot(share.argmax())) / 5, used + 1
+    assert 0 < used < 5
+    assert losses["loss"].item() == pytest.approx((supervised + 0.5 * guessed).item(), rel=1e-5)
+    assert losses["used"].item() == pytest.approx(used / 5)
+
+
+def test_no_gradient_flows_through_fixmatchs_pseudo_labels():
+    logits = (4 * vectors(6, 3)).float().requires_grad_()
+    method = new(FixMatch, threshold=0.0)
+    losses = method.joint_loss(Fixed(logits), images(2), LABELS[:2], [images(2, seed=1), images(2, seed=2)])
+    (gradient,) = torch.autograd.grad(losses["unlabeled"], logits)
+    assert not gradient[:4].any()
+    assert gradient[4:].any()
+
+
+# --- MixMatch ---
+
+
+def test_sharpening_is_eq_7():
+    share = torch.tensor([[0.6, 0.3, 0.1]])
+    powers = [0.6**2, 0.3**2, 0.1**2]
+    assert sharpen(share, 0.5)[0].tolist() == pytest.approx([p / sum(powers) for p in powers])
+
+
+def test_mixtures_stay_closer_to_the_first():
+    first, second = torch.zeros(2, 3), torch.ones(2, 3)
+    assert mix_up(first, second, torch.tensor([0.2, 0.9]))[:, 0].tolist() == pytest.approx([0.2, 0.1])
+
+
+def test_guesses_are_the_sharpened_mean_over_views():
+    logits = vectors(6, 3).float()
+    guessed = new(MixMatch).guess(Fixed(logits), [images(3, seed=1), images(3, seed=2)])
+    for i in range(3):
+        mean = (logits[i].softmax(0) + logits[3 + i].softmax(0)) / 2
+        assert guessed[i].tolist() == pytest.approx((mean**2 / (mean**2).sum()).tolist(), rel=1e-4)
+
+
+def test_mixmatch_is_eqs_3_to_5():
+    views = [images(3, seed=1), images(3, seed=2)]
+    labeled, labels = images(2), LABELS[:2]
+    guesses, logits = vectors(6, 3).float(), vectors(8, 3, seed=1).float()
+    order, share = torch.tensor([3, 0, 7, 1, 2, 6, 5, 4]), torch.linspace(0.05, 0.95, 8)
+    classifier = Fixed(guesses, logits)
+    method = new(MixMatch, weight=10.0, ramp=0.5)
+    method.after_step(0.25)
+    with (
+        mock.patch("torch.randperm", return_value=order),
+        mock.patch("torch.distributions.Beta", return_value=mock.Mock(sample=lambda: share)),
+    ):
+        losses = method.joint_loss(classifier, labeled, labels, views)
+
+    guessed = [sharpen(((guesses[i].softmax(0) + guesses[3 + i].softmax(0)) / 2)[None], 0.5)[0] for i in range(3)]
+    targets = [one_hot(0), one_hot(1), *guessed, *guessed]
+    pictures = [*labeled, *views[0], *views[1]]
+    supervised = consistency = torch.zeros(())
+    for i in range(8):
+        own = max(share[i], 1 - share[i])
+        target = own * targets[i] + (1 - own) * targets[order[i]]
+        assert torch.allclose(classifier.asked[1][i], own * pictures[i] + (1 - own) * pictures[order[i]], atol=1e-6)
+        if i < 2:
+            supervised = supervised + cross_entropy(logits[i], target) / 2
+        else:
+            consistency = consistency + ((logits[i].softmax(0) - target) ** 2).sum() / (3 * 6)
+    assert losses["supervised"].item() == pytest.approx(supervised.item(), rel=1e-4)
+    assert losses["unlabeled"].item() == pytest.approx(consistency.item(), rel=1e-4)
+    assert losses["loss"].item() == pytest.approx((supervised + 5.0 * consistency).item(), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("ramp", "progress", "weight"), [(1.0, 0.0, 0.0), (1.0, 0.5, 37.5), (0.5, 0.9, 75), (0, 0, 75)]
+)
+def test_mixmatchs_unlabelled_weight_rises_linearly(ramp, progress, weight):
+    method = new(MixMatch, ramp=ramp)
+    method.after_step(progress)
+    assert method.unlabeled_weight().item() == pytest.approx(weight)
+
+
+# --- all ---
+
+
+@pytest.mark.parametrize(
+    ("method", "hyperparameters", "message"),
+    [
+        (FixMatch, {"threshold": 1.5}, r"threshold = 1.5 is not in \[0, 1\]"),
+        (MixMatch, {"alpha": 0}, "alpha = 0 is not > 0"),
+        (MixMatch, {"num_guesses": 0}, "num_guesses = 0 is not >= 1"),
+        (PseudoLabel, {"start": 0.5, "full": 0.4}, "full = 0.4 is below start = 0.5"),
+    ],
+)
+def test_impossible_hyperparameters_are_refused(method, hyperparameters, message):
+    with pytest.raises(ValueError, match=message):
+        new(method, **hyperparameters)
+
+
+@pytest.mark.parametrize("method", [FixMatch, MixMatch, PseudoLabel])
+def test_there_is_no_loss_without_a_classifier(method):
+    with pytest.raises(NotImplementedError, match="mode joint"):
+        new(method).loss(make_views(2))
