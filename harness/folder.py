@@ -57,9 +57,8 @@ def _check_same_question(space: Path, plan: Plan) -> None:
     """What would change the meaning of the records that are there already must be as it was."""
     before = yaml.safe_load(space.read_text(encoding="utf-8"))
     now = yaml.safe_load(yaml.safe_dump(plan.as_dict()))
-    changed = [
-        key for key in ("method", "metric", "seeds", "trial", "cases", "parameters") if before.get(key) != now[key]
-    ]
+    asked = ("method", "metric", "seeds", "recipes", "trial", "cases", "parameters")
+    changed = [key for key in asked if before.get(key) != now[key]]
     if changed:
         raise ConfigError(
             [f"{space}: {changed[0]} differs from the sweep that was begun here; rename this one with --set name=NEW"]

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from harness.config import TrialConfig, parse_trial
+from harness.config import Recipes, TrialConfig, over_recipe, parse_recipes, parse_trial, recipe_trial
 from harness.metrics import METRICS, step_kind
 from harness.plugins import closest
 from harness.schema import ConfigError, Problems, apply_overrides, as_dict, parse, read_yaml, setting
-from harness.space import CASE, Assignment, Parameter, Space, lookup, parse_cases, parse_parameters
+from harness.space import CASE, RECIPE, Assignment, Parameter, Space, lookup, parse_cases, parse_parameters
 from harness.stages import digest_of
 
 Phase = Literal["search", "confirm"]
@@ -92,6 +92,7 @@ class Plan:
 
     Attributes:
         tree: the `trial:` section as given.
+        recipes: those that the trial, the search or its references name, complete with defaults.
         space: what varies.
         candidates: the configurations of a grid or random search, in order; empty for bayes.
     """
@@ -107,6 +108,7 @@ class Plan:
     reference: Mapping[str, Any] | None
     resources: Resources
     tree: Mapping[str, Any]
+    recipes: Recipes
     space: Space
     candidates: tuple[Candidate, ...]
 
@@ -122,7 +124,7 @@ class Plan:
             ConfigError: it makes no valid trial.
         """
         problems = Problems()
-        trial = parse_trial(self.space.apply(self.tree, assignment), "trial", problems)
+        trial = parse_trial(self.space.apply(self.tree, assignment), "trial", problems, self.recipes)
         problems.raise_any()
         assert trial is not None
         return Candidate(assignment, trial)
@@ -155,6 +157,7 @@ class Plan:
             "confirm": as_dict(self.confirm) if self.confirm else None,
             "reference": dict(self.reference) if self.reference else None,
             "resources": as_dict(self.resources),
+            "recipes": dict(self.recipes) if self._builds_on_recipes else None,
             "trial": self._resolved_trial(),
         }
         parameters = {}
@@ -172,11 +175,34 @@ class Plan:
             "parameters": parameters,
         }
 
+    @property
+    def _builds_on_recipes(self) -> bool:
+        """Whether what is varied may choose a recipe or be laid over one: a section, a plugin, or its name.
+
+        Single values are not, so that the recipe of a search over these can be written out.
+        """
+
+        def merges(path: str) -> bool:
+            last = path.rpartition(".")[2]
+            return path == RECIPE or last in ("name", "kind") or isinstance(lookup(self.space.trial, path), Mapping)
+
+        compared = [*(self.confirm.references if self.confirm else ()), self.reference or {}]
+        return bool(self.recipes) and any(merges(path) for path in self._varied().union(*compared))
+
+    def _varied(self) -> set[str]:
+        """The paths that parameters and cases set."""
+        return {p.path for p in self.space.parameters} | {path for case in self.space.cases.values() for path in case}
+
     def _resolved_trial(self) -> dict[str, Any]:
-        """The trial with every default, but for plugins that the search renames: another one has other defaults."""
+        """The trial with every default, but for plugins that the search renames: another one has other defaults.
+
+        Where the search builds on recipes, the trial as given: these hold the defaults.
+        """
+        if self._builds_on_recipes:
+            return json.loads(json.dumps(self.tree))
         resolved: dict[str, Any] = json.loads(json.dumps(self.space.trial))
-        paths = {p.path for p in self.space.parameters} | {path for case in self.space.cases.values() for path in case}
-        for path in paths:
+        resolved.pop(RECIPE, None)
+        for path in self._varied():
             section, _, last = path.rpartition(".")
             if last == "name" and section:
                 *parents, key = section.split(".")
@@ -205,6 +231,7 @@ KEYS = (
     "confirm",
     "reference",
     "resources",
+    "recipes",
     "trial",
     "cases",
     "parameters",
@@ -246,12 +273,14 @@ def load(file: Path, overrides: list[str]) -> Plan:
     if head is None:
         problems.raise_any()
     assert head is not None
-    space = _space(content, head.method, problems)
+    recipes = _recipes(content, head, problems)
+    space = _space(content, head.method, recipes, problems)
     _check_head(head, bool(content.get("parameters") or content.get("cases")), problems)
     problems.raise_any()
     description = head.description or _opening_comment(file)
     shared = (description, head.method, head.metric, head.run_cap, head.early_terminate, head.seeds)
-    plan = Plan(head.name, *shared, head.confirm, head.reference, head.resources, content.get("trial") or {}, space, ())
+    trial = content.get("trial") or {}
+    plan = Plan(head.name, *shared, head.confirm, head.reference, head.resources, trial, recipes, space, ())
     candidates = _candidates(plan, problems)
     problems.raise_any()
     return Plan(**{**vars(plan), "candidates": candidates})
@@ -261,7 +290,8 @@ def _simple_keys(content: dict[str, Any], file: Path, problems: Problems) -> dic
     for key in content:
         if key not in KEYS:
             problems.add(str(key), f"no such key; {closest(key, KEYS)}")
-    head = {key: value for key, value in content.items() if key in KEYS and key not in ("trial", "cases", "parameters")}
+    sections = ("recipes", "trial", "cases", "parameters")
+    head = {key: value for key, value in content.items() if key in KEYS and key not in sections}
     head.setdefault("name", file.stem)
     return head
 
@@ -275,13 +305,39 @@ def _opening_comment(file: Path) -> str:
     return question[:1].upper() + question[1:]
 
 
-def _space(content: Mapping[str, Any], method: str, problems: Problems) -> Space:
-    trial = parse_trial(content.get("trial"), "trial", problems)
+def _recipes(content: Mapping[str, Any], head: _Head, problems: Problems) -> Recipes:
+    """The recipes that the file names, its own before others; one with mistakes is reported where it is used."""
+    own = parse_recipes(content.get("recipes"), "recipes", problems)
+    sections = [content.get("trial"), head.reference, *(head.confirm.references if head.confirm else ())]
+    cases, parameters = content.get("cases"), content.get("parameters")
+    sections += cases.values() if isinstance(cases, Mapping) else []
+    chosen = [section.get(RECIPE) for section in sections if isinstance(section, Mapping)]
+    about = parameters.get(RECIPE) if isinstance(parameters, Mapping) else None
+    values = about.get("values", [about.get("value")]) if isinstance(about, Mapping) else []
+    chosen += values if isinstance(values, list) else []
+    names = dict.fromkeys(name for name in chosen if isinstance(name, str))
+    found = {name: own.get(name) or recipe_trial(name, "", Problems()) for name in names}
+    return {name: tree for name, tree in found.items() if tree}
+
+
+def _space(content: Mapping[str, Any], method: str, recipes: Recipes, problems: Problems) -> Space:
+    trial = parse_trial(content.get("trial"), "trial", problems, recipes)
+    given = content.get("trial") or {}
     parameters = parse_parameters(content.get("parameters"), "parameters", method, problems)
     cases = parse_cases(content.get("cases"), "cases", problems)
     if cases:
         parameters = (Parameter(CASE, tuple(cases)), *parameters)
-    return Space(parameters, as_dict(trial) if trial else content.get("trial") or {}, cases)
+    if trial is None:
+        return Space(parameters, given, cases)
+    chosen = {RECIPE: given[RECIPE]} if RECIPE in given else {}
+    under = {name: _complete(given | {RECIPE: name}, recipes) for name in recipes}
+    return Space(parameters, as_dict(trial) | chosen, cases, under)
+
+
+def _complete(given: Mapping[str, Any], recipes: Recipes) -> Mapping[str, Any]:
+    """The trial's mapping over its recipe with every default, or without where the search has to make it valid."""
+    trial = parse_trial(given, "trial", Problems(), recipes)
+    return as_dict(trial) if trial else over_recipe(given, "trial", Problems(), recipes)
 
 
 def _check_head(head: _Head, varies: bool, problems: Problems) -> None:

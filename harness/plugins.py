@@ -1,6 +1,7 @@
 """From a plugin's name to its class: built-ins, entry points, `module:Class`.
 
-`python -m harness.plugins [--json]` lists every plugin with its provider, hyper-parameters and defaults.
+`python -m harness.plugins [--json]` lists every plugin with its provider, hyper-parameters and defaults, and every
+recipe with what it sets.
 
 A plugin is named in a configuration by its name (`coreset`), by a mapping (`{name: coreset, ...}`) or by
 `module:Class`. Third parties publish theirs under the entry-point groups `selbench.<kind>`.
@@ -199,12 +200,18 @@ def describe() -> list[dict[str, Any]]:
     return listed
 
 
+def _with_recipes() -> list[dict[str, Any]]:
+    from harness import recipes  # which reads its files by a schema that knows plugins
+
+    return describe() + recipes.describe()
+
+
 def _print_table(listed: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
     console = Console()
-    for kind in CONTRACTS:
+    for kind in [*CONTRACTS, "recipes"]:
         table = Table(
             "name", "provider", "summary", "hyper-parameters", title=kind.replace("_", " "), title_justify="left"
         )
@@ -216,10 +223,10 @@ def _print_table(listed: list[dict[str, Any]]) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m harness.plugins", description="Lists every plugin.")
+    parser = argparse.ArgumentParser(prog="python -m harness.plugins", description="Lists every plugin and recipe.")
     parser.add_argument("--json", action="store_true", help="for programs: a list of objects")
     options = parser.parse_args(arguments)
-    listed = describe()
+    listed = _with_recipes()
     if options.json:
         print(json.dumps(listed, indent=2, default=str))
     else:

@@ -64,8 +64,15 @@ def plugin(kind: str, default: str, help: str) -> Any:
 T = TypeVar("T")
 
 
-def parse(cls: type[T] | Any, value: Any, path: str, problems: Problems) -> T | None:
+def parse(cls: type[T] | Any, value: Any, path: str, problems: Problems, *, beside: tuple[str, ...] = ()) -> T | None:
     """Builds a frozen dataclass from a mapping; a value with a problem leaves its default, so that checks can go on.
+
+    Args:
+        cls: the dataclass.
+        value: the mapping; None is an empty one.
+        path: its place, for messages.
+        problems: notes what is wrong.
+        beside: further keys that the caller has understood and taken out; messages name them among the valid ones.
 
     Returns:
         None, and noted problems, where there is no mapping or no valid value of a key without a default.
@@ -81,7 +88,7 @@ def parse(cls: type[T] | Any, value: Any, path: str, problems: Problems) -> T | 
     for key, item in value.items():
         place = f"{path}.{key}" if path else str(key)
         if key not in known:
-            problems.add(place, f"no such key; {closest(key, known)}")
+            problems.add(place, f"no such key; {closest(key, [*known, *beside])}")
         else:
             before = len(problems.found)
             converted = parse_value(hints[key], item, place, problems, known[key])

@@ -24,6 +24,9 @@ MAX_COMBINATIONS = 100_000
 CASE = "case"
 """The parameter that `cases:` makes: its values are the names of the cases."""
 
+RECIPE = "recipe"
+"""The path at which a parameter or a case chooses among recipes."""
+
 Assignment = dict[str, Any]
 """Dotted path -> chosen value."""
 
@@ -123,26 +126,35 @@ class Space:
         parameters: in the order of the file; a condition looks only at those before it.
         trial: the trial's mapping, complete with defaults; conditions look at it too.
         cases: named groups of settings, dotted path -> value; the parameter CASE chooses one of them.
+        under: for each recipe that parameters and cases may choose, the trial's mapping complete under that recipe.
     """
 
     parameters: tuple[Parameter, ...]
     trial: Mapping[str, Any]
     cases: Mapping[str, Assignment] = field(default_factory=dict)
+    under: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def apply(self, tree: Mapping[str, Any], assignment: Assignment) -> dict[str, Any]:
         """The trial's mapping with the assigned values in it; a shorter path is set before those below it."""
         copy: dict[str, Any] = json.loads(json.dumps(tree))
-        settings = self.cases.get(assignment.get(CASE, ""), {}) | assignment
+        settings = self._settings(assignment)
         for path in sorted(settings, key=lambda path: path.count(".")):
             if path != CASE:
                 set_path(copy, path, settings[path])
         return copy
 
+    def _settings(self, assignment: Assignment) -> Assignment:
+        """What an assignment sets, the settings of its case among them."""
+        return self.cases.get(assignment.get(CASE, ""), {}) | assignment
+
     def active(self, parameter: Parameter, assignment: Assignment) -> bool:
         """Whether the parameter's condition holds under an assignment."""
-        return not parameter.when or all(
-            lookup(self.apply(self.trial, assignment), path) in values for path, values in parameter.when.items()
-        )
+        if not parameter.when:
+            return True
+        recipe = self._settings(assignment).get(RECIPE)
+        trial = self.under.get(recipe, self.trial) if isinstance(recipe, str) else self.trial
+        tree = self.apply(trial, assignment)
+        return all(lookup(tree, path) in values for path, values in parameter.when.items())
 
     def grid(self) -> list[Assignment]:
         """Every combination of values, the last parameter varying fastest.
@@ -214,7 +226,7 @@ class Space:
         paths = [parameter.path]
         if parameter.path == CASE:
             paths += [path for case in self.cases.values() for path in case]
-        return any(f"{path}.".startswith(f"{own}.") for own in paths)
+        return RECIPE in paths or any(f"{path}.".startswith(f"{own}.") for own in paths)
 
 
 def lookup(tree: Any, path: str) -> Any:

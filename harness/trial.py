@@ -21,7 +21,14 @@ from torch import Tensor
 from harness import data, knn, lars, optimizers, plugins, pretrain, resolutions, runtime, seeding
 from harness.active import Costs, Report, Rounds, area_under_curve, start_pool
 from harness.api import UNKNOWN, Images, SSLMethod, SupervisedMethod
-from harness.config import ExponentialImbalance, StepImbalance, TrialConfig, method_arguments, parse_trial
+from harness.config import (
+    ExponentialImbalance,
+    StepImbalance,
+    TrialConfig,
+    method_arguments,
+    parse_recipes,
+    parse_trial,
+)
 from harness.memory import PeakMemory, keep_freed_memory
 from harness.models import Encoder
 from harness.oracle import Oracle
@@ -297,7 +304,8 @@ def _read(file: Path, overrides: list[str]) -> TrialConfig:
     tree = content if "trial" in content else {"trial": content}
     apply_overrides(tree, overrides)
     problems = Problems(str(file))
-    config = parse_trial(tree["trial"], "trial", problems)
+    own = parse_recipes(tree.get("recipes"), "recipes", problems)
+    config = parse_trial(tree["trial"], "trial", problems, own)
     problems.raise_any()
     assert config is not None
     return config
