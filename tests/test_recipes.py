@@ -193,7 +193,7 @@ cases:
 """
 
 OVER = """
-trial: {recipe: simclr, pretrain: {epochs: 2}}
+trial: {recipe: simclr_ual, pretrain: {epochs: 2}}
 parameters: {ssl_method: {values: [simclr, byol]}, classifier.name: {values: [linear, knn]}}
 """
 
