@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -164,9 +165,9 @@ def _check_labels(config: TrialConfig, path: str, problems: Problems) -> None:
 def _try_plugins(config: TrialConfig, path: str, problems: Problems) -> None:
     """Constructs every plugin once, networks without memory, so that impossible values are found now."""
 
-    def attempt(place: str, spec: PluginSpec, *positional: Any) -> Any:
+    def attempt(place: str, spec: PluginSpec, *positional: Any, build: Callable[..., Any] = plugins.build) -> Any:
         try:
-            return plugins.build(spec, *positional)
+            return build(spec, *positional)
         except (ValueError, TypeError) as error:
             problems.add(f"{path}.{place}" if path else place, str(error))
             return None
@@ -176,6 +177,14 @@ def _try_plugins(config: TrialConfig, path: str, problems: Problems) -> None:
     attempt("classifier.augmentation", config.classifier.augmentation)
     attempt("selector", config.selector)
     with torch.device("meta"):
-        backbone = attempt("backbone", config.backbone, (3, 64, 64))
+        backbone = attempt("backbone", config.backbone, build=_build_for_some_size)
         if backbone is not None:
             attempt("ssl_method", config.ssl_method, backbone)
+
+
+def _build_for_some_size(spec: PluginSpec) -> Any:
+    """A backbone for images whose size is not known yet: 64 pixels, or 224 where it does not take those."""
+    try:
+        return plugins.build(spec, (3, 64, 64))
+    except ValueError:
+        return plugins.build(spec, (3, 224, 224))

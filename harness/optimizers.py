@@ -18,8 +18,14 @@ class DivergedError(RuntimeError):
 def build_optimizer(
     parameters: Iterable[nn.Parameter], config: PretrainConfig | ClassifierConfig
 ) -> torch.optim.Optimizer:
-    """The configured optimizer over the parameters that require gradients."""
+    """The configured optimizer over the parameters that require gradients.
+
+    Raises:
+        ValueError: none does.
+    """
     trained = [parameter for parameter in parameters if parameter.requires_grad]
+    if not trained:
+        raise ValueError("nothing is left to train: the backbone is frozen, and no head has parameters of its own")
     if config.optimizer == "sgd":
         return torch.optim.SGD(trained, config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
     cls = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW

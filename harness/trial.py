@@ -17,12 +17,13 @@ from typing import Any
 
 import torch
 
-from harness import data, knn, optimizers, plugins, pretrain, runtime, seeding
+from harness import api, checkpoints, data, knn, optimizers, plugins, pretrain, runtime, seeding
 from harness.active import Costs, Report, Rounds, area_under_curve
 from harness.api import Images, SSLMethod
 from harness.config import ExponentialImbalance, StepImbalance, TrialConfig, parse_trial
 from harness.memory import PeakMemory, keep_freed_memory
 from harness.models import Encoder
+from harness.plugins import PluginSpec
 from harness.runtime import Runtime
 from harness.schema import ConfigError, Problems, apply_overrides, as_dict, read_yaml
 from harness.seeding import seeded
@@ -147,13 +148,14 @@ def pretrains(config: TrialConfig) -> bool:
 def pretrain_key(config: TrialConfig, seed: int, fingerprint: str) -> dict[str, Any]:
     """Everything that determines a pre-trained encoder."""
     trained = pretrains(config)
+    backbone, backbone_code = _initial_encoder(config.backbone)
     key = {
         "seed": seed,
-        "backbone": config.backbone.as_dict(),
+        "backbone": backbone,
         "compute": as_dict(config.compute.resolved()),
         "trained": trained,
     }
-    code: list[Any] = [runtime, seeding, *plugins.classes(config.backbone)]
+    code: list[Any] = [runtime, seeding, *backbone_code]
     if trained:
         key |= {
             "data": fingerprint,
@@ -164,6 +166,20 @@ def pretrain_key(config: TrialConfig, seed: int, fingerprint: str) -> dict[str, 
         }
         code += [pretrain, optimizers, knn, *plugins.classes(config.ssl_method), *plugins.classes(config.augmentation)]
     return key | {"code": code_digest(*code)}
+
+
+def _initial_encoder(spec: PluginSpec) -> tuple[dict[str, Any], list[Any]]:
+    """What determines an encoder before any training, but for the seed: its settings and the code that it runs.
+
+    Weights count by their content, wherever their file is.
+    """
+    settings, code = spec.as_dict(), list[Any](plugins.classes(spec))
+    if settings["weights"] is not None:
+        settings["weights"] = checkpoints.identity(code[0], settings["weights"])
+        code.append(checkpoints)
+    if settings["freeze"]:
+        code.append(api)
+    return settings, code
 
 
 def _pretrain(
