@@ -156,6 +156,13 @@ def test_preflight_refuses_a_batch_larger_than_the_pool(tmp_path):
         preflight.check_data(read(tmp_path, "trial: {pretrain: {batch_size: 99999}}"), tmp_path / "data")
 
 
+def test_preflight_refuses_a_backbone_that_does_not_take_the_images(tmp_path):
+    """Whether 8x8 pixels suffice is known when the data is there: until then the network may be right."""
+    plan = read(tmp_path, "trial: {backbone: torchvision/inception_v3}")
+    with pytest.raises(ConfigError, match=r"backbone 'torchvision/inception_v3': it cannot take images of 8x8"):
+        preflight.check_data(plan, tmp_path / "data")
+
+
 def test_preflight_opens_every_data_set_of_a_bayes_search(tmp_path):
     plan = read(
         tmp_path,
