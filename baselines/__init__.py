@@ -42,6 +42,7 @@ BUILTINS: dict[str, dict[str, str]] = {
         "resnet50": "baselines.backbones.resnet50:ResNet50",
         "resnet101": "baselines.backbones.resnet101:ResNet101",
         "vgg16": "baselines.backbones.vgg16:VGG16",
+        "torchvision/": "baselines.backbones.torchvision_model:TorchvisionModel",
         "vit": "baselines.backbones.vit:ViT",
         "wide_resnet28": "baselines.backbones.wide_resnet28:WideResNet28",
     },

@@ -7,6 +7,9 @@ A plugin is a class whose hyper-parameters are keyword-only constructor argument
 under their own names; those are exactly what a search space may set. A plugin takes randomness only
 from the generator that is handed to it, and never sees a label that the oracle has not revealed.
 `harness.testing` holds the checks that every plugin must pass.
+
+Where a contract has a method `prepare`, its keyword arguments are hyper-parameters that every plugin of the kind has
+beside its own; the harness calls it after the constructor.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -125,6 +128,20 @@ class Augmentation(ABC):
         """
 
 
+@dataclass(frozen=True)
+class PublishedWeights:
+    """Weights that a backbone offers under a name.
+
+    Attributes:
+        identity: what determines their values, such as the name of the published file.
+        load: fetches them as a state dict, which may hold more than the backbone, such as a classifier. Raises
+            FileNotFoundError: in one line, what is missing and where to put it.
+    """
+
+    identity: str
+    load: Callable[[], Mapping[str, Tensor]]
+
+
 class Backbone(nn.Module, ABC):
     """An encoder. `__init__(self, image_shape, *, hyper_parameters...)` with image_shape = (C, H, W).
 
@@ -133,10 +150,66 @@ class Backbone(nn.Module, ABC):
     """
 
     feature_dim: int
+    _frozen: tuple[nn.Module, ...] = ()
 
     @abstractmethod
     def forward(self, images: Tensor) -> Tensor:
         """Maps normalised images f32 [B, C, H, W] to features f32 [B, D]."""
+
+    def stages(self) -> list[nn.Module]:
+        """The network's parts in order of depth, without repetition.
+
+        The output of each is an intermediate feature, [B, ...] and [B, c, h, w] in convolutional networks, to be read
+        with a forward hook. All that a stage's output depends on is registered in the network before what follows it.
+        """
+        return [self]
+
+    @classmethod
+    def published_weights(cls) -> Mapping[str, PublishedWeights]:
+        """The weights that `prepare` accepts by name; nothing is fetched."""
+        return {}
+
+    def prepare(self, *, weights: str | None = None, freeze: bool | int = False) -> None:
+        """Sets what every backbone has; called once, after the constructor.
+
+        Args:
+            weights: a checkpoint file, or a name among `published_weights`; None keeps the initial weights.
+            freeze: true, or the number of `stages`, in order of depth, that are never trained. Their parameters and
+                all that are registered before them require no gradient, and their batch normalisation and dropout
+                stay in evaluation mode.
+
+        Raises:
+            ValueError: no such file, weights of another network, more stages than there are. On torch's meta device,
+                where nothing is loaded, weights are only looked for.
+            FileNotFoundError: published weights that cannot be fetched.
+        """
+        stages = self.stages()
+        if not isinstance(freeze, bool) and not 1 <= freeze <= len(stages):
+            raise ValueError(f"freeze = {freeze} is neither true nor false nor in 1 .. {len(stages)}, its stages")
+        if weights is not None:
+            from harness.checkpoints import load_weights  # reads files: none of a plugin's concern
+
+            load_weights(self, weights)
+        if freeze:
+            self._freeze(self if freeze is True else stages[freeze - 1])
+
+    def _freeze(self, last: nn.Module) -> None:
+        modules = list(self.modules())  # in order of registration
+        parts = set(last.modules())
+        end = max(position for position, module in enumerate(modules) if module in parts) + 1
+        for module in modules[:end]:
+            for parameter in module.parameters(recurse=False):
+                parameter.requires_grad_(False)
+        frozen = set(modules[:end])
+        self._frozen = tuple(module for module in modules[:end] if frozen.issuperset(module.modules()))
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """Sets the mode of all but the frozen parts, which stay in evaluation mode."""
+        super().train(mode)
+        for module in self._frozen:
+            module.training = False
+        return self
 
 
 class SSLMethod(nn.Module, ABC):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal
@@ -355,9 +355,9 @@ def _check_resolutions(shares: tuple[float, ...], path: str, problems: Problems)
 def _try_plugins(config: TrialConfig, path: str, problems: Problems) -> None:
     """Constructs every plugin once, networks without memory, so that impossible values are found now."""
 
-    def attempt(place: str, spec: PluginSpec, *positional: Any) -> Any:
+    def attempt(place: str, spec: PluginSpec, *positional: Any, build: Callable[..., Any] = plugins.build) -> Any:
         try:
-            return plugins.build(spec, *positional)
+            return build(spec, *positional)
         except (ValueError, TypeError) as error:
             problems.add(f"{path}.{place}" if path else place, str(error))
             return None
@@ -368,6 +368,14 @@ def _try_plugins(config: TrialConfig, path: str, problems: Problems) -> None:
         attempt(f"beside[{number - 1}].augmentation" if number else "classifier.augmentation", head.augmentation)
     attempt("selector", config.selector)
     with torch.device("meta"):
-        backbone = attempt("backbone", config.backbone, (3, 64, 64))
+        backbone = attempt("backbone", config.backbone, build=_build_for_some_size)
         if backbone is not None:
             attempt("ssl_method", config.ssl_method, backbone, *method_arguments(config.ssl_method, num_classes=10))
+
+
+def _build_for_some_size(spec: PluginSpec) -> Any:
+    """A backbone for images whose size is not known yet: 64 pixels, or 224 where it does not take those."""
+    try:
+        return plugins.build(spec, (3, 64, 64))
+    except ValueError:
+        return plugins.build(spec, (3, 224, 224))

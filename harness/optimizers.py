@@ -21,8 +21,14 @@ class DivergedError(RuntimeError):
 
 
 def build_optimizer(parameters: Iterable[nn.Parameter], config: Optimization) -> torch.optim.Optimizer:
-    """The configured optimizer over the parameters that require gradients."""
+    """The configured optimizer over the parameters that require gradients.
+
+    Raises:
+        ValueError: none does.
+    """
     trained = [parameter for parameter in parameters if parameter.requires_grad]
+    if not trained:
+        raise ValueError("nothing is left to train: the backbone is frozen, and no head has parameters of its own")
     if config.optimizer == "lars":
         return LARS(trained, config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
     groups: list[dict[str, Any]] = [{"params": trained}]

@@ -5,6 +5,16 @@ recipe with what it sets.
 
 A plugin is named in a configuration by its name (`coreset`), by a mapping (`{name: coreset, ...}`) or by
 `module:Class`. Third parties publish theirs under the entry-point groups `selbench.<kind>`.
+
+A built-in whose name ends in `/` is a family: `torchvision/` offers `torchvision/resnet50` and many more. Its class
+derives from the contract and takes the hyper-parameters that all members have; it has two class methods:
+
+    members() -> list[str]    the members' names, without the prefix; [] where an optional library is missing
+    member(name) -> type      the class of one of them: a subclass, the same for every call, with the family's
+                              `__module__`; without the library, for any name, a ValueError that says what to install
+
+Beside its own hyper-parameters a plugin has those of its kind: the keyword arguments of the contract's `prepare`
+(`weights` and `freeze` of every backbone), with which `build` calls it after the constructor.
 """
 
 from __future__ import annotations
@@ -57,10 +67,16 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def closest(name: object, known: Iterable[object]) -> str:
-    """A sentence fragment that names the valid value nearest to `name`, or all of them if none is near."""
+def closest(name: object, known: Iterable[object], *, unlisted: Iterable[str] = ()) -> str:
+    """A sentence fragment that names the valid value nearest to `name`, or all of them if none is near.
+
+    Args:
+        name: what was given.
+        known: the valid values.
+        unlisted: more of them, too many to be listed.
+    """
     names = [str(item) for item in known]
-    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(str(name), [*names, *unlisted], n=1, cutoff=0.5)
     if near:
         return f"did you mean {near[0]!r}?"
     return f"known: {', '.join(sorted(names))}" if names else "none is known"
@@ -72,13 +88,26 @@ def _entry_points(kind: str) -> tuple[EntryPoint, ...]:
 
 
 def names(kind: str) -> list[str]:
-    """Every name that can be used for this kind, built-in or installed."""
-    return sorted(set(BUILTINS[kind]) | {point.name for point in _entry_points(kind)})
+    """Every name that can be used for this kind, built-in or installed; a family is one, `torchvision/<name>`."""
+    built_in = {f"{name}<name>" if name.endswith("/") else name for name in BUILTINS[kind]}
+    return sorted(built_in | {point.name for point in _entry_points(kind)})
+
+
+def _family(kind: str, name: str) -> str | None:
+    """The name of the family (`torchvision/`) that this name belongs to, if any."""
+    prefix, slash, _ = name.partition("/")
+    return prefix + slash if slash and prefix + slash in BUILTINS[kind] else None
+
+
+def members(kind: str) -> list[str]:
+    """The names of all members of families of this kind: `torchvision/resnet50`, ..."""
+    families = {prefix: _load(kind, prefix, target) for prefix, target in BUILTINS[kind].items() if prefix[-1] == "/"}
+    return [prefix + member for prefix, family in families.items() for member in family.members()]
 
 
 def providers(kind: str, name: str) -> list[str]:
     """Who offers `name`: "selbench" for a built-in, "distribution (module:Class)" for an installed one."""
-    offered = ["selbench"] if name in BUILTINS[kind] else []
+    offered = ["selbench"] if name in BUILTINS[kind] or _family(kind, name) else []
     for point in _entry_points(kind):
         if point.name == name:
             offered.append(f"{point.dist.name if point.dist else 'unknown'} ({point.value})")
@@ -91,16 +120,32 @@ def find(kind: str, name: str) -> type:
     Raises:
         ValueError: no such plugin, offered by two providers, not importable, or not of this kind.
     """
-    singular = kind[:-1]
     if ":" in name:
-        target = name
-    else:
-        offered = providers(kind, name)
-        if not offered:
-            raise ValueError(f"no {singular} {name!r}; {closest(name, names(kind))}")
-        if len(offered) > 1:
-            raise ValueError(f"{singular} {name!r} is offered by {' and by '.join(offered)}; use module:Class")
-        target = BUILTINS[kind].get(name) or next(p.value for p in _entry_points(kind) if p.name == name)
+        return _load(kind, name, name)
+    offered = providers(kind, name)
+    if not offered:
+        raise ValueError(f"no {kind[:-1]} {name!r}; {closest(name, names(kind), unlisted=members(kind))}")
+    if len(offered) > 1:
+        raise ValueError(f"{kind[:-1]} {name!r} is offered by {' and by '.join(offered)}; use module:Class")
+    if prefix := _family(kind, name):
+        return _find_member(kind, prefix, name)
+    return _load(kind, name, BUILTINS[kind].get(name) or next(p.value for p in _entry_points(kind) if p.name == name))
+
+
+def _find_member(kind: str, prefix: str, name: str) -> type:
+    family = _load(kind, prefix, BUILTINS[kind][prefix])
+    known = [prefix + member for member in family.members()]
+    if known and name not in known:
+        raise ValueError(f"no {kind[:-1]} {name!r}; {closest(name, known)}")
+    try:
+        return family.member(name.removeprefix(prefix))
+    except ValueError as error:
+        raise ValueError(f"{kind[:-1]} {name!r}: {error}") from error
+
+
+def _load(kind: str, name: str, target: str) -> Any:
+    """The class at `module:Class`."""
+    singular = kind[:-1]
     module_name, _, class_name = target.partition(":")
     try:
         plugin = getattr(importlib.import_module(module_name), class_name)
@@ -113,15 +158,33 @@ def find(kind: str, name: str) -> type:
     return plugin
 
 
-def defaults(plugin: type) -> dict[str, Any]:
-    """A plugin's hyper-parameters: its keyword-only constructor arguments with their default values."""
-    parameters = inspect.signature(plugin).parameters.values()
+def _preparation(plugin: type) -> Any:
+    """The contract's `prepare` for a plugin's class, or None: what a plugin calls so for itself is another matter."""
+    contract = next((contract for contract in CONTRACTS.values() if issubclass(plugin, contract)), None)
+    return getattr(contract, "prepare", None)
+
+
+def _keywords(function: Any) -> dict[str, Any]:
+    parameters = inspect.signature(function).parameters.values()
     return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+def shared(plugin: type) -> dict[str, Any]:
+    """The hyper-parameters that every plugin of its kind has, with their default values."""
+    prepare = _preparation(plugin)
+    return _keywords(prepare) if prepare else {}
+
+
+def defaults(plugin: type) -> dict[str, Any]:
+    """A plugin's hyper-parameters with their default values: its keyword-only constructor arguments and its kind's."""
+    return _keywords(plugin) | shared(plugin)
 
 
 def hints(plugin: type) -> dict[str, Any]:
     """The resolved type of each hyper-parameter that has one."""
     resolved = typing.get_type_hints(plugin.__init__)  # type: ignore[misc]
+    if prepare := _preparation(plugin):
+        resolved |= typing.get_type_hints(prepare)
     return {name: resolved[name] for name in defaults(plugin) if name in resolved}
 
 
@@ -149,7 +212,7 @@ def classes(spec: PluginSpec) -> list[type]:
 
 
 def build(spec: PluginSpec, *positional: Any) -> Any:
-    """Constructs a plugin; hyper-parameters that are plugins themselves are constructed first.
+    """Constructs a plugin and prepares it; hyper-parameters that are plugins themselves are constructed first.
 
     Raises:
         ValueError: an unknown hyper-parameter or a value that the plugin refuses.
@@ -161,8 +224,12 @@ def build(spec: PluginSpec, *positional: Any) -> Any:
         raise ValueError(f"{spec.name} has no hyper-parameter {unknown[0]!r}; {closest(unknown[0], known)}")
     chosen = {**known, **spec.hyperparameters}
     chosen |= {name: build(inner) for name, inner in _named_plugins(plugin, chosen).items()}
+    settings = {name: chosen.pop(name) for name in shared(plugin)}
     try:
-        return plugin(*positional, **chosen)
+        built = plugin(*positional, **chosen)
+        if settings:
+            built.prepare(**settings)
+        return built
     except ValueError as error:
         raise ValueError(f"{spec.kind[:-1]} {spec.name!r}: {error}") from error
 
@@ -191,7 +258,8 @@ def describe() -> list[dict[str, Any]]:
         for name in names(kind):
             entry: dict[str, Any] = {"kind": kind, "name": name, "provider": " and ".join(providers(kind, name))}
             try:
-                plugin = find(kind, name)
+                prefix = _family(kind, name)
+                plugin = _load(kind, prefix, BUILTINS[kind][prefix]) if prefix else find(kind, name)
                 entry["summary"] = (inspect.getdoc(plugin) or "").partition("\n")[0]
                 entry["hyperparameters"] = {key: _plain(value) for key, value in defaults(plugin).items()}
             except ValueError as error:

@@ -19,17 +19,18 @@ from harness.trial import label_budget, load_data, pretrain_key, pretrains
 
 
 def check_data(plan: Plan, cache: Path) -> list[tuple[TrialConfig, Data]]:
-    """Decodes every data set that the plan names and checks every label budget against it.
+    """Decodes every data set that the plan names and checks label budgets, batches and backbones against it.
 
     Returns:
         One trial configuration for each data set and split, with its data.
 
     Raises:
-        ConfigError: budgets that do not fit, all of them.
+        ConfigError: what does not fit, all of it.
         FileNotFoundError: a data set is missing.
     """
     found: dict[str, tuple[TrialConfig, Data]] = {}
     problems: dict[str, None] = {}
+    built: set[str] = set()
     for candidate in _some_candidates(plan):
         config = candidate.trial
         place = f"trial ({label(candidate.parameters)})" if candidate.parameters else "trial"
@@ -37,7 +38,13 @@ def check_data(plan: Plan, cache: Path) -> list[tuple[TrialConfig, Data]]:
             name = _data_name(config)
             if name not in found:
                 found[name] = config, load_data(config, cache, with_test=False)[0]
-            _check_sizes(config, found[name][1])
+            data = found[name][1]
+            _check_sizes(config, data)
+            encoder = digest_of({"backbone": config.backbone.as_dict(), "image_shape": data.image_shape})
+            if encoder not in built:
+                built.add(encoder)
+                with torch.device("meta"):
+                    plugins.build(config.backbone, data.image_shape)
         except ValueError as error:
             problems[f"{plan.name}: {place}: {error}"] = None
     if problems:

@@ -287,7 +287,7 @@ def _parse(name: str, about: Any, place: str, method: str, problems: Problems) -
         if not isinstance(values, list) or not values:
             problems.add(f"{place}.values", f"expected a list with at least one value, not {values!r}")
             return None
-        if any(values.count(value) > 1 for value in values):
+        if len({json.dumps(value, sort_keys=True, default=str) for value in values}) < len(values):  # true is not 1
             problems.add(f"{place}.values", "holds a value twice")
         return Parameter(name, tuple(values), when=when)
     if method == "grid":

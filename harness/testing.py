@@ -257,6 +257,7 @@ def hyperparameters_are_keywords(plugin: Factory, kind: str) -> None:
             positional.append(name)
             continue
         assert parameter.default is not parameter.empty, f"hyper-parameter {name!r} has no default"
+        assert name not in plugins.shared(type(instance)), f"{name!r} is a hyper-parameter that all {kind} have already"
         assert hasattr(instance, name), f"hyper-parameter {name!r} is not kept as an attribute of that name"
         if plugin is type(instance):
             kept = getattr(instance, name)
@@ -277,7 +278,7 @@ def docstring_has_a_summary(plugin: Factory, kind: str) -> None:
     assert summary, "the class has no docstring; its first line is what lists of plugins show"
     assert not rest or rest.startswith("\n"), f"the first line of the docstring is not a summary: {summary!r}"
     explained = "\n".join(base.__doc__ or "" for base in cls.__mro__)
-    for name in plugins.defaults(cls):
+    for name in plugins.defaults(cls).keys() - plugins.shared(cls).keys():
         assert f"{name}:" in explained, f"the docstring does not say what hyper-parameter {name!r} does"
 
 
@@ -644,12 +645,65 @@ def state_dict_restores_the_backbone(plugin: Factory) -> None:
     assert torch.allclose(a, b), "after load_state_dict the features differ: some state is not in state_dict"
 
 
+@contextmanager
+def _outputs_of(modules: list[nn.Module]) -> Iterator[list[tuple[int, Any]]]:
+    """Collects (position in the list, output) of the modules, in the order in which they are called inside."""
+    called: list[tuple[int, Any]] = []
+    hooks = [
+        module.register_forward_hook(lambda _, __, output, position=position: called.append((position, output)))
+        for position, module in enumerate(modules)
+    ]
+    try:
+        yield called
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def stages_are_in_order(plugin: Factory) -> None:
+    """`stages` are distinct modules of the network, called once per batch, one after the other; outputs [B, ...]."""
+    backbone = _new_backbone(plugin, _IMAGE_SHAPES[0])
+    stages = backbone.stages()
+    assert isinstance(stages, list) and stages, f"stages() is {stages!r}, not a list of modules"
+    assert len(set(stages)) == len(stages), "a stage is listed twice"
+    inside = set(backbone.modules())
+    for number, stage in enumerate(stages, start=1):
+        assert stage in inside, f"stage {number} is not a module of the backbone"
+    with torch.no_grad(), _outputs_of(stages) as called:
+        backbone(_normalised(4, _IMAGE_SHAPES[0]))
+    order = [position + 1 for position, _ in called]
+    assert order == list(range(1, len(stages) + 1)), f"a forward pass calls the stages in the order {order}"
+    for position, output in called:
+        assert isinstance(output, Tensor) and len(output) == 4, f"the output of stage {position + 1} is not [B, ...]"
+
+
+def frozen_stages_stay_as_they_are(plugin: Factory) -> None:
+    """With `freeze` nothing trains a stage or what is before it, nor moves its statistics, in a deep copy neither."""
+    images = _normalised(4, _IMAGE_SHAPES[0])
+    num_stages = len(_new_backbone(plugin, _IMAGE_SHAPES[0]).stages())
+    for freeze in dict.fromkeys((1, num_stages, True)):
+        with _when(f"freeze = {freeze}"):
+            backbone = _new_backbone(plugin, _IMAGE_SHAPES[0])
+            backbone.prepare(freeze=freeze)
+            backbone = copy.deepcopy(backbone).train()
+            stage = backbone if freeze is True else backbone.stages()[freeze - 1]
+            with _outputs_of([stage]) as called:
+                backbone(images)
+                backbone(images * 2 + 1)
+                backbone.eval()(images)
+            (_, trained), _, (_, evaluated) = called
+            assert not trained.requires_grad, "a gradient reaches what is frozen"
+            assert torch.equal(trained, evaluated), "what is frozen is not in evaluation mode, or its statistics move"
+
+
 BACKBONE_CHECKS: tuple[Check, ...] = (
     features_have_the_promised_shape,
     gradients_reach_every_parameter,
     same_seed_same_weights,
     features_do_not_depend_on_the_batch,
     state_dict_restores_the_backbone,
+    stages_are_in_order,
+    frozen_stages_stay_as_they_are,
 )
 
 

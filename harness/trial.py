@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness import data, knn, lars, optimizers, plugins, pretrain, resolutions, runtime, seeding
+from harness import api, checkpoints, data, knn, lars, optimizers, plugins, pretrain, resolutions, runtime, seeding
 from harness.active import Costs, Report, Rounds, area_under_curve, start_pool
 from harness.api import UNKNOWN, Images, SSLMethod, SupervisedMethod
 from harness.config import (
@@ -32,6 +32,7 @@ from harness.config import (
 from harness.memory import PeakMemory, keep_freed_memory
 from harness.models import Encoder
 from harness.oracle import Oracle
+from harness.plugins import PluginSpec
 from harness.runtime import Runtime
 from harness.schema import ConfigError, Problems, apply_overrides, as_dict, read_yaml
 from harness.seeding import seeded
@@ -159,13 +160,14 @@ def pretrains(config: TrialConfig) -> bool:
 def pretrain_key(config: TrialConfig, seed: int, fingerprint: str) -> dict[str, Any]:
     """Everything that determines a pre-trained encoder."""
     trained = pretrains(config)
+    backbone, backbone_code = _initial_encoder(config.backbone)
     key = {
         "seed": seed,
-        "backbone": config.backbone.as_dict(),
+        "backbone": backbone,
         "compute": as_dict(config.compute.resolved()),
         "trained": trained,
     }
-    code: list[Any] = [runtime, seeding, *plugins.classes(config.backbone)]
+    code: list[Any] = [runtime, seeding, *backbone_code]
     if trained:
         key |= {
             "data": fingerprint,
@@ -179,6 +181,20 @@ def pretrain_key(config: TrialConfig, seed: int, fingerprint: str) -> dict[str, 
         code += [pretrain, optimizers, lars, resolutions, knn]
         code += [*plugins.classes(config.ssl_method), *plugins.classes(config.augmentation)]
     return key | {"code": code_digest(*code)}
+
+
+def _initial_encoder(spec: PluginSpec) -> tuple[dict[str, Any], list[Any]]:
+    """What determines an encoder before any training, but for the seed: its settings and the code that it runs.
+
+    Weights count by their content, wherever their file is.
+    """
+    settings, code = spec.as_dict(), list[Any](plugins.classes(spec))
+    if settings["weights"] is not None:
+        settings["weights"] = checkpoints.identity(code[0], settings["weights"])
+        code.append(checkpoints)
+    if settings["freeze"]:
+        code.append(api)
+    return settings, code
 
 
 def _pretrain(

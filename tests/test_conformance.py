@@ -54,17 +54,29 @@ SMALLER: dict[tuple[str, str], dict[str, object]] = {
 }
 """(kind, name) -> hyper-parameters with which the checks take seconds, or what the training ramps up counts at once."""
 
-SLOW = {("backbones", name) for name in ("resnet34", "resnet50", "resnet101", "vgg16", "wide_resnet28")}
+MEMBERS = {"torchvision/": ("mobilenet_v3_small", "regnet_y_400mf", "resnet18", "squeezenet1_1", "swin_t", "vit_b_16")}
+"""The members of families that are checked, of different makes."""
+
+SLOW_BACKBONES = (
+    *("resnet34", "resnet50", "resnet101", "vgg16", "wide_resnet28"),
+    *(f"torchvision/{name}" for name in MEMBERS["torchvision/"] if name != "mobilenet_v3_small"),
+)
+SLOW = {("backbones", name) for name in SLOW_BACKBONES}
 """Plugins whose checks take minutes on a CPU, whatever their hyper-parameters: `make test-slow` runs those."""
 
 pytestmark = pytest.mark.timeout(300)  # a plugin that takes longer belongs in SMALLER
+
+
+def names(kind):
+    """The built-in plugins of a kind, with those members of families that are checked."""
+    return [name + member for name in BUILTINS[kind] for member in MEMBERS.get(name, ("",))]
 
 
 def built_ins(*kinds):
     return [
         pytest.param(kind, name, marks=[pytest.mark.slow] if (kind, name) in SLOW else [])
         for kind in kinds
-        for name in BUILTINS[kind]
+        for name in names(kind)
     ]
 
 
@@ -135,5 +147,6 @@ def test_plugin_imports_the_contracts_alone(kind, name):
 
 def test_tables_name_plugins():
     assert set(ABSENT_DATASETS) <= set(BUILTINS["datasets"])
-    known = {(kind, name) for kind in plugins.CONTRACTS for name in BUILTINS[kind]}
+    assert set(MEMBERS) == {name for kind in plugins.CONTRACTS for name in BUILTINS[kind] if name.endswith("/")}
+    known = {(kind, name) for kind in plugins.CONTRACTS for name in names(kind)}
     assert set(EXCEPTIONS) | set(SMALLER) | SLOW <= known

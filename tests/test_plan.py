@@ -167,6 +167,13 @@ def test_preflight_refuses_a_resolution_that_the_backbone_does_not_take(tmp_path
         assert len(preflight.check_data(plan, tmp_path / "data")) == 1
 
 
+def test_preflight_refuses_a_backbone_that_does_not_take_the_images(tmp_path):
+    """Whether 8x8 pixels suffice is known when the data is there: until then the network may be right."""
+    plan = read(tmp_path, "trial: {backbone: torchvision/inception_v3}")
+    with pytest.raises(ConfigError, match=r"backbone 'torchvision/inception_v3': it cannot take images of 8x8"):
+        preflight.check_data(plan, tmp_path / "data")
+
+
 def test_preflight_opens_every_data_set_of_a_bayes_search(tmp_path):
     plan = read(
         tmp_path,

@@ -15,7 +15,9 @@ from baselines.backbones.dcnn3 import DCNN3
 from baselines.selectors.random import Random
 from baselines.ssl_methods.simclr import SimCLR
 from harness import plugins
+from harness.api import Backbone, Selector
 from harness.plugins import PluginSpec, as_spec, build, classes, defaults, describe, find, main, names, providers
+from harness.schema import Problems, parse_plugin
 
 KINDS = ["datasets", "augmentations", "backbones", "ssl_methods", "selectors"]
 
@@ -64,8 +66,9 @@ def refused(message):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_built_ins_are_found(kind):
-    assert set(names(kind)) >= set(BUILTINS[kind])
-    for name, target in BUILTINS[kind].items():
+    single = {name: target for name, target in BUILTINS[kind].items() if name[-1] != "/"}
+    assert set(names(kind)) >= set(single)
+    for name, target in single.items():
         plugin = find(kind, name)
         assert f"{plugin.__module__}:{plugin.__name__}" == target
         assert plugin.__module__.rpartition(".")[0] == f"baselines.{kind}"
@@ -172,7 +175,7 @@ def test_hyperparameters_are_the_keyword_only_arguments():
         "batch_norm": True,
     }
     assert plugins.hints(SimCLR)["temperature"] is float
-    assert defaults(DCNN3) == {"width": 32, "dropout": 0.0}
+    assert defaults(DCNN3) == {"width": 32, "dropout": 0.0, "weights": None, "freeze": False}
     assert defaults(Random) == plugins.hints(Random) == {}
 
 
@@ -213,6 +216,151 @@ def test_as_spec_leaves_its_argument_alone():
     assert value == {"name": "dcnn3", "width": 3}
 
 
+# --- what every plugin of a kind has ---
+
+
+class Prepares(Backbone):
+    """Remembers its preparation."""
+
+    def __init__(self, image_shape, *, width: int = 3):
+        super().__init__()
+        self.feature_dim = width
+
+    def forward(self, images):
+        return images.flatten(1)[:, : self.feature_dim]
+
+    def prepare(self, **settings):
+        self.settings = settings
+
+
+class NoContract(Random):
+    """Has a method that happens to be called as a contract's."""
+
+    def prepare(self, *, speed: float = 1.0):
+        raise AssertionError
+
+
+def test_every_backbone_has_the_settings_of_the_contract(monkeypatch):
+    monkeypatch.setattr("baselines.backbones.dcnn3.DCNN3", Prepares)
+    assert plugins.shared(Prepares) == {"weights": None, "freeze": False}
+    assert defaults(Prepares) == {"width": 3, "weights": None, "freeze": False}
+    assert plugins.hints(Prepares) == {"width": int, "weights": str | None, "freeze": bool | int}
+    built = build(PluginSpec("backbones", "dcnn3", {"freeze": 2, "width": 5}), (3, 8, 8))
+    assert (built.feature_dim, built.settings) == (5, {"weights": None, "freeze": 2})
+
+
+def test_a_method_that_is_called_as_a_contracts_is_left_alone(monkeypatch):
+    monkeypatch.setattr("baselines.selectors.random.Random", NoContract)
+    assert defaults(NoContract) == plugins.shared(NoContract) == {}
+    assert isinstance(build(PluginSpec("selectors", "random")), NoContract)
+
+
+def test_settings_of_the_kind_are_checked_like_hyperparameters():
+    problems = Problems()
+    parse_plugin("backbones", {"name": "dcnn3", "freeze": "all", "wieghts": "x.pt"}, "backbone", problems)
+    assert problems.found == [
+        "backbone.freeze: expected true or false or a whole number, not 'all'",
+        "backbone.wieghts: dcnn3 has no hyper-parameter 'wieghts'; did you mean 'weights'?",
+    ]
+    with refused("backbone 'dcnn3': freeze = 4 is neither true nor false nor in 1 .. 3, its stages"):
+        build(PluginSpec("backbones", "dcnn3", {"freeze": 4}), (3, 32, 32))
+
+
+# --- families ---
+
+
+class Many(Selector):
+    """One of many.
+
+    Args:
+        beta: of all of them.
+    """
+
+    def __init__(self, *, beta: float = 1.0):
+        self.beta = beta
+
+    def select(self, pool, budget, *, rng):
+        return pool.unlabeled[:budget]
+
+    @classmethod
+    def members(cls):
+        return ["Margin", "Entropy"]
+
+    @classmethod
+    def member(cls, name):
+        return type(name, (cls,), {"__doc__": f"{name} of many.", "__module__": cls.__module__})
+
+
+class Absent(Many):
+    """A family whose library is not installed."""
+
+    @classmethod
+    def members(cls):
+        return []
+
+    @classmethod
+    def member(cls, name):
+        raise ValueError("its library is not installed: pip install many")
+
+
+@pytest.fixture
+def families(monkeypatch):
+    monkeypatch.setitem(BUILTINS["selectors"], "many/", f"{__name__}:Many")
+    monkeypatch.setitem(BUILTINS["selectors"], "absent/", f"{__name__}:Absent")
+
+
+@pytest.mark.usefixtures("families")
+def test_members_of_a_family_are_plugins():
+    found = find("selectors", "many/Margin")
+    assert issubclass(found, Many)
+    assert found.__name__ == "Margin"
+    assert providers("selectors", "many/Margin") == ["selbench"]
+    spec = as_spec("selectors", {"name": "many/Entropy", "beta": 2.0})
+    assert build(spec).beta == 2.0
+    assert spec.as_dict() == {"name": "many/Entropy", "beta": 2.0}
+    assert plugins.members("selectors") == ["many/Margin", "many/Entropy"]
+
+
+@pytest.mark.usefixtures("families")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("many/Margn", "no selector 'many/Margn'; did you mean 'many/Margin'?"),
+        ("many/", "no selector 'many/'; did you mean 'many/Margin'?"),
+        ("Entropy_", "no selector 'Entropy_'; did you mean 'entropy'?"),
+        ("any/Entropy", "no selector 'any/Entropy'; did you mean 'many/Entropy'?"),
+        ("absent/Margin", "selector 'absent/Margin': its library is not installed: pip install many"),
+    ],
+)
+def test_an_unknown_member_is_met_with_the_nearest(name, message):
+    with refused(message):
+        find("selectors", name)
+
+
+@pytest.mark.usefixtures("families")
+def test_a_family_is_one_entry_of_a_list(capsys):
+    assert {"many/<name>", "absent/<name>"} <= set(names("selectors"))
+    entries = {entry["name"]: entry for entry in describe()}
+    assert entries["many/<name>"] == {
+        "kind": "selectors",
+        "name": "many/<name>",
+        "provider": "selbench",
+        "summary": "One of many.",
+        "hyperparameters": {"beta": 1.0},
+    }
+    assert "error" not in entries["absent/<name>"]
+    assert "many/Margin" not in entries
+    assert main(["--json"]) == 0
+    assert [e for e in json.loads(capsys.readouterr().out) if e["name"] == "many/<name>"] == [entries["many/<name>"]]
+
+
+@pytest.mark.usefixtures("families")
+def test_an_installed_plugin_cannot_replace_a_member(install):
+    install("sneaky", "selectors", "many/Margin", "sneaky:Margin")
+    with refused("selector 'many/Margin' is offered by selbench and by sneaky (sneaky:Margin); use module:Class"):
+        find("selectors", "many/Margin")
+
+
 # --- plugins in plugins ---
 
 
@@ -244,7 +392,13 @@ def test_canonical_mapping_fills_defaults_in_at_every_depth():
     assert spelled.as_dict() == short.as_dict()
     assert short.as_dict()["first"] == crop
     assert short.as_dict()["second"]["name"] == "flip"
-    assert PluginSpec("backbones", "dcnn3").as_dict() == {"name": "dcnn3", "width": 32, "dropout": 0.0}
+    assert PluginSpec("backbones", "dcnn3").as_dict() == {
+        "name": "dcnn3",
+        "width": 32,
+        "dropout": 0.0,
+        "weights": None,
+        "freeze": False,
+    }
 
 
 def test_the_code_of_a_plugin_includes_that_of_its_plugins():
@@ -269,7 +423,7 @@ def test_json_lists_every_plugin(capsys, install):
         "name": "dcnn3",
         "provider": "selbench",
         "summary": DCNN3.__doc__.splitlines()[0],
-        "hyperparameters": {"width": 32, "dropout": 0.0},
+        "hyperparameters": {"width": 32, "dropout": 0.0, "weights": None, "freeze": False},
     }
     assert "not_there" in by_name["selectors", "their_selector"]["error"]
     built_in = [entry for entry in listed if entry["provider"] == "selbench"]

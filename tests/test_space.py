@@ -148,6 +148,15 @@ def test_choices_are_equally_likely():
     assert {"name": "b", "size": 3} in values
 
 
+def test_true_and_one_are_different_choices():
+    """`backbone.freeze: {values: [true, 1]}` is all of an encoder, or its first stage."""
+    problems = Problems()
+    (parameter,) = parse_parameters(
+        {"backbone.freeze": {"values": [True, 1, 0, False]}}, "parameters", "grid", problems
+    )
+    assert (problems.found, parameter.values) == ([], (True, 1, 0, False))
+
+
 def test_the_same_seed_gives_the_same_draws():
     about = {"min": 1e-4, "max": 1.0, "distribution": "log_uniform_values"}
     assert drawn(about, seed=3) == drawn(about, seed=3)

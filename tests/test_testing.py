@@ -133,6 +133,7 @@ GOOD = [
     (check_augmentation, GoodAugmentation),
     (check_augmentation, partial(GoodAugmentation, strength=0.0)),
     (check_backbone, GoodBackbone),
+    (check_backbone, lambda image_shape: TwoStages(image_shape)),
     (check_ssl_method, GoodMethod),
     (check_ssl_method, lambda backbone: GoodMethod(backbone, dim=3)),
     (check_dataset, GoodDataset),
@@ -500,7 +501,57 @@ class OnlyRGB(GoodBackbone):
         super().__init__((3, 32, 32))
 
 
+class OwnWeights(GoodBackbone):
+    """Has a hyper-parameter of a name that is taken.
+
+    Args:
+        freeze: nothing.
+    """
+
+    def __init__(self, image_shape, *, freeze: bool = False):
+        super().__init__(image_shape)
+        self.freeze = freeze
+
+
+class TwoStages(GoodBackbone):
+    """Has two stages."""
+
+    def stages(self):
+        return [self.conv, self.norm]
+
+
+class RegistersLate(TwoStages):
+    """Calls a layer first that is registered last."""
+
+    def __init__(self, image_shape):
+        super().__init__(image_shape)
+        self.stem = nn.Conv2d(image_shape[0], image_shape[0], 1)
+
+    def forward(self, images):
+        return super().forward(self.stem(images))
+
+
+class TrainsAnyway(TwoStages):
+    """Sets the mode of its layers itself."""
+
+    def train(self, mode=True):
+        super().train(mode)
+        self.norm.train(mode)
+        return self
+
+
 BACKBONES = [
+    ("stages_are_in_order", broken(GoodBackbone, stages=lambda self: (self,)), "not a list of modules"),
+    ("stages_are_in_order", broken(GoodBackbone, stages=lambda self: []), "[], not a list of modules"),
+    ("stages_are_in_order", broken(GoodBackbone, stages=lambda self: [nn.ReLU()]), "stage 1 is not a module of"),
+    (
+        "stages_are_in_order",
+        broken(GoodBackbone, stages=lambda self: [self.norm, self.conv]),
+        "calls the stages in the order [2, 1]",
+    ),
+    ("stages_are_in_order", broken(GoodBackbone, stages=lambda self: [self.conv, self.conv]), "listed twice"),
+    ("frozen_stages_stay_as_they_are", RegistersLate, "freeze = 1: a gradient reaches what is frozen"),
+    ("frozen_stages_stay_as_they_are", TrainsAnyway, "freeze = 2: what is frozen is not in evaluation mode"),
     ("features_have_the_promised_shape", _forward(lambda features: features[:, :5]), "feature_dim promises (4, 6)"),
     ("features_have_the_promised_shape", _forward(lambda features: features.double()), "torch.float64"),
     ("features_have_the_promised_shape", _forward(lambda features: (features - 9).log()), "not finite"),
@@ -666,6 +717,7 @@ DATASETS = [
 BROKEN = [
     *(("selectors", *row) for row in COMMON),
     ("backbones", "constructor_needs_no_values", ReadsItsWeights, "raised RuntimeError"),
+    ("backbones", "hyperparameters_are_keywords", OwnWeights, "'freeze' is a hyper-parameter that all backbones have"),
     ("ssl_methods", "hyperparameters_are_keywords", partial(NoDefault, beta=1.0), "'beta' has no default"),
     *(("selectors", *row) for row in SELECTORS),
     *(("augmentations", *row) for row in AUGMENTATIONS),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -10,7 +10,8 @@ from torchvision.models import ResNet
 
 from baselines.backbones.hyperparameters import check_dropout
 from baselines.backbones.stem import fit_stem
-from harness.api import Backbone
+from baselines.backbones.torchvision_weights import published
+from harness.api import Backbone, PublishedWeights
 
 
 class TorchvisionResNet(Backbone):
@@ -34,6 +35,15 @@ class TorchvisionResNet(Backbone):
         self.feature_dim = self.layers.fc.in_features
         self.layers.fc = nn.Dropout(dropout)
         fit_stem(self.layers, image_shape)
+
+    @classmethod
+    def published_weights(cls) -> Mapping[str, PublishedWeights]:
+        """torchvision's; the CIFAR stem is not among them and keeps its initial values."""
+        return published(cls.build.__name__)
+
+    def stages(self) -> list[nn.Module]:
+        """The four stages of residual blocks; the stem belongs to the first."""
+        return [self.layers.layer1, self.layers.layer2, self.layers.layer3, self.layers.layer4]
 
     def forward(self, images: Tensor) -> Tensor:
         """Features f32 [B, D]: global average pooling of the last stage."""

@@ -39,6 +39,10 @@ class VGG16(Backbone):
         self.layers = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout))
         self.feature_dim = 512
 
+    def stages(self) -> list[nn.Module]:
+        """The five max-poolings, or what stands in the place of those that are left out."""
+        return [layer for layer in self.layers if isinstance(layer, nn.MaxPool2d | nn.Identity)]
+
     def forward(self, images: Tensor) -> Tensor:
         """Features f32 [B, 512]."""
         return self.layers(images)

@@ -64,6 +64,10 @@ class ViT(Backbone):
         self.blocks = nn.Sequential(*(_block(dim, heads, dropout) for _ in range(depth)))
         self.norm = nn.LayerNorm(dim, eps=1e-6)
 
+    def stages(self) -> list[nn.Module]:
+        """The attention blocks: tokens [B, 1 + patches, D], the class token first."""
+        return list(self.blocks)
+
     def forward(self, images: Tensor) -> Tensor:
         """Features f32 [B, D]: the class token after the last block."""
         side = self.embed.stride[0]

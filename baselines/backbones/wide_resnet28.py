@@ -66,6 +66,11 @@ class WideResNet28(Backbone):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
+    def stages(self) -> list[nn.Module]:
+        """The last blocks of the three groups: [B, 16 k, h, w], [B, 32 k, h/2, w/2], [B, 64 k, h/4, w/4]."""
+        blocks: list[nn.Module] = [layer for layer in self.layers if isinstance(layer, WideBlock)]
+        return blocks[3::4]
+
     def forward(self, images: Tensor) -> Tensor:
         """Features f32 [B, 64 k]."""
         return self.layers(images)

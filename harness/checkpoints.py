@@ -1,0 +1,236 @@
+"""Weights of other trainings and toolkits, found in their files and loaded into a backbone.
+
+A checkpoint is rarely the bare state of an encoder. The state lies somewhere inside (`state_dict`, `model`,
+`student`), its names carry a prefix (`module.encoder_q.`, `backbone.`), and heads, optimizers and momentum copies lie
+beside it. So every mapping of tensors in the file is tried under every prefix, and the one that fits most of the
+backbone's tensors, by name and shape, is loaded. What was loaded and what was not is said on stderr; weights of less
+than half of the backbone are refused, so that a training never starts from random weights unnoticed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.api import Backbone, PublishedWeights
+from harness.plugins import closest
+
+State = Mapping[str, Tensor]
+
+
+def load_weights(backbone: Backbone, weights: str) -> None:
+    """Loads a checkpoint file or published weights into a backbone, and reports on stderr.
+
+    On torch's meta device the weights are only looked for.
+
+    Raises:
+        ValueError: neither a file nor published, not readable, or of another network.
+        FileNotFoundError: published weights that cannot be fetched.
+    """
+    published = backbone.published_weights()
+    file = None if weights in published else _existing(weights, published)
+    if any(parameter.is_meta for parameter in backbone.parameters()):
+        return
+    content = published[weights].load() if file is None else _read(file)
+    print(load_state(backbone, content, weights), file=sys.stderr)
+
+
+def identity(backbone: type[Backbone], weights: str) -> str:
+    """What determines the values of weights: a digest of the file's content, or what the publisher says.
+
+    Raises:
+        ValueError: neither a file nor published.
+    """
+    published = backbone.published_weights()
+    if weights in published:
+        return published[weights].identity
+    file = _existing(weights, published)
+    status = file.stat()
+    return _digest(file.resolve(), status.st_size, status.st_mtime_ns)
+
+
+@cache
+def _digest(file: Path, size: int, modified: int) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=12)).hexdigest()
+
+
+def _existing(weights: str, published: Mapping[str, PublishedWeights]) -> Path:
+    file = Path(weights).expanduser()
+    if not file.is_file():
+        beside = [str(file.with_name(other.name)) for other in file.parent.glob(f"*{file.suffix}") if other.is_file()]
+        nearest = closest(weights, published, unlisted=beside)
+        raise ValueError(f"weights = {weights!r} is neither a file nor published for this backbone; {nearest}")
+    return file
+
+
+def _read(file: Path) -> Any:
+    """The content of a file of torch: tensors and plain values, no code."""
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):  # the options that many a training saves
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises many types
+        reason = (str(error).strip() or "no reason given").splitlines()[0]
+        raise ValueError(
+            f"weights: {file} is no checkpoint of tensors and plain values ({type(error).__name__}: {reason}); "
+            "in the code that wrote it: torch.save(model.state_dict(), file)"
+        ) from error
+
+
+# ---------------------------------------------------------------- finding the backbone in a file
+
+
+@dataclass(frozen=True)
+class _Match:
+    """Where a backbone's tensors are in a file.
+
+    Attributes:
+        state: the mapping that holds them; names are whole paths from the top of the file.
+        prefix: of their names.
+        names: the rest of their names -> the backbone's names, also of tensors that the mapping lacks.
+        count: how many are there, of the right shape.
+    """
+
+    state: State
+    prefix: str
+    names: Mapping[str, str]
+    count: int
+
+
+def load_state(backbone: Backbone, content: Any, source: str) -> str:
+    """Loads the tensors of `content` that are the backbone's.
+
+    Args:
+        backbone: gets the weights.
+        content: mappings, nested to any depth, somewhere in which are tensors.
+        source: names the content in the report.
+
+    Returns:
+        The report: what was loaded from where; what is missing, superfluous or of another shape.
+
+    Raises:
+        ValueError: less than half of the parameters are there; the report is the message.
+    """
+    own = backbone.state_dict()
+    states = list(_states(content))
+    match = _best_match(states, own, backbone)
+    if match is None:
+        found = _grouped([name for state in states for name in state], depth=2)
+        raise ValueError(f"weights {source}: no tensor of this backbone is in it\n  it holds: {found or 'no tensors'}")
+    places = {name: match.prefix + tail for tail, name in match.names.items()}
+    there = {name: match.state[place] for name, place in places.items() if place in match.state}
+    loaded = {name: _adapted(tensor, own[name]) for name, tensor in there.items() if _fits(tensor, own[name])}
+    parameters = dict(backbone.named_parameters())
+    total = sum(parameter.numel() for parameter in parameters.values())
+    share = sum(parameter.numel() for name, parameter in parameters.items() if name in loaded) / max(total, 1)
+    lines = [
+        f"weights {source}: {len(loaded)} of {len(own)} tensors, {share:.1%} of the parameters, "
+        f"from {match.prefix + '*' if match.prefix else 'the top'}",
+        *_leftovers(match, own, there, loaded),
+    ]
+    if share < 0.5:
+        raise ValueError("\n  ".join([*lines, "less than half of the backbone: these are weights of another network"]))
+    backbone.load_state_dict(loaded, strict=False)
+    return "\n  ".join(lines)
+
+
+def _states(content: Any, path: str = "") -> Iterator[State]:
+    """Every mapping in the content that holds tensors, with the whole paths of their names."""
+    if isinstance(content, Mapping):
+        named = {f"{path}{key}": value for key, value in content.items() if isinstance(key, str)}
+        tensors = {name: value for name, value in named.items() if isinstance(value, Tensor)}
+        if tensors:
+            yield tensors
+        for name, value in named.items():
+            yield from _states(value, f"{name}.")
+
+
+def _best_match(states: list[State], own: State, backbone: Backbone) -> _Match | None:
+    """The mapping and prefix that fit most tensors.
+
+    Of equals a `teacher` is the better encoder (DINO evaluates it); else the first wins, which in files of MoCo, BYOL
+    and our own is the encoder that gradients trained.
+    """
+    matches = []
+    for names in _ways_to_name(own, backbone):
+        for state in states:
+            counts: Counter[str] = Counter()
+            for name, tensor in state.items():
+                parts = name.split(".")
+                for start in range(len(parts)):
+                    tail = ".".join(parts[start:])
+                    if tail in names and _fits(tensor, own[names[tail]]):
+                        counts["".join(f"{part}." for part in parts[:start])] += 1
+            matches += [_Match(state, prefix, names, count) for prefix, count in counts.items()]
+    return max(matches, key=lambda match: (match.count, "teacher" in match.prefix.split(".")), default=None)
+
+
+def _ways_to_name(own: State, backbone: Backbone) -> list[dict[str, str]]:
+    """What a file may call the backbone's tensors, below a prefix: that name -> ours.
+
+    Our names; those of the network that the backbone wraps (`layers.conv1.weight` is `conv1.weight`); and those in
+    `nn.Sequential(*network.children())`, as encoders without their classifier are often made (`0.weight`).
+    """
+    ways, network, start = [{name: name for name in own}], backbone, ""
+    wrapped = {name.partition(".")[0] for name in own}
+    if len(wrapped) == 1 and all("." in name for name in own):
+        start = f"{wrapped.pop()}."
+        network = backbone.get_submodule(start[:-1])  # type: ignore[assignment]
+        ways.append({name.removeprefix(start): name for name in own})
+    positions = {child: str(position) for position, (child, _) in enumerate(network.named_children())}
+    numbered = {}
+    for name in own:
+        child, dot, rest = name.removeprefix(start).partition(".")
+        if child in positions:
+            numbered[positions[child] + dot + rest] = name
+    return [*ways, numbered]
+
+
+def _fits(theirs: Tensor, ours: Tensor) -> bool:
+    return theirs.shape == ours.shape or _is_for_colours(theirs, ours)
+
+
+def _is_for_colours(theirs: Tensor, ours: Tensor) -> bool:
+    """Whether `theirs` are a first convolution's weights for three channels, and `ours` for one."""
+    return theirs.ndim == 4 and theirs.shape[1] == 3 and ours.shape == (len(theirs), 1, *theirs.shape[2:])
+
+
+def _adapted(theirs: Tensor, ours: Tensor) -> Tensor:
+    """Summed over colours for grey images: the same as repeating the image in every channel."""
+    return theirs.sum(1, keepdim=True) if _is_for_colours(theirs, ours) else theirs
+
+
+# ---------------------------------------------------------------- saying what was left
+
+
+def _leftovers(match: _Match, own: State, there: State, loaded: State) -> Iterator[str]:
+    missing = [name for name in own if name not in there and not name.endswith("num_batches_tracked")]
+    if missing:
+        yield f"warning: missing, left at their initial values: {_grouped(missing, depth=3)}"
+    for name in (name for name in there if name not in loaded):
+        shapes = f"{list(there[name].shape)} in the file, {list(own[name].shape)} in the backbone"
+        yield f"warning: of another shape, left at its initial values: {name}, {shapes}"
+    used = {match.prefix + tail for tail in match.names}
+    others = [name for name in match.state if name not in used]
+    if others:
+        depth = match.prefix.count(".")
+        within = [name for name in others if match.prefix and name.startswith(match.prefix)]
+        beside = [name for name in others if name not in within]
+        groups = [_grouped(within, depth + 1), _grouped(beside, max(depth, 1))]
+        yield f"in the file, but not of the backbone: {', '.join(group for group in groups if group)}"
+
+
+def _grouped(names: list[str], depth: int) -> str:
+    """Names by their first `depth` parts, with counts: "module.fc (2), module.queue (1)"."""
+    groups = Counter(".".join(name.split(".")[:depth]) for name in names)
+    return ", ".join(f"{group} ({count})" for group, count in groups.items())
