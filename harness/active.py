@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness import classify, joint, lars, metrics, models, optimizers, plugins, represent, runtime, seeding
+from harness import api, classify, joint, knn, lars, metrics, models, optimizers, plugins, represent, runtime, seeding
 from harness.api import Augmentation, Pool, Selector, SSLMethod
 from harness.config import ClassifierConfig, LabelsConfig, TrialConfig
 from harness.data import Data
@@ -136,7 +136,7 @@ class Rounds:
             "round": number,
             "code": code_digest(models, represent, runtime, seeding, *code),
         }
-        if self.config.classifier.name != "finetune":
+        if last is None or isinstance(last.model, HeadModel):
             self.encoder.features("pool")  # paid for once per trial, whichever selector reads them first
         stage = self.stages.run("select", key, lambda _: {"picks": self._picks(labeled, last, number)})
         self.costs.select += stage.seconds
@@ -201,7 +201,7 @@ class Rounds:
         return Trained(model, stage.digest), stage
 
     def _training_key(self, settings: ClassifierConfig, encoder_digest: str, labeled: Tensor) -> dict[str, Any]:
-        code = [classify, optimizers, lars, models, represent, runtime, seeding]
+        code = [classify, knn, optimizers, lars, models, represent, runtime, seeding]
         return self._key() | {
             "encoder": encoder_digest,
             "classifier": as_dict(settings),
@@ -260,7 +260,7 @@ class Rounds:
             "ssl_method": config.ssl_method.as_dict(),
             "views": config.augmentation.as_dict(),
             "last": last.digest if last and config.joint.unlabeled == "lowest_loss" else None,
-            "joint_code": code_digest(joint, *method_code),
+            "joint_code": code_digest(api, joint, *method_code),
         }
         with seeded(self.seed, "joint/init"):
             model = JointModel(copy.deepcopy(self.method), self.data.num_classes)
@@ -303,12 +303,11 @@ class Rounds:
     def _measure_beside(self, trained: Trained, labeled: Tensor, labels: Tensor) -> dict[str, float]:
         """What the further classifiers reach on the same labels and the same encoder, as `val/accuracy/knn`."""
         results: dict[str, float] = {}
+        shared, digest = self.encoder, self.encoder_digest
+        if isinstance(trained.model.network, JointModel):  # the encoder is this round's
+            shared, digest = shared.instead(trained.model.network.backbone), trained.digest
         for settings in self.config.beside:
-            encoder, digest = self.encoder, self.encoder_digest
-            if self.config.mode == "joint":  # the encoder is this round's
-                assert isinstance(trained.model.network, JointModel)
-                encoder, digest = encoder.instead(trained.model.network.backbone), trained.digest
-            encoder = encoder.under(settings)
+            encoder = shared.under(settings)
             model, stage = self._fit(encoder, settings, labeled, labels, self._training_key(settings, digest, labeled))
             found, _ = self._measure(model, labeled, labels)
             found["time/train_seconds"] = stage.seconds
@@ -316,6 +315,9 @@ class Rounds:
         return results
 
     def _measure(self, model: RoundModel, labeled: Tensor, labels: Tensor) -> tuple[dict[str, float], dict[str, Any]]:
+        if isinstance(model, HeadModel):  # what the encoder costs is counted there
+            for part in model.encoder.parts:
+                model.encoder.inputs(part)
         started = time.perf_counter()
         train_logits = self._logits_of_labeled(model, labeled)
         results = {"train/accuracy": float((train_logits.argmax(1) == labels).float().mean())}

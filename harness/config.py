@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 
 from harness import plugins, recipes
-from harness.api import SemiSupervisedMethod, SupervisedMethod
+from harness.api import SemiSupervisedMethod, SSLMethod, SupervisedMethod
 from harness.plugins import PluginSpec
 from harness.schema import ConfigError, Problems, as_dict, parse, plugin, setting
 
@@ -91,7 +91,9 @@ class LabelsConfig:
     start: int | Literal["all"] = setting("all", "labels of the start pool, or `all`", low=0)
     budget: int = setting(0, "labels bought per round", low=0)
     rounds: int = setting(0, "rounds of selection after the start pool", low=0)
-    stratified: bool = setting(False, "draw the start pool with equal class shares (it then reads hidden labels)")
+    stratified: bool = setting(
+        False, "draw the start pool in proportion to the class sizes (it then reads hidden labels)"
+    )
 
 
 @dataclass(frozen=True)
@@ -127,12 +129,15 @@ class JointConfig:
     weight: float = setting(0.5, "of the SSL loss beside the task loss; semi-supervised methods have their own", low=0)
     unlabeled: Literal["all", "as_labeled", "lowest_loss"] = setting(
         "all",
-        "the unlabelled images that are learnt from: all, as many as labelled ones at random, or as many, those with "
-        "the lowest SSL loss under the last round's model (at random in the first round)",
+        "the unlabelled images that are learnt from: all of the pool, as many as labelled ones at random, or as "
+        "many, those with the lowest SSL loss under the last round's model (at random in the first round)",
     )
     unlabeled_ratio: int = setting(1, "unlabelled images for each labelled one in a step", low=1)
     ema: float = setting(
-        0.0, "momentum of the averaged weights that are evaluated; 0: those of the last step", low=0, high=0.9999
+        0.0,
+        "of semi-supervised methods: momentum of the averaged weights that are evaluated; 0: those of the last step",
+        low=0,
+        high=0.9999,
     )
 
 
@@ -182,7 +187,8 @@ class TrialConfig:
     classifier: ClassifierConfig = ClassifierConfig()
     beside: tuple[ClassifierConfig, ...] = setting(
         (),
-        "further classifiers on the same labels and encoder, measured but not seen by the selector; "
+        "further classifiers on the same labels and the pre-trained encoder (in joint mode the round's), measured but "
+        "not seen by the selector; "
         "`classifier: [linear, knn]` is short for both",
     )
     compute: ComputeConfig = ComputeConfig()
@@ -291,6 +297,10 @@ def _check_classifiers(config: TrialConfig, path: str, problems: Problems) -> No
         _check_milestones(head, place, problems)
         if head.name == "finetune" and head.representation != "features":
             problems.add(f"{place}.representation", "finetune trains the encoder: only `features` is possible")
+        if head.warm_start and (number or head.name != "finetune"):
+            problems.add(
+                f"{place}.warm_start", "only the first classifier, and only finetune, goes on from a round before"
+            )
         if head.name in [earlier.name for earlier in heads[:number]]:
             problems.add(f"{place}.name", f"{head.name} stands there already; classifiers side by side differ in name")
 
@@ -306,6 +316,16 @@ def _check_mode(config: TrialConfig, path: str, problems: Problems) -> None:
     if config.classifier.name != "finetune":
         problems.add(
             f"{path}.classifier.name", f"{config.classifier.name} leaves the encoder alone; joint needs finetune"
+        )
+    if config.labels.start == 1:
+        problems.add(f"{path}.labels.start", "1 image makes no batch for joint training; use 2 or more")
+    if config.joint.unlabeled == "lowest_loss" and config.labels.rounds and not has_sample_loss(config.ssl_method):
+        problems.add(
+            f"{path}.joint.unlabeled", f"{config.ssl_method.name} has no loss per image to rank by; use as_labeled"
+        )
+    if config.joint.ema and not issubclass(method, SemiSupervisedMethod):
+        problems.add(
+            f"{path}.joint.ema", f"the heads of {config.ssl_method.name} would be those of another encoder; use 0"
         )
     if issubclass(method, SemiSupervisedMethod) and config.labels.start == "all":
         problems.add(f"{path}.labels.start", f"`all` leaves {config.ssl_method.name} no unlabelled image; use a number")
@@ -350,6 +370,11 @@ def _check_milestones(settings: Optimization, path: str, problems: Problems) -> 
 def _check_resolutions(shares: tuple[float, ...], path: str, problems: Problems) -> None:
     if not shares or shares[-1] != 1 or any(later < earlier for earlier, later in pairwise(shares)):
         problems.add(path, f"{list(shares)} must not fall and must end with 1, as [0.5, 0.75, 1.0] does")
+
+
+def has_sample_loss(spec: PluginSpec) -> bool:
+    """Whether an SSL method defines the loss of each image."""
+    return plugins.find(spec.kind, spec.name).sample_loss is not SSLMethod.sample_loss  # type: ignore[attr-defined]
 
 
 def _try_plugins(config: TrialConfig, path: str, problems: Problems) -> None:

@@ -166,6 +166,8 @@ class _Trainer:
     def _batches(self, rng: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         """i64 positions of labelled and of unlabelled images for each step; whichever are fewer are repeated."""
         count, others = len(self.material.labels), len(self.material.unlabeled)
+        if others == 1 and not isinstance(self.model.method, SemiSupervisedMethod):
+            others = 0  # batch normalisation cannot train on a single image
         size = min(self.settings.batch_size, count)
         other_size = min(size * self.joint.unlabeled_ratio, others)
         steps = max(count // size, others // other_size if others else 0)

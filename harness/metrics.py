@@ -81,6 +81,9 @@ METRICS: dict[str, Metric] = {
         Metric(
             "joint/unlabeled_ssl_loss", "", -math.inf, math.inf, "minimize", "that of unlabelled images, last epoch"
         ),
+        Metric("joint/supervised", "nats", 0, math.inf, "minimize", "labelled part of a semi-supervised loss"),
+        Metric("joint/unlabeled", "", 0, math.inf, "minimize", "unlabelled part of it, before its weight"),
+        Metric("joint/used", "fraction", 0, 1, None, "share of the unlabelled images whose pseudo-label counted"),
         Metric("joint/embedding_std", "", 0, math.inf, None, "as pretrain/embedding_std, after a joint training"),
         _seconds("encode", "features and representations of a fixed encoder, once per trial"),
         _seconds("select", "choosing the images to label"),

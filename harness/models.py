@@ -229,6 +229,8 @@ class PoolOutputs:
     def ssl_loss(self) -> Tensor:
         """f32 [N]: each image's loss within a batch of its neighbours in the pool's order."""
         rng = generator(self._seed, "pool/ssl_loss", self._runtime.device)
+        if type(self._method).sample_loss is SSLMethod.sample_loss:
+            raise ValueError(f"{type(self._method).__name__} defines no loss per image; use a selector that needs none")
         self._method.eval()
 
         def loss_of(images: Tensor) -> Tensor:
@@ -236,7 +238,8 @@ class PoolOutputs:
             with self._runtime.autocast():
                 return self._method.sample_loss(views).float().cpu()
 
-        return self._batched(loss_of, lambda x: x)
+        with seeded(self._seed, "pool/ssl_loss"):  # of a method that draws in its loss
+            return self._batched(loss_of, lambda x: x)
 
     def _batched(self, function: Callable[[Tensor], Tensor], view: Callable[[Tensor], Tensor]) -> Tensor:
         with torch.no_grad():

@@ -9,9 +9,11 @@ from typing import Any
 import torch
 
 from harness import plugins, resolutions
+from harness.active import start_pool
 from harness.config import TrialConfig
 from harness.data import Data
 from harness.live import label
+from harness.oracle import Oracle
 from harness.plan import Candidate, Plan
 from harness.schema import ConfigError, as_dict
 from harness.stages import digest_of
@@ -28,7 +30,7 @@ def check_data(plan: Plan, cache: Path) -> list[tuple[TrialConfig, Data]]:
         ConfigError: what does not fit, all of it.
         FileNotFoundError: a data set is missing.
     """
-    found: dict[str, tuple[TrialConfig, Data]] = {}
+    found: dict[str, tuple[TrialConfig, Data, Oracle]] = {}
     problems: dict[str, None] = {}
     built: set[str] = set()
     for candidate in _some_candidates(plan):
@@ -37,9 +39,10 @@ def check_data(plan: Plan, cache: Path) -> list[tuple[TrialConfig, Data]]:
         try:
             name = _data_name(config)
             if name not in found:
-                found[name] = config, load_data(config, cache, with_test=False)[0]
-            data = found[name][1]
+                found[name] = config, *load_data(config, cache, with_test=False)
+            _, data, oracle = found[name]
             _check_sizes(config, data)
+            start_pool(config.labels, 0, oracle)
             encoder = digest_of({"backbone": config.backbone.as_dict(), "image_shape": data.image_shape})
             if encoder not in built:
                 built.add(encoder)
@@ -49,13 +52,15 @@ def check_data(plan: Plan, cache: Path) -> list[tuple[TrialConfig, Data]]:
             problems[f"{plan.name}: {place}: {error}"] = None
     if problems:
         raise ConfigError(list(problems))
-    return list(found.values())
+    return [(config, data) for config, data, _ in found.values()]
 
 
 def _check_sizes(config: TrialConfig, data: Data) -> None:
     label_budget(config, len(data.pool))
     images = len(data.pool) + (len(data.unlabeled_extra) if data.unlabeled_extra is not None else 0)
-    if pretrains(config) and config.pretrain.batch_size > images:
+    method: Any = plugins.find("ssl_methods", config.ssl_method.name)
+    few = getattr(method, "labeled_only", False)  # then a batch may be as small as the labels are few
+    if pretrains(config) and not few and config.pretrain.batch_size > images:
         raise ValueError(
             f"pretrain.batch_size: {config.pretrain.batch_size} is more than the pool has; use at most {images}"
         )

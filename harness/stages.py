@@ -60,11 +60,20 @@ class Checkpoint:
         self._file = file
         self._every = every_seconds
         self._last = time.monotonic()
+        self._started = time.perf_counter()
+        self._before = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the computation so far, what earlier processes spent on its state included."""
+        return self._before + time.perf_counter() - self._started
 
     def load(self) -> dict[str, Any] | None:
         """The last state saved, or None; a damaged one counts as none."""
         try:
-            return torch.load(self._file, map_location="cpu", weights_only=True)
+            content = torch.load(self._file, map_location="cpu", weights_only=True)
+            self._before += content["seconds"]
+            return content["state"]
         except FileNotFoundError:
             return None
         except Exception as error:  # torch.load raises many types for a damaged file
@@ -78,7 +87,7 @@ class Checkpoint:
 
     def save(self, state: dict[str, Any]) -> None:
         """Writes the state atomically."""
-        _save(state, self._file)
+        _save({"state": state, "seconds": self.seconds}, self._file)
         self._last = time.monotonic()
 
 
@@ -106,9 +115,9 @@ class StageCache:
             found = _read(folder, digest)  # another process may have finished it while we waited
             if found:
                 return found
-            started = time.perf_counter()
-            value = compute(Checkpoint(folder / "checkpoint.pt"))
-            seconds = float(value.get("seconds", time.perf_counter() - started))
+            checkpoint = Checkpoint(folder / "checkpoint.pt")
+            value = compute(checkpoint)
+            seconds = float(value.get("seconds", checkpoint.seconds))
             _write(folder, value, key, seconds)
             return Stage(value, digest, seconds, cached=False)
 

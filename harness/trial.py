@@ -18,9 +18,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness import api, checkpoints, data, knn, lars, optimizers, plugins, pretrain, resolutions, runtime, seeding
+from harness import (
+    api,
+    checkpoints,
+    data,
+    knn,
+    lars,
+    optimizers,
+    oracle,
+    plugins,
+    pretrain,
+    resolutions,
+    runtime,
+    seeding,
+)
 from harness.active import Costs, Report, Rounds, area_under_curve, start_pool
-from harness.api import UNKNOWN, Images, SSLMethod, SupervisedMethod
+from harness.api import UNKNOWN, Images, SemiSupervisedMethod, SSLMethod, SupervisedMethod
 from harness.config import (
     ExponentialImbalance,
     StepImbalance,
@@ -101,7 +114,7 @@ def run(config: TrialConfig, seed: int, folders: Folders, report: Report, *, wit
     return _totals(rounds) | costs.metrics() | wall | {"memory/peak_bytes": memory.peak(where.device)}
 
 
-def load_data(config: TrialConfig, cache: Path, *, with_test: bool) -> tuple[data.Data, Any]:
+def load_data(config: TrialConfig, cache: Path, *, with_test: bool) -> tuple[data.Data, Oracle]:
     """The trial's images and the oracle of its pool, decoded on first use."""
     settings = config.data
     imbalance: data.Step | data.Exponential | None = None
@@ -127,12 +140,17 @@ def label_budget(config: TrialConfig, pool_size: int) -> int:
     """How many labels the whole trial may see.
 
     Raises:
-        ValueError: more than the pool has.
+        ValueError: more than the pool has, or all of it where some must stay unlabelled.
     """
     labels = config.labels
     if labels.start == "all":
         return pool_size
     total = labels.start + labels.budget * labels.rounds
+    if total == pool_size and issubclass(plugins.find("ssl_methods", config.ssl_method.name), SemiSupervisedMethod):
+        raise ValueError(
+            f"labels: {total} of {pool_size} images leave {config.ssl_method.name} no unlabelled one; "
+            f"use at most {pool_size - 1}"
+        )
     if total > pool_size:
         raise ValueError(
             f"labels: start {labels.start} + {labels.rounds} rounds x budget {labels.budget} = {total} labels, "
@@ -178,6 +196,7 @@ def pretrain_key(config: TrialConfig, seed: int, fingerprint: str) -> dict[str, 
         }
         if issubclass(plugins.find("ssl_methods", config.ssl_method.name), SupervisedMethod):
             key["start"] = [config.labels.start, config.labels.stratified]  # with data and seed, the labels it reads
+            code += [api, oracle]
         code += [pretrain, optimizers, lars, resolutions, knn]
         code += [*plugins.classes(config.ssl_method), *plugins.classes(config.augmentation)]
     return key | {"code": code_digest(*code)}
@@ -231,7 +250,7 @@ def _pretrain(
     def compute(checkpoint: Checkpoint) -> dict[str, Any]:
         learnt, labels = _learnt_from(method, images, oracle, start)
         settings, views = config.pretrain, plugins.build(config.augmentation)
-        if len(learnt) < len(images.pool):  # labelled images alone, however few
+        if isinstance(method, SupervisedMethod) and method.labeled_only:  # however few
             settings = replace(settings, batch_size=min(settings.batch_size, len(learnt)))
         return pretrain.pretrain(
             method,

@@ -17,7 +17,7 @@ from baselines.backbones.dcnn3 import DCNN3
 from baselines.ssl_methods.fixmatch import FixMatch
 from baselines.ssl_methods.moby import MoBY
 from baselines.ssl_methods.simclr import SimCLR
-from harness import joint
+from harness import joint, trial
 from harness.api import Images, SSLMethod
 from harness.config import ClassifierConfig, ComputeConfig, JointConfig
 from harness.joint import JointModel, Material, unlabeled_positions
@@ -308,6 +308,35 @@ def test_a_supervised_method_reads_the_start_pool_and_no_other_label(fresh, name
     assert len(labels) == 20 or name == "supcon"
 
 
+@pytest.mark.parametrize("mode", ["joint", "pretrain"])
+def test_a_killed_training_counts_the_seconds_before_its_death(fresh, mode, monkeypatch):
+    config = configure(**{**JOINT, "mode": mode}, ssl_method={"name": "simclr"}, pretrain__epochs=0, labels__rounds=1)
+    bench = fresh()
+    monkeypatch.setattr(Checkpoint, "due", True)
+    save = Checkpoint.save
+
+    def die_after_saving(self: Checkpoint, state: dict[str, Any]) -> None:
+        self._started -= 1000
+        save(self, state)
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoint, "save", die_after_saving)
+        with pytest.raises(Killed):
+            bench.run(config)
+    rows, totals = bench.run(config)
+    assert 1000 < rows[0][2]["time/train_seconds"] < 1500
+    assert totals["time/train_seconds"] > 1000
+
+
+def test_a_budget_that_leaves_a_semi_supervised_method_nothing_unlabelled_is_refused(fresh):
+    bench = fresh()
+    size = len(trial.load_data(configure(), bench.folders.cache, with_test=False)[0].pool)
+    config = configure(**JOINT, ssl_method={"name": "fixmatch"}, labels={"start": size - 10, "budget": 10, "rounds": 1})
+    with pytest.raises(ValueError, match=f"{size} of {size} images leave fixmatch no unlabelled one; use at most"):
+        bench.run(config)
+
+
 # ---------------------------------------------------------------- mistakes
 
 
@@ -329,6 +358,20 @@ def test_a_supervised_method_reads_the_start_pool_and_no_other_label(fresh, name
         (
             {**JOINT, "labels": {"start": "all"}, "ssl_method": {"name": "fixmatch"}},
             "trial.labels.start: .* unlabelled",
+        ),
+        (
+            {**JOINT, "joint": {"unlabeled": "lowest_loss"}, "ssl_method": {"name": "vicreg"}},
+            "trial.joint.unlabeled: vicreg has no loss per image to rank by; use as_labeled",
+        ),
+        (
+            {**JOINT, "joint": {"ema": 0.9}, "ssl_method": {"name": "simclr"}},
+            "trial.joint.ema: the heads of simclr would be those of another encoder; use 0",
+        ),
+        ({"classifier": {"name": "linear", "warm_start": True}}, "trial.classifier.warm_start: only the first"),
+        ({"classifier": ["linear", {"name": "finetune", "warm_start": True}]}, r"trial.beside\[0\].warm_start: only"),
+        (
+            {**JOINT, "labels": {"start": 1}, "ssl_method": {"name": "simclr"}},
+            "trial.labels.start: 1 image makes no batch",
         ),
         ({"classifier": ["linear", "forest"]}, r"trial.beside\[0\].name: expected linear \| mlp"),
     ],

@@ -12,9 +12,9 @@ from harness.api import Pool, Selector
 class LowSSLLoss(Selector):
     """Low contrastive loss, after MoBYv2AL's unlabelled subset, Caramalau et al. 2022, https://arxiv.org/abs/2301.01531.
 
-    Picks the images with the lowest self-supervised loss under the pre-trained encoder: typical ones, against a
-    shift between the labelled images and the rest. Needs an SSL method that defines a loss per image. Ties are broken
-    at random.
+    Picks the images with the lowest self-supervised loss under the pre-trained encoder (in joint training, the
+    round's): typical ones, against a shift between the labelled images and the rest. Needs an SSL method that defines
+    a loss per image. Ties are broken at random.
     """
 
     supports_cold_start = True

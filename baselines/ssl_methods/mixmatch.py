@@ -33,7 +33,8 @@ class MixMatch(SemiSupervisedMethod):
 
     Unlabelled images get the sharpened mean prediction over their views; then all images and labels are mixed with
     others. As described; lambda is drawn for each image (the paper's code: once a batch), and the unlabelled weight
-    rises linearly over the first `ramp` of the training, as in the authors' code.
+    rises linearly over the first `ramp` of the training, as in the authors' code. The pass that guesses labels
+    moves the running statistics of batch normalisation, too.
 
     Args:
         backbone: the encoder.
