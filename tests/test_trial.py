@@ -14,9 +14,10 @@ import yaml
 from torch import Tensor
 from trials import SMALL, Bench, configure, results
 
+from baselines.backbones.dcnn3 import DCNN3
 from baselines.datasets.digits import Digits
-from harness import data, trial
-from harness.api import Source, Split
+from harness import data, plugins, trial
+from harness.api import UNKNOWN, Source, Split, SSLMethod
 from harness.metrics import METRICS, step_kind
 
 
@@ -186,6 +187,10 @@ def test_the_test_set_is_not_opened_unless_asked_for(fresh, monkeypatch, cache):
     assert closed.test_labels is None
 
 
+def new_method(name: str, *num_classes: int) -> SSLMethod:
+    return plugins.build(plugins.as_spec("ssl_methods", name), DCNN3((1, 8, 8), width=2), *num_classes)
+
+
 def test_unlabelled_extra_images_join_pretraining(fresh, monkeypatch):
     opened = Digits.open
 
@@ -198,7 +203,12 @@ def test_unlabelled_extra_images_join_pretraining(fresh, monkeypatch):
     monkeypatch.setattr(Digits, "identity", lambda self: "digits with extra images")
     bench = fresh()
     loaded, oracle = trial.load_data(configure(), bench.folders.cache, with_test=False)
-    joined = trial._pretraining_images(loaded)
+    start = torch.arange(20)
+    joined, labels = trial._learnt_from(new_method("simclr"), loaded, oracle, start)
+    assert labels is None
+    _, labels = trial._learnt_from(new_method("supcon", 10), loaded, oracle, start)
+    assert torch.equal(labels[:20], oracle.reveal(start))
+    assert labels[20:].tolist() == [UNKNOWN] * 224
     assert (len(joined), len(loaded.pool), len(oracle)) == (244, 194, 194)
     everything = joined[torch.arange(244)]
     assert torch.equal(everything[:194], loaded.pool[torch.arange(194)])
