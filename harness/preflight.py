@@ -43,11 +43,13 @@ def check_data(plan: Plan, cache: Path) -> list[tuple[TrialConfig, Data]]:
             _, data, oracle = found[name]
             _check_sizes(config, data)
             start_pool(config.labels, 0, oracle)
-            encoder = digest_of({"backbone": config.backbone.as_dict(), "image_shape": data.image_shape})
-            if encoder not in built:
-                built.add(encoder)
+            shares = config.pretrain.resolutions if pretrains(config) else (1.0,)
+            network = {"backbone": config.backbone.as_dict(), "image_shape": data.image_shape, "shares": shares}
+            if digest_of(network) not in built:
+                built.add(digest_of(network))
                 with torch.device("meta"):
-                    plugins.build(config.backbone, data.image_shape)
+                    backbone = plugins.build(config.backbone, data.image_shape)
+                resolutions.check(backbone, data.image_shape, shares)
         except ValueError as error:
             problems[f"{plan.name}: {place}: {error}"] = None
     if problems:
@@ -64,10 +66,6 @@ def _check_sizes(config: TrialConfig, data: Data) -> None:
         raise ValueError(
             f"pretrain.batch_size: {config.pretrain.batch_size} is more than the pool has; use at most {images}"
         )
-    if pretrains(config) and min(config.pretrain.resolutions) < 1:
-        with torch.device("meta"):
-            backbone = plugins.build(config.backbone, data.image_shape)
-        resolutions.check(backbone, data.image_shape, config.pretrain.resolutions)
 
 
 def _some_candidates(plan: Plan) -> Iterator[Candidate]:
