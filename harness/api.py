@@ -250,6 +250,11 @@ class SSLMethod(nn.Module, ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} defines no loss per image")
 
+    @classmethod
+    def has_sample_loss(cls) -> bool:
+        """Whether `sample_loss` is defined."""
+        return cls.sample_loss is not SSLMethod.sample_loss
+
     def after_step(self, progress: float) -> None:
         """Called after every optimizer step, for momentum encoders and queues; progress in (0, 1]."""
 

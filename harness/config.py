@@ -306,7 +306,7 @@ def _check_classifiers(config: TrialConfig, path: str, problems: Problems) -> No
 
 
 def _check_mode(config: TrialConfig, path: str, problems: Problems) -> None:
-    method = plugins.find("ssl_methods", config.ssl_method.name)
+    method: type[SSLMethod] = plugins.find("ssl_methods", config.ssl_method.name)
     if issubclass(method, SupervisedMethod) and config.labels.start == 0:
         problems.add(f"{path}.labels.start", f"{config.ssl_method.name} learns from labels; use 1 or more")
     if config.mode == "pretrain":
@@ -319,7 +319,7 @@ def _check_mode(config: TrialConfig, path: str, problems: Problems) -> None:
         )
     if config.labels.start == 1:
         problems.add(f"{path}.labels.start", "1 image makes no batch for joint training; use 2 or more")
-    if config.joint.unlabeled == "lowest_loss" and config.labels.rounds and not has_sample_loss(config.ssl_method):
+    if config.joint.unlabeled == "lowest_loss" and config.labels.rounds and not method.has_sample_loss():
         problems.add(
             f"{path}.joint.unlabeled", f"{config.ssl_method.name} has no loss per image to rank by; use as_labeled"
         )
@@ -329,7 +329,7 @@ def _check_mode(config: TrialConfig, path: str, problems: Problems) -> None:
         )
     if issubclass(method, SemiSupervisedMethod) and config.labels.start == "all":
         problems.add(f"{path}.labels.start", f"`all` leaves {config.ssl_method.name} no unlabelled image; use a number")
-    if method.num_views == 0:  # type: ignore[attr-defined]
+    if method.num_views == 0:
         problems.add(f"{path}.ssl_method", f"{config.ssl_method.name} has no loss to train jointly; use mode pretrain")
     if issubclass(method, SupervisedMethod) and method.labeled_only:
         problems.add(
@@ -370,11 +370,6 @@ def _check_milestones(settings: Optimization, path: str, problems: Problems) -> 
 def _check_resolutions(shares: tuple[float, ...], path: str, problems: Problems) -> None:
     if not shares or shares[-1] != 1 or any(later < earlier for earlier, later in pairwise(shares)):
         problems.add(path, f"{list(shares)} must not fall and must end with 1, as [0.5, 0.75, 1.0] does")
-
-
-def has_sample_loss(spec: PluginSpec) -> bool:
-    """Whether an SSL method defines the loss of each image."""
-    return plugins.find(spec.kind, spec.name).sample_loss is not SSLMethod.sample_loss  # type: ignore[attr-defined]
 
 
 def _try_plugins(config: TrialConfig, path: str, problems: Problems) -> None:

@@ -229,7 +229,7 @@ class PoolOutputs:
     def ssl_loss(self) -> Tensor:
         """f32 [N]: each image's loss within a batch of its neighbours in the pool's order."""
         rng = generator(self._seed, "pool/ssl_loss", self._runtime.device)
-        if type(self._method).sample_loss is SSLMethod.sample_loss:
+        if not self._method.has_sample_loss():
             raise ValueError(f"{type(self._method).__name__} defines no loss per image; use a selector that needs none")
         self._method.eval()
 
