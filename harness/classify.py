@@ -8,6 +8,7 @@ encoder itself with a linear layer on top.
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -26,6 +27,8 @@ from harness.seeding import derive, generator, seeded
 from harness.stages import Checkpoint
 
 State = dict[str, Any]
+Metrics = dict[str, float]
+RATE = "throughput/train_images_per_second"
 Predictor = Callable[[Tensor], Tensor]
 """f32 [n, D] -> scores f32 [n, K], to be read as logits."""
 
@@ -99,22 +102,32 @@ def _descend(
     seed: int,
     autocast: AbstractContextManager[None] | None = None,
     checkpoint: Checkpoint | None = None,
-) -> None:
+    on_epoch: Callable[[int, Metrics], None] | None = None,
+) -> list[Metrics]:
     """Gradient descent on cross-entropy, in place; goes on at the checkpoint if there is one.
 
     Every random stream starts anew each epoch, so that a resumed run draws the same.
+
+    Returns:
+        The metrics of each epoch, as `on_epoch` received them with the epoch's number, from 1.
     """
     optimizer = build_optimizer(model.parameters(), config)
     device = next(model.parameters()).device
     labels = labels.to(device)
-    losses: list[float] = []  # the mean of each epoch
+    history: list[Metrics] = []
     state = checkpoint.load() if checkpoint else None
     if state:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
-        losses = state["losses"]
+        history = state["history"]
+    if checkpoint and on_epoch:
+        with checkpoint.paused():
+            for number, metrics in enumerate(history, start=1):
+                on_epoch(number, metrics)
     model.train()
-    for epoch in range(len(losses), config.epochs):
+    for epoch in range(len(history), config.epochs):
+        started = time.perf_counter()
+        losses = [row["classifier/loss"] for row in history]
         rng = generator(seed, f"classifier/augmentation/{epoch}", device)
         batches = _batches(len(labels), config.batch_size, generator(seed, f"classifier/order/{epoch}"))
         total = torch.zeros((), device=device)
@@ -123,13 +136,19 @@ def _descend(
                 progress = (epoch + step / len(batches)) / config.epochs
                 set_learning_rate(optimizer, learning_rate(config, progress, losses))
                 with autocast or nullcontext():
-                    loss = F.cross_entropy(model(batch_of(index, rng)).float(), labels[index])
-                descend(optimizer, loss, config.clip_norm)
-                total += loss.detach() * len(index)
-        losses.append(float(total) / sum(len(index) for index in batches))
-        check_finite(model, losses[-1], len(losses), name="classifier's", key="classifier.lr")
+                    batch_loss = F.cross_entropy(model(batch_of(index, rng)).float(), labels[index])
+                descend(optimizer, batch_loss, config.clip_norm)
+                total += batch_loss.detach() * len(index)
+        count = sum(len(index) for index in batches)
+        loss = float(total) / count
+        check_finite(model, loss, epoch + 1, name="classifier's", key="classifier.lr")
+        history.append({"classifier/loss": loss, RATE: count / (time.perf_counter() - started)})
+        if checkpoint and on_epoch:
+            with checkpoint.paused():
+                on_epoch(epoch + 1, history[-1])
         if checkpoint and checkpoint.due:
-            checkpoint.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "losses": losses})
+            checkpoint.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "history": history})
+    return history
 
 
 def _batches(count: int, batch_size: int, rng: torch.Generator) -> tuple[Tensor, ...]:
@@ -172,6 +191,7 @@ def finetune(
     runtime: Runtime,
     seed: int,
     checkpoint: Checkpoint,
+    on_epoch: Callable[[int, Metrics], None] | None = None,
 ) -> State:
     """Trains encoder and linear layer together on the labelled images.
 
@@ -184,14 +204,18 @@ def finetune(
         runtime: device and precision.
         seed: of the trial.
         checkpoint: where the state is saved between epochs.
+        on_epoch: called after every epoch with the epoch's number, from 1, and its metrics.
+
+    Returns:
+        {"model": state dict, "history": metrics per epoch}.
     """
 
     def batch_of(index: Tensor, rng: torch.Generator) -> Tensor:
         return runtime.inputs(augmentation(images[index].to(runtime.device), view=0, rng=rng))
 
     with runtime.compiled(model):
-        _descend(model, batch_of, labels, config, seed, runtime.autocast(), checkpoint)
-    return {"model": model.state_dict()}
+        history = _descend(model, batch_of, labels, config, seed, runtime.autocast(), checkpoint, on_epoch)
+    return {"model": model.state_dict(), "history": history}
 
 
 # ---------------------------------------------------------------- svm and knn
