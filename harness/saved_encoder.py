@@ -103,11 +103,10 @@ class SavedEncoder:
         runtime = Runtime.of(compute, torch.tensor(about["mean"]), torch.tensor(about["std"]))
         runtime.place(backbone).eval()
         head = None
-        if about["head"]:
-            nothing, classes = torch.empty(0), len(about["class_names"])
-            head = classify.predictor(
-                ClassifierConfig(**about["head"]), weights["head"], nothing[:, None], nothing, classes
-            )
+        if about["head"]:  # of a kind that does not look at what it was trained on
+            features, labels = torch.empty(0, backbone.feature_dim), torch.empty(0, dtype=torch.int64)
+            config, classes = ClassifierConfig(**about["head"]), len(about["class_names"])
+            head = classify.predictor(config, weights["head"], features, labels, classes)
         return cls(about, backbone, runtime, head)
 
     @property
@@ -153,7 +152,10 @@ def _weights(folder: Path, digest: str) -> dict[str, Any]:
         raise ValueError(f"{folder} has no weights.pt")
     if _digest(file) != digest:
         raise ValueError(f"{file} is damaged: its checksum is not the one in model.json")
-    return torch.load(file, map_location="cpu", weights_only=True)
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises many types
+        raise ValueError(f"{file} cannot be read, or holds more than tensors: {type(error).__name__}") from error
 
 
 def _digest(file: Path) -> str:

@@ -640,7 +640,7 @@ def _save_pyfunc(path: Path, source: Path, model_id: str, run_id: str) -> None:
     example = np.random.default_rng(0).integers(0, 256, (2, height, width, channels), dtype=np.uint8)
     embeddings = saved_encoder.PyfuncEncoder(saved_encoder.SavedEncoder.load(source, "cpu")).predict(example)
     signature = ModelSignature(
-        Schema([TensorSpec(np.dtype(np.uint8), (-1, height, width, channels), "images")]),
+        Schema([TensorSpec(np.dtype(np.uint8), (-1, height, width, channels))]),
         Schema([TensorSpec(np.dtype(np.float32), (-1, embeddings.shape[1]))]),
         ParamSchema([ParamSpec("output", "string", "embeddings")]),
     )
