@@ -54,7 +54,7 @@ def test_vae_loss_is_a_bound_per_pixel_plus_the_adversary():
     vae, discriminator = VAE(3, 16, 32, 2).eval(), make_discriminator(32).eval()
     with torch.no_grad():
         torch.manual_seed(0)
-        loss = selector._vae_loss(vae, discriminator, images)
+        loss = selector._vae_loss(vae, discriminator, images, torch.empty(5, 0))
         torch.manual_seed(0)
         mean, log_variance = vae.encode(images)
         prior, code = torch.distributions.Normal(0, 1), torch.distributions.Normal(mean, (log_variance / 2).exp())
