@@ -29,7 +29,7 @@ State = dict[str, Any]
 Predictor = Callable[[Tensor], Tensor]
 """f32 [n, D] -> scores f32 [n, K], to be read as logits."""
 Objective = Callable[[Tensor, torch.Generator, float], tuple[Tensor, Tensor]]
-"""(i64 [B] positions, generator of augmentations, progress in [0, 1)) -> (what is descended, the task loss), [] each."""
+"""(i64 [B] positions, generator of views, progress in [0, 1)) -> (what is descended, the task loss), each []."""
 
 
 def fit(config: ClassifierConfig, inputs: Tensor, labels: Tensor, num_classes: int, seed: int) -> State:
