@@ -133,6 +133,9 @@ class JointConfig:
         "many, those with the lowest SSL loss under the last round's model (at random in the first round)",
     )
     unlabeled_ratio: int = setting(1, "unlabelled images for each labelled one in a step", low=1)
+    validate_every: int = setting(
+        0, "epochs between accuracies on validation images, by which early_terminate judges; 0: none", low=0
+    )
     ema: float = setting(
         0.0,
         "of semi-supervised methods: momentum of the averaged weights that are evaluated; 0: those of the last step",

@@ -49,11 +49,16 @@ def describe(folder: Path, prepared: Sequence[tuple[TrialConfig, Data]], concurr
         "channels_last": compute.channels_last,
         "concurrent_trials": concurrent,
         "python": platform.python_version(),
-        "packages": {name: found for name in PACKAGES if (found := _version(name))},
+        "packages": packages(),
         "command": " ".join(["python -m harness.sweep", *sys.argv[1:]]),
         "dataset": _dataset(*prepared[0]),
         "datasets": [_dataset(*item) for item in prepared],
     }
+
+
+def packages() -> dict[str, str]:
+    """The versions of the packages that matter to results."""
+    return {name: found for name in PACKAGES if (found := _version(name))}
 
 
 def _dataset(config: TrialConfig, data: Data) -> dict[str, Any]:

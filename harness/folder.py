@@ -2,7 +2,8 @@
 
 space.yaml        the resolved search space        environment.json   hardware, commit, versions, data
 rows.jsonl        every record, in the order in which it was reported
-trials/<trial>/   config.yaml, selected_<labels>.json, confusion_matrix.json, error.txt
+trials/<trial>/   config.yaml, selected_<labels>.json, class_counts_<labels>.json, confusion_matrix.json, stages.json,
+                  error.txt
 """
 
 from __future__ import annotations
@@ -153,5 +154,7 @@ class Recorder:
             replace_text(folder / f"class_counts_{record['step']}.json", json.dumps(details["class_counts"]))
         if "confusion_matrix" in details:
             replace_text(folder / "confusion_matrix.json", json.dumps(details["confusion_matrix"]))
+        if "stages" in details:
+            replace_text(folder / "stages.json", json.dumps(details["stages"]))
         if "error" in details:
             replace_text(folder / "error.txt", details["error"])

@@ -33,7 +33,7 @@ class Metric:
 
 @dataclass(frozen=True)
 class EarlyTerminate:
-    """Stops poor pre-trainings early, by their k-NN validation accuracy."""
+    """Stops poor trainings early: pre-training by its k-NN validation accuracy, joint training by the classifier's."""
 
     type: Literal["none", "asha", "median"] = setting("none", "")
     min_iter: int = setting(1, "epochs before a trial may be stopped", low=1)
@@ -107,6 +107,8 @@ class Plan:
     confirm: Confirm | None
     reference: Mapping[str, Any] | None
     resources: Resources
+    log_model: Literal["best", "all", "none"]
+    system_metrics: bool
     tree: Mapping[str, Any]
     recipes: Recipes
     space: Space
@@ -157,6 +159,8 @@ class Plan:
             "confirm": as_dict(self.confirm) if self.confirm else None,
             "reference": dict(self.reference) if self.reference else None,
             "resources": as_dict(self.resources),
+            "log_model": self.log_model,
+            "system_metrics": self.system_metrics,
             "recipes": dict(self.recipes) if self._builds_on_recipes else None,
             "trial": self._resolved_trial(),
         }
@@ -231,6 +235,8 @@ KEYS = (
     "confirm",
     "reference",
     "resources",
+    "log_model",
+    "system_metrics",
     "recipes",
     "trial",
     "cases",
@@ -252,6 +258,13 @@ class _Head:
     confirm: Confirm | None = setting(None, "the second phase")
     reference: dict | None = setting(None, "the configuration that the others are compared with")
     resources: Resources = Resources()
+    log_model: Literal["best", "all", "none"] = setting(
+        "none",
+        "the encoders that are kept in `models/` and logged in MLflow: of the best trial, or of all confirmed ones",
+    )
+    system_metrics: bool = setting(
+        False, "CPU, memory, disk, network and GPU of the machine that runs the sweep, in MLflow"
+    )
 
 
 def load(file: Path, overrides: list[str]) -> Plan:
@@ -280,7 +293,8 @@ def load(file: Path, overrides: list[str]) -> Plan:
     description = head.description or _opening_comment(file)
     shared = (description, head.method, head.metric, head.run_cap, head.early_terminate, head.seeds)
     trial = content.get("trial") or {}
-    plan = Plan(head.name, *shared, head.confirm, head.reference, head.resources, trial, recipes, space, ())
+    kept = (head.resources, head.log_model, head.system_metrics)
+    plan = Plan(head.name, *shared, head.confirm, head.reference, *kept, trial, recipes, space, ())
     candidates = _candidates(plan, problems)
     problems.raise_any()
     return Plan(**{**vars(plan), "candidates": candidates})
@@ -409,11 +423,15 @@ def _candidates(plan: Plan, problems: Problems) -> tuple[Candidate, ...]:
 
 def _check(plan: Plan, assignment: Assignment, place: str, problems: Problems) -> Candidate | None:
     try:
-        return plan.candidate(assignment)
+        candidate = plan.candidate(assignment)
     except ConfigError as error:
         for problem in error.problems:
             problems.add(place, problem)
         return None
+    unseen = candidate.trial.mode == "joint" and not candidate.trial.joint.validate_every
+    if plan.early_terminate.type != "none" and unseen:
+        problems.add(place, "early_terminate sees nothing of joint training; set trial.joint.validate_every to 1")
+    return candidate
 
 
 def _distinct_draws(plan: Plan) -> list[Assignment]:

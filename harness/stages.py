@@ -19,7 +19,8 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.machinery import ModuleSpec
@@ -67,6 +68,15 @@ class Checkpoint:
     def seconds(self) -> float:
         """Wall time of the computation so far, what earlier processes spent on its state included."""
         return self._before + time.perf_counter() - self._started
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Time spent inside is not the computation's, such as that of reports."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._before -= time.perf_counter() - started
 
     def load(self) -> dict[str, Any] | None:
         """The last state saved, or None; a damaged one counts as none."""
@@ -120,6 +130,10 @@ class StageCache:
             seconds = float(value.get("seconds", checkpoint.seconds))
             _write(folder, value, key, seconds)
             return Stage(value, digest, seconds, cached=False)
+
+    def find(self, kind: str, digest: str) -> Stage | None:
+        """The stage of that name, if it is there."""
+        return _read(self.root / kind / digest, digest)
 
     def holds(self, kind: str, key: Mapping[str, Any]) -> bool:
         """Whether the stage's result is already there."""

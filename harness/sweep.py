@@ -20,10 +20,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness import environment, report, trial
+from harness import environment, export, report, trial
 from harness.folder import Recorder, open_folder, replace_text
 from harness.live import Progress
 from harness.memory import keep_freed_memory
+from harness.metrics import WATCHED
 from harness.plan import Plan, Task, goal_of, load
 from harness.preflight import check_data, preview
 from harness.schema import ConfigError, as_dict
@@ -33,6 +34,9 @@ from harness.tracking import Tracker, tracking_uri
 
 FINISHED, SOME_FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 """Exit statuses."""
+
+STATUS_SECONDS = 60.0
+"""How long a log, where there is no terminal to draw on, may stay without a line."""
 
 os.environ.update(
     {
@@ -91,7 +95,7 @@ def _run_task(task: Task, job: Job) -> dict[str, float]:
             "metrics": dict(metrics),
             **more,
         }
-        watch = metrics.get("pretrain/knn_accuracy")
+        watch = next((metrics[name] for name in WATCHED if name in metrics), None)
         watched = {"epoch": step, "watch": watch} if step_kind == "epoch" and watch is not None else {}
         # an early-stopped trial counts for the search with what was seen of it
         proxies = [watch if m.name.startswith("val/") and watch is not None else 0.0 for m in job.plan.metric]
@@ -166,7 +170,7 @@ class RecordCallback(tune.Callback):
 
     def _write(self, record: dict[str, Any], details: Mapping[str, Any]) -> None:
         self._recorder.write(record, details)
-        self._display.add(record)
+        self._display.add(record, details)
 
 
 def _trial_ids(config: Mapping[str, Any]) -> list[str]:
@@ -180,7 +184,7 @@ def _cause(trial: Any) -> str:
 
 
 class Display:
-    """The live table on a terminal; elsewhere a line per ended trial."""
+    """The live view on a terminal; elsewhere a line per ended trial, and one a minute in between."""
 
     def __init__(self, progress: Progress, quiet: bool):
         from rich.console import Console
@@ -189,8 +193,9 @@ class Display:
         self.progress = progress
         self._quiet = quiet
         self._console = Console(stderr=True)
-        self._live = Live(console=self._console, refresh_per_second=4, get_renderable=progress.render, transient=True)
-        self._interactive = self._console.is_terminal and not quiet
+        self._live = Live(console=self._console, refresh_per_second=2, get_renderable=self._render, transient=True)
+        self._interactive = self._console.is_terminal and not self._console.is_dumb_terminal and not quiet
+        self._said = time.monotonic()
 
     def __enter__(self) -> Display:
         if self._interactive:
@@ -201,10 +206,18 @@ class Display:
         if self._interactive:
             self._live.stop()
 
-    def add(self, record: dict[str, Any]) -> None:
+    def _render(self) -> Any:
+        return self.progress.render(self._console.width)
+
+    def add(self, record: dict[str, Any], details: Mapping[str, Any]) -> None:
         """Shows a record."""
-        line = self.progress.add(record)
-        if line and not self._interactive and not self._quiet:
+        line = self.progress.add(record, details)
+        if self._interactive or self._quiet:
+            return
+        if line is None and time.monotonic() - self._said >= STATUS_SECONDS:
+            line = self.progress.status()
+        if line:
+            self._said = time.monotonic()
             print(line, file=sys.stderr, flush=True)
 
 
@@ -250,8 +263,7 @@ class Sweep:
         self.display = display
         self.path = recorder.folder
         self.concurrent, self.resources = _resources(plan, ray.cluster_resources())
-        folders = trial.Folders(options.cache.resolve(), options.stages.resolve())
-        self.job = Job(plan, folders, plan.resources.cpus)
+        self.job = Job(plan, _folders(options), plan.resources.cpus)
 
     def run(self) -> bool:
         """Both phases; whether every trial has an ending."""
@@ -334,8 +346,12 @@ class Sweep:
         return self.display.progress.phase == "search"
 
 
+def _folders(options: argparse.Namespace) -> trial.Folders:
+    return trial.Folders(options.cache.resolve(), options.stages.resolve())
+
+
 def _scheduler(plan: Plan) -> TrialScheduler | None:
-    """Early stopping on the k-NN accuracy of pre-training; reports without it are left alone."""
+    """Early stopping on the validation accuracy after an epoch; reports without it are left alone."""
     about = plan.early_terminate
     shared = {"time_attr": "epoch", "metric": "watch", "mode": "max", "grace_period": about.min_iter}
     if about.type == "asha":
@@ -440,6 +456,7 @@ def _run(plan: Plan, options: argparse.Namespace) -> int:
     lock = open_folder(path, plan, resume=options.resume)
     progress = Progress(plan.metric[0].name, goal_of(plan.metric[0]) == "maximize")
     complete = False
+    problems: list[str] = []
     with ray_session():
         about = environment.describe(path, prepared, concurrent=_resources(plan, ray.cluster_resources())[0])
         replace_text(path / "environment.json", json.dumps(about, indent=1))
@@ -454,11 +471,16 @@ def _run(plan: Plan, options: argparse.Namespace) -> int:
         finally:
             recorder.close()
             found = report.write(path)
-            tracker.finish("finished" if complete else "interrupted")
+            problems = export.write(found, plan.log_model if complete else "none", _folders(options))
+            models = len(list(path.glob("models/*/model.json")))
+            tracker.finish("finished" if complete else "interrupted", timeout=60.0 * (1 + models))
             lock.release()
+    for problem in problems:
+        print(problem, file=sys.stderr)
     if complete and not options.quiet:
         report.show(found)
-    return _farewell(path, uri, recorder, complete, options)
+    status = _farewell(path, uri, recorder, complete, options)
+    return SOME_FAILED if problems and status == FINISHED else status
 
 
 def _farewell(path: Path, uri: str, recorder: Recorder, complete: bool, options: argparse.Namespace) -> int:
