@@ -254,8 +254,14 @@ class Rounds:
             if companion and last.model.companion:
                 companion.load_state_dict(last.model.companion.state_dict())
         augmentation = plugins.build(settings.augmentation)
+<<<<<<< HEAD
         epochs = _Epochs(self, "finetune", settings.epochs, every=-(-settings.epochs // REPORTS))
         reported = settings is self.config.classifier  # beside it others may train on the same axis
+=======
+        epochs = None
+        if settings is self.config.classifier:  # those beside it would train on the same axis
+            epochs = _Epochs(self, "finetune", settings.epochs, every=-(-settings.epochs // REPORTS))
+>>>>>>> mlflowui
         stage = self.stages.run(
             "train",
             key,
@@ -269,10 +275,14 @@ class Rounds:
                 self.seed,
                 checkpoint,
                 companion,
+<<<<<<< HEAD
                 epochs.report if reported else None,
+=======
+                epochs.report if epochs else None,
+>>>>>>> mlflowui
             ),
         )
-        if reported:
+        if epochs:
             epochs.finish(stage.value["history"])
         network.load_state_dict(stage.value["model"])
         if companion:

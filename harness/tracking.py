@@ -259,8 +259,8 @@ class Delivery:
             return
         self._connect()
         self._machine = self._machine or _Machine()
-        if not last and time.monotonic() < self._machine.due:
-            return
+        if time.monotonic() < (self._machine.taken + 1 if last else self._machine.due):
+            return  # a load over no time is none
         started = _milliseconds(self._environment.get("started"))
         now = int(time.time() * 1000)
         step = (now - started) // 1000 if started else 0
@@ -478,13 +478,14 @@ class _Machine:
         self.sample()  # loads are measured since the last sample
 
     def sample(self) -> dict[str, float]:
-        """Values by name, such as `cpu_utilization_percentage`; the next sample is then `due` at a monotonic time."""
+        """Values by name, such as `cpu_utilization_percentage`; `taken` now, the next one `due` then."""
         values: dict[str, float] = {}
         for monitor in self._monitors:
             monitor.collect_metrics()
             values |= monitor.aggregate_metrics()
             monitor.clear_metrics()
-        self.due = time.monotonic() + self._every
+        self.taken = time.monotonic()
+        self.due = self.taken + self._every
         return values
 
 
@@ -610,18 +611,31 @@ def fetch_model(model: str, uri: str, folder: Path) -> Path:
     mlflow = _mlflow()
     from mlflow.exceptions import MlflowException
 
-    source = model if ":/" in model else f"runs:/{model}"
+    of_run = re.fullmatch(rf"(?:runs:/)?([0-9a-f]{{32}})(?:/{MODEL})?/?", model)
+    logged = re.fullmatch(r"models:/(m-[0-9a-f]+)/?", model)
+    if not of_run and not logged:
+        raise ValueError(f"{model} is not a run's id, runs:/<id>, runs:/<id>/{MODEL} or models:/m-<id>")
+    client = mlflow.MlflowClient(uri)
     try:
-        if run := re.fullmatch(r"runs:/([^/]+)/?", source):
-            tags = mlflow.MlflowClient(uri).get_run(run[1]).data.tags
-            source = tags.get("best_model") or f"runs:/{run[1]}/{MODEL}"
-        path = mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=str(folder), tracking_uri=uri)
+        held = [client.get_logged_model(logged[1])] if logged else _models_of_run(client, of_run[1])  # type: ignore[index]
+        if held:  # not by its name, which MLflow would look up at the address set for the whole process
+            data = f"{held[0].artifact_location}/data"
+            path = mlflow.artifacts.download_artifacts(artifact_uri=data, dst_path=str(folder), tracking_uri=uri)
+            for file in Path(path).rglob("model.json"):
+                return file.parent
+        cause = "no encoder was logged; was the sweep run with log_model?"
     except (MlflowException, OSError) as error:
         cause = _public(" ".join(str(error).split())[:300])
-        raise ValueError(f"no model {source} in {_public(uri)} ({cause}); was the sweep run with log_model?") from None
-    for file in Path(path).rglob("model.json"):
-        return file.parent
-    raise ValueError(f"{source} in {_public(uri)} is not an encoder of a sweep")
+    raise ValueError(f"{model} in {_public(uri)}: {cause}")
+
+
+def _models_of_run(client: Any, run_id: str) -> list[Any]:
+    """The encoder of a trial's run, or the best one of a sweep's run."""
+    run = client.get_run(run_id)
+    if best := run.data.tags.get("best_model"):
+        run = client.get_run(best.split("/")[1])
+    of_run = f"source_run_id = '{run.info.run_id}' AND name = '{MODEL}'"
+    return list(client.search_logged_models([run.info.experiment_id], filter_string=of_run))
 
 
 def _save_pyfunc(path: Path, source: Path, model_id: str, run_id: str) -> None:

@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 from trials import configure
 
+from baselines.datasets.image_folder import ImageFolder
 from harness import embed, export, report, saved_encoder, trial
 from harness.active import Rounds, Trained
 from harness.folder import Recorder
@@ -46,7 +47,7 @@ class Sweep:
         self.path.mkdir()
         space = {"name": "sweep", "description": "?", "metric": [{"name": "val/accuracy", "goal": "maximize"}]}
         (self.path / "space.yaml").write_text(yaml.safe_dump(space))
-        (self.path / "environment.json").write_text(json.dumps({"dataset": {"name": "digits", "train": 1}}))
+        (self.path / "environment.json").write_text(json.dumps({"dataset": {"name": "digits", "train": 1000}}))
         self.recorder = Recorder(self.path, lambda record: None)
 
     def run(self, variant: str, seed: int) -> None:
@@ -178,16 +179,17 @@ def test_a_sweeps_folder_stands_for_its_best(sweep, pictures, tmp_path, capsys):
     assert f"of {best}:" in capsys.readouterr().out
 
 
-def test_images_of_another_size_are_cropped_and_resized_as_an_image_folder_does(sweep, tmp_path, capsys):
+def test_images_of_another_size_are_cropped_and_resized_as_an_image_folder_does(sweep, tmp_path):
     model = export.save(sweep.path, sweep.trials["linear"], sweep.folders)
-    pixels = np.random.default_rng(0).integers(0, 256, (30, 20, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(tmp_path / "large.png")
-    middle = Image.fromarray(pixels[5:25]).convert("L").resize((8, 8), Image.Resampling.BICUBIC)
-    middle.save(tmp_path / "small.png")
-    files = [str(tmp_path / "large.png"), str(tmp_path / "small.png")]
-    assert embed.main([str(model), *files, "--output", str(tmp_path / "e.npz"), "--device", "cpu"]) == 0
-    large, small = np.load(tmp_path / "e.npz")["embeddings"]
-    assert np.allclose(large, small, atol=1e-5)
+    rng = np.random.default_rng(0)
+    for name, size in (("tall", (30, 20, 3)), ("wide", (9, 40, 3))):
+        (tmp_path / "train" / name).mkdir(parents=True)
+        Image.fromarray(rng.integers(0, 256, size, dtype=np.uint8)).save(tmp_path / "train" / name / "0.png")
+    trained_on = ImageFolder(path=str(tmp_path), size=8, channels=1).open().splits["train"].read(0, 2)
+    expected = SavedEncoder.load(model, "cpu").embed(trained_on)
+    arguments = [str(model), str(tmp_path / "train"), "--output", str(tmp_path / "e.npz"), "--device", "cpu"]
+    assert embed.main(arguments) == 0
+    assert np.allclose(np.load(tmp_path / "e.npz")["embeddings"], expected.numpy(), atol=1e-5)
 
 
 def test_pyfunc_validates_its_images(sweep):

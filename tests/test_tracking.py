@@ -61,6 +61,19 @@ def runs(uri, view=ViewType.ACTIVE_ONLY):
     return dict(zip(trials, found, strict=True))
 
 
+def begun(uri):
+    """The runs, or none while there is no sweep's run yet."""
+    there = MlflowClient(uri).get_experiment_by_name("selectors")
+    return found if there and "" in (found := runs(uri)) else {}
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
 def points(uri, run):
     """Every stored point (name, step, value), duplicates included."""
     client = MlflowClient(uri)
@@ -441,11 +454,8 @@ def test_the_sweeps_run_says_the_question_the_answer_and_how_to_read_it(sweep, u
             parameters = {"selector.name": selector}
             for row in sweep.trial(selector, seed, parameters, {100: 0.7 + 0.1 * number + 0.001 * seed}):
                 tracker.record(row)
-    deadline = time.monotonic() + 60
-    while "" not in (found := runs(uri) if MlflowClient(uri).get_experiment_by_name("selectors") else {}):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    note = found[""].data.tags["mlflow.note.content"]
+    wait_until(lambda: begun(uri))
+    note = runs(uri)[""].data.tags["mlflow.note.content"]
     assert note.startswith("**Question.** Which selector finds the better 200 labels?")
     assert tracker.finish("finished")
     note = runs(uri)[""].data.tags["mlflow.note.content"]
@@ -484,7 +494,8 @@ def test_system_metrics_on_request(tmp_path, uri, monkeypatch):
     tracker.start()
     for row in sweep.trial("c1", 1, SELECTORS, {100: 0.7}):
         tracker.record(row)
-    time.sleep(2.5)
+    wait_until(lambda: "system/cpu_utilization_percentage" in (begun(uri)[""].data.metrics if begun(uri) else {}))
+    time.sleep(1.5)
     assert tracker.finish("finished")
     parent, trial = runs(uri)[""], runs(uri)["confirm-c1-s1"]
     assert 0 <= parent.data.metrics["system/cpu_utilization_percentage"] <= 100
@@ -567,10 +578,17 @@ def test_a_saved_encoder_becomes_a_model_that_loads_and_says_the_same(sweep, uri
         assert np.allclose(np.load(output)["embeddings"], expected[:1].numpy(), atol=1e-5)
         output.unlink()
     without = found["confirm-c1-s1"].info.run_id
-    for name in (without, "0" * 32, f"runs:/{without}/encoder"):
+    mistakes = {
+        without: "was the sweep run with log_model?",
+        f"runs:/{without}/encoder": "no encoder was logged",
+        "0" * 32: "not found",
+        "models:/m-0": "not found",
+        "runs:/latest": "is not a run's id, runs:/<id>",
+    }
+    for name, message in mistakes.items():
         assert embed.main([name, str(tmp_path / "image.png"), "--tracking-uri", uri]) == 2
         errors = capsys.readouterr().err
-        assert "was the sweep run with log_model?" in errors
+        assert message in errors
         assert errors.count("\n") == 1
 
 
