@@ -15,6 +15,7 @@ import subprocess
 import sys
 import sysconfig
 import uuid
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from typing import Any
 
 import ray
 import torch
-from filelock import FileLock, Timeout
+from filelock import FileLock, SoftFileLock, Timeout
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import baselines
@@ -219,7 +220,11 @@ def look(plan: Plan, prepared: Sequence[tuple[TrialConfig, Data]], folders: Fold
     alive = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
     if not alive:
         raise ConfigError(["the cluster has no node with processors for trials"])
-    folders.stages.mkdir(parents=True, exist_ok=True)
+    try:
+        folders.stages.mkdir(parents=True, exist_ok=True)
+        check_locks(folders.stages)
+    except OSError as error:
+        raise ConfigError([str(error)]) from None
     probe = folders.stages / f".probe-{uuid.uuid4().hex}"
     data = [(config, found.fingerprint) for config, found in prepared]
     question = Question(data, specs(plan), folders, code_version(), environment.numeric_versions(), os.getcwd(), probe)
@@ -288,11 +293,12 @@ def _answer(question: Question) -> Answer:
     shared, locked = False, False
     try:
         question.folders.stages.mkdir(parents=True, exist_ok=True)
+        check_locks(question.folders.stages)
         shared = question.probe.exists()
-        locked = _is_locked(question.probe) if shared else _can_lock(question.folders.stages)
+        locked = shared and _is_locked(question.probe)
         if not problems:  # other code may decode otherwise
             problems += _data_problems(question)
-    except (OSError, NotImplementedError) as error:  # filelock's, for a file system without locks
+    except OSError as error:
         problems.append(" ".join(str(error).split()))
     gpus = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]
     compute = question.data[0][0].compute.resolved()
@@ -344,14 +350,23 @@ def _data_problems(question: Question) -> Iterator[str]:
             yield f"data set {config.dataset.name} holds other images or labels than on the driver"
 
 
-def _can_lock(folder: Path) -> bool:
-    """True; raises what filelock raises where the file system has no locks."""
+def check_locks(folder: Path) -> None:
+    """Whether locks in this folder are the system's, which frees them when their holder dies.
+
+    Raises:
+        OSError: they are not.
+    """
     file = folder / f".probe-{uuid.uuid4().hex}"
+    lock = FileLock(file)
     try:
-        with FileLock(file):
-            return _is_locked(file)
+        with warnings.catch_warnings(action="ignore"), lock:
+            usable = not isinstance(lock, SoftFileLock)  # filelock's way out, in which a dead holder blocks for ever
+    except (OSError, NotImplementedError) as error:
+        raise OSError(f"{folder}: {error}; let --stages be on a disk of each node's own") from None
     finally:
         file.unlink(missing_ok=True)
+    if not usable:
+        raise OSError(f"{folder}: its file system has no locks; let --stages be on a disk of each node's own")
 
 
 def _is_locked(file: Path) -> bool:

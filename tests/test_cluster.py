@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import socket
@@ -94,7 +95,7 @@ def question(tmp_path: Path) -> cluster.Question:
     config = parse_trial(SMALL, "trial", Problems())
     assert config is not None
     return cluster.Question(
-        data=[],
+        data=[(config, cluster.load_data(config, tmp_path / "data", with_test=False)[0].fingerprint)],
         plugins=[PluginSpec("selectors", "coreset")],
         folders=Folders(tmp_path / "data", tmp_path / "stages"),
         code=cluster.code_version(),
@@ -130,9 +131,7 @@ def test_a_node_must_find_the_drivers_data(tmp_path, monkeypatch):
 
 
 def test_nodes_say_whether_they_share_stages_and_see_locks(tmp_path):
-    config = parse_trial(SMALL, "trial", Problems())
-    fingerprint = cluster.load_data(config, tmp_path / "data", with_test=False)[0].fingerprint
-    asked = dataclasses.replace(question(tmp_path), data=[(config, fingerprint)])
+    asked = question(tmp_path)
     apart = cluster._answer(asked)
     assert (apart.shared, apart.problems) == (False, [])
     with cluster.FileLock(asked.probe):
@@ -145,6 +144,25 @@ def test_nodes_say_whether_they_share_stages_and_see_locks(tmp_path):
     assert not cluster._nodes(alive, [together, together], asked.folders).notes
     assert "locks" in cluster._nodes(alive, [together, cluster._answer(asked)], asked.folders).notes[0]
     assert [file.name for file in asked.folders.stages.iterdir()] == [asked.probe.name]  # no litter
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (errno.ENOSYS, "its file system has no locks; let --stages be on a disk of each node's own"),
+        (errno.ENOLCK, "let --stages be on a disk of each node's own"),
+    ],
+)
+def test_a_file_system_without_locks_is_refused(tmp_path, monkeypatch, number, message):
+    cluster.check_locks(tmp_path)
+
+    def flock(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with pytest.raises(OSError, match=message):
+        cluster.check_locks(tmp_path)
+    assert message in cluster._answer(question(tmp_path)).problems[0]
 
 
 # ---------------------------------------------------------------- with one
