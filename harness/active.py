@@ -254,14 +254,9 @@ class Rounds:
             if companion and last.model.companion:
                 companion.load_state_dict(last.model.companion.state_dict())
         augmentation = plugins.build(settings.augmentation)
-<<<<<<< HEAD
-        epochs = _Epochs(self, "finetune", settings.epochs, every=-(-settings.epochs // REPORTS))
-        reported = settings is self.config.classifier  # beside it others may train on the same axis
-=======
         epochs = None
         if settings is self.config.classifier:  # those beside it would train on the same axis
             epochs = _Epochs(self, "finetune", settings.epochs, every=-(-settings.epochs // REPORTS))
->>>>>>> mlflowui
         stage = self.stages.run(
             "train",
             key,
@@ -275,11 +270,7 @@ class Rounds:
                 self.seed,
                 checkpoint,
                 companion,
-<<<<<<< HEAD
-                epochs.report if reported else None,
-=======
                 epochs.report if epochs else None,
->>>>>>> mlflowui
             ),
         )
         if epochs:

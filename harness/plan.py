@@ -54,9 +54,10 @@ class Resources:
     """What one trial gets, and how many run at once."""
 
     cpus: int = setting(1, "cores, and threads, of a trial", low=1)
-    gpus: float | None = setting(None, "share of a GPU for a trial; by trials_per_gpu if left out", low=0)
+    gpus: float | None = setting(None, "share of a GPU for a trial; by trials_per_gpu if left out", low=0, high=1)
     trials_per_gpu: int | None = setting(None, "trials that share a GPU; as many as fit if left out", low=1)
     max_concurrent: int | None = setting(None, "trials at once; as many as fit if left out", low=1)
+    custom: dict | None = setting(None, "resources that the nodes of a cluster were given: name -> amount for a trial")
 
 
 @dataclass(frozen=True)
@@ -380,12 +381,26 @@ def _check_head(head: _Head, varies: bool, problems: Problems) -> None:
         problems.add("run_cap", "a grid runs every combination; leave it out, or use method random")
     if head.early_terminate.type != "none" and head.method == "grid" and head.confirm is None:
         problems.add("early_terminate", "a grid without `confirm` is a comparison, in which every trial must finish")
+    _check_custom_resources(head.resources.custom or {}, problems)
     if head.confirm:
         again = sorted(set(head.confirm.seeds) & set(head.seeds))
         if again or len(set(head.confirm.seeds)) != len(head.confirm.seeds) or not head.confirm.seeds:
             problems.add(
                 "confirm.seeds", f"{list(head.confirm.seeds)} must be fresh and different: not of {list(head.seeds)}"
             )
+
+
+def _check_custom_resources(custom: Mapping[str, Any], problems: Problems) -> None:
+    for kind, amount in custom.items():
+        place = f"resources.custom.{kind}"
+        if kind.lower() in ("cpu", "gpu"):
+            problems.add(place, f"not a custom resource; did you mean 'resources.{kind.lower()}s'?")
+        elif kind in ("memory", "object_store_memory") or ":" in kind:
+            problems.add(place, "a name of Ray's own; give the nodes another one")
+        elif isinstance(amount, bool) or not isinstance(amount, int | float) or not 0 < amount < float("inf"):
+            problems.add(place, f"expected a number above 0, not {amount!r}; 1 for all of one")
+        elif amount > 1 and amount != int(amount):
+            problems.add(place, f"{amount:g} is neither a share of one nor a whole number; use {int(amount) + 1}")
 
 
 def _candidates(plan: Plan, problems: Problems) -> tuple[Candidate, ...]:

@@ -17,6 +17,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -223,19 +224,24 @@ def _read(folder: Path, digest: str) -> Stage | None:
 def _write(folder: Path, value: dict[str, Any], key: Mapping[str, Any], seconds: float) -> None:
     _save(value, folder / "result.pt")
     meta = {"key": key, "seconds": seconds, "checksum": _checksum(folder / "result.pt"), "finished": time.time()}
-    temporary = folder / f"meta.json.{os.getpid()}"
+    temporary = _beside(folder / "meta.json")
     temporary.write_text(json.dumps(meta, indent=1))
     temporary.replace(folder / "meta.json")
     (folder / "checkpoint.pt").unlink(missing_ok=True)
 
 
 def _save(value: dict[str, Any], file: Path) -> None:
-    temporary = file.with_name(f"{file.name}.{os.getpid()}")
+    temporary = _beside(file)
     try:
         torch.save(value, temporary)
         temporary.replace(file)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _beside(file: Path) -> Path:
+    """A name that no other process uses, on whichever node: process ids repeat from container to container."""
+    return file.with_name(f"{file.name}.{socket.gethostname()}.{os.getpid()}")
 
 
 def _checksum(file: Path) -> str:
