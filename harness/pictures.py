@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from io import BytesIO
+from io import BytesIO, StringIO
 from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
@@ -30,26 +30,32 @@ MARKERS = "osD^vPX"
 BETTER, WORSE, UNCLEAR, REFERENCE = "#0072B2", "#D55E00", "#7F7F7F", "#000000"
 
 
-def draw(rounds: Rounds, folder: Path) -> list[str]:
-    """Draws what the rounds have data for; returns the names of the files, without their endings."""
-    figures: dict[str, Figure] = {}
+def figures(rounds: Rounds) -> dict[str, Figure]:
+    """What the rounds have data for, by the names of the files without their endings."""
+    drawn: dict[str, Figure] = {}
     for number, setting in enumerate(rounds.settings):
-        figures[rounds.stem("curves", number)] = overview(rounds, setting)
+        drawn[rounds.stem("curves", number)] = overview(rounds, setting)
         if setting.reference:
-            figures[rounds.stem("differences", number)] = differences(rounds, setting)
+            drawn[rounds.stem("differences", number)] = differences(rounds, setting)
     if rounds.can_test:
-        figures["penalty"] = penalties(rounds)
+        drawn["penalty"] = penalties(rounds)
     if rounds.ranks:
-        figures["ranks"] = critical_difference(rounds)
+        drawn["ranks"] = critical_difference(rounds)
     if rounds.overlap is not None:
-        figures["overlap"] = overlap(rounds)
-    for stem, figure in figures.items():
-        _save(figure, folder / stem)
-    return list(figures)
+        drawn["overlap"] = overlap(rounds)
+    return drawn
 
 
-def _save(figure: Figure, path: Path) -> None:
-    """Both formats; the same data gives the same bytes. The PNG has a palette, which makes it a third as large."""
+def save(figure: Figure, path: Path) -> str:
+    """Writes both formats; the same data gives the same bytes. The PNG has a palette, which makes it a third as large.
+
+    Args:
+        figure: is laid out by this.
+        path: without an ending.
+
+    Returns:
+        The SVG, which has no background of its own; the file has a white one.
+    """
     import matplotlib
     from PIL import Image
 
@@ -59,8 +65,13 @@ def _save(figure: Figure, path: Path) -> None:
     Image.open(buffer).convert("RGB").quantize(128, dither=Image.Dither.NONE).save(
         path.with_suffix(".png"), optimize=True
     )
+    text = StringIO()
     with matplotlib.rc_context({"svg.hashsalt": "selbench", "svg.fonttype": "none"}):
-        figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
+        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
+    svg = text.getvalue()
+    white = '<rect width="100%" height="100%" fill="#ffffff"/>\n <defs>'
+    path.with_suffix(".svg").write_text(svg.replace("<defs>", white, 1), encoding="utf-8")
+    return svg
 
 
 def _figure(width: float, height: float) -> Figure:
