@@ -21,6 +21,14 @@ def number(metric: str, value: float, sign: str = "") -> str:
     return format(value, sign + form)
 
 
+def scale(metric: str) -> tuple[float, str]:
+    """What a picture multiplies the metric by, and the unit that it then has: fractions are shown in per cent."""
+    about = known(metric)
+    if about and about.unit == "fraction":
+        return 100.0, "%"
+    return 1.0, {"seconds": "s"}.get(about.unit, about.unit) if about else ""
+
+
 def mean(metric: str, value: Estimate | None) -> str:
     """A mean and the half-width of its interval."""
     if value is None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from harness import cells, summary
 from harness.findings import Report
-from harness.page import leaderboard, rounds
+from harness.page import deviations, failures, hyperparameters, leaderboard, pairs, rounds, times
 from harness.page.document import Head, render
 from harness.page.section import Heading, Picture, Section, Table
 
@@ -22,7 +22,12 @@ __all__ = ["SECTIONS", "Heading", "Picture", "Section", "Table", "write"]
 SECTIONS: tuple[Callable[[Report], Section | None], ...] = (
     leaderboard.confirmed,
     leaderboard.searched,
+    pairs.pairs,
+    hyperparameters.hyperparameters,
     rounds.curves,
+    times.times,
+    failures.failures,
+    deviations.deviations,
 )
 """In the order of the page."""
 

@@ -55,7 +55,7 @@ def _template() -> Template:
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
     )
-    environment.filters |= {"prose": _prose, "cell": _cell, "breakable": _breakable}
+    environment.filters |= {"prose": prose, "cell": _cell, "breakable": _breakable}
     environment.tests |= {
         "heading": lambda part: isinstance(part, Heading),
         "picture": lambda part: isinstance(part, Picture),
@@ -65,7 +65,7 @@ def _template() -> Template:
     return environment.get_template("report.html.j2")
 
 
-def _prose(text: str) -> Markup:
+def prose(text: str) -> Markup:
     """Plain text with `code` and links set as such."""
     html = str(escape(text))
     html = re.sub(r"`([^`]+)`", lambda match: f"<code>{_breakable(match[1])}</code>", html)
