@@ -68,7 +68,8 @@ def show(report: Report) -> None:
         console.print(f"[red]{cells.count(len(report.failures), 'trial')} failed:[/red]")
         for trial, cause in report.failures.items():
             console.print(escape(f"  {trial}: {cause}"))
-    console.print(f"written: {report.folder / 'summary.md'}, {report.folder / 'leaderboard.csv'}", soft_wrap=True)
+    files = ", ".join(str(report.folder / name) for name in ("report.html", "summary.md", "leaderboard.csv"))
+    console.print(f"written: {files}", soft_wrap=True)
 
 
 def _stacked(report: Report, entry: Entry) -> str:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from io import BytesIO, StringIO
 from pathlib import Path
-from textwrap import shorten
+from textwrap import shorten, wrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,8 +28,8 @@ MAX_COLOURED = 7
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D00")
 MARKERS = "osD^vPX"
 BETTER, WORSE, UNCLEAR, REFERENCE = "#0072B2", "#D55E00", "#7F7F7F", "#000000"
-DARK, LIGHT = "#111111", "#FFFFFF"
-"""Numbers on a cell. Not black: on the report page what is black takes the colour of the page's text."""
+PAPER, DARK, LIGHT = "#FEFEFE", "#111111", "#FFFFFF"
+"""The background, and numbers on a dark or pale cell. These are not black: what is, takes the report page's colour."""
 
 
 def figures(rounds: Rounds) -> dict[str, Figure]:
@@ -92,6 +92,13 @@ def short(name: str, width: int = 26) -> str:
         if len(name) <= width
         else name[: width - 1] + "…"
     )
+
+
+def wrapped(name: str, width: int = 36) -> str:
+    """The name on two lines where it is longer, and cut off where these do not hold it."""
+    if len(name) <= width:
+        return name
+    return "\n".join(wrap(name, width, max_lines=2, placeholder=" …", break_long_words=False))
 
 
 def clean(axes: Axes) -> None:

@@ -1,4 +1,5 @@
-"""What a sweep found: `python -m harness.report FOLDER...` prints it and writes it into the folder.
+"""What a sweep found: `python -m harness.report FOLDER` prints it and writes it into the folder; of several it also
+writes a page that compares them.
 
 `harness.findings` reads and compares; `harness.summary` writes `summary.md` and `leaderboard.csv`, `harness.rounds` the
 figures of a sweep with rounds, and `harness.page` the report page.
@@ -14,6 +15,7 @@ from harness import page, rounds
 from harness.compare import NO_EVIDENCE
 from harness.console import show
 from harness.findings import Entry, Report, read
+from harness.page import versus
 from harness.summary import leaderboard, summary
 
 __all__ = ["NO_EVIDENCE", "Entry", "Report", "leaderboard", "main", "read", "show", "summary", "write"]
@@ -38,13 +40,37 @@ def main(arguments: list[str] | None = None) -> int:
     """`python -m harness.report FOLDER...`; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m harness.report", description="What a sweep found.")
     parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="such as results/runs/augment")
-    for folder in parser.parse_args(arguments).folders:
-        try:
-            show(write(folder))
-        except ValueError as error:
-            print(error, file=sys.stderr)
-            return 2
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="of the page that compares several sweeps; default: compare.html"
+    )
+    options = parser.parse_args(arguments)
+    try:
+        output = _output(options.output, len(options.folders))
+        reports = [write(folder) for folder in options.folders]
+        if output:
+            versus.write(reports, output)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    for found in reports:
+        show(found)
+    if output:
+        print(f"compared: {output}")
     return 0
+
+
+def _output(given: Path | None, folders: int) -> Path | None:
+    """Where several sweeps are compared; None for one."""
+    if folders == 1:
+        if given:
+            raise ValueError(f"--output {given} is for several folders; the page of one is its report.html")
+        return None
+    output = given or Path("compare.html")
+    if output.suffix != ".html":
+        raise ValueError(f"--output {output} does not end in .html")
+    if not output.parent.is_dir():
+        raise ValueError(f"--output {output}: there is no folder {output.parent}")
+    return output
 
 
 if __name__ == "__main__":

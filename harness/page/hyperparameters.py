@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 ENOUGH = 10
 """Fewer configurations than this have no importances worth showing."""
+_PAPER = {"facecolor": pictures.PAPER, "edgecolor": "none", "pad": 0.8}
 BEST = 3
 """How many of the best are coloured."""
 
@@ -161,7 +162,7 @@ def _heights(axes: Axes, x: int, report: Report, path: str, values: Sequence[Any
         heights = np.array([place[text] for text in texts])
         marks = {pictures.short(text, 16): height for text, height in place.items()}
     for text, height in marks.items():
-        axes.text(x + 0.05, height, text, va="center", fontsize=8, zorder=4)
+        axes.text(x + 0.05, height, text, va="center", fontsize=8, zorder=4, bbox=_PAPER)
     return heights
 
 

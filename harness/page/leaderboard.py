@@ -62,7 +62,8 @@ def _table(part: Part, first: Sequence[str], report: Report) -> Table:
 def _intervals(report: Report) -> Picture:
     """Two panels: every mean with its interval, and every paired difference to the reference with its own."""
     entries = report.confirmed[:DRAWN_ROWS]
-    figure = pictures.canvas(8.6, 0.27 * len(entries) + 1.0)
+    names = [pictures.wrapped(entry.label) for entry in entries]
+    figure = pictures.canvas(8.6, (0.36 if any("\n" in name for name in names) else 0.27) * len(entries) + 1.0)
     left, right = figure.subplots(1, 2, sharey=True, gridspec_kw={"width_ratios": [1, 1]})
     factor, unit = cells.scale(report.measure)
     assert report.reference is not None
@@ -74,7 +75,7 @@ def _intervals(report: Report) -> Picture:
         if entry.comparison:
             _interval(right, place, entry.comparison.difference, factor, colour, marker)
     right.axvline(0, color=pictures.REFERENCE, linewidth=1, linestyle=(0, (5, 2)))
-    left.set_yticks(range(len(entries)), [pictures.short(entry.label, 34) for entry in entries])
+    left.set_yticks(range(len(entries)), names, fontsize=9)
     left.set_ylim(len(entries) - 0.5, -0.5)
     left.set_xlabel(f"{report.measure}{f' ({unit})' if unit else ''}")
     right.set_xlabel(f"difference to {pictures.short(report.reference.label)}" + (" (points)" if unit == "%" else ""))

@@ -102,7 +102,7 @@ def _panel(axes: Axes, table: np.ndarray, rows: Sequence[str], columns: Sequence
     shades = 0.15 + 0.85 * (np.ma.masked_invalid(table) - low) / span  # the lowest is not white: it was measured
     axes.pcolormesh(shades, cmap="Blues", vmin=0, vmax=1.1, edgecolor="#DDDDDD", linewidth=0.6)
     axes.set_aspect("equal")
-    axes.invert_yaxis()
+    axes.set_ylim(len(rows), 0)
     axes.set_xticks(np.arange(len(columns)) + 0.5, [pictures.short(c, 16) for c in columns], rotation=90)
     axes.set_yticks(np.arange(len(rows)) + 0.5, [pictures.short(row, 16) for row in rows])
     axes.tick_params(length=0, labelsize=9)
@@ -110,4 +110,12 @@ def _panel(axes: Axes, table: np.ndarray, rows: Sequence[str], columns: Sequence
     for (i, j), value in np.ndenumerate(table):
         if np.isfinite(value):
             colour = pictures.LIGHT if shades[i, j] > 0.65 else pictures.DARK
-            axes.text(j + 0.5, i + 0.5, f"{value:.3g}", ha="center", va="center", fontsize=8, color=colour)
+            axes.text(
+                j + 0.5,
+                i + 0.5,
+                f"{value:.1f}" if abs(value) < 1000 else f"{value:.0f}",
+                ha="center",
+                va="center",
+                fontsize=8,
+                color=colour,
+            )

@@ -8,6 +8,7 @@ from html import escape
 THEME = {
     "#000000": "currentColor",
     "#333333": "currentColor",
+    "#fefefe": "var(--paper)",
     "#e5e5e5": "var(--rule)",
     "#dddddd": "var(--rule)",
     "#7f7f7f": "var(--muted)",

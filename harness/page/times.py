@@ -100,7 +100,7 @@ def _label(axes: Axes, points: Sequence[tuple[float, float, str]]) -> None:
     dpi = figure.dpi
     taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in spots]
     for (px, py), (x, y, name) in zip(spots, points, strict=True):
-        text = pictures.short(name, 30)
+        text = pictures.short(name, 54)
         width, height = 5.4 * len(text) * dpi / 100, 11 * dpi / 100
         for dx, dy, align in ((7, 5, "left"), (7, -5, "left"), (-7, 5, "right"), (-7, -5, "right"), (7, 16, "left"),
                               (7, -16, "left"), (-7, 16, "right"), (-7, -16, "right")):  # fmt: skip
@@ -117,7 +117,8 @@ def _label(axes: Axes, points: Sequence[tuple[float, float, str]]) -> None:
 def _stages(entries: Sequence[Entry]) -> Picture:
     """Stacked bars, the quickest at the top."""
     order = sorted(entries, key=lambda entry: entry.mean(TOTAL) or 0)
-    figure = pictures.canvas(7.6, 0.27 * len(order) + 1.25)
+    names = [pictures.wrapped(entry.label) for entry in order]
+    figure = pictures.canvas(7.6, (0.36 if any("\n" in name for name in names) else 0.27) * len(order) + 1.25)
     axes = figure.subplots()
     left = np.zeros(len(order))
     for stage, colour in STAGES.items():
@@ -127,7 +128,7 @@ def _stages(entries: Sequence[Entry]) -> Picture:
             left += seconds
     for place, total in enumerate(left):
         axes.text(total, place, f" {total:,.3g}" if total < 1000 else f" {total:,.0f}", va="center", fontsize=8)
-    axes.set_yticks(range(len(order)), [pictures.short(entry.label, 34) for entry in order])
+    axes.set_yticks(range(len(order)), names, fontsize=9)
     axes.set_ylim(len(order) - 0.5, -0.5)
     axes.set_xlim(0, 1.1 * left.max())
     axes.set_xlabel("seconds, mean over seeds")
