@@ -155,6 +155,7 @@ def test_a_picture_follows_the_page(tmp_path):
     assert "stroke: currentColor" in html
     assert ">title</text>" in html
     assert "DejaVu" not in html
+    assert "<style" not in html  # it would be the whole page's
     assert set(re.findall(r'\bid="([^"]+)"', html)) == set(re.findall(r'(?:url\(#|href="#)([^)"]+)', html))
 
 
@@ -228,7 +229,7 @@ def test_labels_and_minutes(tmp_path):
 
 def test_deviations_of_recipe_and_methods(searched):
     text = searched[1]
-    assert "Recipe moco_v2" in text
+    assert "Recipe moco_<wbr>v2" in text
     assert "Both views ask and are asked, which the paper" in text
     assert "Chen, Fan, Girshick" in text
 

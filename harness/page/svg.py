@@ -19,7 +19,7 @@ THEME = {
 }
 """Colours of `harness.pictures` -> what stands for them on the page; every other colour stays as it is."""
 
-_FONT = re.compile(r"font: (?P<style>[^\"']*?)(?P<size>[\d.]+)px [^;\"]+")
+_FONT = re.compile(r"(font-family: |font: [^\"';]*?px )[^;\"]+")  # matplotlib writes the one or, before 3.10, the other
 _ID = re.compile(r'\bid="([^"]+)"')
 _SIZE = re.compile(r'width="([\d.]+)pt"')
 
@@ -33,14 +33,15 @@ def inline(svg: str, prefix: str, alt: str) -> str:
         alt: what the picture shows.
     """
     body = svg[svg.index("<svg") :]
-    body = re.sub(r"<metadata>.*?</metadata>\s*", "", body, flags=re.DOTALL)
+    for tag in ("metadata", "style"):  # the style is every element's, which the page's style sheet repeats for pictures
+        body = re.sub(rf"<{tag}\b.*?</{tag}>\s*", "", body, flags=re.DOTALL)
     body = re.sub(r"<!--.*?-->\s*", "", body, flags=re.DOTALL)
     width = float(found[1]) if (found := _SIZE.search(body)) else 480.0
     body = body[body.index(">") + 1 :]
     viewbox = re.search(r'viewBox="[^"]+"', svg)
     assert viewbox is not None
     body = re.sub(r"#[0-9a-fA-F]{6}\b(?!\w)", lambda match: THEME.get(match[0].lower(), match[0]), body)
-    body = _FONT.sub(r"font: \g<style>\g<size>px var(--sans)", body)
+    body = _FONT.sub(r"\1var(--sans)", body)
     body = re.sub(r"\s*\n\s*", "\n", body)
     body = _own_ids(body, prefix)
     title = escape(alt)
