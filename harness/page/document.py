@@ -47,7 +47,8 @@ def render(head: Head, sections: Sequence[Section], folder: Path) -> str:
 
 
 def _draw(picture: Picture, folder: Path) -> Markup:
-    return Markup(inline(pictures.save(picture.figure, folder / picture.stem), picture.stem, picture.alt))
+    svg = pictures.save(picture.figure, folder / picture.stem, photographs=picture.photographs)
+    return Markup(inline(svg, picture.stem, picture.alt))
 
 
 @cache

@@ -25,12 +25,14 @@ class Picture:
         figure: drawn without pyplot.
         alt: what it shows, for those who do not see it: one sentence.
         caption: how to read it; may be empty.
+        photographs: whether it holds some, whose colours must stay.
     """
 
     stem: str
     figure: Figure
     alt: str
     caption: str = ""
+    photographs: bool = False
 
 
 @dataclass
