@@ -96,6 +96,7 @@ class Plan:
         recipes: those that the trial, the search or its references name, complete with defaults.
         space: what varies.
         candidates: the configurations of a grid or random search, in order; empty for bayes.
+        header: the file's opening comment, as it stands there.
     """
 
     name: str
@@ -114,6 +115,7 @@ class Plan:
     recipes: Recipes
     space: Space
     candidates: tuple[Candidate, ...]
+    header: str = ""
 
     @property
     def searches(self) -> bool:
@@ -291,11 +293,12 @@ def load(file: Path, overrides: list[str]) -> Plan:
     space = _space(content, head.method, recipes, problems)
     _check_head(head, bool(content.get("parameters") or content.get("cases")), problems)
     problems.raise_any()
-    description = head.description or _opening_comment(file)
+    header = _opening_comment(file)
+    description = head.description or _question(header)
     shared = (description, head.method, head.metric, head.run_cap, head.early_terminate, head.seeds)
     trial = content.get("trial") or {}
     kept = (head.resources, head.log_model, head.system_metrics)
-    plan = Plan(head.name, *shared, head.confirm, head.reference, *kept, trial, recipes, space, ())
+    plan = Plan(head.name, *shared, head.confirm, head.reference, *kept, trial, recipes, space, (), header)
     candidates = _candidates(plan, problems)
     problems.raise_any()
     return Plan(**{**vars(plan), "candidates": candidates})
@@ -312,9 +315,14 @@ def _simple_keys(content: dict[str, Any], file: Path, problems: Problems) -> dic
 
 
 def _opening_comment(file: Path) -> str:
-    """The question: the file's first comment, up to a line such as `Run: ...`, without the word `Question:`."""
-    lines = itertools.takewhile(lambda line: line.startswith("#"), file.read_text(encoding="utf-8").splitlines())
-    text = [line.lstrip("# ").rstrip() for line in lines]
+    """The file's first comment, as it stands there."""
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    return "".join(itertools.takewhile(lambda line: line.startswith("#"), lines))
+
+
+def _question(comment: str) -> str:
+    """The question in a file's opening comment: up to a line such as `Run: ...`, without the word `Question:`."""
+    text = [line.lstrip("# ").rstrip() for line in comment.splitlines()]
     text = list(itertools.takewhile(lambda line: not re.match(r"(?!Question:)[A-Z]\w*:(\s|$)", line), text))
     question = " ".join(text).removeprefix("Question:").strip()
     return question[:1].upper() + question[1:]
