@@ -13,11 +13,11 @@ generate.write(HERE / "generated")
 project = "selbench"
 extensions = ["myst_parser", "sphinx_copybutton"]
 exclude_patterns = ["_build", "generated/*.md"]  # these are parts of pages
-suppress_warnings = ["toc.empty_glob"]  # a page of a toctree's pattern may be missing
 myst_heading_anchors = 3
 
 html_theme = "furo"
 html_title = "selbench"
 html_show_copyright = False
+html_copy_source = False
 html_static_path = ["static"]
 html_css_files = ["tables.css"]

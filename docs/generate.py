@@ -358,7 +358,9 @@ def questions() -> str:
             command = f"```sh\n{header['Run']}\n```"
             blocks += [f"### `{file.relative_to(ROOT)}`", *about, command]
             blocks += (
-                [f"What came out: [{file.stem}](results/{file.stem}/summary.md)."] if has_result(file.stem) else []
+                [f"What came out: [{file.stem}](generated/results/{file.stem}/summary.md)."]
+                if has_result(file.stem)
+                else []
             )
     return "\n\n".join(blocks)
 
