@@ -14,6 +14,7 @@ project = "selbench"
 extensions = ["myst_parser", "sphinx_copybutton"]
 exclude_patterns = ["_build", "generated/*.md"]  # these are parts of pages
 myst_heading_anchors = 3
+smartquotes = False  # `--set` is two hyphens in prose, too
 
 html_theme = "furo"
 html_title = "selbench"

@@ -179,6 +179,8 @@ def words(hint: Any, item: dataclasses.Field | None = None) -> str:
         return " or ".join(dict.fromkeys(words(option) for option in inner))
     plain = {int: "whole number", float: "number", bool: "true or false", str: "text", dict: "mapping", Path: "path"}
     plain |= {type(None): "null"}
+    if hint not in plain:
+        raise ValueError(f"{item.name if item else hint}: no words for the type {hint}; add them to docs/generate.py")
     return plain[hint]
 
 
@@ -353,7 +355,7 @@ def questions() -> str:
         blocks.append(f"## {title}")
         for file in sorted((ROOT / "search_spaces").glob(pattern)):
             header = header_of(file)
-            about = [text(header["Question"])]
+            about = [text(header["Question"][0].upper() + header["Question"][1:])]
             about += [f"{key}: {text(header[key])}" for key in ("Source", "Data") if key in header]
             command = f"```sh\n{header['Run']}\n```"
             blocks += [f"### `{file.relative_to(ROOT)}`", *about, command]
