@@ -20,7 +20,7 @@ class StepImbalance:
     """The given classes keep a fixed number of images."""
 
     kind: Literal["step"]
-    classes: tuple[int | str, ...]
+    classes: tuple[int | str, ...] = setting(..., "names or numbers of the classes that are cut")
     keep: int = setting(..., "images that each of these classes keeps", low=1)
 
 
@@ -100,7 +100,9 @@ class LabelsConfig:
 class ClassifierConfig(Optimization):
     """The task head, trained on the labelled images only."""
 
-    name: Literal["linear", "mlp", "finetune", "svm", "knn"] = setting("linear", "")
+    name: Literal["linear", "mlp", "finetune", "svm", "knn"] = setting(
+        "linear", "finetune trains the encoder too; the others read a fixed encoder"
+    )
     representation: Literal["features", "raw", "pca", "tsne"] = setting("features", "what the head reads")
     standardize: bool = setting(True, "zero mean and unit variance per input dimension, by the labelled images")
     epochs: int = setting(100, "of linear, mlp, finetune", low=1)

@@ -9,7 +9,7 @@ import itertools
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,7 +35,9 @@ class Metric:
 class EarlyTerminate:
     """Stops poor trainings early: pre-training by its k-NN validation accuracy, joint training by the classifier's."""
 
-    type: Literal["none", "asha", "median"] = setting("none", "")
+    type: Literal["none", "asha", "median"] = setting(
+        "none", "asha: successive halving; median: stops what is below the median of the others at the same epoch"
+    )
     min_iter: int = setting(1, "epochs before a trial may be stopped", low=1)
     eta: float = setting(3.0, "asha keeps 1 / eta of the trials at each rung", above=1)
 
@@ -227,33 +229,15 @@ def goal_of(metric: Metric) -> str:
     return metric.goal or METRICS[metric.name].goal or "maximize"
 
 
-KEYS = (
-    "name",
-    "description",
-    "method",
-    "metric",
-    "run_cap",
-    "early_terminate",
-    "seeds",
-    "confirm",
-    "reference",
-    "resources",
-    "log_model",
-    "system_metrics",
-    "recipes",
-    "trial",
-    "cases",
-    "parameters",
-)
-
-
 @dataclass(frozen=True)
-class _Head:
+class Head:
     """The simple keys of a search-space file."""
 
     name: str = setting("sweep", "of the sweep and its folder; the file's name if left out")
     description: str = setting("", "the question; the file's opening comment if left out")
-    method: Literal["grid", "random", "bayes"] = setting("grid", "")
+    method: Literal["grid", "random", "bayes"] = setting(
+        "grid", "grid: every combination; random: run_cap draws; bayes: run_cap suggestions of Optuna's TPE"
+    )
     metric: tuple[Metric, ...] = setting((Metric(),), "one, or several objectives")
     run_cap: int | None = setting(None, "configurations tried by random and bayes", low=1, high=10_000)
     early_terminate: EarlyTerminate = EarlyTerminate()
@@ -268,6 +252,17 @@ class _Head:
     system_metrics: bool = setting(
         False, "CPU, memory, disk, network and GPU of the machine that runs the sweep, in MLflow"
     )
+
+
+SECTIONS = {
+    "recipes": "recipes of this file: name -> settings of a trial, complete or not",
+    "trial": "the fixed part: an ordinary trial",
+    "cases": "named combinations: name -> settings by dotted path below the trial; they vary together",
+    "parameters": "what varies: dotted path below the trial -> its values or its range",
+}
+"""The other keys of a search-space file, and what each holds."""
+
+KEYS = (*(item.name for item in fields(Head)), *SECTIONS)
 
 
 def load(file: Path, overrides: list[str]) -> Plan:
@@ -285,7 +280,7 @@ def load(file: Path, overrides: list[str]) -> Plan:
     if not isinstance(content, dict):
         raise ConfigError([f"{file}: expected a mapping with keys {', '.join(KEYS)}, not {type(content).__name__}"])
     apply_overrides(content, overrides)
-    head = parse(_Head, _simple_keys(content, file, problems), "", problems)
+    head = parse(Head, _simple_keys(content, file, problems), "", problems)
     if head is None:
         problems.raise_any()
     assert head is not None
@@ -308,8 +303,7 @@ def _simple_keys(content: dict[str, Any], file: Path, problems: Problems) -> dic
     for key in content:
         if key not in KEYS:
             problems.add(str(key), f"no such key; {closest(key, KEYS)}")
-    sections = ("recipes", "trial", "cases", "parameters")
-    head = {key: value for key, value in content.items() if key in KEYS and key not in sections}
+    head = {key: value for key, value in content.items() if key in KEYS and key not in SECTIONS}
     head.setdefault("name", file.stem)
     return head
 
@@ -328,7 +322,7 @@ def _question(comment: str) -> str:
     return question[:1].upper() + question[1:]
 
 
-def _recipes(content: Mapping[str, Any], head: _Head, problems: Problems) -> Recipes:
+def _recipes(content: Mapping[str, Any], head: Head, problems: Problems) -> Recipes:
     """The recipes that the file names, its own before others; one with mistakes is reported where it is used."""
     own = parse_recipes(content.get("recipes"), "recipes", problems)
     sections = [content.get("trial"), head.reference, *(head.confirm.references if head.confirm else ())]
@@ -363,7 +357,7 @@ def _complete(given: Mapping[str, Any], recipes: Recipes) -> Mapping[str, Any]:
     return as_dict(trial) if trial else over_recipe(given, "trial", Problems(), recipes)
 
 
-def _check_head(head: _Head, varies: bool, problems: Problems) -> None:
+def _check_head(head: Head, varies: bool, problems: Problems) -> None:
     if not head.name or set(head.name) & set('/\\:*?"<>|\0') or head.name in (".", ".."):
         problems.add("name", f"{head.name!r} cannot name a folder")
     names = [metric.name for metric in head.metric]
