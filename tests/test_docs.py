@@ -288,6 +288,7 @@ def test_links_lead_somewhere(page):
 # What is generated --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")  # of MyST-Parser about Sphinx's interfaces
 def test_the_pages_build_without_a_warning(tmp_path):
     from sphinx.cmd.build import build_main
 
@@ -345,6 +346,7 @@ def test_every_search_space_states_its_question_and_its_command():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_the_tutorial_as_written(tmp_path, monkeypatch):
     """Everything of the tutorial in order, and the sweep with a selector of one's own; of make, what it would run."""
     desk = Desk(tmp_path)
