@@ -20,7 +20,7 @@ class StepImbalance:
     """The given classes keep a fixed number of images."""
 
     kind: Literal["step"]
-    classes: tuple[int | str, ...]
+    classes: tuple[int | str, ...] = setting(..., "names or numbers of the classes that are cut")
     keep: int = setting(..., "images that each of these classes keeps", low=1)
 
 
@@ -100,7 +100,9 @@ class LabelsConfig:
 class ClassifierConfig(Optimization):
     """The task head, trained on the labelled images only."""
 
-    name: Literal["linear", "mlp", "finetune", "svm", "knn"] = setting("linear", "")
+    name: Literal["linear", "mlp", "finetune", "svm", "knn"] = setting(
+        "linear", "finetune trains the encoder too; the others read a fixed encoder"
+    )
     representation: Literal["features", "raw", "pca", "tsne"] = setting("features", "what the head reads")
     standardize: bool = setting(True, "zero mean and unit variance per input dimension, by the labelled images")
     epochs: int = setting(100, "of linear, mlp, finetune", low=1)
@@ -133,6 +135,9 @@ class JointConfig:
         "many, those with the lowest SSL loss under the last round's model (at random in the first round)",
     )
     unlabeled_ratio: int = setting(1, "unlabelled images for each labelled one in a step", low=1)
+    validate_every: int = setting(
+        0, "epochs between accuracies on validation images, by which early_terminate judges; 0: none", low=0
+    )
     ema: float = setting(
         0.0,
         "of semi-supervised methods: momentum of the averaged weights that are evaluated; 0: those of the last step",

@@ -1,8 +1,10 @@
 """A sweep's folder: what it was asked, every record, and what each trial left behind.
 
-space.yaml        the resolved search space        environment.json   hardware, commit, versions, data
+space.yaml        the resolved search space, below its file's opening comment
+environment.json  hardware, commit, versions, data
 rows.jsonl        every record, in the order in which it was reported
-trials/<trial>/   config.yaml, selected_<labels>.json, confusion_matrix.json, error.txt
+trials/<trial>/   config.yaml, selected_<labels>.json, class_counts_<labels>.json, confusion_matrix.json, stages.json,
+                  error.txt
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ def open_folder(path: Path, plan: Plan, *, resume: bool) -> FileLock:
         ConfigError: the folder exists and `resume` is not set, holds another question, or is in use.
     """
     space = path / "space.yaml"
-    resolved = yaml.safe_dump(plan.as_dict(), sort_keys=False, allow_unicode=True)
+    resolved = plan.header + yaml.safe_dump(plan.as_dict(), sort_keys=False, allow_unicode=True)
     path.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path / "lock")
     try:
@@ -153,5 +155,7 @@ class Recorder:
             replace_text(folder / f"class_counts_{record['step']}.json", json.dumps(details["class_counts"]))
         if "confusion_matrix" in details:
             replace_text(folder / "confusion_matrix.json", json.dumps(details["confusion_matrix"]))
+        if "stages" in details:
+            replace_text(folder / "stages.json", json.dumps(details["stages"]))
         if "error" in details:
             replace_text(folder / "error.txt", details["error"])
