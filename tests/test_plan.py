@@ -188,3 +188,31 @@ def test_the_preview_counts_shared_stages(tmp_path):
     assert "4 configurations x 2 seeds" in text
     assert "4 pre-trainings for 8 trials that need one (4 shared)" in text
     assert "16 classifier trainings" in text
+
+
+JOINT = """
+confirm: {seeds: [1]}
+early_terminate: {type: asha}
+trial:
+  mode: joint
+  labels: {start: 20, budget: 10, rounds: 1}
+  classifier: {name: finetune}
+parameters:
+  joint.weight: {values: [0.1, 0.5]}
+"""
+
+
+def test_early_stopping_of_joint_training_needs_validation_in_between(tmp_path):
+    with pytest.raises(ConfigError, match=r"early_terminate sees nothing of joint training; .*validate_every to 1"):
+        read(tmp_path, JOINT)
+    assert len(read(tmp_path, JOINT, "trial.joint.validate_every=2").candidates) == 2
+    assert len(read(tmp_path, JOINT, "early_terminate.type=none").candidates) == 2
+
+
+def test_what_is_kept_in_mlflow(tmp_path):
+    plan = read(tmp_path, GRID)
+    assert (plan.log_model, plan.system_metrics) == ("none", False)
+    plan = read(tmp_path, GRID, "log_model=best", "system_metrics=true")
+    assert (plan.as_dict()["log_model"], plan.as_dict()["system_metrics"]) == ("best", True)
+    with pytest.raises(ConfigError, match="log_model: expected best | all | none.*did you mean 'best'"):
+        read(tmp_path, GRID, "log_model=bests")

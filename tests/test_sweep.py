@@ -61,6 +61,7 @@ def compared(tmp_path_factory):
         name="compared",
         seeds=[0, 1],
         reference={"selector": "random"},
+        log_model="best",
         parameters={
             "selector": {"values": ["random", "coreset", {"name": "ual", "num_clusters": 5, "reducer": "pca"}]}
         },
@@ -121,6 +122,25 @@ def test_mlflow_holds_the_same_numbers_nested_under_one_run(compared):
     assert sorted(run.data.metrics["test/accuracy"] for run in children) == pytest.approx(expected)
     history = client.get_metric_history(children[0].info.run_id, "val/accuracy")
     assert sorted({point.step for point in history}) == [20, 30]
+
+
+def test_the_encoder_of_the_best_is_kept_and_logged(compared):
+    from mlflow.tracking import MlflowClient
+
+    sweep = compared / "runs/compared"
+    (model,) = (sweep / "models").glob("*/model.json")
+    best = pd.read_csv(sweep / "leaderboard.csv", dtype={"configuration": str}).configuration[0]  # best first
+    assert model.parent.name.startswith(f"confirm-{best}-s")
+    client = MlflowClient(f"sqlite:///{compared}/runs/mlflow.db")
+    experiment = client.get_experiment_by_name("compared").experiment_id
+    (logged,) = client.search_logged_models([experiment])
+    (parent,) = client.search_runs([experiment], "tags.kind = 'sweep'")
+    assert parent.data.tags["best_model"] == f"runs:/{logged.source_run_id}/encoder"
+    assert client.get_run(logged.source_run_id).data.tags["trial_id"] == model.parent.name
+    assert "**Answer.**" in parent.data.tags["mlflow.note.content"]
+    assert "summary.md" in {file.path for file in client.list_artifacts(parent.info.run_id)}
+    names = {run.info.run_name for run in client.search_runs([experiment])}
+    assert {"compared", "random · seed 0", "coreset · seed 1"} <= names
 
 
 def test_an_existing_sweep_is_never_overwritten(compared, capsys):
