@@ -56,7 +56,7 @@ def _template() -> Template:
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
     )
-    environment.filters |= {"prose": prose, "cell": _cell, "breakable": _breakable}
+    environment.filters |= {"prose": prose, "cell": _cell, "breakable": _breakable, "label": _label}
     environment.tests |= {
         "heading": lambda part: isinstance(part, Heading),
         "picture": lambda part: isinstance(part, Picture),
@@ -79,6 +79,12 @@ def _cell(text: str) -> Markup:
     if not found:
         return Markup(escape(text))
     return Markup('{}<span class="spread">{}</span>{}').format(found[1], found[2], found[3] or "")
+
+
+def _label(text: str) -> str:
+    """A configuration's name, to be broken between its parameters and not within them."""
+    parts = (part.replace(" ", "\u00a0") if len(part) < 25 else part for part in text.split(" · "))
+    return "\u00a0· ".join(parts)
 
 
 def _breakable(text: str) -> Markup:

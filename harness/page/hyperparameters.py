@@ -189,7 +189,7 @@ def _scatter(
         if _is_log(report, path, values):
             axes.set_xscale("log")
         known = sorted({*values, *early})
-        if len(known) <= 6:
+        if len(known) <= 6 and "values" in _domains(report)[path]:
             axes.set_xticks(known, [records.show(value) for value in known])
             axes.minorticks_off()
         elif axes.get_xscale() == "log":

@@ -13,6 +13,7 @@ THEME = {
     "#dddddd": "var(--rule)",
     "#7f7f7f": "var(--muted)",
     "#0072b2": "var(--blue)",
+    "#56b4e9": "var(--sky)",
     "#d55e00": "var(--orange)",
     "#009e73": "var(--green)",
     "#8c6d00": "var(--brown)",

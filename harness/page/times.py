@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 TOTAL = "time/total_seconds"
 STAGES = {
     "pretrain": "#0072B2",
-    "encode": "#56B4E9",
+    "encode": "#CC79A7",
     "select": "#E69F00",
     "train": "#009E73",
     "evaluate": "#7F7F7F",
@@ -90,28 +90,40 @@ def _reference(report: Report, entries: Sequence[Entry]) -> list[int]:
     return [index for index, entry in enumerate(entries) if entry is report.reference]
 
 
+Box = tuple[float, float, float, float]
+"""Left, bottom, right, top, in pixels."""
+
+PLACES = ((7, 5), (7, -5), (-7, 5), (-7, -5), (7, 16), (7, -16), (-7, 16), (-7, -16))
+"""Where a name may stand beside its point, in typographic points; left of it, it ends there."""
+
+
 def _label(axes: Axes, points: Sequence[tuple[float, float, str]]) -> None:
-    """Names beside points, each where it covers none of those before it; a name without a free place is left out."""
-    figure = axes.figure
-    figure.draw_without_rendering()  # type: ignore[union-attr]
-    place = axes.transData.transform
-    spots = [place((x, y)) for x, y, _ in points]
+    """Names beside points, each where it covers nothing before it; a name without a free place is left out."""
+    figure: Any = axes.figure
+    figure.draw_without_rendering()  # lays out, so that pixels are known
+    pixels = figure.dpi / 72
     frame = axes.get_window_extent()
-    dpi = figure.dpi
-    taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in spots]
-    for (px, py), (x, y, name) in zip(spots, points, strict=True):
-        text = pictures.short(name, 54)
-        width, height = 5.4 * len(text) * dpi / 100, 11 * dpi / 100
-        for dx, dy, align in ((7, 5, "left"), (7, -5, "left"), (-7, 5, "right"), (-7, -5, "right"), (7, 16, "left"),
-                              (7, -16, "left"), (-7, 16, "right"), (-7, -16, "right")):  # fmt: skip
-            left = px + dx * dpi / 72 - (width if align == "right" else 0)
-            middle = py + dy * dpi / 72
+    spots = [axes.transData.transform((x, y)) for x, y, _ in points]
+    taken: list[Box] = [(x - 4, y - 4, x + 4, y + 4) for x, y in spots]
+    paper = {"facecolor": pictures.PAPER, "edgecolor": "none", "pad": 0.5, "alpha": 0.75}
+    for (at_x, at_y), (x, y, name) in zip(spots, points, strict=True):
+        text = pictures.short(name, 64)
+        width, height = 3.9 * len(text) * pixels, 8 * pixels
+        for dx, dy in PLACES:
+            left, middle = at_x + dx * pixels - (width if dx < 0 else 0), at_y + dy * pixels
             box = (left, middle - height / 2, left + width, middle + height / 2)
             inside = frame.x0 <= box[0] and box[2] <= frame.x1 + 40 and frame.y0 <= box[1] and box[3] <= frame.y1
-            if inside and not any(box[0] < b[2] and b[0] < box[2] and box[1] < b[3] and b[1] < box[3] for b in taken):
-                axes.annotate(text, (x, y), (dx, dy), textcoords="offset points", ha=align, va="center", fontsize=8)
+            if inside and not any(_overlap(box, other) for other in taken):
+                side = "right" if dx < 0 else "left"
+                axes.annotate(
+                    text, (x, y), (dx, dy), textcoords="offset points", ha=side, va="center", fontsize=8, bbox=paper
+                )
                 taken.append(box)
                 break
+
+
+def _overlap(one: Box, other: Box) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 def _stages(entries: Sequence[Entry]) -> Picture:
@@ -127,7 +139,7 @@ def _stages(entries: Sequence[Entry]) -> Picture:
             axes.barh(range(len(order)), seconds, left=left, color=colour, height=0.6, label=stage)
             left += seconds
     for place, total in enumerate(left):
-        axes.text(total, place, f" {total:,.3g}" if total < 1000 else f" {total:,.0f}", va="center", fontsize=8)
+        axes.text(total, place, f" {_three(float(total))}", va="center", fontsize=8)
     axes.set_yticks(range(len(order)), names, fontsize=9)
     axes.set_ylim(len(order) - 0.5, -0.5)
     axes.set_xlim(0, 1.1 * left.max())
@@ -157,7 +169,7 @@ def _rates(report: Report, entries: Sequence[Entry], measure: str) -> Table:
             entry.mean("labels/used"),
         )
         row = [entry.label, cells.mean(measure, entry.estimate(measure)), "–" if labels is None else f"{labels:.0f}"]
-        row += [f"{minutes:.3g}", f"{100 * points / labels:.3g}" if labels else "–", f"{points / minutes:.3g}"]
+        row += [_three(minutes), _three(100 * points / labels) if labels else "–", _three(points / minutes)]
         if reference:
             row.append(_gain(entry, reference, measure))
         rows.append(row)
@@ -169,7 +181,12 @@ def _rates(report: Report, entries: Sequence[Entry], measure: str) -> Table:
     return Table(header, rows, notes, "What labels and minutes buy")
 
 
+def _three(value: float) -> str:
+    """Three significant digits, or all of a larger number."""
+    return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
+
+
 def _gain(entry: Entry, reference: Entry, measure: str) -> str:
     gain = 100 * ((entry.mean(measure) or 0) - (reference.mean(measure) or 0))
     minutes = ((entry.mean(TOTAL) or 0) - (reference.mean(TOTAL) or 0)) / 60
-    return f"{gain / minutes:+.3g}" if gain > 0 and minutes > 0 else "–"
+    return f"+{_three(gain / minutes)}" if gain > 0 and minutes > 0 else "–"
