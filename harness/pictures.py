@@ -1,4 +1,4 @@
-"""The pictures of a sweep's rounds, each as PNG (for `summary.md`) and SVG (for print).
+"""How pictures look and are saved, and those of a sweep's rounds; each as PNG (for `summary.md`) and SVG (for print).
 
 Okabe and Ito's colours, which colour-blind people can tell apart; the reference is black. `Figure` without pyplot,
 whose state is shared between threads.
@@ -44,11 +44,11 @@ def draw(rounds: Rounds, folder: Path) -> list[str]:
     if rounds.overlap is not None:
         figures["overlap"] = overlap(rounds)
     for stem, figure in figures.items():
-        _save(figure, folder / stem)
+        save(figure, folder / stem)
     return list(figures)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
     """Both formats; the same data gives the same bytes. The PNG has a palette, which makes it a third as large."""
     import matplotlib
     from PIL import Image
@@ -63,13 +63,15 @@ def _save(figure: Figure, path: Path) -> None:
         figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
 
 
-def _figure(width: float, height: float) -> Figure:
+def canvas(width: float, height: float) -> Figure:
+    """An empty figure, in inches."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _short(name: str, width: int = 26) -> str:
+def short(name: str, width: int = 26) -> str:
+    """The name, cut off where it is longer."""
     return (
         shorten(name, width, placeholder="…")
         if " " in name
@@ -79,7 +81,8 @@ def _short(name: str, width: int = 26) -> str:
     )
 
 
-def _clean(axes: Axes) -> None:
+def clean(axes: Axes) -> None:
+    """Takes away what carries no data."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#E5E5E5", linewidth=0.7)
     axes.set_axisbelow(True)
@@ -103,7 +106,7 @@ def overview(rounds: Rounds, setting: Setting) -> Figure:
     """All curves beside one another, a panel per metric; of many, the best four and the worst two are coloured."""
     order = rounds.order(setting)
     styles = _styles(order, setting.reference)
-    figure = _figure(4.1 * len(rounds.measures) + 2.6, 4.4)
+    figure = canvas(4.1 * len(rounds.measures) + 2.6, 4.4)
     panels = figure.subplots(1, len(rounds.measures), squeeze=False)[0]
     for axes, measure in zip(panels, rounds.measures, strict=True):
         for case in sorted(order, key=lambda case: styles[case]["zorder"]):
@@ -113,15 +116,15 @@ def overview(rounds: Rounds, setting: Setting) -> Figure:
                 axes.fill_between(steps, mean - half, mean + half, color=styles[case]["color"], alpha=0.12, linewidth=0)
         axes.set_xlabel("labels")
         axes.set_ylabel(f"{measure} (%)")
-        _clean(axes)
+        clean(axes)
     lines = {line.get_label(): line for line in panels[0].get_lines()}
     shown = [case for case in order if styles[case]["color"] != UNCLEAR]
-    handles, names = [lines[case] for case in shown], [_short(case) for case in shown]
+    handles, names = [lines[case] for case in shown], [short(case) for case in shown]
     if len(shown) < len(order):
         handles.append(next(lines[case] for case in order if case not in shown))
         names.append(f"{len(order) - len(shown)} others")
     figure.legend(handles, names, loc="outside right upper", frameon=False, title=f"by {area_name(rounds.measure)}")
-    banded = ", ".join(map(_short, _banded(order, setting.reference))) if len(order) > 4 else "all"
+    banded = ", ".join(map(short, _banded(order, setting.reference))) if len(order) > 4 else "all"
     figure.suptitle(_title(f"Learning curves; shaded: 95 % t-interval over seeds, of {banded}", setting), fontsize=10)
     return figure
 
@@ -159,7 +162,7 @@ def differences(rounds: Rounds, setting: Setting) -> Figure:
     order = [case for case in rounds.order(setting) if case != setting.reference]
     columns = min((4, 5, 6), key=lambda count: -len(order) % count) if len(order) > 6 else min(3, len(order))
     rows = math.ceil(len(order) / columns)
-    figure = _figure(max(2.45 * columns, 5.5) + 0.5, 1.75 * rows + (2.2 if rows == 1 else 1.3))
+    figure = canvas(max(2.45 * columns, 5.5) + 0.5, 1.75 * rows + (2.2 if rows == 1 else 1.3))
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for axes, case in zip(grid.flat, order, strict=False):
         _difference_panel(axes, rounds, setting, case)
@@ -189,14 +192,14 @@ def _difference_panel(axes: Axes, rounds: Rounds, setting: Setting, case: str) -
     steps, mean, half = _points({step: comparison.difference for step, comparison in found.items()})
     axes.fill_between(steps, mean - half, mean + half, color=colour, alpha=0.25, linewidth=0)
     axes.plot(steps, mean, color=colour, marker="o", markersize=3, linewidth=1.4)
-    axes.set_title(_short(case, 22), fontsize=9, fontweight="bold", loc="left", pad=3)
+    axes.set_title(short(case, 22), fontsize=9, fontweight="bold", loc="left", pad=3)
     if area:
         difference = area.comparison.difference
         half_width = "" if difference.half is None else f" ± {100 * difference.half:.1f}"
         axes.set_title(f"{100 * difference.mean:+.1f}{half_width}", fontsize=8, loc="right", pad=3)
     axes.tick_params(labelsize=8)
     axes.locator_params(axis="x", nbins=4)
-    _clean(axes)
+    clean(axes)
 
 
 # Matrices ----------------------------------------------------------------------------------------------------------
@@ -230,18 +233,16 @@ def _heat_map(
     """A matrix in shades of one blue, each cell with its number; cells that are NaN or `blank` stay empty."""
     cell = 0.62 if len(columns) <= 10 else 0.40
     side = cell * len(columns)
-    figure = _figure(max(side + 2.6, 6.0), side * len(rows) / len(columns) + 2.2)
+    figure = canvas(max(side + 2.6, 6.0), side * len(rows) / len(columns) + 2.2)
     axes = figure.subplots()
     axes.pcolormesh(np.ma.masked_invalid(table), cmap="Blues", vmin=0, vmax=high, edgecolor="#DDDDDD", linewidth=0.6)
     axes.set_aspect("equal")
     axes.invert_yaxis()
-    axes.set_xticks(
-        np.arange(len(columns)) + 0.5, [_short(c) for c in columns], rotation=90 if len(columns) > 6 else 30
-    )
+    axes.set_xticks(np.arange(len(columns)) + 0.5, [short(c) for c in columns], rotation=90 if len(columns) > 6 else 30)
     if len(columns) <= 6:
         for label in axes.get_xticklabels():
             label.set(ha="right", rotation_mode="anchor")
-    axes.set_yticks(np.arange(len(rows)) + 0.5, [_short(row) for row in rows])
+    axes.set_yticks(np.arange(len(rows)) + 0.5, [short(row) for row in rows])
     size = 9 if len(columns) <= 10 else 7
     axes.tick_params(length=0, labelsize=9 if len(columns) <= 10 else 8)
     for (i, j), value in np.ndenumerate(table):
@@ -265,7 +266,7 @@ def critical_difference(rounds: Rounds) -> Figure:
     names = list(found.mean)
     blocks = "seeds" if len(rounds.settings) == 1 else "blocks"
     reference = {setting.reference for setting in rounds.settings}
-    figure = _figure(7.2, 0.25 * len(names) + 0.16 * (len(found.groups) > 0) + 1.7)
+    figure = canvas(7.2, 0.25 * len(names) + 0.16 * (len(found.groups) > 0) + 1.7)
     axes = figure.subplots()
     for place, name in enumerate(names):
         colour = REFERENCE if name in reference else BETTER
@@ -285,7 +286,7 @@ def critical_difference(rounds: Rounds) -> Figure:
         va="center",
         fontsize=8,
     )
-    axes.set_yticks(range(len(names)), [_short(name) for name in names])
+    axes.set_yticks(range(len(names)), [short(name) for name in names])
     axes.set_ylim(len(names) - 0.4, -1.8)
     axes.set_xlim(0.9, max(right + len(found.groups) * step, 1 + found.critical))
     axes.set_xlabel(f"mean rank by {area_name(rounds.measure)} over {found.blocks} {blocks} (1 is best)")

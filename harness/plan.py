@@ -95,6 +95,7 @@ class Plan:
         recipes: those that the trial, the search or its references name, complete with defaults.
         space: what varies.
         candidates: the configurations of a grid or random search, in order; empty for bayes.
+        portrait: whether encoders leave a portrait.
     """
 
     name: str
@@ -111,6 +112,7 @@ class Plan:
     recipes: Recipes
     space: Space
     candidates: tuple[Candidate, ...]
+    portrait: bool = True
 
     @property
     def searches(self) -> bool:
@@ -144,6 +146,11 @@ class Plan:
             unique.setdefault(candidate.configuration, candidate)
         return [Task(candidate, seed, "confirm") for candidate in unique.values() for seed in self.confirm.seeds]
 
+    def portrays(self, task: Task) -> bool:
+        """Whether a trial leaves a portrait: of each confirmed configuration that under the first seed."""
+        seeds = self.confirm.seeds if self.confirm else self.seeds
+        return self.portrait and task.phase == "confirm" and task.seed == seeds[0]
+
     def as_dict(self) -> dict[str, Any]:
         """The resolved form, as `space.yaml` keeps it."""
         section = {
@@ -157,6 +164,7 @@ class Plan:
             "confirm": as_dict(self.confirm) if self.confirm else None,
             "reference": dict(self.reference) if self.reference else None,
             "resources": as_dict(self.resources),
+            "portrait": self.portrait,
             "recipes": dict(self.recipes) if self._builds_on_recipes else None,
             "trial": self._resolved_trial(),
         }
@@ -231,6 +239,7 @@ KEYS = (
     "confirm",
     "reference",
     "resources",
+    "portrait",
     "recipes",
     "trial",
     "cases",
@@ -252,6 +261,11 @@ class _Head:
     confirm: Confirm | None = setting(None, "the second phase")
     reference: dict | None = setting(None, "the configuration that the others are compared with")
     resources: Resources = Resources()
+    portrait: bool = setting(
+        True,
+        "maps, neighbours and views for the report, of each confirmed configuration under its first seed, or of the "
+        "best of a search that nothing confirms; some seconds each, in no total",
+    )
 
 
 def load(file: Path, overrides: list[str]) -> Plan:
@@ -283,7 +297,7 @@ def load(file: Path, overrides: list[str]) -> Plan:
     plan = Plan(head.name, *shared, head.confirm, head.reference, head.resources, trial, recipes, space, ())
     candidates = _candidates(plan, problems)
     problems.raise_any()
-    return Plan(**{**vars(plan), "candidates": candidates})
+    return Plan(**{**vars(plan), "candidates": candidates, "portrait": head.portrait})
 
 
 def _simple_keys(content: dict[str, Any], file: Path, problems: Problems) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from harness import records, rounds, sections
+from harness import looks, records, rounds, sections
 from harness.compare import NO_EVIDENCE, Comparison, Estimate, estimate, holm, paired, verdict
 from harness.metrics import known
 from harness.records import History
@@ -155,6 +155,8 @@ def read(folder: Path) -> Report:
     unfinished = sum(records.last(history)["status"] == "running" for history in trials.values())
     if unfinished:
         report.notes.append(f"{_count(unfinished, 'trial')} did not finish: the sweep is running or was interrupted.")
+    ended = [records.last(history) for history in trials.values()]
+    report.notes += [f"{record['trial']}: {_line(record['warning'])}." for record in ended if "warning" in record]
     _compare(report, _first_seen(phases["confirm"]))
     report.answer = _answer(report)
     report.rounds = rounds.read(report)
@@ -162,7 +164,8 @@ def read(folder: Path) -> Report:
 
 
 def write(folder: Path) -> Report:
-    """Reads a sweep's folder and writes `leaderboard.csv` and `summary.md` into it, and what `rounds.write` names.
+    """Reads a sweep's folder and writes `leaderboard.csv` and `summary.md` into it, and what `rounds.write` and
+    `looks.write` name.
 
     Raises:
         ValueError: the folder is not a sweep's, or holds no records.
@@ -172,6 +175,7 @@ def write(folder: Path) -> Report:
     (folder / "summary.md").write_text(summary(report), encoding="utf-8")
     if report.rounds:
         rounds.write(report.rounds, folder)
+    looks.write(report)
     return report
 
 
@@ -419,7 +423,8 @@ def summary(report: Report) -> str:
         *(f"**Note.** {note}" for note in [*report.notes, *(report.rounds.notes if report.rounds else [])]),
         *_confirmed_section(report),
         *_beside_section(report),
-        *(_rounds_sections(report.rounds) if report.rounds else _curve_section(report)),
+        *(_blocks(sections.sections(report.rounds)) if report.rounds else _curve_section(report)),
+        *_blocks(looks.sections(report)),
         *_searched_section(report),
         *_failed_section(report),
         *_made_section(report),
@@ -519,9 +524,9 @@ def _footnotes(report: Report) -> str:
     return "\n".join(f"- {note}" for note in notes)
 
 
-def _rounds_sections(found: Rounds) -> list[str]:
+def _blocks(found: Iterable[sections.Section]) -> list[str]:
     blocks = []
-    for section in sections.sections(found):
+    for section in found:
         blocks += [f"## {section.title}", *section.text]
         if section.rows:
             blocks.append(_markdown(section.header, section.rows))

@@ -15,6 +15,7 @@ from mlflow.entities import ViewType
 from sweep_folder import SweepFolder
 
 from harness import records, tracking
+from harness.looks.classes import confusion_figure
 from harness.tracking import Delivery, Tracker, sync, tracking_uri
 
 SELECTORS = {"selector.name": "coreset", "ssl_method.temperature": 0.2}
@@ -403,7 +404,7 @@ def test_names_say_what_differs():
 def test_confusion_picture_has_every_count():
     names = [f"class {k}" for k in range(20)]
     matrix = [[1000 * row + column for column in range(20)] for row in range(20)]
-    figure = tracking.confusion_figure({"class_names": names, "matrix": matrix, "split": "test"})
+    figure = confusion_figure({"class_names": names, "matrix": matrix, "split": "test"})
     assert sorted(int(text.get_text()) for text in figure.axes[0].texts) == sorted(
         cell for row in matrix for cell in row
     )

@@ -1,0 +1,49 @@
+"""What a sweep shows of the encoders it learned and of the images it picked: pictures, and tables of their numbers.
+
+Each picture is found by a function `(report) -> Look | None`, None where the sweep has no data for it. `LOOKS` is the
+table of contents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from harness.looks import balance, classes, maps, neighbors, views
+from harness.looks.look import Look
+from harness.sections import Section
+
+if TYPE_CHECKING:
+    from harness.report import Report
+
+__all__ = ["LOOKS", "Look", "find", "sections", "write"]
+
+LOOKS: tuple[Callable[[Report], Look | None], ...] = (
+    maps.embedding,
+    maps.encoders,
+    neighbors.neighbors,
+    classes.accuracy,
+    classes.confusion,
+    maps.picks,
+    balance.balance,
+    views.views,
+)
+"""In the order of `summary.md`."""
+
+
+def find(report: Report) -> list[Look]:
+    """Every picture that the sweep has data for; nothing is drawn yet."""
+    return [look for build in LOOKS if (look := build(report))]
+
+
+def write(report: Report) -> None:
+    """Draws the pictures into the sweep's folder, as PNG and SVG."""
+    from harness import pictures
+
+    for look in find(report):
+        pictures.save(look.draw(), report.folder / look.stem)
+
+
+def sections(report: Report) -> list[Section]:
+    """The parts of `summary.md` about them."""
+    return [look.section() for look in find(report)]
