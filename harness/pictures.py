@@ -6,9 +6,11 @@ whose state is shared between threads.
 
 from __future__ import annotations
 
+import base64
 import math
+import re
 from collections.abc import Mapping, Sequence
-from io import BytesIO
+from io import BytesIO, StringIO
 from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 110
+MAX_BYTES = 180_000
 MAX_COLOURED = 7
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D00")
 MARKERS = "osD^vPX"
@@ -48,19 +51,51 @@ def draw(rounds: Rounds, folder: Path) -> list[str]:
     return list(figures)
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Both formats; the same data gives the same bytes. The PNG has a palette, which makes it a third as large."""
+def save(figure: Figure, path: Path, *, photographs: bool = False) -> None:
+    """Both formats; the same data gives the same bytes. The PNG has a palette, which makes it a third as large.
+
+    Args:
+        figure: is laid out by this.
+        path: without an ending.
+        photographs: whether the picture holds some; they keep all their colours, unless that makes the file large.
+    """
     import matplotlib
     from PIL import Image
 
     buffer = BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI)
     figure.set_layout_engine("none")  # laid out once is enough for both
-    Image.open(buffer).convert("RGB").quantize(128, dither=Image.Dither.NONE).save(
-        path.with_suffix(".png"), optimize=True
-    )
+    image = Image.open(buffer).convert("RGB")
+    if not photographs:
+        image = image.quantize(128, dither=Image.Dither.NONE)
+    image.save(path.with_suffix(".png"), optimize=True)
+    if path.with_suffix(".png").stat().st_size > MAX_BYTES:
+        image.quantize(256).save(path.with_suffix(".png"), optimize=True)
+    text = StringIO()
     with matplotlib.rc_context({"svg.hashsalt": "selbench", "svg.fonttype": "none"}):
-        figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
+        figure.savefig(text, format="svg", metadata={"Date": None})
+    path.with_suffix(".svg").write_text(light(text.getvalue()), encoding="utf-8")
+
+
+def light(svg: str) -> str:
+    """An SVG whose images are small: photographs as JPEG, clouds of points with a palette."""
+    return re.sub(r"data:image/png;base64,\s*([^\"]+)", lambda found: _lighter(base64.b64decode(found[1])), svg)
+
+
+def _lighter(png: bytes) -> str:
+    from PIL import Image
+
+    image, buffer = Image.open(BytesIO(png)).convert("RGBA"), BytesIO()
+    opaque = image.getchannel("A").getextrema()[0] == 255
+    if opaque:
+        image.convert("RGB").save(buffer, "JPEG", quality=92, subsampling=0)
+    else:
+        image.quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(
+            buffer, "PNG", optimize=True
+        )
+    kind, content = ("jpeg", buffer.getvalue()) if opaque else ("png", buffer.getvalue())
+    kind, content = (kind, content) if len(content) < len(png) else ("png", png)
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def canvas(width: float, height: float) -> Figure:

@@ -41,7 +41,7 @@ def write(report: Report) -> None:
     from harness import pictures
 
     for look in find(report):
-        pictures.save(look.draw(), report.folder / look.stem)
+        pictures.save(look.draw(), report.folder / look.stem, photographs=look.photographs)
 
 
 def sections(report: Report) -> list[Section]:

@@ -85,9 +85,9 @@ def balance(report: Report) -> Look | None:
         f"Share of each class in all that was picked, start pool left out, mean over seeds; dashed: its share {line}. "
         f"Beside each name: evenness, the entropy of the shares over log K; 1: equally many of each class.{rest}",
         lambda: _figure(shown, pool, names, report),
-        ["configuration", "picks", "evenness", "most picked", "least picked", "n"],
-        rows,
-        [
+        header=["configuration", "picks", "evenness", "most picked", "least picked", "n"],
+        rows=rows,
+        notes=[
             "Evenness: mean ± half-width of the 95 % t-interval over n seeds. Few picks are uneven by chance: compare "
             "with random ones. Most and least picked: share of the class in per cent, mean over seeds.",
         ],
@@ -100,6 +100,8 @@ def _cells(item: Balance, names: Sequence[str]) -> list[str]:
 
 
 def _extremes(shares: np.ndarray, names: Sequence[str]) -> list[str]:
+    if np.ptp(shares) < 1e-9:
+        return [f"{100 * shares[0]:.1f} (all)"] * 2
     return [f"{100 * shares[k]:.1f} ({names[k]})" for k in (int(shares.argmax()), int(shares.argmin()))]
 
 

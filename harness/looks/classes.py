@@ -90,9 +90,9 @@ def accuracy(report: Report) -> Look | None:
         f"{best.label}: the share of each class's {SPLITS[shown.split]} images that is classified correctly, {what}. "
         f"{spread}{mark}{fewer}",
         lambda: _bars(shown, beside[1] if beside else None, short(beside[0].label) if beside else ""),
-        header,
-        [_row(entry, item, first=bool(shown.first)) for entry, item in found],
-        ["Per cent of the class's images, mean over n seeds."],
+        header=header,
+        rows=[_row(entry, item, first=bool(shown.first)) for entry, item in found],
+        notes=["Per cent of the class's images, mean over n seeds."],
     )
 
 
@@ -136,7 +136,10 @@ def _bars(shown: ClassAccuracy, beside: ClassAccuracy | None, reference: str) ->
     axes.set_ylim(bottom=0)
     clean(axes)
     axes.tick_params(axis="x", length=0)
-    figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize=9)
+    handles, names = axes.get_legend_handles_labels()
+    order = sorted(range(len(names)), key=lambda place: handles[place] in axes.get_lines())  # the bars first
+    handles, names = [handles[place] for place in order], [names[place] for place in order]
+    figure.legend(handles, names, loc="outside upper center", ncols=3, frameon=False, fontsize=9)
     return figure
 
 
@@ -182,7 +185,7 @@ def _confusion(entry: Entry, matrices: Sequence[Mapping[str, Any]]) -> Look:
     seeds = f" Counts of {len(matrices)} seeds together." if len(matrices) > 1 else ""
     return Look(
         "confusion",
-        f"What {entry.label} takes for what",
+        f"Confusion matrix of {entry.label}",
         "The confusion matrix of the last round",
         f"{SPLITS[about['split']].capitalize()} images of {entry.label} after the last round: rows are true classes, "
         f"columns predictions.{seeds}" + (f" Most often mistaken: {said}." if said else ""),

@@ -35,6 +35,7 @@ class Look:
         alt: what it shows, for those who do not see it: one sentence.
         caption: how to read it, with its numbers.
         draw: draws it.
+        photographs: whether it holds some, whose colours must stay.
         header: of a table of its numbers, if there is one.
         rows: of that table.
         notes: below the table.
@@ -45,6 +46,7 @@ class Look:
     alt: str
     caption: str
     draw: Callable[[], Figure]
+    photographs: bool = False
     header: list[str] = field(default_factory=list)
     rows: list[list[str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -67,6 +69,13 @@ def portraits(report: Report) -> list[tuple[Entry, Portrait]]:
     return found
 
 
+def whose(report: Report) -> str:
+    """` of <the best configuration>` where it has an encoder of its own; nothing where all portraits show one encoder."""
+    found = portraits(report)
+    one = len(found) > 1 and all(np.array_equal(found[0][1].points, portrait.points) for _, portrait in found)
+    return "" if one else f" of {found[0][0].label}"
+
+
 def some(items: Sequence[tuple[Entry, Portrait]], report: Report, most: int) -> list[tuple[Entry, Portrait]]:
     """The first of them, the reference among them."""
     chosen = list(items[:most])
@@ -85,12 +94,10 @@ def colours(count: int) -> list[str]:
 
 
 def mosaic(tiles: np.ndarray, gap: int = 2) -> np.ndarray:
-    """u8 [rows, columns, h, w, 3] as one picture with white gaps, in 256 colours, which keeps the files small."""
-    from PIL import Image
-
+    """u8 [rows, columns, h, w, 3] as one picture with white gaps."""
     rows, columns, height, width, _ = tiles.shape
     picture = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, np.uint8)
     for (row, column), tile in ((place, tiles[place]) for place in np.ndindex(rows, columns)):
         top, left = row * (height + gap), column * (width + gap)
         picture[top : top + height, left : left + width] = tile
-    return np.asarray(Image.fromarray(picture).quantize(256, dither=Image.Dither.NONE).convert("RGB"))
+    return picture

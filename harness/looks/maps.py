@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.looks.look import NAMED, Look, colours, portraits, some
+from harness.looks.look import NAMED, Look, colours, portraits, some, whose
 from harness.pictures import canvas, short
 from harness.portrait import Portrait
 
@@ -33,16 +33,16 @@ def embedding(report: Report) -> Look | None:
     entry, portrait = found[0]
     agreement = _agreement(portrait)
     caption = (
-        f"{_how(portrait)} of {len(portrait.points):,} validation images in the feature space of {entry.label}"
-        f"{_alone(report)}. Left, coloured by class. Beside it, by k-means cluster of the features, as many as there "
+        f"{_how(portrait)} of {len(portrait.points):,} validation images in the feature space"
+        f"{whose(report)}{_alone(report)}. Left, coloured by class. Beside it, by k-means cluster of the features, as many as there "
         "are classes, each in the colour of the class that it matches best; normalised mutual information of clusters "
         f"and classes: {agreement:.2f} (0: none, 1: the same). {_same_class(portrait)}"
     )
     if len(portrait.pick_points):
-        caption += f" Right, {_shown_picks(portrait)} placed into the same map, over the validation images in grey."
+        caption += f" Right, {_shown_picks(portrait)} of {entry.label} placed into the same map, over the validation images in grey."
     return Look(
         "embedding",
-        f"The embedding of {entry.label}",
+        f"The embedding{whose(report)}",
         "Maps of validation images by class, by cluster and with the picks",
         caption,
         lambda: _embedding_figure(portrait, agreement),
@@ -68,8 +68,8 @@ def encoders(report: Report) -> Look | None:
         lambda: _grid(
             [(short(entry.label, 34), f"{100 * p.same_class:.0f} % same class", p) for entry, p in shown], _by_class
         ),
-        ["encoder", "neighbours of the same class", "clusters and classes (NMI)"],
-        [[entry.label, f"{p.same_class:.3f}", f"{_agreement(p):.3f}"] for entry, p in different],
+        header=["encoder", "neighbours of the same class", "clusters and classes (NMI)"],
+        rows=[[entry.label, f"{p.same_class:.3f}", f"{_agreement(p):.3f}"] for entry, p in different],
     )
 
 
@@ -131,7 +131,7 @@ def _agreement(portrait: Portrait) -> float:
 def _embedding_figure(portrait: Portrait, agreement: float) -> Figure:
     panels = 3 if len(portrait.pick_points) else 2
     names = portrait.class_names if len(portrait.class_names) <= NAMED else ()
-    figure = canvas(3.9 * panels + 0.2, 4.1 + 0.2 * math.ceil(len(names) / 5))
+    figure = canvas(3.9 * panels + 0.2, 0.4 + 3.9 * _height([portrait]) + 0.2 * max(2, math.ceil(len(names) / 5)))
     axes = figure.subplots(1, panels)
     _by_class(axes[0], portrait)
     axes[0].set_title("by class", fontsize=10)
@@ -158,7 +158,8 @@ def _grid(panels: Sequence[tuple[str, str, Portrait]], draw: Callable[[Axes, Por
     first = panels[0][2]
     names = first.class_names if draw is _by_class and len(first.class_names) <= NAMED else ()
     width = max(3.0 * columns, 6.0)
-    figure = canvas(width, 3.1 * rows + 0.35 + 0.2 * math.ceil(len(names) / 5))
+    panel = width / columns * _height([portrait for *_, portrait in panels]) + 0.2
+    figure = canvas(width, panel * rows + 0.4 + 0.2 * math.ceil(len(names) / 5))
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat[len(panels) :]:
         axes.set_axis_off()
@@ -176,6 +177,13 @@ def _grid(panels: Sequence[tuple[str, str, Portrait]], draw: Callable[[Axes, Por
             handles=_round_marks(grid[0, 0], most), loc="outside lower center", ncols=6, frameon=False, fontsize=9
         )
     return figure
+
+
+def _height(portraits: Sequence[Portrait]) -> float:
+    """Of a panel, by its width: that of the tallest map."""
+    places = [np.concatenate([portrait.points, portrait.pick_points]) for portrait in portraits]
+    spans = [np.ptp(points, axis=0) for points in places]
+    return min(1.1, max(0.55, *(float(span[1] / max(span[0], 1e-9)) for span in spans)))
 
 
 def _by_class(axes: Axes, portrait: Portrait) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.looks.look import Look, mosaic, portraits
+from harness.looks.look import Look, mosaic, portraits, whose
 from harness.pictures import canvas, short
 from harness.portrait import Portrait
 
@@ -26,23 +26,25 @@ def neighbors(report: Report) -> Look | None:
     found = next(((e, p) for e, p in portraits(report) if p.neighbor_images.shape[1] > 1), None)
     if not found:
         return None
-    entry, portrait = found
+    _, portrait = found
     same = portrait.neighbor_classes[:, 1:] == portrait.neighbor_classes[:, :1]
     return Look(
         "neighbors",
-        f"Nearest neighbours under {entry.label}",
+        f"Nearest neighbours in the feature space{whose(report)}",
         "Sample validation images, each with its nearest neighbours",
         f"{len(same)} validation images and, to the right of each, the {same.shape[1]} most similar ones (cosine, in "
         f"feature space). Green: of the same class, orange: of another, whose name stands below; {same.sum()} of "
         f"{same.size} here, {100 * portrait.same_class:.0f} % over all mapped images.",
         lambda: _figure(portrait),
+        photographs=True,
     )
 
 
 def _figure(portrait: Portrait) -> Figure:
     queries, count, height, width, _ = portrait.neighbor_images.shape
     rows = math.ceil(queries / COLUMNS)
-    figure = canvas(10.4, rows * (0.42 + 4.9 / (count + 0.6) * height / width) + 0.1)
+    figure = canvas(9.4, rows * (0.42 + 4.9 / (count + 0.6) * height / width) + 0.1)
+    figure.get_layout_engine().set(wspace=0.08)  # type: ignore[union-attr, call-arg]
     grid = figure.subplots(rows, COLUMNS, squeeze=False)
     for axes, query in zip(grid.flat, range(queries), strict=False):
         _row(axes, portrait, query)

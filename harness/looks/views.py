@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.looks.look import Look, mosaic, portraits
+from harness.looks.look import Look, mosaic, portraits, whose
 from harness.pictures import canvas
 from harness.portrait import Portrait
 
@@ -21,17 +21,18 @@ def views(report: Report) -> Look | None:
     found = next(((entry, portrait) for entry, portrait in portraits(report) if len(portrait.views)), None)
     if not found:
         return None
-    entry, portrait = found
+    _, portrait = found
     several = len(portrait.operations) > 1
     parts = ", ".join(portrait.operations[:-1])
     each = f" under each part of the augmentation alone ({parts}), then under all of it" if several else ""
     return Look(
         "views",
-        f"What the augmentation of {entry.label} does",
+        f"What the augmentation{whose(report)} does",
         "Training images under each operation of the augmentation",
         f"{len(portrait.views)} training images{each or ' under the augmentation'}: two draws each. An operation that "
         "is applied with a probability leaves some images as they are.",
         lambda: _figure(portrait),
+        photographs=True,
     )
 
 
