@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 SPLITS = {"test": "test", "val": "validation"}
 MOST = 20
 """With more classes the ten best and the ten worst are drawn."""
+ENOUGH = 3
+"""Seeds from which on intervals are drawn: with two a class's would reach from nothing to all."""
 FIRST, LAST, OTHER = "#9CC7E4", "#0072B2", "#333333"
 
 
@@ -75,7 +77,9 @@ def accuracy(report: Report) -> Look | None:
     best, shown = found[0]
     beside = next(((e, item) for e, item in found[1:] if e is report.reference), None)
     seeds = len(best.seeds)
-    spread = f"Lines: 95 % t-interval over {seeds} seeds." if seeds > 1 else "One seed, so no intervals."
+    spread = f"Lines: 95 % t-interval over {seeds} seeds."
+    if seeds < ENOUGH:
+        spread = f"Mean over {seeds} seeds, too few for an interval." if seeds > 1 else "One seed, so no intervals."
     if shown.first:
         what = f"pale after the first round ({shown.first[0]:,} labels), dark after the last ({shown.last[0]:,})"
     else:
@@ -154,11 +158,12 @@ def _bar(
 ) -> None:
     found = [column[1][k] for k in order]
     means = [100 * e.mean if e else math.nan for e in found]
-    halves = np.array([100 * e.half if e and e.half else 0.0 for e in found])
+    halves = np.array([100 * e.half if e and e.half and e.n >= ENOUGH else 0.0 for e in found])
     axes.bar(places, means, width, color=colour, label=label)
     low = np.minimum(halves, np.nan_to_num(means))  # no share lies below 0
+    high = np.minimum(halves, 100 - np.nan_to_num(means))
     if halves.any():
-        axes.errorbar(places, means, yerr=[low, halves], fmt="none", ecolor="#7F7F7F", elinewidth=1.0)
+        axes.errorbar(places, means, yerr=[low, high], fmt="none", ecolor="#7F7F7F", elinewidth=1.0)
 
 
 # Confusion ---------------------------------------------------------------------------------------------------------

@@ -70,7 +70,7 @@ def portraits(report: Report) -> list[tuple[Entry, Portrait]]:
 
 
 def whose(report: Report) -> str:
-    """` of <the best configuration>` where it has an encoder of its own; nothing where all portraits show one encoder."""
+    """` of <the best configuration>`; nothing where all portraits show one encoder."""
     found = portraits(report)
     one = len(found) > 1 and all(np.array_equal(found[0][1].points, portrait.points) for _, portrait in found)
     return "" if one else f" of {found[0][0].label}"

@@ -33,13 +33,13 @@ def embedding(report: Report) -> Look | None:
     entry, portrait = found[0]
     agreement = _agreement(portrait)
     caption = (
-        f"{_how(portrait)} of {len(portrait.points):,} validation images in the feature space"
-        f"{whose(report)}{_alone(report)}. Left, coloured by class. Beside it, by k-means cluster of the features, as many as there "
+        f"{_how(portrait)} of {len(portrait.points):,} validation images in the feature space{whose(report)}"
+        f"{_alone(report)}. Left, coloured by class. Beside it, by k-means cluster of the features, as many as there "
         "are classes, each in the colour of the class that it matches best; normalised mutual information of clusters "
         f"and classes: {agreement:.2f} (0: none, 1: the same). {_same_class(portrait)}"
     )
     if len(portrait.pick_points):
-        caption += f" Right, {_shown_picks(portrait)} of {entry.label} placed into the same map, over the validation images in grey."
+        caption += f" Right, {_shown_picks(portrait)} of {entry.label} on the same map, over the others in grey."
     return Look(
         "embedding",
         f"The embedding{whose(report)}",

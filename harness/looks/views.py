@@ -54,10 +54,10 @@ def _figure(portrait: Portrait) -> Figure:
         axes.text(
             left + picture.shape[1] / 2 - 0.5,
             -gap - 0.5,
-            name.replace("color_", "color_\n") if len(name) > 12 - 4 * (columns > 9) else name,
+            name,
             ha="center",
             va="bottom",
-            fontsize=9,
+            fontsize=9 if len(name) <= 13 else 7,
             fontweight="bold" if name == "views" else "normal",
         )
         left += picture.shape[1] + apart
