@@ -366,6 +366,8 @@ def _check_head(head: _Head, varies: bool, problems: Problems) -> None:
                          f"did you mean {metric.name.replace('test/', 'val/')!r}?")  # fmt: skip
         elif metric.name not in METRICS:
             problems.add("metric.name", f"no metric {metric.name!r}; {closest(metric.name, METRICS)}")
+        elif metric.name == "time/portrait_seconds":
+            problems.add("metric.name", f"{metric.name} is measured in some trials only; use time/total_seconds")
         elif step_kind(metric.name) == "epoch":
             problems.add(
                 "metric.name", f"{metric.name} is measured in every epoch, not once per trial; use val/accuracy"

@@ -86,6 +86,8 @@ def test_each_confirmed_configuration_leaves_one_portrait(tmp_path):
     assert not any(searched.portrays(task) for task in searched.first_tasks())
     confirmed = searched.confirm_tasks([candidate.parameters for candidate in searched.candidates[:2]])
     assert [task.seed for task in confirmed if searched.portrays(task)] == [8, 8]
+    with pytest.raises(ConfigError, match="time/portrait_seconds is measured in some trials only"):
+        read(tmp_path, GRID, "metric={name: time/portrait_seconds}")
     with pytest.raises(ConfigError, match=r"portrait: expected .*, not 'yes please'"):
         read(tmp_path, GRID, "portrait=yes please")
 

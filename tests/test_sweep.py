@@ -31,7 +31,7 @@ TRIAL = {
 
 def write(folder: Path, **space) -> Path:
     file = folder / f"{space.get('name', 'question')}.yaml"
-    file.write_text("# A question?\n" + yaml.safe_dump({"trial": TRIAL, **space}))
+    file.write_text("# A question?\n" + yaml.safe_dump({"trial": TRIAL, "portrait": False, **space}))
     return file
 
 
@@ -60,6 +60,7 @@ def compared(tmp_path_factory):
     file = write(
         folder,
         name="compared",
+        portrait=True,
         seeds=[0, 1],
         reference={"selector": "random"},
         parameters={
@@ -195,6 +196,7 @@ def test_the_best_of_a_search_that_nothing_confirms_leaves_a_portrait(tmp_path):
     file = write(
         tmp_path,
         name="unconfirmed",
+        portrait=True,
         method="random",
         run_cap=2,
         parameters={"ssl_method.temperature": {"min": 0.05, "max": 1.0}},
