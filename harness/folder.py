@@ -1,8 +1,9 @@
 """A sweep's folder: what it was asked, every record, and what each trial left behind.
 
-space.yaml        the resolved search space        environment.json   hardware, commit, versions, data
+space.yaml        the resolved search space, below its file's opening comment
+environment.json  hardware, commit, versions, data
 rows.jsonl        every record, in the order in which it was reported
-trials/<trial>/   config.yaml, error.txt, class_counts_pool.json, portrait.npz, and of each round
+trials/<trial>/   config.yaml, stages.json, error.txt, class_counts_pool.json, portrait.npz, and of each round
                   selected_<labels>.json, class_counts_<labels>.json, confusion_matrix_<labels>.json
                   (`harness.trial_files` reads them)
 """
@@ -35,7 +36,7 @@ def open_folder(path: Path, plan: Plan, *, resume: bool) -> FileLock:
         ConfigError: the folder exists and `resume` is not set, holds another question, or is in use.
     """
     space = path / "space.yaml"
-    resolved = yaml.safe_dump(plan.as_dict(), sort_keys=False, allow_unicode=True)
+    resolved = plan.header + yaml.safe_dump(plan.as_dict(), sort_keys=False, allow_unicode=True)
     path.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path / "lock")
     try:
@@ -171,5 +172,7 @@ class Recorder:
             replace_text(folder / f"confusion_matrix_{record['step']}.json", json.dumps(details["confusion_matrix"]))
         if "portrait" in details:
             self.keep_portrait(record["trial"], details["portrait"])
+        if "stages" in details:
+            replace_text(folder / "stages.json", json.dumps(details["stages"]))
         if "error" in details:
             replace_text(folder / "error.txt", details["error"])

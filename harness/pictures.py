@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from io import BytesIO, StringIO
 from pathlib import Path
-from textwrap import shorten
+from textwrap import shorten, wrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,33 +31,36 @@ MAX_COLOURED = 7
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D00")
 MARKERS = "osD^vPX"
 BETTER, WORSE, UNCLEAR, REFERENCE = "#0072B2", "#D55E00", "#7F7F7F", "#000000"
+PAPER, DARK, LIGHT = "#FEFEFE", "#111111", "#FFFFFF"
+"""The background, and numbers on a dark or pale cell. These are not black: what is, takes the report page's colour."""
 
 
-def draw(rounds: Rounds, folder: Path) -> list[str]:
-    """Draws what the rounds have data for; returns the names of the files, without their endings."""
-    figures: dict[str, Figure] = {}
+def figures(rounds: Rounds) -> dict[str, Figure]:
+    """What the rounds have data for, by the names of the files without their endings."""
+    drawn: dict[str, Figure] = {}
     for number, setting in enumerate(rounds.settings):
-        figures[rounds.stem("curves", number)] = overview(rounds, setting)
+        drawn[rounds.stem("curves", number)] = overview(rounds, setting)
         if setting.reference:
-            figures[rounds.stem("differences", number)] = differences(rounds, setting)
+            drawn[rounds.stem("differences", number)] = differences(rounds, setting)
     if rounds.can_test:
-        figures["penalty"] = penalties(rounds)
+        drawn["penalty"] = penalties(rounds)
     if rounds.ranks:
-        figures["ranks"] = critical_difference(rounds)
+        drawn["ranks"] = critical_difference(rounds)
     if rounds.overlap is not None:
-        figures["overlap"] = overlap(rounds)
-    for stem, figure in figures.items():
-        save(figure, folder / stem)
-    return list(figures)
+        drawn["overlap"] = overlap(rounds)
+    return drawn
 
 
-def save(figure: Figure, path: Path, *, photographs: bool = False) -> None:
+def save(figure: Figure, path: Path, *, photographs: bool = False) -> str:
     """Both formats; the same data gives the same bytes. The PNG has a palette, which makes it a third as large.
 
     Args:
         figure: is laid out by this.
         path: without an ending.
         photographs: whether the picture holds some; they keep all their colours, unless that makes the file large.
+
+    Returns:
+        The SVG, without a background of its own; the file has a white one.
     """
     import matplotlib
     from PIL import Image
@@ -73,8 +76,11 @@ def save(figure: Figure, path: Path, *, photographs: bool = False) -> None:
         image.quantize(256).save(path.with_suffix(".png"), optimize=True)
     text = StringIO()
     with matplotlib.rc_context({"svg.hashsalt": "selbench", "svg.fonttype": "none"}):
-        figure.savefig(text, format="svg", metadata={"Date": None})
-    path.with_suffix(".svg").write_text(light(text.getvalue()), encoding="utf-8")
+        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
+    svg = light(text.getvalue())
+    white = '<rect width="100%" height="100%" fill="#ffffff"/>\n <defs>'
+    path.with_suffix(".svg").write_text(svg.replace("<defs>", white, 1), encoding="utf-8")
+    return svg
 
 
 def light(svg: str) -> str:
@@ -114,6 +120,13 @@ def short(name: str, width: int = 26) -> str:
         if len(name) <= width
         else name[: width - 1] + "…"
     )
+
+
+def wrapped(name: str, width: int = 36) -> str:
+    """The name on two lines where it is longer, and cut off where these do not hold it."""
+    if len(name) <= width:
+        return name
+    return "\n".join(wrap(name, width, max_lines=2, placeholder=" …", break_long_words=False))
 
 
 def clean(axes: Axes) -> None:
@@ -283,7 +296,7 @@ def _heat_map(
     for (i, j), value in np.ndenumerate(table):
         if np.isfinite(value) and value != blank:
             text = f"{value:.2f}" if len(columns) <= 10 else f"{value:.2f}".removeprefix("0")
-            colour = "white" if value > 0.6 * high else "black"
+            colour = LIGHT if value > 0.6 * high else DARK
             axes.text(j + 0.5, i + 0.5, text, ha="center", va="center", fontsize=size, color=colour)
     if len(rows) > len(columns):
         axes.axhline(len(columns), color="black", linewidth=1.2)

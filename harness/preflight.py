@@ -33,7 +33,7 @@ def check_data(plan: Plan, cache: Path) -> list[tuple[TrialConfig, Data]]:
     found: dict[str, tuple[TrialConfig, Data, Oracle]] = {}
     problems: dict[str, None] = {}
     built: set[str] = set()
-    for candidate in _some_candidates(plan):
+    for candidate in some_candidates(plan):
         config = candidate.trial
         place = f"trial ({label(candidate.parameters)})" if candidate.parameters else "trial"
         try:
@@ -68,7 +68,7 @@ def _check_sizes(config: TrialConfig, data: Data) -> None:
         )
 
 
-def _some_candidates(plan: Plan) -> Iterator[Candidate]:
+def some_candidates(plan: Plan) -> Iterator[Candidate]:
     """All candidates of a known list; for bayes one for each value of each parameter."""
     yield from plan.candidates
     if not plan.candidates:

@@ -22,7 +22,7 @@ from harness.compare import estimate
 from harness.curves import Column, Curves, Difference, Ranks
 
 if TYPE_CHECKING:
-    from harness.report import Entry, Report
+    from harness.findings import Entry, Report
 
 SCORES = ("accuracy", "balanced_accuracy", "macro_f1")
 """The metrics that curves are compared by: fractions of which more is better."""
@@ -300,15 +300,12 @@ def _chance(environment: Mapping[str, Any], settings: Sequence[Setting]) -> floa
 
 
 def write(rounds: Rounds, folder: Path) -> None:
-    """Writes `curves.csv`, `penalty.csv`, `overlap.csv` and the pictures; only what the data has."""
-    from harness import pictures
-
+    """Writes `curves.csv`, `penalty.csv` and `overlap.csv`; only what the data has."""
     table(rounds).to_csv(folder / "curves.csv", index=False)
     if rounds.can_test:
         pd.DataFrame(rounds.penalty, rounds.cases, rounds.cases).to_csv(folder / "penalty.csv")
     if rounds.overlap is not None:
         pd.DataFrame(rounds.overlap, rounds.cases, rounds.cases).to_csv(folder / "overlap.csv")
-    pictures.draw(rounds, folder)
 
 
 def table(rounds: Rounds) -> pd.DataFrame:

@@ -17,9 +17,11 @@ import hashlib
 import importlib.util
 import json
 import os
+import socket
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.machinery import ModuleSpec
@@ -67,6 +69,15 @@ class Checkpoint:
     def seconds(self) -> float:
         """Wall time of the computation so far, what earlier processes spent on its state included."""
         return self._before + time.perf_counter() - self._started
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Time spent inside is not the computation's, such as that of reports."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._before -= time.perf_counter() - started
 
     def load(self) -> dict[str, Any] | None:
         """The last state saved, or None; a damaged one counts as none."""
@@ -120,6 +131,10 @@ class StageCache:
             seconds = float(value.get("seconds", checkpoint.seconds))
             _write(folder, value, key, seconds)
             return Stage(value, digest, seconds, cached=False)
+
+    def find(self, kind: str, digest: str) -> Stage | None:
+        """The stage of that name, if it is there."""
+        return _read(self.root / kind / digest, digest)
 
     def holds(self, kind: str, key: Mapping[str, Any]) -> bool:
         """Whether the stage's result is already there."""
@@ -209,19 +224,24 @@ def _read(folder: Path, digest: str) -> Stage | None:
 def _write(folder: Path, value: dict[str, Any], key: Mapping[str, Any], seconds: float) -> None:
     _save(value, folder / "result.pt")
     meta = {"key": key, "seconds": seconds, "checksum": _checksum(folder / "result.pt"), "finished": time.time()}
-    temporary = folder / f"meta.json.{os.getpid()}"
+    temporary = _beside(folder / "meta.json")
     temporary.write_text(json.dumps(meta, indent=1))
     temporary.replace(folder / "meta.json")
     (folder / "checkpoint.pt").unlink(missing_ok=True)
 
 
 def _save(value: dict[str, Any], file: Path) -> None:
-    temporary = file.with_name(f"{file.name}.{os.getpid()}")
+    temporary = _beside(file)
     try:
         torch.save(value, temporary)
         temporary.replace(file)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _beside(file: Path) -> Path:
+    """A name that no other process uses, on whichever node: process ids repeat from container to container."""
+    return file.with_name(f"{file.name}.{socket.gethostname()}.{os.getpid()}")
 
 
 def _checksum(file: Path) -> str:

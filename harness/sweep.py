@@ -12,20 +12,25 @@ import contextlib
 import json
 import math
 import os
+import shlex
 import signal
+import socket
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness import environment, report, trial
+from harness import environment, export, report, trial
 from harness.folder import Recorder, open_folder, replace_text
 from harness.live import Progress
 from harness.memory import keep_freed_memory
+from harness.metrics import WATCHED
+from harness.placement import Node, Placement, place
 from harness.plan import Plan, Task, goal_of, load
 from harness.preflight import check_data, preview
+from harness.remote import Mirror, is_remote, local_folder
 from harness.schema import ConfigError, as_dict
 from harness.seeding import derive
 from harness.space import Suggester
@@ -33,6 +38,9 @@ from harness.tracking import Tracker, tracking_uri
 
 FINISHED, SOME_FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 """Exit statuses."""
+
+STATUS_SECONDS = 60.0
+"""How long a log, where there is no terminal to draw on, may stay without a line."""
 
 os.environ.update(
     {
@@ -53,6 +61,8 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, MedianStoppingRule, Tri
 from ray.tune.search import BasicVariantGenerator, ConcurrencyLimiter
 from ray.tune.search.optuna import OptunaSearch
 
+from harness import cluster
+
 # ---------------------------------------------------------------- in a worker
 
 
@@ -61,6 +71,7 @@ def run_in_worker(config: dict[str, Any], job: Job) -> None:
     import torch
 
     keep_freed_memory()
+    cluster.enter(job.cwd)
     torch.set_num_threads(job.threads)
     config = config.get("task", config)
     candidate = job.plan.candidate(config["parameters"])
@@ -90,11 +101,12 @@ def _run_task(task: Task, job: Job) -> dict[str, float]:
             "step_kind": step_kind,
             "step": step,
             "time": int(time.time() * 1000),
+            "node": socket.gethostname(),
             "parameters": task.candidate.parameters,
             "metrics": dict(metrics),
             **more,
         }
-        watch = metrics.get("pretrain/knn_accuracy")
+        watch = next((metrics[name] for name in WATCHED if name in metrics), None)
         watched = {"epoch": step, "watch": watch} if step_kind == "epoch" and watch is not None else {}
         # an early-stopped trial counts for the search with what was seen of it
         proxies = [watch if m.name.startswith("val/") and watch is not None else 0.0 for m in job.plan.metric]
@@ -147,12 +159,14 @@ class Job:
         plan: the sweep.
         folders: caches, absolute.
         threads: of a trial.
+        cwd: the driver's working folder, to which relative paths refer.
     """
 
     def __init__(self, plan: Plan, folders: trial.Folders, threads: int):
         self.plan = plan
         self.folders = folders
         self.threads = threads
+        self.cwd = os.getcwd()
 
 
 # ---------------------------------------------------------------- in the driver
@@ -193,7 +207,7 @@ class RecordCallback(tune.Callback):
 
     def _write(self, record: dict[str, Any], details: Mapping[str, Any]) -> None:
         self._recorder.write(record, details)
-        self._display.add(record)
+        self._display.add(record, details)
 
 
 def _trial_ids(config: Mapping[str, Any]) -> list[str]:
@@ -207,7 +221,7 @@ def _cause(trial: Any) -> str:
 
 
 class Display:
-    """The live table on a terminal; elsewhere a line per ended trial."""
+    """The live view on a terminal; elsewhere a line per ended trial, and one a minute in between."""
 
     def __init__(self, progress: Progress, quiet: bool):
         from rich.console import Console
@@ -216,8 +230,9 @@ class Display:
         self.progress = progress
         self._quiet = quiet
         self._console = Console(stderr=True)
-        self._live = Live(console=self._console, refresh_per_second=4, get_renderable=progress.render, transient=True)
-        self._interactive = self._console.is_terminal and not quiet
+        self._live = Live(console=self._console, refresh_per_second=2, get_renderable=self._render, transient=True)
+        self._interactive = self._console.is_terminal and not self._console.is_dumb_terminal and not quiet
+        self._said = time.monotonic()
 
     def __enter__(self) -> Display:
         if self._interactive:
@@ -228,10 +243,18 @@ class Display:
         if self._interactive:
             self._live.stop()
 
-    def add(self, record: dict[str, Any]) -> None:
+    def _render(self) -> Any:
+        return self.progress.render(self._console.width)
+
+    def add(self, record: dict[str, Any], details: Mapping[str, Any]) -> None:
         """Shows a record."""
-        line = self.progress.add(record)
-        if line and not self._interactive and not self._quiet:
+        line = self.progress.add(record, details)
+        if self._interactive or self._quiet:
+            return
+        if line is None and time.monotonic() - self._said >= STATUS_SECONDS:
+            line = self.progress.status()
+        if line:
+            self._said = time.monotonic()
             print(line, file=sys.stderr, flush=True)
 
 
@@ -271,13 +294,12 @@ def _tune_config(tasks: list[Task]) -> dict[str, Any]:
 class Sweep:
     """One run of a plan, from its first trial to its report."""
 
-    def __init__(self, plan: Plan, options: argparse.Namespace, recorder: Recorder, display: Display):
+    def __init__(self, plan: Plan, folders: trial.Folders, placement: Placement, recorder: Recorder, display: Display):
         self.plan = plan
         self.recorder = recorder
         self.display = display
         self.path = recorder.folder
-        self.concurrent, self.resources = _resources(plan, ray.cluster_resources())
-        folders = trial.Folders(options.cache.resolve(), options.stages.resolve())
+        self.concurrent, self.resources = placement.concurrent, dict(placement.resources)
         self.job = Job(plan, folders, plan.resources.cpus)
 
     def run(self) -> bool:
@@ -372,7 +394,7 @@ class Sweep:
 
 
 def _scheduler(plan: Plan) -> TrialScheduler | None:
-    """Early stopping on the k-NN accuracy of pre-training; reports without it are left alone."""
+    """Early stopping on the validation accuracy after an epoch; reports without it are left alone."""
     about = plan.early_terminate
     shared = {"time_attr": "epoch", "metric": "watch", "mode": "max", "grace_period": about.min_iter}
     if about.type == "asha":
@@ -397,53 +419,50 @@ def _told(storage: Any) -> int:
     return len(study.get_trials(states=[TrialState.COMPLETE, TrialState.FAIL]))
 
 
-def _resources(plan: Plan, available: Mapping[str, float]) -> tuple[int, dict[str, float]]:
-    """How many trials run at once, and what each gets.
-
-    Raises:
-        ConfigError: a trial asks for more than there is, so that it would wait for ever.
-    """
-    cpus, gpus = plan.resources.cpus, plan.resources.gpus
-    if gpus is None:
-        gpus = 1 / (plan.resources.trials_per_gpu or _trials_per_gpu()) if available.get("GPU") else 0.0
-    problems = [
-        f"{plan.name}: resources.{kind.lower()}s: {asked:g} asked for, but this machine has {available.get(kind, 0):g}"
-        for kind, asked in (("CPU", cpus), ("GPU", gpus))
-        if asked > available.get(kind, 0)
-    ]
-    if problems:
-        raise ConfigError(problems)
-    fit = int(available["CPU"] // cpus)
-    if gpus:
-        fit = min(fit, int(available["GPU"] / gpus + 1e-9))
-    return min(fit, plan.resources.max_concurrent or fit), {"cpu": cpus, "gpu": gpus}
-
-
-def _local_resources() -> dict[str, float]:
-    """What this machine has, before Ray is asked."""
+def _this_machine(cpus: float, gpus: float) -> Node:
     import torch
 
-    return {"CPU": float(os.cpu_count() or 1), "GPU": float(torch.cuda.device_count())}
+    sizes = [torch.cuda.get_device_properties(number).total_memory for number in range(torch.cuda.device_count())]
+    return Node(socket.gethostname(), {"CPU": cpus, "GPU": gpus}, min(sizes, default=0))
 
 
-def _trials_per_gpu() -> int:
-    """One trial for each 8 GiB of the first GPU's memory, at most 8."""
+def _before_ray() -> list[Node]:
+    """This machine, before Ray is asked."""
     import torch
 
-    return max(1, min(8, torch.cuda.get_device_properties(0).total_memory // 2**33))
+    return [_this_machine(os.cpu_count() or 1, torch.cuda.device_count())]
+
+
+def _nodes(plan: Plan, options: argparse.Namespace, prepared: Sequence[Any]) -> tuple[list[Node], dict[str, Any]]:
+    """What there is to run trials on, and what `environment.json` says of it beyond this machine."""
+    if not options.address:
+        there = ray.cluster_resources()
+        return [_this_machine(there.get("CPU", 0), there.get("GPU", 0))], {}
+    nodes = cluster.look(plan, prepared, _folders(options))
+    for note in nodes.notes:
+        print(note, file=sys.stderr)
+    gpus = sorted({gpu for about in nodes.about for gpu in about["gpus"]})
+    return nodes.all, {**nodes.compute, "gpus": gpus, "nodes": nodes.about, "shared_stages": nodes.shared_stages}
+
+
+def _folders(options: argparse.Namespace) -> trial.Folders:
+    return trial.Folders(options.cache.resolve(), options.stages.resolve())
 
 
 @contextlib.contextmanager
-def ray_session() -> Iterator[None]:
-    """A private Ray on this machine, gone afterwards."""
-    ray.init(
-        address="local",
-        include_dashboard=False,
-        configure_logging=True,
-        logging_level="ERROR",
-        log_to_driver=False,
-        num_gpus=None,
-    )
+def ray_session(plan: Plan, address: str | None) -> Iterator[None]:
+    """A private Ray on this machine, gone afterwards, or a cluster, left afterwards."""
+    if address:
+        cluster.join(address, plan)
+    else:
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            configure_logging=True,
+            logging_level="ERROR",
+            log_to_driver=False,
+            num_gpus=None,
+        )
     # after ray.init, which has a handler of its own; SIGINT also where a shell started us with it ignored
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
@@ -456,6 +475,7 @@ def ray_session() -> Iterator[None]:
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
     options = _parser().parse_args(arguments)
+    options.given = sys.argv[1:] if arguments is None else arguments
     try:
         plan = load(options.file, options.set)
         if options.dry_run:
@@ -470,37 +490,58 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(plan: Plan, options: argparse.Namespace) -> int:
-    path = options.results / plan.name
-    uri = tracking_uri(options.tracking_uri, options.results)
-    _resources(plan, _local_resources())
+    results = local_folder(options.results)
+    path = results / plan.name
+    uri = tracking_uri(options.tracking_uri, results)
+    if options.address:
+        cluster.check_address(options.address)
+    else:
+        place(plan.resources, _before_ray(), plan.name)
     prepared = check_data(plan, options.cache)
-    lock = open_folder(path, plan, resume=options.resume)
+    mirror = Mirror(options.results, path) if is_remote(options.results) else None
     progress = Progress(plan.metric[0].name, goal_of(plan.metric[0]) == "maximize")
-    complete = False
-    with ray_session():
-        about = environment.describe(path, prepared, concurrent=_resources(plan, ray.cluster_resources())[0])
+    complete, uncopied = False, None
+    problems: list[str] = []
+    with ray_session(plan, options.address):
+        nodes, beyond = _nodes(plan, options, prepared)
+        placement = place(plan.resources, nodes, plan.name)
+        if mirror:
+            mirror.fetch()
+        lock = open_folder(path, plan, resume=options.resume)
+        about = environment.describe(path, prepared, concurrent=placement.concurrent) | beyond
         replace_text(path / "environment.json", json.dumps(about, indent=1))
         tracker = Tracker(uri, plan.name, path, about)
         tracker.start()
         recorder = Recorder(path, tracker.record)
+        if mirror:
+            mirror.start()
         try:
             with Display(progress, options.quiet) as display:
-                complete = Sweep(plan, options, recorder, display).run()
+                complete = Sweep(plan, _folders(options), placement, recorder, display).run()
         except KeyboardInterrupt:
             complete = False
         finally:
             recorder.close()
             found = report.write(path)
-            tracker.finish("finished" if complete else "interrupted")
+            problems = export.write(found, plan.log_model if complete else "none", _folders(options))
+            uncopied = mirror.close() if mirror else None
+            models = len(list(path.glob("models/*/model.json")))
+            tracker.finish("finished" if complete else "interrupted", timeout=60.0 * (1 + models))
             lock.release()
+    for problem in problems:
+        print(problem, file=sys.stderr)
     if complete and not options.quiet:
         report.show(found)
-    return _farewell(path, uri, recorder, complete, options)
+    status = _farewell(path, uri, recorder, complete, options)
+    if mirror:
+        print(uncopied or f"copy:      {mirror.uri}", file=sys.stderr if uncopied else sys.stdout)
+    return SOME_FAILED if (problems or uncopied) and status == FINISHED else status
 
 
 def _farewell(path: Path, uri: str, recorder: Recorder, complete: bool, options: argparse.Namespace) -> int:
     if not complete:
-        print(f"interrupted; go on with: python -m harness.sweep {options.file} --resume", file=sys.stderr)
+        again = shlex.join([*(given for given in options.given if given != "--resume"), "--resume"])
+        print(f"interrupted; go on with: python -m harness.sweep {again}", file=sys.stderr)
         return INTERRUPTED
     print(f"\nreport:    python -m harness.report {path}\nMLflow UI: mlflow ui --backend-store-uri {uri}")
     failed = recorder.failed()
@@ -516,7 +557,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--dry-run", action="store_true", help="show the trials and how many stages they share")
     parser.add_argument("--resume", action="store_true", help="continue an interrupted sweep")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors and the farewell")
-    parser.add_argument("--results", type=Path, default=Path("results/runs"), metavar="DIR")
+    parser.add_argument("--results", default="results/runs", metavar="DIR", help="or s3://BUCKET/PREFIX, gs://...")
+    parser.add_argument("--address", metavar="ADDRESS", help="of a Ray cluster to run on: auto, or HOST:PORT")
     parser.add_argument("--stages", type=Path, default=Path("results/runs/stages"), metavar="DIR")
     parser.add_argument("--cache", type=Path, default=Path("results/runs/data"), metavar="DIR", help="decoded data")
     parser.add_argument("--tracking-uri", metavar="URI", help="of MLflow; default: a SQLite file in the results")

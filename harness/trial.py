@@ -35,7 +35,7 @@ from harness import (
     seeding,
 )
 from harness.active import Costs, Report, Rounds, area_under_curve, start_pool
-from harness.api import UNKNOWN, Images, SemiSupervisedMethod, SSLMethod, SupervisedMethod
+from harness.api import UNKNOWN, Backbone, Images, SemiSupervisedMethod, SSLMethod, SupervisedMethod
 from harness.config import (
     ExponentialImbalance,
     StepImbalance,
@@ -82,7 +82,7 @@ def run(
         config: what to do.
         seed: all randomness of the trial comes from it.
         folders: caches.
-        report: receives a record after each epoch of pre-training and after each round.
+        report: receives a record after each epoch of training the encoder and after each round.
         with_test: whether the test set is read, once for each round's model.
         deliver: receives a portrait of the encoder at the end; None: none is made.
 
@@ -93,10 +93,7 @@ def run(
     memory = PeakMemory()
     images, oracle = load_data(config, folders.cache, with_test=with_test)
     oracle.with_budget(label_budget(config, len(images.pool)))
-    mean, std = torch.tensor(images.mean), torch.tensor(images.std)
-    if not config.data.normalize:
-        mean, std = torch.zeros_like(mean), torch.ones_like(std)
-    where = Runtime.of(config.compute, mean, std)
+    where = Runtime.of(config.compute, *normalization(config, images))
     stages = StageCache(folders.stages)
     costs = Costs()
     method = _build_method(config, images, seed, where)
@@ -104,7 +101,7 @@ def run(
     encoder_digest = _pretrain(config, seed, method, images, oracle, start, where, stages, costs, report)
     method.eval()
     parts = {"pool": images.pool, "val": images.val} | ({"test": images.test} if images.test is not None else {})
-    encoder = Encoder(method.backbone, where, parts, config.classifier, seed)
+    encoder = Encoder(method.backbone, encoder_digest, where, parts, config.classifier, seed)
     rounds = Rounds(
         config,
         seed,
@@ -113,12 +110,12 @@ def run(
         start,
         where,
         encoder,
-        encoder_digest,
         method,
         plugins.build(config.augmentation),
         stages,
         costs,
         report,
+        config.pretrain.epochs if pretrains(config) else 0,
     )
     rounds.run()
     wall = {"time/wall_seconds": time.perf_counter() - started}
@@ -127,6 +124,12 @@ def run(
         uses_views = method.num_views > 0 and (config.mode == "joint" or pretrains(config))
         totals["time/portrait_seconds"] = portray.portray(rounds, uses_views, deliver)
     return totals
+
+
+def normalization(config: TrialConfig, images: data.Data) -> tuple[Tensor, Tensor]:
+    """f32 [C] each: what is subtracted from pixels in [0, 1], and what divides them then."""
+    mean, std = torch.tensor(images.mean), torch.tensor(images.std)
+    return (mean, std) if config.data.normalize else (torch.zeros_like(mean), torch.ones_like(std))
 
 
 def load_data(config: TrialConfig, cache: Path, *, with_test: bool) -> tuple[data.Data, Oracle]:
@@ -175,13 +178,18 @@ def label_budget(config: TrialConfig, pool_size: int) -> int:
 
 
 def _build_method(config: TrialConfig, images: data.Data, seed: int, where: Runtime) -> SSLMethod:
-    """The SSL method with its backbone; a backbone's initial weights depend on it and the seed alone."""
-    with seeded(seed, "backbone/init"):
-        backbone = plugins.build(config.backbone, images.image_shape)
+    """The SSL method with its backbone."""
+    backbone = untrained_encoder(config, images, seed)
     with seeded(seed, "ssl_method/init"):
         method = plugins.build(config.ssl_method, backbone, *method_arguments(config.ssl_method, images.num_classes))
     where.place(method)
     return method
+
+
+def untrained_encoder(config: TrialConfig, images: data.Data, seed: int) -> Backbone:
+    """The backbone with its initial weights, which depend on it and the seed alone."""
+    with seeded(seed, "backbone/init"):
+        return plugins.build(config.backbone, images.image_shape)
 
 
 def pretrains(config: TrialConfig) -> bool:
@@ -256,11 +264,12 @@ def _pretrain(
         }
 
     reported = 0
+    about = {"training": "pretrain", "epochs": config.pretrain.epochs}
 
     def on_epoch(epoch: int, found: Mapping[str, float]) -> None:
         nonlocal reported
         reported = epoch
-        report("epoch", epoch, found, {})
+        report("epoch", epoch, found, about | {"epoch": epoch})
 
     def compute(checkpoint: Checkpoint) -> dict[str, Any]:
         learnt, labels = _learnt_from(method, images, oracle, start)
@@ -283,7 +292,7 @@ def _pretrain(
     stage = stages.run("pretrain", key, compute)
     method.load_state_dict(stage.value["method"])
     for epoch, found in enumerate(stage.value["history"][reported:], start=reported + 1):
-        report("epoch", epoch, found, {})  # of a stage that was found, not computed
+        report("epoch", epoch, found, about | {"epoch": epoch})  # of a stage that was found, not computed
     costs.pretrain, costs.pretrain_cached = stage.seconds, stage.cached
     return stage.digest
 

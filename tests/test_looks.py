@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from sweep_folder import SweepFolder, selection_sweep
 
-from harness import looks, report, trial_files
+from harness import looks, page, pictures, report, trial_files
 from harness.looks import balance, classes, maps, neighbors, views
 from harness.looks.look import colours, mosaic
 from harness.portrait import Portrait, pack
@@ -98,9 +98,10 @@ def complete(selectors):
 
 def test_every_picture_of_a_complete_sweep_is_drawn_small_and_named_in_the_summary(complete):
     found, folder = complete.report(), complete.sweep.path
-    looks.write(found)
     text = report.summary(found)
     shown = looks.find(found)
+    for look in shown:
+        pictures.save(look.draw(), folder / look.stem, photographs=look.photographs)
     assert [look.stem for look in shown] == ALL
     for look in shown:
         for ending in ("png", "svg"):
@@ -124,6 +125,16 @@ def test_a_sweep_without_these_files_has_none_of_the_pictures(tmp_path):
         file.unlink()
     assert looks.find(report.read(sweep.path)) == []
     report.write(sweep.path)
+
+
+def test_the_page_has_them_in_a_section_of_their_own(complete):
+    section = page.looks.looks(complete.report())
+    assert section is not None
+    shown = [part for part in section.parts if isinstance(part, page.Picture)]
+    assert [picture.stem for picture in shown] == ALL
+    assert [picture.stem for picture in shown if picture.photographs] == ["neighbors", "views"]
+    tables = [part.name for part in section.parts if isinstance(part, page.Table)]
+    assert tables == ["Encoders side by side", "Accuracy by class, test images", "Class balance of the picks"]
 
 
 def test_without_portraits_classes_and_picks_are_shown(selectors):

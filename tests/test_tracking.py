@@ -9,13 +9,18 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
+from PIL import Image
 from sweep_folder import SweepFolder
 
-from harness import records, tracking
+from baselines.backbones.dcnn3 import DCNN3
+from harness import embed, records, saved_encoder, tracking
 from harness.looks.classes import confusion_figure
+from harness.saved_encoder import SavedEncoder
 from harness.tracking import Delivery, Tracker, sync, tracking_uri
 
 SELECTORS = {"selector.name": "coreset", "ssl_method.temperature": 0.2}
@@ -57,6 +62,19 @@ def runs(uri, view=ViewType.ACTIVE_ONLY):
     return dict(zip(trials, found, strict=True))
 
 
+def begun(uri):
+    """The runs, or none while there is no sweep's run yet."""
+    there = MlflowClient(uri).get_experiment_by_name("selectors")
+    return found if there and "" in (found := runs(uri)) else {}
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
 def points(uri, run):
     """Every stored point (name, step, value), duplicates included."""
     client = MlflowClient(uri)
@@ -92,7 +110,7 @@ def test_a_trial_with_all_that_belongs_to_it(sweep, uri):
     assert_shows(uri, sweep)
     found = runs(uri)
     trial, parent = found["confirm-c1-s1"], found[""]
-    assert trial.info.run_name == "coreset · temperature 0.2 · seed 1"
+    assert trial.info.run_name == "coreset · seed 1"  # only the selector varies in this sweep
     assert parent.info.run_name == "selectors"
     assert trial.info.status == parent.info.status == "FINISHED"
     assert trial.info.end_time == rows[-1]["time"]
@@ -128,6 +146,7 @@ def test_a_trial_with_all_that_belongs_to_it(sweep, uri):
         "selected_100.json",
         "selected_200.json",
         "classification_report.txt",
+        "confusion_matrix.json",
         "confusion_matrix.png",
     }
     assert {file.path for file in client.list_artifacts(trial.info.run_id)} == names
@@ -393,12 +412,201 @@ def test_half_a_line_is_skipped_and_counted(tmp_path):
     assert records.read(tmp_path) == ([row(1, 10)], 1)
 
 
-def test_names_say_what_differs():
-    record = {"parameters": {"pretrain.epochs": 5, "classifier.epochs": 100, "ssl_method": {"name": "moco", "k": 4}}}
-    assert (
-        tracking.run_name({**record, "seed": 3}, {}) == "pretrain.epochs 5 · classifier.epochs 100 · moco k 4 · seed 3"
-    )
-    assert tracking.run_name({"parameters": {}, "seed": 0}, {"selector": "ual"}) == "ual · seed 0"
+@pytest.mark.parametrize(
+    ("parameters", "name"),
+    [
+        (
+            {"pretrain.epochs": 5, "classifier.epochs": 100, "ssl_method": {"name": "moco", "k": 4}},
+            "pretrain.epochs 5 · classifier.epochs 100 · moco k 4",
+        ),
+        ({"selector": "coreset", "ssl_method": "simclr", "ssl_method.temperature": 0.2}, "coreset · simclr tau 0.2"),
+        ({"ssl_method.temperature": 0.21345, "ssl_method.name": "simclr"}, "simclr tau 0.213"),
+        ({"case": "supervised", "augmentation.first": "crop"}, "supervised · first crop"),
+        ({"recipe": "moco_v2"}, "moco_v2"),
+        ({}, "ual"),
+    ],
+)
+def test_names_say_what_differs(parameters, name):
+    record = {"parameters": parameters, "seed": 3}
+    assert tracking.run_name(record, {"selector": "ual"}) == f"{name} · seed 3"
+
+
+def test_what_is_the_same_in_all_trials_is_not_in_their_names():
+    space = {
+        "parameters": {
+            "selector": {"values": ["random"]},
+            "pretrain.epochs": {"values": [5, 10]},
+            "ssl_method.temperature": {"distribution": "uniform", "min": 0.1, "max": 1},
+        },
+        "cases": {"one": {}, "two": {}},
+        "confirm": {"references": [{"ssl_method": "none"}]},
+    }
+    assert tracking.varied(space) == {"pretrain.epochs", "ssl_method.temperature", "case", "ssl_method"}
+    assert tracking.varied({"parameters": {}, "cases": {"one": {}}, "confirm": None}) == set()
+    record = {"parameters": {"selector": "random", "pretrain.epochs": 5}, "seed": 1}
+    assert tracking.run_name(record, {}, tracking.varied(space)) == "epochs 5 · seed 1"
+
+
+def test_the_sweeps_run_says_the_question_the_answer_and_how_to_read_it(sweep, uri):
+    tracker = Tracker(uri, "selectors", sweep.path, sweep.environment)
+    tracker.start()
+    for seed in (1, 2, 3):
+        for number, selector in enumerate(("random", "coreset")):
+            parameters = {"selector.name": selector}
+            for row in sweep.trial(selector, seed, parameters, {100: 0.7 + 0.1 * number + 0.001 * seed}):
+                tracker.record(row)
+    wait_until(lambda: begun(uri))
+    note = runs(uri)[""].data.tags["mlflow.note.content"]
+    assert note.startswith("**Question.** Which selector finds the better 200 labels?")
+    assert tracker.finish("finished")
+    note = runs(uri)[""].data.tags["mlflow.note.content"]
+    assert "**Answer.** coreset was the best of 2 with test/accuracy 0.79" in note
+    assert "Steps are numbers of labels" in note
+    before = dump(uri)
+    sync(sweep.path, uri)
+    assert dump(uri) == before
+
+
+def test_what_appears_in_the_folders_later_is_delivered(sweep, uri):
+    sweep.trial("c1", 1, SELECTORS, {100: 0.7})
+    sync(sweep.path, uri)
+    client, found = MlflowClient(uri), runs(uri)
+    (sweep.path / "report.html").write_text("<p>coreset</p>")
+    (sweep.path / "pictures").mkdir()
+    (sweep.path / "pictures" / "map.svg").write_text("<svg/>")
+    (sweep.path / "trials" / "confirm-c1-s1" / "map.png").write_bytes(b"png")
+    (sweep.path / "ray").mkdir()
+    (sweep.path / "ray" / "state.json").write_text("{}")
+    sync(sweep.path, uri)
+    assert set(runs(uri)) == set(found)
+    assert {"report.html", "pictures"} <= (held := {file.path for file in client.list_artifacts(found[""].info.run_id)})
+    assert not {"ray", "trials", "rows.jsonl"} & held
+    assert [file.path for file in client.list_artifacts(found[""].info.run_id, "pictures")] == ["pictures/map.svg"]
+    assert "map.png" in {file.path for file in client.list_artifacts(found["confirm-c1-s1"].info.run_id)}
+    before = dump(uri)
+    sync(sweep.path, uri)
+    assert dump(uri) == before
+
+
+def test_system_metrics_on_request(tmp_path, uri, monkeypatch):
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "1")
+    sweep = SweepFolder(tmp_path / "selectors", system_metrics=True)
+    tracker = Tracker(uri, "selectors", sweep.path, sweep.environment)
+    tracker.start()
+    for row in sweep.trial("c1", 1, SELECTORS, {100: 0.7}):
+        tracker.record(row)
+    wait_until(lambda: "system/cpu_utilization_percentage" in (begun(uri)[""].data.metrics if begun(uri) else {}))
+    time.sleep(1.5)
+    assert tracker.finish("finished")
+    parent, trial = runs(uri)[""], runs(uri)["confirm-c1-s1"]
+    assert 0 <= parent.data.metrics["system/cpu_utilization_percentage"] <= 100
+    assert parent.data.metrics["system/system_memory_usage_megabytes"] > 0
+    assert len(MlflowClient(uri).get_metric_history(parent.info.run_id, "system/cpu_utilization_percentage")) >= 2
+    assert not [name for name in trial.data.metrics if name.startswith("system/")]
+    before = dump(uri)
+    sync(sweep.path, uri)  # another machine's load is none of the sweep's
+    assert dump(uri) == before
+
+
+# Models ------------------------------------------------------------------------------------------------------------
+
+
+def save_encoder(sweep, trial, seed=0):
+    """Random weights as the saved encoder of a trial."""
+    torch.manual_seed(seed)
+    backbone, head = DCNN3((1, 8, 8), width=2), torch.nn.Linear(8, 2)
+    about = {
+        "trial": trial,
+        "seed": 1,
+        "backbone": {"name": "dcnn3", "width": 2},
+        "image_shape": [1, 8, 8],
+        "mean": [0.3],
+        "std": [0.2],
+        "precision": "float32",
+        "channels_last": False,
+        "head": {"name": "linear"},
+        "class_names": ["cat", "dog"],
+        "packages": {"torch": "2.15.0"},
+    }
+    state = {"head": head.state_dict(), "mean": torch.zeros(1), "std": torch.ones(1)}
+    saved_encoder.write(sweep.path / "models" / trial, about, backbone.state_dict(), state)
+    return SavedEncoder.load(sweep.path / "models" / trial, "cpu")
+
+
+def models(uri):
+    client = MlflowClient(uri)
+    return client.search_logged_models([client.get_experiment_by_name("selectors").experiment_id])
+
+
+def test_a_saved_encoder_becomes_a_model_that_loads_and_says_the_same(sweep, uri, tmp_path, capsys):
+    import mlflow
+
+    for seed in (1, 2):
+        sweep.trial("c1", seed, SELECTORS, {100: 0.7 + 0.01 * seed})
+    sync(sweep.path, uri)
+    encoder = save_encoder(sweep, "confirm-c1-s2")  # saved when the trials' runs were closed already
+    sync(sweep.path, uri)
+    before = dump(uri)
+    sync(sweep.path, uri)
+    assert dump(uri) == before
+    (model,) = models(uri)
+    found = runs(uri)
+    run, parent = found["confirm-c1-s2"], found[""]
+    assert (model.name, model.status, model.source_run_id) == ("encoder", "READY", run.info.run_id)
+    assert parent.data.tags["best_model"] == f"runs:/{run.info.run_id}/encoder"
+
+    images = np.random.default_rng(1).integers(0, 256, (5, 8, 8, 1), dtype=np.uint8)
+    expected = encoder.embed(torch.from_numpy(images.transpose(0, 3, 1, 2).copy()))
+    previous = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(uri)
+    try:
+        loaded = mlflow.pyfunc.load_model(f"runs:/{run.info.run_id}/encoder")
+        assert np.allclose(loaded.predict(images), expected.numpy(), atol=1e-6)
+        logits = loaded.predict(images, params={"output": "logits"})
+        assert np.allclose(logits, encoder.head(expected).numpy(), atol=1e-6)
+        assert loaded.metadata.signature.inputs.inputs[0].shape == (-1, 8, 8, 1)
+        assert loaded.input_example.shape == (2, 8, 8, 1)
+        with pytest.raises(mlflow.exceptions.MlflowException):
+            loaded.predict(images.astype(np.float32))
+    finally:
+        mlflow.set_tracking_uri(previous)
+
+    Image.fromarray(images[0, :, :, 0]).save(tmp_path / "image.png")
+    for name in (f"runs:/{run.info.run_id}/encoder", parent.info.run_id, model.model_uri):
+        output = tmp_path / "e.npz"
+        arguments = [name, str(tmp_path / "image.png"), "--tracking-uri", uri, "--output", str(output)]
+        assert embed.main([*arguments, "--device", "cpu"]) == 0, capsys.readouterr().err
+        assert np.allclose(np.load(output)["embeddings"], expected[:1].numpy(), atol=1e-5)
+        output.unlink()
+    without = found["confirm-c1-s1"].info.run_id
+    mistakes = {
+        without: "was the sweep run with log_model?",
+        f"runs:/{without}/encoder": "no encoder was logged",
+        "0" * 32: "not found",
+        "models:/m-0": "not found",
+        "runs:/latest": "is not a run's id, runs:/<id>",
+    }
+    for name, message in mistakes.items():
+        assert embed.main([name, str(tmp_path / "image.png"), "--tracking-uri", uri]) == 2
+        errors = capsys.readouterr().err
+        assert message in errors
+        assert errors.count("\n") == 1
+
+
+def test_other_weights_take_the_place_of_a_model_and_a_cut_off_upload_is_sent_again(sweep, uri, monkeypatch):
+    sweep.trial("c1", 1, SELECTORS, {100: 0.7})
+    save_encoder(sweep, "confirm-c1-s1")
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "finalize_logged_model", lambda *_: (_ for _ in ()).throw(ConnectionError("reset")))
+        with pytest.raises(ConnectionError):
+            sync(sweep.path, uri)
+    sync(sweep.path, uri)
+    (first,) = models(uri)
+    assert first.status == "READY"
+    save_encoder(sweep, "confirm-c1-s1", seed=1)
+    sync(sweep.path, uri)
+    (second,) = models(uri)
+    assert second.model_id != first.model_id
 
 
 def test_confusion_picture_has_every_count():

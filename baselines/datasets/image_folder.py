@@ -10,8 +10,7 @@ from PIL import Image
 
 from baselines.datasets.image_files import split_of
 from harness.api import Dataset, Source, Split
-
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff")
+from harness.image_file import EXTENSIONS
 
 
 class ImageFolder(Dataset):

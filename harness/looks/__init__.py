@@ -14,9 +14,9 @@ from harness.looks.look import Look
 from harness.sections import Section
 
 if TYPE_CHECKING:
-    from harness.report import Report
+    from harness.findings import Report
 
-__all__ = ["LOOKS", "Look", "find", "sections", "write"]
+__all__ = ["LOOKS", "Look", "find", "sections"]
 
 LOOKS: tuple[Callable[[Report], Look | None], ...] = (
     maps.embedding,
@@ -28,20 +28,12 @@ LOOKS: tuple[Callable[[Report], Look | None], ...] = (
     balance.balance,
     views.views,
 )
-"""In the order of `summary.md`."""
+"""In the order of `summary.md` and of the report page, which draws them (`harness.page.looks`)."""
 
 
 def find(report: Report) -> list[Look]:
     """Every picture that the sweep has data for; nothing is drawn yet."""
     return [look for build in LOOKS if (look := build(report))]
-
-
-def write(report: Report) -> None:
-    """Draws the pictures into the sweep's folder, as PNG and SVG."""
-    from harness import pictures
-
-    for look in find(report):
-        pictures.save(look.draw(), report.folder / look.stem, photographs=look.photographs)
 
 
 def sections(report: Report) -> list[Section]:

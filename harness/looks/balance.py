@@ -17,7 +17,7 @@ from harness.pictures import REFERENCE, canvas, clean, short
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from harness.report import Entry, Report
+    from harness.findings import Entry, Report
 
 MOST = 8
 """Panels in the picture; the table has all."""

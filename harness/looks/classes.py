@@ -18,7 +18,7 @@ from harness.pictures import canvas, clean, short
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from harness.report import Entry, Report
+    from harness.findings import Entry, Report
 
 SPLITS = {"test": "test", "val": "validation"}
 MOST = 20

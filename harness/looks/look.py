@@ -15,7 +15,7 @@ from harness.sections import Section
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from harness.report import Entry, Report
+    from harness.findings import Entry, Report
 
 CLASS_COLOURS = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8C6D00", "#5E4FA2", "#E41A1C", "#6B6B6B",

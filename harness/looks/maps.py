@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from harness.report import Entry, Report
+    from harness.findings import Entry, Report
 
 MOST = 8
 """Maps in one picture."""

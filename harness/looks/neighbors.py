@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from harness.report import Report
+    from harness.findings import Report
 
 SAME, OTHER = "#009E73", "#D55E00"
 COLUMNS = 2

@@ -13,7 +13,7 @@ from harness.portrait import Portrait
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from harness.report import Report
+    from harness.findings import Report
 
 
 def views(report: Report) -> Look | None:
