@@ -43,9 +43,9 @@ from harness.stages import Checkpoint, Stage, StageCache, code_digest, digest_of
 Report = Callable[[str, int, Mapping[str, float], Mapping[str, Any]], None]
 """Receives what a trial finds, as it finds it: the step's kind ("epoch" or "labels"), the step (the epoch, or the
 number of labels used), metrics by name (`harness.metrics`), and details, JSON values that are not metrics: the
-`selected` positions, the `class_counts` of all labels bought so far, the `confusion_matrix`, the names of the
-`stages` that hold the round's model; of an epoch, the `training` it belongs to, its number there and how many
-`epochs` that has."""
+`selected` positions, the `class_counts` of all labels bought so far and the `pool_counts` of the pool, the
+`confusion_matrix` (on test data where the trial reads them, else on validation data), the names of the `stages` that
+hold the round's model; of an epoch, the `training` it belongs to, its number there and how many `epochs` that has."""
 
 REPORTS = 20
 """Epochs of a fine-tuning that are reported, at most: on few labels an epoch takes no longer than its report."""
@@ -105,6 +105,9 @@ class Rounds:
         costs: added to as time is spent.
         report: called after each epoch of a training of the encoder, and after each round.
         epochs: of training so far, so that every epoch of a trial has a number of its own.
+        curve: number of labels and metrics of each round so far.
+        bought: i64 positions that were labelled: the start pool, then each round's picks.
+        last: the model of the last round.
     """
 
     config: TrialConfig
@@ -121,16 +124,21 @@ class Rounds:
     report: Report
     epochs: int = 0
     curve: list[tuple[int, dict[str, float]]] = field(default_factory=list)
+    bought: list[Tensor] = field(default_factory=list)
+    last: Trained | None = None
 
     def run(self) -> None:
         """Trains and measures at the start pool (if it has labels) and after each selection."""
         labeled, last = self.start, None
+        self.bought.append(labeled)
         if len(labeled):
             last = self._train_and_measure(labeled, last, {}, None)
         for number in range(1, self.config.labels.rounds + 1):
             picks, selection = self._select(labeled, last, number)
             labeled = torch.cat([labeled, picks]).sort().values
+            self.bought.append(picks)
             last = self._train_and_measure(labeled, last, selection, picks)
+        self.last = last
 
     def _key(self) -> dict[str, Any]:
         return {
@@ -201,6 +209,7 @@ class Rounds:
         results |= selection | {"time/train_seconds": stage.seconds, "stage/train_cached": float(stage.cached)}
         results |= {"labels/used": float(self.oracle.used), "labels/val": float(len(self.data.val_labels))}
         details["class_counts"] = torch.bincount(labels, minlength=self.data.num_classes).tolist()
+        details["pool_counts"] = self.oracle.class_counts.tolist()
         details["stages"] = {
             "pretrain": self.encoder.digest,
             "train": trained.digest,

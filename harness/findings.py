@@ -157,6 +157,8 @@ def read(folder: Path) -> Report:
         report.notes.append(
             f"{cells.count(unfinished, 'trial')} did not finish: the sweep is running or was interrupted."
         )
+    ended = [records.last(history) for history in trials.values()]
+    report.notes += [f"{last['trial']}: {cells.one_line(last['warning'])}." for last in ended if "warning" in last]
     _compare(report, _first_seen(phases["confirm"]))
     report.answer = _answer(report)
     report.rounds = rounds.read(report)

@@ -3,12 +3,14 @@
 space.yaml        the resolved search space, below its file's opening comment
 environment.json  hardware, commit, versions, data
 rows.jsonl        every record, in the order in which it was reported
-trials/<trial>/   config.yaml, selected_<labels>.json, class_counts_<labels>.json, confusion_matrix.json, stages.json,
-                  error.txt
+trials/<trial>/   config.yaml, stages.json, error.txt, class_counts_pool.json, portrait.npz, and of each round
+                  selected_<labels>.json, class_counts_<labels>.json, confusion_matrix_<labels>.json
+                  (`harness.trial_files` reads them)
 """
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -68,9 +70,14 @@ def _check_same_question(space: Path, plan: Plan) -> None:
 
 
 def replace_text(file: Path, text: str) -> None:
+    """Writes a text file so that it is either the old or the new one, never half of it."""
+    replace(file, text.encode())
+
+
+def replace(file: Path, content: bytes) -> None:
     """Writes a file so that it is either the old or the new one, never half of it."""
     temporary = file.with_name(f".{file.name}.new")
-    temporary.write_text(text, encoding="utf-8")
+    temporary.write_bytes(content)
     temporary.replace(file)
 
 
@@ -97,6 +104,12 @@ class Recorder:
         self._file.flush()
         records.add(self._trials.setdefault(record["trial"], {}), record)
         self._deliver(record)
+
+    def keep_portrait(self, trial: str, portrait: str) -> None:
+        """Keeps a portrait that a worker, perhaps on another machine, sent as base64."""
+        folder = self.folder / "trials" / trial
+        folder.mkdir(parents=True, exist_ok=True)
+        replace(folder / "portrait.npz", base64.b64decode(portrait))
 
     def close(self) -> None:
         """Closes the file."""
@@ -153,8 +166,12 @@ class Recorder:
             replace_text(folder / f"selected_{record['step']}.json", json.dumps(details["selected"]))
         if "class_counts" in details:
             replace_text(folder / f"class_counts_{record['step']}.json", json.dumps(details["class_counts"]))
+        if "pool_counts" in details:
+            replace_text(folder / "class_counts_pool.json", json.dumps(details["pool_counts"]))
         if "confusion_matrix" in details:
-            replace_text(folder / "confusion_matrix.json", json.dumps(details["confusion_matrix"]))
+            replace_text(folder / f"confusion_matrix_{record['step']}.json", json.dumps(details["confusion_matrix"]))
+        if "portrait" in details:
+            self.keep_portrait(record["trial"], details["portrait"])
         if "stages" in details:
             replace_text(folder / "stages.json", json.dumps(details["stages"]))
         if "error" in details:

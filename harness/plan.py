@@ -99,6 +99,7 @@ class Plan:
         space: what varies.
         candidates: the configurations of a grid or random search, in order; empty for bayes.
         header: the file's opening comment, as it stands there.
+        portrait: whether encoders leave a portrait.
     """
 
     name: str
@@ -118,6 +119,7 @@ class Plan:
     space: Space
     candidates: tuple[Candidate, ...]
     header: str = ""
+    portrait: bool = True
 
     @property
     def searches(self) -> bool:
@@ -151,6 +153,11 @@ class Plan:
             unique.setdefault(candidate.configuration, candidate)
         return [Task(candidate, seed, "confirm") for candidate in unique.values() for seed in self.confirm.seeds]
 
+    def portrays(self, task: Task) -> bool:
+        """Whether a trial leaves a portrait: of each confirmed configuration that under the first seed."""
+        seeds = self.confirm.seeds if self.confirm else self.seeds
+        return self.portrait and task.phase == "confirm" and task.seed == seeds[0]
+
     def as_dict(self) -> dict[str, Any]:
         """The resolved form, as `space.yaml` keeps it."""
         section = {
@@ -164,6 +171,7 @@ class Plan:
             "confirm": as_dict(self.confirm) if self.confirm else None,
             "reference": dict(self.reference) if self.reference else None,
             "resources": as_dict(self.resources),
+            "portrait": self.portrait,
             "log_model": self.log_model,
             "system_metrics": self.system_metrics,
             "recipes": dict(self.recipes) if self._builds_on_recipes else None,
@@ -245,6 +253,11 @@ class Head:
     confirm: Confirm | None = setting(None, "the second phase")
     reference: dict | None = setting(None, "the configuration that the others are compared with")
     resources: Resources = Resources()
+    portrait: bool = setting(
+        True,
+        "maps, neighbours and views for the report, of each confirmed configuration under its first seed, or of the "
+        "best of a search that nothing confirms; some seconds each, in no total",
+    )
     log_model: Literal["best", "all", "none"] = setting(
         "none",
         "the encoders that are kept in `models/` and logged in MLflow: of the best trial, or of all confirmed ones",
@@ -296,7 +309,7 @@ def load(file: Path, overrides: list[str]) -> Plan:
     plan = Plan(head.name, *shared, head.confirm, head.reference, *kept, trial, recipes, space, (), header)
     candidates = _candidates(plan, problems)
     problems.raise_any()
-    return Plan(**{**vars(plan), "candidates": candidates})
+    return Plan(**{**vars(plan), "candidates": candidates, "portrait": head.portrait})
 
 
 def _simple_keys(content: dict[str, Any], file: Path, problems: Problems) -> dict[str, Any]:
@@ -369,6 +382,8 @@ def _check_head(head: Head, varies: bool, problems: Problems) -> None:
                          f"did you mean {metric.name.replace('test/', 'val/')!r}?")  # fmt: skip
         elif metric.name not in METRICS:
             problems.add("metric.name", f"no metric {metric.name!r}; {closest(metric.name, METRICS)}")
+        elif metric.name == "time/portrait_seconds":
+            problems.add("metric.name", f"{metric.name} is measured in some trials only; use time/total_seconds")
         elif step_kind(metric.name) == "epoch":
             problems.add(
                 "metric.name", f"{metric.name} is measured in every epoch, not once per trial; use val/accuracy"

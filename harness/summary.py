@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from harness import cells, sections
+from harness import cells, looks, sections
 from harness.compare import NO_EVIDENCE, estimate, holm, paired, verdict
 from harness.findings import SECONDS, Entry, Report
 from harness.sections import Section
@@ -58,7 +58,8 @@ def summary(report: Report) -> str:
 
 def _sections(report: Report) -> list[Section]:
     over_rounds = sections.sections(report.rounds) if report.rounds else curves(report)
-    return [*confirmed(report), *beside(report), *over_rounds, *searched(report, SEARCH_ROWS), *failed(report)]
+    shown = looks.sections(report)
+    return [*confirmed(report), *beside(report), *over_rounds, *shown, *searched(report, SEARCH_ROWS), *failed(report)]
 
 
 def _markdown(section: Section) -> list[str]:

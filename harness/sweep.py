@@ -75,6 +75,9 @@ def run_in_worker(config: dict[str, Any], job: Job) -> None:
     torch.set_num_threads(job.threads)
     config = config.get("task", config)
     candidate = job.plan.candidate(config["parameters"])
+    if config.get("only_portrait"):
+        _portray(Task(candidate, config["seeds"][0], config["phase"]), job)
+        return
     objectives: list[list[float]] = []
     for seed in config["seeds"]:
         task = Task(candidate, seed, config["phase"])
@@ -110,8 +113,16 @@ def _run_task(task: Task, job: Job) -> dict[str, float]:
         tune.report({"record": record, "details": dict(details), **watched, **_objectives(proxies)})
 
     send("labels", 0, {}, {"config": as_dict(task.candidate.trial)})
+    portrait: dict[str, Any] = {}
     try:
-        totals = trial.run(task.candidate.trial, task.seed, job.folders, send, with_test=task.phase == "confirm")
+        totals = trial.run(
+            task.candidate.trial,
+            task.seed,
+            job.folders,
+            send,
+            with_test=task.phase == "confirm",
+            deliver=portrait.update if job.plan.portrays(task) else None,
+        )
         for metric in job.plan.metric:
             if not math.isfinite(totals.get(metric.name, math.nan)):
                 raise ValueError(f"{metric.name} is {totals.get(metric.name, 'not measured in this trial')}")
@@ -121,8 +132,20 @@ def _run_task(task: Task, job: Job) -> dict[str, float]:
         cause = " ".join(f"{type(error).__name__}: {error}".split())
         send("labels", 0, {}, {"error": traceback.format_exc()}, status="failed", error=cause)
         return {}
-    send("labels", int(totals["labels/used"]), totals, {}, status="finished")
+    warning = {"warning": portrait.pop("warning")} if "warning" in portrait else {}
+    send("labels", int(totals["labels/used"]), totals, portrait, status="finished", **warning)
     return totals
+
+
+def _portray(task: Task, job: Job) -> None:
+    """Takes a trial that has ended from the stage cache once more, for its encoder's portrait alone."""
+    nothing = _objectives([0.0] * len(job.plan.metric))
+
+    def send(found: Mapping[str, Any]) -> None:
+        tune.report({"portrait_of": task.trial_id, **found, **nothing})
+
+    trial.run(task.candidate.trial, task.seed, job.folders, lambda *_: None, with_test=False, deliver=send)
+    tune.report(nothing)
 
 
 def _objectives(values: list[float]) -> dict[str, float]:
@@ -163,6 +186,10 @@ class RecordCallback(tune.Callback):
         """A report of a trial."""
         if "record" in result:
             self._write(result["record"], result.get("details", {}))
+        elif "portrait" in result:
+            self._recorder.keep_portrait(result["portrait_of"], result["portrait"])
+        elif "warning" in result:
+            print(f"{result['portrait_of']}: {result['warning']}", file=sys.stderr)
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         """A trial that ended without saying so was stopped early."""
@@ -281,7 +308,17 @@ class Sweep:
         if complete and self.plan.confirm:
             best = self.recorder.best(self.plan.metric, self.plan.confirm.top)
             complete = self._list(self.plan.confirm_tasks(best))
+        elif complete and self.plan.searches and self.plan.portrait:
+            self._portray_best()
         return complete
+
+    def _portray_best(self) -> None:
+        """Leaves a portrait of the best of a search that nothing confirms."""
+        for assignment in self.recorder.best(self.plan.metric, 1):
+            task = Task(self.plan.candidate(assignment), self.plan.seeds[0], "search")
+            if not (self.path / "trials" / task.trial_id / "portrait.npz").exists():
+                config = _tune_config([task]) | {"only_portrait": True}
+                self._fit({"task": tune.grid_search([config])}, BasicVariantGenerator(), num_samples=1)
 
     def _list(self, tasks: list[Task]) -> bool:
         """Runs those of the tasks that have no ending yet."""

@@ -144,8 +144,11 @@ class SweepFolder:
         if complete:
             for labels in curve:
                 (folder / f"selected_{labels}.json").write_text(json.dumps(list(range(labels))))
-            matrix = {"class_names": ["cat", "dog"], "matrix": [[40, 10], [5, 45]], "split": "test"}
-            (folder / "confusion_matrix.json").write_text(json.dumps(matrix))
+                (folder / f"class_counts_{labels}.json").write_text(json.dumps([labels - labels // 4, labels // 4]))
+                right = 40 if labels == max(curve) else 30
+                matrix = {"class_names": ["cat", "dog"], "matrix": [[right, 50 - right], [5, 45]], "split": "test"}
+                (folder / f"confusion_matrix_{labels}.json").write_text(json.dumps(matrix))
+            (folder / "class_counts_pool.json").write_text(json.dumps([600, 600]))
         if error:
             (folder / "error.txt").write_text(f"Traceback\n{error}\n")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import multiprocessing
 from pathlib import Path
@@ -147,13 +148,21 @@ def test_records_are_kept_and_delivered_at_once(tmp_path):
     matrix = {"matrix": [[1]]}
     folder.write("search-a-s0", "running", config={"x": 1})
     folder.write("search-a-s0", "running", {"val/accuracy": 0.5}, 20, selected=[3, 1], confusion_matrix=matrix)
+    later = {"class_counts": [4, 6], "pool_counts": [40, 60], "confusion_matrix": {"matrix": [[2]]}}
+    folder.write("search-a-s0", "running", {"val/accuracy": 0.6}, 30, **later)
+    folder.write("search-a-s0", "finished", {"val/accuracy": 0.6}, 30, portrait=base64.b64encode(b"a face").decode())
     read, unreadable = records.read(tmp_path)  # before the file is closed
     assert unreadable == 0
     assert read == folder.delivered
     trial = tmp_path / "trials" / "search-a-s0"
     assert yaml.safe_load((trial / "config.yaml").read_text()) == {"x": 1}
     assert json.loads((trial / "selected_20.json").read_text()) == [3, 1]
-    assert json.loads((trial / "confusion_matrix.json").read_text()) == matrix
+    assert json.loads((trial / "confusion_matrix_20.json").read_text()) == matrix
+    assert json.loads((trial / "confusion_matrix_30.json").read_text()) == {"matrix": [[2]]}
+    assert json.loads((trial / "class_counts_30.json").read_text()) == [4, 6]
+    assert json.loads((trial / "class_counts_pool.json").read_text()) == [40, 60]
+    assert (trial / "portrait.npz").read_bytes() == b"a face"
+    assert not any("portrait" in record for record in read)
 
 
 def test_what_has_ended_and_what_has_not(tmp_path):

@@ -38,8 +38,10 @@ def run(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_a_trial_needs_neither_ray_nor_mlflow_nor_anything_to_draw_with(tmp_path):
     file = tmp_path / "trial.yaml"
     file.write_text(yaml.safe_dump({**SMALL, "selector": "coreset"}))
-    done = run(WITHOUT, str(file), "--test", "--stages", str(tmp_path / "stages"), "--cache", str(tmp_path / "data"))
+    folders = ["--stages", str(tmp_path / "stages"), "--cache", str(tmp_path / "data")]
+    done = run(WITHOUT, str(file), "--test", "--portrait", str(tmp_path / "portrait.npz"), *folders)
     assert done.returncode == 0, done.stderr
+    assert (tmp_path / "portrait.npz").stat().st_size > 1000
     last = json.loads(done.stdout.splitlines()[-1])
     assert (last["step_kind"], last["step"]) == ("labels", 40)
     assert 0 <= last["metrics"]["test/accuracy"] <= 1

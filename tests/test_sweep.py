@@ -15,6 +15,7 @@ import yaml
 
 from harness import records
 from harness.sweep import main
+from harness.trial_files import portrait
 
 TRIAL = {
     "dataset": "digits",
@@ -30,7 +31,7 @@ TRIAL = {
 
 def write(folder: Path, **space) -> Path:
     file = folder / f"{space.get('name', 'question')}.yaml"
-    file.write_text("# A question?\n" + yaml.safe_dump({"trial": TRIAL, **space}))
+    file.write_text("# A question?\n" + yaml.safe_dump({"trial": TRIAL, "portrait": False, **space}))
     return file
 
 
@@ -59,6 +60,7 @@ def compared(tmp_path_factory):
     file = write(
         folder,
         name="compared",
+        portrait=True,
         seeds=[0, 1],
         reference={"selector": "random"},
         log_model="best",
@@ -91,10 +93,27 @@ def test_each_trial_leaves_its_configuration_picks_and_confusion_matrix(compared
     for trial in trials:
         picks = json.loads((trial / "selected_30.json").read_text())
         assert len(set(picks)) == 10
-        matrix = json.loads((trial / "confusion_matrix.json").read_text())
-        assert matrix["split"] == "test"
-        assert sum(map(sum, matrix["matrix"])) > 300
+        for labels in (20, 30):
+            matrix = json.loads((trial / f"confusion_matrix_{labels}.json").read_text())
+            assert matrix["split"] == "test"
+            assert sum(map(sum, matrix["matrix"])) > 300
         assert yaml.safe_load((trial / "config.yaml").read_text())["labels"]["budget"] == 10
+
+
+def test_the_first_seed_of_each_configuration_leaves_a_portrait(compared):
+    sweep = compared / "runs/compared"
+    trials = sorted((sweep / "trials").iterdir())
+    found = {trial.name: portrait(trial) for trial in trials}
+    assert all((picture is not None) == name.endswith("-s0") for name, picture in found.items())
+    shown = [picture for picture in found.values() if picture]
+    assert len(shown) == 3
+    assert all(picture.picked.tolist() == [20, 10] for picture in shown)
+    seconds = {
+        row["trial"]: row["metrics"].get("time/portrait_seconds") for row in rows(sweep) if row["status"] == "finished"
+    }
+    assert all((value is not None) == name.endswith("-s0") for name, value in seconds.items())
+    for name in ("embedding", "neighbors", "picks", "views", "classes", "confusion", "balance"):
+        assert (sweep / f"{name}.png").exists(), name
 
 
 def test_selectors_share_start_pools_and_pretraining(compared):
@@ -191,6 +210,24 @@ def test_a_search_is_confirmed_with_fresh_seeds_and_reads_the_test_set_only_then
         r["configuration"] for r in confirmed if "ssl_method" in r["parameters"]
     }
     assert searched[winner.pop()] == max(searched.values())
+
+
+def test_the_best_of_a_search_that_nothing_confirms_leaves_a_portrait(tmp_path):
+    file = write(
+        tmp_path,
+        name="unconfirmed",
+        portrait=True,
+        method="random",
+        run_cap=2,
+        parameters={"ssl_method.temperature": {"min": 0.05, "max": 1.0}},
+    )
+    assert run(tmp_path, file) == 0
+    sweep = tmp_path / "runs/unconfirmed"
+    last = [row for row in rows(sweep) if row["status"] == "finished"]
+    best = max(last, key=lambda row: row["metrics"]["val/accuracy"])
+    assert [trial.name for trial in (sweep / "trials").iterdir() if portrait(trial)] == [best["trial"]]
+    assert (sweep / "embedding.png").exists()
+    assert endings(sweep) == {"finished": 2}
 
 
 def test_several_objectives_and_random_search_with_two_seeds(tmp_path):

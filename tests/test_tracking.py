@@ -19,6 +19,7 @@ from sweep_folder import SweepFolder
 
 from baselines.backbones.dcnn3 import DCNN3
 from harness import embed, records, saved_encoder, tracking
+from harness.looks.classes import confusion_figure
 from harness.saved_encoder import SavedEncoder
 from harness.tracking import Delivery, Tracker, sync, tracking_uri
 
@@ -611,7 +612,7 @@ def test_other_weights_take_the_place_of_a_model_and_a_cut_off_upload_is_sent_ag
 def test_confusion_picture_has_every_count():
     names = [f"class {k}" for k in range(20)]
     matrix = [[1000 * row + column for column in range(20)] for row in range(20)]
-    figure = tracking.confusion_figure({"class_names": names, "matrix": matrix, "split": "test"})
+    figure = confusion_figure({"class_names": names, "matrix": matrix, "split": "test"})
     assert sorted(int(text.get_text()) for text in figure.axes[0].texts) == sorted(
         cell for row in matrix for cell in row
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from harness import cells, summary
 from harness.findings import Report
-from harness.page import deviations, failures, hyperparameters, leaderboard, pairs, rounds, times
+from harness.page import deviations, failures, hyperparameters, leaderboard, looks, pairs, rounds, times
 from harness.page.document import Head, render
 from harness.page.section import Heading, Picture, Section, Table
 
@@ -25,6 +25,7 @@ SECTIONS: tuple[Callable[[Report], Section | None], ...] = (
     pairs.pairs,
     hyperparameters.hyperparameters,
     rounds.curves,
+    looks.looks,
     times.times,
     failures.failures,
     deviations.deviations,
