@@ -83,6 +83,7 @@ BUILTINS: dict[str, dict[str, str]] = {
         "probcover": "baselines.selectors.probcover:ProbCover",
         "random": "baselines.selectors.random:Random",
         "representative_random": "baselines.selectors.representative_random:RepresentativeRandom",
+        "skactiveml/": "baselines.selectors.skactiveml_strategy:SkactivemlStrategy",
         "typiclust": "baselines.selectors.typiclust:TypiClust",
         "ual": "baselines.selectors.ual:UAL",
         "uncertain_gcn": "baselines.selectors.uncertain_gcn:UncertainGCN",

@@ -13,6 +13,8 @@ derives from the contract and takes the hyper-parameters that all members have; 
     member(name) -> type      the class of one of them: a subclass, the same for every call, with the family's
                               `__module__`; without the library, for any name, a ValueError that says what to install
 
+and it may have a third, `refused() -> Mapping[str, str]`: names that people will look for in vain, and why.
+
 Beside its own hyper-parameters a plugin has those of its kind: the keyword arguments of the contract's `prepare`
 (`weights` and `freeze` of every backbone), with which `build` calls it after the constructor.
 """
@@ -135,6 +137,9 @@ def find(kind: str, name: str) -> type:
 def _find_member(kind: str, prefix: str, name: str) -> type:
     family = _load(kind, prefix, BUILTINS[kind][prefix])
     known = [prefix + member for member in family.members()]
+    refused = family.refused() if hasattr(family, "refused") else {}
+    if known and name.removeprefix(prefix) in refused:
+        raise ValueError(f"{kind[:-1]} {name!r} is not offered: {refused[name.removeprefix(prefix)]}")
     if known and name not in known:
         raise ValueError(f"no {kind[:-1]} {name!r}; {closest(name, known)}")
     try:
