@@ -13,9 +13,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness import api, classify, joint, knn, lars, metrics, models, optimizers, plugins, represent, runtime, seeding
-from harness.api import Augmentation, Pool, Selector, SSLMethod
-from harness.config import ClassifierConfig, LabelsConfig, TrialConfig
+from harness import (
+    api,
+    classify,
+    companions,
+    joint,
+    knn,
+    lars,
+    metrics,
+    models,
+    optimizers,
+    plugins,
+    represent,
+    runtime,
+    seeding,
+)
+from harness.api import Augmentation, Backbone, Companion, Images, Pool, Selector, SSLMethod
+from harness.config import LabelsConfig, TrialConfig
 from harness.data import Data
 from harness.joint import JointModel
 from harness.models import Encoder, HeadModel, PoolOutputs, RoundModel, TunedModel
@@ -79,8 +93,7 @@ class Rounds:
         oracle: with its budget set.
         start: i64, positions of the start pool.
         runtime: device and precision.
-        encoder: pre-trained.
-        encoder_digest: names the encoder in the stages' keys.
+        encoder: pre-trained, under the first classifier.
         method: the SSL method that holds the encoder.
         views: the augmentation of pre-training.
         stages: the cache.
@@ -95,7 +108,6 @@ class Rounds:
     start: Tensor
     runtime: Runtime
     encoder: Encoder
-    encoder_digest: str
     method: SSLMethod
     views: Augmentation
     stages: StageCache
@@ -127,14 +139,14 @@ class Rounds:
         spec, views, budget = self.config.selector, self.config.augmentation, self.config.labels.budget
         code = [cls for plugin in (spec, views, self.config.ssl_method) for cls in plugins.classes(plugin)]
         key = self._key() | {
-            "model": last.digest if last else self.encoder_digest,
+            "model": last.digest if last else self.encoder.digest,
             "selector": spec.as_dict(),
             "ssl_method": self.config.ssl_method.as_dict(),  # an untrained encoder's digest does not hold it
             "views": views.as_dict(),
             "labeled": digest_of({"positions": labeled.tolist()}),
             "budget": budget,
             "round": number,
-            "code": code_digest(models, represent, runtime, seeding, *code),
+            "code": code_digest(models, companions, represent, runtime, seeding, *code),
         }
         if last is None or isinstance(last.model, HeadModel):
             self.encoder.features("pool")  # paid for once per trial, whichever selector reads them first
@@ -190,70 +202,69 @@ class Rounds:
 
     def _train(self, labeled: Tensor, labels: Tensor, last: Trained | None) -> tuple[Trained, Stage]:
         """This round's model of the first classifier."""
-        settings = self.config.classifier
-        key = self._training_key(settings, self.encoder_digest, labeled)
-        if settings.warm_start and last:
-            key["warm_start"] = last.digest
         if self.config.mode == "joint":
-            model, stage = self._train_jointly(labeled, labels, last, key)
+            model, stage = self._train_jointly(labeled, labels, last)
         else:
-            model, stage = self._fit(self.encoder, settings, labeled, labels, key, last)
+            model, stage = self._fit(self.encoder, labeled, labels, last)
         return Trained(model, stage.digest), stage
 
-    def _training_key(self, settings: ClassifierConfig, encoder_digest: str, labeled: Tensor) -> dict[str, Any]:
+    def _training_key(self, encoder: Encoder, labeled: Tensor, last: Trained | None) -> dict[str, Any]:
         code = [classify, knn, optimizers, lars, models, represent, runtime, seeding]
-        return self._key() | {
-            "encoder": encoder_digest,
-            "classifier": as_dict(settings),
+        key = self._key() | {
+            "encoder": encoder.digest,
+            "classifier": as_dict(encoder.config),
             "labeled": digest_of({"positions": labeled.tolist()}),
-            "code": code_digest(*code, *plugins.classes(settings.augmentation)),
+            "code": code_digest(*code, *plugins.classes(encoder.config.augmentation)),
         }
+        if encoder.config.warm_start and last:
+            key["warm_start"] = last.digest
+        return key
 
-    def _fit(
-        self,
-        encoder: Encoder,
-        settings: ClassifierConfig,
-        labeled: Tensor,
-        labels: Tensor,
-        key: dict[str, Any],
-        last: Trained | None = None,
-    ) -> tuple[RoundModel, Stage]:
-        """A classifier on an encoder: fine-tuned with it, or a fixed head."""
+    def _fit(self, encoder: Encoder, labeled: Tensor, labels: Tensor, last: Trained | None) -> tuple[RoundModel, Stage]:
+        """The classifier of an encoder: fine-tuned with it, or a fixed head."""
+        key, settings = self._training_key(encoder, labeled, last), encoder.config
         if settings.name == "finetune":
-            return self._finetune(encoder, settings, labeled, labels, key, last)
+            return self._finetune(encoder, labeled, labels, last, key)
         inputs = encoder.inputs("pool")[labeled]
         num_classes = self.data.num_classes
         stage = self.stages.run("train", key, lambda _: classify.fit(settings, inputs, labels, num_classes, self.seed))
         return HeadModel(encoder, classify.predictor(settings, stage.value, inputs, labels, num_classes)), stage
 
     def _finetune(
-        self,
-        encoder: Encoder,
-        settings: ClassifierConfig,
-        labeled: Tensor,
-        labels: Tensor,
-        key: dict[str, Any],
-        last: Trained | None,
+        self, encoder: Encoder, labeled: Tensor, labels: Tensor, last: Trained | None, key: dict[str, Any]
     ) -> tuple[RoundModel, Stage]:
+        settings, images = encoder.config, self.data.pool.subset(labeled)
         network = classify.finetuned_model(encoder.backbone, self.data.num_classes, self.runtime, self.seed)
+        companion = self._companion(network.backbone, images, key)
         if settings.warm_start and last:
+            assert isinstance(last.model, TunedModel)
             network.load_state_dict(last.model.network.state_dict())
+            if companion and last.model.companion:
+                companion.load_state_dict(last.model.companion.state_dict())
         augmentation = plugins.build(settings.augmentation)
-        images = self.data.pool.subset(labeled)
         stage = self.stages.run(
             "train",
             key,
             lambda checkpoint: classify.finetune(
-                network, images, labels, augmentation, settings, self.runtime, self.seed, checkpoint
+                network, images, labels, augmentation, settings, self.runtime, self.seed, checkpoint, companion
             ),
         )
         network.load_state_dict(stage.value["model"])
-        return TunedModel(network, self.runtime, encoder.parts), stage
+        if companion:
+            companion.load_state_dict(stage.value["companion"])
+        return TunedModel(network, self.runtime, encoder.parts, companion), stage
 
-    def _train_jointly(
-        self, labeled: Tensor, labels: Tensor, last: Trained | None, key: dict[str, Any]
-    ) -> tuple[RoundModel, Stage]:
-        config = self.config
+    def _companion(self, backbone: Backbone, images: Images, key: dict[str, Any]) -> Companion | None:
+        """What the selector has trained beside the classifier, if anything; then it is added to the training's key."""
+        spec = self.config.selector
+        selector: Selector = plugins.build(spec)
+        if not self.config.labels.rounds or "companion_outputs" not in selector.reads:
+            return None
+        key["companion"] = spec.as_dict() | {"code": code_digest(api, companions, *plugins.classes(spec))}
+        return companions.build(selector, backbone, images, self.runtime, self.seed)
+
+    def _train_jointly(self, labeled: Tensor, labels: Tensor, last: Trained | None) -> tuple[RoundModel, Stage]:
+        config, key = self.config, self._training_key(self.encoder, labeled, last)
         method_code = [*plugins.classes(config.ssl_method), *plugins.classes(config.augmentation)]
         key |= {
             "joint": as_dict(config.joint),
@@ -303,12 +314,12 @@ class Rounds:
     def _measure_beside(self, trained: Trained, labeled: Tensor, labels: Tensor) -> dict[str, float]:
         """What the further classifiers reach on the same labels and the same encoder, as `val/accuracy/knn`."""
         results: dict[str, float] = {}
-        shared, digest = self.encoder, self.encoder_digest
+        encoder = self.encoder
         if isinstance(trained.model.network, JointModel):  # the encoder is this round's
-            shared, digest = shared.instead(trained.model.network.backbone), trained.digest
+            backbone, parts = trained.model.backbone, encoder.parts
+            encoder = Encoder(backbone, trained.digest, self.runtime, parts, encoder.config, self.seed)
         for settings in self.config.beside:
-            encoder = shared.under(settings)
-            model, stage = self._fit(encoder, settings, labeled, labels, self._training_key(settings, digest, labeled))
+            model, stage = self._fit(encoder.under(settings), labeled, labels, None)
             found, _ = self._measure(model, labeled, labels)
             found["time/train_seconds"] = stage.seconds
             results |= {f"{name}/{settings.name}": value for name, value in found.items()}

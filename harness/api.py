@@ -164,6 +164,10 @@ class Backbone(nn.Module, ABC):
         """
         return [self]
 
+    def dropouts(self) -> list[nn.Module]:
+        """The layers that stochastic passes draw from: dropout of a rate above 0."""
+        return [m for m in self.modules() if isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0]
+
     @classmethod
     def published_weights(cls) -> Mapping[str, PublishedWeights]:
         """The weights that `prepare` accepts by name; nothing is fetched."""
@@ -347,6 +351,10 @@ class PoolModel(Protocol):
         """f32 [N]."""
         ...
 
+    def companion_outputs(self) -> Tensor:
+        """f32 [N, ...]."""
+        ...
+
 
 @dataclass(frozen=True, eq=False)
 class Pool:
@@ -387,6 +395,11 @@ class Pool:
         """f32 [N]: the SSL method's loss of every image, on the CPU."""
         return self.model.ssl_loss()
 
+    @cached_property
+    def companion_outputs(self) -> Tensor:
+        """f32 [N, ...]: what the selector's `companion` says of every image, on the CPU."""
+        return self.model.companion_outputs()
+
     def stochastic_logits(self, num_samples: int) -> Tensor:
         """f32 [num_samples, N, K]: forward passes with dropout active."""
         return self.model.stochastic_logits(num_samples)
@@ -396,11 +409,53 @@ class Pool:
         return self.model.augmented_logits(num_samples)
 
 
+class Companion(nn.Module, ABC):
+    """A module trained beside a classifier that is fine-tuned, such as one that predicts its loss.
+
+    It reads the outputs of the backbone's `stages`. The harness hooks them, adds `loss` to that of the classifier in
+    every step, and trains both with one optimizer. Its initial weights come from a random stream of their own.
+    """
+
+    @abstractmethod
+    def forward(self, stages: list[Tensor]) -> Tensor:
+        """What it says of each image, f32 [B, ...].
+
+        Args:
+            stages: the output of each stage, [B, ...], in order of depth.
+        """
+
+    @abstractmethod
+    def loss(self, stages: list[Tensor], task_losses: Tensor, progress: float) -> Tensor:
+        """The companion's training loss of one batch, [], to be added to the mean of the task losses.
+
+        Args:
+            stages: as in `forward`. Gradients flow through them into the backbone unless they are detached.
+            task_losses: f32 [B], the classifier's loss of each image, detached.
+            progress: the share of the training that is done before this step, in [0, 1).
+        """
+
+
+CONDITIONAL_PARTS = frozenset({"stochastic_logits", "ssl_loss", "companion_outputs"})
+"""The parts of a pool that not every trial can give: they need a backbone with dropout, an SSL method with a loss per
+image, a classifier that a companion can be trained beside."""
+
+
 class Selector(ABC):
     """Chooses which unlabelled images a person should label next."""
 
     supports_cold_start: ClassVar[bool] = False
     """Whether `select` may be called with L = 0 (then it must not read `pool.logits`)."""
+
+    reads: ClassVar[frozenset[str]] = frozenset()
+    """Those of `CONDITIONAL_PARTS` that `select` reads; a trial that cannot give them is refused before it starts."""
+
+    def companion(self, stage_shapes: list[tuple[int, ...]]) -> Companion | None:
+        """A fresh module to be trained beside the classifier; asked for if `reads` has `companion_outputs`.
+
+        Args:
+            stage_shapes: the shape of each stage's output for one image, without the batch.
+        """
+        return None
 
     @abstractmethod
     def select(self, pool: Pool, budget: int, *, rng: torch.Generator) -> Tensor:

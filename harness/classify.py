@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness import knn
-from harness.api import Augmentation, Backbone, Images
+from harness.api import Augmentation, Backbone, Companion, Images
+from harness.companions import stage_outputs
 from harness.config import ClassifierConfig
 from harness.optimizers import build_optimizer, check_finite, descend, learning_rate, set_learning_rate
 from harness.runtime import Runtime
@@ -28,6 +28,8 @@ from harness.stages import Checkpoint
 State = dict[str, Any]
 Predictor = Callable[[Tensor], Tensor]
 """f32 [n, D] -> scores f32 [n, K], to be read as logits."""
+Objective = Callable[[Tensor, torch.Generator, float], tuple[Tensor, Tensor]]
+"""(i64 [B] positions, generator of views, progress in [0, 1)) -> (what is descended, the task loss), each []."""
 
 
 def fit(config: ClassifierConfig, inputs: Tensor, labels: Tensor, num_classes: int, seed: int) -> State:
@@ -51,7 +53,12 @@ def fit(config: ClassifierConfig, inputs: Tensor, labels: Tensor, num_classes: i
         return {"svm": _search_svm(inputs, labels, seed), **scale}
     with seeded(seed, "classifier/init"):
         head = _head(config, inputs.shape[1], num_classes)
-    _descend(head, lambda index, _: inputs[index], labels, config, seed)
+
+    def objective(index: Tensor, _: torch.Generator, __: float) -> tuple[Tensor, Tensor]:
+        loss = F.cross_entropy(head(inputs[index]), labels[index])
+        return loss, loss
+
+    _descend(head, objective, len(labels), config, seed)
     return {"head": head.state_dict(), **scale}
 
 
@@ -93,20 +100,18 @@ def _head(config: ClassifierConfig, dims: int, num_classes: int) -> nn.Module:
 
 def _descend(
     model: nn.Module,
-    batch_of: Callable[[Tensor, torch.Generator], Tensor],
-    labels: Tensor,
+    objective: Objective,
+    count: int,
     config: ClassifierConfig,
     seed: int,
-    autocast: AbstractContextManager[None] | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> None:
-    """Gradient descent on cross-entropy, in place; goes on at the checkpoint if there is one.
+    """Gradient descent on `count` images, in place; goes on at the checkpoint if there is one.
 
     Every random stream starts anew each epoch, so that a resumed run draws the same.
     """
     optimizer = build_optimizer(model.parameters(), config)
     device = next(model.parameters()).device
-    labels = labels.to(device)
     losses: list[float] = []  # the mean of each epoch
     state = checkpoint.load() if checkpoint else None
     if state:
@@ -116,16 +121,15 @@ def _descend(
     model.train()
     for epoch in range(len(losses), config.epochs):
         rng = generator(seed, f"classifier/augmentation/{epoch}", device)
-        batches = _batches(len(labels), config.batch_size, generator(seed, f"classifier/order/{epoch}"))
+        batches = _batches(count, config.batch_size, generator(seed, f"classifier/order/{epoch}"))
         total = torch.zeros((), device=device)
         with seeded(seed, f"classifier/epoch/{epoch}"):
             for step, index in enumerate(batches):
                 progress = (epoch + step / len(batches)) / config.epochs
                 set_learning_rate(optimizer, learning_rate(config, progress, losses))
-                with autocast or nullcontext():
-                    loss = F.cross_entropy(model(batch_of(index, rng)).float(), labels[index])
+                loss, task_loss = objective(index, rng, progress)
                 descend(optimizer, loss, config.clip_norm)
-                total += loss.detach() * len(index)
+                total += task_loss.detach() * len(index)
         losses.append(float(total) / sum(len(index) for index in batches))
         check_finite(model, losses[-1], len(losses), name="classifier's", key="classifier.lr")
         if checkpoint and checkpoint.due:
@@ -172,6 +176,7 @@ def finetune(
     runtime: Runtime,
     seed: int,
     checkpoint: Checkpoint,
+    companion: Companion | None = None,
 ) -> State:
     """Trains encoder and linear layer together on the labelled images.
 
@@ -184,14 +189,32 @@ def finetune(
         runtime: device and precision.
         seed: of the trial.
         checkpoint: where the state is saved between epochs.
+        companion: trained beside them, in place. One that draws nothing at random and whose loss weighs nothing leaves
+            them as if trained alone, to the bit.
+
+    Returns:
+        {"model": state dict} and, with a companion, {"companion": state dict}.
     """
+    labels = labels.to(runtime.device)
 
-    def batch_of(index: Tensor, rng: torch.Generator) -> Tensor:
-        return runtime.inputs(augmentation(images[index].to(runtime.device), view=0, rng=rng))
+    def objective(index: Tensor, rng: torch.Generator, progress: float) -> tuple[Tensor, Tensor]:
+        with runtime.autocast():
+            batch = runtime.inputs(augmentation(images[index].to(runtime.device), view=0, rng=rng))
+            logits = model(batch).float()
+            task_loss = F.cross_entropy(logits, labels[index])
+            if companion is None:
+                return task_loss, task_loss
+            of_each = F.cross_entropy(logits.detach(), labels[index], reduction="none")
+            return task_loss + companion.loss(stages, of_each, progress), task_loss
 
-    with runtime.compiled(model):
-        _descend(model, batch_of, labels, config, seed, runtime.autocast(), checkpoint)
-    return {"model": model.state_dict()}
+    if companion is None:
+        with runtime.compiled(model):
+            _descend(model, objective, len(labels), config, seed, checkpoint)
+        return {"model": model.state_dict()}
+    both = nn.ModuleDict({"model": model, "companion": companion})
+    with stage_outputs(model.backbone) as stages:
+        _descend(both, objective, len(labels), config, seed, checkpoint)
+    return {"model": model.state_dict(), "companion": companion.state_dict()}
 
 
 # ---------------------------------------------------------------- svm and knn

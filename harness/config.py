@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 
 from harness import plugins, recipes
-from harness.api import SemiSupervisedMethod, SSLMethod, SupervisedMethod
+from harness.api import Backbone, Selector, SemiSupervisedMethod, SSLMethod, SupervisedMethod
 from harness.plugins import PluginSpec
 from harness.schema import ConfigError, Problems, as_dict, parse, plugin, setting
 
@@ -218,6 +218,7 @@ def parse_trial(value: Any, path: str, problems: Problems, own: Recipes | None =
     _check_labels(config, path, problems)
     _check_classifiers(config, path, problems)
     _check_mode(config, path, problems)
+    _check_selector(config, path, problems)
     _check_milestones(config.pretrain, f"{path}.pretrain", problems)
     _check_resolutions(config.pretrain.resolutions, f"{path}.pretrain.resolutions", problems)
     if config.compute.device == "cuda" and not torch.cuda.is_available():
@@ -356,6 +357,40 @@ def _check_labels(config: TrialConfig, path: str, problems: Problems) -> None:
             )
 
 
+def _check_selector(config: TrialConfig, path: str, problems: Problems) -> None:
+    """Whether the trial gives what its selector reads; dropout is looked for once there is a backbone."""
+    name, classifier = config.selector.name, config.classifier
+    selector: type[Selector] = plugins.find("selectors", name)
+    if not config.labels.rounds:
+        return
+    if "ssl_loss" in selector.reads:
+        method: type[SSLMethod] = plugins.find("ssl_methods", config.ssl_method.name)
+        if not method.has_sample_loss():
+            problems.add(
+                f"{path}.selector",
+                f"{name} ranks by a loss per image, which {config.ssl_method.name} does not define; use an ssl_method "
+                "that does, such as simclr",
+            )
+    if "stochastic_logits" in selector.reads and classifier.representation == "raw":
+        problems.add(
+            f"{path}.classifier.representation",
+            f"{name} needs dropout, and a classifier of pixels does not pass through the backbone's; use features",
+        )
+    if "companion_outputs" in selector.reads:
+        if classifier.name != "finetune":
+            problems.add(
+                f"{path}.classifier.name",
+                f"{name} trains a module beside an encoder, which {classifier.name} leaves alone; use finetune",
+            )
+        if config.mode != "pretrain":
+            problems.add(f"{path}.mode", f"{name} trains a module beside a fine-tuned encoder alone; use pretrain")
+        if config.compute.compile:
+            problems.add(
+                f"{path}.compute.compile",
+                f"{name} reads the backbone's stages, which compiling hides; use false",
+            )
+
+
 def method_arguments(spec: PluginSpec, num_classes: int) -> tuple[int, ...]:
     """What the constructor of an SSL method gets after the backbone."""
     return (num_classes,) if issubclass(plugins.find(spec.kind, spec.name), SupervisedMethod) else ()
@@ -390,7 +425,19 @@ def _try_plugins(config: TrialConfig, path: str, problems: Problems) -> None:
     with torch.device("meta"):
         backbone = attempt("backbone", config.backbone, build=_build_for_some_size)
         if backbone is not None:
+            _check_dropout(config, backbone, path, problems)
             attempt("ssl_method", config.ssl_method, backbone, *method_arguments(config.ssl_method, num_classes=10))
+
+
+def _check_dropout(config: TrialConfig, backbone: Backbone, path: str, problems: Problems) -> None:
+    selector: type[Selector] = plugins.find("selectors", config.selector.name)
+    if not config.labels.rounds or "stochastic_logits" not in selector.reads or backbone.dropouts():
+        return
+    known = "dropout" in plugins.defaults(type(backbone))
+    advice = "set its dropout above 0" if known else "use one that has, such as {name: resnet18, dropout: 0.2}"
+    problems.add(
+        f"{path}.backbone", f"{config.selector.name} needs dropout, and {config.backbone.name} has none; {advice}"
+    )
 
 
 def _build_for_some_size(spec: PluginSpec) -> Any:

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from harness import represent
-from harness.api import Augmentation, Backbone, Images, SSLMethod
+from harness.api import Augmentation, Backbone, Companion, Images, SSLMethod
 from harness.classify import FinetunedModel, Predictor
+from harness.companions import Accompanied
 from harness.config import ClassifierConfig
 from harness.joint import JointModel
 from harness.runtime import EVALUATION_BATCH, Runtime
@@ -22,13 +23,14 @@ from harness.seeding import derive, generator, seeded
 
 
 class Encoder:
-    """A pre-trained encoder and the representation that fixed heads read.
+    """A pre-trained encoder and the representation that its classifier reads.
 
     Args:
         backbone: not trained any more.
+        digest: names the encoder in the stages' keys.
         runtime: device and precision.
         parts: `pool`, `val` and perhaps `test` images.
-        config: says which representation.
+        config: of the classifier; says which representation.
         seed: of the trial.
 
     Attributes:
@@ -36,28 +38,29 @@ class Encoder:
     """
 
     def __init__(
-        self, backbone: Backbone, runtime: Runtime, parts: Mapping[str, Images], config: ClassifierConfig, seed: int
+        self,
+        backbone: Backbone,
+        digest: str,
+        runtime: Runtime,
+        parts: Mapping[str, Images],
+        config: ClassifierConfig,
+        seed: int,
     ):
         self.backbone = backbone
+        self.digest = digest
         self.runtime = runtime
         self.parts = parts
         self.config = config
+        self.seed = seed
         self.seconds = 0.0
-        self._seed = derive(seed, "representation")
         self._features: dict[str, Tensor] = {}
         self._inputs: dict[str, Tensor] = {}
         self._map: represent.Mapper | None = None
 
     def under(self, config: ClassifierConfig) -> Encoder:
         """This encoder for another classifier, which may read another representation; features are shared."""
-        other = Encoder(self.backbone, self.runtime, self.parts, config, 0)
-        other._seed, other._features = self._seed, self._features
-        return other
-
-    def instead(self, backbone: Backbone) -> Encoder:
-        """Another backbone in this one's place."""
-        other = Encoder(backbone, self.runtime, self.parts, self.config, 0)
-        other._seed = self._seed
+        other = Encoder(self.backbone, self.digest, self.runtime, self.parts, config, self.seed)
+        other._features = self._features
         return other
 
     def features(self, part: str) -> Tensor:
@@ -97,11 +100,12 @@ class Encoder:
         return self.config.representation == "raw"
 
     def _fit(self, pool: Tensor) -> Tensor:
+        seed = derive(self.seed, "representation")
         if self.config.representation == "pca":
-            self._map = represent.fit_pca(pool, self.config.dims, self._seed)
+            self._map = represent.fit_pca(pool, self.config.dims, seed)
             return self._map(pool)
         if self.config.representation == "tsne":
-            mapped, self._map = represent.fit_tsne(pool, self.config.dims, self._seed)
+            mapped, self._map = represent.fit_tsne(pool, self.config.dims, seed)
             return mapped
         return pool
 
@@ -112,6 +116,7 @@ class HeadModel:
     def __init__(self, encoder: Encoder, predict: Predictor):
         self.encoder = encoder
         self.network: nn.Module = encoder.backbone
+        self.backbone = encoder.backbone
         self._predict = predict
 
     def features(self, part: str) -> Tensor:
@@ -128,17 +133,31 @@ class HeadModel:
 
 
 class TunedModel:
-    """An encoder trained together with its classifier: a fine-tuned copy, or a joint training's."""
+    """An encoder trained together with its classifier: a fine-tuned copy, or a joint training's.
 
-    def __init__(self, network: FinetunedModel | JointModel, runtime: Runtime, parts: Mapping[str, Images]):
+    Args:
+        network: encoder and classifier.
+        runtime: device and precision.
+        parts: `pool`, `val` and perhaps `test` images.
+        companion: that was trained beside them, if any.
+    """
+
+    def __init__(
+        self,
+        network: FinetunedModel | JointModel,
+        runtime: Runtime,
+        parts: Mapping[str, Images],
+        companion: Companion | None = None,
+    ):
         self.network: nn.Module = network
-        self._backbone = network.backbone
+        self.backbone = network.backbone
+        self.companion = companion
         self._runtime = runtime
         self._parts = parts
 
     def features(self, part: str) -> Tensor:
         """f32 [N, D]."""
-        return self._runtime.forward(self._backbone, self._parts[part])
+        return self._runtime.forward(self.backbone, self._parts[part])
 
     def logits(self, part: str) -> Tensor:
         """f32 [N, K]."""
@@ -206,7 +225,7 @@ class PoolOutputs:
             ValueError: the network has no dropout layer, so every pass would be the same.
         """
         model = self._trained()
-        dropouts = [m for m in model.network.modules() if isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0]
+        dropouts = model.backbone.dropouts()
         if not dropouts:
             raise ValueError("stochastic passes need dropout, and this backbone has none: set its dropout above 0")
         model.network.eval()
@@ -240,6 +259,13 @@ class PoolOutputs:
 
         with seeded(self._seed, "pool/ssl_loss"):  # of a method that draws in its loss
             return self._batched(loss_of, lambda x: x)
+
+    def companion_outputs(self) -> Tensor:
+        """f32 [N, ...], in evaluation mode."""
+        model = self._trained()
+        if not isinstance(model, TunedModel) or model.companion is None:
+            raise ValueError("no companion was trained beside this classifier: use finetune, and a selector with one")
+        return self._runtime.forward(Accompanied(model.backbone, model.companion).eval(), self._images)
 
     def _batched(self, function: Callable[[Tensor], Tensor], view: Callable[[Tensor], Tensor]) -> Tensor:
         with torch.no_grad():

@@ -30,6 +30,7 @@ import socket
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,8 +42,10 @@ from torch import Tensor, nn
 
 from harness import plugins
 from harness.api import (
+    CONDITIONAL_PARTS,
     UNKNOWN,
     Backbone,
+    Companion,
     Images,
     Pool,
     SemiSupervisedMethod,
@@ -354,6 +357,9 @@ class _LinearModel:
     def ssl_loss(self) -> Tensor:
         return self.features().square().mean(1)
 
+    def companion_outputs(self) -> Tensor:
+        return self.logits().mean(1)
+
     def _classify(self, features: Tensor) -> Tensor:
         if not self._trained:
             raise ValueError("no classifier has been trained yet: the pool has no labels")
@@ -434,7 +440,7 @@ def pool_is_not_modified(plugin: Factory) -> None:
     _select(plugin(), pool, 10)
     everything = torch.arange(len(pool.images))
     assert torch.equal(pool.images[everything], pristine.images[everything]), "it modified pool.images"
-    for name in ("labeled", "unlabeled", "labels", "features", "logits", "ssl_loss"):
+    for name in ("labeled", "unlabeled", "labels", "features", "logits", "ssl_loss", "companion_outputs"):
         assert torch.equal(getattr(pool, name), getattr(pristine, name)), f"it modified pool.{name}"
 
 
@@ -475,6 +481,75 @@ def cold_start_is_as_declared(plugin: Factory) -> None:
                 _select(plugin(), pool, budget)
 
 
+class _Recording:
+    """A `PoolModel` that notes which parts it is asked for."""
+
+    def __init__(self, model: Any):
+        self._model = model
+        self.asked: set[str] = set()
+
+    def __getattr__(self, name: str) -> Any:
+        self.asked.add(name)
+        return getattr(self._model, name)
+
+
+def reads_are_as_declared(plugin: Factory) -> None:
+    """`reads` names the conditional parts of the pool that selecting asks for, no fewer and no more."""
+    declared = plugin().reads
+    assert isinstance(declared, frozenset), f"reads is {declared!r}, not a frozenset"
+    for name in declared - CONDITIONAL_PARTS:
+        raise AssertionError(f"reads has {name!r}; {plugins.closest(name, CONDITIONAL_PARTS)}")
+    asked: set[str] = set()
+    cold = [make_pool(num_labeled=0)] * plugin().supports_cold_start
+    for pool in (make_pool(), *cold, *degenerate_pools().values()):
+        model: Any = _Recording(pool.model)
+        _select(plugin(), replace(pool, model=model), 1)
+        asked |= model.asked
+    for name in sorted(CONDITIONAL_PARTS & asked - declared):
+        raise AssertionError(f"it reads pool.{name}, but reads does not say so: a trial without would fail late")
+    for name in sorted(declared - asked):
+        raise AssertionError(f"reads has {name!r}, which selecting never asks for: trials without are refused in vain")
+
+
+_STAGE_SHAPES: list[tuple[int, ...]] = [(4, 8, 8), (6, 12), (16,)]
+"""Of a convolutional stage, of one of a transformer, and of features."""
+
+
+def companion_is_as_declared(plugin: Factory) -> None:
+    """A selector that reads the outputs of a companion offers one that can be trained; any other offers none."""
+    selector = plugin()
+    if "companion_outputs" not in selector.reads:
+        offered = selector.companion(list(_STAGE_SHAPES))
+        assert offered is None, "companion() offers a module, but reads lacks 'companion_outputs': it is never trained"
+        return
+    with seeded(0, "weights"):
+        companion = selector.companion(list(_STAGE_SHAPES))
+    assert isinstance(companion, Companion), f"companion() is {type(companion).__name__}, not a Companion"
+    for size, progress in ((8, 0.0), (5, 0.5), (1, 0.99)):
+        with _when(f"batch of {size}, progress {progress}"):
+            rng = generator(size, "stages")
+            stages = [torch.randn(size, *shape, generator=rng).requires_grad_() for shape in _STAGE_SHAPES]
+            task_losses = torch.rand(size, generator=rng)
+            before = [tensor.detach().clone() for tensor in (*stages, task_losses)]
+            loss = companion.loss(stages, task_losses, progress)
+            assert loss.shape == () and loss.isfinite(), f"the loss is {loss}, not one finite number"
+            if size == 8:
+                loss.backward()
+                gradients = {name: p.grad for name, p in companion.named_parameters() if p.requires_grad}
+                for name, gradient in gradients.items():
+                    assert gradient is not None and gradient.isfinite().all(), f"no finite gradient reaches {name}"
+                assert any(g is not None and g.any() for g in gradients.values()), "the loss has no gradient"
+            after = (*stages, task_losses)
+            assert all(map(torch.equal, before, after)), "loss() modified the stages or the losses"
+    companion.eval()
+    stages = [torch.randn(4, *shape, generator=generator(0, "stages")) for shape in _STAGE_SHAPES]
+    with torch.no_grad():
+        outputs = companion(stages)
+        alone = torch.cat([companion([stage[i : i + 1] for stage in stages]) for i in range(4)])
+    assert outputs.dtype == torch.float32 and len(outputs) == 4, f"outputs are {outputs.dtype} {list(outputs.shape)}"
+    assert torch.allclose(outputs, alone, atol=1e-5), "in evaluation mode outputs depend on the batch"
+
+
 SELECTOR_CHECKS: tuple[Check, ...] = (
     picks_are_valid,
     same_seed_same_picks,
@@ -482,6 +557,8 @@ SELECTOR_CHECKS: tuple[Check, ...] = (
     pool_is_not_modified,
     degenerate_pools_work,
     cold_start_is_as_declared,
+    reads_are_as_declared,
+    companion_is_as_declared,
 )
 
 

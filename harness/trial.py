@@ -93,7 +93,7 @@ def run(config: TrialConfig, seed: int, folders: Folders, report: Report, *, wit
     encoder_digest = _pretrain(config, seed, method, images, oracle, start, where, stages, costs, report)
     method.eval()
     parts = {"pool": images.pool, "val": images.val} | ({"test": images.test} if images.test is not None else {})
-    encoder = Encoder(method.backbone, where, parts, config.classifier, seed)
+    encoder = Encoder(method.backbone, encoder_digest, where, parts, config.classifier, seed)
     rounds = Rounds(
         config,
         seed,
@@ -102,7 +102,6 @@ def run(config: TrialConfig, seed: int, folders: Folders, report: Report, *, wit
         start,
         where,
         encoder,
-        encoder_digest,
         method,
         plugins.build(config.augmentation),
         stages,

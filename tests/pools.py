@@ -32,6 +32,9 @@ class FakeModel:
     def ssl_loss(self) -> Tensor:
         return self._answer("ssl_loss")
 
+    def companion_outputs(self) -> Tensor:
+        return self._answer("companion_outputs")
+
     def stochastic_logits(self, num_samples: int) -> Tensor:
         samples = self._answer("stochastic")
         return samples[torch.arange(num_samples) % len(samples)]
@@ -51,6 +54,7 @@ def make_pool(
     stochastic: Tensor | None = None,
     augmented: Tensor | None = None,
     ssl_loss: Tensor | None = None,
+    companion_outputs: Tensor | None = None,
     images: Tensor | None = None,
 ) -> Pool:
     """A pool of N images with the given parts.
@@ -64,6 +68,7 @@ def make_pool(
         stochastic: f32 [n, N, K].
         augmented: f32 [n, N, K].
         ssl_loss: f32 [N].
+        companion_outputs: f32 [N, ...].
         images: u8 [N, C, H, W]; one grey pixel each if None.
     """
     given = {
@@ -72,6 +77,7 @@ def make_pool(
         "stochastic": stochastic,
         "augmented": augmented,
         "ssl_loss": ssl_loss,
+        "companion_outputs": companion_outputs,
     }
     axis = {"stochastic": 1, "augmented": 1}
     sizes = {part.shape[axis.get(name, 0)] for name, part in given.items() if part is not None}

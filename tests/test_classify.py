@@ -325,7 +325,7 @@ def encoder_of(representation: str, **changes: Any) -> Encoder:
         for name, n in (("pool", 60), ("val", 20), ("test", 9))
     }
     config = ClassifierConfig(representation=representation, **changes)
-    return Encoder(DCNN3((1, 8, 8), width=2).eval(), runtime(), parts, config, seed=3)
+    return Encoder(DCNN3((1, 8, 8), width=2).eval(), "", runtime(), parts, config, seed=3)
 
 
 def test_features_are_the_encoders_in_any_batch():

@@ -61,6 +61,9 @@ def with_parameter(about: Any, method: str = "random", path: str = "ssl_method.t
     return {"method": method, "parameters": {path: about}} | ({} if method == "grid" else {"run_cap": 2})
 
 
+ROUNDS = {"start": 5, "budget": 5, "rounds": 1}
+DROPOUT = {"name": "dcnn3", "dropout": 0.2}
+
 MISTAKES = {
     # one mistake each: the YAML, the dotted path and some words of the message
     "unknown key": ({"metrik": "x"}, "metrik", "did you mean 'metric'?"),
@@ -121,6 +124,36 @@ MISTAKES = {
         trial(labels={"start": 0, "budget": 5, "rounds": 1}, selector="entropy"),
         "trial.labels.start",
         "'entropy' cannot start without labels",
+    ),
+    "no loss per image": (
+        trial(labels=ROUNDS, selector="high_ssl_loss", ssl_method="none"),
+        "trial.selector",
+        "high_ssl_loss ranks by a loss per image, which none does not define; use an ssl_method that does",
+    ),
+    "no dropout": (
+        trial(labels=ROUNDS, selector="bald"),
+        "trial.backbone",
+        "bald needs dropout, and dcnn3 has none; set its dropout above 0",
+    ),
+    "dropout that pixels bypass": (
+        trial(labels=ROUNDS, selector="bald", backbone=DROPOUT, classifier={"representation": "raw"}),
+        "trial.classifier.representation",
+        "use features",
+    ),
+    "a companion of a fixed head": (
+        trial(labels=ROUNDS, selector="learning_loss", classifier="svm"),
+        "trial.classifier.name",
+        "learning_loss trains a module beside an encoder, which svm leaves alone; use finetune",
+    ),
+    "a companion of a joint training": (
+        trial(labels=ROUNDS, selector="ta_vaal", classifier="finetune", mode="joint"),
+        "trial.mode",
+        "ta_vaal trains a module beside a fine-tuned encoder alone; use pretrain",
+    ),
+    "a companion of a compiled backbone": (
+        trial(labels=ROUNDS, selector="learning_loss", classifier="finetune", compute={"compile": True}),
+        "trial.compute.compile",
+        "use false",
     ),
     "finetune on pca": (
         trial(classifier={"name": "finetune", "representation": "pca"}),
@@ -247,6 +280,22 @@ def test_a_mistake_is_reported_with_file_path_and_nearest_valid_value(tmp_path, 
 
 def test_the_valid_file_has_no_mistake(tmp_path):
     assert len(read(tmp_path, VALID).candidates) == 3
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"selector": "bald", "backbone": DROPOUT},
+        {"selector": "high_ssl_loss"},
+        {"selector": "learning_loss", "classifier": "finetune"},
+        {"selector": "learning_loss", "classifier": ["finetune", "linear"]},
+        {"selector": "bald", "ssl_method": "none", "labels": {"start": 5}},
+        {"selector": "learning_loss", "labels": {"start": "all"}},
+    ],
+    ids=str,
+)
+def test_a_trial_that_gives_what_its_selector_reads_or_selects_nothing_is_no_mistake(tmp_path, keys):
+    assert len(read(tmp_path, trial(labels=ROUNDS) | trial(**{"labels": ROUNDS} | keys)).candidates) == 1
 
 
 def test_several_mistakes_are_reported_together(tmp_path):

@@ -1,4 +1,6 @@
-"""Selectors that train something of their own: VAAL and CDAL-RL."""
+"""Selectors that train something of their own: VAAL, TA-VAAL, Learning Loss and CDAL-RL."""
+
+import math
 
 import numpy as np
 import pytest
@@ -7,6 +9,9 @@ from pools import make_pool, rng, valid
 
 from baselines.selectors.cdal_cs import SymmetricKL
 from baselines.selectors.cdal_rl import CDALRL, Policy, reinforce_loss, reward
+from baselines.selectors.learning_loss import LearningLoss
+from baselines.selectors.loss_prediction import pooled
+from baselines.selectors.ta_vaal import TAVAAL
 from baselines.selectors.vaal import VAAL, VAE, make_discriminator
 
 
@@ -54,7 +59,7 @@ def test_vae_loss_is_a_bound_per_pixel_plus_the_adversary():
     vae, discriminator = VAE(3, 16, 32, 2).eval(), make_discriminator(32).eval()
     with torch.no_grad():
         torch.manual_seed(0)
-        loss = selector._vae_loss(vae, discriminator, images)
+        loss = selector._vae_loss(vae, discriminator, images, torch.empty(5, 0))
         torch.manual_seed(0)
         mean, log_variance = vae.encode(images)
         prior, code = torch.distributions.Normal(0, 1), torch.distributions.Normal(mean, (log_variance / 2).exp())
@@ -67,6 +72,151 @@ def test_vae_loss_is_a_bound_per_pixel_plus_the_adversary():
 
 def test_vaal_is_deterministic_and_leaves_the_global_generator_alone():
     pool, selector = pool_of_two_kinds(), VAAL(epochs=2, batch_size=8, width=2)
+    torch.manual_seed(1)
+    first = selector.select(pool, 10, rng=rng(2))
+    state = torch.get_rng_state()
+    torch.manual_seed(7)
+    assert torch.equal(first, selector.select(pool, 10, rng=rng(2)))
+    torch.manual_seed(1)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+# --- learning_loss, ta_vaal ---
+
+SHAPES = [(4, 8, 8), (6, 12), (16,)]
+
+
+def stages_of(batch, seed=0, shapes=SHAPES):
+    g = rng(seed)
+    return [torch.randn(batch, *shape, generator=g).requires_grad_() for shape in shapes]
+
+
+def companion_of(selector, shapes=SHAPES):
+    torch.manual_seed(0)
+    return selector.companion(shapes)
+
+
+def slow_hinge(p, q, higher):
+    return max(0.0, -(1 if higher else -1) * (p - q) + 0.7)
+
+
+def slow_cross_entropy(p, q, higher):
+    probability = 1 / (1 + math.exp(-(p - q)))
+    return -math.log(probability if higher else 1 - probability)
+
+
+@pytest.mark.parametrize("batch", [6, 7, 2, 1])
+@pytest.mark.parametrize(
+    ("selector", "pair"),
+    [(LearningLoss(margin=0.7, weight=2.0), slow_hinge), (TAVAAL(weight=2.0), slow_cross_entropy)],
+    ids=["learning_loss", "ta_vaal"],
+)
+def test_loss_of_pairs_equals_its_equation(selector, pair, batch):
+    companion, stages = companion_of(selector), stages_of(batch)
+    task_losses = torch.randint(3, (batch,), generator=rng(1)).float()  # some of them equal
+    with torch.no_grad():
+        predicted = (3 * companion(stages)).tolist()
+        companion.score.weight *= 3
+        companion.score.bias *= 3
+    pairs = [(i, batch - 1 - i) for i in range(batch // 2)]
+    each = [pair(predicted[i], predicted[j], bool(task_losses[i] > task_losses[j])) for i, j in pairs]
+    expected = 2.0 * sum(each) / max(len(pairs), 1)
+    assert float(companion.loss(stages, task_losses, 0.0).detach()) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("selector", [LearningLoss(), TAVAAL()], ids=["learning_loss", "ta_vaal"])
+def test_the_gradient_of_the_module_stops_at_the_backbone_after_its_share(selector):
+    for progress, flows in ((0.0, True), (119.99 / 200, True), (120 / 200, False), (0.9, False)):
+        companion, stages = companion_of(selector), stages_of(8)
+        companion.loss(stages, torch.arange(8.0), progress).backward()
+        assert all((stage.grad is not None) == flows for stage in stages)
+        assert companion.score.weight.grad.any()
+
+
+def test_the_module_is_the_papers():
+    companion = companion_of(LearningLoss(), [(64, 32, 32), (128, 16, 16), (256, 8, 8), (512, 4, 4)])
+    assert [(layer.in_features, layer.out_features) for layer in companion.branches] == [
+        (64, 128),
+        (128, 128),
+        (256, 128),
+        (512, 128),
+    ]
+    assert (companion.score.in_features, companion.score.out_features) == (512, 1)
+    stage = torch.randn(2, 3, 4, 5, generator=rng())
+    torch.testing.assert_close(pooled(stage), stage.flatten(2).mean(2))
+    torch.testing.assert_close(pooled(stage[:, 0]), torch.stack([stage[:, 0, i] for i in range(4)]).mean(0))
+    assert torch.equal(pooled(stage[:, 0, 0]), stage[:, 0, 0])
+
+
+@pytest.mark.parametrize("selector", [LearningLoss(hidden_dim=16), TAVAAL(hidden_dim=16)], ids=["hinge", "entropy"])
+def test_the_module_learns_to_rank_losses(selector):
+    shapes = [(4, 3, 3), (8,)]
+    companion = companion_of(selector, shapes)
+    optimizer = torch.optim.Adam(companion.parameters(), 0.01)
+
+    def losses_of(stages):  # of any scale: only the order of a pair is learnt
+        return (3 * stages[0].mean((1, 2, 3)) + stages[1][:, 0]).exp()
+
+    def ranked_right():
+        stages = [stage.detach() for stage in stages_of(100, 999, shapes)]
+        truth, found = losses_of(stages), companion(stages).detach()
+        upper = torch.triu_indices(100, 100, 1)
+        return float(((truth[upper[0]] > truth[upper[1]]) == (found[upper[0]] > found[upper[1]])).float().mean())
+
+    assert ranked_right() < 0.7
+    for step in range(200):
+        stages = [stage.detach() for stage in stages_of(32, step, shapes)]
+        loss = companion.loss(stages, losses_of(stages), 0.0)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert ranked_right() > 0.9
+
+
+def test_learning_loss_picks_the_highest_predictions():
+    pool = make_pool(companion_outputs=torch.tensor([0.5, 3.0, 0.1, 2.0, 9.0]), labeled=[4])
+    assert LearningLoss().select(pool, 2, rng=rng()).tolist() == [1, 3]
+
+
+def test_ta_vaal_gives_the_rank_to_decoder_and_discriminator():
+    predicted = torch.tensor([-2.0, 0.0, 3.0, 1.0])
+    images = torch.randint(256, (4, 3, 16, 16), generator=rng()).to(torch.uint8)
+    pool, selector = make_pool(images=images, companion_outputs=predicted, labeled=[0]), TAVAAL(width=2, beta=0.5)
+    conditions = selector._conditions(pool)
+    torch.testing.assert_close(conditions, (1 / (1 + (-predicted).exp()))[:, None])
+    vae, discriminator = VAE(3, 16, 32, 2, num_conditions=1).eval(), make_discriminator(33).eval()
+    with torch.no_grad():
+        torch.manual_seed(0)
+        loss = selector._vae_loss(vae, discriminator, images / 255, conditions)
+        torch.manual_seed(0)
+        mean, log_variance = vae.encode(images / 255)
+        latent = mean + torch.randn_like(mean) * (log_variance / 2).exp()
+        rebuilt = vae.decode(torch.cat([latent, conditions], 1))
+        prior, code = torch.distributions.Normal(0, 1), torch.distributions.Normal(mean, (log_variance / 2).exp())
+        divergence = torch.distributions.kl_divergence(code, prior).sum() / images.numel()
+        adversary = -discriminator(torch.cat([mean, conditions], 1)).sigmoid().log().mean()
+        expected = ((rebuilt - images / 255) ** 2).mean() + 0.5 * divergence + adversary
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+
+
+def test_ta_vaal_tells_apart_by_the_rank_what_images_do_not():
+    """Labelled and unlabelled images look alike; the labelled ones have low predicted losses."""
+    images = torch.randint(256, (48, 3, 8, 8), generator=rng()).to(torch.uint8)
+    predicted = torch.where(torch.arange(48) < 24, -3.0, 3.0)
+    pool = make_pool(images=images, companion_outputs=predicted, labeled=range(16))
+    small = {"batch_size": 16, "width": 4, "latent_dim": 4, "adversary_weight": 0.0}
+    picks = TAVAAL(epochs=40, **small).select(pool, 16, rng=rng())
+    assert (picks >= 24).all()
+    assert not (VAAL(epochs=40, **small).select(pool, 16, rng=rng()) >= 24).all()
+
+
+def test_ta_vaal_is_deterministic_and_leaves_the_global_generator_alone():
+    predicted = torch.randn(48, generator=rng(3))
+    images = torch.randint(256, (48, 3, 8, 8), generator=rng()).to(torch.uint8)
+    pool, selector = (
+        make_pool(images=images, companion_outputs=predicted, labeled=range(9)),
+        TAVAAL(epochs=2, batch_size=8, width=2),
+    )
     torch.manual_seed(1)
     first = selector.select(pool, 10, rng=rng(2))
     state = torch.get_rng_state()
@@ -128,6 +278,12 @@ def test_cdal_rl_learns_to_pick_more_diverse_images():
         (VAAL, {"lr": 0.0}),
         (VAAL, {"image_size": 28}),
         (VAAL, {"width": 0}),
+        (TAVAAL, {"epochs": 0}),
+        (TAVAAL, {"hidden_dim": 0}),
+        (LearningLoss, {"hidden_dim": 0}),
+        (LearningLoss, {"margin": 0.0}),
+        (LearningLoss, {"weight": -1.0}),
+        (LearningLoss, {"gradient_share": 1.5}),
         (CDALRL, {"epochs": 0}),
         (CDALRL, {"lr": -1.0}),
         (CDALRL, {"sequence_length": 0}),

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from harness import plugins, testing
-from harness.api import Augmentation, Backbone, Dataset, Pool, Selector, Source, Split, SSLMethod
+from harness.api import Augmentation, Backbone, Companion, Dataset, Pool, Selector, Source, Split, SSLMethod
 from harness.testing import (
     check_augmentation,
     check_backbone,
@@ -34,6 +34,35 @@ class GoodSelector(Selector):
 
     def select(self, pool, budget, *, rng):
         return pool.unlabeled[torch.randperm(len(pool.unlabeled), generator=rng)[:budget]]
+
+
+class GoodCompanion(Companion):
+    """Predicts each image's loss from the sizes of its features."""
+
+    def __init__(self, num_stages):
+        super().__init__()
+        self.score = nn.Linear(num_stages, 1)
+
+    def forward(self, stages):
+        sizes = torch.stack([stage.flatten(1).square().mean(1) for stage in stages], dim=1)
+        return self.score(sizes).squeeze(1)
+
+    def loss(self, stages, task_losses, progress):
+        return (self(stages) - task_losses).square().mean()
+
+
+class GoodAccompanied(Selector):
+    """Highest predicted loss."""
+
+    companion_class = GoodCompanion
+    reads = frozenset({"companion_outputs"})
+
+    def companion(self, stage_shapes):
+        return self.companion_class(len(stage_shapes))
+
+    def select(self, pool, budget, *, rng):
+        order = pool.companion_outputs[pool.unlabeled].argsort(descending=True)
+        return pool.unlabeled[order[:budget]]
 
 
 class GoodAugmentation(Augmentation):
@@ -130,6 +159,7 @@ class GoodDataset(Dataset):
 
 GOOD = [
     (check_selector, GoodSelector),
+    (check_selector, GoodAccompanied),
     (check_augmentation, GoodAugmentation),
     (check_augmentation, partial(GoodAugmentation, strength=0.0)),
     (check_backbone, GoodBackbone),
@@ -316,6 +346,21 @@ def _needs_two_labels(pool):
     return pool.features[:, 0] / pool.labels.float().std()
 
 
+def _companion(**members):
+    """A selector whose companion has some members replaced."""
+    return broken(GoodAccompanied, companion_class=type("BrokenCompanion", (GoodCompanion,), members))
+
+
+def _reads_ssl_loss_at_first(self, pool, budget, *, rng):
+    if not len(pool.labeled):
+        pool.ssl_loss.sum()
+    return GoodSelector.select(self, pool, budget, rng=rng)
+
+
+def _scale_in_place(self, stages, task_losses, progress):
+    return GoodCompanion.loss(self, stages, task_losses.mul_(2), progress)
+
+
 SELECTORS = [
     ("picks_are_valid", broken(GoodSelector, select=lambda self, pool, budget, *, rng: [3] * budget), "returned list"),
     (
@@ -378,6 +423,54 @@ SELECTORS = [
         "no labels, budget 1: raised ValueError: no classifier has been trained",
     ),
     ("cold_start_is_as_declared", broken(GoodSelector, supports_cold_start="yes"), "not a bool"),
+    ("reads_are_as_declared", broken(GoodSelector, reads={"ssl_loss"}), "not a frozenset"),
+    ("reads_are_as_declared", broken(GoodSelector, reads=frozenset({"ssl_los"})), "did you mean 'ssl_loss'?"),
+    ("reads_are_as_declared", broken(GoodSelector, reads=frozenset({"ssl_loss"})), "refused in vain"),
+    (
+        "reads_are_as_declared",
+        broken(GoodSelector, select=_scores_by(lambda pool: pool.ssl_loss)),
+        "it reads pool.ssl_loss, but reads does not say so",
+    ),
+    ("reads_are_as_declared", broken(GoodSelector, select=_reads_ssl_loss_at_first), "it reads pool.ssl_loss"),
+    (
+        "reads_are_as_declared",
+        broken(
+            GoodSelector, select=_scores_by(lambda pool: pool.stochastic_logits(2)[0, :, 0]), supports_cold_start=False
+        ),
+        "it reads pool.stochastic_logits",
+    ),
+    (
+        "companion_is_as_declared",
+        broken(GoodSelector, companion=lambda self, stage_shapes: GoodCompanion(len(stage_shapes))),
+        "it is never trained",
+    ),
+    ("companion_is_as_declared", broken(GoodAccompanied, companion=Selector.companion), "is NoneType, not a Companion"),
+    (
+        "companion_is_as_declared",
+        _companion(loss=lambda self, stages, task_losses, progress: (self(stages) - task_losses).square()),
+        "not one finite number",
+    ),
+    (
+        "companion_is_as_declared",
+        _companion(loss=lambda self, stages, task_losses, progress: self(stages).std()),
+        "batch of 1, progress 0.99: the loss is nan",
+    ),
+    (
+        "companion_is_as_declared",
+        _companion(loss=lambda self, stages, task_losses, progress: (self.score.bias - task_losses).square().mean()),
+        "no finite gradient reaches score.weight",
+    ),
+    ("companion_is_as_declared", _companion(loss=_scale_in_place), "modified the stages or the losses"),
+    (
+        "companion_is_as_declared",
+        _companion(forward=lambda self, stages: GoodCompanion.forward(self, stages).double()),
+        "outputs are torch.float64 [4]",
+    ),
+    (
+        "companion_is_as_declared",
+        _companion(forward=lambda self, stages: (y := GoodCompanion.forward(self, stages)) - y.mean()),
+        "outputs depend on the batch",
+    ),
 ]
 
 

@@ -22,6 +22,8 @@ class BALD(Selector):
         num_samples: stochastic passes, >= 2.
     """
 
+    reads = frozenset({"stochastic_logits"})
+
     def __init__(self, *, num_samples: int = 20):
         if num_samples < 2:
             raise ValueError(f"num_samples = {num_samples} is not >= 2")

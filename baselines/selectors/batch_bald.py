@@ -27,6 +27,8 @@ class BatchBALD(Selector):
         num_configurations: label combinations of the batch that are kept, >= 1.
     """
 
+    reads = frozenset({"stochastic_logits"})
+
     def __init__(self, *, num_samples: int = 20, num_configurations: int = 200):
         if num_samples < 2:
             raise ValueError(f"num_samples = {num_samples} is not >= 2")

@@ -17,6 +17,7 @@ class HighSSLLoss(Selector):
     """
 
     supports_cold_start = True
+    reads = frozenset({"ssl_loss"})
 
     def select(self, pool: Pool, budget: int, *, rng: torch.Generator) -> Tensor:
         """See `Selector.select`."""

@@ -18,6 +18,7 @@ class LowSSLLoss(Selector):
     """
 
     supports_cold_start = True
+    reads = frozenset({"ssl_loss"})
 
     def select(self, pool: Pool, budget: int, *, rng: torch.Generator) -> Tensor:
         """See `Selector.select`."""

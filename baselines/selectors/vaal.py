@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +36,9 @@ class VAAL(Selector):
         width: channels of the first convolution, >= 1; the others have 2, 4 and 8 times as many.
         image_size: the largest, a multiple of 16; smaller images keep to the next multiple of 16 above theirs.
     """
+
+    vae_steps: ClassVar[int] = 2
+    """For each of the discriminator; as released."""
 
     def __init__(
         self,
@@ -78,46 +82,56 @@ class VAAL(Selector):
         device = pool.images.device
         _, channels, height, width = pool.images.shape
         size = min(self.image_size, 16 * math.ceil(max(height, width) / 16))
+        conditions = self._conditions(pool).to(device)
         with seeded(int(torch.randint(2**31 - 1, (), generator=rng)), "vaal"):
-            vae = VAE(channels, size, self.latent_dim, self.width).to(device)
-            discriminator = make_discriminator(self.latent_dim).to(device)
-            self._train(vae, discriminator, pool, size, rng)
+            vae = VAE(channels, size, self.latent_dim, self.width, conditions.shape[1]).to(device)
+            discriminator = make_discriminator(self.latent_dim + conditions.shape[1]).to(device)
+            self._train(vae, discriminator, pool, conditions, size, rng)
         vae.eval()
         discriminator.eval()
         with torch.no_grad():
             parts = [
-                discriminator(vae.encode(_load(pool, part, size))[0]).squeeze(1) for part in pool.unlabeled.split(512)
+                discriminator(torch.cat([vae.encode(_load(pool, part, size))[0], conditions[part]], 1)).squeeze(1)
+                for part in pool.unlabeled.split(512)
             ]
         return highest(pool, -torch.cat(parts).cpu(), budget, rng=rng)  # the logit: sigmoids would tie
 
-    def _train(self, vae: VAE, discriminator: nn.Module, pool: Pool, size: int, rng: torch.Generator) -> None:
+    def _conditions(self, pool: Pool) -> Tensor:
+        """f32 [N, c]: what decoder and discriminator know of each image beside its latent code; here nothing, c = 0."""
+        return torch.empty(len(pool.images), 0)
+
+    def _train(
+        self, vae: VAE, discriminator: nn.Module, pool: Pool, conditions: Tensor, size: int, rng: torch.Generator
+    ) -> None:
         vae_optimizer = torch.optim.Adam(vae.parameters(), self.lr)
         discriminator_optimizer = torch.optim.Adam(discriminator.parameters(), self.lr)
 
-        def draw(positions: Tensor) -> Tensor:
-            return _load(pool, positions[torch.randint(len(positions), (self.batch_size,), generator=rng)], size)
+        def draw(positions: Tensor) -> tuple[Tensor, Tensor]:
+            drawn = positions[torch.randint(len(positions), (self.batch_size,), generator=rng)]
+            return _load(pool, drawn, size), conditions[drawn]
 
         for _ in range(math.ceil(self.epochs * len(pool.images) / self.batch_size)):
-            for _ in range(2):  # as released: two steps of the VAE, one of the discriminator
+            for _ in range(self.vae_steps):
                 known, unknown = draw(pool.labeled), draw(pool.unlabeled)
-                loss = self._vae_loss(vae, discriminator, known) + self._vae_loss(vae, discriminator, unknown)
+                loss = self._vae_loss(vae, discriminator, *known) + self._vae_loss(vae, discriminator, *unknown)
                 vae_optimizer.zero_grad()
                 loss.backward()
                 vae_optimizer.step()
             with torch.no_grad():
-                known_mean, unknown_mean = vae.encode(known)[0], vae.encode(unknown)[0]
-            loss = label_loss(discriminator(known_mean), 1.0) + label_loss(discriminator(unknown_mean), 0.0)
+                known_seen, unknown_seen = (torch.cat([vae.encode(x)[0], about], 1) for x, about in (known, unknown))
+            loss = label_loss(discriminator(known_seen), 1.0) + label_loss(discriminator(unknown_seen), 0.0)
             discriminator_optimizer.zero_grad()
             loss.backward()
             discriminator_optimizer.step()
 
-    def _vae_loss(self, vae: VAE, discriminator: nn.Module, images: Tensor) -> Tensor:
+    def _vae_loss(self, vae: VAE, discriminator: nn.Module, images: Tensor, conditions: Tensor) -> Tensor:
         """Negative evidence bound per pixel, plus what the discriminator sees through: all should look labelled."""
         mean, log_variance = vae.encode(images)
-        rebuilt = vae.decode(mean + torch.randn_like(mean) * (log_variance / 2).exp())
+        latent = mean + torch.randn_like(mean) * (log_variance / 2).exp()
+        rebuilt = vae.decode(torch.cat([latent, conditions], 1))
         divergence = (mean.square() + log_variance.exp() - 1 - log_variance).sum() / 2 / images.numel()
         bound = (rebuilt - images).square().mean() + self.beta * divergence
-        return bound + self.adversary_weight * label_loss(discriminator(mean), 1.0)
+        return bound + self.adversary_weight * label_loss(discriminator(torch.cat([mean, conditions], 1)), 1.0)
 
 
 def label_loss(logits: Tensor, target: float) -> Tensor:
@@ -141,9 +155,10 @@ class VAE(nn.Module):
         size: H = W, a multiple of 16.
         latent_dim: z.
         width: channels after the first convolution.
+        num_conditions: c, what the decoder gets beside the latent vector.
     """
 
-    def __init__(self, channels: int, size: int, latent_dim: int, width: int):
+    def __init__(self, channels: int, size: int, latent_dim: int, width: int, num_conditions: int = 0):
         super().__init__()
         widths = [channels, width, 2 * width, 4 * width, 8 * width]
         self.bottom = (8 * width, size // 16, size // 16)
@@ -155,7 +170,7 @@ class VAE(nn.Module):
         up: list[nn.Module] = []
         for before, after in zip(widths[:1:-1], widths[-2:0:-1], strict=True):
             up += [nn.ConvTranspose2d(before, after, 4, 2, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
-        self.spread = nn.Linear(latent_dim, math.prod(self.bottom))
+        self.spread = nn.Linear(latent_dim + num_conditions, math.prod(self.bottom))
         self.up = nn.Sequential(*up, nn.ConvTranspose2d(width, channels, 4, 2, 1))
 
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -164,10 +179,10 @@ class VAE(nn.Module):
         return mean, log_variance.clamp(-20, 20)
 
     def decode(self, latent: Tensor) -> Tensor:
-        """f32 [B, C, H, W] of f32 [B, z]."""
+        """f32 [B, C, H, W] of f32 [B, z + c]."""
         return self.up(self.spread(latent).unflatten(1, self.bottom))
 
 
-def make_discriminator(latent_dim: int) -> nn.Sequential:
-    """z - 512 - 512 - 1, giving the logit of being labelled."""
-    return nn.Sequential(nn.Linear(latent_dim, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 1))
+def make_discriminator(input_dim: int) -> nn.Sequential:
+    """z + c - 512 - 512 - 1, giving the logit of being labelled."""
+    return nn.Sequential(nn.Linear(input_dim, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 1))
