@@ -164,7 +164,8 @@ def test_the_classifier_answers_for_labelled_images_too():
     logits = torch.tensor([[5.0, 0.0]] * 3 + [[0.0, 5.0]] * 3)
     logits[1] = torch.tensor([0.0, 5.0])  # predicted unlike its labelled neighbour
     pool = make_pool(features=features, logits=logits, labels=torch.tensor([0, 0, 0, 1, 1, 1]), labeled=[0, 3])
-    assert new("skactiveml/ContrastiveAL").select(pool, 1, rng=rng()).tolist() == [1]
+    selector = new("skactiveml/ContrastiveAL", nearest_neighbors_dict={"n_neighbors": 1})
+    assert selector.select(pool, 1, rng=rng()).tolist() == [1]
 
 
 @installed
@@ -177,6 +178,15 @@ def test_batch_bald_of_the_library_and_ours_agree_on_a_hand_made_pool():
         first, second = selector.select(pool, 2, rng=rng()).tolist()
         assert first in {0, 1, 2}
         assert second == 3
+
+
+@installed
+def test_batch_bald_of_the_library_and_ours_agree_while_all_labels_are_enumerated():
+    logits = 2 * torch.randn(5, 9, 3, generator=rng())
+    pool = make_pool(features=torch.zeros(9, 1), stochastic=logits, num_classes=3)
+    ours = new("batch_bald", num_samples=5, num_configurations=3**4).select(pool, 4, rng=rng())
+    theirs = new("skactiveml/BatchBALD", num_samples=5, n_MC_samples=3**4).select(pool, 4, rng=rng())
+    assert torch.equal(ours, theirs)
 
 
 @installed

@@ -31,7 +31,6 @@ NOT_MEMBERS: dict[str, str] = {
     "ExpectedModelVarianceReduction": REGRESSION,
     "FourDs": "it reads the mixture model of a classifier that it trains itself",
     "GreedySamplingTarget": REGRESSION,
-    "IntervalEstimationAnnotModel": ANNOTATORS,
     "IntervalEstimationThreshold": ANNOTATORS,
     "KLDivergenceMaximization": REGRESSION,
     "MonteCarloEER": REFITTED,
