@@ -163,36 +163,40 @@ class Rounds:
             "round": number,
             "code": code_digest(models, companions, represent, runtime, seeding, *code),
         }
-        if last is None or isinstance(last.model, HeadModel):
+        fixed = self.config.classifier.name != "finetune"  # then the encoder's features are needed whatever is shown
+        if fixed or (last is None and not spec.hyperparameters.get("pool_subset")):
             self.encoder.features("pool")  # paid for once per trial, whichever selector reads them first
         stage = self.stages.run("select", key, lambda _: {"picks": self._picks(labeled, last, number)})
         self.costs.select += stage.seconds
         return stage.value["picks"], {"time/select_seconds": stage.seconds, "stage/select_cached": float(stage.cached)}
 
     def _picks(self, labeled: Tensor, last: Trained | None, number: int) -> Tensor:
-        unlabeled = self._is_unlabeled(labeled)
+        is_unlabeled, budget = self._is_unlabeled(labeled), self.config.labels.budget
         seed = derive(self.seed, f"select/{number}")
+        selector: Selector = plugins.build(self.config.selector)
+        rows = shown_rows(is_unlabeled, selector.pool_subset, generator(seed, "pool_subset"))
+        shown = is_unlabeled if rows is None else is_unlabeled[rows]
         pool = Pool(
-            images=self.data.pool,
-            labeled=labeled.clone(),
-            unlabeled=unlabeled.nonzero().flatten(),
+            images=self.data.pool if rows is None else self.data.pool.subset(rows),
+            labeled=(~shown).nonzero().flatten(),
+            unlabeled=shown.nonzero().flatten(),
             labels=self.oracle.reveal(labeled),
             num_classes=self.data.num_classes,
-            model=self._outputs(last, seed),
+            model=self._outputs(last, seed, rows),
         )
-        selector: Selector = plugins.build(self.config.selector)
-        picks = selector.select(pool, self.config.labels.budget, rng=generator(seed, "selector"))
-        return _checked_picks(picks, unlabeled, self.config.labels.budget, self.config.selector.name)
+        picks = selector.select(pool, budget, rng=generator(seed, "selector"))
+        picks = _checked_picks(picks, shown, budget, self.config.selector.name)
+        return picks if rows is None else rows[picks]
 
     def _is_unlabeled(self, labeled: Tensor) -> Tensor:
         mask = torch.ones(len(self.data.pool), dtype=torch.bool)
         mask[labeled] = False
         return mask
 
-    def _outputs(self, last: Trained | None, seed: int) -> PoolOutputs:
+    def _outputs(self, last: Trained | None, seed: int, rows: Tensor | None = None) -> PoolOutputs:
         model = last.model if last else None
         method = model.network.method if model and isinstance(model.network, JointModel) else self.method
-        return PoolOutputs(self.data.pool, self.encoder, model, method, self.views, self.runtime, seed)
+        return PoolOutputs(self.data.pool, rows, self.encoder, model, method, self.views, self.runtime, seed)
 
     # ------------------------------------------------------------ train
 
@@ -295,7 +299,8 @@ class Rounds:
         selector: Selector = plugins.build(spec)
         if not self.config.labels.rounds or "companion_outputs" not in selector.reads:
             return None
-        key["companion"] = spec.as_dict() | {"code": code_digest(api, companions, *plugins.classes(spec))}
+        settings = {name: value for name, value in spec.as_dict().items() if name != "pool_subset"}
+        key["companion"] = settings | {"code": code_digest(api, companions, *plugins.classes(spec))}
         return companions.build(selector, backbone, images, self.runtime, self.seed)
 
     def _train_jointly(self, labeled: Tensor, labels: Tensor, last: Trained | None) -> tuple[RoundModel, Stage]:
@@ -433,6 +438,24 @@ class _Epochs:
         """The epochs that have not been reported yet."""
         for epoch, found in enumerate(history[self._last :], start=self._last + 1):
             self.report(epoch, found)
+
+
+def shown_rows(is_unlabeled: Tensor, size: int | None, rng: torch.Generator) -> Tensor | None:
+    """i64 [n], sorted: the labelled rows of the pool and a uniform draw of `size` others.
+
+    Args:
+        is_unlabeled: bool [N].
+        size: None for all.
+        rng: draws.
+
+    Returns:
+        None where every row is shown.
+    """
+    unlabeled = is_unlabeled.nonzero().flatten()
+    if size is None or size >= len(unlabeled):
+        return None
+    drawn = unlabeled[torch.randperm(len(unlabeled), generator=rng)[:size]]
+    return torch.cat([(~is_unlabeled).nonzero().flatten(), drawn]).sort().values
 
 
 def _checked_picks(picks: Any, unlabeled: Tensor, budget: int, name: str) -> Tensor:

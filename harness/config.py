@@ -368,6 +368,12 @@ def _check_selector(config: TrialConfig, path: str, problems: Problems) -> None:
     selector: type[Selector] = plugins.find("selectors", name)
     if not config.labels.rounds:
         return
+    shown = config.selector.hyperparameters.get("pool_subset")
+    if shown is not None and shown < config.labels.budget:
+        problems.add(
+            f"{path}.selector.pool_subset",
+            f"{config.labels.budget} images cannot be chosen from {shown}; use at least {config.labels.budget}",
+        )
     if "ssl_loss" in selector.reads:
         method: type[SSLMethod] = plugins.find("ssl_methods", config.ssl_method.name)
         if not method.has_sample_loss():

@@ -13,6 +13,8 @@ derives from the contract and takes the hyper-parameters that all members have; 
     member(name) -> type      the class of one of them: a subclass, the same for every call, with the family's
                               `__module__`; without the library, for any name, a ValueError that says what to install
 
+and it may have a third, `refused() -> Mapping[str, str]`: names that people will look for in vain, and why.
+
 Beside its own hyper-parameters a plugin has those of its kind: the keyword arguments of the contract's `prepare`
 (`weights` and `freeze` of every backbone), with which `build` calls it after the constructor.
 """
@@ -44,6 +46,10 @@ CONTRACTS: dict[str, type] = {
 }
 """Each kind of plugin and the class it must derive from."""
 
+LEFT_OUT_UNSET = {"selectors": ("pool_subset",)}
+"""Kind -> settings of the kind that canonical mappings hold only if they are not None: stages and sweeps that were
+begun when there was no such setting stay valid."""
+
 
 @dataclass(frozen=True)
 class PluginSpec:
@@ -54,10 +60,16 @@ class PluginSpec:
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """The canonical mapping: `name` and every hyper-parameter, defaults filled in, also those of nested plugins."""
+        """The canonical mapping: `name` and every hyper-parameter, defaults filled in, also those of nested plugins.
+
+        `LEFT_OUT_UNSET` are the exception.
+        """
         plugin = find(self.kind, self.name)
         chosen = {**defaults(plugin), **self.hyperparameters}
         chosen |= _named_plugins(plugin, chosen)
+        for name in LEFT_OUT_UNSET.get(self.kind, ()):
+            if chosen.get(name) is None:
+                chosen.pop(name, None)
         return {"name": self.name} | {key: _plain(value) for key, value in chosen.items()}
 
 
@@ -135,6 +147,9 @@ def find(kind: str, name: str) -> type:
 def _find_member(kind: str, prefix: str, name: str) -> type:
     family = _load(kind, prefix, BUILTINS[kind][prefix])
     known = [prefix + member for member in family.members()]
+    refused = family.refused() if hasattr(family, "refused") else {}
+    if known and name.removeprefix(prefix) in refused:
+        raise ValueError(f"{kind[:-1]} {name!r} is not offered: {refused[name.removeprefix(prefix)]}")
     if known and name not in known:
         raise ValueError(f"no {kind[:-1]} {name!r}; {closest(name, known)}")
     try:

@@ -230,5 +230,5 @@ def test_what_is_kept_in_mlflow(tmp_path):
     assert (plan.log_model, plan.system_metrics) == ("none", False)
     plan = read(tmp_path, GRID, "log_model=best", "system_metrics=true")
     assert (plan.as_dict()["log_model"], plan.as_dict()["system_metrics"]) == ("best", True)
-    with pytest.raises(ConfigError, match="log_model: expected best | all | none.*did you mean 'best'"):
+    with pytest.raises(ConfigError, match=r"log_model: expected best \| all \| none.*did you mean 'best'"):
         read(tmp_path, GRID, "log_model=bests")
