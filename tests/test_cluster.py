@@ -51,16 +51,16 @@ def test_a_wrong_address_is_one_line_and_exit_2(tmp_path, capsys, address, messa
 
 
 def test_a_port_where_something_else_listens_is_given_up(monkeypatch):
-    monkeypatch.setattr(cluster, "JOIN_SECONDS", 8.0)
+    monkeypatch.setattr(cluster, "JOIN_SECONDS", 4.0)
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
-        with pytest.raises(ConfigError, match="no Ray cluster that this machine is a node of answers there within 8 s"):
+        with pytest.raises(ConfigError, match="no Ray cluster that this machine is a node of answers there within 4 s"):
             cluster.check_address(address)
 
 
 def test_auto_without_a_cluster_says_so(monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")  # whatever else may run on this machine
-    monkeypatch.setattr(cluster, "JOIN_SECONDS", 8.0)
+    monkeypatch.setattr(cluster, "JOIN_SECONDS", 4.0)
     with pytest.raises(ConfigError, match="--address auto: no Ray cluster"):
         cluster.check_address("auto")
 
@@ -155,6 +155,7 @@ def test_nodes_say_whether_they_share_stages_and_see_locks(tmp_path):
 )
 def test_a_file_system_without_locks_is_refused(tmp_path, monkeypatch, number, message):
     cluster.check_locks(tmp_path)
+    asked = question(tmp_path)
 
     def flock(*_: object) -> None:
         raise OSError(number, os.strerror(number))
@@ -162,7 +163,7 @@ def test_a_file_system_without_locks_is_refused(tmp_path, monkeypatch, number, m
     monkeypatch.setattr("fcntl.flock", flock)
     with pytest.raises(OSError, match=message):
         cluster.check_locks(tmp_path)
-    assert message in cluster._answer(question(tmp_path)).problems[0]
+    assert message in cluster._answer(asked).problems[0]
 
 
 # ---------------------------------------------------------------- with one
