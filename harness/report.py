@@ -8,7 +8,6 @@ compared with the reference, seed by seed (`harness.compare`).
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from harness import records, rounds, sections
 from harness.compare import NO_EVIDENCE, Comparison, Estimate, estimate, holm, paired, verdict
@@ -115,13 +113,13 @@ def read(folder: Path) -> Report:
     """Reads a sweep's folder and compares what it holds.
 
     Raises:
-        ValueError: the folder is not a sweep's, or holds no records.
+        ValueError: the folder is not a sweep's, is damaged, or holds no records.
     """
     for name in ("space.yaml", "environment.json", "rows.jsonl"):
         if not (folder / name).is_file():
             raise ValueError(f"{folder} is not a sweep's folder: it has no {name}")
-    space = yaml.safe_load((folder / "space.yaml").read_text())
-    environment = json.loads((folder / "environment.json").read_text())
+    space = records.mapping(folder / "space.yaml")
+    environment = records.mapping(folder / "environment.json")
     rows, unreadable = records.read(folder)
     trials = records.by_trial(rows)
     if not trials:

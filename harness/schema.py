@@ -330,7 +330,13 @@ def read_yaml(file: Path) -> Any:
         ConfigError: the file is missing, unreadable, not YAML or more than that.
     """
     try:
-        content = parse_yaml(file.read_text(encoding="utf-8"))
+        with file.open(encoding="utf-8") as stream:
+            text = stream.read(MAX_CHARACTERS + 1)
+        if len(text) > MAX_CHARACTERS:
+            raise ConfigError([f"{file}: longer than {MAX_CHARACTERS:,} characters; is this the right file?"])
+        content = parse_yaml(text)
+    except ConfigError:
+        raise
     except FileNotFoundError:
         near = (
             closest(file.name, [p.name for p in file.parent.glob("*.yaml")])
@@ -344,6 +350,9 @@ def read_yaml(file: Path) -> Any:
         raise ConfigError([f"{file}: {error}"]) from None
     return content
 
+
+MAX_CHARACTERS = 500_000
+"""Of a YAML file: PyYAML reads some 50,000 a second."""
 
 MAX_NODES = 100_000
 """Of a YAML document with its aliases written out, which a few lines of aliases can make endless."""

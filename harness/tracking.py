@@ -30,7 +30,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from filelock import FileLock
 
 from harness import records
@@ -111,7 +110,7 @@ class Delivery:
         self._folder = folder
         self._environment = environment
         self._live = live
-        self._space: dict[str, Any] = yaml.safe_load((folder / "space.yaml").read_text())
+        self._space = records.mapping(folder / "space.yaml")
         self._trials = records.by_trial(records.read(folder)[0])
         self._pending = dict.fromkeys(self._trials)
         self._connected = False
@@ -326,14 +325,17 @@ class Delivery:
         for path in [folder / "config.yaml", folder / "error.txt", *sorted(folder.glob("selected_*.json"))]:
             if path.exists():
                 self._client.log_artifact(run.id, str(path))
-        if (folder / "confusion_matrix.json").exists():
-            confusion = json.loads((folder / "confusion_matrix.json").read_text())
+        confusion = _confusion(folder / "confusion_matrix.json")
+        if confusion:
             self._client.log_text(run.id, _classification_report(confusion), "classification_report.txt")
             self._client.log_figure(run.id, confusion_figure(confusion), "confusion_matrix.png")
 
     def _config(self, trial: str) -> dict[str, Any]:
         path = self._folder / "trials" / trial / "config.yaml"
-        return (yaml.safe_load(path.read_text()) or {}) if path.exists() else {}
+        try:
+            return records.mapping(path) if path.exists() else {}
+        except ValueError:  # the record's parameters then say what the trial was
+            return {}
 
     # Both ------------------------------------------------------------------------------------------------------
 
@@ -474,13 +476,13 @@ def sync(folder: Path, uri: str, experiment: str | None = None) -> str:
         The experiment's name.
 
     Raises:
-        ValueError: the folder is not a sweep's.
+        ValueError: the folder is not a sweep's, or damaged.
     """
     for name in ("space.yaml", "environment.json"):
         if not (folder / name).is_file():
             raise ValueError(f"{folder} is not a sweep's folder: it has no {name}")
-    environment = json.loads((folder / "environment.json").read_text())
-    experiment = experiment or str(yaml.safe_load((folder / "space.yaml").read_text())["name"])
+    environment = records.mapping(folder / "environment.json")
+    experiment = experiment or str(records.mapping(folder / "space.yaml")["name"])
     Delivery(uri, experiment, folder, environment, live=False).close(None)
     return experiment
 
@@ -526,6 +528,18 @@ def confusion_figure(confusion: Mapping[str, Any]) -> Figure:
     axes.set_ylabel("true class")
     figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
     return figure
+
+
+def _confusion(file: Path) -> dict[str, Any] | None:
+    """The confusion matrix that a trial left; None where there is none or it is damaged."""
+    try:
+        found = records.mapping(file)
+        names, matrix = found["class_names"], found["matrix"]
+        square = len(matrix) == len(names) and all(len(row) == len(names) for row in matrix)
+        whole = all(isinstance(cell, int) for row in matrix for cell in row)
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+    return found if square and whole and "split" in found else None
 
 
 def _classification_report(confusion: Mapping[str, Any]) -> str:

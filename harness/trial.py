@@ -114,8 +114,8 @@ def run(config: TrialConfig, seed: int, folders: Folders, report: Report, *, wit
     return _totals(rounds) | costs.metrics() | wall | {"memory/peak_bytes": memory.peak(where.device)}
 
 
-def load_data(config: TrialConfig, cache: Path, *, with_test: bool) -> tuple[data.Data, Oracle]:
-    """The trial's images and the oracle of its pool, decoded on first use."""
+def load_data(config: TrialConfig, cache: Path, *, with_test: bool, verify: bool = False) -> tuple[data.Data, Oracle]:
+    """The trial's images and the oracle of its pool, decoded on first use; `verify` as in `data.load`."""
     settings = config.data
     imbalance: data.Step | data.Exponential | None = None
     if isinstance(settings.imbalance, StepImbalance):
@@ -133,6 +133,7 @@ def load_data(config: TrialConfig, cache: Path, *, with_test: bool) -> tuple[dat
         split_seed=settings.split_seed,
         with_test=with_test,
         device=config.compute.resolved().device,
+        verify=verify,
     )
 
 
