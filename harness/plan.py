@@ -56,7 +56,7 @@ class Confirm:
 class Resources:
     """What one trial gets, and how many run at once."""
 
-    cpus: int = setting(1, "cores, and threads, of a trial", low=1)
+    cpus: int | float = setting(1, "cores, and threads, of a trial; a fraction where it mostly waits", above=0)
     gpus: float | None = setting(None, "share of a GPU for a trial; by trials_per_gpu if left out", low=0)
     trials_per_gpu: int | None = setting(None, "trials that share a GPU; as many as fit if left out", low=1)
     max_concurrent: int | None = setting(None, "trials at once; as many as fit if left out", low=1)

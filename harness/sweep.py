@@ -24,6 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from harness import environment, report, trial
+from harness.config import TrialConfig
+from harness.data import Data
 from harness.folder import Recorder, no_space, open_folder, replace_text
 from harness.limits import can_watch_memory, watched_memory
 from harness.live import Progress
@@ -215,6 +217,10 @@ class RecordCallback(tune.Callback):
                 del self._running[about.trial_id]
                 ray.kill(actor)
 
+    def on_trial_recover(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        """A worker died, and the trial waits for another."""
+        self._running.pop(trial.trial_id, None)
+
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         """A trial that ended without saying so was stopped early."""
         self._close(trial, "stopped")
@@ -228,7 +234,8 @@ class RecordCallback(tune.Callback):
         config = trial.config.get("task", trial.config)
         last = self._recorder.unfinished(config["trial_ids"])
         if last is None and status == "failed":  # it died before its first report
-            last = _first_record(config, next(name for name in config["trial_ids"] if not self._recorder.ended(name)))
+            left = [name for name in config["trial_ids"] if not self._recorder.ended(name)]
+            last = _first_record(config, left[0]) if left else None
         if last:
             limit = {"error": _limit_passed(last["trial"])} if status == "failed" else {}
             ending = {**last, "status": status, "step_kind": "labels", "step": 0, "time": int(time.time() * 1000)}
@@ -368,7 +375,7 @@ class Sweep:
         self.path = recorder.folder
         self.concurrent, self.resources = _resources(plan, ray.cluster_resources())
         folders = trial.Folders(options.cache.resolve(), options.stages.resolve())
-        self.job = Job(plan, folders, plan.resources.cpus)
+        self.job = Job(plan, folders, max(1, int(plan.resources.cpus)))
 
     def run(self) -> bool:
         """Both phases; whether every trial has an ending."""
@@ -561,7 +568,7 @@ def _resources(plan: Plan, available: Mapping[str, float]) -> tuple[int, dict[st
     ]
     if problems:
         raise ConfigError(problems)
-    fit = int(available["CPU"] // cpus)
+    fit = int(available["CPU"] / cpus + 1e-9)
     if gpus:
         fit = min(fit, int(available["GPU"] / gpus + 1e-9))
     return min(fit, plan.resources.max_concurrent or fit), {"cpu": cpus, "gpu": gpus}
@@ -630,6 +637,7 @@ class Interrupts:
     @contextlib.contextmanager
     def stopping_tune(self) -> Iterator[None]:
         """Inside the block the first Ctrl-C lets Tune end its trials and return."""
+        signal.signal(signal.SIGUSR1, signal.default_int_handler)  # until Tune takes it over
         self._in_tune = True
         try:
             yield
@@ -665,7 +673,7 @@ def main(arguments: list[str] | None = None) -> int:
                 print(preview(plan))
                 return FINISHED
             return _run(plan, options, interrupts)
-        except (ConfigError, FileNotFoundError, ValueError) as error:
+        except (ConfigError, ValueError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
             print(error, file=sys.stderr)
             return WRONG
         except OSError as error:
@@ -693,9 +701,23 @@ def _run(plan: Plan, options: argparse.Namespace, interrupts: Interrupts) -> int
         raise ConfigError([f"{plan.name}: resources.memory_gb: this system does not tell what a process holds"])
     prepared = check_data(plan, options.cache)
     lock = open_folder(path, plan, resume=options.resume)
+    try:
+        return _run_in_folder(path, uri, plan, prepared, options, interrupts)
+    finally:
+        lock.release()
+
+
+def _run_in_folder(
+    path: Path,
+    uri: str,
+    plan: Plan,
+    prepared: list[tuple[TrialConfig, Data]],
+    options: argparse.Namespace,
+    interrupts: Interrupts,
+) -> int:
     progress = Progress(plan.metric[0].name, goal_of(plan.metric[0]) == "maximize")
     complete = False
-    with lock, ray_session():
+    with ray_session():
         interrupts.install()
         about = environment.describe(path, prepared, concurrent=_resources(plan, ray.cluster_resources())[0])
         replace_text(path / "environment.json", json.dumps(about, indent=1))
