@@ -270,11 +270,16 @@ def _first_record(config: Mapping[str, Any], trial_id: str) -> dict[str, Any]:
 
 
 def _cause(trial: Any) -> str:
-    error = trial.get_error()
-    text = str(error).strip().splitlines() if error else []
-    line = next((line.strip() for line in text if line.strip()), "no cause is known")
-    died = isinstance(error, ray.exceptions.RayActorError)
-    return f"the worker died {MAX_FAILURES + 1} times: {line}" if died else line
+    """Why a trial has no worker any more, from the file in which Tune notes it."""
+    try:
+        text = Path(trial.error_file).read_text(encoding="utf-8", errors="replace")
+    except (OSError, TypeError):
+        text = ""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if "The actor died" not in text:
+        return lines[-1] if lines else "no cause is known"
+    details = [line for line in lines if line.startswith("The actor is dead")]
+    return f"the worker died {MAX_FAILURES + 1} times" + (f": {details[-1]}" if details else "")
 
 
 class Display:

@@ -98,15 +98,18 @@ def test_fuzzed_files_are_decoded_or_named_in_one_line(tmp_path, extension):
     assert refused > 10
 
 
-def png_header(width: int, height: int) -> bytes:
-    """A PNG of one bit a pixel that says how large it is, and holds nothing more."""
-    about = b"IHDR" + struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + about + struct.pack(">I", zlib.crc32(about)) + bytes(12)
+def png_that_says(width: int, height: int) -> bytes:
+    """A PNG of one bit a pixel that says how large it is, and holds next to nothing."""
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)), (b"IDAT", zlib.compress(bytes(100)))]
+    whole = b"\x89PNG\r\n\x1a\n"
+    for name, content in [*chunks, (b"IEND", b"")]:
+        whole += struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+    return whole
 
 
 def test_an_image_that_would_fill_the_memory_is_named(tmp_path):
     root = fill(tmp_path / "images")
-    (root / "cat/huge.png").write_bytes(png_header(50_000, 50_000))
+    (root / "cat/huge.png").write_bytes(png_that_says(50_000, 50_000))
     for size in (8, None):
         message = refusal(root, size)
         assert "cat/huge.png" in message
