@@ -389,8 +389,13 @@ def _try_plugins(config: TrialConfig, path: str, problems: Problems) -> None:
             _built.add(name)
 
     def network() -> Any:
-        with torch.device("meta"):
-            return _build_for_some_size(config.backbone)
+        name = _tried_name([config.backbone])
+        if name not in _last_network:
+            with torch.device("meta"):
+                built = _build_for_some_size(config.backbone)
+            _last_network.clear()
+            _last_network[name] = built
+        return _last_network[name]
 
     def method() -> Any:
         arguments = method_arguments(config.ssl_method, num_classes=10)
@@ -411,6 +416,10 @@ def _try_plugins(config: TrialConfig, path: str, problems: Problems) -> None:
 
 _built: set[str] = set()
 """The plugins that were constructed without an error, so that the configurations of a large search are checked soon."""
+
+
+_last_network: dict[str, Any] = {}
+"""The backbone last tried, on the meta device: the SSL methods of a search mostly share it."""
 
 
 def _tried_name(specs: list[PluginSpec]) -> str:

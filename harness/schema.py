@@ -8,6 +8,7 @@ first; `as_dict` goes the other way.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import types
 import typing
@@ -83,7 +84,7 @@ def parse(cls: type[T] | Any, value: Any, path: str, problems: Problems, *, besi
     if not isinstance(value, Mapping):
         problems.add(path, f"expected a mapping with keys {', '.join(known)}, not {value!r}")
         return None
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)  # type: ignore[arg-type]
     chosen = {}
     for key, item in value.items():
         place = f"{path}.{key}" if path else str(key)
@@ -103,6 +104,11 @@ def parse(cls: type[T] | Any, value: Any, path: str, problems: Problems, *, besi
         if key not in value:
             problems.add(path, f"needs {key!r}")
     return cls(**chosen) if chosen.keys() >= set(required) else None
+
+
+@functools.cache
+def _hints(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
 
 
 def parse_value(hint: Any, value: Any, path: str, problems: Problems, about: dataclasses.Field | None = None) -> Any:

@@ -13,7 +13,7 @@ import optuna
 import psutil
 import pytest
 from mlflow import MlflowClient
-from test_sweep import SLOW, TRIAL, endings, rows, run, start, write
+from test_sweep import SLOW, TRIAL, endings, rows, run, start, without_agents, write
 
 from harness import records
 from harness.folder import Recorder
@@ -44,18 +44,6 @@ def family(process: subprocess.Popen) -> list[psutil.Process]:
 def assert_end_by_themselves(processes: list[psutil.Process], seconds: float = 60) -> None:
     _, alive = psutil.wait_procs(processes, timeout=seconds)
     assert not alive, [process.name() for process in alive]
-
-
-def without_agents(processes: list[psutil.Process]) -> list[psutil.Process]:
-    """All but Ray's two agents of a node, which try for a minute to report that the node is gone before they end."""
-    return [process for process in processes if "Agent" not in _name(process)]
-
-
-def _name(process: psutil.Process) -> str:
-    try:
-        return process.name()
-    except psutil.NoSuchProcess:
-        return ""
 
 
 # ---------------------------------------------------------------- trials that misbehave
