@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import socket
@@ -17,6 +16,7 @@ from typing import Any
 
 import torch
 
+from harness import records
 from harness.config import TrialConfig
 from harness.data import Data
 
@@ -33,9 +33,12 @@ def describe(folder: Path, prepared: Sequence[tuple[TrialConfig, Data]], concurr
         folder: the sweep's; a resumed sweep keeps its id and its start.
         prepared: a trial of each data set and split, with its data.
         concurrent: how many trials run side by side, which every time in the records was measured beside.
+
+    Raises:
+        ValueError: the file is there and damaged.
     """
     file = folder / "environment.json"
-    before = json.loads(file.read_text()) if file.exists() else {}
+    before = records.mapping(file) if file.exists() else {}
     config, _ = prepared[0]
     compute = config.compute.resolved()
     return {

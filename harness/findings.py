@@ -7,14 +7,11 @@ compared with the reference, seed by seed (`harness.compare`).
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from harness import cells, records, rounds
 from harness.compare import Comparison, Estimate, estimate, holm, paired, verdict
@@ -120,8 +117,8 @@ def read(folder: Path) -> Report:
     for name in ("space.yaml", "environment.json", "rows.jsonl"):
         if not (folder / name).is_file():
             raise ValueError(f"{folder} is not a sweep's folder: it has no {name}")
-    space = yaml.safe_load((folder / "space.yaml").read_text())
-    environment = json.loads((folder / "environment.json").read_text())
+    space = records.mapping(folder / "space.yaml")
+    environment = records.mapping(folder / "environment.json")
     rows, unreadable = records.read(folder)
     trials = records.by_trial(rows)
     if not trials:

@@ -22,6 +22,9 @@ from harness.stages import digest_of
 
 Phase = Literal["search", "confirm"]
 
+MAX_TRIALS = 100_000
+"""Of one phase of a sweep: configurations x seeds."""
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -55,11 +58,13 @@ class Confirm:
 class Resources:
     """What one trial gets, and how many run at once."""
 
-    cpus: int = setting(1, "cores, and threads, of a trial", low=1)
+    cpus: int | float = setting(1, "cores, and threads, of a trial; a fraction where it mostly waits", above=0)
     gpus: float | None = setting(None, "share of a GPU for a trial; by trials_per_gpu if left out", low=0, high=1)
     trials_per_gpu: int | None = setting(None, "trials that share a GPU; as many as fit if left out", low=1)
     max_concurrent: int | None = setting(None, "trials at once; as many as fit if left out", low=1)
     custom: dict | None = setting(None, "resources that the nodes of a cluster were given: name -> amount for a trial")
+    time_limit: float | None = setting(None, "seconds after which a trial is ended and counts as failed", above=0)
+    memory_gb: float | None = setting(None, "2**30 bytes that a trial's process may hold, else it fails", above=0)
 
 
 @dataclass(frozen=True)
@@ -450,6 +455,10 @@ def _candidates(plan: Plan, problems: Problems) -> tuple[Candidate, ...]:
             first = found.setdefault(candidate.configuration, candidate)
             if first is not candidate and plan.method == "grid":
                 problems.add(place, f"makes the same trial as {json.dumps(first.parameters)}")
+    if len(found) * len(plan.seeds) > MAX_TRIALS:
+        problems.add(
+            "seeds", f"{len(found):,} configurations x {len(plan.seeds):,} seeds are more than {MAX_TRIALS:,} trials"
+        )
     return tuple(found.values())
 
 

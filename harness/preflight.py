@@ -23,6 +23,8 @@ from harness.trial import label_budget, load_data, pretrain_key, pretrains
 def check_data(plan: Plan, cache: Path) -> list[tuple[TrialConfig, Data]]:
     """Decodes every data set that the plan names and checks label budgets, batches and backbones against it.
 
+    What was decoded earlier is compared with its checksum, here once for all trials.
+
     Returns:
         One trial configuration for each data set and split, with its data.
 
@@ -39,7 +41,7 @@ def check_data(plan: Plan, cache: Path) -> list[tuple[TrialConfig, Data]]:
         try:
             name = _data_name(config)
             if name not in found:
-                found[name] = config, *load_data(config, cache, with_test=False)
+                found[name] = config, *load_data(config, cache, with_test=False, verify=True)
             _, data, oracle = found[name]
             _check_sizes(config, data)
             start_pool(config.labels, 0, oracle)

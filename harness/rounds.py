@@ -261,9 +261,19 @@ def _picks(folder: Path, entry: Entry, last: int) -> dict[int, frozenset[int]]:
     picks = {}
     for seed, trial in entry.trials.items():
         files = [folder / "trials" / trial / f"selected_{step}.json" for step in _selections(entry) if step <= last]
-        if files and all(file.is_file() for file in files):
-            picks[seed] = frozenset(p for file in files for p in json.loads(file.read_text(encoding="utf-8")))
+        selected = [_positions(file) for file in files]
+        if selected and None not in selected:
+            picks[seed] = frozenset(position for found in selected for position in found or ())
     return picks
+
+
+def _positions(file: Path) -> list[int] | None:
+    """What a round selected; None where the file is missing or damaged."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, list) and all(isinstance(position, int) for position in found) else None
 
 
 def _by_mean_area(settings: Sequence[Setting], measure: str) -> list[str]:

@@ -38,7 +38,7 @@ KEYS = {
 }
 """What a parameter may say."""
 
-MAX_COMBINATIONS = 100_000
+MAX_COMBINATIONS = 10_000
 CASE = "case"
 """The parameter that `cases:` makes: its values are the names of the cases."""
 
@@ -182,17 +182,17 @@ class Space:
         """
         combinations: list[Assignment] = [{}]
         for parameter in self.parameters:
-            combinations = [
-                extended
-                for assignment in combinations
-                for extended in (
-                    [assignment | {parameter.path: value} for value in parameter.values]
-                    if self.active(parameter, assignment)
-                    else [assignment]
-                )
-            ]
-            if len(combinations) > MAX_COMBINATIONS:
-                raise ValueError(f"a grid of more than {MAX_COMBINATIONS:,} combinations; use method random or bayes")
+            extended: list[Assignment] = []
+            for assignment in combinations:
+                if self.active(parameter, assignment):
+                    extended += [assignment | {parameter.path: value} for value in parameter.values]
+                else:
+                    extended.append(assignment)
+                if len(extended) > MAX_COMBINATIONS:
+                    raise ValueError(
+                        f"a grid of more than {MAX_COMBINATIONS:,} combinations; use method random or bayes"
+                    )
+            combinations = extended
         return combinations
 
     def draws(self, seed: int) -> Iterator[Assignment]:

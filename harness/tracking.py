@@ -31,7 +31,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
 from filelock import FileLock
 
 from harness import records
@@ -122,7 +121,7 @@ class Delivery:
         self._folder = folder
         self._environment = environment
         self._live = live
-        self._space: dict[str, Any] = yaml.safe_load((folder / "space.yaml").read_text())
+        self._space = records.mapping(folder / "space.yaml")
         self._trials = records.by_trial(records.read(folder)[0])
         self._pending = dict.fromkeys(self._trials)
         self._varied = varied(self._space)
@@ -398,7 +397,10 @@ class Delivery:
 
     def _config(self, trial: str) -> dict[str, Any]:
         path = self._folder / "trials" / trial / "config.yaml"
-        return (yaml.safe_load(path.read_text()) or {}) if path.exists() else {}
+        try:
+            return records.mapping(path) if path.exists() else {}
+        except ValueError:  # the record's parameters then say what the trial was
+            return {}
 
     # Both ------------------------------------------------------------------------------------------------------
 
@@ -583,13 +585,13 @@ def sync(folder: Path, uri: str, experiment: str | None = None) -> str:
         The experiment's name.
 
     Raises:
-        ValueError: the folder is not a sweep's.
+        ValueError: the folder is not a sweep's, or damaged.
     """
     for name in ("space.yaml", "environment.json"):
         if not (folder / name).is_file():
             raise ValueError(f"{folder} is not a sweep's folder: it has no {name}")
-    environment = json.loads((folder / "environment.json").read_text())
-    experiment = experiment or str(yaml.safe_load((folder / "space.yaml").read_text())["name"])
+    environment = records.mapping(folder / "environment.json")
+    experiment = experiment or str(records.mapping(folder / "space.yaml")["name"])
     Delivery(uri, experiment, folder, environment, live=False).close(None)
     return experiment
 

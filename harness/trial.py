@@ -132,8 +132,8 @@ def normalization(config: TrialConfig, images: data.Data) -> tuple[Tensor, Tenso
     return (mean, std) if config.data.normalize else (torch.zeros_like(mean), torch.ones_like(std))
 
 
-def load_data(config: TrialConfig, cache: Path, *, with_test: bool) -> tuple[data.Data, Oracle]:
-    """The trial's images and the oracle of its pool, decoded on first use."""
+def load_data(config: TrialConfig, cache: Path, *, with_test: bool, verify: bool = False) -> tuple[data.Data, Oracle]:
+    """The trial's images and the oracle of its pool, decoded on first use; `verify` as in `data.load`."""
     settings = config.data
     imbalance: data.Step | data.Exponential | None = None
     if isinstance(settings.imbalance, StepImbalance):
@@ -151,6 +151,7 @@ def load_data(config: TrialConfig, cache: Path, *, with_test: bool) -> tuple[dat
         split_seed=settings.split_seed,
         with_test=with_test,
         device=config.compute.resolved().device,
+        verify=verify,
     )
 
 

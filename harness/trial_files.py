@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from harness import records
 from harness.portrait import Portrait, unpack
 
 Confusion = dict[str, Any]
@@ -15,16 +16,29 @@ Confusion = dict[str, Any]
 
 
 def confusion_matrices(folder: Path) -> dict[int, Confusion]:
-    """Number of labels -> the confusion matrix of that round, in rising order.
+    """Number of labels -> the confusion matrix of that round, in rising order; damaged ones are left out.
 
     Older folders hold the last round's alone, under a name without the number of labels.
     """
-    found = {labels: _json(file) for labels, file in _by_labels(folder, "confusion_matrix")}
+    found = {labels: matrix for labels, file in _by_labels(folder, "confusion_matrix") if (matrix := _confusion(file))}
     alone = folder / "confusion_matrix.json"
     if not found and alone.is_file():
         rounds = [labels for name in ("class_counts", "selected") for labels, _ in _by_labels(folder, name)]
-        found[max(rounds, default=0)] = _json(alone)
+        if matrix := _confusion(alone):
+            found[max(rounds, default=0)] = matrix
     return found
+
+
+def _confusion(file: Path) -> Confusion | None:
+    """A confusion matrix; None if it is damaged."""
+    try:
+        found = records.mapping(file)
+        names, matrix = found["class_names"], found["matrix"]
+        square = len(matrix) == len(names) and all(len(row) == len(names) for row in matrix)
+        whole = all(isinstance(cell, int) for row in matrix for cell in row)
+    except (ValueError, KeyError, TypeError):
+        return None
+    return found if square and whole and "split" in found else None
 
 
 def class_counts(folder: Path) -> dict[int, list[int]]:
