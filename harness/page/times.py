@@ -165,11 +165,8 @@ def _rates(report: Report, entries: Sequence[Entry], measure: str) -> Table:
     header += ["points more per minute more"] if reference else []
     rows = []
     for entry, gain in zip(entries, gains, strict=True):
-        points, minutes, labels = (
-            100 * (entry.mean(measure) or 0),
-            (entry.mean(TOTAL) or 0) / 60,
-            entry.mean("labels/used"),
-        )
+        points, labels = 100 * (entry.mean(measure) or 0), entry.mean("labels/used")
+        minutes = (entry.mean(TOTAL) or 0) / 60
         row = [entry.label, cells.mean(measure, entry.estimate(measure)), "–" if labels is None else f"{labels:.0f}"]
         row += [_three(minutes), _three(100 * points / labels) if labels else "–", _three(points / minutes)]
         if reference:
