@@ -203,7 +203,7 @@ def _entry(configuration: str, histories: Sequence[History]) -> Entry:
     epoch = max((r["step"] for history in stopped for r in history.values() if r["step_kind"] == "epoch"), default=0)
     return Entry(
         id=configuration,
-        parameters=_parameters(records.last(histories[0])["parameters"]),
+        parameters=by_path(records.last(histories[0])["parameters"]),
         seeds=sorted(records.last(history)["seed"] for history in histories),
         values=values,
         cached=[stage for stage in SECONDS if any(values.get(f"stage/{stage}_cached", {}).values())],
@@ -232,13 +232,13 @@ def _finite(record: Mapping[str, Any]) -> dict[str, float]:
     return {name: value for name, value in record["metrics"].items() if value is not None and math.isfinite(value)}
 
 
-def _parameters(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def by_path(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Leaves by path, so that `selector: coreset`, `selector.name: coreset` and `selector: {name: coreset}` agree."""
     leaves: dict[str, Any] = {}
     for key, value in tree.items():
         path = f"{prefix}{key}"
         if isinstance(value, Mapping):
-            leaves |= _parameters(value, f"{path}.")
+            leaves |= by_path(value, f"{path}.")
         else:
             leaves[path.removesuffix(".name")] = value
     return leaves
@@ -278,7 +278,7 @@ def _reference(report: Report, order: Sequence[str]) -> Entry:
     if not wanted:
         return by_order[0]
     for entry in by_order:
-        if _parameters(wanted).items() <= entry.parameters.items():
+        if by_path(wanted).items() <= entry.parameters.items():
             return entry
     report.notes.append(f"No confirmed configuration is the reference {wanted}; {by_order[0].label} stands in for it.")
     return by_order[0]

@@ -283,7 +283,9 @@ def _heat_map(
     side = cell * len(columns)
     figure = canvas(max(side + 2.6, 6.0), side * len(rows) / len(columns) + 2.2)
     axes = figure.subplots()
-    axes.pcolormesh(np.ma.masked_invalid(table), cmap="Blues", vmin=0, vmax=high, edgecolor="#DDDDDD", linewidth=0.6)
+    shown = np.ma.masked_invalid(table if blank is None else np.where(table == blank, np.nan, table))
+    axes.pcolormesh(np.zeros_like(table), alpha=0, edgecolor="#DDDDDD", linewidth=0.6)  # the grid, of empty cells too
+    axes.pcolormesh(shown, cmap="Blues", vmin=0, vmax=high, edgecolor="#DDDDDD", linewidth=0.6)
     axes.set_aspect("equal")
     axes.invert_yaxis()
     axes.set_xticks(np.arange(len(columns)) + 0.5, [short(c) for c in columns], rotation=90 if len(columns) > 6 else 30)

@@ -293,11 +293,11 @@ def _overlap_sections(rounds: Rounds) -> list[Section]:
         pictures={"overlap": "overlap of the picks"},
     )
     if len(rounds.cases) <= MATRIX_COLUMNS:
-        section.header = ["", *rounds.cases]
+        section.header = ["case", *rounds.cases]
         section.rows = _matrix_rows(rounds.cases, rounds.overlap)
     else:
         section.text.append("The matrix is in overlap.csv.")
-        section.header = ["case", "shares most with", "", "least with", ""]
+        section.header = ["case", "shares most with", "most", "least with", "least"]
         section.rows = _neighbours(rounds.cases, rounds.overlap)
     return [section]
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from sweep_folder import SweepFolder, augmentation_sweep, selection_sweep
 
-from harness import pictures, plan, report
+from harness import cells, pictures, plan, report
 from harness.folder import open_folder
 from harness.importance import importances
 from harness.page import about, hyperparameters, pairs, times, versus
@@ -133,6 +133,13 @@ def test_the_leaderboard_says_what_is_no_more_than_luck(tmp_path):
 def test_numbers_are_told_from_words():
     table = Table(["a", "b", "c"], [["x", "0.5 ± 0.1", "better"], ["y", "–", "no evidence"], ["z", "<.001", "–"]])
     assert table.numeric == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0, "0 s"), (95.4, "95 s"), (2116, "2,116 s (35 min)"), (9000, "9,000 s (2 h 30 min)")]
+)
+def test_durations(seconds, words):
+    assert cells.duration(seconds) == words
 
 
 # Pictures ------------------------------------------------------------------------------------------------------------
@@ -289,6 +296,19 @@ def test_what_differs_is_said(tmp_path, environment, words):
     reports = pair_of_sweeps(tmp_path, **environment)
     assert versus.obstacles(*reports) == []
     assert any(words in sentence for sentence in versus.differences(reports, "ab"))
+
+
+def test_settings_that_differ_are_named(tmp_path):
+    trials = [{"backbone": {"name": "dcnn3", "width": width}, "selector": {"name": name}}
+              for width, name in ((8, "random"), (32, "margin"))]  # fmt: skip
+    reports = []
+    for name, trial in zip("ab", trials, strict=True):
+        sweep = SweepFolder(tmp_path / name, trial=trial)
+        for seed in (1, 2):
+            sweep.trial("c", seed, {"selector.name": "coreset"}, {200: 0.7})
+        reports.append(read(sweep.path))
+    (said,) = versus.cautions(*reports)
+    assert said == "the settings that neither sweep varies differ: backbone.width 8 and 32"
 
 
 def test_other_data_is_not_compared(tmp_path):

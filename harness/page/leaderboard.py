@@ -50,13 +50,19 @@ def _table(part: Part, first: Sequence[str], report: Report) -> Table:
     """The table of `summary.md` with what matters most on the left, and without columns that say nothing."""
     header = ["difference" if title.endswith(" - reference") else title for title in part.header]
     columns = dict(zip(header, zip(*part.rows, strict=True), strict=True))
-    columns["verdict"] = tuple(cell.replace(NO_EVIDENCE, "no evidence") for cell in columns["verdict"])
+    columns["verdict"] = tuple(map(_short_verdict, columns["verdict"]))
     said = [title for title in header if title in first or not set(columns[title]) <= {"0", "–"}]
     order = [*first, *(title for title in said if title not in first)]
     rows = list(zip(*(columns[title] for title in order), strict=True))
     versus = f"difference to {report.reference.label}" if report.reference else "difference"
     shown = [versus if title == "difference" else title for title in order]
     return Table(shown, rows, part.notes, part.title)
+
+
+def _short_verdict(words: str) -> str:
+    return words.replace(f"{NO_EVIDENCE} after Holm's correction", "no evidence (Holm)").replace(
+        NO_EVIDENCE, "no evidence"
+    )
 
 
 def _intervals(report: Report) -> Picture:

@@ -98,7 +98,7 @@ def _picture(
 
 def _panel(axes: Axes, table: np.ndarray, rows: Sequence[str], columns: Sequence[str], low: float, high: float) -> None:
     span = (high - low) or 1.0
-    axes.pcolormesh(np.zeros_like(table), cmap="Greys", vmin=0, vmax=1, alpha=0, edgecolor="#DDDDDD", linewidth=0.6)
+    axes.pcolormesh(np.zeros_like(table), alpha=0, edgecolor="#DDDDDD", linewidth=0.6)  # the grid, of empty cells too
     shades = 0.15 + 0.85 * (np.ma.masked_invalid(table) - low) / span  # the lowest is not white: it was measured
     axes.pcolormesh(shades, cmap="Blues", vmin=0, vmax=1.1, edgecolor="#DDDDDD", linewidth=0.6)
     axes.set_aspect("equal")

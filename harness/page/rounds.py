@@ -21,5 +21,6 @@ def curves(report: Report) -> Section | None:
         section.parts += [Picture(stem, figures[stem], alt) for stem, alt in part.pictures.items()]
         section.parts += part.text
         if part.rows:
-            section.parts.append(Table(part.header, part.rows, part.notes, part.title))
+            rows = [[cell.strip("*") for cell in row] for row in part.rows]  # what is bold in `summary.md`
+            section.parts.append(Table(part.header, rows, part.notes, part.title))
     return section

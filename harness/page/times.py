@@ -159,19 +159,18 @@ def _stages(entries: Sequence[Entry]) -> Picture:
 def _rates(report: Report, entries: Sequence[Entry], measure: str) -> Table:
     """Points of accuracy per 100 labels and per minute, and what more the time bought than the reference's."""
     reference = report.reference if report.reference in entries else None
+    gains = [_gain(entry, reference, measure) if reference else "–" for entry in entries]
+    reference = None if set(gains) == {"–"} else reference
     header = ["configuration", measure, "labels", "minutes", "points per 100 labels", "points per minute"]
     header += ["points more per minute more"] if reference else []
     rows = []
-    for entry in entries:
-        points, minutes, labels = (
-            100 * (entry.mean(measure) or 0),
-            (entry.mean(TOTAL) or 0) / 60,
-            entry.mean("labels/used"),
-        )
+    for entry, gain in zip(entries, gains, strict=True):
+        points, labels = 100 * (entry.mean(measure) or 0), entry.mean("labels/used")
+        minutes = (entry.mean(TOTAL) or 0) / 60
         row = [entry.label, cells.mean(measure, entry.estimate(measure)), "–" if labels is None else f"{labels:.0f}"]
         row += [_three(minutes), _three(100 * points / labels) if labels else "–", _three(points / minutes)]
         if reference:
-            row.append(_gain(entry, reference, measure))
+            row.append(gain)
         rows.append(row)
     notes = ["A ratio of means: it favours what is cheap, however poor. Points: percentage points of the measure."]
     if reference:

@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 
-from harness import cells, pictures
+from harness import cells, pictures, records
 from harness.compare import Comparison, Estimate, paired, verdict
-from harness.findings import Entry, Report
+from harness.findings import Entry, Report, by_path
 from harness.page.document import Head, render
 from harness.page.section import Heading, Picture, Section, Table
 
 SHOWN = 3
 """How many of the best of each sweep are set side by side."""
+SETTINGS = 6
+"""How many settings that differ are named."""
 
 
 def write(reports: Sequence[Report], file: Path) -> None:
@@ -87,7 +89,27 @@ def cautions(one: Report, other: Report) -> list[str]:
     precisions = [report.environment.get("precision") for report in (one, other)]
     if precisions[0] != precisions[1]:
         found.append(f"the precision differs ({', '.join(map(str, precisions))})")
+    settings = _settings(one, other)
+    if settings:
+        shown = ", ".join(settings[:SETTINGS]) + (
+            f" and {len(settings) - SETTINGS} more" if settings[SETTINGS:] else ""
+        )
+        found.append(f"the settings that neither sweep varies differ: {shown}")
     return found
+
+
+def _settings(one: Report, other: Report) -> list[str]:
+    """What both trials fix, and differently: `backbone.width 8 and 32`."""
+    trials = [by_path(report.space.get("trial") or {}) for report in (one, other)]
+    varied = {path for report in (one, other) for entry in report.confirmed for path in entry.parameters}
+    fixed = [path for path in trials[0] if path in trials[1] and not _varies(path, varied)]
+    shown = {path: [records.show(trial[path]) for trial in trials] for path in fixed}
+    return [f"{path} {a} and {b}" for path, (a, b) in shown.items() if a != b]
+
+
+def _varies(path: str, varied: set[str]) -> bool:
+    """Whether the setting, or the section that it belongs to, is varied."""
+    return any(path == other or path.startswith(f"{other}.") or other.startswith(f"{path}.") for other in varied)
 
 
 def differences(reports: Sequence[Report], names: Sequence[str]) -> list[str]:
