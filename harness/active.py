@@ -43,9 +43,9 @@ from harness.stages import Checkpoint, Stage, StageCache, code_digest, digest_of
 Report = Callable[[str, int, Mapping[str, float], Mapping[str, Any]], None]
 """Receives what a trial finds, as it finds it: the step's kind ("epoch" or "labels"), the step (the epoch, or the
 number of labels used), metrics by name (`harness.metrics`), and details, JSON values that are not metrics: the
-`selected` positions, the `class_counts` of all labels bought so far, the `confusion_matrix`, the names of the
-`stages` that hold the round's model; of an epoch, the `training` it belongs to, its number there and how many
-`epochs` that has."""
+`selected` positions, the `class_counts` of all labels bought so far and the `pool_counts` of the pool, the
+`confusion_matrix` (on test data where the trial reads them, else on validation data), the names of the `stages` that
+hold the round's model; of an epoch, the `training` it belongs to, its number there and how many `epochs` that has."""
 
 REPORTS = 20
 """Epochs of a fine-tuning that are reported, at most: on few labels an epoch takes no longer than its report."""
@@ -105,6 +105,9 @@ class Rounds:
         costs: added to as time is spent.
         report: called after each epoch of a training of the encoder, and after each round.
         epochs: of training so far, so that every epoch of a trial has a number of its own.
+        curve: number of labels and metrics of each round so far.
+        bought: i64 positions that were labelled: the start pool, then each round's picks.
+        last: the model of the last round.
     """
 
     config: TrialConfig
@@ -121,16 +124,21 @@ class Rounds:
     report: Report
     epochs: int = 0
     curve: list[tuple[int, dict[str, float]]] = field(default_factory=list)
+    bought: list[Tensor] = field(default_factory=list)
+    last: Trained | None = None
 
     def run(self) -> None:
         """Trains and measures at the start pool (if it has labels) and after each selection."""
         labeled, last = self.start, None
+        self.bought.append(labeled)
         if len(labeled):
             last = self._train_and_measure(labeled, last, {}, None)
         for number in range(1, self.config.labels.rounds + 1):
             picks, selection = self._select(labeled, last, number)
             labeled = torch.cat([labeled, picks]).sort().values
+            self.bought.append(picks)
             last = self._train_and_measure(labeled, last, selection, picks)
+        self.last = last
 
     def _key(self) -> dict[str, Any]:
         return {
@@ -155,36 +163,40 @@ class Rounds:
             "round": number,
             "code": code_digest(models, companions, represent, runtime, seeding, *code),
         }
-        if last is None or isinstance(last.model, HeadModel):
+        fixed = self.config.classifier.name != "finetune"  # then the encoder's features are needed whatever is shown
+        if fixed or (last is None and not spec.hyperparameters.get("pool_subset")):
             self.encoder.features("pool")  # paid for once per trial, whichever selector reads them first
         stage = self.stages.run("select", key, lambda _: {"picks": self._picks(labeled, last, number)})
         self.costs.select += stage.seconds
         return stage.value["picks"], {"time/select_seconds": stage.seconds, "stage/select_cached": float(stage.cached)}
 
     def _picks(self, labeled: Tensor, last: Trained | None, number: int) -> Tensor:
-        unlabeled = self._is_unlabeled(labeled)
+        is_unlabeled, budget = self._is_unlabeled(labeled), self.config.labels.budget
         seed = derive(self.seed, f"select/{number}")
+        selector: Selector = plugins.build(self.config.selector)
+        rows = shown_rows(is_unlabeled, selector.pool_subset, generator(seed, "pool_subset"))
+        shown = is_unlabeled if rows is None else is_unlabeled[rows]
         pool = Pool(
-            images=self.data.pool,
-            labeled=labeled.clone(),
-            unlabeled=unlabeled.nonzero().flatten(),
+            images=self.data.pool if rows is None else self.data.pool.subset(rows),
+            labeled=(~shown).nonzero().flatten(),
+            unlabeled=shown.nonzero().flatten(),
             labels=self.oracle.reveal(labeled),
             num_classes=self.data.num_classes,
-            model=self._outputs(last, seed),
+            model=self._outputs(last, seed, rows),
         )
-        selector: Selector = plugins.build(self.config.selector)
-        picks = selector.select(pool, self.config.labels.budget, rng=generator(seed, "selector"))
-        return _checked_picks(picks, unlabeled, self.config.labels.budget, self.config.selector.name)
+        picks = selector.select(pool, budget, rng=generator(seed, "selector"))
+        picks = _checked_picks(picks, shown, budget, self.config.selector.name)
+        return picks if rows is None else rows[picks]
 
     def _is_unlabeled(self, labeled: Tensor) -> Tensor:
         mask = torch.ones(len(self.data.pool), dtype=torch.bool)
         mask[labeled] = False
         return mask
 
-    def _outputs(self, last: Trained | None, seed: int) -> PoolOutputs:
+    def _outputs(self, last: Trained | None, seed: int, rows: Tensor | None = None) -> PoolOutputs:
         model = last.model if last else None
         method = model.network.method if model and isinstance(model.network, JointModel) else self.method
-        return PoolOutputs(self.data.pool, self.encoder, model, method, self.views, self.runtime, seed)
+        return PoolOutputs(self.data.pool, rows, self.encoder, model, method, self.views, self.runtime, seed)
 
     # ------------------------------------------------------------ train
 
@@ -201,6 +213,7 @@ class Rounds:
         results |= selection | {"time/train_seconds": stage.seconds, "stage/train_cached": float(stage.cached)}
         results |= {"labels/used": float(self.oracle.used), "labels/val": float(len(self.data.val_labels))}
         details["class_counts"] = torch.bincount(labels, minlength=self.data.num_classes).tolist()
+        details["pool_counts"] = self.oracle.class_counts.tolist()
         details["stages"] = {
             "pretrain": self.encoder.digest,
             "train": trained.digest,
@@ -286,7 +299,8 @@ class Rounds:
         selector: Selector = plugins.build(spec)
         if not self.config.labels.rounds or "companion_outputs" not in selector.reads:
             return None
-        key["companion"] = spec.as_dict() | {"code": code_digest(api, companions, *plugins.classes(spec))}
+        settings = {name: value for name, value in spec.as_dict().items() if name != "pool_subset"}
+        key["companion"] = settings | {"code": code_digest(api, companions, *plugins.classes(spec))}
         return companions.build(selector, backbone, images, self.runtime, self.seed)
 
     def _train_jointly(self, labeled: Tensor, labels: Tensor, last: Trained | None) -> tuple[RoundModel, Stage]:
@@ -424,6 +438,24 @@ class _Epochs:
         """The epochs that have not been reported yet."""
         for epoch, found in enumerate(history[self._last :], start=self._last + 1):
             self.report(epoch, found)
+
+
+def shown_rows(is_unlabeled: Tensor, size: int | None, rng: torch.Generator) -> Tensor | None:
+    """i64 [n], sorted: the labelled rows of the pool and a uniform draw of `size` others.
+
+    Args:
+        is_unlabeled: bool [N].
+        size: None for all.
+        rng: draws.
+
+    Returns:
+        None where every row is shown.
+    """
+    unlabeled = is_unlabeled.nonzero().flatten()
+    if size is None or size >= len(unlabeled):
+        return None
+    drawn = unlabeled[torch.randperm(len(unlabeled), generator=rng)[:size]]
+    return torch.cat([(~is_unlabeled).nonzero().flatten(), drawn]).sort().values
 
 
 def _checked_picks(picks: Any, unlabeled: Tensor, budget: int, name: str) -> Tensor:

@@ -15,7 +15,7 @@ beside its own; the harness calls it after the constructor.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, Protocol, Self
@@ -126,6 +126,10 @@ class Augmentation(ABC):
             f32 [B, C, H, W] in [0, 1], on the images' device; H and W are those of the input unless
             the operation is asked for another size.
         """
+
+    def parts(self) -> Sequence[Augmentation]:
+        """The augmentations that this one is made of, for reports, which show what each does; none of a single one."""
+        return ()
 
 
 @dataclass(frozen=True)
@@ -448,6 +452,23 @@ class Selector(ABC):
 
     reads: ClassVar[frozenset[str]] = frozenset()
     """Those of `CONDITIONAL_PARTS` that `select` reads; a trial that cannot give them is refused before it starts."""
+
+    pool_subset: int | None = None
+    """What `prepare` was given."""
+
+    def prepare(self, *, pool_subset: int | None = None) -> None:
+        """Sets what every selector has; called once, after the constructor. The harness acts on it, not the selector.
+
+        Args:
+            pool_subset: how many unlabelled images `select` may choose from, a uniform draw of the pool's in every
+                round; all of them if None. The pool that it is shown holds these and the labelled ones.
+
+        Raises:
+            ValueError: it is below 1.
+        """
+        if pool_subset is not None and pool_subset < 1:
+            raise ValueError(f"pool_subset = {pool_subset} is not >= 1")
+        self.pool_subset = pool_subset
 
     def companion(self, stage_shapes: list[tuple[int, ...]]) -> Companion | None:
         """A fresh module to be trained beside the classifier; asked for if `reads` has `companion_outputs`.

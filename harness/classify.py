@@ -210,7 +210,7 @@ def finetune(
         seed: of the trial.
         checkpoint: where the state is saved between epochs.
         companion: trained beside them, in place. One that draws nothing at random and whose loss weighs nothing leaves
-             them as if trained alone, to the bit.
+            them as if trained alone, to the bit.
         on_epoch: called after every epoch with the epoch's number, from 1, and its metrics.
 
     Returns:

@@ -30,12 +30,18 @@ def decode(path: Path, image_shape: tuple[int, int, int]) -> Tensor:
             if file.mode in DEEP_MODES:
                 raise ValueError("it has more than 8 bits a channel; convert it to 8 bits first")
             image: Image.Image = file.convert("RGB" if channels == 3 else "L")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"cannot decode {path}: {error}") from error
+    except Exception as error:  # Pillow's readers raise many types for a damaged file
+        raise undecodable(path, error) from error
     if image.size != (width, height):
         image = ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC)
     pixels = torch.from_numpy(np.array(image))
     return pixels.permute(2, 0, 1) if channels == 3 else pixels.unsqueeze(0)
+
+
+def undecodable(path: Path, error: Exception) -> ValueError:
+    """The error for a file that Pillow could not read, in one line."""
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return ValueError(f"cannot decode {path}: {reason}; mend or remove it")
 
 
 def below(folder: Path) -> Iterator[Path]:

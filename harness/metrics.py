@@ -92,6 +92,7 @@ METRICS: dict[str, Metric] = {
         _seconds("train", "training on the labelled images"),
         _seconds("evaluate", "measuring on validation and test"),
         _seconds("total", "all of these together, stages from the cache at the seconds they first took"),
+        _seconds("portrait", "the encoder's portrait (maps, neighbours, views) for the report; in no total"),
         _seconds("wall", "the trial from start to end as it ran, waiting and cached stages included"),
         Metric(
             "throughput/pretrain_images_per_second",

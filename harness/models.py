@@ -63,8 +63,11 @@ class Encoder:
         other._features = self._features
         return other
 
-    def features(self, part: str) -> Tensor:
-        """f32 [N, D] on the CPU."""
+    def features(self, part: str, rows: Tensor | None = None) -> Tensor:
+        """f32 [N, D] on the CPU, or [n, D] of i64 [n] rows: where nothing is known yet, these alone are computed."""
+        if rows is not None:
+            known = self._features.get(part)
+            return self.runtime.forward(self.backbone, self.parts[part].subset(rows)) if known is None else known[rows]
         if part not in self._features:
             started = time.perf_counter()
             self._features[part] = self.runtime.forward(self.backbone, self.parts[part])
@@ -119,13 +122,14 @@ class HeadModel:
         self.backbone = encoder.backbone
         self._predict = predict
 
-    def features(self, part: str) -> Tensor:
-        """f32 [N, D]."""
-        return self.encoder.features(part)
+    def features(self, part: str, rows: Tensor | None = None) -> Tensor:
+        """f32 [N, D], or [n, D] of i64 [n] rows."""
+        return self.encoder.features(part, rows)
 
-    def logits(self, part: str) -> Tensor:
-        """f32 [N, K]."""
-        return self._predict(self.encoder.inputs(part))
+    def logits(self, part: str, rows: Tensor | None = None) -> Tensor:
+        """f32 [N, K], or [n, K] of i64 [n] rows."""
+        inputs = self.encoder.inputs(part)
+        return self._predict(inputs if rows is None else inputs[rows])
 
     def logits_of(self, images: Tensor) -> Tensor:
         """f32 [B, K] of images f32 [B, C, H, W] in [0, 1]."""
@@ -155,18 +159,21 @@ class TunedModel:
         self._runtime = runtime
         self._parts = parts
 
-    def features(self, part: str) -> Tensor:
-        """f32 [N, D]."""
-        return self._runtime.forward(self.backbone, self._parts[part])
+    def features(self, part: str, rows: Tensor | None = None) -> Tensor:
+        """f32 [N, D], or [n, D] of i64 [n] rows."""
+        return self._runtime.forward(self.backbone, self._images(part, rows))
 
-    def logits(self, part: str) -> Tensor:
-        """f32 [N, K]."""
-        return self._runtime.forward(self.network, self._parts[part])
+    def logits(self, part: str, rows: Tensor | None = None) -> Tensor:
+        """f32 [N, K], or [n, K] of i64 [n] rows."""
+        return self._runtime.forward(self.network, self._images(part, rows))
 
     def logits_of(self, images: Tensor) -> Tensor:
         """f32 [B, K] of images f32 [B, C, H, W] in [0, 1]."""
         with self._runtime.autocast():
             return self.network(self._runtime.inputs(images)).float().cpu()
+
+    def _images(self, part: str, rows: Tensor | None) -> Images:
+        return self._parts[part] if rows is None else self._parts[part].subset(rows)
 
 
 RoundModel = HeadModel | TunedModel
@@ -179,6 +186,7 @@ class PoolOutputs:
 
     Args:
         images: the pool.
+        rows: i64 [N], the rows of it that the selector is shown; all of them if None.
         encoder: gives the features before the first training.
         model: of the last round; None before the first.
         method: the SSL method, for `ssl_loss`.
@@ -190,6 +198,7 @@ class PoolOutputs:
     def __init__(
         self,
         images: Images,
+        rows: Tensor | None,
         encoder: Encoder,
         model: RoundModel | None,
         method: SSLMethod,
@@ -197,7 +206,8 @@ class PoolOutputs:
         runtime: Runtime,
         seed: int,
     ):
-        self._images = images
+        self._images = images if rows is None else images.subset(rows)
+        self._rows = rows
         self._encoder = encoder
         self._model = model
         self._method = method
@@ -212,11 +222,11 @@ class PoolOutputs:
 
     def features(self) -> Tensor:
         """f32 [N, D]; a copy, since heads are trained on the encoder's own."""
-        return (self._model or self._encoder).features("pool").clone()
+        return (self._model or self._encoder).features("pool", self._rows).clone()
 
     def logits(self) -> Tensor:
         """f32 [N, K]."""
-        return self._trained().logits("pool")
+        return self._trained().logits("pool", self._rows)
 
     def stochastic_logits(self, num_samples: int) -> Tensor:
         """f32 [num_samples, N, K], dropout active, everything else in evaluation mode.

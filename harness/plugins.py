@@ -13,6 +13,8 @@ derives from the contract and takes the hyper-parameters that all members have; 
     member(name) -> type      the class of one of them: a subclass, the same for every call, with the family's
                               `__module__`; without the library, for any name, a ValueError that says what to install
 
+and it may have a third, `refused() -> Mapping[str, str]`: names that people will look for in vain, and why.
+
 Beside its own hyper-parameters a plugin has those of its kind: the keyword arguments of the contract's `prepare`
 (`weights` and `freeze` of every backbone), with which `build` calls it after the constructor.
 """
@@ -30,6 +32,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from types import MappingProxyType
 from typing import Any
 
 from baselines import BUILTINS
@@ -44,6 +47,10 @@ CONTRACTS: dict[str, type] = {
 }
 """Each kind of plugin and the class it must derive from."""
 
+LEFT_OUT_UNSET = {"selectors": ("pool_subset",)}
+"""Kind -> settings of the kind that canonical mappings hold only if they are not None: stages and sweeps that were
+begun when there was no such setting stay valid."""
+
 
 @dataclass(frozen=True)
 class PluginSpec:
@@ -54,10 +61,16 @@ class PluginSpec:
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """The canonical mapping: `name` and every hyper-parameter, defaults filled in, also those of nested plugins."""
+        """The canonical mapping: `name` and every hyper-parameter, defaults filled in, also those of nested plugins.
+
+        `LEFT_OUT_UNSET` are the exception.
+        """
         plugin = find(self.kind, self.name)
         chosen = {**defaults(plugin), **self.hyperparameters}
         chosen |= _named_plugins(plugin, chosen)
+        for name in LEFT_OUT_UNSET.get(self.kind, ()):
+            if chosen.get(name) is None:
+                chosen.pop(name, None)
         return {"name": self.name} | {key: _plain(value) for key, value in chosen.items()}
 
 
@@ -135,6 +148,9 @@ def find(kind: str, name: str) -> type:
 def _find_member(kind: str, prefix: str, name: str) -> type:
     family = _load(kind, prefix, BUILTINS[kind][prefix])
     known = [prefix + member for member in family.members()]
+    refused = family.refused() if hasattr(family, "refused") else {}
+    if known and name.removeprefix(prefix) in refused:
+        raise ValueError(f"{kind[:-1]} {name!r} is not offered: {refused[name.removeprefix(prefix)]}")
     if known and name not in known:
         raise ValueError(f"no {kind[:-1]} {name!r}; {closest(name, known)}")
     try:
@@ -164,28 +180,30 @@ def _preparation(plugin: type) -> Any:
     return getattr(contract, "prepare", None)
 
 
-def _keywords(function: Any) -> dict[str, Any]:
+@cache
+def _keywords(function: Any) -> Mapping[str, Any]:
     parameters = inspect.signature(function).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+    return MappingProxyType({p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY})
 
 
 def shared(plugin: type) -> dict[str, Any]:
     """The hyper-parameters that every plugin of its kind has, with their default values."""
     prepare = _preparation(plugin)
-    return _keywords(prepare) if prepare else {}
+    return dict(_keywords(prepare)) if prepare else {}
 
 
 def defaults(plugin: type) -> dict[str, Any]:
     """A plugin's hyper-parameters with their default values: its keyword-only constructor arguments and its kind's."""
-    return _keywords(plugin) | shared(plugin)
+    return dict(_keywords(plugin)) | shared(plugin)
 
 
-def hints(plugin: type) -> dict[str, Any]:
+@cache
+def hints(plugin: type) -> Mapping[str, Any]:
     """The resolved type of each hyper-parameter that has one."""
     resolved = typing.get_type_hints(plugin.__init__)  # type: ignore[misc]
     if prepare := _preparation(plugin):
         resolved |= typing.get_type_hints(prepare)
-    return {name: resolved[name] for name in defaults(plugin) if name in resolved}
+    return MappingProxyType({name: resolved[name] for name in defaults(plugin) if name in resolved})
 
 
 def nested_kind(annotation: Any) -> str | None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import itertools
 import json
 import logging
 import math
@@ -30,17 +29,14 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import yaml
 from filelock import FileLock
 
 from harness import records
 from harness.metrics import step_kind
 from harness.records import History, Record
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from harness.trial_files import confusion_matrices
 
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 """Opens the UI on runs and charts rather than on its pages for language models."""
@@ -125,7 +121,7 @@ class Delivery:
         self._folder = folder
         self._environment = environment
         self._live = live
-        self._space: dict[str, Any] = yaml.safe_load((folder / "space.yaml").read_text())
+        self._space = records.mapping(folder / "space.yaml")
         self._trials = records.by_trial(records.read(folder)[0])
         self._pending = dict.fromkeys(self._trials)
         self._varied = varied(self._space)
@@ -366,8 +362,11 @@ class Delivery:
     def _log_artifacts(self, run: _Run, trial: str) -> None:
         folder = self._folder / "trials" / trial
         self._upload(run, folder, _files(folder))
-        if (folder / "confusion_matrix.json").exists():
-            confusion = json.loads((folder / "confusion_matrix.json").read_text())
+        matrices = confusion_matrices(folder)
+        if matrices:
+            from harness.looks.classes import confusion_figure  # with matplotlib, where there is something to draw
+
+            confusion = matrices[max(matrices)]
             self._client.log_text(run.id, _classification_report(confusion), "classification_report.txt")
             self._client.log_figure(run.id, confusion_figure(confusion), "confusion_matrix.png")
         self._log_model(run, trial)
@@ -398,7 +397,10 @@ class Delivery:
 
     def _config(self, trial: str) -> dict[str, Any]:
         path = self._folder / "trials" / trial / "config.yaml"
-        return (yaml.safe_load(path.read_text()) or {}) if path.exists() else {}
+        try:
+            return records.mapping(path) if path.exists() else {}
+        except ValueError:  # the record's parameters then say what the trial was
+            return {}
 
     # Both ------------------------------------------------------------------------------------------------------
 
@@ -583,13 +585,13 @@ def sync(folder: Path, uri: str, experiment: str | None = None) -> str:
         The experiment's name.
 
     Raises:
-        ValueError: the folder is not a sweep's.
+        ValueError: the folder is not a sweep's, or damaged.
     """
     for name in ("space.yaml", "environment.json"):
         if not (folder / name).is_file():
             raise ValueError(f"{folder} is not a sweep's folder: it has no {name}")
-    environment = json.loads((folder / "environment.json").read_text())
-    experiment = experiment or str(yaml.safe_load((folder / "space.yaml").read_text())["name"])
+    environment = records.mapping(folder / "environment.json")
+    experiment = experiment or str(records.mapping(folder / "space.yaml")["name"])
     Delivery(uri, experiment, folder, environment, live=False).close(None)
     return experiment
 
@@ -714,37 +716,6 @@ def run_name(record: Record, config: Mapping[str, Any], varied: Collection[str] 
             named = section in parameters or f"{section}.name" in parameters
             parts.setdefault(section if named else path, []).append(f"{name} {text}")
     return _cut(" · ".join([*(" ".join(words) for words in parts.values()), f"seed {record['seed']}"]), 250)
-
-
-def confusion_figure(confusion: Mapping[str, Any]) -> Figure:
-    """A confusion matrix as a picture: shade = share of the true class, numbers = images (up to 20 classes).
-
-    Args:
-        confusion: `class_names`, `matrix` (rows = true class) and `split`, as in `confusion_matrix.json`.
-    """
-    from matplotlib.figure import Figure  # not pyplot, whose state is shared between threads
-
-    names, matrix = confusion["class_names"], confusion["matrix"]
-    num_classes = len(names)
-    shares = [[cell / max(sum(row), 1) for cell in row] for row in matrix]
-    side = 2.2 + 0.42 * min(num_classes, 20)
-    figure = Figure(figsize=(side + 0.6, side), dpi=110, layout="constrained")
-    axes = figure.subplots()
-    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    every = math.ceil(num_classes / 25)
-    axes.set_xticks(range(0, num_classes, every), names[::every], rotation=45, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(0, num_classes, every), names[::every])
-    if num_classes <= 20:
-        for row, column in itertools.product(range(num_classes), repeat=2):
-            colour = "white" if shares[row][column] > 0.55 else "black"
-            axes.text(column, row, matrix[row][column], ha="center", va="center", color=colour, fontsize=7)
-    total = sum(map(sum, matrix))
-    correct = sum(matrix[k][k] for k in range(num_classes))
-    axes.set_title(f"{confusion['split']}: {correct:,} of {total:,} correct", fontsize=10)
-    axes.set_xlabel("predicted class")
-    axes.set_ylabel("true class")
-    figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
-    return figure
 
 
 def _classification_report(confusion: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ of which the `trial:` part is used, or that part alone.
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 import sys
 import time
@@ -27,6 +28,7 @@ from harness import (
     optimizers,
     oracle,
     plugins,
+    portray,
     pretrain,
     resolutions,
     runtime,
@@ -65,7 +67,15 @@ class Folders:
     stages: Path
 
 
-def run(config: TrialConfig, seed: int, folders: Folders, report: Report, *, with_test: bool) -> dict[str, float]:
+def run(
+    config: TrialConfig,
+    seed: int,
+    folders: Folders,
+    report: Report,
+    *,
+    with_test: bool,
+    deliver: portray.Deliver | None = None,
+) -> dict[str, float]:
     """Runs one trial.
 
     Args:
@@ -74,6 +84,7 @@ def run(config: TrialConfig, seed: int, folders: Folders, report: Report, *, wit
         folders: caches.
         report: receives a record after each epoch of training the encoder and after each round.
         with_test: whether the test set is read, once for each round's model.
+        deliver: receives a portrait of the encoder at the end; None: none is made.
 
     Returns:
         The totals of the trial: labels, times, memory and the last round's accuracies.
@@ -108,7 +119,11 @@ def run(config: TrialConfig, seed: int, folders: Folders, report: Report, *, wit
     )
     rounds.run()
     wall = {"time/wall_seconds": time.perf_counter() - started}
-    return _totals(rounds) | costs.metrics() | wall | {"memory/peak_bytes": memory.peak(where.device)}
+    totals = _totals(rounds) | costs.metrics() | wall | {"memory/peak_bytes": memory.peak(where.device)}
+    if deliver:
+        uses_views = method.num_views > 0 and (config.mode == "joint" or pretrains(config))
+        totals["time/portrait_seconds"] = portray.portray(rounds, uses_views, deliver)
+    return totals
 
 
 def normalization(config: TrialConfig, images: data.Data) -> tuple[Tensor, Tensor]:
@@ -117,8 +132,8 @@ def normalization(config: TrialConfig, images: data.Data) -> tuple[Tensor, Tenso
     return (mean, std) if config.data.normalize else (torch.zeros_like(mean), torch.ones_like(std))
 
 
-def load_data(config: TrialConfig, cache: Path, *, with_test: bool) -> tuple[data.Data, Oracle]:
-    """The trial's images and the oracle of its pool, decoded on first use."""
+def load_data(config: TrialConfig, cache: Path, *, with_test: bool, verify: bool = False) -> tuple[data.Data, Oracle]:
+    """The trial's images and the oracle of its pool, decoded on first use; `verify` as in `data.load`."""
     settings = config.data
     imbalance: data.Step | data.Exponential | None = None
     if isinstance(settings.imbalance, StepImbalance):
@@ -136,6 +151,7 @@ def load_data(config: TrialConfig, cache: Path, *, with_test: bool) -> tuple[dat
         split_seed=settings.split_seed,
         with_test=with_test,
         device=config.compute.resolved().device,
+        verify=verify,
     )
 
 
@@ -320,6 +336,7 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="PATH=VALUE",
         help="override a leaf, such as trial.pretrain.epochs=5",
     )
+    parser.add_argument("--portrait", type=Path, metavar="FILE", help="also write a portrait of the encoder (.npz)")
     parser.add_argument("--stages", type=Path, default=Path("results/runs/stages"))
     parser.add_argument("--cache", type=Path, default=Path("results/runs/data"))
     options = parser.parse_args(arguments)
@@ -327,10 +344,17 @@ def main(arguments: list[str] | None = None) -> int:
     def show(step_kind: str, step: int, found: Mapping[str, float], details: Mapping[str, Any]) -> None:
         print(json.dumps({"step_kind": step_kind, "step": step, "metrics": dict(found)}), flush=True)
 
+    def keep(found: Mapping[str, Any]) -> None:
+        if "warning" in found:
+            print(found["warning"], file=sys.stderr)
+        else:
+            options.portrait.write_bytes(base64.b64decode(found["portrait"]))
+
     keep_freed_memory()
     try:
         config = _read(options.file, options.set)
-        totals = run(config, options.seed, Folders(options.cache, options.stages), show, with_test=options.test)
+        folders, deliver = Folders(options.cache, options.stages), keep if options.portrait else None
+        totals = run(config, options.seed, folders, show, with_test=options.test, deliver=deliver)
     except (ConfigError, ValueError, FileNotFoundError) as error:
         print(error, file=sys.stderr)
         return 2

@@ -5,6 +5,7 @@ small copies of their formats.
 """
 
 from functools import partial
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -31,6 +32,9 @@ LARGE_FEATURES = {
 
 EXCEPTIONS: dict[tuple[str, str], dict[str, str]] = {
     ("backbones", "resnet101"): LARGE_FEATURES,
+    ("selectors", "skactiveml/TypiClust"): {
+        "degenerate_pools_work": "scikit-activeml's fails where every cluster has a labelled image"
+    },
     ("ssl_methods", "mixmatch"): {
         "order_of_images_is_irrelevant": "each place in the batch has its own random partner"
     },
@@ -55,15 +59,27 @@ SMALLER: dict[tuple[str, str], dict[str, object]] = {
 }
 """(kind, name) -> hyper-parameters with which the checks take seconds, or what the training ramps up counts at once."""
 
-MEMBERS = {"torchvision/": ("mobilenet_v3_small", "regnet_y_400mf", "resnet18", "squeezenet1_1", "swin_t", "vit_b_16")}
-"""The members of families that are checked, of different makes."""
+QUICK_STRATEGIES = ("Badge", "MaxHerding", "QueryByCommittee", "TypiClust", "UncertaintySampling")
+SLOW_STRATEGIES = (
+    *("BatchBALD", "Clue", "ContrastiveAL", "CoreSet", "CostEmbeddingAL", "DiscriminativeAL", "Falcun", "GreedyBALD"),
+    *("GreedySamplingX", "ProbCover", "ProbabilisticAL", "Quire", "RandomSampling"),
+)
+
+MEMBERS = {
+    "torchvision/": ("mobilenet_v3_small", "regnet_y_400mf", "resnet18", "squeezenet1_1", "swin_t", "vit_b_16"),
+    "skactiveml/": QUICK_STRATEGIES + SLOW_STRATEGIES,
+}
+"""The members of families that are checked: of torchvision some of different makes, of scikit-activeml all."""
 
 SLOW_BACKBONES = (
     *("resnet34", "resnet50", "resnet101", "vgg16", "wide_resnet28"),
     *(f"torchvision/{name}" for name in MEMBERS["torchvision/"] if name != "mobilenet_v3_small"),
 )
 SLOW = {("backbones", name) for name in SLOW_BACKBONES}
-"""Plugins whose checks take minutes on a CPU, whatever their hyper-parameters: `make test-slow` runs those."""
+SLOW |= {("selectors", f"skactiveml/{name}") for name in SLOW_STRATEGIES}
+"""Plugins whose checks take long on a CPU, whatever their hyper-parameters: `make test-slow` runs those."""
+
+WITHOUT_SKACTIVEML = pytest.mark.skipif(find_spec("skactiveml") is None, reason="scikit-activeml is not installed")
 
 pytestmark = pytest.mark.timeout(300)  # a plugin that takes longer belongs in SMALLER
 
@@ -74,11 +90,11 @@ def names(kind):
 
 
 def built_ins(*kinds):
-    return [
-        pytest.param(kind, name, marks=[pytest.mark.slow] if (kind, name) in SLOW else [])
-        for kind in kinds
-        for name in names(kind)
-    ]
+    def marks(kind, name):
+        optional = [WITHOUT_SKACTIVEML] if name.startswith("skactiveml/") else []
+        return [*optional, pytest.mark.slow] if (kind, name) in SLOW else optional
+
+    return [pytest.param(kind, name, marks=marks(kind, name)) for kind in kinds for name in names(kind)]
 
 
 def factory(kind, name):

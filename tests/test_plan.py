@@ -76,6 +76,22 @@ def test_a_grid_with_confirm_is_a_search(tmp_path):
     assert {task.phase for task in plan.first_tasks()} == {"search"}
 
 
+def test_each_confirmed_configuration_leaves_one_portrait(tmp_path):
+    plan = read(tmp_path, GRID, "seeds=[3, 1]")
+    assert [task.seed for task in plan.first_tasks() if plan.portrays(task)] == [3] * 4
+    off = read(tmp_path, GRID, "seeds=[3, 1]", "portrait=false")
+    assert not any(off.portrays(task) for task in off.first_tasks())
+    assert (plan.as_dict()["portrait"], off.as_dict()["portrait"]) == (True, False)
+    searched = read(tmp_path, GRID, "confirm={seeds: [8, 7]}")
+    assert not any(searched.portrays(task) for task in searched.first_tasks())
+    confirmed = searched.confirm_tasks([candidate.parameters for candidate in searched.candidates[:2]])
+    assert [task.seed for task in confirmed if searched.portrays(task)] == [8, 8]
+    with pytest.raises(ConfigError, match="time/portrait_seconds is measured in some trials only"):
+        read(tmp_path, GRID, "metric={name: time/portrait_seconds}")
+    with pytest.raises(ConfigError, match=r"portrait: expected .*, not 'yes please'"):
+        read(tmp_path, GRID, "portrait=yes please")
+
+
 def test_ids_name_the_configuration_however_it_is_written(tmp_path):
     short = read(tmp_path, "trial: {selector: coreset, pretrain: {lr: 1.0, epochs: 3}}")
     long = read(tmp_path, "trial: {pretrain: {epochs: 3, lr: 1}, selector: {name: coreset}, labels: {start: all}}")

@@ -176,7 +176,7 @@ def test_hyperparameters_are_the_keyword_only_arguments():
     }
     assert plugins.hints(SimCLR)["temperature"] is float
     assert defaults(DCNN3) == {"width": 32, "dropout": 0.0, "weights": None, "freeze": False}
-    assert defaults(Random) == plugins.hints(Random) == {}
+    assert defaults(Random) == {"pool_subset": None}
 
 
 def test_build_sets_hyperparameters():
@@ -189,7 +189,7 @@ def test_build_sets_hyperparameters():
 def test_an_unknown_hyperparameter_is_met_with_the_nearest():
     with refused("simclr has no hyper-parameter 'temprature'; did you mean 'temperature'?"):
         build(PluginSpec("ssl_methods", "simclr", {"temprature": 1.0}), None)
-    with refused("random has no hyper-parameter 'seed'; none is known"):
+    with refused("random has no hyper-parameter 'seed'; known: pool_subset"):
         build(PluginSpec("selectors", "random", {"seed": 1}))
 
 
@@ -233,7 +233,7 @@ class Prepares(Backbone):
         self.settings = settings
 
 
-class NoContract(Random):
+class NoContract(Flip):
     """Has a method that happens to be called as a contract's."""
 
     def prepare(self, *, speed: float = 1.0):
@@ -250,9 +250,9 @@ def test_every_backbone_has_the_settings_of_the_contract(monkeypatch):
 
 
 def test_a_method_that_is_called_as_a_contracts_is_left_alone(monkeypatch):
-    monkeypatch.setattr("baselines.selectors.random.Random", NoContract)
-    assert defaults(NoContract) == plugins.shared(NoContract) == {}
-    assert isinstance(build(PluginSpec("selectors", "random")), NoContract)
+    monkeypatch.setattr("baselines.augmentations.flip.Flip", NoContract)
+    assert plugins.shared(NoContract) == {}
+    assert isinstance(build(PluginSpec("augmentations", "flip")), NoContract)
 
 
 def test_settings_of_the_kind_are_checked_like_hyperparameters():
@@ -317,8 +317,8 @@ def test_members_of_a_family_are_plugins():
     assert providers("selectors", "many/Margin") == ["selbench"]
     spec = as_spec("selectors", {"name": "many/Entropy", "beta": 2.0})
     assert build(spec).beta == 2.0
-    assert spec.as_dict() == {"name": "many/Entropy", "beta": 2.0}
-    assert plugins.members("selectors") == ["many/Margin", "many/Entropy"]
+    assert spec.as_dict() == {"name": "many/Entropy", "beta": 2.0}  # without a pool_subset that is not set
+    assert plugins.members("selectors")[-2:] == ["many/Margin", "many/Entropy"]
 
 
 @pytest.mark.usefixtures("families")
@@ -346,7 +346,7 @@ def test_a_family_is_one_entry_of_a_list(capsys):
         "name": "many/<name>",
         "provider": "selbench",
         "summary": "One of many.",
-        "hyperparameters": {"beta": 1.0},
+        "hyperparameters": {"beta": 1.0, "pool_subset": None},
     }
     assert "error" not in entries["absent/<name>"]
     assert "many/Margin" not in entries

@@ -361,6 +361,13 @@ def _scale_in_place(self, stages, task_losses, progress):
     return GoodCompanion.loss(self, stages, task_losses.mul_(2), progress)
 
 
+def _by_the_store(self, pool, budget, *, rng):
+    """Counts the images that are stored, of which a pool may hold some."""
+    is_unlabeled = torch.ones(len(pool.images._store), dtype=torch.bool)
+    is_unlabeled[pool.labeled] = False
+    return is_unlabeled.nonzero().flatten()[-budget:]
+
+
 SELECTORS = [
     ("picks_are_valid", broken(GoodSelector, select=lambda self, pool, budget, *, rng: [3] * budget), "returned list"),
     (
@@ -423,6 +430,12 @@ SELECTORS = [
         "no labels, budget 1: raised ValueError: no classifier has been trained",
     ),
     ("cold_start_is_as_declared", broken(GoodSelector, supports_cold_start="yes"), "not a bool"),
+    ("pool_subset_is_taken", broken(GoodSelector, prepare=lambda self, **settings: None), "pool_subset is None"),
+    (
+        "pool_subset_is_taken",
+        broken(GoodSelector, select=_by_the_store),
+        "a subset of 26 unlabelled images, budget 26: a pick is not in pool.unlabeled",
+    ),
     ("reads_are_as_declared", broken(GoodSelector, reads={"ssl_loss"}), "not a frozenset"),
     ("reads_are_as_declared", broken(GoodSelector, reads=frozenset({"ssl_los"})), "did you mean 'ssl_loss'?"),
     ("reads_are_as_declared", broken(GoodSelector, reads=frozenset({"ssl_loss"})), "refused in vain"),
@@ -452,8 +465,8 @@ SELECTORS = [
     ),
     (
         "companion_is_as_declared",
-        _companion(loss=lambda self, stages, task_losses, progress: self(stages).std()),
-        "batch of 1, progress 0.99: the loss is nan",
+        _companion(loss=lambda self, stages, task_losses, progress: self(stages).sum() / (len(task_losses) - 1)),
+        "batch of 1, progress 0.99: the loss is",
     ),
     (
         "companion_is_as_declared",

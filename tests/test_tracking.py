@@ -2,10 +2,12 @@ import json
 import os
 import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
 import time
+import urllib.request
 from collections import Counter
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from sweep_folder import SweepFolder
 
 from baselines.backbones.dcnn3 import DCNN3
 from harness import embed, records, saved_encoder, tracking
+from harness.looks.classes import confusion_figure
 from harness.saved_encoder import SavedEncoder
 from harness.tracking import Delivery, Tracker, sync, tracking_uri
 
@@ -67,11 +70,11 @@ def begun(uri):
     return found if there and "" in (found := runs(uri)) else {}
 
 
-def wait_until(condition):
-    deadline = time.monotonic() + 60
+def wait_until(condition, seconds=60):
+    deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
-        time.sleep(0.2)
+        time.sleep(0.1)
 
 
 def points(uri, run):
@@ -324,6 +327,131 @@ def test_a_server_that_is_away_costs_the_sweep_nothing(sweep, uri, capfd):
     assert not any("secret" in line for line in lines)
     sync(sweep.path, uri)
     assert_shows(uri, sweep)
+
+
+def held(uri, trial):
+    """How many points MLflow holds of a trial."""
+    found = runs(uri).get(trial) if MlflowClient(uri).get_experiment_by_name("selectors") else None
+    return len(points(uri, found)) if found else 0
+
+
+def test_what_was_recorded_while_the_server_was_away_is_delivered_when_it_returns(sweep, uri, monkeypatch, capfd):
+    monkeypatch.setattr(tracking, "MAX_RETRY_SECONDS", 0.5)
+    away, log_batch = [False], MlflowClient.log_batch
+
+    def answer(self, *args, **kwargs):
+        if away[0]:
+            raise ConnectionError("connection refused")
+        return log_batch(self, *args, **kwargs)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", answer)
+    tracker = Tracker(uri, "selectors", sweep.path, sweep.environment)
+    tracker.start()
+    first, second, third = (sweep.trial(c, 1, SELECTORS, {100: 0.7}, epochs=5) for c in ("c1", "c2", "c3"))
+    for row in first:
+        tracker.record(row)
+    wait_until(lambda: held(uri, "confirm-c1-s1") > 5)
+    away[0] = True
+    for row in second:
+        tracker.record(row)
+    time.sleep(2)
+    assert held(uri, "confirm-c2-s1") == 0
+    away[0] = False
+    wait_until(lambda: held(uri, "confirm-c2-s1") > 5)
+    for row in third:
+        tracker.record(row)
+    assert tracker.finish("finished")
+    assert_shows(uri, sweep)
+    assert capfd.readouterr().err.count("does not answer") == 1
+
+
+@pytest.fixture
+def server(tmp_path, free_port):
+    """Starts and kills a real server on this machine; its database stays."""
+
+    class Server:
+        uri = f"http://127.0.0.1:{free_port}"
+
+        def start(self):
+            command = [sys.executable, "-m", "mlflow", "server", "--port", str(free_port), "--workers", "1"]
+            folders = ["--backend-store-uri", f"sqlite:///{tmp_path}/mlflow.db"]
+            folders += ["--artifacts-destination", f"{tmp_path}/artifacts"]
+            environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+            self.process = subprocess.Popen(
+                [*command, *folders], env=environment, cwd=tmp_path, start_new_session=True,
+                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+            wait_until(self.answers, 120)
+
+        def answers(self):
+            try:
+                with urllib.request.urlopen(f"{self.uri}/health", timeout=2):
+                    return True
+            except OSError:
+                return False
+
+        def kill(self):
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+    server = Server()
+    yield server
+    if server.process.poll() is None:
+        server.kill()
+
+
+@pytest.fixture
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.mark.slow
+def test_a_server_that_is_away_at_the_start_midway_and_for_good(sweep, uri, server, monkeypatch, capfd):
+    monkeypatch.setattr(tracking, "MAX_RETRY_SECONDS", 1.0)
+    tracker = Tracker(server.uri, "selectors", sweep.path, sweep.environment)
+    tracker.start()
+    for row in sweep.trial("c1", 1, SELECTORS, {100: 0.7}, epochs=50):
+        tracker.record(row)
+    time.sleep(3)
+    server.start()
+    wait_until(lambda: held(uri, "confirm-c1-s1") > 50)
+    long = sweep.trial("c2", 1, SELECTORS, {100: 0.7}, epochs=3000)
+    for row in long:
+        tracker.record(row)
+    wait_until(lambda: held(uri, "confirm-c2-s1") > 500)
+    server.kill()  # in the middle of a delivery
+    for row in sweep.trial("c3", 1, SELECTORS, {100: 0.7}):
+        tracker.record(row)
+    time.sleep(3)
+    server.start()
+    wait_until(lambda: held(uri, "confirm-c3-s1") > 3)
+    server.kill()
+    for row in sweep.trial("c4", 1, SELECTORS, {100: 0.7}):
+        tracker.record(row)
+    assert not tracker.finish("finished", timeout=5)
+    errors = capfd.readouterr().err
+    assert errors.count("does not answer") == 3
+    assert f"python -m harness.tracking sync {sweep.path} --tracking-uri {server.uri}" in errors
+    assert "Traceback" not in errors
+    server.start()
+    assert tracking.main(["sync", str(sweep.path), "--tracking-uri", server.uri]) == 0
+    assert_shows(uri, sweep)
+    assert {run.info.status for run in runs(uri).values()} == {"FINISHED"}
+    before = dump(uri)
+    sync(sweep.path, server.uri)
+    assert dump(uri) == before
+
+
+def test_damaged_files_of_a_trial_do_not_hold_up_its_delivery(sweep, uri):
+    rows = sweep.trial("c1", 1, SELECTORS, {100: 0.7, 200: 0.8})
+    trial = sweep.path / "trials/confirm-c1-s1"
+    for name, content in [("config.yaml", "a: [1"), ("confusion_matrix.json", '{"matrix": [[1'), ("error.txt", "")]:
+        (trial / name).write_text(content)
+    deliver(sweep, uri, rows)
+    assert_shows(uri, sweep)
+    assert runs(uri)["confirm-c1-s1"].data.params["selector.name"] == "coreset"
 
 
 def test_two_sweeps_share_a_database(tmp_path, uri):
@@ -611,7 +739,7 @@ def test_other_weights_take_the_place_of_a_model_and_a_cut_off_upload_is_sent_ag
 def test_confusion_picture_has_every_count():
     names = [f"class {k}" for k in range(20)]
     matrix = [[1000 * row + column for column in range(20)] for row in range(20)]
-    figure = tracking.confusion_figure({"class_names": names, "matrix": matrix, "split": "test"})
+    figure = confusion_figure({"class_names": names, "matrix": matrix, "split": "test"})
     assert sorted(int(text.get_text()) for text in figure.axes[0].texts) == sorted(
         cell for row in matrix for cell in row
     )

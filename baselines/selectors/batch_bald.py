@@ -20,7 +20,8 @@ class BatchBALD(Selector):
     the posterior of the passes given the picked images' labels, averaged over those labels: all of them while there
     are at most `num_configurations` combinations, then that many drawn from their joint distribution. n passes can be
     told apart by log n nats at most: once the batch does, all gains are 0 (to 1e-9) and the rest is drawn at
-    random. A backbone without dropout layers is refused by the harness: its passes are all alike.
+    random. A backbone without dropout layers is refused by the harness: its passes are all alike. With the same
+    combinations it picks what scikit-activeml's does (`skactiveml/BatchBALD`, after the authors' code).
 
     Args:
         num_samples: stochastic passes, >= 2.
