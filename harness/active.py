@@ -283,7 +283,7 @@ class Rounds:
                 self.seed,
                 checkpoint,
                 companion,
-                epochs.report if epochs else None,
+                on_epoch=epochs.report if epochs else None,
             ),
         )
         if epochs:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from test_classify import STRIPE_LABELS, STRIPES, Dying, Killed, Normalised, backbone, runtime, settings
 from torch import Tensor, nn
-from trials import Bench, configure, results
+from trials import Bench, configure, results, rounds_of
 
 from baselines.augmentations.noise import Noise
 from baselines.backbones.dcnn3 import DCNN3
@@ -145,11 +145,11 @@ def bench(cache, tmp_path):
 
 
 def test_only_selectors_with_a_companion_have_a_training_of_their_own(bench):
-    plain, _ = bench.run(configure(**TUNED))
-    shared, _ = bench.run(configure(selector="entropy", **TUNED))
-    own, _ = bench.run(configure(selector={**LOSS, "weight": 0.0}, **TUNED))
-    again, _ = bench.run(configure(selector={**LOSS, "weight": 0.0}, **TUNED))
-    other, _ = bench.run(configure(selector=LOSS, **TUNED))
+    plain = rounds_of(bench.run(configure(**TUNED))[0])
+    shared = rounds_of(bench.run(configure(selector="entropy", **TUNED))[0])
+    own = rounds_of(bench.run(configure(selector={**LOSS, "weight": 0.0}, **TUNED))[0])
+    again = rounds_of(bench.run(configure(selector={**LOSS, "weight": 0.0}, **TUNED))[0])
+    other = rounds_of(bench.run(configure(selector=LOSS, **TUNED))[0])
     cached = [[row[2]["stage/train_cached"] for row in rows] for rows in (plain, shared, own, again, other)]
     assert cached == [[0, 0, 0], [1, 0, 0], [0, 0, 0], [1, 1, 1], [0, 0, 0]]
     assert results(plain)[0] == results(own)[0]  # the start pool: trained alone, and beside a companion without weight
@@ -161,7 +161,7 @@ def test_only_selectors_with_a_companion_have_a_training_of_their_own(bench):
 def test_a_trial_that_selects_nothing_trains_no_companion(bench):
     bench.run(configure(**TUNED | {"labels": {"start": 20}}))
     rows, _ = bench.run(configure(**TUNED | {"labels": {"start": 20}, "selector": LOSS}))
-    assert rows[0][2]["stage/train_cached"] == 1
+    assert rounds_of(rows)[0][2]["stage/train_cached"] == 1
 
 
 class Watcher(Selector):
@@ -187,7 +187,7 @@ class Undeclared(Watcher):
 def test_a_selector_sees_what_its_companion_says_of_the_pool(bench, monkeypatch):
     kept: list[Any] = []
     finetune = classify.finetune
-    monkeypatch.setattr(classify, "finetune", lambda *a: kept.append((a[0], a[-1])) or finetune(*a))
+    monkeypatch.setattr(classify, "finetune", lambda *a, **more: kept.append((a[0], a[-1])) or finetune(*a, **more))
     Watcher.seen.clear()
     config = configure(selector="test_companions:Watcher", **TUNED, labels__rounds=1)
     bench.run(config)
@@ -201,7 +201,7 @@ def test_a_selector_sees_what_its_companion_says_of_the_pool(bench, monkeypatch)
     alone = torch.cat([where.forward(judge, data.pool.subset(torch.tensor([i]))) for i in (0, 100, 193)])
     torch.testing.assert_close(outputs[[0, 100, 193]], alone)
     rows, _ = bench.run(configure(selector="test_companions:Watcher", **TUNED, labels__rounds=1, labels__budget=9))
-    assert rows[0][2]["stage/train_cached"] == 1
+    assert rounds_of(rows)[0][2]["stage/train_cached"] == 1
     assert torch.equal(outputs, Watcher.seen[1])  # of a training that was found
 
 
@@ -209,9 +209,9 @@ def test_a_warm_start_goes_on_with_the_companion(bench, monkeypatch):
     starts: list[dict[str, Tensor]] = []
     ends: list[dict[str, Tensor]] = []
 
-    def watched(*arguments: Any) -> Any:
+    def watched(*arguments: Any, **more: Any) -> Any:
         starts.append({name: value.clone() for name, value in arguments[-1].state_dict().items()})
-        state = finetune(*arguments)
+        state = finetune(*arguments, **more)
         ends.append({name: value.clone() for name, value in state["companion"].items()})
         return state
 
@@ -235,4 +235,4 @@ def test_trials_with_a_companion_are_reproducible(cache, tmp_path, name):
     config = configure(selector={"name": name, "hidden_dim": 8, **small}, **TUNED)
     first, again = (Bench(cache, tmp_path / run).run(config)[0] for run in ("a", "b"))
     assert results(first) == results(again)
-    assert [row[1] for row in first] == [20, 30, 40]
+    assert [row[1] for row in rounds_of(first)] == [20, 30, 40]

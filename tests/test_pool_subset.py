@@ -4,7 +4,7 @@ from typing import ClassVar
 
 import pytest
 import torch
-from trials import Bench, configure, results
+from trials import Bench, configure, results, rounds_of
 
 from baselines.backbones.dcnn3 import DCNN3
 from harness import active, plugins, trial
@@ -133,7 +133,7 @@ def test_the_pool_is_a_part_of_the_whole_and_picks_are_mapped_back(fresh, spied,
             assert torch.allclose(shown_logits, logits[shown], atol=1e-5)
         assert shapes == [(2, len(shown), 10)] * 2
         picks = shown[pool.unlabeled[-10:]]
-        assert rows[number][3]["selected"] == picks.tolist()
+        assert rounds_of(rows)[number][3]["selected"] == picks.tolist()
         labeled = torch.cat([labeled, picks]).sort().values
 
 
