@@ -75,8 +75,8 @@ def prepare(dataset: Dataset, name: str, cache: Path, *, verify: bool = False) -
         dataset: where the images come from.
         name: of the data set, for messages and the folder's name.
         cache: where decoded data sets are kept.
-        verify: whether all that an earlier call decoded is read and compared with its fingerprint, which takes about
-            a second per gigabyte and core; what differs is decoded again.
+        verify: whether all that an earlier call decoded is read and compared with its fingerprint; what differs is
+            decoded again.
 
     Raises:
         ValueError: the data set breaks the contract of `harness.api.Source`.

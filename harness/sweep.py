@@ -175,7 +175,8 @@ def _watched(metrics: Mapping[str, float]) -> float | None:
 
 
 # A worker that passed a limit is ended, as nothing else ends a stuck call. The cause is noted in Ray's own store, which
-# every node reaches and which ends with the sweep: there the worker that tries the trial again finds it and reports it.
+# every node reaches: there the worker that tries the trial again finds it and reports it. A cluster outlives the sweep,
+# so each run has keys of its own.
 
 
 def _end_own_worker(trial_id: str, cause: str) -> None:
@@ -183,13 +184,17 @@ def _end_own_worker(trial_id: str, cause: str) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def _limit_key(trial_id: str) -> str:
+    return f"selbench/{ray.get_runtime_context().get_job_id()}/limit/{trial_id}"
+
+
 def _note_limit(trial_id: str, cause: str) -> None:
-    internal_kv._internal_kv_put(f"selbench/limit/{trial_id}", cause.encode())
+    internal_kv._internal_kv_put(_limit_key(trial_id), cause.encode())
 
 
 def _limit_passed(trial_id: str) -> str | None:
     """The limit that a trial passed in this run of the sweep."""
-    found = internal_kv._internal_kv_get(f"selbench/limit/{trial_id}")
+    found = internal_kv._internal_kv_get(_limit_key(trial_id))
     return found.decode() if found else None
 
 
@@ -775,12 +780,12 @@ def _run(plan: Plan, options: argparse.Namespace, interrupts: Interrupts) -> int
         raise ConfigError([f"{plan.name}: resources.memory_gb: this system does not tell what a process holds"])
     prepared = check_data(plan, options.cache)
     mirror = Mirror(options.results, path) if is_remote(options.results) else None
+    if mirror:
+        mirror.fetch()
     with ray_session(plan, options.address):
         interrupts.install()
         nodes, beyond = _nodes(plan, options, prepared)
         placement = place(plan.resources, nodes, plan.name)
-        if mirror:
-            mirror.fetch()
         lock = open_folder(path, plan, resume=options.resume)
         try:
             about = environment.describe(path, prepared, concurrent=placement.concurrent) | beyond

@@ -180,12 +180,12 @@ class Delivery:
         """Finds or creates the database, the experiment and the sweep's run, and lists the trials' runs."""
         if self._connected:
             return
-        self._client = _mlflow().MlflowClient(self._uri)
         # Two processes that migrate one new database at once corrupt each other's work.
         database = Path(self._uri.removeprefix("sqlite:///")) if self._uri.startswith("sqlite:///") else None
         if database:
             database.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{database}.lock") if database else nullcontext():
+            self._client = _mlflow().MlflowClient(self._uri)  # which migrates
             experiment = self._client.get_experiment_by_name(self._experiment_name)
             if experiment:
                 self._experiment = experiment.experiment_id

@@ -268,3 +268,12 @@ def test_the_trials_of_a_node_that_dies_move(home):
     assert ["ends", lost] in [[what, offset] for what, node, _, offset in said(home) if node != doomed.node_id]
     ended = [r for r in records.read(home / "runs/moved")[0] if r["status"] == "finished"]
     assert len(ended) == len({r["trial"] for r in ended}) == 2
+
+
+@pytest.mark.slow
+def test_a_cluster_remembers_no_limit_that_an_earlier_run_passed(home):
+    file = ask(home, seconds=12.0, name="late")
+    with nodes({}) as there:
+        again = ["--address", there.address, "--set"]
+        assert run(home, file, "runs", *again, "resources.time_limit=6") == 1
+        assert run(home, file, "runs", *again, "resources.time_limit=600", "--resume") == 0

@@ -38,6 +38,20 @@ SMALL = (
 EQUIVALENTS = [
     # what is written, what runs in its place, and why; each line is applied to what the lines above have made of it
     (r"(.*)<name>(.*)", r"\1augment\2", "a placeholder"),
+    (r"(.*) FILE( .*)?", r"\1 search_spaces/ssl_methods.yaml\2", "a placeholder"),
+    (r"(.*) FOLDER", r"\1 results/runs/augment", "a placeholder"),
+    (r"python -m harness\.report", "python -m harness.report results/runs/augment", "named in passing"),
+    (
+        r"(python -m harness\.report) results/runs/one results/runs/other (.*)",
+        r"\1 results/ssl_methods results/ssl_methods_longer \2",
+        "two sweeps that there are",
+    ),
+    (r"python -m harness\.embed .*", "python -m harness.embed --help", "test_embed.py embeds with encoders of sweeps"),
+    (
+        r"(ray|kubectl|docker|sbatch|export) .*",
+        "",
+        "needs machines; test_cluster.py and test_deploy.py try what can be tried",
+    ),
     (r"make (.*)", r"make -n \1", "sets up an environment of its own; commands of the harness that it prints are run"),
     (r"\. \.venv/bin/activate", "", "the tests run inside an environment already"),
     (
@@ -221,7 +235,7 @@ def test_a_wrong_command_is_noticed(at_desk):
     assert at_desk.run(equivalent("python -m harness.sweep search_spaces/agument.yaml")) == 2
     assert at_desk.run(equivalent("make swep")) != 0
     with pytest.raises(pytest.fail.Exception, match="EQUIVALENTS"):
-        at_desk.run(equivalent("docker run selbench"))
+        at_desk.run(equivalent("git push selbench"))
 
 
 def test_every_equivalent_is_needed():

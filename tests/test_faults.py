@@ -13,7 +13,7 @@ import optuna
 import psutil
 import pytest
 from mlflow import MlflowClient
-from test_sweep import SLOW, TRIAL, endings, rows, run, start, without_agents, write
+from test_sweep import HERE, SLOW, TRIAL, endings, rows, run, start, without_agents, write
 
 from harness import records
 from harness.folder import Recorder
@@ -22,6 +22,11 @@ from harness.schema import ConfigError
 from harness.sweep import Sweep, mend_journal
 
 QUICK = {**TRIAL, "ssl_method": "none"}
+
+
+@pytest.fixture(autouse=True)
+def workers_find_the_plugins(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", f"{HERE}:{HERE.parent}")
 
 
 def mlflow_statuses(folder: Path, name: str) -> dict[str, str]:

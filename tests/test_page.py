@@ -65,13 +65,15 @@ def searched(tmp_path_factory):
 def test_sections_in_order_and_only_where_there_is_data(searched, tmp_path):
     titles = Outline(searched[1]).titles
     assert titles == [
-        "Answer", "Leaderboard", "Search", "Augmentation pairs", "Hyper-parameters", "Accuracy against time",
-        "Failed trials", "Methods and their papers",
+        "Answer", "Leaderboard", "Search", "Augmentation pairs", "Hyper-parameters", "What was learnt and picked",
+        "Accuracy against time", "Failed trials", "Methods and their papers",
     ]  # fmt: skip
     sweep = SweepFolder(tmp_path / "s", trial={"dataset": {"name": "digits"}})
     sweep.trial("r", 1, {"selector.name": "random"}, {200: 0.7})
     write(sweep.path)
-    assert Outline((sweep.path / "report.html").read_text()).titles == ["Answer", "Leaderboard"]
+    assert Outline((sweep.path / "report.html").read_text()).titles == [
+        "Answer", "Leaderboard", "What was learnt and picked",
+    ]  # fmt: skip
 
 
 def test_the_page_stands_alone_and_is_small(searched):
@@ -88,6 +90,7 @@ def test_the_page_stands_alone_and_is_small(searched):
         assert file.stat().st_size < 200_000
     assert {file.stem for file in found.folder.glob("*.png")} == {
         "leaderboard", "pairs", "importance", "parallel", "scatter", "pareto", "seconds",
+        "classes", "confusion", "balance",
     }  # fmt: skip
 
 

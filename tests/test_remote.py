@@ -172,6 +172,7 @@ def test_a_store_that_goes_away_ends_nothing_and_is_told(tmp_path, bucket, monke
     assert "prefix/sweep/rows.jsonl" in keys(bucket)
 
 
+@pytest.mark.slow
 def test_a_sweep_in_a_store_is_resumed_from_another_folder(tmp_path, bucket, monkeypatch, capsys):
     """The second driver has nothing but the bucket, in which the last trial is missing."""
     file = tmp_path / "question.yaml"
@@ -193,14 +194,13 @@ def test_a_sweep_in_a_store_is_resumed_from_another_folder(tmp_path, bucket, mon
     finished = [number for number, row in enumerate(rows) if json.loads(row)["status"] == "finished"]
     bucket.put_object(Bucket="bucket", Key="prefix/question/rows.jsonl", Body=b"".join(rows[: finished[0] + 1]))
 
-    assert sweep("second") == 2
-    assert "--resume" in capsys.readouterr().err
     assert sweep("second", "--resume") == 0
-    found = records.read(tmp_path / "second/results/runs/s3/bucket/prefix/question")[0]
+    there = tmp_path / "second/results/runs/s3/bucket/prefix/question"
+    found = records.read(there)[0]
     assert [r["status"] for r in found].count("finished") == 2
-    assert found[0] == json.loads(rows[0])  # kept, not computed again
+    assert found[: finished[0] + 1] == records.read(here)[0][: finished[0] + 1]  # kept, not computed again
     body = bucket.get_object(Bucket="bucket", Key="prefix/question/rows.jsonl")["Body"].read()
-    assert [json.loads(line) for line in body.splitlines()] == found
+    assert body == (there / "rows.jsonl").read_bytes()
 
 
 def test_a_store_that_is_not_there_is_given_up_soon(tmp_path, monkeypatch):

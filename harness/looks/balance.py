@@ -88,8 +88,8 @@ def balance(report: Report) -> Look | None:
         header=["configuration", "picks", "evenness", "most picked", "least picked", "n"],
         rows=rows,
         notes=[
-            "Evenness: mean ± half-width of the 95 % t-interval over n seeds. Few picks are uneven by chance: compare "
-            "with random ones. Most and least picked: share of the class in per cent, mean over seeds.",
+            "Mean ± half-width of the 95 % t-interval over n seeds. Few picks are uneven by chance: compare with "
+            "random ones. Most and least picked: share of the class in per cent, mean over seeds.",
         ],
     )
 
