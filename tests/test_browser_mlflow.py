@@ -31,6 +31,8 @@ SWITCHES = (
     "--disable-sync",
     "--no-first-run",
 )
+OWN = ("users/current", "ResizeObserver loop")  # what MLflow's page complains of by itself, without any run
+EXPANDER = "[data-component-id$='runnamecellrenderer.tsx_46']"
 PATIENCE = 60_000  # milliseconds; the page is large, and the machine may be busy
 
 
@@ -83,11 +85,14 @@ def page(address):
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(SWITCHES))
         page = browser.new_page(viewport={"width": 1400, "height": 900}, base_url=address)
         page.set_default_timeout(PATIENCE)
-        page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+        page.on(
+            "console",
+            lambda message: message.type == "error" and complaints.append(f"{message.text} {message.location}"),
+        )
         page.on("pageerror", lambda error: complaints.append(str(error)))
         yield page
         browser.close()
-    assert complaints == []
+    assert [text for text in complaints if not any(own in text for own in OWN)] == []
 
 
 @pytest.fixture(scope="module")
@@ -97,18 +102,22 @@ def experiment(database):
 
 def test_the_runs_are_listed_by_what_differs(page, experiment):
     page.goto(f"/#/experiments/{experiment}/runs")
+    page.locator(EXPANDER).first.click()
     for name in ("selectors", "random · seed 1", "random · seed 2", "coreset · seed 1", "coreset · seed 2"):
-        page.get_by_role("link", name=name, exact=True).first.wait_for()
+        page.get_by_text(name, exact=True).first.wait_for()
 
 
 def test_charts_are_learning_curves(page, experiment):
     page.goto(f"/#/experiments/{experiment}/runs?compareRunsMode=CHART")
-    page.get_by_test_id("experiment-view-compare-runs-chart-area").wait_for()
-    page.get_by_placeholder("Search metric charts").fill("val/accuracy")
-    chart = page.locator(".js-plotly-plot").first
-    chart.wait_for()
-    ticks = chart.locator(".xtick text").all_inner_texts()
-    assert {"100", "200", "300"} <= set(ticks), ticks
+    page.get_by_placeholder("Search metric charts").fill("val/accuracy$")
+    page.get_by_text("Group by").first.click()
+    page.get_by_role("menuitemcheckbox", name="selector", exact=True).first.click()
+    page.keyboard.press("Escape")
+    page.get_by_text("Group: coreset").first.wait_for()
+    page.locator(".js-plotly-plot .xtick").first.wait_for()
+    ticks = page.locator(".js-plotly-plot .xtick text").all_text_contents()
+    assert "200" in ticks, ticks  # labels, not epochs
+    assert page.locator(".js-plotly-plot .lines path").count() >= 2
 
 
 def test_the_sweeps_run_shows_question_answer_and_report(page, database, experiment):
