@@ -111,9 +111,9 @@ def test_every_picture_of_a_complete_sweep_is_drawn_small_and_named_in_the_summa
         assert look.caption.endswith(".")
     kinds = {
         stem: set(re.findall("data:image/(png|jpeg);base64", (folder / f"{stem}.svg").read_text()))
-        for stem in ("views", "neighbors", "embedding")
+        for stem in ("views", "embedding")
     }
-    assert kinds == {"views": {"jpeg"}, "neighbors": {"jpeg"}, "embedding": {"png"}}
+    assert kinds == {"views": {"jpeg"}, "embedding": {"png"}}
     photograph = Image.open(folder / "views.png").convert("RGB")
     assert len(photograph.getcolors(10**6)) > 1000
 

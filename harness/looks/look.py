@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from harness.findings import Entry, Report
 
 CLASS_COLOURS = (
-    "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8C6D00", "#5E4FA2", "#E41A1C", "#6B6B6B",
+    "#0173B2", "#E69F00", "#019E73", "#D55F00", "#CC79A7", "#56B4E9", "#8C6D01", "#5E4FA2", "#E41A1C", "#6B6B6B",
 )  # fmt: skip
-"""Okabe and Ito's, and three more that stand apart from them."""
+"""Okabe and Ito's, and three more that stand apart from them. A shade off those that the report page changes in the
+dark, so that a legend keeps the colours of its cloud of points, which are pixels."""
 NAMED = 20
 """With more classes than these their names would be longer than the picture."""
 

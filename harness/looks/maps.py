@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 MOST = 8
 """Maps in one picture."""
-PALE = "#D2D2D2"
+PALE, THIN = "#999999", 0.45
+"""Of what lies behind: pale on a light page and on a dark one."""
 POINT = 9.0
 """Area of a point, in square points, on a map of a thousand."""
 
@@ -192,7 +193,7 @@ def _by_class(axes: Axes, portrait: Portrait) -> None:
 
 
 def _by_round(axes: Axes, portrait: Portrait) -> None:
-    _scatter(axes, portrait.points, PALE, alpha=1.0)
+    _scatter(axes, portrait.points, PALE, alpha=THIN)
     palette = _round_colours(portrait)
     start = portrait.pick_rounds == 0
     _scatter(axes, portrait.pick_points[start], "#FFFFFF", s=16, alpha=1.0, edgecolors="#333333", linewidths=0.7)
@@ -213,7 +214,7 @@ def _round_colours(portrait: Portrait) -> list[str]:
     from matplotlib.colors import to_hex
 
     last = max(len(portrait.picked) - 1, 1)
-    steps = np.linspace(0.12, 1.0, last)
+    steps = np.linspace(0.1, 0.75, last)  # neither end is lost on a light or a dark page
     return ["#FFFFFF", *(to_hex(colormaps["plasma_r"](step)) for step in steps)]
 
 

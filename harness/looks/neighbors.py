@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from harness.looks.look import Look, mosaic, portraits, whose
+from harness.looks.look import Look, portraits, whose
 from harness.pictures import canvas, short
 from harness.portrait import Portrait
 
@@ -44,6 +42,7 @@ def _figure(portrait: Portrait) -> Figure:
     queries, count, height, width, _ = portrait.neighbor_images.shape
     rows = math.ceil(queries / COLUMNS)
     figure = canvas(9.4, rows * (0.42 + 4.9 / (count + 0.6) * height / width) + 0.1)
+    figure.suppressComposite = True  # or the images of a row, with what is between them, would be one in an SVG
     figure.get_layout_engine().set(wspace=0.08)  # type: ignore[union-attr, call-arg]
     grid = figure.subplots(rows, COLUMNS, squeeze=False)
     for axes, query in zip(grid.flat, range(queries), strict=False):
@@ -60,11 +59,10 @@ def _row(axes: Axes, portrait: Portrait, query: int) -> None:
     images, classes = portrait.neighbor_images[query], portrait.neighbor_classes[query]
     _, height, width, _ = images.shape
     gap = max(2, width // 8)
-    picture = mosaic(images[None], gap)
-    space = np.full((height, 2 * gap, 3), 255, np.uint8)
-    axes.imshow(np.concatenate([picture[:, :width], space, picture[:, width:]], axis=1), interpolation="none")
     for place, label in enumerate(classes):
         left = place * (width + gap) + (2 * gap if place else 0)
+        extent = (left - 0.5, left + width - 0.5, height - 0.5, -0.5)
+        axes.imshow(images[place], interpolation="none", extent=extent)
         name = short(portrait.class_names[label], 12)
         if place:
             colour = SAME if label == classes[0] else OTHER
@@ -86,4 +84,5 @@ def _row(axes: Axes, portrait: Portrait, query: int) -> None:
             fontweight=weight,
             annotation_clip=False,
         )
+    axes.set_xlim(-0.5, len(classes) * (width + gap) + gap - 0.5)
     axes.set_axis_off()
