@@ -43,7 +43,12 @@ from harness.stages import Checkpoint, Stage, StageCache, code_digest, digest_of
 Report = Callable[[str, int, Mapping[str, float], Mapping[str, Any]], None]
 """Receives what a trial finds, as it finds it: the step's kind ("epoch" or "labels"), the step (the epoch, or the
 number of labels used), metrics by name (`harness.metrics`), and details, JSON values that are not metrics: the
-`selected` positions, the `class_counts` of all labels bought so far, the `confusion_matrix`."""
+`selected` positions, the `class_counts` of all labels bought so far and the `pool_counts` of the pool, the
+`confusion_matrix` (on test data where the trial reads them, else on validation data), the names of the `stages` that
+hold the round's model; of an epoch, the `training` it belongs to, its number there and how many `epochs` that has."""
+
+REPORTS = 20
+"""Epochs of a fine-tuning that are reported, at most: on few labels an epoch takes no longer than its report."""
 
 
 @dataclass
@@ -98,7 +103,11 @@ class Rounds:
         views: the augmentation of pre-training.
         stages: the cache.
         costs: added to as time is spent.
-        report: called after each round.
+        report: called after each epoch of a training of the encoder, and after each round.
+        epochs: of training so far, so that every epoch of a trial has a number of its own.
+        curve: number of labels and metrics of each round so far.
+        bought: i64 positions that were labelled: the start pool, then each round's picks.
+        last: the model of the last round.
     """
 
     config: TrialConfig
@@ -113,17 +122,23 @@ class Rounds:
     stages: StageCache
     costs: Costs
     report: Report
+    epochs: int = 0
     curve: list[tuple[int, dict[str, float]]] = field(default_factory=list)
+    bought: list[Tensor] = field(default_factory=list)
+    last: Trained | None = None
 
     def run(self) -> None:
         """Trains and measures at the start pool (if it has labels) and after each selection."""
         labeled, last = self.start, None
+        self.bought.append(labeled)
         if len(labeled):
             last = self._train_and_measure(labeled, last, {}, None)
         for number in range(1, self.config.labels.rounds + 1):
             picks, selection = self._select(labeled, last, number)
             labeled = torch.cat([labeled, picks]).sort().values
+            self.bought.append(picks)
             last = self._train_and_measure(labeled, last, selection, picks)
+        self.last = last
 
     def _key(self) -> dict[str, Any]:
         return {
@@ -198,6 +213,12 @@ class Rounds:
         results |= selection | {"time/train_seconds": stage.seconds, "stage/train_cached": float(stage.cached)}
         results |= {"labels/used": float(self.oracle.used), "labels/val": float(len(self.data.val_labels))}
         details["class_counts"] = torch.bincount(labels, minlength=self.data.num_classes).tolist()
+        details["pool_counts"] = self.oracle.class_counts.tolist()
+        details["stages"] = {
+            "pretrain": self.encoder.digest,
+            "train": trained.digest,
+            "compute": as_dict(self.config.compute.resolved()),
+        }
         if picks is not None:
             details["selected"] = picks.tolist()
         self.curve.append((self.oracle.used, results))
@@ -246,13 +267,27 @@ class Rounds:
             if companion and last.model.companion:
                 companion.load_state_dict(last.model.companion.state_dict())
         augmentation = plugins.build(settings.augmentation)
+        epochs = None
+        if settings is self.config.classifier:  # those beside it would train on the same axis
+            epochs = _Epochs(self, "finetune", settings.epochs, every=-(-settings.epochs // REPORTS))
         stage = self.stages.run(
             "train",
             key,
             lambda checkpoint: classify.finetune(
-                network, images, labels, augmentation, settings, self.runtime, self.seed, checkpoint, companion
+                network,
+                images,
+                labels,
+                augmentation,
+                settings,
+                self.runtime,
+                self.seed,
+                checkpoint,
+                companion,
+                epochs.report if epochs else None,
             ),
         )
+        if epochs:
+            epochs.finish(stage.value["history"])
         network.load_state_dict(stage.value["model"])
         if companion:
             companion.load_state_dict(stage.value["companion"])
@@ -301,11 +336,27 @@ class Rounds:
                 plugins.build(config.classifier.augmentation),
                 self.views,
             )
-            return joint.train(model, material, config.classifier, config.joint, self.runtime, self.seed, checkpoint)
+            return joint.train(
+                model,
+                material,
+                config.classifier,
+                config.joint,
+                self.runtime,
+                self.seed,
+                checkpoint,
+                validate=lambda: {"joint/val_accuracy": self._val_accuracy(model)},
+                on_epoch=epochs.report,
+            )
 
+        epochs = _Epochs(self, "joint", config.classifier.epochs)
         stage = self.stages.run("train", key, compute)
+        epochs.finish(joint.epochs_of(stage.value))
         model.load_state_dict(stage.value["model"])
         return TunedModel(model, self.runtime, self.encoder.parts), stage
+
+    def _val_accuracy(self, network: JointModel) -> float:
+        predictions = self.runtime.forward(network, self.data.val).argmax(1)
+        return float((predictions == self.data.val_labels).double().mean())
 
     # ------------------------------------------------------------ measure
 
@@ -356,6 +407,37 @@ class Rounds:
         if isinstance(model, TunedModel):
             return self.runtime.forward(model.network, self.data.pool.subset(labeled))
         return model.logits("pool")[labeled]
+
+
+class _Epochs:
+    """Reports the epochs of one training of a round, also those of a stage that was found and not computed.
+
+    Args:
+        rounds: whose training it is; counts the epochs.
+        name: of the training, for people.
+        total: epochs that it has.
+        every: reports each of this many, and the last.
+    """
+
+    def __init__(self, rounds: Rounds, name: str, total: int, every: int = 1):
+        self._report = rounds.report
+        self._before = rounds.epochs
+        self._about = {"training": name, "epochs": total}
+        self._total = total
+        self._every = every
+        self._last = 0
+        rounds.epochs += total
+
+    def report(self, epoch: int, found: Mapping[str, float]) -> None:
+        """One epoch, from 1."""
+        self._last = epoch
+        if epoch % self._every == 0 or epoch == self._total:
+            self._report("epoch", self._before + epoch, found, self._about | {"epoch": epoch})
+
+    def finish(self, history: list[dict[str, float]]) -> None:
+        """The epochs that have not been reported yet."""
+        for epoch, found in enumerate(history[self._last :], start=self._last + 1):
+            self.report(epoch, found)
 
 
 def shown_rows(is_unlabeled: Tensor, size: int | None, rng: torch.Generator) -> Tensor | None:

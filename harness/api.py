@@ -15,7 +15,7 @@ beside its own; the harness calls it after the constructor.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, Protocol, Self
@@ -126,6 +126,10 @@ class Augmentation(ABC):
             f32 [B, C, H, W] in [0, 1], on the images' device; H and W are those of the input unless
             the operation is asked for another size.
         """
+
+    def parts(self) -> Sequence[Augmentation]:
+        """The augmentations that this one is made of, for reports, which show what each does; none of a single one."""
+        return ()
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ encoder itself with a linear layer on top.
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -26,6 +27,8 @@ from harness.seeding import derive, generator, seeded
 from harness.stages import Checkpoint
 
 State = dict[str, Any]
+Metrics = dict[str, float]
+RATE = "throughput/train_images_per_second"
 Predictor = Callable[[Tensor], Tensor]
 """f32 [n, D] -> scores f32 [n, K], to be read as logits."""
 Objective = Callable[[Tensor, torch.Generator, float], tuple[Tensor, Tensor]]
@@ -105,21 +108,31 @@ def _descend(
     config: ClassifierConfig,
     seed: int,
     checkpoint: Checkpoint | None = None,
-) -> None:
+    on_epoch: Callable[[int, Metrics], None] | None = None,
+) -> list[Metrics]:
     """Gradient descent on `count` images, in place; goes on at the checkpoint if there is one.
 
     Every random stream starts anew each epoch, so that a resumed run draws the same.
+
+    Returns:
+        The metrics of each epoch, as `on_epoch` received them with the epoch's number, from 1.
     """
     optimizer = build_optimizer(model.parameters(), config)
     device = next(model.parameters()).device
-    losses: list[float] = []  # the mean of each epoch
+    history: list[Metrics] = []
     state = checkpoint.load() if checkpoint else None
     if state:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
-        losses = state["losses"]
+        history = state["history"]
+    if checkpoint and on_epoch:
+        with checkpoint.paused():
+            for number, metrics in enumerate(history, start=1):
+                on_epoch(number, metrics)
     model.train()
-    for epoch in range(len(losses), config.epochs):
+    for epoch in range(len(history), config.epochs):
+        started = time.perf_counter()
+        losses = [row["classifier/loss"] for row in history]
         rng = generator(seed, f"classifier/augmentation/{epoch}", device)
         batches = _batches(count, config.batch_size, generator(seed, f"classifier/order/{epoch}"))
         total = torch.zeros((), device=device)
@@ -130,10 +143,16 @@ def _descend(
                 loss, task_loss = objective(index, rng, progress)
                 descend(optimizer, loss, config.clip_norm)
                 total += task_loss.detach() * len(index)
-        losses.append(float(total) / sum(len(index) for index in batches))
-        check_finite(model, losses[-1], len(losses), name="classifier's", key="classifier.lr")
+        seen = sum(len(index) for index in batches)
+        mean = float(total) / seen
+        check_finite(model, mean, epoch + 1, name="classifier's", key="classifier.lr")
+        history.append({"classifier/loss": mean, RATE: seen / (time.perf_counter() - started)})
+        if checkpoint and on_epoch:
+            with checkpoint.paused():
+                on_epoch(epoch + 1, history[-1])
         if checkpoint and checkpoint.due:
-            checkpoint.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "losses": losses})
+            checkpoint.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "history": history})
+    return history
 
 
 def _batches(count: int, batch_size: int, rng: torch.Generator) -> tuple[Tensor, ...]:
@@ -177,6 +196,7 @@ def finetune(
     seed: int,
     checkpoint: Checkpoint,
     companion: Companion | None = None,
+    on_epoch: Callable[[int, Metrics], None] | None = None,
 ) -> State:
     """Trains encoder and linear layer together on the labelled images.
 
@@ -191,9 +211,10 @@ def finetune(
         checkpoint: where the state is saved between epochs.
         companion: trained beside them, in place. One that draws nothing at random and whose loss weighs nothing leaves
             them as if trained alone, to the bit.
+        on_epoch: called after every epoch with the epoch's number, from 1, and its metrics.
 
     Returns:
-        {"model": state dict} and, with a companion, {"companion": state dict}.
+        {"model": state dict, "history": metrics per epoch} and, with a companion, {"companion": state dict}.
     """
     labels = labels.to(runtime.device)
 
@@ -209,12 +230,12 @@ def finetune(
 
     if companion is None:
         with runtime.compiled(model):
-            _descend(model, objective, len(labels), config, seed, checkpoint)
-        return {"model": model.state_dict()}
+            history = _descend(model, objective, len(labels), config, seed, checkpoint, on_epoch)
+        return {"model": model.state_dict(), "history": history}
     both = nn.ModuleDict({"model": model, "companion": companion})
     with stage_outputs(model.backbone) as stages:
-        _descend(both, objective, len(labels), config, seed, checkpoint)
-    return {"model": model.state_dict(), "companion": companion.state_dict()}
+        history = _descend(both, objective, len(labels), config, seed, checkpoint, on_epoch)
+    return {"model": model.state_dict(), "companion": companion.state_dict(), "history": history}
 
 
 # ---------------------------------------------------------------- svm and knn

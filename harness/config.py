@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -20,7 +21,7 @@ class StepImbalance:
     """The given classes keep a fixed number of images."""
 
     kind: Literal["step"]
-    classes: tuple[int | str, ...]
+    classes: tuple[int | str, ...] = setting(..., "names or numbers of the classes that are cut")
     keep: int = setting(..., "images that each of these classes keeps", low=1)
 
 
@@ -100,7 +101,9 @@ class LabelsConfig:
 class ClassifierConfig(Optimization):
     """The task head, trained on the labelled images only."""
 
-    name: Literal["linear", "mlp", "finetune", "svm", "knn"] = setting("linear", "")
+    name: Literal["linear", "mlp", "finetune", "svm", "knn"] = setting(
+        "linear", "finetune trains the encoder too; the others read a fixed encoder"
+    )
     representation: Literal["features", "raw", "pca", "tsne"] = setting("features", "what the head reads")
     standardize: bool = setting(True, "zero mean and unit variance per input dimension, by the labelled images")
     epochs: int = setting(100, "of linear, mlp, finetune", low=1)
@@ -133,6 +136,9 @@ class JointConfig:
         "many, those with the lowest SSL loss under the last round's model (at random in the first round)",
     )
     unlabeled_ratio: int = setting(1, "unlabelled images for each labelled one in a step", low=1)
+    validate_every: int = setting(
+        0, "epochs between accuracies on validation images, by which early_terminate judges; 0: none", low=0
+    )
     ema: float = setting(
         0.0,
         "of semi-supervised methods: momentum of the averaged weights that are evaluated; 0: those of the last step",
@@ -416,23 +422,55 @@ def _check_resolutions(shares: tuple[float, ...], path: str, problems: Problems)
 def _try_plugins(config: TrialConfig, path: str, problems: Problems) -> None:
     """Constructs every plugin once, networks without memory, so that impossible values are found now."""
 
-    def attempt(place: str, spec: PluginSpec, *positional: Any, build: Callable[..., Any] = plugins.build) -> Any:
+    def attempt(place: str, specs: list[PluginSpec], build: Callable[[], Any]) -> None:
+        name = _tried_name(specs)
+        if name in _built:
+            return
         try:
-            return build(spec, *positional)
-        except (ValueError, TypeError) as error:
-            problems.add(f"{path}.{place}" if path else place, str(error))
-            return None
+            build()
+        except Exception as error:  # a constructor may fail in any way for a value that nobody thought of
+            reason = str(error) if isinstance(error, ValueError | TypeError) else f"{type(error).__name__}: {error}"
+            problems.add(f"{path}.{place}" if path else place, " ".join(reason.split()))
+        else:
+            _built.add(name)
 
-    attempt("dataset", config.dataset)
-    attempt("augmentation", config.augmentation)
+    def network() -> Any:
+        name = _tried_name([config.backbone])
+        if name not in _last_network:
+            with torch.device("meta"):
+                built = _build_for_some_size(config.backbone)
+            _last_network.clear()
+            _last_network[name] = built
+        return _last_network[name]
+
+    def method() -> Any:
+        arguments = method_arguments(config.ssl_method, num_classes=10)
+        backbone = network()
+        with torch.device("meta"):
+            return plugins.build(config.ssl_method, backbone, *arguments)
+
+    alone = [("dataset", config.dataset), ("augmentation", config.augmentation), ("selector", config.selector)]
     for number, head in enumerate((config.classifier, *config.beside)):
-        attempt(f"beside[{number - 1}].augmentation" if number else "classifier.augmentation", head.augmentation)
-    attempt("selector", config.selector)
-    with torch.device("meta"):
-        backbone = attempt("backbone", config.backbone, build=_build_for_some_size)
-        if backbone is not None:
-            _check_dropout(config, backbone, path, problems)
-            attempt("ssl_method", config.ssl_method, backbone, *method_arguments(config.ssl_method, num_classes=10))
+        place = f"beside[{number - 1}].augmentation" if number else "classifier.augmentation"
+        alone.append((place, head.augmentation))
+    for place, spec in alone:
+        attempt(place, [spec], lambda spec=spec: plugins.build(spec))  # type: ignore[misc]
+    attempt("backbone", [config.backbone], network)
+    if _tried_name([config.backbone]) in _built:
+        _check_dropout(config, network(), path, problems)
+        attempt("ssl_method", [config.ssl_method, config.backbone], method)
+
+
+_built: set[str] = set()
+"""The plugins that were constructed without an error, so that the configurations of a large search are checked soon."""
+
+
+_last_network: dict[str, Any] = {}
+"""The backbone last tried, on the meta device: the SSL methods of a search mostly share it."""
+
+
+def _tried_name(specs: list[PluginSpec]) -> str:
+    return json.dumps([[spec.kind, spec.as_dict()] for spec in specs], sort_keys=True, default=str)
 
 
 def _check_dropout(config: TrialConfig, backbone: Backbone, path: str, problems: Problems) -> None:

@@ -154,6 +154,7 @@ def load(
     split_seed: int = 0,
     with_test: bool,
     device: torch.device | str,
+    verify: bool = False,
 ) -> tuple[Data, Oracle]:
     """Opens a data set, decoding it if nobody has yet, and splits it. All draws are stratified.
 
@@ -173,6 +174,7 @@ def load(
         with_test: whether `Data.test` may be read.
         device: where batches are wanted. On an accelerator the images are copied there, once per process, while
             they fit in `DEVICE_SHARE` of its free memory; else batches are gathered from the mapped files.
+        verify: whether decoded files are compared with their checksum, see `prepare`.
 
     Returns:
         The images, and the oracle that holds the pool's labels, without a budget.
@@ -182,7 +184,7 @@ def load(
         FileNotFoundError: the data set is not there.
     """
     device = torch.empty(0, device=device).device  # "cuda" becomes "cuda:0"
-    prepared = prepare(dataset, name, cache)
+    prepared = prepare(dataset, name, cache, verify=verify)
     rows = _split(prepared, fraction=fraction, imbalance=imbalance, val=val, test=test, split_seed=split_seed)
     train_labels = prepared.labels["train"]
 

@@ -64,12 +64,19 @@ class Prepared:
     labels: Mapping[str, Tensor]
 
 
-def prepare(dataset: Dataset, name: str, cache: Path) -> Prepared:
+def prepare(dataset: Dataset, name: str, cache: Path, *, verify: bool = False) -> Prepared:
     """Decodes a data set, or opens what an earlier call decoded.
 
     The arrays lie in `<cache>/<name>-<hash of class and identity>/`. They are written in a sibling folder that is
     renamed when it is complete, by one process while others wait, so a writer that dies leaves nothing that is
     believed. A folder whose files do not have the sizes they should have is decoded again.
+
+    Args:
+        dataset: where the images come from.
+        name: of the data set, for messages and the folder's name.
+        cache: where decoded data sets are kept.
+        verify: whether all that an earlier call decoded is read and compared with its fingerprint; what differs is
+            decoded again.
 
     Raises:
         ValueError: the data set breaks the contract of `harness.api.Source`.
@@ -77,7 +84,7 @@ def prepare(dataset: Dataset, name: str, cache: Path) -> Prepared:
     """
     plugin = type(dataset)
     key = f"{FORMAT}\n{plugin.__module__}.{plugin.__qualname__}\n{dataset.identity()}"
-    digest = hashlib.blake2b(key.encode(), digest_size=8).hexdigest()
+    digest = hashlib.blake2b(key.encode(errors="surrogateescape"), digest_size=8).hexdigest()
     folder = cache / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', name)}-{digest}"
     cache.mkdir(parents=True, exist_ok=True)
     lock = FileLock(f"{folder}.lock")
@@ -88,6 +95,9 @@ def prepare(dataset: Dataset, name: str, cache: Path) -> Prepared:
         lock.acquire()
     try:
         found = _open(folder)
+        if found is not None and verify and _fingerprint(found) != found.fingerprint:
+            log.warning("%s is damaged (its fingerprint differs); decoding again", folder)
+            found = None
         if found is None:
             _write(dataset.open(), name, folder)
             found = _open(folder)
@@ -103,6 +113,8 @@ def _open(folder: Path) -> Prepared | None:
         return None
     try:
         meta = json.loads((folder / "meta.json").read_text())
+        if meta.pop("checksum", None) not in (None, _digest(meta)):  # early versions wrote none
+            raise ValueError("the checksum of meta.json differs")
         shape = tuple(meta["image_shape"])
         images, labels = {}, {}
         for split, part in meta["splits"].items():
@@ -123,6 +135,30 @@ def _open(folder: Path) -> Prepared | None:
         return None
 
 
+def _digest(meta: Mapping[str, Any]) -> str:
+    """Of the meta data, without their own checksum."""
+    return hashlib.blake2b(json.dumps(meta, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+
+def _fingerprint(prepared: Prepared) -> str:
+    """The fingerprint that the content of the files has, as `_decode` computes it."""
+    fingerprint = hashlib.blake2b(repr((prepared.image_shape, prepared.class_names)).encode(), digest_size=16)
+    step = max(1, CHUNK_BYTES // math.prod(prepared.image_shape))
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, MAX_THREADS)) as threads:
+        for split, images in sorted(prepared.images.items()):
+            pixels = images.numpy()
+            starts = range(0, len(pixels), step)
+            digests = threads.map(lambda start: _chunk_digest(pixels[start : start + step]), starts)  # noqa: B023
+            fingerprint.update(f"{split} {len(pixels)}".encode() + b"".join(digests))
+            labels = prepared.labels.get(split)
+            fingerprint.update(b"" if labels is None else labels.numpy().tobytes())
+    return fingerprint.hexdigest()
+
+
+def _chunk_digest(pixels: np.ndarray) -> bytes:
+    return hashlib.blake2b(pixels.data, digest_size=16).digest()
+
+
 def _map(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> Tensor:
     """Maps an array file without reading it; ValueError if it is not exactly what the meta data says."""
     # Copy-on-write rather than read-only: torch warns about memory that it may not write, and nobody does.
@@ -141,6 +177,7 @@ def _write(source: Source, name: str, folder: Path) -> None:
     partial.mkdir()
     try:
         meta = _decode(source, name, partial)
+        meta["checksum"] = _digest(json.loads(json.dumps(meta)))
         (partial / "meta.json").write_text(json.dumps(meta, indent=1))
         if folder.exists():
             shutil.rmtree(folder)  # damaged
@@ -243,7 +280,7 @@ def _decode_split(
                 if levels is not None:
                     levels[:] += counts
             advance(stop - start)
-            return hashlib.blake2b(pixels.data, digest_size=16).digest()
+            return _chunk_digest(pixels)
 
         with ThreadPoolExecutor(min(os.cpu_count() or 1, MAX_THREADS)) as threads:
             return list(threads.map(chunk, range(0, part.num_images, step)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import socket
@@ -17,10 +16,14 @@ from typing import Any
 
 import torch
 
+from harness import records
 from harness.config import TrialConfig
 from harness.data import Data
 
 PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "ray", "optuna", "mlflow", "numba", "openTSNE", "pandas")
+
+NUMERIC = ("torch", "torchvision", "numpy", "scikit-learn", "numba", "openTSNE")
+"""Those that trials compute with."""
 
 
 def describe(folder: Path, prepared: Sequence[tuple[TrialConfig, Data]], concurrent: int) -> dict[str, Any]:
@@ -30,9 +33,12 @@ def describe(folder: Path, prepared: Sequence[tuple[TrialConfig, Data]], concurr
         folder: the sweep's; a resumed sweep keeps its id and its start.
         prepared: a trial of each data set and split, with its data.
         concurrent: how many trials run side by side, which every time in the records was measured beside.
+
+    Raises:
+        ValueError: the file is there and damaged.
     """
     file = folder / "environment.json"
-    before = json.loads(file.read_text()) if file.exists() else {}
+    before = records.mapping(file) if file.exists() else {}
     config, _ = prepared[0]
     compute = config.compute.resolved()
     return {
@@ -41,7 +47,7 @@ def describe(folder: Path, prepared: Sequence[tuple[TrialConfig, Data]], concurr
         **_code(),
         "hostname": socket.gethostname(),
         "platform": platform.platform(),
-        "cpu": _cpu(),
+        "cpu": cpu(),
         "cores": os.cpu_count(),
         "gpus": [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())],
         "device": compute.device,
@@ -49,11 +55,16 @@ def describe(folder: Path, prepared: Sequence[tuple[TrialConfig, Data]], concurr
         "channels_last": compute.channels_last,
         "concurrent_trials": concurrent,
         "python": platform.python_version(),
-        "packages": {name: found for name in PACKAGES if (found := _version(name))},
+        "packages": packages(),
         "command": " ".join(["python -m harness.sweep", *sys.argv[1:]]),
         "dataset": _dataset(*prepared[0]),
         "datasets": [_dataset(*item) for item in prepared],
     }
+
+
+def packages() -> dict[str, str]:
+    """The versions of the packages that matter to results."""
+    return {name: found for name in PACKAGES if (found := _version(name))}
 
 
 def _dataset(config: TrialConfig, data: Data) -> dict[str, Any]:
@@ -84,12 +95,18 @@ def _code() -> dict[str, Any]:
     return {"commit": git("rev-parse", "HEAD"), "dirty": None if changes is None else bool(changes)}
 
 
-def _cpu() -> str:
+def cpu() -> str:
+    """The model of this machine's processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor()
+
+
+def numeric_versions() -> dict[str, str]:
+    """The versions of the packages that trials compute with."""
+    return {name: found for name in NUMERIC if (found := _version(name))}
 
 
 def _version(package: str) -> str | None:

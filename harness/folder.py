@@ -1,13 +1,20 @@
 """A sweep's folder: what it was asked, every record, and what each trial left behind.
 
-space.yaml        the resolved search space        environment.json   hardware, commit, versions, data
+space.yaml        the resolved search space, below its file's opening comment
+environment.json  hardware, commit, versions, data
 rows.jsonl        every record, in the order in which it was reported
-trials/<trial>/   config.yaml, selected_<labels>.json, confusion_matrix.json, error.txt
+trials/<trial>/   config.yaml, stages.json, error.txt, class_counts_pool.json, portrait.npz, and of each round
+                  selected_<labels>.json, class_counts_<labels>.json, confusion_matrix_<labels>.json
+                  (`harness.trial_files` reads them)
 """
 
 from __future__ import annotations
 
+import base64
+import contextlib
+import errno
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,7 +39,7 @@ def open_folder(path: Path, plan: Plan, *, resume: bool) -> FileLock:
         ConfigError: the folder exists and `resume` is not set, holds another question, or is in use.
     """
     space = path / "space.yaml"
-    resolved = yaml.safe_dump(plan.as_dict(), sort_keys=False, allow_unicode=True)
+    resolved = plan.header + yaml.safe_dump(plan.as_dict(), sort_keys=False, allow_unicode=True)
     path.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path / "lock")
     try:
@@ -46,6 +53,12 @@ def open_folder(path: Path, plan: Plan, *, resume: bool) -> FileLock:
                     [f"{path}: this sweep exists; continue it with --resume, or rename this one with --set name=NEW"]
                 )
             _check_same_question(space, plan)
+        environment = path / "environment.json"
+        if environment.exists():
+            try:
+                records.mapping(environment)
+            except ValueError as error:
+                raise ConfigError([f"{error}; delete it, and MLflow gets the sweep as a new run"]) from None
         replace_text(space, resolved)
     except BaseException:
         lock.release()
@@ -55,7 +68,12 @@ def open_folder(path: Path, plan: Plan, *, resume: bool) -> FileLock:
 
 def _check_same_question(space: Path, plan: Plan) -> None:
     """What would change the meaning of the records that are there already must be as it was."""
-    before = yaml.safe_load(space.read_text(encoding="utf-8"))
+    try:
+        before = records.mapping(space)
+    except ValueError as error:
+        raise ConfigError(
+            [f"{error}; move {space.parent.name} away, or delete this file if it was the same question"]
+        ) from None
     now = yaml.safe_load(yaml.safe_dump(plan.as_dict()))
     asked = ("method", "metric", "seeds", "recipes", "trial", "cases", "parameters")
     changed = [key for key in asked if before.get(key) != now[key]]
@@ -66,10 +84,28 @@ def _check_same_question(space: Path, plan: Plan) -> None:
 
 
 def replace_text(file: Path, text: str) -> None:
+    """Writes a text file so that it is either the old or the new one, never half of it."""
+    replace(file, text.encode())
+
+
+def replace(file: Path, content: bytes) -> None:
     """Writes a file so that it is either the old or the new one, never half of it."""
     temporary = file.with_name(f".{file.name}.new")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(file)
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(file)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def no_space(error: BaseException | None) -> bool:
+    """Whether an error is, or was caused by, a full disk, an exhausted quota or a file that may not grow."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 class Recorder:
@@ -84,17 +120,35 @@ class Recorder:
         self.folder = folder
         self._deliver = deliver
         self._trials: dict[str, History] = records.by_trial(records.read(folder)[0])
-        self._file = (folder / "rows.jsonl").open("ab")
+        self._file = (folder / "rows.jsonl").open("ab", buffering=0)
         if self._file.tell() and not (folder / "rows.jsonl").read_bytes().endswith(b"\n"):
-            self._file.write(b"\n")  # a killed process left half a line
+            self._append(b"\n")  # a killed process left half a line
 
     def write(self, record: Record, details: Mapping[str, Any]) -> None:
         """Keeps a record, and before it the files that belong to it."""
         self._write_details(record, details)
-        self._file.write(json.dumps(record).encode() + b"\n")
-        self._file.flush()
+        self._append(records.line(record))
+        if record["status"] in FINAL:
+            os.fsync(self._file.fileno())  # an ending survives a power cut
         records.add(self._trials.setdefault(record["trial"], {}), record)
         self._deliver(record)
+
+    def keep_portrait(self, trial: str, portrait: str) -> None:
+        """Keeps a portrait that a worker, perhaps on another machine, sent as base64."""
+        folder = self.folder / "trials" / trial
+        folder.mkdir(parents=True, exist_ok=True)
+        replace(folder / "portrait.npz", base64.b64decode(portrait))
+
+    def _append(self, line: bytes) -> None:
+        """Writes a line, or nothing at all where the disk is full."""
+        before = self._file.seek(0, os.SEEK_END)
+        try:
+            while line:
+                line = line[self._file.write(line) :]
+        except OSError:
+            with contextlib.suppress(OSError):
+                self._file.truncate(before)
+            raise
 
     def close(self) -> None:
         """Closes the file."""
@@ -105,6 +159,11 @@ class Recorder:
         history = self._trials.get(trial)
         status = records.last(history)["status"] if history else "open"
         return status in FINAL and not (retry_failed and status == "failed")
+
+    def ending(self, trial: str) -> Record | None:
+        """The record that ended a trial."""
+        history = self._trials.get(trial)
+        return records.last(history) if history and self.ended(trial, retry_failed=False) else None
 
     def unfinished(self, trials: Sequence[str]) -> Record | None:
         """The last record of the one of these trials that has begun and not ended."""
@@ -151,7 +210,13 @@ class Recorder:
             replace_text(folder / f"selected_{record['step']}.json", json.dumps(details["selected"]))
         if "class_counts" in details:
             replace_text(folder / f"class_counts_{record['step']}.json", json.dumps(details["class_counts"]))
+        if "pool_counts" in details:
+            replace_text(folder / "class_counts_pool.json", json.dumps(details["pool_counts"]))
         if "confusion_matrix" in details:
-            replace_text(folder / "confusion_matrix.json", json.dumps(details["confusion_matrix"]))
+            replace_text(folder / f"confusion_matrix_{record['step']}.json", json.dumps(details["confusion_matrix"]))
+        if "portrait" in details:
+            self.keep_portrait(record["trial"], details["portrait"])
+        if "stages" in details:
+            replace_text(folder / "stages.json", json.dumps(details["stages"]))
         if "error" in details:
             replace_text(folder / "error.txt", details["error"])

@@ -7,7 +7,8 @@ gets weight x SSL loss. A semi-supervised method gets both batches at once and m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from harness.api import Augmentation, Backbone, Images, SemiSupervisedMethod, SSLMethod, SupervisedMethod
+from harness.classify import RATE, Metrics
 from harness.config import ClassifierConfig, JointConfig
 from harness.optimizers import build_optimizer, check_finite, descend, learning_rate, set_learning_rate
 from harness.runtime import Runtime
@@ -71,6 +73,9 @@ def train(
     runtime: Runtime,
     seed: int,
     checkpoint: Checkpoint,
+    *,
+    validate: Callable[[], Metrics] | None = None,
+    on_epoch: Callable[[int, Metrics], None] = lambda epoch, metrics: None,
 ) -> State:
     """Trains encoder, heads and classifier in place; a training that was killed goes on at its checkpoint.
 
@@ -82,34 +87,52 @@ def train(
         runtime: device and precision.
         seed: of the trial.
         checkpoint: where the state is saved between epochs.
+        validate: measures the model after every `joint.validate_every` epochs; its time is not counted as training.
+        on_epoch: called after every epoch with the epoch's number, from 1, and its metrics.
 
     Returns:
-        {"model": state dict, "history": the mean of each loss in each epoch}.
+        {"model": state dict, "history": the mean of each loss in each epoch, "measured": what else is known of it}.
 
     Raises:
         DivergedError: a loss or a weight became NaN or infinite.
     """
     optimizer = build_optimizer(model.parameters(), settings)
     average = _Average(model, joint.ema)
-    history: list[dict[str, float]] = []
+    history: list[Metrics] = []
+    measured: list[Metrics] = []
     state = checkpoint.load()
     if state:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         average.load_state_dict(state["average"])
-        history = state["history"]
+        history, measured = state["history"], state["measured"]
+    with checkpoint.paused():
+        for number, metrics in enumerate(epochs_of({"history": history, "measured": measured}), start=1):
+            on_epoch(number, metrics)
     model.train()
     trainer = _Trainer(model, material, settings, joint, runtime, seed, optimizer)
     for epoch in range(len(history), settings.epochs):
+        started = time.perf_counter()
         losses = [row["joint/loss"] for row in history]
         with runtime.compiled(model):
             history.append(trainer.epoch(epoch, losses, after_step=average.update))
         check_finite(model, sum(history[-1].values()), epoch + 1, name="joint training's", key="classifier.lr")
+        measured.append({RATE: trainer.images / (time.perf_counter() - started)})
+        with checkpoint.paused():
+            if validate and joint.validate_every and (epoch + 1) % joint.validate_every == 0:
+                measured[-1] |= validate()
+            on_epoch(epoch + 1, history[-1] | measured[-1])
         if checkpoint.due:
-            states = {"model": model.state_dict(), "average": average.state_dict(), "history": history}
+            states: dict[str, Any] = {"model": model.state_dict(), "average": average.state_dict()}
+            states |= {"history": history, "measured": measured}
             checkpoint.save(states | {"optimizer": optimizer.state_dict()})
     average.take_over()
-    return {"model": model.state_dict(), "history": history}
+    return {"model": model.state_dict(), "history": history, "measured": measured}
+
+
+def epochs_of(result: Mapping[str, list[Metrics]]) -> list[Metrics]:
+    """The metrics of each epoch, as `on_epoch` receives them, from what `train` returned."""
+    return [losses | others for losses, others in zip(result["history"], result["measured"], strict=True)]
 
 
 class _Average(nn.Module):
@@ -146,11 +169,13 @@ class _Trainer:
     runtime: Runtime
     seed: int
     optimizer: torch.optim.Optimizer
+    images: int = 0
 
-    def epoch(self, epoch: int, losses: list[float], after_step: Callable[[], None]) -> dict[str, float]:
-        """The mean of each loss; `losses` are those of the epochs before."""
+    def epoch(self, epoch: int, losses: list[float], after_step: Callable[[], None]) -> Metrics:
+        """The mean of each loss; `losses` are those of the epochs before. `images` is then how many were seen."""
         self._rng = generator(self.seed, f"joint/augmentation/{epoch}", self.runtime.device)
         batches = list(self._batches(generator(self.seed, f"joint/order/{epoch}")))
+        self.images = sum(len(labeled) + len(unlabeled) for labeled, unlabeled in batches)
         totals: dict[str, Tensor] = {}
         with seeded(self.seed, f"joint/epoch/{epoch}"):
             for step, (labeled, unlabeled) in enumerate(batches):

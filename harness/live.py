@@ -10,10 +10,69 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from harness import records
+from harness.metrics import WATCHED
 from harness.records import FINAL, Record
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+
+SHOWN = 4
+"""Running trials with a line of their own; of the others it is said how many do what."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """A trial that runs.
+
+    Attributes:
+        record: its newest.
+        training: what the newest epoch belongs to ("pretrain", "finetune", "joint"), its number there, and how many
+            `epochs` that has; empty between trainings.
+        pace: seconds of an epoch; None before the second.
+    """
+
+    record: Record
+    training: Mapping[str, Any]
+    pace: float | None = None
+
+    def then(self, record: Record, details: Mapping[str, Any]) -> Running:
+        """After another record."""
+        training = details if "training" in details else {}
+        before = self.training
+        same = training and before and training["training"] == before["training"]
+        epochs = training["epoch"] - before["epoch"] if same else 0
+        if epochs < 1:
+            return Running(record, training)
+        return Running(record, training, (record["time"] - self.record["time"]) / 1000 / epochs)
+
+    @property
+    def state(self) -> str:
+        """What it is doing, in a word."""
+        if self.training:
+            return str(self.training["training"])
+        return "rounds" if self.record["step"] else "starting"
+
+    @property
+    def position(self) -> str:
+        """`pretrain 3/20`, `300 labels`."""
+        if self.training:
+            return f"{self.state} {self.training['epoch']}/{self.training['epochs']}"
+        return f"{self.record['step']} labels" if self.record["step"] else self.state
+
+    @property
+    def rate(self) -> str:
+        """`1,240 img/s` in a training."""
+        metrics = self.record["metrics"]
+        found = [value for name, value in metrics.items() if name.startswith("throughput/")] if self.training else []
+        return f"{found[0]:,.0f} img/s" if found else ""
+
+    @property
+    def left(self) -> str:
+        """The time that the training will still take, `0:42`."""
+        if self.pace is None:
+            return ""
+        return f"{clock(self.pace * (self.training['epochs'] - self.training['epoch']))} left"
 
 
 @dataclass
@@ -33,7 +92,7 @@ class Progress:
     phase: str = ""
     started: float = field(default_factory=time.monotonic)
     counts: Counter[str] = field(default_factory=Counter)
-    running: dict[str, Record] = field(default_factory=dict)
+    running: dict[str, Running] = field(default_factory=dict)
     best: tuple[float, Record] | None = None
     recent: list[str] = field(default_factory=list)
     found: int = 0
@@ -46,11 +105,11 @@ class Progress:
         self.best = None
         self.started = time.monotonic()
 
-    def add(self, record: Record) -> str | None:
-        """Takes in a record; the line of a trial that ended, else None."""
+    def add(self, record: Record, details: Mapping[str, Any] | None = None) -> str | None:
+        """Takes in a record, and what came with it; the line of a trial that ended, else None."""
         trial = record["trial"]
         if record["status"] not in FINAL:
-            self.running[trial] = record
+            self.running[trial] = self.running.get(trial, Running(record, {})).then(record, details or {})
             return None
         self.running.pop(trial, None)
         self.counts[record["status"]] += 1
@@ -73,8 +132,8 @@ class Progress:
         if record["status"] == "failed":
             return f"failed: {what}: {record.get('error', 'no cause given')}"
         if record["status"] == "stopped":
-            knn = record["metrics"].get("pretrain/knn_accuracy")
-            return f"stopped early: {what}" + (f", k-NN {knn:.4f}" if knn is not None else "")
+            seen = [f", {name} {record['metrics'][name]:.4f}" for name in WATCHED if name in record["metrics"]]
+            return f"stopped early: {what}" + "".join(seen)
         seconds = record["metrics"].get("time/total_seconds", 0.0)
         return f"{self.metric} {value:.4f}  {what}  ({seconds:.1f} s)" if value is not None else what
 
@@ -83,40 +142,68 @@ class Progress:
         ended = sum(self.counts.values())
         if not ended:
             return None
-        return (time.monotonic() - self.started) / ended * (self.total - self.done)
+        return (time.monotonic() - self.started) / ended * max(0, self.total - self.done)
 
-    def render(self) -> RenderableType:
-        """The live view: at most twelve short lines."""
+    def status(self) -> str:
+        """The state in one line, for a log."""
+        left = self.eta()
+        words = [f"{self.phase}: {self.done}/{self.total} done, {len(self.running)} running"]
+        words += [" ".join(filter(None, (one.position, one.rate, one.left))) for one in self._shown()]
+        return "; ".join(words + ([f"{clock(left)} left in all"] if left is not None else []))
+
+    def render(self, width: int = 80) -> RenderableType:
+        """The live view: at most ten lines of at most `width` characters."""
         from rich.console import Group
-        from rich.progress_bar import ProgressBar
         from rich.table import Table
         from rich.text import Text
 
         line = functools.partial(Text, overflow="ellipsis", no_wrap=True)
-        head = Table.grid(padding=(0, 2))
-        left = self.eta()
-        head.add_row(
-            Text(self.phase, style="bold"),
-            ProgressBar(total=max(self.total, 1), completed=self.done, width=24),
-            f"{self.done}/{self.total} done",
-            f"{len(self.running)} running",
-            Text(f"{self.counts['failed']} failed", style="bold red" if self.counts["failed"] else "dim"),
-            f"{clock(left)} left" if left is not None else "",
-        )
-        lines: list[Any] = [head]
+        lines: list[Any] = [self._head(width)]
         if self.best:
             value, record = self.best
             lines.append(line(f"best {self.metric} {value:.4f}  {label(record['parameters'])}", style="green"))
-        for record in list(self.running.values())[:4]:
-            lines.append(line(f"  … {self._position(record)}", style="cyan"))
-        if len(self.running) > 4:
-            lines.append(Text(f"  … and {len(self.running) - 4} more", style="cyan"))
+        if self.running:
+            table = Table.grid(padding=(0, 2, 0, 0), expand=True)
+            table.add_column(no_wrap=True)
+            table.add_column(no_wrap=True, justify="right")
+            table.add_column(no_wrap=True, justify="right")
+            table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+            table.add_column(no_wrap=True)
+            for one in self._shown():
+                what = Text(label(one.record["parameters"]), style="default")
+                table.add_row(f"  {one.position}", one.rate, one.left, what, f"seed {one.record['seed']}", style="cyan")
+            lines.append(table)
+        others = list(self.running.values())[SHOWN:]
+        if others:
+            states = Counter(one.state for one in others).most_common()
+            doing = ", ".join(f"{count} {state}" for state, count in states)
+            lines.append(line(f"  … and {len(others)} more: {doing}", style="cyan"))
         lines += [line(f"  {text}", style="dim") for text in self.recent[-3:]]
         return Group(*lines)
 
-    def _position(self, record: Record) -> str:
-        where = f"epoch {record['step']}" if record["step_kind"] == "epoch" else f"{record['step']} labels"
-        return f"{where}  {label(record['parameters'])} seed {record['seed']}"
+    def _shown(self) -> list[Running]:
+        """Those that began first: their lines stay where they are."""
+        return list(self.running.values())[:SHOWN]
+
+    def _head(self, width: int) -> RenderableType:
+        """The phase, a bar as long as there is room for, the counts, the time left."""
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        left = self.eta()
+        failed = self.counts["failed"]
+        texts = [
+            Text(self.phase, style="bold"),
+            Text(f"{self.done}/{self.total} done"),
+            Text(f"{len(self.running)} running"),
+            Text(f"{failed} failed", style="bold red" if failed else "dim"),
+            Text(f"{clock(left)} left" if left is not None else ""),
+        ]
+        room = width - sum(len(text) + 2 for text in texts) - 2
+        head = Table.grid(padding=(0, 2, 0, 0))
+        head.add_row(texts[0], ProgressBar(max(self.total, 1), self.done, width=max(1, min(24, room))), *texts[1:])
+        return head
 
 
 def label(parameters: Mapping[str, Any]) -> str:

@@ -85,11 +85,14 @@ METRICS: dict[str, Metric] = {
         Metric("joint/unlabeled", "", 0, math.inf, "minimize", "unlabelled part of it, before its weight"),
         Metric("joint/used", "fraction", 0, 1, None, "share of the unlabelled images whose pseudo-label counted"),
         Metric("joint/embedding_std", "", 0, math.inf, None, "as pretrain/embedding_std, after a joint training"),
+        Metric("joint/val_accuracy", "fraction", 0, 1, "maximize", "validation accuracy after an epoch, not averaged"),
+        Metric("classifier/loss", "nats", 0, math.inf, "minimize", "cross-entropy of fine-tuning, mean over the epoch"),
         _seconds("encode", "features and representations of a fixed encoder, once per trial"),
         _seconds("select", "choosing the images to label"),
         _seconds("train", "training on the labelled images"),
         _seconds("evaluate", "measuring on validation and test"),
         _seconds("total", "all of these together, stages from the cache at the seconds they first took"),
+        _seconds("portrait", "the encoder's portrait (maps, neighbours, views) for the report; in no total"),
         _seconds("wall", "the trial from start to end as it ran, waiting and cached stages included"),
         Metric(
             "throughput/pretrain_images_per_second",
@@ -98,6 +101,14 @@ METRICS: dict[str, Metric] = {
             math.inf,
             "maximize",
             "images pre-trained on in a second, each image counted once however many views it has",
+        ),
+        Metric(
+            "throughput/train_images_per_second",
+            "images/s",
+            0,
+            math.inf,
+            "maximize",
+            "images that fine-tuning or joint training learnt from in a second, labelled and unlabelled",
         ),
         Metric("labels/used", "images", 0, math.inf, "minimize", "labels revealed for training"),
         Metric("labels/val", "images", 0, math.inf, "minimize", "labels of the validation images, used beside those"),
@@ -109,14 +120,19 @@ METRICS: dict[str, Metric] = {
 }
 
 
+WATCHED = ("pretrain/knn_accuracy", "joint/val_accuracy")
+"""What early stopping judges an epoch by; a training reports one of them."""
+
+
 def known(name: str) -> Metric | None:
     """The metric of this name; `val/accuracy/knn` is that of a classifier beside the first, and means the same."""
     return METRICS.get(name) or METRICS.get("/".join(name.split("/")[:2]))
 
 
 def step_kind(name: str) -> Literal["epoch", "labels"]:
-    """The axis a metric belongs to: pre-training is measured per epoch, all else per number of labels."""
-    return "epoch" if name.startswith(("pretrain/", "throughput/pretrain")) else "labels"
+    """The axis a metric belongs to: training is measured per epoch, its results per number of labels."""
+    per_epoch = ("pretrain/", "throughput/", "classifier/", "joint/val_accuracy")
+    return "epoch" if name.startswith(per_epoch) else "labels"
 
 
 def confusion_matrix(labels: Tensor, predictions: Tensor, num_classes: int) -> Tensor:

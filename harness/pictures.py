@@ -1,4 +1,4 @@
-"""The pictures of a sweep's rounds, each as PNG (for `summary.md`) and SVG (for print).
+"""How pictures look and are saved, and those of a sweep's rounds; each as PNG (for `summary.md`) and SVG (for print).
 
 Okabe and Ito's colours, which colour-blind people can tell apart; the reference is black. `Figure` without pyplot,
 whose state is shared between threads.
@@ -6,11 +6,13 @@ whose state is shared between threads.
 
 from __future__ import annotations
 
+import base64
 import math
+import re
 from collections.abc import Mapping, Sequence
-from io import BytesIO
+from io import BytesIO, StringIO
 from pathlib import Path
-from textwrap import shorten
+from textwrap import shorten, wrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,52 +26,93 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 110
+MAX_BYTES = 180_000
 MAX_COLOURED = 7
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D00")
 MARKERS = "osD^vPX"
 BETTER, WORSE, UNCLEAR, REFERENCE = "#0072B2", "#D55E00", "#7F7F7F", "#000000"
+PAPER, DARK, LIGHT = "#FEFEFE", "#111111", "#FFFFFF"
+"""The background, and numbers on a dark or pale cell. These are not black: what is, takes the report page's colour."""
 
 
-def draw(rounds: Rounds, folder: Path) -> list[str]:
-    """Draws what the rounds have data for; returns the names of the files, without their endings."""
-    figures: dict[str, Figure] = {}
+def figures(rounds: Rounds) -> dict[str, Figure]:
+    """What the rounds have data for, by the names of the files without their endings."""
+    drawn: dict[str, Figure] = {}
     for number, setting in enumerate(rounds.settings):
-        figures[rounds.stem("curves", number)] = overview(rounds, setting)
+        drawn[rounds.stem("curves", number)] = overview(rounds, setting)
         if setting.reference:
-            figures[rounds.stem("differences", number)] = differences(rounds, setting)
+            drawn[rounds.stem("differences", number)] = differences(rounds, setting)
     if rounds.can_test:
-        figures["penalty"] = penalties(rounds)
+        drawn["penalty"] = penalties(rounds)
     if rounds.ranks:
-        figures["ranks"] = critical_difference(rounds)
+        drawn["ranks"] = critical_difference(rounds)
     if rounds.overlap is not None:
-        figures["overlap"] = overlap(rounds)
-    for stem, figure in figures.items():
-        _save(figure, folder / stem)
-    return list(figures)
+        drawn["overlap"] = overlap(rounds)
+    return drawn
 
 
-def _save(figure: Figure, path: Path) -> None:
-    """Both formats; the same data gives the same bytes. The PNG has a palette, which makes it a third as large."""
+def save(figure: Figure, path: Path, *, photographs: bool = False) -> str:
+    """Both formats; the same data gives the same bytes. The PNG has a palette, which makes it a third as large.
+
+    Args:
+        figure: is laid out by this.
+        path: without an ending.
+        photographs: whether the picture holds some; they keep all their colours, unless that makes the file large.
+
+    Returns:
+        The SVG, without a background of its own; the file has a white one.
+    """
     import matplotlib
     from PIL import Image
 
     buffer = BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI)
     figure.set_layout_engine("none")  # laid out once is enough for both
-    Image.open(buffer).convert("RGB").quantize(128, dither=Image.Dither.NONE).save(
-        path.with_suffix(".png"), optimize=True
-    )
+    image = Image.open(buffer).convert("RGB")
+    if not photographs:
+        image = image.quantize(128, dither=Image.Dither.NONE)
+    image.save(path.with_suffix(".png"), optimize=True)
+    if path.with_suffix(".png").stat().st_size > MAX_BYTES:
+        image.quantize(256).save(path.with_suffix(".png"), optimize=True)
+    text = StringIO()
     with matplotlib.rc_context({"svg.hashsalt": "selbench", "svg.fonttype": "none"}):
-        figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
+        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
+    svg = light(text.getvalue())
+    white = '<rect width="100%" height="100%" fill="#ffffff"/>\n <defs>'
+    path.with_suffix(".svg").write_text(svg.replace("<defs>", white, 1), encoding="utf-8")
+    return svg
 
 
-def _figure(width: float, height: float) -> Figure:
+def light(svg: str) -> str:
+    """An SVG whose images are small: photographs as JPEG, clouds of points with a palette."""
+    return re.sub(r"data:image/png;base64,\s*([^\"]+)", lambda found: _lighter(base64.b64decode(found[1])), svg)
+
+
+def _lighter(png: bytes) -> str:
+    from PIL import Image
+
+    image, buffer = Image.open(BytesIO(png)).convert("RGBA"), BytesIO()
+    opaque = image.getchannel("A").getextrema()[0] == 255
+    if opaque:
+        image.convert("RGB").save(buffer, "JPEG", quality=92, subsampling=0)
+    else:
+        image.quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(
+            buffer, "PNG", optimize=True
+        )
+    kind, content = ("jpeg", buffer.getvalue()) if opaque else ("png", buffer.getvalue())
+    kind, content = (kind, content) if len(content) < len(png) else ("png", png)
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def canvas(width: float, height: float) -> Figure:
+    """An empty figure, in inches."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _short(name: str, width: int = 26) -> str:
+def short(name: str, width: int = 26) -> str:
+    """The name, cut off where it is longer."""
     return (
         shorten(name, width, placeholder="…")
         if " " in name
@@ -79,7 +122,15 @@ def _short(name: str, width: int = 26) -> str:
     )
 
 
-def _clean(axes: Axes) -> None:
+def wrapped(name: str, width: int = 36) -> str:
+    """The name on two lines where it is longer, and cut off where these do not hold it."""
+    if len(name) <= width:
+        return name
+    return "\n".join(wrap(name, width, max_lines=2, placeholder=" …", break_long_words=False))
+
+
+def clean(axes: Axes) -> None:
+    """Takes away what carries no data."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#E5E5E5", linewidth=0.7)
     axes.set_axisbelow(True)
@@ -103,7 +154,7 @@ def overview(rounds: Rounds, setting: Setting) -> Figure:
     """All curves beside one another, a panel per metric; of many, the best four and the worst two are coloured."""
     order = rounds.order(setting)
     styles = _styles(order, setting.reference)
-    figure = _figure(4.1 * len(rounds.measures) + 2.6, 4.4)
+    figure = canvas(4.1 * len(rounds.measures) + 2.6, 4.4)
     panels = figure.subplots(1, len(rounds.measures), squeeze=False)[0]
     for axes, measure in zip(panels, rounds.measures, strict=True):
         for case in sorted(order, key=lambda case: styles[case]["zorder"]):
@@ -113,15 +164,15 @@ def overview(rounds: Rounds, setting: Setting) -> Figure:
                 axes.fill_between(steps, mean - half, mean + half, color=styles[case]["color"], alpha=0.12, linewidth=0)
         axes.set_xlabel("labels")
         axes.set_ylabel(f"{measure} (%)")
-        _clean(axes)
+        clean(axes)
     lines = {line.get_label(): line for line in panels[0].get_lines()}
     shown = [case for case in order if styles[case]["color"] != UNCLEAR]
-    handles, names = [lines[case] for case in shown], [_short(case) for case in shown]
+    handles, names = [lines[case] for case in shown], [short(case) for case in shown]
     if len(shown) < len(order):
         handles.append(next(lines[case] for case in order if case not in shown))
         names.append(f"{len(order) - len(shown)} others")
     figure.legend(handles, names, loc="outside right upper", frameon=False, title=f"by {area_name(rounds.measure)}")
-    banded = ", ".join(map(_short, _banded(order, setting.reference))) if len(order) > 4 else "all"
+    banded = ", ".join(map(short, _banded(order, setting.reference))) if len(order) > 4 else "all"
     figure.suptitle(_title(f"Learning curves; shaded: 95 % t-interval over seeds, of {banded}", setting), fontsize=10)
     return figure
 
@@ -159,7 +210,7 @@ def differences(rounds: Rounds, setting: Setting) -> Figure:
     order = [case for case in rounds.order(setting) if case != setting.reference]
     columns = min((4, 5, 6), key=lambda count: -len(order) % count) if len(order) > 6 else min(3, len(order))
     rows = math.ceil(len(order) / columns)
-    figure = _figure(max(2.45 * columns, 5.5) + 0.5, 1.75 * rows + (2.2 if rows == 1 else 1.3))
+    figure = canvas(max(2.45 * columns, 5.5) + 0.5, 1.75 * rows + (2.2 if rows == 1 else 1.3))
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for axes, case in zip(grid.flat, order, strict=False):
         _difference_panel(axes, rounds, setting, case)
@@ -189,14 +240,14 @@ def _difference_panel(axes: Axes, rounds: Rounds, setting: Setting, case: str) -
     steps, mean, half = _points({step: comparison.difference for step, comparison in found.items()})
     axes.fill_between(steps, mean - half, mean + half, color=colour, alpha=0.25, linewidth=0)
     axes.plot(steps, mean, color=colour, marker="o", markersize=3, linewidth=1.4)
-    axes.set_title(_short(case, 22), fontsize=9, fontweight="bold", loc="left", pad=3)
+    axes.set_title(short(case, 22), fontsize=9, fontweight="bold", loc="left", pad=3)
     if area:
         difference = area.comparison.difference
         half_width = "" if difference.half is None else f" ± {100 * difference.half:.1f}"
         axes.set_title(f"{100 * difference.mean:+.1f}{half_width}", fontsize=8, loc="right", pad=3)
     axes.tick_params(labelsize=8)
     axes.locator_params(axis="x", nbins=4)
-    _clean(axes)
+    clean(axes)
 
 
 # Matrices ----------------------------------------------------------------------------------------------------------
@@ -230,24 +281,24 @@ def _heat_map(
     """A matrix in shades of one blue, each cell with its number; cells that are NaN or `blank` stay empty."""
     cell = 0.62 if len(columns) <= 10 else 0.40
     side = cell * len(columns)
-    figure = _figure(max(side + 2.6, 6.0), side * len(rows) / len(columns) + 2.2)
+    figure = canvas(max(side + 2.6, 6.0), side * len(rows) / len(columns) + 2.2)
     axes = figure.subplots()
-    axes.pcolormesh(np.ma.masked_invalid(table), cmap="Blues", vmin=0, vmax=high, edgecolor="#DDDDDD", linewidth=0.6)
+    shown = np.ma.masked_invalid(table if blank is None else np.where(table == blank, np.nan, table))
+    axes.pcolormesh(np.zeros_like(table), alpha=0, edgecolor="#DDDDDD", linewidth=0.6)  # the grid, of empty cells too
+    axes.pcolormesh(shown, cmap="Blues", vmin=0, vmax=high, edgecolor="#DDDDDD", linewidth=0.6)
     axes.set_aspect("equal")
     axes.invert_yaxis()
-    axes.set_xticks(
-        np.arange(len(columns)) + 0.5, [_short(c) for c in columns], rotation=90 if len(columns) > 6 else 30
-    )
+    axes.set_xticks(np.arange(len(columns)) + 0.5, [short(c) for c in columns], rotation=90 if len(columns) > 6 else 30)
     if len(columns) <= 6:
         for label in axes.get_xticklabels():
             label.set(ha="right", rotation_mode="anchor")
-    axes.set_yticks(np.arange(len(rows)) + 0.5, [_short(row) for row in rows])
+    axes.set_yticks(np.arange(len(rows)) + 0.5, [short(row) for row in rows])
     size = 9 if len(columns) <= 10 else 7
     axes.tick_params(length=0, labelsize=9 if len(columns) <= 10 else 8)
     for (i, j), value in np.ndenumerate(table):
         if np.isfinite(value) and value != blank:
             text = f"{value:.2f}" if len(columns) <= 10 else f"{value:.2f}".removeprefix("0")
-            colour = "white" if value > 0.6 * high else "black"
+            colour = LIGHT if value > 0.6 * high else DARK
             axes.text(j + 0.5, i + 0.5, text, ha="center", va="center", fontsize=size, color=colour)
     if len(rows) > len(columns):
         axes.axhline(len(columns), color="black", linewidth=1.2)
@@ -265,7 +316,7 @@ def critical_difference(rounds: Rounds) -> Figure:
     names = list(found.mean)
     blocks = "seeds" if len(rounds.settings) == 1 else "blocks"
     reference = {setting.reference for setting in rounds.settings}
-    figure = _figure(7.2, 0.25 * len(names) + 0.16 * (len(found.groups) > 0) + 1.7)
+    figure = canvas(7.2, 0.25 * len(names) + 0.16 * (len(found.groups) > 0) + 1.7)
     axes = figure.subplots()
     for place, name in enumerate(names):
         colour = REFERENCE if name in reference else BETTER
@@ -285,7 +336,7 @@ def critical_difference(rounds: Rounds) -> Figure:
         va="center",
         fontsize=8,
     )
-    axes.set_yticks(range(len(names)), [_short(name) for name in names])
+    axes.set_yticks(range(len(names)), [short(name) for name in names])
     axes.set_ylim(len(names) - 0.4, -1.8)
     axes.set_xlim(0.9, max(right + len(found.groups) * step, 1 + found.critical))
     axes.set_xlabel(f"mean rank by {area_name(rounds.measure)} over {found.blocks} {blocks} (1 is best)")

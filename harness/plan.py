@@ -9,7 +9,7 @@ import itertools
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +22,9 @@ from harness.stages import digest_of
 
 Phase = Literal["search", "confirm"]
 
+MAX_TRIALS = 100_000
+"""Of one phase of a sweep: configurations x seeds."""
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -33,9 +36,11 @@ class Metric:
 
 @dataclass(frozen=True)
 class EarlyTerminate:
-    """Stops poor pre-trainings early, by their k-NN validation accuracy."""
+    """Stops poor trainings early: pre-training by its k-NN validation accuracy, joint training by the classifier's."""
 
-    type: Literal["none", "asha", "median"] = setting("none", "")
+    type: Literal["none", "asha", "median"] = setting(
+        "none", "asha: successive halving; median: stops what is below the median of the others at the same epoch"
+    )
     min_iter: int = setting(1, "epochs before a trial may be stopped", low=1)
     eta: float = setting(3.0, "asha keeps 1 / eta of the trials at each rung", above=1)
 
@@ -53,10 +58,13 @@ class Confirm:
 class Resources:
     """What one trial gets, and how many run at once."""
 
-    cpus: int = setting(1, "cores, and threads, of a trial", low=1)
-    gpus: float | None = setting(None, "share of a GPU for a trial; by trials_per_gpu if left out", low=0)
+    cpus: int | float = setting(1, "cores, and threads, of a trial; a fraction where it mostly waits", above=0)
+    gpus: float | None = setting(None, "share of a GPU for a trial; by trials_per_gpu if left out", low=0, high=1)
     trials_per_gpu: int | None = setting(None, "trials that share a GPU; as many as fit if left out", low=1)
     max_concurrent: int | None = setting(None, "trials at once; as many as fit if left out", low=1)
+    custom: dict | None = setting(None, "resources that the nodes of a cluster were given: name -> amount for a trial")
+    time_limit: float | None = setting(None, "seconds after which a trial is ended and counts as failed", above=0)
+    memory_gb: float | None = setting(None, "2**30 bytes that a trial's process may hold, else it fails", above=0)
 
 
 @dataclass(frozen=True)
@@ -95,6 +103,8 @@ class Plan:
         recipes: those that the trial, the search or its references name, complete with defaults.
         space: what varies.
         candidates: the configurations of a grid or random search, in order; empty for bayes.
+        header: the file's opening comment, as it stands there.
+        portrait: whether encoders leave a portrait.
     """
 
     name: str
@@ -107,10 +117,14 @@ class Plan:
     confirm: Confirm | None
     reference: Mapping[str, Any] | None
     resources: Resources
+    log_model: Literal["best", "all", "none"]
+    system_metrics: bool
     tree: Mapping[str, Any]
     recipes: Recipes
     space: Space
     candidates: tuple[Candidate, ...]
+    header: str = ""
+    portrait: bool = True
 
     @property
     def searches(self) -> bool:
@@ -144,6 +158,11 @@ class Plan:
             unique.setdefault(candidate.configuration, candidate)
         return [Task(candidate, seed, "confirm") for candidate in unique.values() for seed in self.confirm.seeds]
 
+    def portrays(self, task: Task) -> bool:
+        """Whether a trial leaves a portrait: of each confirmed configuration that under the first seed."""
+        seeds = self.confirm.seeds if self.confirm else self.seeds
+        return self.portrait and task.phase == "confirm" and task.seed == seeds[0]
+
     def as_dict(self) -> dict[str, Any]:
         """The resolved form, as `space.yaml` keeps it."""
         section = {
@@ -157,6 +176,9 @@ class Plan:
             "confirm": as_dict(self.confirm) if self.confirm else None,
             "reference": dict(self.reference) if self.reference else None,
             "resources": as_dict(self.resources),
+            "portrait": self.portrait,
+            "log_model": self.log_model,
+            "system_metrics": self.system_metrics,
             "recipes": dict(self.recipes) if self._builds_on_recipes else None,
             "trial": self._resolved_trial(),
         }
@@ -220,31 +242,15 @@ def goal_of(metric: Metric) -> str:
     return metric.goal or METRICS[metric.name].goal or "maximize"
 
 
-KEYS = (
-    "name",
-    "description",
-    "method",
-    "metric",
-    "run_cap",
-    "early_terminate",
-    "seeds",
-    "confirm",
-    "reference",
-    "resources",
-    "recipes",
-    "trial",
-    "cases",
-    "parameters",
-)
-
-
 @dataclass(frozen=True)
-class _Head:
+class Head:
     """The simple keys of a search-space file."""
 
     name: str = setting("sweep", "of the sweep and its folder; the file's name if left out")
     description: str = setting("", "the question; the file's opening comment if left out")
-    method: Literal["grid", "random", "bayes"] = setting("grid", "")
+    method: Literal["grid", "random", "bayes"] = setting(
+        "grid", "grid: every combination; random: run_cap draws; bayes: run_cap suggestions of Optuna's TPE"
+    )
     metric: tuple[Metric, ...] = setting((Metric(),), "one, or several objectives")
     run_cap: int | None = setting(None, "configurations tried by random and bayes", low=1, high=10_000)
     early_terminate: EarlyTerminate = EarlyTerminate()
@@ -252,6 +258,29 @@ class _Head:
     confirm: Confirm | None = setting(None, "the second phase")
     reference: dict | None = setting(None, "the configuration that the others are compared with")
     resources: Resources = Resources()
+    portrait: bool = setting(
+        True,
+        "maps, neighbours and views for the report, of each confirmed configuration under its first seed, or of the "
+        "best of a search that nothing confirms; some seconds each, in no total",
+    )
+    log_model: Literal["best", "all", "none"] = setting(
+        "none",
+        "the encoders that are kept in `models/` and logged in MLflow: of the best trial, or of all confirmed ones",
+    )
+    system_metrics: bool = setting(
+        False, "CPU, memory, disk, network and GPU of the machine that runs the sweep, in MLflow"
+    )
+
+
+SECTIONS = {
+    "recipes": "recipes of this file: name -> settings of a trial, complete or not",
+    "trial": "the fixed part: an ordinary trial",
+    "cases": "named combinations: name -> settings by dotted path below the trial; they vary together",
+    "parameters": "what varies: dotted path below the trial -> its values or its range",
+}
+"""The other keys of a search-space file, and what each holds."""
+
+KEYS = (*(item.name for item in fields(Head)), *SECTIONS)
 
 
 def load(file: Path, overrides: list[str]) -> Plan:
@@ -269,7 +298,7 @@ def load(file: Path, overrides: list[str]) -> Plan:
     if not isinstance(content, dict):
         raise ConfigError([f"{file}: expected a mapping with keys {', '.join(KEYS)}, not {type(content).__name__}"])
     apply_overrides(content, overrides)
-    head = parse(_Head, _simple_keys(content, file, problems), "", problems)
+    head = parse(Head, _simple_keys(content, file, problems), "", problems)
     if head is None:
         problems.raise_any()
     assert head is not None
@@ -277,35 +306,41 @@ def load(file: Path, overrides: list[str]) -> Plan:
     space = _space(content, head.method, recipes, problems)
     _check_head(head, bool(content.get("parameters") or content.get("cases")), problems)
     problems.raise_any()
-    description = head.description or _opening_comment(file)
+    header = _opening_comment(file)
+    description = head.description or _question(header)
     shared = (description, head.method, head.metric, head.run_cap, head.early_terminate, head.seeds)
     trial = content.get("trial") or {}
-    plan = Plan(head.name, *shared, head.confirm, head.reference, head.resources, trial, recipes, space, ())
+    kept = (head.resources, head.log_model, head.system_metrics)
+    plan = Plan(head.name, *shared, head.confirm, head.reference, *kept, trial, recipes, space, (), header)
     candidates = _candidates(plan, problems)
     problems.raise_any()
-    return Plan(**{**vars(plan), "candidates": candidates})
+    return Plan(**{**vars(plan), "candidates": candidates, "portrait": head.portrait})
 
 
 def _simple_keys(content: dict[str, Any], file: Path, problems: Problems) -> dict[str, Any]:
     for key in content:
         if key not in KEYS:
             problems.add(str(key), f"no such key; {closest(key, KEYS)}")
-    sections = ("recipes", "trial", "cases", "parameters")
-    head = {key: value for key, value in content.items() if key in KEYS and key not in sections}
+    head = {key: value for key, value in content.items() if key in KEYS and key not in SECTIONS}
     head.setdefault("name", file.stem)
     return head
 
 
 def _opening_comment(file: Path) -> str:
-    """The question: the file's first comment, up to a line such as `Run: ...`, without the word `Question:`."""
-    lines = itertools.takewhile(lambda line: line.startswith("#"), file.read_text(encoding="utf-8").splitlines())
-    text = [line.lstrip("# ").rstrip() for line in lines]
+    """The file's first comment, as it stands there."""
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    return "".join(itertools.takewhile(lambda line: line.startswith("#"), lines))
+
+
+def _question(comment: str) -> str:
+    """The question in a file's opening comment: up to a line such as `Run: ...`, without the word `Question:`."""
+    text = [line.lstrip("# ").rstrip() for line in comment.splitlines()]
     text = list(itertools.takewhile(lambda line: not re.match(r"(?!Question:)[A-Z]\w*:(\s|$)", line), text))
     question = " ".join(text).removeprefix("Question:").strip()
     return question[:1].upper() + question[1:]
 
 
-def _recipes(content: Mapping[str, Any], head: _Head, problems: Problems) -> Recipes:
+def _recipes(content: Mapping[str, Any], head: Head, problems: Problems) -> Recipes:
     """The recipes that the file names, its own before others; one with mistakes is reported where it is used."""
     own = parse_recipes(content.get("recipes"), "recipes", problems)
     sections = [content.get("trial"), head.reference, *(head.confirm.references if head.confirm else ())]
@@ -340,7 +375,7 @@ def _complete(given: Mapping[str, Any], recipes: Recipes) -> Mapping[str, Any]:
     return as_dict(trial) if trial else over_recipe(given, "trial", Problems(), recipes)
 
 
-def _check_head(head: _Head, varies: bool, problems: Problems) -> None:
+def _check_head(head: Head, varies: bool, problems: Problems) -> None:
     if not head.name or set(head.name) & set('/\\:*?"<>|\0') or head.name in (".", ".."):
         problems.add("name", f"{head.name!r} cannot name a folder")
     names = [metric.name for metric in head.metric]
@@ -352,6 +387,8 @@ def _check_head(head: _Head, varies: bool, problems: Problems) -> None:
                          f"did you mean {metric.name.replace('test/', 'val/')!r}?")  # fmt: skip
         elif metric.name not in METRICS:
             problems.add("metric.name", f"no metric {metric.name!r}; {closest(metric.name, METRICS)}")
+        elif metric.name == "time/portrait_seconds":
+            problems.add("metric.name", f"{metric.name} is measured in some trials only; use time/total_seconds")
         elif step_kind(metric.name) == "epoch":
             problems.add(
                 "metric.name", f"{metric.name} is measured in every epoch, not once per trial; use val/accuracy"
@@ -366,12 +403,26 @@ def _check_head(head: _Head, varies: bool, problems: Problems) -> None:
         problems.add("run_cap", "a grid runs every combination; leave it out, or use method random")
     if head.early_terminate.type != "none" and head.method == "grid" and head.confirm is None:
         problems.add("early_terminate", "a grid without `confirm` is a comparison, in which every trial must finish")
+    _check_custom_resources(head.resources.custom or {}, problems)
     if head.confirm:
         again = sorted(set(head.confirm.seeds) & set(head.seeds))
         if again or len(set(head.confirm.seeds)) != len(head.confirm.seeds) or not head.confirm.seeds:
             problems.add(
                 "confirm.seeds", f"{list(head.confirm.seeds)} must be fresh and different: not of {list(head.seeds)}"
             )
+
+
+def _check_custom_resources(custom: Mapping[str, Any], problems: Problems) -> None:
+    for kind, amount in custom.items():
+        place = f"resources.custom.{kind}"
+        if kind.lower() in ("cpu", "gpu"):
+            problems.add(place, f"not a custom resource; did you mean 'resources.{kind.lower()}s'?")
+        elif kind in ("memory", "object_store_memory") or ":" in kind:
+            problems.add(place, "a name of Ray's own; give the nodes another one")
+        elif isinstance(amount, bool) or not isinstance(amount, int | float) or not 0 < amount < float("inf"):
+            problems.add(place, f"expected a number above 0, not {amount!r}; 1 for all of one")
+        elif amount > 1 and amount != int(amount):
+            problems.add(place, f"{amount:g} is neither a share of one nor a whole number; use {int(amount) + 1}")
 
 
 def _candidates(plan: Plan, problems: Problems) -> tuple[Candidate, ...]:
@@ -404,16 +455,24 @@ def _candidates(plan: Plan, problems: Problems) -> tuple[Candidate, ...]:
             first = found.setdefault(candidate.configuration, candidate)
             if first is not candidate and plan.method == "grid":
                 problems.add(place, f"makes the same trial as {json.dumps(first.parameters)}")
+    if len(found) * len(plan.seeds) > MAX_TRIALS:
+        problems.add(
+            "seeds", f"{len(found):,} configurations x {len(plan.seeds):,} seeds are more than {MAX_TRIALS:,} trials"
+        )
     return tuple(found.values())
 
 
 def _check(plan: Plan, assignment: Assignment, place: str, problems: Problems) -> Candidate | None:
     try:
-        return plan.candidate(assignment)
+        candidate = plan.candidate(assignment)
     except ConfigError as error:
         for problem in error.problems:
             problems.add(place, problem)
         return None
+    unseen = candidate.trial.mode == "joint" and not candidate.trial.joint.validate_every
+    if plan.early_terminate.type != "none" and unseen:
+        problems.add(place, "early_terminate sees nothing of joint training; set trial.joint.validate_every to 1")
+    return candidate
 
 
 def _distinct_draws(plan: Plan) -> list[Assignment]:

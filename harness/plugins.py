@@ -32,6 +32,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from types import MappingProxyType
 from typing import Any
 
 from baselines import BUILTINS
@@ -179,28 +180,30 @@ def _preparation(plugin: type) -> Any:
     return getattr(contract, "prepare", None)
 
 
-def _keywords(function: Any) -> dict[str, Any]:
+@cache
+def _keywords(function: Any) -> Mapping[str, Any]:
     parameters = inspect.signature(function).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+    return MappingProxyType({p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY})
 
 
 def shared(plugin: type) -> dict[str, Any]:
     """The hyper-parameters that every plugin of its kind has, with their default values."""
     prepare = _preparation(plugin)
-    return _keywords(prepare) if prepare else {}
+    return dict(_keywords(prepare)) if prepare else {}
 
 
 def defaults(plugin: type) -> dict[str, Any]:
     """A plugin's hyper-parameters with their default values: its keyword-only constructor arguments and its kind's."""
-    return _keywords(plugin) | shared(plugin)
+    return dict(_keywords(plugin)) | shared(plugin)
 
 
-def hints(plugin: type) -> dict[str, Any]:
+@cache
+def hints(plugin: type) -> Mapping[str, Any]:
     """The resolved type of each hyper-parameter that has one."""
     resolved = typing.get_type_hints(plugin.__init__)  # type: ignore[misc]
     if prepare := _preparation(plugin):
         resolved |= typing.get_type_hints(prepare)
-    return {name: resolved[name] for name in defaults(plugin) if name in resolved}
+    return MappingProxyType({name: resolved[name] for name in defaults(plugin) if name in resolved})
 
 
 def nested_kind(annotation: Any) -> str | None:

@@ -23,6 +23,8 @@ from harness.trial import label_budget, load_data, pretrain_key, pretrains
 def check_data(plan: Plan, cache: Path) -> list[tuple[TrialConfig, Data]]:
     """Decodes every data set that the plan names and checks label budgets, batches and backbones against it.
 
+    What was decoded earlier is compared with its checksum, here once for all trials.
+
     Returns:
         One trial configuration for each data set and split, with its data.
 
@@ -33,13 +35,13 @@ def check_data(plan: Plan, cache: Path) -> list[tuple[TrialConfig, Data]]:
     found: dict[str, tuple[TrialConfig, Data, Oracle]] = {}
     problems: dict[str, None] = {}
     built: set[str] = set()
-    for candidate in _some_candidates(plan):
+    for candidate in some_candidates(plan):
         config = candidate.trial
         place = f"trial ({label(candidate.parameters)})" if candidate.parameters else "trial"
         try:
             name = _data_name(config)
             if name not in found:
-                found[name] = config, *load_data(config, cache, with_test=False)
+                found[name] = config, *load_data(config, cache, with_test=False, verify=True)
             _, data, oracle = found[name]
             _check_sizes(config, data)
             start_pool(config.labels, 0, oracle)
@@ -68,7 +70,7 @@ def _check_sizes(config: TrialConfig, data: Data) -> None:
         )
 
 
-def _some_candidates(plan: Plan) -> Iterator[Candidate]:
+def some_candidates(plan: Plan) -> Iterator[Candidate]:
     """All candidates of a known list; for bayes one for each value of each parameter."""
     yield from plan.candidates
     if not plan.candidates:

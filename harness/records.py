@@ -8,9 +8,12 @@ of them count. Both the tracking and the report read a folder through this modul
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 Record = dict[str, Any]
 History = dict[tuple[str, int, str], Record]
@@ -19,26 +22,58 @@ History = dict[tuple[str, int, str], Record]
 FINAL = ("finished", "stopped", "failed")
 """The statuses that end a trial; `stopped` is early stopping."""
 
+CHECKSUM = "crc32"
+"""The last key of a line: the CRC-32 of the line without it, as 8 hexadecimal digits. Lines may be without."""
+
+
+def line(record: Record) -> bytes:
+    """A record as a line of `rows.jsonl`."""
+    text = json.dumps(record)
+    return f'{text[:-1]}, "{CHECKSUM}": "{_crc32(text)}"}}\n'.encode()
+
+
+def _crc32(text: str) -> str:
+    return f"{zlib.crc32(text.encode()):08x}"
+
 
 def read(folder: Path) -> tuple[list[Record], int]:
     """Reads `rows.jsonl`.
 
     Returns:
         The records in the order written, and how many lines could not be read (a process killed while it
-        wrote leaves half a line).
+        wrote leaves half a line) or do not have the checksum that they name.
     """
     path = folder / "rows.jsonl"
     records: list[Record] = []
     unreadable = 0
-    for line in path.read_bytes().splitlines() if path.exists() else []:
+    for text in path.read_bytes().splitlines() if path.exists() else []:
         try:
-            record = json.loads(line)
-            record["trial"], record["step_kind"], record["step"], record["status"], record["time"]
+            record = json.loads(text)
+            record["trial"], record["step_kind"], record["step"], record["status"], record["time"], record["metrics"]
+            checksum = record.pop(CHECKSUM, None)
+            if checksum is not None and checksum != _crc32(json.dumps(record)):
+                raise ValueError(checksum)
         except (ValueError, TypeError, KeyError):
             unreadable += 1
         else:
             records.append(record)
     return records, unreadable
+
+
+def mapping(file: Path) -> dict[str, Any]:
+    """The content of a file that a sweep keeps, JSON or YAML by its name.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+        content = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
+    except (ValueError, yaml.YAMLError, RecursionError) as error:
+        raise ValueError(f"{file} is damaged: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{file} is damaged: it holds no mapping")
+    return content
 
 
 def add(history: History, record: Record) -> None:

@@ -22,7 +22,7 @@ from harness.compare import estimate
 from harness.curves import Column, Curves, Difference, Ranks
 
 if TYPE_CHECKING:
-    from harness.report import Entry, Report
+    from harness.findings import Entry, Report
 
 SCORES = ("accuracy", "balanced_accuracy", "macro_f1")
 """The metrics that curves are compared by: fractions of which more is better."""
@@ -261,9 +261,19 @@ def _picks(folder: Path, entry: Entry, last: int) -> dict[int, frozenset[int]]:
     picks = {}
     for seed, trial in entry.trials.items():
         files = [folder / "trials" / trial / f"selected_{step}.json" for step in _selections(entry) if step <= last]
-        if files and all(file.is_file() for file in files):
-            picks[seed] = frozenset(p for file in files for p in json.loads(file.read_text(encoding="utf-8")))
+        selected = [_positions(file) for file in files]
+        if selected and None not in selected:
+            picks[seed] = frozenset(position for found in selected for position in found or ())
     return picks
+
+
+def _positions(file: Path) -> list[int] | None:
+    """What a round selected; None where the file is missing or damaged."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, list) and all(isinstance(position, int) for position in found) else None
 
 
 def _by_mean_area(settings: Sequence[Setting], measure: str) -> list[str]:
@@ -300,15 +310,12 @@ def _chance(environment: Mapping[str, Any], settings: Sequence[Setting]) -> floa
 
 
 def write(rounds: Rounds, folder: Path) -> None:
-    """Writes `curves.csv`, `penalty.csv`, `overlap.csv` and the pictures; only what the data has."""
-    from harness import pictures
-
+    """Writes `curves.csv`, `penalty.csv` and `overlap.csv`; only what the data has."""
     table(rounds).to_csv(folder / "curves.csv", index=False)
     if rounds.can_test:
         pd.DataFrame(rounds.penalty, rounds.cases, rounds.cases).to_csv(folder / "penalty.csv")
     if rounds.overlap is not None:
         pd.DataFrame(rounds.overlap, rounds.cases, rounds.cases).to_csv(folder / "overlap.csv")
-    pictures.draw(rounds, folder)
 
 
 def table(rounds: Rounds) -> pd.DataFrame:

@@ -8,6 +8,7 @@ first; `as_dict` goes the other way.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import types
 import typing
@@ -83,7 +84,7 @@ def parse(cls: type[T] | Any, value: Any, path: str, problems: Problems, *, besi
     if not isinstance(value, Mapping):
         problems.add(path, f"expected a mapping with keys {', '.join(known)}, not {value!r}")
         return None
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)  # type: ignore[arg-type]
     chosen = {}
     for key, item in value.items():
         place = f"{path}.{key}" if path else str(key)
@@ -103,6 +104,11 @@ def parse(cls: type[T] | Any, value: Any, path: str, problems: Problems, *, besi
         if key not in value:
             problems.add(path, f"needs {key!r}")
     return cls(**chosen) if chosen.keys() >= set(required) else None
+
+
+@functools.cache
+def _hints(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
 
 
 def parse_value(hint: Any, value: Any, path: str, problems: Problems, about: dataclasses.Field | None = None) -> Any:
@@ -330,7 +336,13 @@ def read_yaml(file: Path) -> Any:
         ConfigError: the file is missing, unreadable, not YAML or more than that.
     """
     try:
-        content = parse_yaml(file.read_text(encoding="utf-8"))
+        with file.open(encoding="utf-8") as stream:
+            text = stream.read(MAX_CHARACTERS + 1)
+        if len(text) > MAX_CHARACTERS:
+            raise ConfigError([f"{file}: longer than {MAX_CHARACTERS:,} characters; is this the right file?"])
+        content = parse_yaml(text)
+    except ConfigError:
+        raise
     except FileNotFoundError:
         near = (
             closest(file.name, [p.name for p in file.parent.glob("*.yaml")])
@@ -344,6 +356,9 @@ def read_yaml(file: Path) -> Any:
         raise ConfigError([f"{file}: {error}"]) from None
     return content
 
+
+MAX_CHARACTERS = 500_000
+"""Of a YAML file: PyYAML reads some 50,000 a second."""
 
 MAX_NODES = 100_000
 """Of a YAML document with its aliases written out, which a few lines of aliases can make endless."""

@@ -19,13 +19,15 @@ MATRIX_COLUMNS = 10
 
 @dataclass
 class Section:
-    """A part of `summary.md`: a title, text, a table, and footnotes, each but the title possibly empty."""
+    """A part of `summary.md`: a title, text, a table, footnotes and pictures, each but the title possibly empty."""
 
     title: str
     text: list[str] = field(default_factory=list)
     header: list[str] = field(default_factory=list)
     rows: list[list[str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    pictures: dict[str, str] = field(default_factory=dict)
+    """Name of the file without its ending -> what it shows; above the text."""
 
 
 def answer(rounds: Rounds) -> str:
@@ -123,10 +125,6 @@ def sections(rounds: Rounds) -> list[Section]:
     return [*found, *_penalty_sections(rounds), *_rank_sections(rounds), *_overlap_sections(rounds)]
 
 
-def _image(alt: str, stem: str) -> str:
-    return f"![{alt}]({stem}.png)"
-
-
 def _titled(title: str, setting: Setting) -> str:
     return f"{title} ({setting.name})" if setting.name else title
 
@@ -193,13 +191,14 @@ def _difference_sections(rounds: Rounds, setting: Setting, number: int) -> list[
     title = f"{rounds.measure} - {reference}, by number of labels"
     differences = Section(
         _titled(title, setting),
-        [_image(title, rounds.stem("differences", number))],
+        [],
         header,
         rows(lambda d: _points(d.comparison.difference, digits=1, sign="+", spaced=False) + _mark(d)),
         [
             "Percentage points, mean ± half-width of the 95 % t-interval of the differences seed by seed. Unmarked: "
             f"the interval holds 0, {NO_EVIDENCE}; †: it does not; ‡: Holm's p is at most .05, too, for {tests} tests.",
         ],
+        {rounds.stem("differences", number): title},
     )
     p = Section(
         _titled("The same, p", setting),
@@ -219,10 +218,11 @@ def _curve_section(rounds: Rounds, setting: Setting, measure: str, number: int) 
     first = measure == rounds.measure
     return Section(
         _titled(f"Learning curves: {measure} by number of labels", setting),
-        [_image(f"{measure} by number of labels", rounds.stem("curves", number))] if first else [],
+        [],
         ["case", *map(str, setting.steps)],
         rows,
         ["Per cent, mean ± half-width of the 95 % t-interval over seeds."],
+        {rounds.stem("curves", number): f"{measure} by number of labels"} if first else {},
     )
 
 
@@ -244,7 +244,7 @@ def _penalty_sections(rounds: Rounds) -> list[Section]:
         "Penalty: the mean of a column, lower is better. By chance alone, of equal cases, it would be about "
         f"{0.025 * settings:.3f}."
     )
-    section = Section("Who beats whom", [_image("pairwise penalties", "penalty"), text])
+    section = Section("Who beats whom", [text], pictures={"penalty": "pairwise penalties"})
     if len(rounds.cases) <= MATRIX_COLUMNS:
         section.header = ["row beats column", *rounds.cases]
         penalty = curves.overall_penalty(rounds.penalty)
@@ -272,7 +272,7 @@ def _rank_sections(rounds: Rounds) -> list[Section]:
         " What such a test says of two cases depends on which others take part (Benavoli et al. 2016); of a pair, the "
         "paired differences above say more."
     )
-    return [Section("Ranks", [_image("critical-difference diagram", "ranks"), text])]
+    return [Section("Ranks", [text], pictures={"ranks": "critical-difference diagram"})]
 
 
 def _run(group: Sequence[str]) -> str:
@@ -287,17 +287,17 @@ def _overlap_sections(rounds: Rounds) -> list[Section]:
     section = Section(
         "Overlap of the picks",
         [
-            _image("overlap of the picks", "overlap"),
             "The share |A and B| / |A or B| (Jaccard) of all that two cases selected under the same seed, the start "
             f"pool left out; mean over seeds.{chance}",
         ],
+        pictures={"overlap": "overlap of the picks"},
     )
     if len(rounds.cases) <= MATRIX_COLUMNS:
-        section.header = ["", *rounds.cases]
+        section.header = ["case", *rounds.cases]
         section.rows = _matrix_rows(rounds.cases, rounds.overlap)
     else:
         section.text.append("The matrix is in overlap.csv.")
-        section.header = ["case", "shares most with", "", "least with", ""]
+        section.header = ["case", "shares most with", "most", "least with", "least"]
         section.rows = _neighbours(rounds.cases, rounds.overlap)
     return [section]
 

@@ -18,9 +18,27 @@ from typing import Any, Protocol
 from harness.plugins import closest
 from harness.schema import Problems, number, set_path
 
-DISTRIBUTIONS = ("uniform", "int_uniform", "log_uniform_values", "q_uniform", "q_log_uniform_values")
-KEYS = ("value", "values", "distribution", "min", "max", "q", "when")
-MAX_COMBINATIONS = 100_000
+DISTRIBUTIONS = {
+    "uniform": "every number from min to max is equally likely; the default unless both are whole",
+    "int_uniform": "every whole number from min to max is equally likely; the default if both are whole",
+    "log_uniform_values": "equal ratios are equally likely; min above 0",
+    "q_uniform": "uniform, in steps of q above min",
+    "q_log_uniform_values": "log_uniform_values, rounded to steps of q above min",
+}
+"""How a range is drawn from."""
+
+KEYS = {
+    "values": "the choices: plain values, or mappings that set a whole plugin or section",
+    "value": "short for one choice",
+    "distribution": "how the range from min to max is drawn from; not for a grid",
+    "min": "the smallest value, inclusive",
+    "max": "the largest value, inclusive",
+    "q": "values are steps of this size above min; above 0; of a q_ distribution 1 if left out",
+    "when": "dotted path -> value or list of values: the parameter exists only where the trial has one of them",
+}
+"""What a parameter may say."""
+
+MAX_COMBINATIONS = 10_000
 CASE = "case"
 """The parameter that `cases:` makes: its values are the names of the cases."""
 
@@ -164,17 +182,17 @@ class Space:
         """
         combinations: list[Assignment] = [{}]
         for parameter in self.parameters:
-            combinations = [
-                extended
-                for assignment in combinations
-                for extended in (
-                    [assignment | {parameter.path: value} for value in parameter.values]
-                    if self.active(parameter, assignment)
-                    else [assignment]
-                )
-            ]
-            if len(combinations) > MAX_COMBINATIONS:
-                raise ValueError(f"a grid of more than {MAX_COMBINATIONS:,} combinations; use method random or bayes")
+            extended: list[Assignment] = []
+            for assignment in combinations:
+                if self.active(parameter, assignment):
+                    extended += [assignment | {parameter.path: value} for value in parameter.values]
+                else:
+                    extended.append(assignment)
+                if len(extended) > MAX_COMBINATIONS:
+                    raise ValueError(
+                        f"a grid of more than {MAX_COMBINATIONS:,} combinations; use method random or bayes"
+                    )
+            combinations = extended
         return combinations
 
     def draws(self, seed: int) -> Iterator[Assignment]:

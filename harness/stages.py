@@ -4,8 +4,8 @@ A stage is named by the hash of everything that determines its result: the data'
 configuration, the seed, the source code it runs and the stages before it. Its folder holds
 
     result.pt        the result, tensors and plain values only
-    meta.json        the key, the seconds it took, the result's checksum; written last
-    checkpoint.pt    where a killed computation goes on; gone once the result is there
+    meta.json        the key, the seconds it took, the result's checksum and its own; written last
+    checkpoint.pt    where a killed computation goes on, its checksum behind it; gone once the result is there
 
 A result is believed only if meta.json is there and the checksum holds; anything else is computed again.
 """
@@ -17,9 +17,11 @@ import hashlib
 import importlib.util
 import json
 import os
+import socket
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.machinery import ModuleSpec
@@ -29,6 +31,9 @@ from typing import Any
 
 import torch
 from filelock import FileLock
+
+CHECKSUM_LENGTH = 24
+"""Hexadecimal digits of a file's checksum."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +73,22 @@ class Checkpoint:
         """Wall time of the computation so far, what earlier processes spent on its state included."""
         return self._before + time.perf_counter() - self._started
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Time spent inside is not the computation's, such as that of reports."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._before -= time.perf_counter() - started
+
     def load(self) -> dict[str, Any] | None:
         """The last state saved, or None; a damaged one counts as none."""
         try:
+            with self._file.open("rb") as stream:
+                stream.seek(-CHECKSUM_LENGTH, os.SEEK_END)
+                if stream.read().decode() != _checksum(self._file, CHECKSUM_LENGTH):
+                    raise ValueError("checksum differs")
             content = torch.load(self._file, map_location="cpu", weights_only=True)
             self._before += content["seconds"]
             return content["state"]
@@ -87,7 +105,7 @@ class Checkpoint:
 
     def save(self, state: dict[str, Any]) -> None:
         """Writes the state atomically."""
-        _save({"state": state, "seconds": self.seconds}, self._file)
+        _save({"state": state, "seconds": self.seconds}, self._file, signed=True)
         self._last = time.monotonic()
 
 
@@ -120,6 +138,10 @@ class StageCache:
             seconds = float(value.get("seconds", checkpoint.seconds))
             _write(folder, value, key, seconds)
             return Stage(value, digest, seconds, cached=False)
+
+    def find(self, kind: str, digest: str) -> Stage | None:
+        """The stage of that name, if it is there."""
+        return _read(self.root / kind / digest, digest)
 
     def holds(self, kind: str, key: Mapping[str, Any]) -> bool:
         """Whether the stage's result is already there."""
@@ -195,7 +217,8 @@ def _read(folder: Path, digest: str) -> Stage | None:
     try:
         meta = json.loads((folder / "meta.json").read_text())
         content = folder / "result.pt"
-        if _checksum(content) != meta["checksum"]:
+        own = meta.pop("own_checksum", None)
+        if _checksum(content) != meta["checksum"] or own not in (None, digest_of(meta)):  # early versions wrote no own
             raise ValueError("checksum differs")
         value = torch.load(content, map_location="cpu", weights_only=True)
         return Stage(value, digest, meta["seconds"], cached=True)
@@ -209,21 +232,45 @@ def _read(folder: Path, digest: str) -> Stage | None:
 def _write(folder: Path, value: dict[str, Any], key: Mapping[str, Any], seconds: float) -> None:
     _save(value, folder / "result.pt")
     meta = {"key": key, "seconds": seconds, "checksum": _checksum(folder / "result.pt"), "finished": time.time()}
-    temporary = folder / f"meta.json.{os.getpid()}"
-    temporary.write_text(json.dumps(meta, indent=1))
-    temporary.replace(folder / "meta.json")
+    meta["own_checksum"] = digest_of(json.loads(json.dumps(meta)))
+    temporary = _beside(folder / "meta.json")
+    try:
+        temporary.write_text(json.dumps(meta, indent=1))
+        temporary.replace(folder / "meta.json")
+    finally:
+        temporary.unlink(missing_ok=True)
     (folder / "checkpoint.pt").unlink(missing_ok=True)
 
 
-def _save(value: dict[str, Any], file: Path) -> None:
-    temporary = file.with_name(f"{file.name}.{os.getpid()}")
+def _save(value: dict[str, Any], file: Path, signed: bool = False) -> None:
+    """Writes a value atomically; `signed` puts its checksum behind it, which torch does not mind."""
+    temporary = _beside(file)
     try:
-        torch.save(value, temporary)
+        with temporary.open("wb") as stream:
+            torch.save(value, stream)
+        if signed:
+            with temporary.open("ab") as stream:
+                stream.write(_checksum(temporary).encode())
         temporary.replace(file)
+    except (OSError, RuntimeError) as error:
+        cause = error if isinstance(error, OSError) else error.__context__  # torch has words of its own for a full disk
+        if isinstance(cause, OSError):
+            raise OSError(cause.errno, cause.strerror, str(file)) from None
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _checksum(file: Path) -> str:
+def _beside(file: Path) -> Path:
+    """A name that no other process uses, on whichever node: process ids repeat from container to container."""
+    return file.with_name(f"{file.name}.{socket.gethostname()}.{os.getpid()}")
+
+
+def _checksum(file: Path, without: int = 0) -> str:
+    """Of a file, without so many bytes at its end."""
+    digest, left = hashlib.blake2b(digest_size=CHECKSUM_LENGTH // 2), file.stat().st_size - without
     with file.open("rb") as stream:
-        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=12)).hexdigest()
+        while left > 0 and (block := stream.read(min(left, 1 << 20))):
+            digest.update(block)
+            left -= len(block)
+    return digest.hexdigest()

@@ -5,6 +5,7 @@ holds and sends the difference, so delivering twice, after a crash, or from anot
 `Tracker` does that in a thread beside a running sweep, which it never slows and never ends: errors are reported
 once and retried, and `python -m harness.tracking sync FOLDER` delivers whatever is still missing later.
 
+The sweep's run carries the report, its trials' runs their files, and with `log_model` their encoders as MLflow models.
 Runs are found by the tags `sweep_id` and `trial_id`. Timestamps come from the records. A metric uses one axis only,
 epochs or labels (`metrics.step_kind`); the rare value reported on the other one gets a name of its own.
 """
@@ -13,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import itertools
 import json
 import logging
 import math
@@ -21,24 +21,22 @@ import os
 import queue
 import re
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import yaml
 from filelock import FileLock
 
 from harness import records
 from harness.metrics import step_kind
 from harness.records import History, Record
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from harness.trial_files import confusion_matrices
 
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 """Opens the UI on runs and charts rather than on its pages for language models."""
@@ -51,7 +49,19 @@ MAX_PARAMETER_LENGTH = 6000
 MAX_TAG_LENGTH = 5000
 MAX_DIGEST_LENGTH = 36
 CUT = " ...[cut]"
-PARENT_ARTIFACTS = ("space.yaml", "environment.json", "leaderboard.csv", "summary.md", "report.html", "*.png")
+SWEEP_FILES = (".yaml", ".json", ".csv", ".md", ".html", ".png", ".svg")
+"""Endings of what a sweep's run carries: the question, the environment, the report and its pictures."""
+ELSEWHERE = ("trials", "models", "ray")
+"""Folders of a sweep whose files its own run does not carry."""
+MODEL = "encoder"
+"""The name of a trial's model: `runs:/<run>/encoder`."""
+SAMPLE_SECONDS = 10.0
+READING = """\
+Each trial is a run below this one, named by what differs. Steps are numbers of labels, so that the charts of \
+`val/...` and `test/...` are learning curves; those of `pretrain/...` and `throughput/...` have epochs. Group the runs \
+by the tag `configuration` to see means over seeds, and take only runs with `phase = confirm` for comparisons: the \
+others are a search, in which the best looks better than it is. Whether a difference is more than luck stands in \
+`report.html` or `summary.md`, under Artifacts."""
 SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks")
 
 Point = tuple[str, float, int, int]
@@ -111,9 +121,11 @@ class Delivery:
         self._folder = folder
         self._environment = environment
         self._live = live
-        self._space: dict[str, Any] = yaml.safe_load((folder / "space.yaml").read_text())
+        self._space = records.mapping(folder / "space.yaml")
         self._trials = records.by_trial(records.read(folder)[0])
         self._pending = dict.fromkeys(self._trials)
+        self._varied = varied(self._space)
+        self._machine: _Machine | None = None
         self._connected = False
 
     def add(self, record: Record) -> None:
@@ -122,8 +134,9 @@ class Delivery:
         self._pending[record["trial"]] = None
 
     def flush(self) -> None:
-        """Delivers every trial that has something new."""
+        """Delivers every trial that has something new, and now and then what the machine is doing."""
         self._deliver_all(list(self._pending))
+        self._sample_machine()
 
     def close(self, status: str | None) -> None:
         """Ends every run: trials without an ending as KILLED, then the sweep itself with its artifacts.
@@ -134,6 +147,7 @@ class Delivery:
         """
         try:
             self._deliver_all(list(self._trials), closing=True)
+            self._sample_machine(last=True)
         finally:
             endings = {self._ending(trial, closing=True) for trial in self._trials}
             self._close_sweep(status, "KILLED" if "KILLED" in endings else "FINISHED")
@@ -166,12 +180,12 @@ class Delivery:
         """Finds or creates the database, the experiment and the sweep's run, and lists the trials' runs."""
         if self._connected:
             return
-        self._client = _mlflow().MlflowClient(self._uri)
         # Two processes that migrate one new database at once corrupt each other's work.
         database = Path(self._uri.removeprefix("sqlite:///")) if self._uri.startswith("sqlite:///") else None
         if database:
             database.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{database}.lock") if database else nullcontext():
+            self._client = _mlflow().MlflowClient(self._uri)  # which migrates
             experiment = self._client.get_experiment_by_name(self._experiment_name)
             if experiment:
                 self._experiment = experiment.experiment_id
@@ -219,9 +233,7 @@ class Delivery:
         return _tags(tags)
 
     def _create_sweep(self) -> _Run:
-        tags = self._common_tags() | _tags(
-            {"kind": "sweep", "method": self._space.get("method"), "mlflow.note.content": self._space["description"]}
-        )
+        tags = self._common_tags() | _tags({"kind": "sweep", "method": self._space.get("method")} | self._note(None))
         started = _milliseconds(self._environment.get("started"))
         run = self._client.create_run(self._experiment, started, tags, self._space["name"])
         return _Run(run.info.run_id)
@@ -232,12 +244,32 @@ class Delivery:
             self._log_data_sets(run, self._data_sets())
             run.described = True
 
+    def _note(self, answer: str | None) -> dict[str, str]:
+        """The description of the sweep's run: the question, the answer, and how to read the charts."""
+        parts = {"Question": self._space["description"], "Answer": answer, "How to read this": READING}
+        return {"mlflow.note.content": "\n\n".join(f"**{title}.** {text}" for title, text in parts.items() if text)}
+
+    def _sample_machine(self, last: bool = False) -> None:
+        """Adds a sample of the machine's load to the sweep's run, if the sweep asks for it and one is due."""
+        if not self._live or not self._space.get("system_metrics"):
+            return
+        self._connect()
+        self._machine = self._machine or _Machine()
+        if time.monotonic() < (self._machine.taken + 1 if last else self._machine.due):
+            return  # a load over no time is none
+        started = _milliseconds(self._environment.get("started"))
+        now = int(time.time() * 1000)
+        step = (now - started) // 1000 if started else 0
+        metric = _mlflow().entities.Metric
+        samples = [metric(f"system/{name}", value, now, step) for name, value in self._machine.sample().items()]
+        self._client.log_batch(self._runs[""].id, metrics=samples)
+
     # One trial -------------------------------------------------------------------------------------------------
 
     def _deliver(self, trial: str, ending: str) -> None:
         """Brings one trial's run in line with its records."""
         history = self._trials[trial]
-        digest = _digest(list(history.values()))
+        digest = "" if ending == "RUNNING" else _digest([list(history.values()), self._files_of(trial)])
         run = self._runs.get(trial)
         if run and ending != "RUNNING" and (run.status, run.delivered) == (ending, digest):
             return
@@ -280,7 +312,7 @@ class Delivery:
                 "mlflow.parentRunId": self._runs[""].id,
             }
         )
-        run = self._client.create_run(self._experiment, first["time"], tags, run_name(first, config))
+        run = self._client.create_run(self._experiment, first["time"], tags, run_name(first, config, self._varied))
         return _Run(run.info.run_id, points=set())
 
     def _describe(self, run: _Run, trial: str, history: History) -> None:
@@ -321,21 +353,62 @@ class Delivery:
         self._client.set_terminated(run.id, ending, end_time=when)
         run.status, run.delivered = ending, tags["delivered"]
 
+    def _files_of(self, trial: str) -> dict[str, str]:
+        """What the trial left, by path below the sweep's folder, with checksums."""
+        files = _files(self._folder / "trials" / trial)
+        model = self._folder / "models" / trial / "model.json"  # it holds the checksum of the weights
+        return {str(file.relative_to(self._folder)): _checksum(file) for file in [*files, model] if file.is_file()}
+
     def _log_artifacts(self, run: _Run, trial: str) -> None:
         folder = self._folder / "trials" / trial
-        for path in [folder / "config.yaml", folder / "error.txt", *sorted(folder.glob("selected_*.json"))]:
-            if path.exists():
-                self._client.log_artifact(run.id, str(path))
-        if (folder / "confusion_matrix.json").exists():
-            confusion = json.loads((folder / "confusion_matrix.json").read_text())
+        self._upload(run, folder, _files(folder))
+        matrices = confusion_matrices(folder)
+        if matrices:
+            from harness.looks.classes import confusion_figure  # with matplotlib, where there is something to draw
+
+            confusion = matrices[max(matrices)]
             self._client.log_text(run.id, _classification_report(confusion), "classification_report.txt")
             self._client.log_figure(run.id, confusion_figure(confusion), "confusion_matrix.png")
+        self._log_model(run, trial)
+
+    def _log_model(self, run: _Run, trial: str) -> None:
+        """Logs the trial's saved encoder, if there is one, as the model `encoder` of its run."""
+        source = self._folder / "models" / trial
+        if not (source / "model.json").is_file():
+            return
+        content = _checksum(source / "model.json")
+        of_run = f"source_run_id = '{run.id}' AND name = '{MODEL}'"
+        held = self._client.search_logged_models([self._experiment], filter_string=of_run)
+        if any(model.tags.get("content") == content and model.status == "READY" for model in held):
+            return
+        for model in held:  # of other weights, or cut off while it was sent
+            self._client.delete_logged_model(model.model_id)
+        about = json.loads((source / "model.json").read_text())
+        params = _flat({"backbone": about["backbone"]}) | {"image_shape": json.dumps(about["image_shape"])}
+        model = self._client.create_logged_model(
+            self._experiment, MODEL, run.id, _tags({"content": content, "trial_id": trial}), params, "encoder"
+        )
+        with tempfile.TemporaryDirectory() as temporary:
+            _save_pyfunc(Path(temporary) / "model", source, model.model_id, run.id)
+            self._client.log_model_artifacts(model.model_id, f"{temporary}/model")
+        output = _mlflow().entities.LoggedModelOutput(model.model_id, step=0)
+        self._client.log_outputs(run.id, [output])
+        self._client.finalize_logged_model(model.model_id, "READY")
 
     def _config(self, trial: str) -> dict[str, Any]:
         path = self._folder / "trials" / trial / "config.yaml"
-        return (yaml.safe_load(path.read_text()) or {}) if path.exists() else {}
+        try:
+            return records.mapping(path) if path.exists() else {}
+        except ValueError:  # the record's parameters then say what the trial was
+            return {}
 
     # Both ------------------------------------------------------------------------------------------------------
+
+    def _upload(self, run: _Run, root: Path, files: list[Path]) -> None:
+        """Files below `root`, each in the folder that it is in there."""
+        for file in files:
+            below = file.parent.relative_to(root)
+            self._client.log_artifact(run.id, str(file), None if below == Path() else str(below))
 
     def _log_parameters(self, run: _Run, parameters: Mapping[str, Any]) -> None:
         param = _mlflow().entities.Param
@@ -370,14 +443,52 @@ class Delivery:
         self._connect()
         run = self._runs[""]
         ending = status or (computed if run.status == "RUNNING" else run.status)
-        paths = [path for pattern in PARENT_ARTIFACTS for path in sorted(self._folder.glob(pattern))]
-        digest = _digest([path.read_text(errors="replace") for path in paths])
+        files = [file for file in _files(self._folder, without=ELSEWHERE) if file.suffix in SWEEP_FILES]
+        answer, best = self._found()
+        about = self._note(answer) | {"best_model": best}
+        digest = _digest([{str(file.relative_to(self._folder)): _checksum(file) for file in files}, about])
         if (run.status, run.delivered) == (ending, digest):
             return
-        for path in paths:
-            self._client.log_artifact(run.id, str(path))
+        self._upload(run, self._folder, files)
         times = [record["time"] for history in self._trials.values() for record in history.values()]
-        self._end(run, ending, {"delivered": digest}, max(times, default=None))
+        self._end(run, ending, {**about, "delivered": digest}, max(times, default=None))
+
+    def _found(self) -> tuple[str | None, str | None]:
+        """The report's answer, and the model of the best trial if it was saved and its run is there."""
+        from harness import export, report
+
+        try:
+            found = report.read(self._folder)
+        except ValueError:  # nothing has been recorded yet
+            return None, None
+        for trial in export.chosen(found, "best"):
+            if trial in self._runs and (self._folder / "models" / trial / "model.json").is_file():
+                return found.answer, f"runs:/{self._runs[trial].id}/{MODEL}"
+        return found.answer, None
+
+
+class _Machine:
+    """What MLflow's own monitors say of this machine: CPU, memory, disk, network and GPUs, as they name it."""
+
+    def __init__(self) -> None:
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+        # Its thread is not started: what it would send itself is lost while the server is away.
+        monitor = SystemMetricsMonitor("", sampling_interval=SAMPLE_SECONDS)
+        self._monitors = monitor.monitors
+        self._every = monitor.sampling_interval
+        self.sample()  # loads are measured since the last sample
+
+    def sample(self) -> dict[str, float]:
+        """Values by name, such as `cpu_utilization_percentage`; `taken` now, the next one `due` then."""
+        values: dict[str, float] = {}
+        for monitor in self._monitors:
+            monitor.collect_metrics()
+            values |= monitor.aggregate_metrics()
+            monitor.clear_metrics()
+        self.taken = time.monotonic()
+        self.due = self.taken + self._every
+        return values
 
 
 class Tracker:
@@ -474,58 +585,137 @@ def sync(folder: Path, uri: str, experiment: str | None = None) -> str:
         The experiment's name.
 
     Raises:
-        ValueError: the folder is not a sweep's.
+        ValueError: the folder is not a sweep's, or damaged.
     """
     for name in ("space.yaml", "environment.json"):
         if not (folder / name).is_file():
             raise ValueError(f"{folder} is not a sweep's folder: it has no {name}")
-    environment = json.loads((folder / "environment.json").read_text())
-    experiment = experiment or str(yaml.safe_load((folder / "space.yaml").read_text())["name"])
+    environment = records.mapping(folder / "environment.json")
+    experiment = experiment or str(records.mapping(folder / "space.yaml")["name"])
     Delivery(uri, experiment, folder, environment, live=False).close(None)
     return experiment
 
 
-def run_name(record: Record, config: Mapping[str, Any]) -> str:
-    """What differs, then the seed: `coreset · temperature 0.2 · seed 1`."""
-    parameters = record["parameters"] or {slot: config[slot] for slot in ("ssl_method", "selector") if slot in config}
-    plugins = ("selector", "ssl_method", "backbone", "dataset", "classifier")
-    short = records.short_names(parameters)
-    parts = []
-    for path, value in parameters.items():
-        speaks = path.removesuffix(".name") in plugins or (isinstance(value, Mapping) and "name" in value)
-        parts.append(records.show(value) if speaks else f"{short[path]} {records.show(value)}")
-    return _cut(" · ".join([*parts, f"seed {record['seed']}"]), 250)
-
-
-def confusion_figure(confusion: Mapping[str, Any]) -> Figure:
-    """A confusion matrix as a picture: shade = share of the true class, numbers = images (up to 20 classes).
+def fetch_model(model: str, uri: str, folder: Path) -> Path:
+    """Fetches an encoder that a sweep logged.
 
     Args:
-        confusion: `class_names`, `matrix` (rows = true class) and `split`, as in `confusion_matrix.json`.
-    """
-    from matplotlib.figure import Figure  # not pyplot, whose state is shared between threads
+        model: a run's id (of a trial, or of a sweep: its best), `runs:/<id>`, `runs:/<id>/encoder` or `models:/<id>`.
+        uri: see `tracking_uri`.
+        folder: where files are put.
 
-    names, matrix = confusion["class_names"], confusion["matrix"]
-    num_classes = len(names)
-    shares = [[cell / max(sum(row), 1) for cell in row] for row in matrix]
-    side = 2.2 + 0.42 * min(num_classes, 20)
-    figure = Figure(figsize=(side + 0.6, side), dpi=110, layout="constrained")
-    axes = figure.subplots()
-    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    every = math.ceil(num_classes / 25)
-    axes.set_xticks(range(0, num_classes, every), names[::every], rotation=45, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(0, num_classes, every), names[::every])
-    if num_classes <= 20:
-        for row, column in itertools.product(range(num_classes), repeat=2):
-            colour = "white" if shares[row][column] > 0.55 else "black"
-            axes.text(column, row, matrix[row][column], ha="center", va="center", color=colour, fontsize=7)
-    total = sum(map(sum, matrix))
-    correct = sum(matrix[k][k] for k in range(num_classes))
-    axes.set_title(f"{confusion['split']}: {correct:,} of {total:,} correct", fontsize=10)
-    axes.set_xlabel("predicted class")
-    axes.set_ylabel("true class")
-    figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
-    return figure
+    Returns:
+        The folder of a `harness.saved_encoder`.
+
+    Raises:
+        ValueError: MLflow has no such model, or it is another kind of model.
+    """
+    mlflow = _mlflow()
+    from mlflow.exceptions import MlflowException
+
+    of_run = re.fullmatch(rf"(?:runs:/)?([0-9a-f]{{32}})(?:/{MODEL})?/?", model)
+    logged = re.fullmatch(r"models:/(m-[0-9a-f]+)/?", model)
+    if not of_run and not logged:
+        raise ValueError(f"{model} is not a run's id, runs:/<id>, runs:/<id>/{MODEL} or models:/m-<id>")
+    client = mlflow.MlflowClient(uri)
+    try:
+        held = [client.get_logged_model(logged[1])] if logged else _models_of_run(client, of_run[1])  # type: ignore[index]
+        if held:  # not by its name, which MLflow would look up at the address set for the whole process
+            data = f"{held[0].artifact_location}/data"
+            path = mlflow.artifacts.download_artifacts(artifact_uri=data, dst_path=str(folder), tracking_uri=uri)
+            for file in Path(path).rglob("model.json"):
+                return file.parent
+        cause = "no encoder was logged; was the sweep run with log_model?"
+    except (MlflowException, OSError) as error:
+        cause = _public(" ".join(str(error).split())[:300])
+    raise ValueError(f"{model} in {_public(uri)}: {cause}")
+
+
+def _models_of_run(client: Any, run_id: str) -> list[Any]:
+    """The encoder of a trial's run, or the best one of a sweep's run."""
+    run = client.get_run(run_id)
+    if best := run.data.tags.get("best_model"):
+        run = client.get_run(best.split("/")[1])
+    of_run = f"source_run_id = '{run.info.run_id}' AND name = '{MODEL}'"
+    return list(client.search_logged_models([run.info.experiment_id], filter_string=of_run))
+
+
+def _save_pyfunc(path: Path, source: Path, model_id: str, run_id: str) -> None:
+    """Writes a saved encoder as an MLflow model that needs nothing but the packages it names: the code goes with it.
+
+    Loading it imports that code and reads tensors; no object is unpickled.
+    """
+    import numpy as np
+    from mlflow.models import Model, ModelSignature
+    from mlflow.types import ParamSchema, ParamSpec, Schema, TensorSpec
+
+    from harness import saved_encoder
+
+    about = json.loads((source / "model.json").read_text())
+    channels, height, width = about["image_shape"]
+    example = np.random.default_rng(0).integers(0, 256, (2, height, width, channels), dtype=np.uint8)
+    embeddings = saved_encoder.PyfuncEncoder(saved_encoder.SavedEncoder.load(source, "cpu")).predict(example)
+    signature = ModelSignature(
+        Schema([TensorSpec(np.dtype(np.uint8), (-1, height, width, channels))]),
+        Schema([TensorSpec(np.dtype(np.float32), (-1, embeddings.shape[1]))]),
+        ParamSchema([ParamSpec("output", "string", "embeddings")]),
+    )
+    root = Path(__file__).resolve().parent.parent
+    packages = {
+        name: about["packages"][name] for name in ("torch", "torchvision", "numpy") if name in about["packages"]
+    }
+    _mlflow().pyfunc.save_model(
+        str(path),
+        loader_module="harness.saved_encoder",
+        data_path=str(source),
+        code_paths=[str(root / "harness"), str(root / "baselines")],
+        mlflow_model=Model(run_id=run_id, model_id=model_id),
+        signature=signature,
+        input_example=example,
+        pip_requirements=[*(f"{name}=={version}" for name, version in packages.items()), "pyyaml", "filelock"],
+    )
+
+
+ABBREVIATIONS = {"temperature": "tau"}
+PLUGINS = ("selector", "ssl_method", "backbone", "dataset", "classifier", "augmentation")
+
+
+def varied(space: Mapping[str, Any]) -> set[str]:
+    """The parameters in which a sweep's trials may differ, of the content of `space.yaml`."""
+    parameters = space.get("parameters") or {}
+    paths = {path for path, about in parameters.items() if len(about.get("values", "range")) > 1}
+    if len(space.get("cases") or ()) > 1:
+        paths.add("case")
+    references = (space.get("confirm") or {}).get("references") or []
+    return paths.union(*references)
+
+
+def run_name(record: Record, config: Mapping[str, Any], varied: Collection[str] | None = None) -> str:
+    """What differs, then the seed: `coreset · simclr tau 0.2 · seed 1`.
+
+    Args:
+        record: one of the trial's.
+        config: the trial's configuration; names method and selector where nothing differs.
+        varied: the parameters that differ; None: all of the record's.
+    """
+    given = record["parameters"]
+    parameters = {path: value for path, value in given.items() if varied is None or path in varied}
+    parameters = parameters or {slot: config[slot] for slot in ("ssl_method", "selector") if slot in config}
+    short = records.short_names(parameters)
+    parts: dict[str, list[str]] = {}
+    for path, value in parameters.items():
+        section = path.partition(".")[0]
+        plugin = path.removesuffix(".name") in PLUGINS or (isinstance(value, Mapping) and "name" in value)
+        name = ABBREVIATIONS.get(short[path], short[path])
+        text = records.show(value)
+        if plugin and path.removesuffix(".name") == section:
+            parts.setdefault(section, []).insert(0, text)
+        elif plugin or path in ("case", "recipe"):
+            parts[path] = [text]
+        else:
+            named = section in parameters or f"{section}.name" in parameters
+            parts.setdefault(section if named else path, []).append(f"{name} {text}")
+    return _cut(" · ".join([*(" ".join(words) for words in parts.values()), f"seed {record['seed']}"]), 250)
 
 
 def _classification_report(confusion: Mapping[str, Any]) -> str:
@@ -586,6 +776,20 @@ def _key(name: str) -> str:
 
 def _cut(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - len(CUT)] + CUT
+
+
+def _files(folder: Path, without: Collection[str] = ()) -> list[Path]:
+    """Every file in a folder and its sub-folders, sorted; hidden ones, which are being written, are left out."""
+    found: list[Path] = []
+    for entry in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if entry.name.startswith(".") or entry.name in without:
+            continue
+        found += _files(entry) if entry.is_dir() else [entry]
+    return found
+
+
+def _checksum(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:32]
 
 
 def _digest(content: Any) -> str:

@@ -7,6 +7,7 @@ of which the `trial:` part is used, or that part alone.
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 import sys
 import time
@@ -27,13 +28,14 @@ from harness import (
     optimizers,
     oracle,
     plugins,
+    portray,
     pretrain,
     resolutions,
     runtime,
     seeding,
 )
 from harness.active import Costs, Report, Rounds, area_under_curve, start_pool
-from harness.api import UNKNOWN, Images, SemiSupervisedMethod, SSLMethod, SupervisedMethod
+from harness.api import UNKNOWN, Backbone, Images, SemiSupervisedMethod, SSLMethod, SupervisedMethod
 from harness.config import (
     ExponentialImbalance,
     StepImbalance,
@@ -65,15 +67,24 @@ class Folders:
     stages: Path
 
 
-def run(config: TrialConfig, seed: int, folders: Folders, report: Report, *, with_test: bool) -> dict[str, float]:
+def run(
+    config: TrialConfig,
+    seed: int,
+    folders: Folders,
+    report: Report,
+    *,
+    with_test: bool,
+    deliver: portray.Deliver | None = None,
+) -> dict[str, float]:
     """Runs one trial.
 
     Args:
         config: what to do.
         seed: all randomness of the trial comes from it.
         folders: caches.
-        report: receives a record after each epoch of pre-training and after each round.
+        report: receives a record after each epoch of training the encoder and after each round.
         with_test: whether the test set is read, once for each round's model.
+        deliver: receives a portrait of the encoder at the end; None: none is made.
 
     Returns:
         The totals of the trial: labels, times, memory and the last round's accuracies.
@@ -82,10 +93,7 @@ def run(config: TrialConfig, seed: int, folders: Folders, report: Report, *, wit
     memory = PeakMemory()
     images, oracle = load_data(config, folders.cache, with_test=with_test)
     oracle.with_budget(label_budget(config, len(images.pool)))
-    mean, std = torch.tensor(images.mean), torch.tensor(images.std)
-    if not config.data.normalize:
-        mean, std = torch.zeros_like(mean), torch.ones_like(std)
-    where = Runtime.of(config.compute, mean, std)
+    where = Runtime.of(config.compute, *normalization(config, images))
     stages = StageCache(folders.stages)
     costs = Costs()
     method = _build_method(config, images, seed, where)
@@ -107,14 +115,25 @@ def run(config: TrialConfig, seed: int, folders: Folders, report: Report, *, wit
         stages,
         costs,
         report,
+        config.pretrain.epochs if pretrains(config) else 0,
     )
     rounds.run()
     wall = {"time/wall_seconds": time.perf_counter() - started}
-    return _totals(rounds) | costs.metrics() | wall | {"memory/peak_bytes": memory.peak(where.device)}
+    totals = _totals(rounds) | costs.metrics() | wall | {"memory/peak_bytes": memory.peak(where.device)}
+    if deliver:
+        uses_views = method.num_views > 0 and (config.mode == "joint" or pretrains(config))
+        totals["time/portrait_seconds"] = portray.portray(rounds, uses_views, deliver)
+    return totals
 
 
-def load_data(config: TrialConfig, cache: Path, *, with_test: bool) -> tuple[data.Data, Oracle]:
-    """The trial's images and the oracle of its pool, decoded on first use."""
+def normalization(config: TrialConfig, images: data.Data) -> tuple[Tensor, Tensor]:
+    """f32 [C] each: what is subtracted from pixels in [0, 1], and what divides them then."""
+    mean, std = torch.tensor(images.mean), torch.tensor(images.std)
+    return (mean, std) if config.data.normalize else (torch.zeros_like(mean), torch.ones_like(std))
+
+
+def load_data(config: TrialConfig, cache: Path, *, with_test: bool, verify: bool = False) -> tuple[data.Data, Oracle]:
+    """The trial's images and the oracle of its pool, decoded on first use; `verify` as in `data.load`."""
     settings = config.data
     imbalance: data.Step | data.Exponential | None = None
     if isinstance(settings.imbalance, StepImbalance):
@@ -132,6 +151,7 @@ def load_data(config: TrialConfig, cache: Path, *, with_test: bool) -> tuple[dat
         split_seed=settings.split_seed,
         with_test=with_test,
         device=config.compute.resolved().device,
+        verify=verify,
     )
 
 
@@ -159,13 +179,18 @@ def label_budget(config: TrialConfig, pool_size: int) -> int:
 
 
 def _build_method(config: TrialConfig, images: data.Data, seed: int, where: Runtime) -> SSLMethod:
-    """The SSL method with its backbone; a backbone's initial weights depend on it and the seed alone."""
-    with seeded(seed, "backbone/init"):
-        backbone = plugins.build(config.backbone, images.image_shape)
+    """The SSL method with its backbone."""
+    backbone = untrained_encoder(config, images, seed)
     with seeded(seed, "ssl_method/init"):
         method = plugins.build(config.ssl_method, backbone, *method_arguments(config.ssl_method, images.num_classes))
     where.place(method)
     return method
+
+
+def untrained_encoder(config: TrialConfig, images: data.Data, seed: int) -> Backbone:
+    """The backbone with its initial weights, which depend on it and the seed alone."""
+    with seeded(seed, "backbone/init"):
+        return plugins.build(config.backbone, images.image_shape)
 
 
 def pretrains(config: TrialConfig) -> bool:
@@ -240,11 +265,12 @@ def _pretrain(
         }
 
     reported = 0
+    about = {"training": "pretrain", "epochs": config.pretrain.epochs}
 
     def on_epoch(epoch: int, found: Mapping[str, float]) -> None:
         nonlocal reported
         reported = epoch
-        report("epoch", epoch, found, {})
+        report("epoch", epoch, found, about | {"epoch": epoch})
 
     def compute(checkpoint: Checkpoint) -> dict[str, Any]:
         learnt, labels = _learnt_from(method, images, oracle, start)
@@ -267,7 +293,7 @@ def _pretrain(
     stage = stages.run("pretrain", key, compute)
     method.load_state_dict(stage.value["method"])
     for epoch, found in enumerate(stage.value["history"][reported:], start=reported + 1):
-        report("epoch", epoch, found, {})  # of a stage that was found, not computed
+        report("epoch", epoch, found, about | {"epoch": epoch})  # of a stage that was found, not computed
     costs.pretrain, costs.pretrain_cached = stage.seconds, stage.cached
     return stage.digest
 
@@ -310,6 +336,7 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="PATH=VALUE",
         help="override a leaf, such as trial.pretrain.epochs=5",
     )
+    parser.add_argument("--portrait", type=Path, metavar="FILE", help="also write a portrait of the encoder (.npz)")
     parser.add_argument("--stages", type=Path, default=Path("results/runs/stages"))
     parser.add_argument("--cache", type=Path, default=Path("results/runs/data"))
     options = parser.parse_args(arguments)
@@ -317,10 +344,17 @@ def main(arguments: list[str] | None = None) -> int:
     def show(step_kind: str, step: int, found: Mapping[str, float], details: Mapping[str, Any]) -> None:
         print(json.dumps({"step_kind": step_kind, "step": step, "metrics": dict(found)}), flush=True)
 
+    def keep(found: Mapping[str, Any]) -> None:
+        if "warning" in found:
+            print(found["warning"], file=sys.stderr)
+        else:
+            options.portrait.write_bytes(base64.b64decode(found["portrait"]))
+
     keep_freed_memory()
     try:
         config = _read(options.file, options.set)
-        totals = run(config, options.seed, Folders(options.cache, options.stages), show, with_test=options.test)
+        folders, deliver = Folders(options.cache, options.stages), keep if options.portrait else None
+        totals = run(config, options.seed, folders, show, with_test=options.test, deliver=deliver)
     except (ConfigError, ValueError, FileNotFoundError) as error:
         print(error, file=sys.stderr)
         return 2

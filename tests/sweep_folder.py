@@ -144,8 +144,11 @@ class SweepFolder:
         if complete:
             for labels in curve:
                 (folder / f"selected_{labels}.json").write_text(json.dumps(list(range(labels))))
-            matrix = {"class_names": ["cat", "dog"], "matrix": [[40, 10], [5, 45]], "split": "test"}
-            (folder / "confusion_matrix.json").write_text(json.dumps(matrix))
+                (folder / f"class_counts_{labels}.json").write_text(json.dumps([labels - labels // 4, labels // 4]))
+                right = 40 if labels == max(curve) else 30
+                matrix = {"class_names": ["cat", "dog"], "matrix": [[right, 50 - right], [5, 45]], "split": "test"}
+                (folder / f"confusion_matrix_{labels}.json").write_text(json.dumps(matrix))
+            (folder / "class_counts_pool.json").write_text(json.dumps([600, 600]))
         if error:
             (folder / "error.txt").write_text(f"Traceback\n{error}\n")
 
@@ -206,4 +209,70 @@ def selection_sweep(
                 order = rng.permutation(9800).tolist()
                 for k, step in enumerate(steps[1:]):
                     (folder / f"selected_{step}.json").write_text(json.dumps(order[200 * k : 200 * (k + 1)]))
+    return sweep
+
+
+OPERATIONS = ("crop", "flip", "rotate", "color_jitter", "blur")
+
+
+def augmentation_sweep(path: Path, **space: Any) -> SweepFolder:
+    """A search of augmentation pairs with temperature and epochs, and the best of it confirmed beside a reference.
+
+    Everything that a page can show is there but several rounds of selection: finished, stopped and failed trials, a
+    second classifier, a recipe.
+    """
+    values = {"values": list(OPERATIONS)}
+    sweep = SweepFolder(
+        path,
+        **{
+            "name": "pairs",
+            "description": "Which two augmentations, at which temperature?",
+            "method": "bayes",
+            "seeds": [0],
+            "confirm": {"top": 2, "seeds": [1, 2, 3], "references": [{"ssl_method": "none"}]},
+            "trial": {"recipe": "moco_v2", "dataset": {"name": "digits"}},
+            "parameters": {
+                "augmentation.first": values,
+                "augmentation.second": values,
+                "ssl_method.temperature": {"distribution": "log_uniform_values", "min": 0.05, "max": 1.0},
+                "pretrain.epochs": {"values": [5, 10, 20]},
+            },
+            **space,
+        },
+    )
+    comment = ["Question: Which two augmentations,", "at which temperature?", "", "Run:   this", "       and that"]
+    comment += ["Data:  digits", "The rest is prose", "on two lines."]
+    question = "".join(f"# {line}\n" for line in comment) + (path / "space.yaml").read_text()
+    (path / "space.yaml").write_text(question)
+    rng = np.random.default_rng(0)
+
+    def parameters(number: int) -> dict[str, Any]:
+        return {
+            "augmentation.first": OPERATIONS[number % 5],
+            "augmentation.second": OPERATIONS[(number // 5 + number) % 5],
+            "ssl_method.temperature": float(0.05 * 20 ** ((number * 7 % 20) / 19)),
+            "pretrain.epochs": (5, 10, 20)[number % 3],
+        }
+
+    for number in range(20):
+        chosen, status = parameters(number), "finished" if number % 4 else "stopped"
+        accuracy = 0.7 + 0.1 * (chosen["augmentation.first"] == "color_jitter") + 0.001 * rng.normal()
+        curve = {200: accuracy} if status == "finished" else {}
+        sweep.trial(f"s{number}", 0, chosen, curve, phase="search", status=status, seconds=10 + number)
+    sweep.trial(
+        "bad", 0, parameters(21), {}, phase="search", status="failed", error="ValueError: <script>alert(1)</script>"
+    )
+    for name, chosen, accuracy in (
+        ("s3", parameters(3), 0.82),
+        ("s13", parameters(13), 0.80),
+        ("none", {"ssl_method.name": "none"}, 0.7),
+    ):
+        for seed in (1, 2, 3):
+            rows = sweep.records(
+                name, seed, chosen, {200: accuracy + 0.01 * rng.normal()}, seconds=5 if name == "none" else 20
+            )
+            for row in rows:
+                if "test/accuracy" in row["metrics"]:
+                    row["metrics"]["test/accuracy/knn"] = row["metrics"]["test/accuracy"] - 0.05
+            sweep.append(rows)
     return sweep

@@ -191,7 +191,7 @@ class Dying(Checkpoint):
         self.last = last
 
     def save(self, state: dict[str, Any]) -> None:
-        if len(state["losses"]) == self.last + 1:
+        if len(state["history"]) == self.last + 1:
             raise Killed
         super().save(state)
 

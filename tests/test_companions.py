@@ -13,8 +13,9 @@ from trials import Bench, configure, results
 from baselines.augmentations.noise import Noise
 from baselines.backbones.dcnn3 import DCNN3
 from baselines.selectors.learning_loss import LearningLoss
-from harness import classify, companions
+from harness import classify, companions, trial
 from harness.api import Backbone, Companion, Images, Pool, Selector
+from harness.runtime import Runtime
 from harness.seeding import seeded
 from harness.stages import Checkpoint
 
@@ -60,13 +61,18 @@ def equal(a: nn.Module, b: nn.Module) -> bool:
 def test_a_companion_without_weight_leaves_the_classifier_as_it_is_to_the_bit(tmp_path, optimizer):
     """With dropout and augmentations, which draw from the same streams; the companion itself learns nothing."""
     assert isinstance(backbone(), Normalised)
-    alone, _ = tune(Checkpoint(tmp_path / "a.pt"), None, optimizer=optimizer)
+    watched = Dying(tmp_path / "a.pt", 99)  # saves every epoch
+    alone, _ = tune(watched, None, optimizer=optimizer)
     beside, _ = tune(Checkpoint(tmp_path / "b.pt"), LearningLoss(weight=0.0), optimizer=optimizer)
     assert equal(alone, beside)
     shaped, _ = tune(Checkpoint(tmp_path / "c.pt"), LearningLoss(), optimizer=optimizer)
     assert not equal(alone.backbone, shaped.backbone)
-    detached, learnt = tune(Checkpoint(tmp_path / "d.pt"), LearningLoss(gradient_share=0.0), optimizer=optimizer)
+    saved = Dying(tmp_path / "d.pt", 99)
+    detached, learnt = tune(saved, LearningLoss(gradient_share=0.0), optimizer=optimizer)
     assert equal(alone, detached)
+    assert (saved.load() or {})["losses"] == (watched.load() or {})[
+        "losses"
+    ]  # what `plateau` reads is the task's alone
     assert learnt is not None
     fresh = companions.build(LearningLoss(), backbone(), Images(STRIPES), runtime(), 0)
     assert not equal(learnt, fresh)
@@ -128,11 +134,6 @@ TUNED = {
 LOSS = {"name": "learning_loss", "hidden_dim": 8}
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("data")
-
-
 @pytest.fixture
 def bench(cache, tmp_path):
     return Bench(cache, tmp_path / "stages")
@@ -181,20 +182,22 @@ class Undeclared(Watcher):
 def test_a_selector_sees_what_its_companion_says_of_the_pool(bench, monkeypatch):
     kept: list[Any] = []
     finetune = classify.finetune
-    monkeypatch.setattr(classify, "finetune", lambda *a: kept.append((a[0], a[-1], a[6])) or finetune(*a))
+    monkeypatch.setattr(classify, "finetune", lambda *a: kept.append((a[0], a[-1])) or finetune(*a))
     Watcher.seen.clear()
-    bench.run(
-        configure(selector="test_companions:Watcher", **TUNED | {"labels": {"start": 20, "budget": 9, "rounds": 1}})
-    )
+    config = configure(selector="test_companions:Watcher", **TUNED, labels__rounds=1)
+    bench.run(config)
     (outputs,) = Watcher.seen
-    model, companion, _ = kept[0]
+    model, companion = kept[0]
     assert outputs.shape == (194,)
     assert outputs.device.type == "cpu"
-    data, _ = __import__("harness.trial").trial.load_data(configure(**TUNED), bench.folders.cache, with_test=False)
-    where = runtime().of(configure(**TUNED).compute, torch.tensor(data.mean), torch.tensor(data.std))
+    data, _ = trial.load_data(config, bench.folders.cache, with_test=False)
+    where = Runtime.of(config.compute, torch.tensor(data.mean), torch.tensor(data.std))
     judge = companions.Accompanied(model.backbone, companion).eval()
     alone = torch.cat([where.forward(judge, data.pool.subset(torch.tensor([i]))) for i in (0, 100, 193)])
     torch.testing.assert_close(outputs[[0, 100, 193]], alone)
+    rows, _ = bench.run(configure(selector="test_companions:Watcher", **TUNED, labels__rounds=1, labels__budget=9))
+    assert rows[0][2]["stage/train_cached"] == 1
+    assert torch.equal(outputs, Watcher.seen[1])  # of a training that was found
 
 
 def test_a_warm_start_goes_on_with_the_companion(bench, monkeypatch):

@@ -264,7 +264,7 @@ MISTAKES = {
             ("pretrain", "epochs"), ("pretrain", "weight_decay"), ("classifier", "epochs"), ("classifier", "neighbors"),
         ]}},
         "parameters",
-        "more than 100,000 combinations",
+        "more than 10,000 combinations",
     ),
 }  # fmt: skip
 

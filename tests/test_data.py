@@ -135,6 +135,38 @@ def test_a_damaged_file_is_found_stated_and_decoded_again(tmp_path, caplog, file
     assert torch.equal(second.images["train"][599], again.image("train", 599))
 
 
+@pytest.mark.parametrize("file", ["train_images.npy", "test_images.npy", "train_labels.npy", "test_labels.npy"])
+def test_one_changed_bit_is_found_where_a_sweep_begins(tmp_path, caplog, file):
+    first = prepare(Synthetic(), "synthetic", tmp_path)
+    path = folder_of(tmp_path) / file
+    content = bytearray(path.read_bytes())
+    content[-1 if "images" in file else -8] ^= 1
+    path.write_bytes(content)
+    again = Synthetic()
+    second = prepare(again, "synthetic", tmp_path, verify=True)
+    assert again.reads == 680
+    assert "fingerprint differs" in caplog.text
+    assert torch.equal(second.images["train"][599], Synthetic().image("train", 599))  # `first` maps the changed file
+    assert torch.equal(second.images["test"][79], Synthetic().image("test", 79))
+    assert torch.equal(second.labels["test"], Synthetic().labels("test"))
+    assert prepare(again, "synthetic", tmp_path, verify=True).fingerprint == first.fingerprint
+    assert again.reads == 680, "what is whole is not decoded again"
+
+
+def test_changed_meta_data_are_found(tmp_path, caplog):
+    first = prepare(Synthetic(), "synthetic", tmp_path)
+    path = folder_of(tmp_path) / "meta.json"
+    meta = json.loads(path.read_text())
+    path.write_text(json.dumps(meta | {"mean": [0.1, 0.2, 0.3]}))
+    assert prepare(Synthetic(), "synthetic", tmp_path).mean == first.mean
+    assert "checksum of meta.json differs" in caplog.text
+    del meta["checksum"]  # as versions wrote it that knew none
+    path.write_text(json.dumps(meta))
+    again = Synthetic()
+    assert prepare(again, "synthetic", tmp_path, verify=True).fingerprint == first.fingerprint
+    assert again.reads == 0
+
+
 def test_an_array_of_another_shape_or_type_is_damage(tmp_path, caplog):
     prepare(Synthetic(), "synthetic", tmp_path)
     path = folder_of(tmp_path) / "test_labels.npy"

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import multiprocessing
+import re
 from pathlib import Path
 from typing import Any
 
 import folder_worker
 import pytest
 import yaml
+from test_stages import files_of_at_most
 
-from harness import environment, preflight, records
-from harness.folder import Recorder, open_folder, replace_text
+from harness import environment, preflight, records, report, tracking
+from harness.folder import Recorder, no_space, open_folder, replace_text
 from harness.plan import Metric, Plan, load
 from harness.schema import ConfigError
 
@@ -147,13 +150,92 @@ def test_records_are_kept_and_delivered_at_once(tmp_path):
     matrix = {"matrix": [[1]]}
     folder.write("search-a-s0", "running", config={"x": 1})
     folder.write("search-a-s0", "running", {"val/accuracy": 0.5}, 20, selected=[3, 1], confusion_matrix=matrix)
+    later = {"class_counts": [4, 6], "pool_counts": [40, 60], "confusion_matrix": {"matrix": [[2]]}}
+    folder.write("search-a-s0", "running", {"val/accuracy": 0.6}, 30, **later)
+    folder.write("search-a-s0", "finished", {"val/accuracy": 0.6}, 30, portrait=base64.b64encode(b"a face").decode())
     read, unreadable = records.read(tmp_path)  # before the file is closed
     assert unreadable == 0
     assert read == folder.delivered
     trial = tmp_path / "trials" / "search-a-s0"
     assert yaml.safe_load((trial / "config.yaml").read_text()) == {"x": 1}
     assert json.loads((trial / "selected_20.json").read_text()) == [3, 1]
-    assert json.loads((trial / "confusion_matrix.json").read_text()) == matrix
+    assert json.loads((trial / "confusion_matrix_20.json").read_text()) == matrix
+    assert json.loads((trial / "confusion_matrix_30.json").read_text()) == {"matrix": [[2]]}
+    assert json.loads((trial / "class_counts_30.json").read_text()) == [4, 6]
+    assert json.loads((trial / "class_counts_pool.json").read_text()) == [40, 60]
+    assert (trial / "portrait.npz").read_bytes() == b"a face"
+    assert not any("portrait" in record for record in read)
+
+
+@pytest.mark.parametrize("change", [b'"val/accuracy": 0.9', b'"seed": 8', b'"step": 0', b'"status": "finished"'])
+def test_a_changed_line_is_not_believed(tmp_path, change):
+    folder = Folder(tmp_path)
+    folder.write("search-a-s7", "stopped", {"val/accuracy": 0.5}, 20)
+    folder.write("search-b-s7", "finished", {"val/accuracy": 0.5}, 20)
+    folder.recorder.close()
+    file = tmp_path / "rows.jsonl"
+    key = change.partition(b": ")[0]
+    first, second = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(re.sub(re.escape(key) + rb": [^,}]+", change, first) + second)
+    read, unreadable = records.read(tmp_path)
+    assert [record["trial"] for record in read] == ["search-b-s7"]
+    assert unreadable == 1
+    assert not Recorder(tmp_path, print).ended("search-a-s7")
+
+
+def test_lines_without_a_checksum_are_read(tmp_path):
+    folder = Folder(tmp_path)
+    folder.write("search-a-s0", "finished", {"val/accuracy": float("nan")})
+    (line,) = (tmp_path / "rows.jsonl").read_text().splitlines()
+    bare = {key: value for key, value in json.loads(line).items() if key != records.CHECKSUM}
+    (tmp_path / "rows.jsonl").write_text(line + "\n" + json.dumps(bare | {"trial": "b"}) + "\n")
+    read, unreadable = records.read(tmp_path)
+    assert [record["trial"] for record in read] == ["search-a-s0", "b"]
+    assert unreadable == 0
+
+
+@pytest.mark.parametrize("room", [0, 1, 100])
+def test_a_full_disk_takes_a_record_whole_or_not_at_all(tmp_path, room):
+    folder = Folder(tmp_path)
+    folder.write("search-a-s0", "finished")
+    size = (tmp_path / "rows.jsonl").stat().st_size
+    with files_of_at_most(size + room), pytest.raises(OSError) as caught:  # noqa: PT011
+        folder.write("search-b-s0", "finished")
+    assert no_space(caught.value)
+    assert (tmp_path / "rows.jsonl").stat().st_size == size
+    assert not folder.recorder.ended("search-b-s0")
+    folder.write("search-b-s0", "finished")
+    folder.recorder.close()
+    read, unreadable = records.read(tmp_path)
+    assert [record["trial"] for record in read] == ["search-a-s0", "search-b-s0"]
+    assert unreadable == 0
+
+
+def test_a_full_disk_keeps_the_old_text(tmp_path):
+    replace_text(tmp_path / "a.json", "old")
+    with files_of_at_most(10), pytest.raises(OSError) as caught:  # noqa: PT011
+        replace_text(tmp_path / "a.json", "new " * 100)
+    assert no_space(caught.value)
+    assert (tmp_path / "a.json").read_text() == "old"
+    assert [file.name for file in tmp_path.iterdir()] == ["a.json"]
+
+
+@pytest.mark.parametrize("name", ["space.yaml", "environment.json"])
+@pytest.mark.parametrize("content", [b"", b"a: [1", b"\xff\xfe", b"[1, 2]", b"a: \x00"])
+def test_damaged_files_of_a_sweep_are_named(tmp_path, name, content):
+    plan = ask(tmp_path)
+    sweep = tmp_path / "sweep"
+    open_folder(sweep, plan, resume=False).release()
+    (sweep / "environment.json").write_text('{"sweep_id": "1"}')
+    (sweep / "rows.jsonl").write_text("{}\n")
+    (sweep / name).write_bytes(content)
+    with pytest.raises(ConfigError, match=rf"{name} is damaged: [^\n]*$"):
+        open_folder(sweep, plan, resume=True)
+    with pytest.raises(ValueError, match=rf"{name} is damaged: [^\n]*$"):
+        report.read(sweep)
+    with pytest.raises(ValueError, match=rf"{name} is damaged: [^\n]*$"):
+        tracking.sync(sweep, f"sqlite:///{tmp_path}/mlflow.db")
+    assert (sweep / name).read_bytes() == content
 
 
 def test_what_has_ended_and_what_has_not(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from trials import configure, results
+from trials import configure, results, rounds_of
 
 from baselines.augmentations.identity import Identity
 from baselines.augmentations.noise import Noise
@@ -232,17 +232,51 @@ def test_a_joint_trial_gives_the_same_rows_for_a_seed(fresh, method):
     first, totals = fresh().run(config, seed=1, with_test=True)
     again, _ = fresh().run(config, seed=1, with_test=True)
     assert results(first) == results(again)
-    assert [(kind, step) for kind, step, _, _ in first] == [("labels", 20), ("labels", 30), ("labels", 40)]
+    assert [(kind, step) for kind, step, _, _ in first] == [
+        ("epoch", 1), ("epoch", 2), ("labels", 20),
+        ("epoch", 3), ("epoch", 4), ("labels", 30),
+        ("epoch", 5), ("epoch", 6), ("labels", 40),
+    ]  # fmt: skip
     assert totals["time/pretrain_seconds"] == 0
     assert totals["joint/embedding_std"] > 0
     assert totals["labels/used"] == 40
+
+
+def test_the_epochs_of_a_joint_training_are_reported_also_where_it_was_found(fresh):
+    joint_settings = {"unlabeled": "as_labeled", "validate_every": 2}
+    config = configure(**{**JOINT, "joint": joint_settings}, ssl_method={"name": "simclr"}, labels__rounds=1)
+    bench = fresh()
+    first, totals = bench.run(config)
+    found, _ = bench.run(config)
+    epochs = [row for row in first if row[0] == "epoch"]
+    assert epochs == [row for row in found if row[0] == "epoch"]  # the seconds of the first computation, too
+    assert [step for _, step, _, _ in epochs] == [1, 2, 3, 4]  # a number would be a repetition in the second round
+    assert [(about["epoch"], about["epochs"]) for *_, about in epochs] == [(1, 2), (2, 2)] * 2
+    assert all(metrics["throughput/train_images_per_second"] > 0 for _, _, metrics, _ in epochs)
+    last = rounds_of(first)[-1][2]
+    assert epochs[-1][2]["joint/loss"] == last["joint/loss"]
+    assert epochs[-1][2]["joint/val_accuracy"] == last["val/accuracy"]
+    assert "joint/val_accuracy" not in epochs[0][2]
+    assert "joint/val_accuracy" not in totals
+    unseen, _ = fresh().run(configure(**JOINT, ssl_method={"name": "simclr"}, labels__rounds=1))
+    assert rounds_of(unseen)[-1][2]["val/loss"] == last["val/loss"]  # looking changes nothing
+
+
+def test_of_a_long_finetuning_a_few_epochs_are_reported(fresh):
+    config = configure(classifier={"name": "finetune", "epochs": 50}, labels={"start": 20}, pretrain__epochs=1)
+    rows, _ = fresh().run(config)
+    epochs = [(step, about["training"], about["epoch"]) for kind, step, _, about in rows if kind == "epoch"]
+    assert epochs[:3] == [(1, "pretrain", 1), (4, "finetune", 3), (7, "finetune", 6)]
+    assert epochs[-1] == (51, "finetune", 50)
+    assert len(epochs) == 1 + 17
+    assert rows[-2][2]["classifier/loss"] < rows[1][2]["classifier/loss"]
 
 
 def test_selectors_see_the_ssl_loss_of_the_joint_model(fresh):
     config = configure(ssl_method=MOBY, selector="high_ssl_loss", **JOINT)
     rows, _ = fresh().run(config)
     untrained, _ = fresh().run(configure(ssl_method=MOBY, selector="high_ssl_loss", pretrain__epochs=0))
-    assert rows[1][3]["selected"] != untrained[1][3]["selected"]
+    assert rounds_of(rows)[1][3]["selected"] != rounds_of(untrained)[1][3]["selected"]
 
 
 @pytest.mark.parametrize("mode", ["joint", "pretrain"])
@@ -252,9 +286,9 @@ def test_a_warm_start_goes_on_from_the_last_round(fresh, mode):
     bench = fresh()
     cold_rows, _ = bench.run(cold)
     warm_rows, _ = bench.run(warm)
-    assert (
-        cold_rows[-3][2]["val/loss"] == warm_rows[-3][2]["val/loss"]
-    )  # in the first round there is nothing to go on from
+    cold_rows, warm_rows = rounds_of(cold_rows), rounds_of(warm_rows)
+    # in the first round there is nothing to go on from
+    assert cold_rows[0][2]["val/loss"] == warm_rows[0][2]["val/loss"]
     assert cold_rows[-1][2]["val/loss"] != warm_rows[-1][2]["val/loss"]
 
 
@@ -275,7 +309,7 @@ def test_classifiers_beside_a_joint_training_read_its_encoder(fresh):
     config = configure(**{**JOINT, "classifier": [FINETUNE, "knn"]}, ssl_method={"name": "simclr"}, labels__rounds=1)
     rows, _ = fresh().run(config)
     untrained, _ = fresh().run(configure(ssl_method="none", classifier="knn", labels__rounds=1))
-    assert rows[0][2]["val/loss/knn"] != untrained[0][2]["val/loss"]
+    assert rounds_of(rows)[0][2]["val/loss/knn"] != untrained[0][2]["val/loss"]
 
 
 @pytest.mark.parametrize("name", ["supcon", "supervised"])
@@ -314,7 +348,7 @@ def test_a_killed_training_counts_the_seconds_before_its_death(fresh, mode, monk
         with pytest.raises(Killed):
             bench.run(config)
     rows, totals = bench.run(config)
-    assert 1000 < rows[0][2]["time/train_seconds"] < 1500
+    assert 1000 < rounds_of(rows)[0][2]["time/train_seconds"] < 1500
     assert totals["time/train_seconds"] > 1000
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from typing import Any
 
 import pytest
@@ -45,7 +46,7 @@ def now(monkeypatch):
 
 def picture(progress: Progress, width: int = 80) -> list[str]:
     console = Console(width=width, record=True, force_terminal=False, file=io.StringIO())
-    console.print(progress.render())
+    console.print(progress.render(width))
     return console.export_text().splitlines()
 
 
@@ -63,7 +64,7 @@ def test_counts_follow_the_records():
     stopped = record("c", "stopped")
     stopped["metrics"]["pretrain/knn_accuracy"] = 0.25
     assert str(progress.add(stopped)).startswith("[4/5] stopped early: ")
-    assert "k-NN 0.2500" in progress.recent[-1]
+    assert "pretrain/knn_accuracy 0.2500" in progress.recent[-1]
     assert dict(progress.counts) == {"finished": 1, "failed": 1, "stopped": 1}
     assert not progress.running
 
@@ -101,11 +102,12 @@ def test_the_picture_names_what_a_person_wants_to_know(now):
     progress.begin("search", 10, found=0)
     progress.add(record("a", "finished", 0.5))
     progress.add(record("b", "failed", error="ValueError: no"))
-    progress.add(record("c", step_kind="epoch", step=7))
+    progress.add(record("c", step_kind="epoch", step=7), {"training": "pretrain", "epoch": 7, "epochs": 20})
     now.seconds += 60
     text = "\n".join(picture(progress))
-    for words in ("search", "2/10 done", "1 running", "1 failed", "4:00 left", "0.5000", "epoch 7", "ValueError: no"):
+    for words in ("search", "2/10 done", "1 running", "1 failed", "4:00 left", "0.5000", "pretrain 7/20"):
         assert words in text, words
+    assert "ValueError: no" in text
 
 
 @pytest.mark.parametrize("width", [80, 120])
@@ -125,6 +127,78 @@ def test_the_picture_stays_small(width, now):
     assert any("… and 60 more" in line for line in lines)
     assert "64 running" in lines[0]
     assert "left" in lines[0], "the head fits on one line"
+
+
+def running(number: int, kinds: int = 3) -> Progress:
+    """A sweep with so many running trials: in a long pre-training, between rounds, just begun, in turns."""
+    progress = Progress("val/accuracy", maximize=True)
+    progress.begin("search", 100, found=0)
+    for trial in range(number):
+        about = {"training": "pretrain", "epochs": 200}
+        name, seed = f"r{trial}", trial + 1
+        if trial % kinds == 0:
+            for epoch, seconds in ((1, 0.0), (2, 9.0), (3, 13.5)):
+                metrics = {"throughput/pretrain_images_per_second": 12_340.4}
+                row = record(name, seed=seed, step_kind="epoch", step=epoch, time=1000 * seconds, metrics=metrics)
+                progress.add(row, about | {"epoch": epoch})
+        else:
+            progress.add(record(name, seed=seed, step=2500 if trial % kinds == 1 else 0, time=0), {"config": {}})
+    return progress
+
+
+def test_two_running_trials_are_two_lines():
+    lines = picture(running(2))
+    assert max(map(len, lines)) <= 80
+    assert lines[1].split("  ")[1:4] == ["pretrain 3/200", "12,340 img/s", "14:46 left"]  # 197 epochs of 4.5 s
+    assert lines[1].rstrip().endswith("seed 1")
+    assert "first crop" in lines[1]
+    assert lines[2].startswith("  2500 labels ")
+    assert lines[2].rstrip().endswith("seed 2")
+
+
+def test_sixty_four_running_trials_are_five_lines():
+    lines = picture(running(64))
+    assert len(lines) == 6
+    assert max(map(len, lines)) <= 80
+    assert "64 running" in lines[0]
+    assert [line.split()[0] for line in lines[1:5]] == ["pretrain", "2500", "starting", "pretrain"]
+    assert lines[5].rstrip() == "  … and 60 more: 20 rounds, 20 starting, 20 pretrain"
+
+
+def test_an_epoch_of_another_training_has_no_pace_yet():
+    progress = running(1)
+    row = record("r0", step_kind="epoch", step=201, time=20_000)
+    progress.add(row, {"training": "finetune", "epoch": 1, "epochs": 5})
+    assert (progress.running["r0"].position, progress.running["r0"].left) == ("finetune 1/5", "")
+    progress.add({**row, "time": 21_000}, {"training": "finetune", "epoch": 3, "epochs": 5})  # not all are reported
+    assert progress.running["r0"].left == "1 s left"
+
+
+def test_the_status_of_a_log_is_one_line(now):
+    progress = running(2)
+    now.seconds += 30
+    progress.add(record("done", "finished", 0.5))
+    assert progress.status() == (
+        "search: 1/100 done, 2 running; pretrain 3/200 12,340 img/s 14:46 left; 2500 labels; 49:30 left in all"
+    )
+
+
+@pytest.mark.parametrize("width", [20, 40])
+def test_a_narrow_terminal_is_no_error(width):
+    assert max(map(len, picture(running(64), width))) <= width
+
+
+def test_no_color_is_honoured(monkeypatch):
+    def escapes() -> str:
+        terminal = io.StringIO()
+        console = Console(force_terminal=True, color_system="standard", file=terminal, width=80)
+        console.print(running(2).render())
+        return terminal.getvalue()
+
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert "\x1b[36m" in escapes()
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not [code for code in re.findall(r"\x1b\[([0-9;]*)m", escapes()) if re.search(r"\b[349]\d\b", code)]
 
 
 def test_an_empty_sweep_has_a_picture():

@@ -76,6 +76,22 @@ def test_a_grid_with_confirm_is_a_search(tmp_path):
     assert {task.phase for task in plan.first_tasks()} == {"search"}
 
 
+def test_each_confirmed_configuration_leaves_one_portrait(tmp_path):
+    plan = read(tmp_path, GRID, "seeds=[3, 1]")
+    assert [task.seed for task in plan.first_tasks() if plan.portrays(task)] == [3] * 4
+    off = read(tmp_path, GRID, "seeds=[3, 1]", "portrait=false")
+    assert not any(off.portrays(task) for task in off.first_tasks())
+    assert (plan.as_dict()["portrait"], off.as_dict()["portrait"]) == (True, False)
+    searched = read(tmp_path, GRID, "confirm={seeds: [8, 7]}")
+    assert not any(searched.portrays(task) for task in searched.first_tasks())
+    confirmed = searched.confirm_tasks([candidate.parameters for candidate in searched.candidates[:2]])
+    assert [task.seed for task in confirmed if searched.portrays(task)] == [8, 8]
+    with pytest.raises(ConfigError, match="time/portrait_seconds is measured in some trials only"):
+        read(tmp_path, GRID, "metric={name: time/portrait_seconds}")
+    with pytest.raises(ConfigError, match=r"portrait: expected .*, not 'yes please'"):
+        read(tmp_path, GRID, "portrait=yes please")
+
+
 def test_ids_name_the_configuration_however_it_is_written(tmp_path):
     short = read(tmp_path, "trial: {selector: coreset, pretrain: {lr: 1.0, epochs: 3}}")
     long = read(tmp_path, "trial: {pretrain: {epochs: 3, lr: 1}, selector: {name: coreset}, labels: {start: all}}")
@@ -188,3 +204,31 @@ def test_the_preview_counts_shared_stages(tmp_path):
     assert "4 configurations x 2 seeds" in text
     assert "4 pre-trainings for 8 trials that need one (4 shared)" in text
     assert "16 classifier trainings" in text
+
+
+JOINT = """
+confirm: {seeds: [1]}
+early_terminate: {type: asha}
+trial:
+  mode: joint
+  labels: {start: 20, budget: 10, rounds: 1}
+  classifier: {name: finetune}
+parameters:
+  joint.weight: {values: [0.1, 0.5]}
+"""
+
+
+def test_early_stopping_of_joint_training_needs_validation_in_between(tmp_path):
+    with pytest.raises(ConfigError, match=r"early_terminate sees nothing of joint training; .*validate_every to 1"):
+        read(tmp_path, JOINT)
+    assert len(read(tmp_path, JOINT, "trial.joint.validate_every=2").candidates) == 2
+    assert len(read(tmp_path, JOINT, "early_terminate.type=none").candidates) == 2
+
+
+def test_what_is_kept_in_mlflow(tmp_path):
+    plan = read(tmp_path, GRID)
+    assert (plan.log_model, plan.system_metrics) == ("none", False)
+    plan = read(tmp_path, GRID, "log_model=best", "system_metrics=true")
+    assert (plan.as_dict()["log_model"], plan.as_dict()["system_metrics"]) == ("best", True)
+    with pytest.raises(ConfigError, match=r"log_model: expected best \| all \| none.*did you mean 'best'"):
+        read(tmp_path, GRID, "log_model=bests")

@@ -121,7 +121,9 @@ def test_pictures_of_few_and_many(tmp_path, count, seeds):
     sweep = selection_sweep(tmp_path / "s", gains, seeds=range(seeds), rounds=3, reference=RANDOM)
     write(sweep.path)
     stems = ["curves", "differences", "overlap", "penalty"] + (["ranks"] if count > 2 else [])
-    assert sorted(path.stem for path in sweep.path.glob("*.png")) == stems
+    drawn = {path.stem for path in sweep.path.glob("*.png")}
+    assert set(stems) <= drawn
+    assert ("ranks" in drawn) == (count > 2)
     for stem in stems:
         assert (sweep.path / f"{stem}.png").stat().st_size < 200_000
         assert "</svg>" in (sweep.path / f"{stem}.svg").read_text()
@@ -139,7 +141,8 @@ def test_the_same_data_draws_the_same_bytes(tmp_path):
     drawn = []
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        pictures.draw(rounds, tmp_path / name)
+        for stem, figure in pictures.figures(rounds).items():
+            pictures.save(figure, tmp_path / name / stem)
         drawn.append({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()})
     assert len(drawn[0]) == 10
     assert drawn[0] == drawn[1]
@@ -202,4 +205,4 @@ def test_without_rounds_there_is_nothing_to_compare(tmp_path):
         for seed in (1, 2):
             sweep.trial(name, seed, {"selector.name": name}, {200: 0.7})
     assert write(sweep.path).rounds is None
-    assert list(sweep.path.glob("*.png")) == []
+    assert not {"curves", "penalty", "overlap"} & {path.stem for path in sweep.path.glob("*.png")}

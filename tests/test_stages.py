@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import multiprocessing
 import os
+import resource
 import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ import stage_worker
 import torch
 
 from harness import stages
+from harness.folder import no_space
 from harness.stages import Checkpoint, StageCache, code_digest, digest_of
 
 KEY = stage_worker.KEY
@@ -106,6 +110,12 @@ def change_a_byte(folder: Path) -> None:
     (folder / "result.pt").write_bytes(content)
 
 
+def change_the_seconds(folder: Path) -> None:
+    text = (folder / "meta.json").read_text()
+    meta = json.loads(text)
+    (folder / "meta.json").write_text(json.dumps(meta | {"seconds": meta["seconds"] + 1}))
+
+
 def break_meta(folder: Path) -> None:
     (folder / "meta.json").write_text('{"seconds": 1')
 
@@ -128,7 +138,8 @@ def lose_meta(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", [truncate, change_a_byte, break_meta, empty_meta, wrong_checksum, lose_result, lose_meta]
+    "damage",
+    [truncate, change_a_byte, change_the_seconds, break_meta, empty_meta, wrong_checksum, lose_result, lose_meta],
 )
 def test_a_damaged_result_is_computed_again(tmp_path, damage):
     compute = Counting()
@@ -173,9 +184,52 @@ def test_a_checkpoint_is_due_after_its_interval_and_damage_counts_as_none(tmp_pa
     checkpoint.save({"epoch": 3})
     assert not checkpoint.due
     assert checkpoint.load() == {"epoch": 3}
-    (tmp_path / "checkpoint.pt").write_bytes((tmp_path / "checkpoint.pt").read_bytes()[:40])
-    assert checkpoint.load() is None
-    assert "damaged checkpoint" in capsys.readouterr().err
+    whole = (tmp_path / "checkpoint.pt").read_bytes()
+    for damaged in (whole[:40], b"", whole[:-1], _with_one_bit_changed(whole)):
+        (tmp_path / "checkpoint.pt").write_bytes(damaged)
+        assert checkpoint.load() is None
+        assert "damaged checkpoint" in capsys.readouterr().err
+
+
+def _with_one_bit_changed(content: bytes) -> bytes:
+    """In a tensor or a number, which the reader of torch does not notice."""
+    changed = bytearray(content)
+    changed[len(content) // 2] ^= 1
+    return bytes(changed)
+
+
+@contextlib.contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """A file of this process cannot grow beyond `size`, as on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("size", [0, 100, 5_000, 50_000])
+def test_a_full_disk_leaves_nothing_and_is_named_as_one(tmp_path, size):
+    value = {"weights": torch.randn(100, 500)}
+    with files_of_at_most(size), pytest.raises(OSError, match=r"result.pt") as caught:
+        StageCache(tmp_path).run("pretrain", KEY, lambda _: value)
+    assert no_space(caught.value)
+    assert not StageCache(tmp_path).holds("pretrain", KEY)
+    assert [file.name for file in the_folder(tmp_path).iterdir()] == ["lock"]
+    assert not StageCache(tmp_path).run("pretrain", KEY, lambda _: value).cached
+    assert StageCache(tmp_path).run("pretrain", KEY, lambda _: value).cached
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(tmp_path):
+    checkpoint = Checkpoint(tmp_path / "checkpoint.pt")
+    checkpoint.save({"epoch": 3, "weights": torch.ones(10)})
+    with files_of_at_most(5_000), pytest.raises(OSError, match=r"checkpoint.pt"):
+        checkpoint.save({"epoch": 4, "weights": torch.randn(100, 500)})
+    state = checkpoint.load()
+    assert state
+    assert state["epoch"] == 3
+    assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.pt"]
 
 
 # ---------------------------------------------------------------- several processes

@@ -10,11 +10,16 @@ from collections import Counter
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 import yaml
+from mlflow import MlflowClient
 
 from harness import records
 from harness.sweep import main
+from harness.trial_files import portrait
+
+HERE = Path(__file__).parent
 
 TRIAL = {
     "dataset": "digits",
@@ -30,7 +35,7 @@ TRIAL = {
 
 def write(folder: Path, **space) -> Path:
     file = folder / f"{space.get('name', 'question')}.yaml"
-    file.write_text("# A question?\n" + yaml.safe_dump({"trial": TRIAL, **space}))
+    file.write_text("# A question?\n" + yaml.safe_dump({"trial": TRIAL, "portrait": False, **space}))
     return file
 
 
@@ -59,8 +64,10 @@ def compared(tmp_path_factory):
     file = write(
         folder,
         name="compared",
+        portrait=True,
         seeds=[0, 1],
         reference={"selector": "random"},
+        log_model="best",
         parameters={
             "selector": {"values": ["random", "coreset", {"name": "ual", "num_clusters": 5, "reducer": "pca"}]}
         },
@@ -90,10 +97,27 @@ def test_each_trial_leaves_its_configuration_picks_and_confusion_matrix(compared
     for trial in trials:
         picks = json.loads((trial / "selected_30.json").read_text())
         assert len(set(picks)) == 10
-        matrix = json.loads((trial / "confusion_matrix.json").read_text())
-        assert matrix["split"] == "test"
-        assert sum(map(sum, matrix["matrix"])) > 300
+        for labels in (20, 30):
+            matrix = json.loads((trial / f"confusion_matrix_{labels}.json").read_text())
+            assert matrix["split"] == "test"
+            assert sum(map(sum, matrix["matrix"])) > 300
         assert yaml.safe_load((trial / "config.yaml").read_text())["labels"]["budget"] == 10
+
+
+def test_the_first_seed_of_each_configuration_leaves_a_portrait(compared):
+    sweep = compared / "runs/compared"
+    trials = sorted((sweep / "trials").iterdir())
+    found = {trial.name: portrait(trial) for trial in trials}
+    assert all((picture is not None) == name.endswith("-s0") for name, picture in found.items())
+    shown = [picture for picture in found.values() if picture]
+    assert len(shown) == 3
+    assert all(picture.picked.tolist() == [20, 10] for picture in shown)
+    seconds = {
+        row["trial"]: row["metrics"].get("time/portrait_seconds") for row in rows(sweep) if row["status"] == "finished"
+    }
+    assert all((value is not None) == name.endswith("-s0") for name, value in seconds.items())
+    for name in ("embedding", "neighbors", "picks", "views", "classes", "confusion", "balance"):
+        assert (sweep / f"{name}.png").exists(), name
 
 
 def test_selectors_share_start_pools_and_pretraining(compared):
@@ -106,8 +130,6 @@ def test_selectors_share_start_pools_and_pretraining(compared):
 
 
 def test_mlflow_holds_the_same_numbers_nested_under_one_run(compared):
-    from mlflow.tracking import MlflowClient
-
     client = MlflowClient(f"sqlite:///{compared}/runs/mlflow.db")
     experiment = client.get_experiment_by_name("compared")
     runs = client.search_runs([experiment.experiment_id], max_results=100)
@@ -121,6 +143,25 @@ def test_mlflow_holds_the_same_numbers_nested_under_one_run(compared):
     assert sorted(run.data.metrics["test/accuracy"] for run in children) == pytest.approx(expected)
     history = client.get_metric_history(children[0].info.run_id, "val/accuracy")
     assert sorted({point.step for point in history}) == [20, 30]
+
+
+def test_the_encoder_of_the_best_is_kept_and_logged(compared):
+    from mlflow.tracking import MlflowClient
+
+    sweep = compared / "runs/compared"
+    (model,) = (sweep / "models").glob("*/model.json")
+    best = pd.read_csv(sweep / "leaderboard.csv", dtype={"configuration": str}).configuration[0]  # best first
+    assert model.parent.name.startswith(f"confirm-{best}-s")
+    client = MlflowClient(f"sqlite:///{compared}/runs/mlflow.db")
+    experiment = client.get_experiment_by_name("compared").experiment_id
+    (logged,) = client.search_logged_models([experiment])
+    (parent,) = client.search_runs([experiment], "tags.kind = 'sweep'")
+    assert parent.data.tags["best_model"] == f"runs:/{logged.source_run_id}/encoder"
+    assert client.get_run(logged.source_run_id).data.tags["trial_id"] == model.parent.name
+    assert "**Answer.**" in parent.data.tags["mlflow.note.content"]
+    assert "summary.md" in {file.path for file in client.list_artifacts(parent.info.run_id)}
+    names = {run.info.run_name for run in client.search_runs([experiment])}
+    assert {"compared", "random · seed 0", "coreset · seed 1"} <= names
 
 
 def test_an_existing_sweep_is_never_overwritten(compared, capsys):
@@ -171,6 +212,24 @@ def test_a_search_is_confirmed_with_fresh_seeds_and_reads_the_test_set_only_then
         r["configuration"] for r in confirmed if "ssl_method" in r["parameters"]
     }
     assert searched[winner.pop()] == max(searched.values())
+
+
+def test_the_best_of_a_search_that_nothing_confirms_leaves_a_portrait(tmp_path):
+    file = write(
+        tmp_path,
+        name="unconfirmed",
+        portrait=True,
+        method="random",
+        run_cap=2,
+        parameters={"ssl_method.temperature": {"min": 0.05, "max": 1.0}},
+    )
+    assert run(tmp_path, file) == 0
+    sweep = tmp_path / "runs/unconfirmed"
+    last = [row for row in rows(sweep) if row["status"] == "finished"]
+    best = max(last, key=lambda row: row["metrics"]["val/accuracy"])
+    assert [trial.name for trial in (sweep / "trials").iterdir() if portrait(trial)] == [best["trial"]]
+    assert (sweep / "embedding.png").exists()
+    assert endings(sweep) == {"finished": 2}
 
 
 def test_several_objectives_and_random_search_with_two_seeds(tmp_path):
@@ -234,7 +293,7 @@ class Slow(Selector):
 
 
 def start(folder: Path, file: Path, *more: str) -> subprocess.Popen:
-    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    environment = {**os.environ, "PYTHONPATH": f"{folder}:{HERE}:{HERE.parent}"}
     command = [sys.executable, "-m", "harness.sweep", str(file), *options(folder), *more]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -245,6 +304,18 @@ def wait_for_endings(sweep: Path, number: int, process: subprocess.Popen) -> Non
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline, "no trial ended"
         time.sleep(0.1)
+
+
+def without_agents(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """All but Ray's two agents of a node, which try for a minute to report that the node is gone before they end."""
+    return [process for process in processes if "Agent" not in _name(process)]
+
+
+def _name(process: psutil.Process) -> str:
+    try:
+        return process.name()
+    except psutil.NoSuchProcess:
+        return ""
 
 
 @pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
@@ -262,8 +333,10 @@ def test_an_interrupted_sweep_goes_on_where_it_was(tmp_path, blow):
     sweep = tmp_path / "runs/interrupted"
     process = start(tmp_path, file)
     wait_for_endings(sweep, 2, process)
+    started = without_agents(psutil.Process(process.pid).children(recursive=True))
     process.send_signal(blow)
     _, errors = process.communicate(timeout=60)
+    assert not psutil.wait_procs(started, timeout=60)[1], "Ray's processes outlived the driver"
     if blow != signal.SIGKILL:
         assert process.returncode == 130
         assert "--resume" in errors
@@ -277,6 +350,11 @@ def test_an_interrupted_sweep_goes_on_where_it_was(tmp_path, blow):
     assert len(finished) == 8
     assert all(r == before[r["trial"]] for r in finished if r["trial"] in before)
     assert len(log.read_text().splitlines()) == 8  # no selection that finished was computed again
+    client = MlflowClient(f"sqlite:///{tmp_path}/runs/mlflow.db")
+    tracked = client.search_runs([client.get_experiment_by_name("interrupted").experiment_id])
+    trials = [run.data.tags.get("trial_id", "") for run in tracked]  # the sweep's own is ""
+    assert sorted(trials) == sorted(["", *(r["trial"] for r in finished)])
+    assert {run.info.status for run in tracked} == {"FINISHED"}
 
 
 def test_a_killed_worker_costs_no_trial(tmp_path):
@@ -292,16 +370,17 @@ def test_a_killed_worker_costs_no_trial(tmp_path):
     process = start(tmp_path, file)
     wait_for_endings(sweep, 1, process)
     victim = _worker_of(process.pid)
+    trained = {file: file.read_bytes() for file in (tmp_path / "stages/pretrain").glob("*/meta.json")}
     os.kill(victim, signal.SIGKILL)
     out, errors = process.communicate(timeout=120)
     assert process.returncode == 0, out + errors
     assert endings(sweep) == {"finished": 3}
+    assert trained
+    assert all(file.read_bytes() == content for file, content in trained.items()), "a stage was computed again"
 
 
 def _worker_of(driver: int) -> int:
     """The process id of a busy trial of this driver."""
-    import psutil
-
     for _ in range(100):
         for child in psutil.Process(driver).children(recursive=True):
             if "ray::ImplicitFunc" in " ".join(child.cmdline()):

@@ -465,8 +465,8 @@ SELECTORS = [
     ),
     (
         "companion_is_as_declared",
-        _companion(loss=lambda self, stages, task_losses, progress: self(stages).std()),
-        "batch of 1, progress 0.99: the loss is nan",
+        _companion(loss=lambda self, stages, task_losses, progress: self(stages).sum() / (len(task_losses) - 1)),
+        "batch of 1, progress 0.99: the loss is",
     ),
     (
         "companion_is_as_declared",

@@ -2,19 +2,27 @@ import json
 import os
 import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
 import time
+import urllib.request
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
+from PIL import Image
 from sweep_folder import SweepFolder
 
-from harness import records, tracking
+from baselines.backbones.dcnn3 import DCNN3
+from harness import embed, records, saved_encoder, tracking
+from harness.looks.classes import confusion_figure
+from harness.saved_encoder import SavedEncoder
 from harness.tracking import Delivery, Tracker, sync, tracking_uri
 
 SELECTORS = {"selector.name": "coreset", "ssl_method.temperature": 0.2}
@@ -56,6 +64,19 @@ def runs(uri, view=ViewType.ACTIVE_ONLY):
     return dict(zip(trials, found, strict=True))
 
 
+def begun(uri):
+    """The runs, or none while there is no sweep's run yet."""
+    there = MlflowClient(uri).get_experiment_by_name("selectors")
+    return found if there and "" in (found := runs(uri)) else {}
+
+
+def wait_until(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
 def points(uri, run):
     """Every stored point (name, step, value), duplicates included."""
     client = MlflowClient(uri)
@@ -91,7 +112,7 @@ def test_a_trial_with_all_that_belongs_to_it(sweep, uri):
     assert_shows(uri, sweep)
     found = runs(uri)
     trial, parent = found["confirm-c1-s1"], found[""]
-    assert trial.info.run_name == "coreset · temperature 0.2 · seed 1"
+    assert trial.info.run_name == "coreset · seed 1"  # only the selector varies in this sweep
     assert parent.info.run_name == "selectors"
     assert trial.info.status == parent.info.status == "FINISHED"
     assert trial.info.end_time == rows[-1]["time"]
@@ -127,6 +148,7 @@ def test_a_trial_with_all_that_belongs_to_it(sweep, uri):
         "selected_100.json",
         "selected_200.json",
         "classification_report.txt",
+        "confusion_matrix.json",
         "confusion_matrix.png",
     }
     assert {file.path for file in client.list_artifacts(trial.info.run_id)} == names
@@ -307,6 +329,131 @@ def test_a_server_that_is_away_costs_the_sweep_nothing(sweep, uri, capfd):
     assert_shows(uri, sweep)
 
 
+def held(uri, trial):
+    """How many points MLflow holds of a trial."""
+    found = runs(uri).get(trial) if MlflowClient(uri).get_experiment_by_name("selectors") else None
+    return len(points(uri, found)) if found else 0
+
+
+def test_what_was_recorded_while_the_server_was_away_is_delivered_when_it_returns(sweep, uri, monkeypatch, capfd):
+    monkeypatch.setattr(tracking, "MAX_RETRY_SECONDS", 0.5)
+    away, log_batch = [False], MlflowClient.log_batch
+
+    def answer(self, *args, **kwargs):
+        if away[0]:
+            raise ConnectionError("connection refused")
+        return log_batch(self, *args, **kwargs)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", answer)
+    tracker = Tracker(uri, "selectors", sweep.path, sweep.environment)
+    tracker.start()
+    first, second, third = (sweep.trial(c, 1, SELECTORS, {100: 0.7}, epochs=5) for c in ("c1", "c2", "c3"))
+    for row in first:
+        tracker.record(row)
+    wait_until(lambda: held(uri, "confirm-c1-s1") > 5)
+    away[0] = True
+    for row in second:
+        tracker.record(row)
+    time.sleep(2)
+    assert held(uri, "confirm-c2-s1") == 0
+    away[0] = False
+    wait_until(lambda: held(uri, "confirm-c2-s1") > 5)
+    for row in third:
+        tracker.record(row)
+    assert tracker.finish("finished")
+    assert_shows(uri, sweep)
+    assert capfd.readouterr().err.count("does not answer") == 1
+
+
+@pytest.fixture
+def server(tmp_path, free_port):
+    """Starts and kills a real server on this machine; its database stays."""
+
+    class Server:
+        uri = f"http://127.0.0.1:{free_port}"
+
+        def start(self):
+            command = [sys.executable, "-m", "mlflow", "server", "--port", str(free_port), "--workers", "1"]
+            folders = ["--backend-store-uri", f"sqlite:///{tmp_path}/mlflow.db"]
+            folders += ["--artifacts-destination", f"{tmp_path}/artifacts"]
+            environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+            self.process = subprocess.Popen(
+                [*command, *folders], env=environment, cwd=tmp_path, start_new_session=True,
+                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+            wait_until(self.answers, 120)
+
+        def answers(self):
+            try:
+                with urllib.request.urlopen(f"{self.uri}/health", timeout=2):
+                    return True
+            except OSError:
+                return False
+
+        def kill(self):
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+    server = Server()
+    yield server
+    if server.process.poll() is None:
+        server.kill()
+
+
+@pytest.fixture
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.mark.slow
+def test_a_server_that_is_away_at_the_start_midway_and_for_good(sweep, uri, server, monkeypatch, capfd):
+    monkeypatch.setattr(tracking, "MAX_RETRY_SECONDS", 1.0)
+    tracker = Tracker(server.uri, "selectors", sweep.path, sweep.environment)
+    tracker.start()
+    for row in sweep.trial("c1", 1, SELECTORS, {100: 0.7}, epochs=50):
+        tracker.record(row)
+    time.sleep(3)
+    server.start()
+    wait_until(lambda: held(uri, "confirm-c1-s1") > 50)
+    long = sweep.trial("c2", 1, SELECTORS, {100: 0.7}, epochs=3000)
+    for row in long:
+        tracker.record(row)
+    wait_until(lambda: held(uri, "confirm-c2-s1") > 500)
+    server.kill()  # in the middle of a delivery
+    for row in sweep.trial("c3", 1, SELECTORS, {100: 0.7}):
+        tracker.record(row)
+    time.sleep(3)
+    server.start()
+    wait_until(lambda: held(uri, "confirm-c3-s1") > 3)
+    server.kill()
+    for row in sweep.trial("c4", 1, SELECTORS, {100: 0.7}):
+        tracker.record(row)
+    assert not tracker.finish("finished", timeout=5)
+    errors = capfd.readouterr().err
+    assert errors.count("does not answer") == 3
+    assert f"python -m harness.tracking sync {sweep.path} --tracking-uri {server.uri}" in errors
+    assert "Traceback" not in errors
+    server.start()
+    assert tracking.main(["sync", str(sweep.path), "--tracking-uri", server.uri]) == 0
+    assert_shows(uri, sweep)
+    assert {run.info.status for run in runs(uri).values()} == {"FINISHED"}
+    before = dump(uri)
+    sync(sweep.path, server.uri)
+    assert dump(uri) == before
+
+
+def test_damaged_files_of_a_trial_do_not_hold_up_its_delivery(sweep, uri):
+    rows = sweep.trial("c1", 1, SELECTORS, {100: 0.7, 200: 0.8})
+    trial = sweep.path / "trials/confirm-c1-s1"
+    for name, content in [("config.yaml", "a: [1"), ("confusion_matrix.json", '{"matrix": [[1'), ("error.txt", "")]:
+        (trial / name).write_text(content)
+    deliver(sweep, uri, rows)
+    assert_shows(uri, sweep)
+    assert runs(uri)["confirm-c1-s1"].data.params["selector.name"] == "coreset"
+
+
 def test_two_sweeps_share_a_database(tmp_path, uri):
     first, second = SweepFolder(tmp_path / "a"), SweepFolder(tmp_path / "b")
     second.environment["sweep_id"] = "sweep-2"
@@ -392,18 +539,207 @@ def test_half_a_line_is_skipped_and_counted(tmp_path):
     assert records.read(tmp_path) == ([row(1, 10)], 1)
 
 
-def test_names_say_what_differs():
-    record = {"parameters": {"pretrain.epochs": 5, "classifier.epochs": 100, "ssl_method": {"name": "moco", "k": 4}}}
-    assert (
-        tracking.run_name({**record, "seed": 3}, {}) == "pretrain.epochs 5 · classifier.epochs 100 · moco k 4 · seed 3"
-    )
-    assert tracking.run_name({"parameters": {}, "seed": 0}, {"selector": "ual"}) == "ual · seed 0"
+@pytest.mark.parametrize(
+    ("parameters", "name"),
+    [
+        (
+            {"pretrain.epochs": 5, "classifier.epochs": 100, "ssl_method": {"name": "moco", "k": 4}},
+            "pretrain.epochs 5 · classifier.epochs 100 · moco k 4",
+        ),
+        ({"selector": "coreset", "ssl_method": "simclr", "ssl_method.temperature": 0.2}, "coreset · simclr tau 0.2"),
+        ({"ssl_method.temperature": 0.21345, "ssl_method.name": "simclr"}, "simclr tau 0.213"),
+        ({"case": "supervised", "augmentation.first": "crop"}, "supervised · first crop"),
+        ({"recipe": "moco_v2"}, "moco_v2"),
+        ({}, "ual"),
+    ],
+)
+def test_names_say_what_differs(parameters, name):
+    record = {"parameters": parameters, "seed": 3}
+    assert tracking.run_name(record, {"selector": "ual"}) == f"{name} · seed 3"
+
+
+def test_what_is_the_same_in_all_trials_is_not_in_their_names():
+    space = {
+        "parameters": {
+            "selector": {"values": ["random"]},
+            "pretrain.epochs": {"values": [5, 10]},
+            "ssl_method.temperature": {"distribution": "uniform", "min": 0.1, "max": 1},
+        },
+        "cases": {"one": {}, "two": {}},
+        "confirm": {"references": [{"ssl_method": "none"}]},
+    }
+    assert tracking.varied(space) == {"pretrain.epochs", "ssl_method.temperature", "case", "ssl_method"}
+    assert tracking.varied({"parameters": {}, "cases": {"one": {}}, "confirm": None}) == set()
+    record = {"parameters": {"selector": "random", "pretrain.epochs": 5}, "seed": 1}
+    assert tracking.run_name(record, {}, tracking.varied(space)) == "epochs 5 · seed 1"
+
+
+def test_the_sweeps_run_says_the_question_the_answer_and_how_to_read_it(sweep, uri):
+    tracker = Tracker(uri, "selectors", sweep.path, sweep.environment)
+    tracker.start()
+    for seed in (1, 2, 3):
+        for number, selector in enumerate(("random", "coreset")):
+            parameters = {"selector.name": selector}
+            for row in sweep.trial(selector, seed, parameters, {100: 0.7 + 0.1 * number + 0.001 * seed}):
+                tracker.record(row)
+    wait_until(lambda: begun(uri))
+    note = runs(uri)[""].data.tags["mlflow.note.content"]
+    assert note.startswith("**Question.** Which selector finds the better 200 labels?")
+    assert tracker.finish("finished")
+    note = runs(uri)[""].data.tags["mlflow.note.content"]
+    assert "**Answer.** coreset was the best of 2 with test/accuracy 0.79" in note
+    assert "Steps are numbers of labels" in note
+    before = dump(uri)
+    sync(sweep.path, uri)
+    assert dump(uri) == before
+
+
+def test_what_appears_in_the_folders_later_is_delivered(sweep, uri):
+    sweep.trial("c1", 1, SELECTORS, {100: 0.7})
+    sync(sweep.path, uri)
+    client, found = MlflowClient(uri), runs(uri)
+    (sweep.path / "report.html").write_text("<p>coreset</p>")
+    (sweep.path / "pictures").mkdir()
+    (sweep.path / "pictures" / "map.svg").write_text("<svg/>")
+    (sweep.path / "trials" / "confirm-c1-s1" / "map.png").write_bytes(b"png")
+    (sweep.path / "ray").mkdir()
+    (sweep.path / "ray" / "state.json").write_text("{}")
+    sync(sweep.path, uri)
+    assert set(runs(uri)) == set(found)
+    assert {"report.html", "pictures"} <= (held := {file.path for file in client.list_artifacts(found[""].info.run_id)})
+    assert not {"ray", "trials", "rows.jsonl"} & held
+    assert [file.path for file in client.list_artifacts(found[""].info.run_id, "pictures")] == ["pictures/map.svg"]
+    assert "map.png" in {file.path for file in client.list_artifacts(found["confirm-c1-s1"].info.run_id)}
+    before = dump(uri)
+    sync(sweep.path, uri)
+    assert dump(uri) == before
+
+
+def test_system_metrics_on_request(tmp_path, uri, monkeypatch):
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "1")
+    sweep = SweepFolder(tmp_path / "selectors", system_metrics=True)
+    tracker = Tracker(uri, "selectors", sweep.path, sweep.environment)
+    tracker.start()
+    for row in sweep.trial("c1", 1, SELECTORS, {100: 0.7}):
+        tracker.record(row)
+    wait_until(lambda: "system/cpu_utilization_percentage" in (begun(uri)[""].data.metrics if begun(uri) else {}))
+    time.sleep(1.5)
+    assert tracker.finish("finished")
+    parent, trial = runs(uri)[""], runs(uri)["confirm-c1-s1"]
+    assert 0 <= parent.data.metrics["system/cpu_utilization_percentage"] <= 100
+    assert parent.data.metrics["system/system_memory_usage_megabytes"] > 0
+    assert len(MlflowClient(uri).get_metric_history(parent.info.run_id, "system/cpu_utilization_percentage")) >= 2
+    assert not [name for name in trial.data.metrics if name.startswith("system/")]
+    before = dump(uri)
+    sync(sweep.path, uri)  # another machine's load is none of the sweep's
+    assert dump(uri) == before
+
+
+# Models ------------------------------------------------------------------------------------------------------------
+
+
+def save_encoder(sweep, trial, seed=0):
+    """Random weights as the saved encoder of a trial."""
+    torch.manual_seed(seed)
+    backbone, head = DCNN3((1, 8, 8), width=2), torch.nn.Linear(8, 2)
+    about = {
+        "trial": trial,
+        "seed": 1,
+        "backbone": {"name": "dcnn3", "width": 2},
+        "image_shape": [1, 8, 8],
+        "mean": [0.3],
+        "std": [0.2],
+        "precision": "float32",
+        "channels_last": False,
+        "head": {"name": "linear"},
+        "class_names": ["cat", "dog"],
+        "packages": {"torch": "2.15.0"},
+    }
+    state = {"head": head.state_dict(), "mean": torch.zeros(1), "std": torch.ones(1)}
+    saved_encoder.write(sweep.path / "models" / trial, about, backbone.state_dict(), state)
+    return SavedEncoder.load(sweep.path / "models" / trial, "cpu")
+
+
+def models(uri):
+    client = MlflowClient(uri)
+    return client.search_logged_models([client.get_experiment_by_name("selectors").experiment_id])
+
+
+def test_a_saved_encoder_becomes_a_model_that_loads_and_says_the_same(sweep, uri, tmp_path, capsys):
+    import mlflow
+
+    for seed in (1, 2):
+        sweep.trial("c1", seed, SELECTORS, {100: 0.7 + 0.01 * seed})
+    sync(sweep.path, uri)
+    encoder = save_encoder(sweep, "confirm-c1-s2")  # saved when the trials' runs were closed already
+    sync(sweep.path, uri)
+    before = dump(uri)
+    sync(sweep.path, uri)
+    assert dump(uri) == before
+    (model,) = models(uri)
+    found = runs(uri)
+    run, parent = found["confirm-c1-s2"], found[""]
+    assert (model.name, model.status, model.source_run_id) == ("encoder", "READY", run.info.run_id)
+    assert parent.data.tags["best_model"] == f"runs:/{run.info.run_id}/encoder"
+
+    images = np.random.default_rng(1).integers(0, 256, (5, 8, 8, 1), dtype=np.uint8)
+    expected = encoder.embed(torch.from_numpy(images.transpose(0, 3, 1, 2).copy()))
+    previous = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(uri)
+    try:
+        loaded = mlflow.pyfunc.load_model(f"runs:/{run.info.run_id}/encoder")
+        assert np.allclose(loaded.predict(images), expected.numpy(), atol=1e-6)
+        logits = loaded.predict(images, params={"output": "logits"})
+        assert np.allclose(logits, encoder.head(expected).numpy(), atol=1e-6)
+        assert loaded.metadata.signature.inputs.inputs[0].shape == (-1, 8, 8, 1)
+        assert loaded.input_example.shape == (2, 8, 8, 1)
+        with pytest.raises(mlflow.exceptions.MlflowException):
+            loaded.predict(images.astype(np.float32))
+    finally:
+        mlflow.set_tracking_uri(previous)
+
+    Image.fromarray(images[0, :, :, 0]).save(tmp_path / "image.png")
+    for name in (f"runs:/{run.info.run_id}/encoder", parent.info.run_id, model.model_uri):
+        output = tmp_path / "e.npz"
+        arguments = [name, str(tmp_path / "image.png"), "--tracking-uri", uri, "--output", str(output)]
+        assert embed.main([*arguments, "--device", "cpu"]) == 0, capsys.readouterr().err
+        assert np.allclose(np.load(output)["embeddings"], expected[:1].numpy(), atol=1e-5)
+        output.unlink()
+    without = found["confirm-c1-s1"].info.run_id
+    mistakes = {
+        without: "was the sweep run with log_model?",
+        f"runs:/{without}/encoder": "no encoder was logged",
+        "0" * 32: "not found",
+        "models:/m-0": "not found",
+        "runs:/latest": "is not a run's id, runs:/<id>",
+    }
+    for name, message in mistakes.items():
+        assert embed.main([name, str(tmp_path / "image.png"), "--tracking-uri", uri]) == 2
+        errors = capsys.readouterr().err
+        assert message in errors
+        assert errors.count("\n") == 1
+
+
+def test_other_weights_take_the_place_of_a_model_and_a_cut_off_upload_is_sent_again(sweep, uri, monkeypatch):
+    sweep.trial("c1", 1, SELECTORS, {100: 0.7})
+    save_encoder(sweep, "confirm-c1-s1")
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "finalize_logged_model", lambda *_: (_ for _ in ()).throw(ConnectionError("reset")))
+        with pytest.raises(ConnectionError):
+            sync(sweep.path, uri)
+    sync(sweep.path, uri)
+    (first,) = models(uri)
+    assert first.status == "READY"
+    save_encoder(sweep, "confirm-c1-s1", seed=1)
+    sync(sweep.path, uri)
+    (second,) = models(uri)
+    assert second.model_id != first.model_id
 
 
 def test_confusion_picture_has_every_count():
     names = [f"class {k}" for k in range(20)]
     matrix = [[1000 * row + column for column in range(20)] for row in range(20)]
-    figure = tracking.confusion_figure({"class_names": names, "matrix": matrix, "split": "test"})
+    figure = confusion_figure({"class_names": names, "matrix": matrix, "split": "test"})
     assert sorted(int(text.get_text()) for text in figure.axes[0].texts) == sorted(
         cell for row in matrix for cell in row
     )

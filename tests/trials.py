@@ -54,6 +54,11 @@ class Bench:
         return rows, totals
 
 
+def rounds_of(rows: list[Row]) -> list[Row]:
+    """The rows by numbers of labels, without the epochs."""
+    return [row for row in rows if row[0] == "labels"]
+
+
 def results(rows: list[Row]) -> list[Row]:
     """Rows without what may differ between equal trials: times, rates and what came from the cache."""
     return [

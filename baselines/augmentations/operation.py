@@ -62,6 +62,10 @@ class Chain(Augmentation):
         """Does every step; see `Augmentation`."""
         return _run(self.steps, images, rng)
 
+    def parts(self) -> Sequence[Augmentation]:
+        """The steps."""
+        return self.steps
+
 
 _NUMBA_INSTALLED = importlib.util.find_spec("numba") is not None
 

@@ -26,6 +26,10 @@ class Pair(Augmentation):
         """Applies the first, then the second."""
         return self.second(self.first(images, view=view, rng=rng), view=view, rng=rng)
 
+    def parts(self) -> tuple[Augmentation, ...]:
+        """The two."""
+        return self.first, self.second
+
 
 def _built(name: str, augmentation: Augmentation | str) -> Augmentation:
     if not isinstance(augmentation, Augmentation):

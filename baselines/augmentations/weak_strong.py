@@ -28,3 +28,7 @@ class WeakStrong(Augmentation):
         """Applies the view's augmentation."""
         augmentation = self._weak if view == 0 else self._strong
         return augmentation(images, view=view, rng=rng)
+
+    def parts(self) -> tuple[Augmentation, ...]:
+        """The weak and the strong one."""
+        return self._weak, self._strong

@@ -5,37 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 
 from harness.api import Split
-
-DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "F")
-"""Pillow's modes with more than 8 bits a channel, which its conversion to 8 bits would clip without a word."""
-
-
-def decode(path: Path, image_shape: tuple[int, int, int]) -> Tensor:
-    """Decodes one file to u8 [C, H, W].
-
-    An image of another size is cropped around its centre to the aspect ratio of H x W and resized (bicubic).
-
-    Raises:
-        ValueError: the file is not an image of 8 bits a channel; names it.
-    """
-    channels, height, width = image_shape
-    try:
-        with Image.open(path) as file:
-            if file.mode in DEEP_MODES:
-                raise ValueError("it has more than 8 bits a channel; convert it to 8 bits first")
-            image: Image.Image = file.convert("RGB" if channels == 3 else "L")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"cannot decode {path}: {error}") from error
-    if image.size != (width, height):
-        image = ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC)
-    pixels = torch.from_numpy(np.array(image))
-    return pixels.permute(2, 0, 1) if channels == 3 else pixels.unsqueeze(0)
+from harness.image_file import decode
 
 
 def split_of(paths: Sequence[Path], labels: Sequence[int] | None, image_shape: tuple[int, int, int]) -> Split:

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
+import stat
 from pathlib import Path
 
 from PIL import Image
 
 from baselines.datasets.image_files import split_of
 from harness.api import Dataset, Source, Split
+from harness.image_file import EXTENSIONS, undecodable
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff")
+log = logging.getLogger(__name__)
 
 
 class ImageFolder(Dataset):
     """A folder of images, one sub-folder per class, as torchvision's ImageFolder reads them.
 
     Either `path/train/<class>/...` with an optional `path/test/<class>/...`, or `path/<class>/...`, from which the
-    harness takes test images. Classes are sorted by name; hidden files and other extensions are left out.
+    harness takes test images. Classes are sorted by name. Hidden files are left out; so are files of other extensions
+    and those beside the class folders, which are counted on stderr. A file that is no image in spite of its extension,
+    or of more than 179 million pixels, is an error that names it.
 
     Args:
         path: the folder.
@@ -41,7 +46,7 @@ class ImageFolder(Dataset):
         digest = hashlib.blake2b(digest_size=16)
         for folder in self._splits().values():
             for file, status in _files(folder):
-                digest.update(f"{file}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
+                digest.update(os.fsencode(file) + f"\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
         return f"{Path(self.path).expanduser().absolute()} {self.size} {self.channels} {digest.hexdigest()}"
 
     def open(self) -> Source:
@@ -49,13 +54,21 @@ class ImageFolder(Dataset):
 
         Raises:
             FileNotFoundError: there is no such folder.
-            ValueError: fewer than 2 classes, a class without images, or a class that only `test` has.
+            ValueError: fewer than 2 classes, a class without images, a class that only `test` has, or something
+                that cannot be read.
         """
         splits = self._splits()
         names = _classes(splits["train"])
         if len(names) < 2:
             raise ValueError(f"{splits['train']} holds {len(names)} class folders; at least 2 are needed")
         files = {split: _labeled(folder, names) for split, folder in splits.items()}
+        for folder in splits.values():
+            left_out = _left_out(folder)
+            if left_out:
+                log.warning(
+                    "%s: %d files are left out, such as %s: not %s in a class folder",
+                    folder, len(left_out), left_out[0], " ".join(EXTENSIONS),
+                )  # fmt: skip
         shape = self._image_shape(files["train"][0][0])
 
         def split(paths: list[Path], labels: list[int]) -> Split:
@@ -77,25 +90,60 @@ class ImageFolder(Dataset):
         try:
             with Image.open(first) as image:
                 return self.channels, image.height, image.width
-        except OSError as error:
-            raise ValueError(f"cannot decode {first}: {error}") from error
+        except Exception as error:
+            raise undecodable(first, error) from error
 
 
-def _files(folder: Path) -> list[tuple[str, os.stat_result]]:
-    """The images below `folder`, sorted by path, with their status."""
+def _entries(folder: Path | str) -> list[os.DirEntry[str]]:
+    """What lies in `folder`, sorted by name, without hidden files."""
+    try:
+        return sorted((e for e in os.scandir(folder) if not e.name.startswith(".")), key=lambda entry: entry.name)
+    except OSError as error:
+        raise ValueError(f"cannot read {folder}: {error.strerror}") from error
+
+
+def _files(folder: Path | str, above: tuple[str, ...] = ()) -> list[tuple[str, os.stat_result]]:
+    """The images below `folder`, sorted by path, with their status.
+
+    Raises:
+        ValueError: a folder or file cannot be read, is no file, or is a link to a folder that it lies in.
+    """
     found = []
-    for entry in os.scandir(folder):
-        if entry.name.startswith("."):
-            continue
+    here = os.path.realpath(folder)
+    if here in above:
+        raise ValueError(f"{folder} is a link to a folder that it lies in; remove it")
+    for entry in _entries(folder):
         if entry.is_dir():
-            found += _files(Path(entry.path))
+            found += _files(entry.path, (*above, here))
         elif entry.name.lower().endswith(EXTENSIONS):
-            found.append((entry.path, entry.stat()))
+            try:
+                status = entry.stat()
+            except OSError as error:
+                raise ValueError(f"cannot read {entry.path}: {error.strerror}") from error
+            if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait for ever
+                raise ValueError(f"{entry.path} is not a file; remove it")
+            found.append((entry.path, status))
     return sorted(found, key=lambda item: item[0])
 
 
+def _left_out(folder: Path) -> list[str]:
+    """The files in `folder` and its classes that are no images by their name, and images beside the classes."""
+    beside = [entry.path for entry in _entries(folder) if entry.is_file()]
+    return beside + [path for entry in _entries(folder) if entry.is_dir() for path in _others(entry.path)]
+
+
+def _others(folder: str) -> list[str]:
+    entries = _entries(folder)
+    others = [e.path for e in entries if e.is_file() and not e.name.lower().endswith(EXTENSIONS)]
+    return others + [path for entry in entries if entry.is_dir() for path in _others(entry.path)]
+
+
 def _classes(folder: Path) -> tuple[str, ...]:
-    return tuple(sorted(item.name for item in folder.iterdir() if item.is_dir() and not item.name.startswith(".")))
+    names = tuple(entry.name for entry in _entries(folder) if entry.is_dir())
+    for name in names:
+        if not name.isprintable():
+            raise ValueError(f"{folder}: the class folder {name!r} has a name that cannot be shown; rename it")
+    return names
 
 
 def _labeled(folder: Path, names: tuple[str, ...]) -> tuple[list[Path], list[int]]:

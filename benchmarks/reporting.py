@@ -1,0 +1,113 @@
+"""Whether records are lost where many trials report often: they share the cores, and each reports ten times a second.
+
+    python -m benchmarks.reporting [--trials 64] [--seconds 60] [--every 0.1]
+
+Through Ray Tune and the harness's callback into `rows.jsonl` and MLflow, with trials that do nothing but report.
+A trial waits until its report is taken: where the driver cannot keep pace a trial takes longer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+
+def report_often(config: dict[str, Any]) -> None:
+    """A trial that reports `number` records, one every `every` seconds."""
+    from ray import tune
+
+    name, started = config["trial_ids"][0], time.time()
+    for step in range(1, config["number"] + 1):
+        time.sleep(max(0.0, started + step * config["every"] - time.time()))
+        record = {
+            "trial": name,
+            "configuration": name.split("-")[1],
+            "phase": "search",
+            "seed": 0,
+            "status": "finished" if step == config["number"] else "running",
+            "step_kind": "epoch",
+            "step": step,
+            "time": int(time.time() * 1000),
+            "parameters": {"number": name},
+            "metrics": {"pretrain/loss": 1 / step},
+        }
+        tune.report({"record": record, "details": {}})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--trials", type=int, default=64)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--every", type=float, default=0.1)
+    options = parser.parse_args()
+    number = round(options.seconds / options.every)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        taken, span, delivered = _sweep(folder, options.trials, number, options.every)
+    expected = options.trials * number
+    assert len(taken) == expected == len(set(taken)), f"{len(set(taken))} of {expected} records in rows.jsonl"
+    assert delivered == expected, f"{delivered} of {expected} points in MLflow"
+    print(f"figure reporting_records {expected}")
+    print("figure reporting_records_lost 0")
+    print(f"figure reporting_records_a_second {expected / span:.0f}")
+
+
+def _sweep(folder: Path, trials: int, number: int, every: float) -> tuple[list[tuple[str, int]], float, int]:
+    """Every record taken, as (trial, step); seconds from the first to the last; points in MLflow."""
+    from harness import records
+    from harness.folder import Recorder
+    from harness.live import Progress
+    from harness.sweep import Display, RecordCallback, ray_session  # before Ray, whose environment it sets
+    from harness.tracking import Tracker
+
+    import ray  # isort: skip
+    from mlflow import MlflowClient  # isort: skip
+    from ray import tune  # isort: skip
+
+    space = {"name": "reporting", "description": "", "metric": [{"name": "val/accuracy", "goal": "maximize"}]}
+    about = {"sweep_id": "reporting", "dataset": {"name": "none", "fingerprint": "0"}}
+    (folder / "space.yaml").write_text(json.dumps(space))
+    uri = f"sqlite:///{folder}/mlflow.db"
+    with ray_session():
+        tracker = Tracker(uri, "reporting", folder, about)
+        tracker.start()
+        recorder = Recorder(folder, tracker.record)
+        configs = [
+            {"trial_ids": [f"search-{place:08x}-s0"], "number": number, "every": every} for place in range(trials)
+        ]
+        share = ray.cluster_resources()["CPU"] / trials
+        with Display(Progress("val/accuracy", True), quiet=True) as display:
+            tune.Tuner(
+                tune.with_resources(_unpacked, {"cpu": share}),
+                param_space={"task": tune.grid_search(configs)},
+                tune_config=tune.TuneConfig(reuse_actors=True),
+                run_config=tune.RunConfig(
+                    storage_path=str(folder / "ray"), verbose=0, callbacks=[RecordCallback(recorder, display, None)]
+                ),
+            ).fit()
+        recorder.close()
+        assert tracker.finish("finished", timeout=300)
+    found, unreadable = records.read(folder)
+    assert unreadable == 0
+    client = MlflowClient(uri)
+    runs = client.search_runs([client.get_experiment_by_name("reporting").experiment_id], max_results=1000)
+    points = [client.get_metric_history(run.info.run_id, name) for run in runs for name in run.data.metrics]
+    steps = Counter((point.run_id, point.step) for history in points for point in history)
+    times = [record["time"] for record in found]
+    return [(r["trial"], r["step"]) for r in found], (max(times) - min(times)) / 1000, len(steps)
+
+
+def _unpacked(config: dict[str, Any]) -> None:
+    report_often(config["task"])
+
+
+if __name__ == "__main__":
+    # as __main__, its functions would be sent to the workers by value
+    from benchmarks.reporting import main as run_main
+
+    run_main()

@@ -1,0 +1,387 @@
+"""Joins a Ray cluster, and asks its nodes before the first trial whether they can do what is asked.
+
+Code goes to the nodes with the job: this project's and the user's own plugin modules. Data does not: every node
+reads it where the configuration says, decodes it once, and must find the same images as the driver. Beside
+`sweep.py` the only module that imports Ray.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import socket
+import subprocess
+import sys
+import sysconfig
+import uuid
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+from filelock import FileLock, SoftFileLock, Timeout
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+import baselines
+import harness
+from harness import environment, plugins
+from harness.config import TrialConfig
+from harness.data import Data
+from harness.placement import Node
+from harness.plan import Plan
+from harness.plugins import PluginSpec
+from harness.preflight import some_candidates
+from harness.schema import ConfigError
+from harness.stages import digest_of
+from harness.trial import Folders, load_data
+
+JOIN_SECONDS = 60.0
+"""How long a cluster may take to answer. Ray itself would ask for many minutes."""
+
+WORKER_VARIABLES = {"RAY_CHDIR_TO_TRIAL_DIR": "0"}
+"""What workers read from their environment; those of a private Ray inherit the driver's."""
+
+# ---------------------------------------------------------------- joining
+
+
+def check_address(address: str) -> None:
+    """Whether a cluster can be joined there, in a process that can be given up.
+
+    Args:
+        address: `auto` or HOST:PORT.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    place = f"--address {address}"
+    if address.startswith("ray://"):
+        raise ConfigError([f"{place}: run the sweep on a node of the cluster, with `--address auto`"])
+    match = re.fullmatch(r"(?P<host>[^\s:/]+|\[[0-9a-fA-F:]+\]):(?P<port>\d{1,5})", address)
+    if address != "auto" and not match:
+        raise ConfigError([f"{place}: expected auto or HOST:PORT, such as 10.0.0.1:6379, as `ray start --head` shows"])
+    if match:
+        try:
+            socket.create_connection((match["host"].strip("[]"), int(match["port"])), timeout=5).close()
+        except (OSError, OverflowError) as error:
+            raise ConfigError([f"{place}: nothing answers there: {error}"]) from None
+    code = "import sys, ray; ray.init(address=sys.argv[1], logging_level='ERROR', log_to_driver=False)"
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code, address], capture_output=True, text=True, timeout=JOIN_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise ConfigError(
+            [f"{place}: no Ray cluster that this machine is a node of answers there within {JOIN_SECONDS:g} s"]
+        ) from None
+    if done.returncode:
+        raise ConfigError([f"{place}: {_cause(done.stderr)}"])
+
+
+def _cause(stderr: str) -> str:
+    """The message of the exception that ended a process, as one line."""
+    _, _, message = stderr.rpartition("\nTraceback (most recent call last):")
+    start = re.search(r"^[\w.]+(Error|Exception|Mismatch)\w*: ", message, flags=re.MULTILINE)
+    return " ".join((message[start.end() :] if start else stderr[-500:]).split())
+
+
+def join(address: str, plan: Plan) -> None:
+    """Connects to a cluster; its workers get the code that the plan needs.
+
+    Raises:
+        ConfigError: it went away, or the code cannot be sent.
+    """
+    try:
+        ray.init(
+            address=address,
+            configure_logging=True,
+            logging_level="ERROR",
+            log_to_driver=False,
+            runtime_env={"py_modules": modules(plan), "excludes": ["__pycache__"], "env_vars": WORKER_VARIABLES},
+        )
+    except (RuntimeError, ConnectionError, ray.exceptions.RayError) as error:
+        raise ConfigError([f"--address {address}: {' '.join(str(error).split())[:500]}"]) from None
+
+
+def modules(plan: Plan) -> list[str]:
+    """The files and folders of the code that workers import: ours, and plugins of the user that are not installed."""
+    found = {str(Path(str(package.__file__)).parent): None for package in (harness, baselines)}
+    installed = {Path(sysconfig.get_path(kind)).resolve() for kind in ("purelib", "platlib")}
+    for spec in specs(plan):
+        for cls in plugins.classes(spec):
+            top = sys.modules[cls.__module__.partition(".")[0]]
+            if top in (harness, baselines):
+                continue
+            file = Path(top.__path__[0] if hasattr(top, "__path__") else str(top.__file__)).resolve()
+            if not installed & set(file.parents):
+                found[str(file)] = None
+    return list(found)
+
+
+def specs(plan: Plan) -> list[PluginSpec]:
+    """Every plugin that the plan's trials name."""
+    found: dict[str, PluginSpec] = {}
+    for candidate in some_candidates(plan):
+        for spec in _specs_in(candidate.trial):
+            found.setdefault(f"{spec.kind} {spec.name} {digest_of(spec.as_dict())}", spec)
+    return list(found.values())
+
+
+def _specs_in(config: Any) -> Iterator[PluginSpec]:
+    if isinstance(config, PluginSpec):
+        yield config
+    elif dataclasses.is_dataclass(config):
+        for item in dataclasses.fields(config):
+            yield from _specs_in(getattr(config, item.name))
+    elif isinstance(config, list | tuple):
+        for item in config:
+            yield from _specs_in(item)
+
+
+# ---------------------------------------------------------------- looking at the nodes
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a node is asked.
+
+    Attributes:
+        data: a trial of each data set and split, with the fingerprint that the driver found.
+        plugins: all that trials name.
+        folders: caches.
+        code: of this project, on the driver.
+        packages: versions on the driver.
+        cwd: the driver's working folder, to which relative paths refer.
+        probe: a file in the folder of stages that the driver holds the lock of.
+    """
+
+    data: Sequence[tuple[TrialConfig, str]]
+    plugins: Sequence[PluginSpec]
+    folders: Folders
+    code: str
+    packages: Mapping[str, str]
+    cwd: str
+    probe: Path
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a node says.
+
+    Attributes:
+        hostname: its name.
+        cpu: model of its processor.
+        gpus: models of its GPUs.
+        gpu_bytes: memory of its smallest GPU.
+        compute: device, precision and layout that trials have there.
+        shared: whether it sees the driver's folder of stages.
+        locked: whether it sees the driver's lock there.
+        problems: why it cannot run the trials.
+    """
+
+    hostname: str
+    cpu: str
+    gpus: list[str]
+    gpu_bytes: int
+    compute: Mapping[str, Any]
+    shared: bool
+    locked: bool
+    problems: list[str]
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """The nodes of a cluster that have processors for trials.
+
+    Attributes:
+        all: what each offers.
+        about: each as `environment.json` describes it.
+        compute: device, precision and layout of the first.
+        shared_stages: whether all nodes see one folder of stages.
+        notes: what the user should know.
+    """
+
+    all: list[Node]
+    about: list[dict[str, Any]]
+    compute: Mapping[str, Any]
+    shared_stages: bool
+    notes: list[str]
+
+
+def look(plan: Plan, prepared: Sequence[tuple[TrialConfig, Data]], folders: Folders) -> Nodes:
+    """Asks every node that has processors, all at once; each decodes the data sets that it has not decoded yet.
+
+    Raises:
+        ConfigError: what keeps a node from running the trials, for all of them.
+    """
+    alive = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+    if not alive:
+        raise ConfigError(["the cluster has no node with processors for trials"])
+    try:
+        folders.stages.mkdir(parents=True, exist_ok=True)
+        check_locks(folders.stages)
+    except OSError as error:
+        raise ConfigError([str(error)]) from None
+    probe = folders.stages / f".probe-{uuid.uuid4().hex}"
+    data = [(config, found.fingerprint) for config, found in prepared]
+    question = Question(data, specs(plan), folders, code_version(), environment.numeric_versions(), os.getcwd(), probe)
+    ask = ray.remote(num_cpus=0, max_retries=0)(_answer)
+    try:
+        with FileLock(probe):
+            asked = [
+                ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
+                    question
+                )
+                for node in alive
+            ]
+            answers = [_get(reference) for reference in asked]
+    finally:
+        probe.unlink(missing_ok=True)
+    names = [f"node {node['NodeManagerHostname']} ({node['NodeManagerAddress']})" for node in alive]
+    problems = []
+    for name, answer in zip(names, answers, strict=True):
+        found = [answer] if isinstance(answer, str) else answer.problems
+        problems += [f"{name}: {problem}" for problem in found]
+    if problems:
+        raise ConfigError(list(dict.fromkeys(problems)))
+    return _nodes(alive, [answer for answer in answers if isinstance(answer, Answer)], folders)
+
+
+def _get(reference: Any) -> Answer | str:
+    """A node's answer, or why there is none."""
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayError as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        return lines[-1] if isinstance(error, ray.exceptions.RayTaskError) else " ".join(lines)[:500]
+
+
+def _nodes(alive: list[dict[str, Any]], answers: list[Answer], folders: Folders) -> Nodes:
+    shared = all(answer.shared for answer in answers)
+    notes = []
+    if not shared:
+        notes.append(f"{folders.stages} is not one folder for all nodes: each computes and keeps its own stages")
+    elif not all(answer.locked for answer in answers):
+        notes.append(
+            f"{folders.stages}: locks are not seen by other nodes, so that two may compute the same stage at once"
+        )
+    about, nodes = [], []
+    for node, answer in zip(alive, answers, strict=True):
+        offered = {k: v for k, v in node["Resources"].items() if not k.startswith(("node:", "memory", "object_store"))}
+        nodes.append(Node(answer.hostname, node["Resources"], answer.gpu_bytes))
+        about.append(
+            {
+                "hostname": answer.hostname,
+                "cpu": answer.cpu,
+                "gpus": answer.gpus,
+                "resources": offered,
+                **answer.compute,
+            }
+        )
+    return Nodes(nodes, about, answers[0].compute, shared, notes)
+
+
+# ---------------------------------------------------------------- on a node
+
+
+def _answer(question: Question) -> Answer:
+    enter(question.cwd)
+    problems = list(_differences(question))
+    shared, locked = False, False
+    try:
+        question.folders.stages.mkdir(parents=True, exist_ok=True)
+        check_locks(question.folders.stages)
+        shared = question.probe.exists()
+        locked = shared and _is_locked(question.probe)
+        if not problems:  # other code may decode otherwise
+            problems += _data_problems(question)
+    except OSError as error:
+        problems.append(" ".join(str(error).split()))
+    gpus = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]
+    compute = question.data[0][0].compute.resolved()
+    return Answer(
+        hostname=socket.gethostname(),
+        cpu=environment.cpu(),
+        gpus=[gpu.name for gpu in gpus],
+        gpu_bytes=min((gpu.total_memory for gpu in gpus), default=0),
+        compute={
+            "device": compute.device,
+            "precision": compute.precision,
+            "channels_last": compute.channels_last,
+        },
+        shared=shared,
+        locked=locked,
+        problems=problems,
+    )
+
+
+def enter(cwd: str) -> None:
+    """Relative paths mean what they mean to the driver, where its working folder is there too."""
+    if os.path.isdir(cwd):
+        os.chdir(cwd)
+
+
+def _differences(question: Question) -> Iterator[str]:
+    """Where results here would differ from the driver's, or not come about."""
+    if code_version() != question.code:
+        yield f"{Path(str(harness.__file__)).parent} is other code than the driver's; update or remove it"
+    for name, version in environment.numeric_versions().items():
+        if version != question.packages.get(name):
+            yield f"{name} is {version}, but {question.packages.get(name)} on the driver; install the same"
+    for spec in question.plugins:
+        try:
+            plugins.classes(spec)
+        except ValueError as error:
+            yield f"{error}; install its package on every node"
+
+
+def _data_problems(question: Question) -> Iterator[str]:
+    """Decodes what is not decoded yet."""
+    for config, expected in question.data:
+        try:
+            found = load_data(config, question.folders.cache, with_test=False)[0].fingerprint
+        except (ValueError, OSError) as error:
+            yield f"data set {config.dataset.name}: {error}"
+            continue
+        if found != expected:
+            yield f"data set {config.dataset.name} holds other images or labels than on the driver"
+
+
+def check_locks(folder: Path) -> None:
+    """Whether locks in this folder are the system's, which frees them when their holder dies.
+
+    Raises:
+        OSError: they are not.
+    """
+    file = folder / f".probe-{uuid.uuid4().hex}"
+    lock = FileLock(file)
+    try:
+        with warnings.catch_warnings(action="ignore"), lock:
+            usable = not isinstance(lock, SoftFileLock)  # filelock's way out, in which a dead holder blocks for ever
+    except (OSError, NotImplementedError) as error:
+        raise OSError(f"{folder}: {error}; let --stages be on a disk of each node's own") from None
+    finally:
+        file.unlink(missing_ok=True)
+    if not usable:
+        raise OSError(f"{folder}: its file system has no locks; let --stages be on a disk of each node's own")
+
+
+def _is_locked(file: Path) -> bool:
+    try:
+        with FileLock(file, timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def code_version() -> str:
+    """A hash of the sources of this project as this process imports them."""
+    files: dict[str, str] = {}
+    for package in (harness, baselines):
+        root = Path(str(package.__file__)).parent
+        for file in (*root.rglob("*.py"), *root.rglob("*.yaml")):
+            files[f"{package.__name__}/{file.relative_to(root).as_posix()}"] = digest_of({"text": file.read_text()})
+    return digest_of(files)

@@ -1,0 +1,142 @@
+"""`python -m harness.embed MODEL IMAGES`: turns images into embeddings with an encoder that a sweep found.
+
+MODEL is a sweep's folder (its best encoder), one of its `models/<trial>` folders, or in MLflow a run's id,
+`runs:/<id>`, `runs:/<id>/encoder` or `models:/<id>`. Images are decoded, cropped, resized and normalised as in the
+evaluations of the trial that trained the encoder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import re
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from harness import image_file
+from harness.saved_encoder import SavedEncoder
+
+ENDINGS = (".npz", ".csv")
+CHUNK = 2048
+"""Images decoded before they are embedded: memory does not grow with their number."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        _check_output(options.output)
+        files = image_files(options.images)
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = model_folder(options.model, options.tracking_uri, Path(temporary))
+            encoder = SavedEncoder.load(folder, options.device)
+        embeddings = embed(encoder, files)
+        write(options.output, files, embeddings)
+    except (ValueError, OSError) as error:
+        print(" ".join(str(error).split()), file=sys.stderr)
+        return 2
+    channels, height, width = encoder.image_shape
+    print(
+        f"{len(files)} images, as {channels} x {height} x {width}, through {encoder.about['backbone']['name']} of "
+        f"{encoder.about['trial']}: {embeddings.shape[1]} numbers each in {options.output}"
+    )
+    return 0
+
+
+def image_files(given: Sequence[Path]) -> list[Path]:
+    """The image files that are named, those of a folder with all below it.
+
+    Raises:
+        ValueError: a name that does not exist, or a folder without images.
+    """
+    files: list[Path] = []
+    for path in given:
+        if path.is_dir():
+            found = list(image_file.below(path))
+            if not found:
+                raise ValueError(f"{path} holds no image ({' '.join(image_file.EXTENSIONS)})")
+            files += found
+        elif path.is_file():
+            files.append(path)
+        else:
+            raise ValueError(f"no file or folder {path}")
+    return files
+
+
+def model_folder(model: str, tracking_uri: str | None, temporary: Path) -> Path:
+    """The folder of the saved encoder that `model` names; from MLflow it is fetched into `temporary`.
+
+    Raises:
+        ValueError: no such model.
+    """
+    path = Path(model)
+    if re.match(r"(runs|models):/", model) or (re.fullmatch(r"[0-9a-f]{32}", model) and not path.exists()):
+        from harness import tracking
+
+        return tracking.fetch_model(model, tracking.tracking_uri(tracking_uri, Path("results/runs")), temporary)
+    if (path / "model.json").is_file():
+        return path
+    if not (path / "space.yaml").is_file():
+        raise ValueError(
+            f"{path} is no sweep's folder, no saved encoder's (models/<trial>) and no run of MLflow (runs:/<id>)"
+        )
+    saved = sorted(file.parent for file in path.glob("models/*/model.json"))
+    if not saved:
+        raise ValueError(f"{path} has no saved encoder: go on with its sweep, --resume --set log_model=best")
+    return saved[0] if len(saved) == 1 else _best_of(path, saved)
+
+
+def _best_of(path: Path, saved: Sequence[Path]) -> Path:
+    from harness import export, report
+
+    (best,) = export.chosen(report.read(path), "best")
+    if path / "models" / best not in saved:
+        raise ValueError(f"{path}: the best trial, {best}, is not among models/; name one: {saved[0]}")
+    return path / "models" / best
+
+
+def embed(encoder: SavedEncoder, files: Sequence[Path]) -> np.ndarray:
+    """f32 [N, D]."""
+    parts = []
+    for start in range(0, len(files), CHUNK):
+        images = [image_file.decode(file, encoder.image_shape) for file in files[start : start + CHUNK]]
+        parts.append(encoder.embed(torch.stack(images)).numpy())
+    return np.concatenate(parts)
+
+
+def _check_output(output: Path) -> None:
+    if output.suffix not in ENDINGS:
+        raise ValueError(f"--output {output}: ends in neither {' nor '.join(ENDINGS)}; did you mean {output}.npz?")
+    if not output.resolve().parent.is_dir():
+        raise ValueError(f"--output {output}: no folder {output.resolve().parent}")
+
+
+def write(output: Path, files: Sequence[Path], embeddings: np.ndarray) -> None:
+    """Writes .npz (`files`, `embeddings` f32 [N, D]) or .csv (a row per image: file, e0, e1, ...)."""
+    if output.suffix == ".npz":
+        np.savez_compressed(output, files=np.array([str(file) for file in files]), embeddings=embeddings)
+        return
+    with output.open("w", newline="", encoding="utf-8") as stream:
+        rows = csv.writer(stream)
+        rows.writerow(["file", *(f"e{number}" for number in range(embeddings.shape[1]))])
+        for file, row in zip(files, embeddings, strict=True):
+            rows.writerow([file, *(f"{value:.9g}" for value in row)])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m harness.embed", description="Turns images into embeddings.")
+    parser.add_argument("model", help="a sweep's folder, one of its models/<trial>, or a run of MLflow (runs:/<id>)")
+    parser.add_argument("images", nargs="+", type=Path, help="image files, or folders of them")
+    parser.add_argument("--output", type=Path, default=Path("embeddings.npz"), metavar="FILE", help=".npz or .csv")
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    parser.add_argument("--tracking-uri", metavar="URI", help="of MLflow, for a run; default: that of results/runs")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

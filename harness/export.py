@@ -1,0 +1,145 @@
+"""Saves the encoders that a sweep found: `log_model: best | all` in the search space.
+
+A trial's weights lie in the stage cache, which all workers share with the process that runs the sweep; the trial
+leaves the names of its stages in `stages.json`. So a model is put together here, after the last trial, and travels
+through nothing but the cache: `models/<trial>/`, a `harness.saved_encoder`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from harness import environment, records, saved_encoder, trial
+from harness.config import ClassifierConfig, TrialConfig, parse_trial
+from harness.report import Entry, Report
+from harness.schema import Problems, read_yaml
+from harness.stages import StageCache
+
+Which = Literal["best", "all", "none"]
+
+
+def write(report: Report, which: Which, folders: trial.Folders) -> list[str]:
+    """Saves the encoder of the best trial or of all confirmed ones; what is there already is left alone.
+
+    Returns:
+        A line for each encoder that could not be saved.
+    """
+    problems = []
+    for name in chosen(report, which):
+        if (report.folder / "models" / name / "model.json").exists():
+            continue
+        try:
+            save(report.folder, name, folders)
+        except (ValueError, OSError) as error:
+            problems.append(f"log_model: {name}: {error}")
+    return problems
+
+
+def chosen(report: Report, which: Which) -> list[str]:
+    """The trials whose encoders are saved.
+
+    The best trial belongs to the best configuration, and is of its seeds the best one on validation data: the test
+    set chooses nothing. Where nothing was confirmed, the search's configurations count.
+    """
+    entries = report.confirmed or [entry for entry in report.searched if entry.ending == "finished"]
+    if which == "none" or not entries:
+        return []
+    if which == "all":
+        return [name for entry in entries for _, name in sorted(entry.trials.items())]
+    return [_best_seed(entries[0], report)]
+
+
+def _best_seed(entry: Entry, report: Report) -> str:
+    values = entry.values.get(report.goal, {})
+    sign = 1 if report.maximize else -1
+    seeds = sorted(entry.trials, key=lambda seed: (-sign * values[seed] if seed in values else float("inf"), seed))
+    return entry.trials[seeds[0]]
+
+
+def save(folder: Path, name: str, folders: trial.Folders) -> Path:
+    """Saves the encoder of a finished trial in `models/<name>` of the sweep's folder, and returns that.
+
+    Raises:
+        ValueError: the trial left no stages, or they are no longer in the cache.
+    """
+    stages = folder / "trials" / name / "stages.json"
+    if not stages.is_file():
+        raise ValueError(f"{stages} is missing: it was not finished by this version")
+    about = json.loads(stages.read_text())
+    config = _config(folder / "trials" / name / "config.yaml")
+    seed = next(record["seed"] for record in records.read(folder)[0] if record["trial"] == name)
+    images, _ = trial.load_data(config, folders.cache, with_test=False)
+    weights, head, state = _weights(config, seed, images, about, StageCache(folders.stages))
+    mean, std = trial.normalization(config, images)
+    target = folder / "models" / name
+    saved_encoder.write(
+        target,
+        {
+            "trial": name,
+            "seed": seed,
+            "backbone": config.backbone.as_dict() | {"weights": None, "freeze": False},  # all that is in weights.pt
+            "image_shape": list(images.image_shape),
+            "mean": mean.tolist(),
+            "std": std.tolist(),
+            "precision": about["compute"]["precision"],
+            "channels_last": about["compute"]["channels_last"],
+            "head": head,
+            "class_names": list(images.class_names),
+            "dataset": {"name": config.dataset.name, "fingerprint": images.fingerprint},
+            "packages": environment.packages(),
+        },
+        weights,
+        state,
+    )
+    return target
+
+
+def _config(file: Path) -> TrialConfig:
+    """The trial's, for this machine, which need not have the worker's accelerator."""
+    problems = Problems(str(file))
+    config = parse_trial(read_yaml(file) | {"compute": {"device": "cpu"}}, "trial", problems)
+    problems.raise_any()
+    assert config is not None
+    return config
+
+
+Weights = dict[str, torch.Tensor]
+
+
+def _weights(
+    config: TrialConfig, seed: int, images: Any, about: Mapping[str, Any], cache: StageCache
+) -> tuple[Weights, dict[str, Any] | None, dict[str, Any] | None]:
+    """The state of the backbone as the last round left it; settings and state of the task head, if it has a state.
+
+    A k-NN or SVM head is made of the labelled images themselves, and one on pixels, PCA or t-SNE does not read the
+    features: these are not saved.
+    """
+    trained = _stage(cache, "train", about["train"])
+    if config.mode == "joint" or config.classifier.name == "finetune":
+        states = _below(trained["model"], "method.backbone." if config.mode == "joint" else "backbone.")
+        scale = {"mean": torch.zeros(1), "std": torch.ones(1)}
+        return states, {"name": "linear"}, {"head": _below(trained["model"], "head."), **scale}
+    if trial.pretrains(config):
+        states = _below(_stage(cache, "pretrain", about["pretrain"])["method"], "backbone.")
+    else:
+        states = trial.untrained_encoder(config, images, seed).state_dict()
+    head: ClassifierConfig = config.classifier
+    if head.name not in ("linear", "mlp") or head.representation != "features":
+        return states, None, None
+    return states, {"name": head.name, "hidden_dim": head.hidden_dim}, trained
+
+
+def _stage(cache: StageCache, kind: str, digest: str) -> dict[str, Any]:
+    found = cache.find(kind, digest)
+    if found is None:
+        raise ValueError(f"its {kind} stage is no longer in {cache.root / kind / digest}")
+    return found.value
+
+
+def _below(state: Mapping[str, torch.Tensor], prefix: str) -> Weights:
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}

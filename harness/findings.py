@@ -1,0 +1,323 @@
+"""What a sweep found: its records, read and compared.
+
+Two tables never mix. The search saw validation data only, and the best of many on validation looks better than it is;
+it is listed, not compared. The confirmed configurations ran on the same seeds and read the test set once: they are
+compared with the reference, seed by seed (`harness.compare`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness import cells, records, rounds
+from harness.compare import Comparison, Estimate, estimate, holm, paired, verdict
+from harness.records import History
+from harness.rounds import Rounds
+
+SECONDS = ("pretrain", "select", "train", "total")
+
+
+@dataclass
+class Entry:
+    """One configuration in one phase, over its seeds.
+
+    Attributes:
+        id: the configuration's hash.
+        label: the parameters in which it differs from the others, for people.
+        parameters: the searched parameters, by dotted path.
+        seeds: of the trials that count.
+        values: metric -> seed -> value at the largest number of labels.
+        cached: the stages that some trial took from the cache.
+        curves: metric -> number of labels -> seed -> value.
+        trials: seed -> trial.
+        ending: "finished" or, in a search, "early-stopped at epoch 3".
+        comparison: with the reference; None for the reference itself and in a search.
+        p_holm: the comparison's p, adjusted for the number of comparisons.
+        verdict: in words.
+    """
+
+    id: str
+    parameters: dict[str, Any]
+    seeds: list[int]
+    values: dict[str, dict[int, float]]
+    cached: list[str]
+    curves: dict[str, dict[int, dict[int, float]]]
+    trials: dict[int, str]
+    ending: str
+    label: str = ""
+    comparison: Comparison | None = None
+    p_holm: float | None = None
+    verdict: str = ""
+
+    def estimate(self, metric: str) -> Estimate | None:
+        """Mean and interval over the seeds that have the metric."""
+        return estimate(list(self.values[metric].values())) if self.values.get(metric) else None
+
+    def mean(self, metric: str) -> float | None:
+        """Mean over the seeds that have the metric."""
+        found = self.estimate(metric)
+        return found.mean if found else None
+
+
+@dataclass
+class Report:
+    """A sweep, read and compared.
+
+    Attributes:
+        measure: the metric that the confirmed configurations are compared by: the test twin of the sweep's first
+            metric where the test set was read.
+        maximize: whether more of it is better.
+        confirmed: best first.
+        searched: best first, early-stopped ones last.
+        reference: one of `confirmed`.
+        failures: trial -> cause.
+        seconds: of all trials together, stages from the cache at their first cost.
+        saved: how many of these seconds were not spent again, thanks to the cache.
+        notes: what a reader must know, one sentence each.
+        answer: one or two sentences.
+        rounds: the confirmed configurations over several rounds; None where there are none to compare.
+    """
+
+    folder: Path
+    space: dict[str, Any]
+    environment: dict[str, Any]
+    measure: str
+    maximize: bool
+    confirmed: list[Entry]
+    searched: list[Entry]
+    reference: Entry | None
+    failures: dict[str, str]
+    seconds: float
+    saved: float
+    notes: list[str] = field(default_factory=list)
+    answer: str = ""
+    rounds: Rounds | None = None
+
+    @property
+    def goal(self) -> str:
+        """The first metric of the sweep, on validation data."""
+        return str(self.space["metric"][0]["name"])
+
+    @property
+    def all_notes(self) -> list[str]:
+        """What a reader must know, about the rounds as well."""
+        return [*self.notes, *(self.rounds.notes if self.rounds else [])]
+
+
+def read(folder: Path) -> Report:
+    """Reads a sweep's folder and compares what it holds.
+
+    Raises:
+        ValueError: the folder is not a sweep's, or holds no records.
+    """
+    for name in ("space.yaml", "environment.json", "rows.jsonl"):
+        if not (folder / name).is_file():
+            raise ValueError(f"{folder} is not a sweep's folder: it has no {name}")
+    space = records.mapping(folder / "space.yaml")
+    environment = records.mapping(folder / "environment.json")
+    rows, unreadable = records.read(folder)
+    trials = records.by_trial(rows)
+    if not trials:
+        raise ValueError(f"{folder} holds no records yet")
+
+    phases: dict[str, dict[str, History]] = {"search": {}, "confirm": {}}
+    for trial, history in trials.items():
+        phases[records.last(history)["phase"]][trial] = history
+    goal = space["metric"][0]
+    measure = _measure(goal["name"], phases["confirm"])
+    totals = [_at_most_labels(history) for history in trials.values()]
+    report = Report(
+        folder,
+        space,
+        environment,
+        measure,
+        goal["goal"] == "maximize",
+        _entries(phases["confirm"], measure, goal["goal"] == "maximize", ("finished",)),
+        _entries(phases["search"], goal["name"], goal["goal"] == "maximize", ("finished", "stopped")),
+        None,
+        {
+            trial: cells.one_line(records.last(history).get("error") or "no cause was recorded")
+            for trial, history in trials.items()
+            if records.last(history)["status"] == "failed"
+        },
+        sum(total.get("time/total_seconds", 0) for total in totals),
+        sum(total.get(f"time/{s}_seconds", 0) for total in totals for s in SECONDS if total.get(f"stage/{s}_cached")),
+    )
+    if unreadable:
+        report.notes.append(f"{cells.count(unreadable, 'line')} of rows.jsonl could not be read and was skipped.")
+    unfinished = sum(records.last(history)["status"] == "running" for history in trials.values())
+    if unfinished:
+        report.notes.append(
+            f"{cells.count(unfinished, 'trial')} did not finish: the sweep is running or was interrupted."
+        )
+    ended = [records.last(history) for history in trials.values()]
+    report.notes += [f"{last['trial']}: {cells.one_line(last['warning'])}." for last in ended if "warning" in last]
+    _compare(report, _first_seen(phases["confirm"]))
+    report.answer = _answer(report)
+    report.rounds = rounds.read(report)
+    return report
+
+
+# Reading -----------------------------------------------------------------------------------------------------------
+
+
+def _measure(goal: str, confirmed: Mapping[str, History]) -> str:
+    twin = goal.replace("val/", "test/", 1)
+    measured = {name for history in confirmed.values() for record in history.values() for name in record["metrics"]}
+    return twin if twin in measured else goal
+
+
+def _entries(trials: Mapping[str, History], measure: str, maximize: bool, endings: Sequence[str]) -> list[Entry]:
+    """The configurations that have at least one trial with such an ending, best first."""
+    groups: dict[str, list[History]] = {}
+    for history in trials.values():
+        if records.last(history)["status"] in endings:
+            groups.setdefault(records.last(history)["configuration"], []).append(history)
+    entries = [_entry(configuration, group) for configuration, group in groups.items()]
+    labels = records.labels({entry.id: entry.parameters for entry in entries})
+    for entry in entries:
+        entry.label = labels[entry.id]
+
+    def rank(entry: Entry) -> tuple[bool, bool, float]:
+        mean = entry.mean(measure)
+        return entry.ending != "finished", mean is None, 0.0 if mean is None else -mean if maximize else mean
+
+    return sorted(entries, key=rank)
+
+
+def _entry(configuration: str, histories: Sequence[History]) -> Entry:
+    values: dict[str, dict[int, float]] = {}
+    curves: dict[str, dict[int, dict[int, float]]] = {}
+    for history in histories:
+        seed = records.last(history)["seed"]
+        for name, value in _at_most_labels(history).items():
+            values.setdefault(name, {})[seed] = value
+        for record in _by_labels(history):
+            for name, value in _finite(record).items():
+                curves.setdefault(name, {}).setdefault(record["step"], {})[seed] = value
+    stopped = [history for history in histories if records.last(history)["status"] == "stopped"]
+    epoch = max((r["step"] for history in stopped for r in history.values() if r["step_kind"] == "epoch"), default=0)
+    return Entry(
+        id=configuration,
+        parameters=by_path(records.last(histories[0])["parameters"]),
+        seeds=sorted(records.last(history)["seed"] for history in histories),
+        values=values,
+        cached=[stage for stage in SECONDS if any(values.get(f"stage/{stage}_cached", {}).values())],
+        curves={name: dict(sorted(curve.items())) for name, curve in curves.items()},
+        trials={records.last(history)["seed"]: records.last(history)["trial"] for history in histories},
+        ending=f"early-stopped at epoch {epoch}" if stopped else "finished",
+    )
+
+
+def _by_labels(history: History) -> list[dict[str, Any]]:
+    """The records of rounds, by number of labels; the closing record comes last."""
+    rounds = [record for record in history.values() if record["step_kind"] == "labels"]
+    return sorted(rounds, key=lambda record: (record["step"], record["status"] in records.FINAL))
+
+
+def _at_most_labels(history: History) -> dict[str, float]:
+    """Every metric where the most labels were used; of pre-training, at its last epoch."""
+    epochs = [record for record in history.values() if record["step_kind"] == "epoch"]
+    merged: dict[str, float] = {}
+    for record in [*epochs, *_by_labels(history)]:
+        merged |= _finite(record)
+    return merged
+
+
+def _finite(record: Mapping[str, Any]) -> dict[str, float]:
+    return {name: value for name, value in record["metrics"].items() if value is not None and math.isfinite(value)}
+
+
+def by_path(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Leaves by path, so that `selector: coreset`, `selector.name: coreset` and `selector: {name: coreset}` agree."""
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            leaves |= by_path(value, f"{path}.")
+        else:
+            leaves[path.removesuffix(".name")] = value
+    return leaves
+
+
+def _first_seen(trials: Mapping[str, History]) -> list[str]:
+    return list(dict.fromkeys(records.last(history)["configuration"] for history in trials.values()))
+
+
+# Comparing ---------------------------------------------------------------------------------------------------------
+
+
+def _compare(report: Report, order: Sequence[str]) -> None:
+    """Finds the reference and compares every other confirmed configuration with it."""
+    if not report.confirmed:
+        return
+    report.reference = reference = _reference(report, order)
+    for entry in report.confirmed:
+        if entry is not reference:
+            entry.comparison = paired(entry.values.get(report.measure, {}), reference.values.get(report.measure, {}))
+    tested = [entry for entry in report.confirmed if entry.comparison and entry.comparison.p is not None]
+    for entry, p in zip(tested, holm([entry.comparison.p for entry in tested]), strict=True):  # type: ignore[union-attr, misc]
+        entry.p_holm = p
+    for entry in report.confirmed:
+        words = verdict(entry.comparison, entry.p_holm, maximize=report.maximize)
+        entry.verdict = "reference" if entry is reference else words
+    used = {entry.mean("labels/used") for entry in report.confirmed}
+    if len(used) > 1:
+        report.notes.append("The configurations did not use equally many labels; see the column.")
+
+
+def _reference(report: Report, order: Sequence[str]) -> Entry:
+    """The configuration that `reference` names, else the first of `confirm.references`, else the first that ran."""
+    confirm = report.space.get("confirm") or {}
+    wanted = report.space.get("reference") or next(iter(confirm.get("references") or []), None)
+    by_order = sorted(report.confirmed, key=lambda entry: order.index(entry.id))
+    if not wanted:
+        return by_order[0]
+    for entry in by_order:
+        if by_path(wanted).items() <= entry.parameters.items():
+            return entry
+    report.notes.append(f"No confirmed configuration is the reference {wanted}; {by_order[0].label} stands in for it.")
+    return by_order[0]
+
+
+def _answer(report: Report) -> str:
+    """One or two sentences, with the interval."""
+    if not report.confirmed:
+        return _answer_of_search(report)
+    best, reference = report.confirmed[0], report.reference
+    name = report.measure
+    assert reference is not None
+    if best.mean(name) is None:
+        return f"No confirmed configuration reported {name}."
+    score = f"{name} {cells.mean(name, best.estimate(name))} ({cells.seeds(best)})"
+    if len(report.confirmed) == 1:
+        return f"{best.label} reached {score}; nothing was confirmed beside it to compare it with."
+    first = f"{best.label} was the best of {len(report.confirmed)} with {score}."
+    other, versus = best, f"Against the reference, {reference.label}, that is"
+    if best is reference:
+        first = first.replace(" was", ", the reference, was", 1)
+        other = report.confirmed[1]
+        versus = f"The next, {other.label}, lies at"
+    if other.comparison is None:
+        return f"{first} {other.label} and {reference.label} share no seed and cannot be compared."
+    versus += f" {cells.difference(name, other.comparison)}"
+    if other.comparison.smallest is None:
+        return f"{first} {versus}; one seed gives no interval, so this may be luck."
+    versus += f" (95 %, paired over {other.comparison.difference.n} seeds): {other.verdict}"
+    if other.verdict in ("better", "worse"):
+        return f"{first} {versus}."
+    smallest = cells.number(name, other.comparison.smallest)
+    return f"{first} {versus}; so many seeds can resolve differences of {smallest} or more."
+
+
+def _answer_of_search(report: Report) -> str:
+    if not report.searched or report.searched[0].mean(report.goal) is None:
+        return "No trial has finished."
+    best, count = report.searched[0], len(report.searched)
+    score = f"{report.goal} {cells.mean(report.goal, best.estimate(report.goal))}"
+    chosen = f"the best of {count} on the data it was chosen by" if count > 1 else "the only one"
+    return f"{best.label} reached {score}, {chosen}: not confirmed on fresh seeds or on test data."

@@ -1,0 +1,241 @@
+"""Makes the portrait of a trial's encoder at the trial's end, for the report; measures nothing and changes nothing.
+
+Which images are shown depends on the data alone, so that the portraits of a sweep show the same ones. The map is that
+of the validation images; the picks are placed into it, so that selectors on one encoder share one map.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import sys
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from baselines import BUILTINS
+from harness import models, plugins, portrait, represent, runtime, seeding, stages
+from harness.active import Rounds
+from harness.api import Augmentation, Images
+from harness.models import HeadModel
+from harness.portrait import Portrait
+from harness.seeding import derive, generator
+
+MAPPED, PICKED, SEARCHED = 1000, 500, 10_000
+"""At most so many validation images on the map, labelled images on it, and validation images that may be neighbours."""
+QUERIES, NEIGHBORS = 8, 5
+SHOWN, DRAWS = 6, 2
+"""Images under each operation, and draws of each."""
+SMALLEST_MAP = 30
+"""Images below which a t-SNE map has no neighbourhoods to preserve; they are mapped by PCA."""
+THUMBNAIL = 32
+"""Pixels of a thumbnail's longer side, at most."""
+TSNE_DIMS = 50
+
+Deliver = Callable[[Mapping[str, Any]], None]
+"""Receives a portrait as JSON values: `portrait`, its file in base64, or `warning`, why there is none."""
+
+
+def portray(rounds: Rounds, uses_views: bool, deliver: Deliver) -> float:
+    """Makes a portrait, or takes it from the stage cache, and delivers it; an error is a warning.
+
+    Args:
+        rounds: run to their end.
+        uses_views: whether the augmentation took part in the training.
+        deliver: is called once.
+
+    Returns:
+        The seconds that it took when it was computed.
+    """
+    assert rounds.last is not None
+    views = rounds.config.augmentation
+    key = {
+        "model": rounds.last.digest,  # also stands for the data, the seed and the machine
+        "bought": stages.digest_of({"positions": [positions.tolist() for positions in rounds.bought]}),
+        "views": views.as_dict() if uses_views else None,
+        "code": stages.code_digest(
+            sys.modules[__name__], portrait, models, represent, runtime, seeding, *plugins.classes(views)
+        ),
+    }
+
+    def compute(_: stages.Checkpoint) -> dict[str, Any]:
+        content = portrait.pack(portrait_of(rounds, uses_views))
+        return {"file": torch.frombuffer(bytearray(content), dtype=torch.uint8)}
+
+    try:
+        stage = rounds.stages.run("portrait", key, compute)
+    except Exception as error:  # whatever it is, the trial has its results
+        deliver({"warning": f"no portrait of the encoder: {type(error).__name__}: {error}"})
+        return 0.0
+    deliver({"portrait": base64.b64encode(stage.value["file"].numpy().tobytes()).decode()})
+    return stage.seconds
+
+
+def portrait_of(rounds: Rounds, uses_views: bool) -> Portrait:
+    """Computes a portrait; see `portray`.
+
+    Raises:
+        ValueError: the features are not finite.
+    """
+    assert rounds.last is not None
+    data, model = rounds.data, rounds.last.model
+    everything = _some(len(data.val), SEARCHED, "val")
+    features = model.features("val")[everything]
+    if not bool(features.isfinite().all()):
+        raise ValueError("the encoder's features are not finite")
+    labels = data.val_labels[everything]
+    places = _Map(features[:MAPPED])
+    chosen, number = _picks(rounds)
+    backbone: Any = model.encoder.backbone if isinstance(model, HeadModel) else model.network.backbone
+    of_picks = rounds.runtime.forward(backbone, data.pool.subset(chosen)) if len(chosen) else features[:0]
+    nearest = _nearest(features)
+    queries = _queries(labels)
+    shown = torch.cat([queries[:, None], nearest[queries]], dim=1)
+    same = (labels[nearest] == labels[: len(nearest), None]).double()
+    operations, views = _views(rounds) if uses_views else ((), np.zeros((0, 1, 1, 1, 3), np.uint8))
+    return Portrait(
+        class_names=data.class_names,
+        mapping=places.name,
+        points=places.points.numpy(),
+        classes=labels[:MAPPED].numpy(),
+        clusters=_clusters(features[:MAPPED], data.num_classes),
+        same_class=float(same.mean()) if same.numel() else float("nan"),
+        picked=np.array([len(positions) for positions in _bought(rounds)]),
+        pick_points=places.of(of_picks).numpy(),
+        pick_rounds=number.numpy(),
+        pick_classes=rounds.oracle.reveal(chosen).numpy(),  # these are bought: it costs nothing
+        neighbor_classes=labels[shown].numpy(),
+        neighbor_images=_thumbnails(data.val, everything[shown]),
+        operations=operations,
+        views=views,
+    )
+
+
+def _some(total: int, most: int, name: str) -> Tensor:
+    """i64: all positions in a random order that depends on `name` alone, or the first of them."""
+    return torch.randperm(total, generator=generator(0, f"portrait/{name}"))[:most]
+
+
+# The map -----------------------------------------------------------------------------------------------------------
+
+
+class _Map:
+    """A 2-d map of features f32 [n, D], into which others are placed.
+
+    Attributes:
+        name: "t-SNE" or "PCA".
+        points: f32 [n, 2].
+    """
+
+    def __init__(self, features: Tensor):
+        seed = derive(0, "portrait/map")
+        if len(features) < SMALLEST_MAP or not bool((features != features[0]).any()):
+            self.name = "PCA"
+            center = features.mean(0)
+            _, _, directions = torch.linalg.svd(features - center, full_matrices=False)
+            directions = F.pad(directions[:2], (0, 0, 0, 2 - min(2, len(directions))))
+            self._place: represent.Mapper = lambda others: (others - center) @ directions.T
+            self.points = self._place(features)
+        else:
+            self.name = "t-SNE"
+            self.points, self._place = represent.fit_tsne(features, TSNE_DIMS, seed)
+
+    def of(self, others: Tensor) -> Tensor:
+        """f32 [m, 2]: the places of other images' features f32 [m, D]."""
+        return self._place(others) if len(others) else self.points[:0]
+
+
+def _clusters(features: Tensor, count: int) -> np.ndarray:
+    """i64 [n]: k-means clusters of f32 [n, D]."""
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
+
+    with warnings.catch_warnings():  # fewer distinct points than clusters: some stay empty
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        seed = derive(0, "portrait/clusters") % 2**32
+        return KMeans(min(count, len(features)), n_init=4, random_state=seed).fit_predict(features.numpy())
+
+
+def _bought(rounds: Rounds) -> list[Tensor]:
+    """The positions that were labelled, by round; none where all labels were bought at once."""
+    return rounds.bought if rounds.config.labels.rounds else []
+
+
+def _picks(rounds: Rounds) -> tuple[Tensor, Tensor]:
+    """i64 [m] positions in the pool that were labelled, a random part where they are many, and i64 [m] their rounds."""
+    bought = _bought(rounds)
+    if not bought:
+        return torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64)
+    number = torch.cat([torch.full((len(positions),), k) for k, positions in enumerate(bought)])
+    chosen = _some(len(number), PICKED, "picks").sort().values
+    return torch.cat(bought)[chosen], number[chosen]
+
+
+# Neighbours --------------------------------------------------------------------------------------------------------
+
+
+def _nearest(features: Tensor) -> Tensor:
+    """i64 [n, k]: the most similar (cosine, as k-NN votes) of f32 [N, D] for each of the first n, itself left out."""
+    features = F.normalize(features, dim=1)
+    similarity = features[:MAPPED] @ features.T
+    similarity.fill_diagonal_(-torch.inf)
+    return similarity.topk(min(NEIGHBORS, len(features) - 1), dim=1).indices
+
+
+def _queries(labels: Tensor) -> Tensor:
+    """i64 [Q]: of each class one in turn, until there are enough."""
+    labels = labels[:MAPPED]
+    seen = [int((labels[:place] == label).sum()) for place, label in enumerate(labels.tolist())]
+    order = sorted(range(len(labels)), key=lambda place: (seen[place], int(labels[place])))
+    return torch.tensor(order[:QUERIES], dtype=torch.int64)
+
+
+def _thumbnails(images: Images, positions: Tensor) -> np.ndarray:
+    """u8 [rows, columns, h, w, 3] of i64 [rows, columns]."""
+    return _tiles(images[positions.flatten()].cpu(), _size(images)).reshape(*positions.shape, *_size(images), 3)
+
+
+def _size(images: Images) -> tuple[int, int]:
+    _, _, height, width = images.shape
+    share = min(1.0, THUMBNAIL / max(height, width))
+    return max(1, round(share * height)), max(1, round(share * width))
+
+
+def _tiles(images: Tensor, size: tuple[int, int]) -> np.ndarray:
+    """u8 [B, h, w, 3] of u8, or f32 in [0, 1], [B, C, H, W]."""
+    pixels = images.float().div(255) if images.dtype == torch.uint8 else images.float()
+    if tuple(pixels.shape[2:]) != size:
+        pixels = F.interpolate(pixels, size, mode="bilinear", antialias=True)
+    pixels = pixels.expand(-1, 3, -1, -1).clamp(0, 1).mul(255).round().to(torch.uint8)
+    return pixels.permute(0, 2, 3, 1).numpy()
+
+
+# Views -------------------------------------------------------------------------------------------------------------
+
+
+def _views(rounds: Rounds) -> tuple[tuple[str, ...], np.ndarray]:
+    """Images of the pool, whose classes nobody asks for, under each part of the augmentation and under all of it."""
+    pool = rounds.data.pool
+    parts = rounds.views.parts()
+    shown = [(_name(part), part) for part in parts] if len(parts) > 1 else []
+    images = pool[_some(len(pool), SHOWN, "views")]
+    size = _size(pool)
+    columns = [_tiles(images.cpu(), size)]
+    for number, (_, operation) in enumerate([*shown, ("", rounds.views)]):
+        for view in range(DRAWS):
+            rng = generator(0, f"portrait/views/{number}/{view}", images.device)
+            columns.append(_tiles(operation(images, view=view, rng=rng).cpu(), size))
+    return (*(name for name, _ in shown), "views"), np.stack(columns, axis=1)
+
+
+def _name(augmentation: Augmentation) -> str:
+    """As in a configuration, or as its class is called where it has no name there."""
+    kind = type(augmentation)
+    place = f"{kind.__module__}:{kind.__name__}"
+    known = {target: name for name, target in BUILTINS["augmentations"].items()}
+    return known.get(place) or re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", kind.__name__).lower()

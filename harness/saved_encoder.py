@@ -1,0 +1,198 @@
+"""A trained encoder as a thing to use: images in, embeddings out, without the sweep that trained it.
+
+A saved encoder is a folder. No code is read from it, and nothing in it is unpickled:
+
+    model.json    the backbone and its hyper-parameters, the form of its images, normalisation, precision, the task head
+    weights.pt    state dicts of backbone and head, read with weights_only=True
+
+`harness.export` writes it at the end of a sweep, `harness.embed` and MLflow's pyfunc (`_load_pyfunc`) read it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness import classify, plugins
+from harness.api import Backbone, Images
+from harness.classify import Predictor
+from harness.config import ClassifierConfig, ComputeConfig
+from harness.runtime import Runtime
+
+FORMAT = 1
+KEYS = (
+    "format",
+    "trial",
+    "backbone",
+    "image_shape",
+    "mean",
+    "std",
+    "precision",
+    "channels_last",
+    "head",
+    "class_names",
+    "weights",
+)
+
+State = Mapping[str, Tensor]
+
+
+def write(folder: Path, about: Mapping[str, Any], backbone: State, head: Mapping[str, Any] | None) -> None:
+    """Writes a saved encoder; `model.json` last, so that a folder that has it is complete.
+
+    Args:
+        folder: made if it is not there.
+        about: what `model.json` says, but for `format` and `weights`.
+        backbone: its state dict.
+        head: state of a linear or mlp head, as `classify.fit` returns it; None without one.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    file, new = folder / "weights.pt", folder / ".weights.pt.new"
+    torch.save({"backbone": dict(backbone), "head": head}, new)
+    new.replace(file)
+    text = json.dumps({"format": FORMAT, **about, "weights": _digest(file)}, indent=1)
+    (folder / ".model.json.new").write_text(text, encoding="utf-8")
+    (folder / ".model.json.new").replace(folder / "model.json")
+
+
+@dataclass(frozen=True, eq=False)
+class SavedEncoder:
+    """An encoder with its weights, ready to be used.
+
+    Attributes:
+        about: the content of `model.json`.
+        backbone: in evaluation mode.
+        runtime: device, precision and normalisation.
+        head: f32 [N, D] features -> f32 [N, K] logits; None where none was saved.
+    """
+
+    about: Mapping[str, Any]
+    backbone: Backbone
+    runtime: Runtime
+    head: Predictor | None
+
+    @classmethod
+    def load(cls, folder: Path, device: str = "auto") -> SavedEncoder:
+        """Reads a saved encoder.
+
+        Args:
+            folder: with `model.json` and `weights.pt`.
+            device: "auto" (CUDA where there is one), "cpu" or "cuda".
+
+        Raises:
+            ValueError: there is none, it is damaged, or its backbone cannot be built here.
+        """
+        about = _about(folder)
+        weights = _weights(folder, about["weights"])
+        shape = tuple(about["image_shape"])
+        name, settings = about["backbone"]["name"], {k: v for k, v in about["backbone"].items() if k != "name"}
+        backbone = plugins.build(plugins.PluginSpec("backbones", name, settings), shape)
+        try:
+            backbone.load_state_dict(weights["backbone"])
+        except RuntimeError as error:
+            raise ValueError(f"{folder}: the weights do not fit backbone {name}: {_line(error)}") from error
+        compute = ComputeConfig(device, about["precision"], about["channels_last"])  # type: ignore[arg-type]
+        runtime = Runtime.of(compute, torch.tensor(about["mean"]), torch.tensor(about["std"]))
+        runtime.place(backbone).eval()
+        head = None
+        if about["head"]:  # of a kind that does not look at what it was trained on
+            features, labels = torch.empty(0, backbone.feature_dim), torch.empty(0, dtype=torch.int64)
+            config, classes = ClassifierConfig(**about["head"]), len(about["class_names"])
+            head = classify.predictor(config, weights["head"], features, labels, classes)
+        return cls(about, backbone, runtime, head)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of its images."""
+        channels, height, width = self.about["image_shape"]
+        return channels, height, width
+
+    def embed(self, images: Tensor) -> Tensor:
+        """f32 [N, D] on the CPU, of u8 [N, C, H, W]: the features that the trial's own classifier read."""
+        return self.runtime.forward(self.backbone, Images(images, device=self.runtime.device))
+
+    def logits(self, images: Tensor) -> Tensor:
+        """f32 [N, K] on the CPU, of u8 [N, C, H, W], by the task head.
+
+        Raises:
+            ValueError: no head was saved.
+        """
+        if self.head is None:
+            raise ValueError(f"{self.about['trial']} has no task head that can be saved; only embeddings are possible")
+        return self.head(self.embed(images))
+
+
+def _about(folder: Path) -> dict[str, Any]:
+    file = folder / "model.json"
+    if not file.is_file():
+        raise ValueError(f"{folder} is not a saved encoder: it has no model.json")
+    try:
+        about = json.loads(file.read_text(encoding="utf-8"))
+        missing = [key for key in KEYS if key not in about]
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{file} cannot be read: {_line(error)}") from error
+    if missing:
+        raise ValueError(f"{file} has no {missing[0]!r}")
+    if about["format"] != FORMAT:
+        raise ValueError(f"{file} has format {about['format']}; this version reads format {FORMAT}")
+    return about
+
+
+def _weights(folder: Path, digest: str) -> dict[str, Any]:
+    file = folder / "weights.pt"
+    if not file.is_file():
+        raise ValueError(f"{folder} has no weights.pt")
+    if _digest(file) != digest:
+        raise ValueError(f"{file} is damaged: its checksum is not the one in model.json")
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises many types
+        raise ValueError(f"{file} cannot be read, or holds more than tensors: {type(error).__name__}") from error
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=12)).hexdigest()
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+# ---------------------------------------------------------------- MLflow's pyfunc
+
+
+class PyfuncEncoder:
+    """What `mlflow.pyfunc.load_model` wraps. Images are uint8 [N, H, W, C], as Pillow and NumPy hand them out."""
+
+    def __init__(self, encoder: SavedEncoder):
+        self._encoder = encoder
+
+    def predict(self, images: Any, params: Mapping[str, Any] | None = None) -> np.ndarray:
+        """Embeddings f32 [N, D], or with `params={"output": "logits"}` the task head's logits f32 [N, K].
+
+        Raises:
+            ValueError: images of another form, or no such output.
+        """
+        channels, height, width = self._encoder.image_shape
+        pixels = np.asarray(images)
+        if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != (height, width, channels):
+            raise ValueError(f"images are uint8 [N, {height}, {width}, {channels}], not {pixels.dtype} {pixels.shape}")
+        tensor = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
+        output = (params or {}).get("output", "embeddings")
+        if output not in ("embeddings", "logits"):
+            raise ValueError(f"output {output!r} is not embeddings or logits")
+        return (self._encoder.logits if output == "logits" else self._encoder.embed)(tensor).numpy()
+
+
+def _load_pyfunc(path: str) -> PyfuncEncoder:
+    """Called by MLflow with the folder of the saved encoder."""
+    return PyfuncEncoder(SavedEncoder.load(Path(path)))

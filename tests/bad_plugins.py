@@ -1,0 +1,91 @@
+"""Selectors that do to a trial what a plugin may do: `test_faults` names them as `bad_plugins:Class`."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import time
+
+from torch import Tensor
+
+from harness.api import Selector
+
+
+class Raises(Selector):
+    """Raises what no code of ours would."""
+
+    def select(self, pool, budget, *, rng) -> Tensor:
+        raise ArithmeticError("the plugin's own\ntrouble")
+
+
+class LoopsInC(Selector):
+    """Never comes back from a call that holds Python's lock, so that no thread of its process can do anything."""
+
+    def select(self, pool, budget, *, rng) -> Tensor:
+        ctypes.PyDLL(None).sleep(100_000)
+        raise AssertionError
+
+
+class Loops(Selector):
+    """Never comes back, and catches what is raised in it."""
+
+    def select(self, pool, budget, *, rng) -> Tensor:
+        while True:
+            try:
+                time.sleep(0.01)
+            except BaseException:
+                continue
+
+
+class Hoards(Selector):
+    """Takes memory, 50 MB at a time, until somebody ends it."""
+
+    def select(self, pool, budget, *, rng) -> Tensor:
+        held = []
+        while True:
+            held.append(b"x" * 50_000_000)
+
+
+class Dies(Selector):
+    """Ends its process every time, and notes it.
+
+    Args:
+        log: a file.
+        times: how often; afterwards it selects.
+    """
+
+    def __init__(self, *, log: str = "", times: int = 1_000):
+        self.log = log
+        self.times = times
+
+    def select(self, pool, budget, *, rng) -> Tensor:
+        with open(self.log, "a+") as file:
+            file.write("died\n")
+            file.seek(0)
+            died = len(file.readlines())
+        if died <= self.times:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return pool.unlabeled[:budget]
+
+
+class Fills(Selector):
+    """Fills the disk that a folder lies on, once.
+
+    Args:
+        folder: gets the file `ballast`.
+    """
+
+    def __init__(self, *, folder: str = ""):
+        self.folder = folder
+
+    def select(self, pool, budget, *, rng) -> Tensor:
+        noted = f"{self.folder}/ballast"
+        if not os.path.exists(noted):
+            with open(noted, "wb", buffering=0) as file:
+                try:
+                    while True:
+                        file.write(b"x" * 4096)
+                except OSError:
+                    pass
+        return pool.unlabeled[:budget]

@@ -1,0 +1,64 @@
+"""A Ray cluster on one machine: every node has processes and a working folder of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+PLUGIN = """
+import os, time
+import harness, ray
+from harness.api import Selector
+
+class Telling(Selector):
+    "Chooses the first images, and says where and on what."
+    supports_cold_start = True
+    def __init__(self, *, log: str = "", seconds: float = 0.0, offset: int = 0):
+        self.log = log
+        self.seconds = seconds
+        self.offset = offset
+    def select(self, pool, budget, *, rng):
+        self.say("begins")
+        time.sleep(self.seconds)
+        self.say("ends")
+        return pool.unlabeled[self.offset : self.offset + budget]
+    def say(self, what):
+        with open(self.log, "a") as file:
+            file.write(f"{what} {ray.get_runtime_context().get_node_id()} {harness.__file__} {self.offset}\\n")
+"""
+"""A module of a user, which no node has: `selector: {name: telling:Telling, log: FILE}`."""
+
+
+@contextmanager
+def nodes(*resources: dict[str, Any]) -> Iterator[Any]:
+    """A cluster with a node for each of these; the first is the head.
+
+    Nothing of this project can be imported in the folders where they run, nor by PYTHONPATH.
+    """
+    from ray.cluster_utils import Cluster
+
+    folder = Path(tempfile.mkdtemp(prefix="nodes", dir="/tmp"))  # a short path: Ray's sockets lie below it
+    before, path = Path.cwd(), os.environ.pop("PYTHONPATH", None)
+    cluster = Cluster()
+    try:
+        for number, offered in enumerate(resources):
+            (folder / str(number)).mkdir()
+            os.chdir(folder / str(number))
+            head = {} if number else {"include_dashboard": False, "temp_dir": str(folder)}
+            custom = {kind: amount for kind, amount in offered.items() if kind != "num_cpus"}
+            cluster.add_node(num_cpus=offered.get("num_cpus", 1), resources=custom, **head)
+            os.chdir(before)
+        if path is not None:
+            os.environ["PYTHONPATH"] = path
+        yield cluster
+    finally:
+        os.chdir(before)
+        if path is not None:
+            os.environ["PYTHONPATH"] = path
+        cluster.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)

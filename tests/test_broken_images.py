@@ -1,0 +1,197 @@
+"""Image folders as people really have them: one clear line or a stated skip with a count, never a wrong label."""
+
+from __future__ import annotations
+
+import os
+import random
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from baselines.datasets.image_folder import ImageFolder
+from harness.decode import Prepared, prepare
+
+COLOURS = {"cat": (255, 0, 0), "dog": (0, 255, 0), "a name, with spaces": (0, 0, 255), "猫 été": (255, 255, 0)}
+
+
+def fill(root: Path, classes=tuple(COLOURS), number: int = 3, extension: str = "png") -> Path:
+    """Each class in a colour of its own, so that a wrong label shows."""
+    for name in classes:
+        (root / name).mkdir(parents=True)
+        for position in range(number):
+            Image.new("RGB", (8, 8), COLOURS[name]).save(root / name / f"image {position} ü.{extension}")
+    return root
+
+
+def read(root: Path, size: int | None = 8) -> Prepared:
+    return prepare(ImageFolder(path=str(root), size=size), "images", root.parent / "cache")
+
+
+def assert_labels_fit_colours(found: Prepared) -> None:
+    for image, label in zip(found.images["train"], found.labels["train"], strict=True):
+        mean = image.float().mean((1, 2))
+        assert (mean - torch.tensor(COLOURS[found.class_names[label]])).abs().max() < 40, found.class_names[label]
+
+
+def refusal(root: Path, size: int | None = 8) -> str:
+    """The one line with which the folder is refused."""
+    with pytest.raises((ValueError, FileNotFoundError)) as caught:
+        read(root, size)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_names_with_spaces_and_of_every_script_keep_their_labels(tmp_path):
+    found = read(fill(tmp_path / "images"))
+    assert found.class_names == tuple(sorted(COLOURS))
+    assert len(found.labels["train"]) == 12
+    assert_labels_fit_colours(found)
+
+
+def test_what_is_no_image_by_its_name_is_left_out_with_a_count(tmp_path, caplog):
+    root = fill(tmp_path / "images")
+    (root / "cat/notes.txt").write_text("not an image")
+    (root / "dog/deeper").mkdir()
+    (root / "dog/deeper/video.mp4").write_bytes(b"\0")
+    Image.new("RGB", (8, 8)).save(root / "beside.png")
+    found = read(root)
+    assert "3 files are left out" in caplog.text
+    assert len(found.labels["train"]) == 12
+    assert_labels_fit_colours(found)
+
+
+def bytes_of(root: Path, extension: str) -> tuple[Path, bytes]:
+    file = root / "cat" / f"image 1 ü.{extension}"
+    return file, file.read_bytes()
+
+
+@pytest.mark.parametrize("extension", ["png", "jpg", "gif", "webp", "bmp", "tif"])
+def test_fuzzed_files_are_decoded_or_named_in_one_line(tmp_path, extension):
+    """Truncated everywhere and with bytes changed at random: an image comes out, or a line with the file's name."""
+    root = fill(tmp_path / "images", number=2, extension=extension)
+    file, content = bytes_of(root, extension)
+    rng = random.Random(0)
+    decode = ImageFolder(path=str(root), size=8).open().splits["train"].read
+    refused = 0
+    for number in range(120):
+        broken = bytearray(content)
+        if number % 2:
+            for _ in range(rng.randint(1, 12)):
+                broken[rng.randrange(len(broken))] = rng.randrange(256)
+        else:
+            del broken[rng.randrange(len(broken)) :]
+        file.write_bytes(broken)
+        try:
+            images = decode(0, 8)
+        except ValueError as error:
+            assert str(file) in str(error), error  # noqa: PT017
+            assert "\n" not in str(error)  # noqa: PT017
+            refused += 1
+        else:
+            assert images.shape == (8, 3, 8, 8)
+    assert refused > 10
+
+
+def png_that_says(width: int, height: int) -> bytes:
+    """A PNG of one bit a pixel that says how large it is, and holds next to nothing."""
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)), (b"IDAT", zlib.compress(bytes(100)))]
+    whole = b"\x89PNG\r\n\x1a\n"
+    for name, content in [*chunks, (b"IEND", b"")]:
+        whole += struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+    return whole
+
+
+def test_an_image_that_would_fill_the_memory_is_named(tmp_path):
+    root = fill(tmp_path / "images")
+    (root / "cat/huge.png").write_bytes(png_that_says(50_000, 50_000))
+    for size in (8, None):
+        message = refusal(root, size)
+        assert "cat/huge.png" in message
+        assert "2500000000 pixels" in message
+
+
+def test_images_of_one_pixel_and_of_fifty_thousand_in_a_row_are_images(tmp_path):
+    root = fill(tmp_path / "images")
+    Image.new("RGB", (1, 1), COLOURS["cat"]).save(root / "cat/pixel.png")
+    Image.new("RGB", (50_000, 1), COLOURS["dog"]).save(root / "dog/row.png")
+    Image.new("RGB", (1, 50_000), COLOURS["dog"]).save(root / "dog/column.png")
+    found = read(root)
+    assert len(found.labels["train"]) == 15
+    assert_labels_fit_colours(found)
+
+
+@pytest.mark.parametrize(
+    ("classes", "words"), [((), "0 class folders; at least 2"), (("cat",), "1 class folders; at least 2")]
+)
+def test_fewer_than_two_classes_are_refused(tmp_path, classes, words):
+    (tmp_path / "images").mkdir()
+    assert words in refusal(fill(tmp_path / "images", classes))
+
+
+def test_a_class_without_images_is_refused(tmp_path):
+    root = fill(tmp_path / "images")
+    (root / "empty").mkdir()
+    assert "images/empty holds no image" in refusal(root)
+    (root / "empty/notes.txt").write_text("still none")
+    assert "images/empty holds no image" in refusal(root)
+
+
+def test_links_that_lead_nowhere_or_round_in_circles_are_named(tmp_path):
+    root = fill(tmp_path / "images")
+    (root / "cat/gone.png").symlink_to("nowhere.png")
+    assert "cannot read" in refusal(root)
+    assert "cat/gone.png" in refusal(root)
+    (root / "cat/gone.png").unlink()
+    (root / "cat/again").symlink_to("..")
+    (root / "dog/again").symlink_to("..")
+    assert "link to a folder that it lies in" in refusal(root)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    root = fill(tmp_path / "images")
+    os.mkfifo(root / "cat/pipe.png")
+    assert "cat/pipe.png is not a file" in refusal(root)
+
+
+def test_a_folder_or_file_that_may_not_be_read_is_named(tmp_path, monkeypatch):
+    root = fill(tmp_path / "images")
+    scandir, opened = os.scandir, Image.open
+
+    def forbidden(path, *_):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    with monkeypatch.context() as patch:  # the superuser, whom containers run as, may read everything
+        patch.setattr(os, "scandir", lambda path: forbidden(path) if str(path).endswith("dog") else scandir(path))
+        assert "images/dog: Permission denied" in refusal(root)
+    with monkeypatch.context() as patch:
+        patch.setattr(Image, "open", lambda path: forbidden(path) if path.parent.name == "dog" else opened(path))
+        message = refusal(root)
+    assert "cannot decode" in message
+    assert "Permission denied" in message
+
+
+def test_names_that_are_no_text_are_refused_for_classes_and_taken_for_files(tmp_path):
+    root = fill(tmp_path / "images", ("cat", "dog"))
+    os.rename(root / "cat/image 1 ü.png", os.fsencode(root / "cat") + b"/\xe9.png")
+    assert_labels_fit_colours(read(root))
+    os.rename(root / "cat", os.fsencode(root) + b"/caf\xe9")
+    assert "cannot be shown; rename it" in refusal(root)
+
+
+def test_other_modes_become_what_the_channels_say(tmp_path):
+    root = fill(tmp_path / "images", ("cat", "dog"))
+    red = Image.new("RGB", (8, 8), COLOURS["cat"])
+    red.convert("CMYK").save(root / "cat/cmyk.tif")
+    red.convert("RGBA").save(root / "cat/alpha.png")
+    red.quantize(4).save(root / "cat/palette.png")
+    Image.fromarray(np.full((8, 8), 200, dtype=np.uint8)).save(root / "cat/grey.png")
+    found = read(root)
+    assert len(found.labels["train"]) == 10
+    (root / "cat/grey.png").unlink()
+    assert_labels_fit_colours(read(root))

@@ -1,0 +1,134 @@
+"""The files of `deploy/`, as far as they can be checked without the things they describe."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from harness.sweep import _parser
+
+ROOT = Path(__file__).resolve().parent.parent
+DEPLOY = ROOT / "deploy"
+PINNED = dict(
+    line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if line and line[0] != "#"
+)
+
+
+def read(name: str) -> Any:
+    return yaml.safe_load((DEPLOY / name).read_text())
+
+
+def test_the_ray_cluster_is_what_ray_up_takes():
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    about = read("ray-cluster.yaml")
+    validate_config(prepare_config(about))
+    with pytest.raises(Exception, match="head_start_ray_command"):  # the schema does find a wrong key
+        validate_config(prepare_config({**about, "head_start_ray_command": []}))
+
+
+def test_the_ray_clusters_nodes_get_what_this_project_needs():
+    (install,) = [line for line in read("ray-cluster.yaml")["setup_commands"] if "pip install" in line]
+    needed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    installed = {re.split(r"[\[>=]", word.strip('"'))[0] for word in install.split()}
+    assert {re.split(r"[\[>=]", name)[0] for name in needed} <= installed
+    assert "--constraint ~/constraints.txt" in install
+    assert (ROOT / read("ray-cluster.yaml")["file_mounts"]["~/constraints.txt"]).is_file()
+
+
+def test_the_rayjob_has_what_kuberay_requires():
+    job = read("kuberay-rayjob.yaml")
+    assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
+    assert re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", job["metadata"]["name"])
+    cluster = job["spec"]["rayClusterSpec"]
+    assert cluster["rayVersion"] == PINNED["ray"]
+    groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+    for group in groups:
+        assert all(isinstance(value, str) for value in group["rayStartParams"].values())
+        pod = group["template"]["spec"]
+        volumes = {volume["name"] for volume in pod["volumes"]}
+        (container,) = pod["containers"]
+        assert container["image"].startswith("REGISTRY/selbench:")
+        assert {mount["name"] for mount in container["volumeMounts"]} <= volumes
+        assert all(isinstance(variable["value"], str) for variable in container["env"])
+    for group in cluster["workerGroupSpecs"]:
+        assert group["groupName"]
+        assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
+
+
+def commands() -> list[str]:
+    """The calls of harness.sweep that the files make."""
+    return [
+        read("kuberay-rayjob.yaml")["spec"]["entrypoint"],
+        (DEPLOY / "slurm.sh").read_text().replace("\\\n", " ").rpartition("-- ")[2].replace('"$@"', "FILE"),
+    ]
+
+
+@pytest.mark.parametrize("command", commands())
+def test_the_sweeps_that_are_started_have_options_that_exist(command):
+    _, found, arguments = command.partition("python -m harness.sweep ")
+    assert found
+    options = _parser().parse_args(arguments.split())
+    assert options.address
+    assert options.resume
+
+
+@pytest.mark.parametrize("script", sorted(DEPLOY.glob("*.sh")), ids=lambda path: path.name)
+def test_scripts_are_bash(script):
+    done = subprocess.run(["bash", "-n", str(script)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_slurm_script_calls_ray_with_options_that_exist():
+    from ray.scripts.symmetric_run import symmetric_run
+
+    text = (DEPLOY / "slurm.sh").read_text()
+    known = {option for parameter in symmetric_run.params for option in parameter.opts}
+    (call,) = re.findall(r"ray symmetric-run (.*?) -- ", text)
+    assert {word for word in call.split() if word.startswith("--")} <= known
+
+
+def test_the_compose_file_joins_server_and_database():
+    about = read("mlflow-compose.yaml")
+    server, database = about["services"]["mlflow"], about["services"]["database"]
+    assert "database" in server["depends_on"]
+    assert database["environment"]["POSTGRES_PASSWORD"].startswith("${")  # no password is written down
+    assert server["environment"]["MLFLOW_BACKEND_STORE_URI"].startswith(
+        "postgresql://mlflow:${POSTGRES_PASSWORD}@database"
+    )
+    mounted = {volume.partition(":")[0] for service in (server, database) for volume in service["volumes"]}
+    assert mounted == set(about["volumes"])
+
+
+def test_the_mlflow_server_has_options_that_exist():
+    from mlflow.cli import server
+
+    known = {option for parameter in server.params for option in parameter.opts}
+    command = read("mlflow-compose.yaml")["services"]["mlflow"]["command"]
+    assert {word for word in command.split() if word.startswith("--")} <= known
+
+
+def test_versions_are_those_of_the_constraints():
+    found = {}
+    for file in DEPLOY.iterdir():
+        text = file.read_text()
+        for name, version in re.findall(r"([A-Za-z][\w-]*)(?:\[[\w,]*\])?==([\d.]+\d)", text):
+            assert PINNED[name] == version, f"{file.name}: {name}"
+            found[name] = version
+        for version in re.findall(r"rayproject/ray:([\d.]+)-", text):
+            assert PINNED["ray"] == version, file.name
+            found["image"] = version
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+        assert {*re.findall(r"selbench:(\d[\d.]+\d)", text)} <= {project}, file.name
+    assert found.keys() >= {"mlflow", "psycopg2-binary", "ray", "image"}
+
+
+def test_no_host_and_no_account_of_ours_is_named():
+    for file in DEPLOY.iterdir():
+        assert not re.search(r"\b\d+\.\d+\.\d+\.\d+\b(?<!0\.0\.0\.0)", file.read_text()), file.name

@@ -1,0 +1,272 @@
+"""Encoders that a sweep found, saved and used: what comes out equals what the trial saw."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from torch import Tensor
+from trials import configure
+
+from baselines.datasets.image_folder import ImageFolder
+from harness import embed, export, report, saved_encoder, trial
+from harness.active import Rounds, Trained
+from harness.folder import Recorder
+from harness.plan import Candidate, Task
+from harness.saved_encoder import PyfuncEncoder, SavedEncoder
+from harness.schema import as_dict
+
+FINETUNE = {"name": "finetune", "epochs": 2, "batch_size": 20}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "linear": {},
+    "untrained, mlp": {"ssl_method": "none", "classifier": {"name": "mlp", "epochs": 2, "hidden_dim": 8}},
+    "finetune": {"classifier": FINETUNE, "pretrain__epochs": 1},
+    "joint": {"classifier": FINETUNE, "mode": "joint", "joint": {"unlabeled": "as_labeled", "weight": 0.1}},
+    "knn": {"classifier": "knn", "data": {"fraction": 0.15, "normalize": False}, "labels": {"start": 20}},
+}
+
+
+class Sweep:
+    """A sweep's folder with one finished trial of each variant, run without Ray."""
+
+    def __init__(self, root: Path):
+        self.path = root / "sweep"
+        self.folders = trial.Folders(root / "data", root / "stages")
+        self.features: dict[str, Tensor] = {}
+        self.logits: dict[str, Tensor] = {}
+        self.trials: dict[str, str] = {}
+        self.images: Tensor = torch.empty(0)
+        self.path.mkdir()
+        space = {"name": "sweep", "description": "?", "metric": [{"name": "val/accuracy", "goal": "maximize"}]}
+        (self.path / "space.yaml").write_text(yaml.safe_dump(space))
+        (self.path / "environment.json").write_text(json.dumps({"dataset": {"name": "digits", "train": 1000}}))
+        self.recorder = Recorder(self.path, lambda record: None)
+
+    def run(self, variant: str, seed: int) -> None:
+        config = configure(**VARIANTS[variant])
+        task = Task(Candidate({"variant": variant}, config), seed, "confirm")
+        base = {"trial": task.trial_id, "configuration": task.candidate.configuration, "phase": "confirm", "seed": seed}
+        base |= {"parameters": task.candidate.parameters, "time": 0}
+
+        def send(kind: str, step: int, metrics: Any, details: Any, status: str = "running") -> None:
+            about = {"step_kind": kind, "step": step, "metrics": dict(metrics), "status": status}
+            self.recorder.write(base | about, details)
+
+        send("labels", 0, {}, {"config": as_dict(config)})
+        totals = trial.run(config, seed, self.folders, send, with_test=False)
+        send("labels", int(totals["labels/used"]), totals, {}, "finished")
+        self.trials[variant] = task.trial_id
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory):
+    """Every variant, with the features and logits of the validation images as the trial's last model gave them."""
+    sweep = Sweep(tmp_path_factory.mktemp("embed"))
+    measure, seen = Rounds._train_and_measure, {}
+
+    def spy(self: Rounds, *args: Any) -> Trained:
+        seen["trained"], seen["data"] = measure(self, *args), self.data
+        return seen["trained"]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Rounds, "_train_and_measure", spy)
+        for seed, variant in enumerate(VARIANTS):
+            sweep.run(variant, seed)
+            sweep.features[variant] = seen["trained"].model.features("val")
+            sweep.logits[variant] = seen["trained"].model.logits("val")
+            sweep.images = seen["data"].val[torch.arange(len(seen["data"].val))]
+    return sweep
+
+
+@pytest.fixture(scope="module")
+def pictures(sweep, tmp_path_factory):
+    """The validation images as files, in order."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for number, image in enumerate(sweep.images):
+        place = folder / ("b" if number > 99 else "a")
+        place.mkdir(exist_ok=True)
+        Image.fromarray(image[0].numpy()).save(place / f"{number:03}.png")
+    (folder / "notes.txt").write_text("no image")
+    (folder / ".hidden.png").write_text("no image")
+    return folder
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_embeddings_and_logits_are_those_of_the_trial(sweep, variant):
+    saved = export.save(sweep.path, sweep.trials[variant], sweep.folders)
+    encoder = SavedEncoder.load(saved, "cpu")
+    embeddings = encoder.embed(sweep.images)
+    assert torch.allclose(embeddings, sweep.features[variant], atol=1e-5)
+    assert embeddings.std() > 0
+    if variant == "knn":
+        with pytest.raises(ValueError, match="no task head that can be saved"):
+            encoder.logits(sweep.images)
+    else:
+        assert torch.allclose(encoder.logits(sweep.images), sweep.logits[variant], atol=1e-4)
+
+
+def test_variants_do_not_agree_by_chance(sweep):
+    first, *others = sweep.features.values()
+    assert not any(torch.allclose(first, other, atol=1e-3) for other in others)
+
+
+def test_the_best_trial_is_saved_once_and_all_on_request(sweep):
+    found = report.read(sweep.path)
+    values = {e.trials[s]: e.values["val/accuracy"][s] for e in found.confirmed for s in e.seeds}
+    (best,) = export.chosen(found, "best")
+    assert values[best] == max(values.values())
+    assert sorted(export.chosen(found, "all")) == sorted(sweep.trials.values())
+    assert export.chosen(found, "none") == []
+    assert export.write(found, "best", sweep.folders) == []
+    model = sweep.path / "models" / best / "model.json"
+    before = model.stat().st_mtime_ns
+    assert export.write(found, "best", sweep.folders) == []
+    assert model.stat().st_mtime_ns == before
+
+
+def test_of_the_seeds_the_best_on_validation_data_is_chosen():
+    entry = report.Entry("c", {}, [1, 2, 3], {"val/accuracy": {1: 0.5, 2: 0.9, 3: 0.9}, "test/accuracy": {1: 1.0}},
+                         [], {}, {1: "s1", 2: "s2", 3: "s3"}, "finished")  # fmt: skip
+    shared = (Path("f"), {"metric": [{"name": "val/accuracy"}]}, {}, "test/accuracy")
+    found = report.Report(*shared, True, [entry], [], None, {}, 0, 0)
+    assert export.chosen(found, "best") == ["s2"]
+    assert export.chosen(found, "all") == ["s1", "s2", "s3"]
+    assert export.chosen(report.Report(*shared, False, [entry], [], None, {}, 0, 0), "best") == ["s1"]
+
+
+def test_a_stage_that_is_gone_is_named(sweep, tmp_path):
+    other = trial.Folders(sweep.folders.cache, tmp_path)
+    with pytest.raises(ValueError, match="its train stage is no longer in"):
+        export.save(sweep.path, sweep.trials["linear"], other)
+    shutil.rmtree(sweep.path / "models", ignore_errors=True)
+    lines = export.write(report.read(sweep.path), "all", other)
+    assert len(lines) == len(VARIANTS)
+    assert all(line.startswith("log_model: confirm-") for line in lines)
+
+
+def test_the_command_embeds_files_as_the_trial_did(sweep, pictures, tmp_path, capsys):
+    model = export.save(sweep.path, sweep.trials["linear"], sweep.folders)
+    assert embed.main([str(model), str(pictures), "--output", str(tmp_path / "e.npz"), "--device", "cpu"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1
+    assert f"{len(sweep.images)} images, as 1 x 8 x 8, through dcnn3 of {sweep.trials['linear']}" in out
+    with np.load(tmp_path / "e.npz", allow_pickle=False) as written:
+        assert [Path(name).name for name in written["files"]] == [f"{n:03}.png" for n in range(len(sweep.images))]
+        assert np.allclose(written["embeddings"], sweep.features["linear"].numpy(), atol=1e-5)
+    two = [str(pictures / "a" / "001.png"), str(pictures / "a" / "000.png")]
+    assert embed.main([str(model), *two, "--output", str(tmp_path / "e.csv"), "--device", "cpu"]) == 0
+    with (tmp_path / "e.csv").open(newline="") as stream:
+        header, *rows = csv.reader(stream)
+    assert header[:2] == ["file", "e0"]
+    assert [row[0] for row in rows] == two
+    assert np.allclose(np.array(rows)[:, 1:].astype(float), sweep.features["linear"].numpy()[[1, 0]], atol=1e-5)
+
+
+def test_a_sweeps_folder_stands_for_its_best(sweep, pictures, tmp_path, capsys):
+    for name in export.chosen(report.read(sweep.path), "all"):
+        export.save(sweep.path, name, sweep.folders)
+    (best,) = export.chosen(report.read(sweep.path), "best")
+    one = str(pictures / "a" / "000.png")
+    assert embed.main([str(sweep.path), one, "--output", str(tmp_path / "e.npz")]) == 0
+    assert f"of {best}:" in capsys.readouterr().out
+
+
+def test_images_of_another_size_are_cropped_and_resized_as_an_image_folder_does(sweep, tmp_path):
+    model = export.save(sweep.path, sweep.trials["linear"], sweep.folders)
+    rng = np.random.default_rng(0)
+    for name, size in (("tall", (30, 20, 3)), ("wide", (9, 40, 3))):
+        (tmp_path / "train" / name).mkdir(parents=True)
+        Image.fromarray(rng.integers(0, 256, size, dtype=np.uint8)).save(tmp_path / "train" / name / "0.png")
+    trained_on = ImageFolder(path=str(tmp_path), size=8, channels=1).open().splits["train"].read(0, 2)
+    expected = SavedEncoder.load(model, "cpu").embed(trained_on)
+    arguments = [str(model), str(tmp_path / "train"), "--output", str(tmp_path / "e.npz"), "--device", "cpu"]
+    assert embed.main(arguments) == 0
+    assert np.allclose(np.load(tmp_path / "e.npz")["embeddings"], expected.numpy(), atol=1e-5)
+
+
+def test_pyfunc_validates_its_images(sweep):
+    model = export.save(sweep.path, sweep.trials["linear"], sweep.folders)
+    encoder = PyfuncEncoder(SavedEncoder.load(model, "cpu"))
+    images = sweep.images.permute(0, 2, 3, 1).numpy()
+    assert np.allclose(encoder.predict(images), sweep.features["linear"].numpy(), atol=1e-5)
+    assert np.allclose(encoder.predict(images, {"output": "logits"}), sweep.logits["linear"].numpy(), atol=1e-4)
+    for wrong in (images.astype(np.float32), images[:, :7], images[0], sweep.images.numpy()):
+        with pytest.raises(ValueError, match=r"images are uint8 \[N, 8, 8, 1\], not"):
+            encoder.predict(wrong)
+    with pytest.raises(ValueError, match="'pixels' is not embeddings or logits"):
+        encoder.predict(images, {"output": "pixels"})
+
+
+@pytest.fixture
+def model(sweep, tmp_path):
+    """A saved encoder of the test's own."""
+    source = export.save(sweep.path, sweep.trials["linear"], sweep.folders)
+    for name in ("model.json", "weights.pt"):
+        (tmp_path / name).write_bytes((source / name).read_bytes())
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda m: (m / "weights.pt").write_bytes(b"half"), "is damaged: its checksum"),
+        (lambda m: (m / "weights.pt").unlink(), "has no weights.pt"),
+        (lambda m: (m / "model.json").write_text("{"), "cannot be read"),
+        (lambda m: (m / "model.json").write_text("{}"), "has no 'format'"),
+        (lambda m: change(m, format=9), "has format 9; this version reads format 1"),
+        (lambda m: change(m, backbone={"name": "dcnn4"}), "did you mean 'dcnn3'?"),
+        (lambda m: change(m, backbone={"name": "dcnn3", "width": 5}), "the weights do not fit backbone dcnn3"),
+    ],
+)
+def test_a_damaged_encoder_is_one_line_and_exit_2(model, pictures, capsys, damage, message):
+    damage(model)
+    assert embed.main([str(model), str(pictures), "--output", str(model / "e.npz")]) == 2
+    errors = capsys.readouterr().err
+    assert message in errors
+    assert errors.count("\n") == 1
+    assert not (model / "e.npz").exists()
+
+
+def change(model: Path, **values: Any) -> None:
+    about = json.loads((model / "model.json").read_text())
+    (model / "model.json").write_text(json.dumps(about | values))
+
+
+def test_no_code_is_executed_by_loading(model):
+    """Weights that hold an object are refused, even where the checksum is right."""
+    torch.save({"backbone": Path("x"), "head": None}, model / "weights.pt")
+    change(model, weights=saved_encoder._digest(model / "weights.pt"))
+    with pytest.raises(ValueError, match="holds more than tensors"):
+        SavedEncoder.load(model)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["no/such", "{pictures}"], "no/such is no sweep's folder, no saved encoder's"),
+        (["{model}", "no/such.png"], "no file or folder no/such.png"),
+        (["{model}", "{empty}"], "holds no image (.jpg"),
+        (["{model}", "{pictures}/notes.txt"], "cannot decode"),
+        (["{model}", "{pictures}", "--output", "e.json"], "did you mean e.json.npz?"),
+        (["{model}", "{pictures}", "--output", "no/such/e.npz"], "no folder"),
+        (["{unsaved}", "{pictures}"], "--resume --set log_model=best"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_2(model, pictures, tmp_path, monkeypatch, capsys, arguments, message):
+    for name in ("empty", "unsaved"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "unsaved" / "space.yaml").write_text("name: unsaved")
+    monkeypatch.chdir(tmp_path)
+    places = {"model": model, "pictures": pictures, "empty": tmp_path / "empty", "unsaved": tmp_path / "unsaved"}
+    assert embed.main([argument.format(**places) for argument in arguments]) == 2
+    errors = capsys.readouterr().err
+    assert message in errors
+    assert errors.count("\n") == 1

@@ -1,0 +1,342 @@
+"""What happens to sweeps when something breaks: nothing that finished is lost, and every failure has its cause."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import time
+from collections import Counter
+from pathlib import Path
+
+import optuna
+import psutil
+import pytest
+from mlflow import MlflowClient
+from test_sweep import HERE, SLOW, TRIAL, endings, rows, run, start, without_agents, write
+
+from harness import records
+from harness.folder import Recorder
+from harness.plan import Task, load
+from harness.schema import ConfigError
+from harness.sweep import Sweep, mend_journal
+
+QUICK = {**TRIAL, "ssl_method": "none"}
+
+
+@pytest.fixture(autouse=True)
+def workers_find_the_plugins(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", f"{HERE}:{HERE.parent}")
+
+
+def mlflow_statuses(folder: Path, name: str) -> dict[str, str]:
+    """Trial -> status of its run; that of the sweep is ''. Each has one run."""
+    client = MlflowClient(f"sqlite:///{folder}/runs/mlflow.db")
+    found = client.search_runs([client.get_experiment_by_name(name).experiment_id], max_results=1000)
+    trials = [run.data.tags.get("trial_id", "") for run in found]
+    assert max(Counter(trials).values()) == 1
+    return {trial: run.info.status for trial, run in zip(trials, found, strict=True)}
+
+
+def family(process: subprocess.Popen) -> list[psutil.Process]:
+    """All processes that a driver has started and that live."""
+    try:
+        return psutil.Process(process.pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def assert_end_by_themselves(processes: list[psutil.Process], seconds: float = 60) -> None:
+    _, alive = psutil.wait_procs(processes, timeout=seconds)
+    assert not alive, [process.name() for process in alive]
+
+
+# ---------------------------------------------------------------- trials that misbehave
+
+
+def test_whatever_a_plugin_does_fails_its_trial_alone_and_with_its_cause(tmp_path, capsys):
+    log = tmp_path / "deaths.log"
+    bad = ["Raises", "LoopsInC", "Loops", "Hoards", "Dies"]
+    cases = {name: {"selector": {"name": f"bad_plugins:{name}"}} for name in bad}
+    cases["Dies"]["selector"]["log"] = str(log)
+    cases["NaN"] = {"ssl_method": TRIAL["ssl_method"], "pretrain.lr": 1e30}
+    file = write(
+        tmp_path,
+        name="bad",
+        trial=QUICK,
+        cases={"random": {}, **cases, "margin": {"selector": "margin"}},
+        resources={"time_limit": 40, "memory_gb": 1.5},
+    )
+    assert run(tmp_path, file) == 1
+    errors = capsys.readouterr().err
+    sweep = tmp_path / "runs/bad"
+    assert endings(sweep) == {"finished": 2, "failed": 6}
+    found = {row["parameters"]["case"]: row["error"] for row in rows(sweep) if row["status"] == "failed"}
+    assert found["Raises"] == "ArithmeticError: the plugin's own trouble"
+    for name in ("Loops", "LoopsInC"):
+        assert found[name] == "TimeoutError: the trial took longer than resources.time_limit, 40 seconds"
+    assert found["Hoards"].startswith("MemoryError: the trial held 1.5")
+    assert found["Hoards"].endswith("resources.memory_gb is 1.5")
+    assert found["Dies"].startswith("the worker died 3 times")
+    assert len(log.read_text().splitlines()) == 3  # the first time and two more
+    assert found["NaN"].startswith("DivergedError")
+    assert "pretrain.lr" in found["NaN"]
+    assert "Traceback" not in errors
+    for cause in found.values():
+        assert cause in errors
+    assert Counter(mlflow_statuses(tmp_path, "bad").values()) == {"FINISHED": 3, "FAILED": 6}
+
+
+# ---------------------------------------------------------------- the driver is killed
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize("seed", [0])
+def test_ten_kills_of_the_driver_lose_nothing(tmp_path, seed):
+    (tmp_path / "slow_plugin.py").write_text(SLOW)
+    log = tmp_path / "selections.log"
+    file = write(
+        tmp_path,
+        name="killed",
+        method="bayes",
+        run_cap=20,
+        trial={**TRIAL, "selector": {"name": "slow_plugin:Slow", "log": str(log)}},
+        confirm={"top": 1, "seeds": [1]},
+        parameters={"selector.seconds": {"min": 0.1, "max": 0.6}},
+    )
+    sweep = tmp_path / "runs/killed"
+    rng = random.Random(seed)
+    kept: dict[str, dict] = {}
+    moments = []
+    agents: list[psutil.Process] = []
+    for _ in range(10):
+        process = start(tmp_path, file, *(["--resume"] if (sweep / "space.yaml").exists() else []))
+        known, more = len(_read(sweep)), rng.randint(0, 9)
+        deadline = time.monotonic() + 120
+        while more and len(_read(sweep)) < known + more and process.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        time.sleep(rng.uniform(0, 0.5) if more else rng.uniform(0, 15))
+        processes = family(process)
+        process.kill()
+        process.communicate(timeout=30)
+        assert_end_by_themselves(without_agents(processes))
+        agents += processes
+        now = {r["trial"]: r for r in _read(sweep) if r["status"] == "finished"}
+        assert all(now[trial] == row for trial, row in kept.items()), "a finished trial was lost or run again"
+        kept = now
+        moments.append(len(now))
+        if len(now) == 21:
+            break
+    out, errors = start(tmp_path, file, "--resume").communicate(timeout=300)
+    finished = [r for r in rows(sweep) if r["status"] == "finished"]
+    assert Counter(r["trial"] for r in finished) == dict.fromkeys({r["trial"] for r in finished}, 1), out + errors
+    assert Counter(r["phase"] for r in finished) == {"search": 20, "confirm": 1}, out + errors
+    assert all(row in finished for row in kept.values())
+    assert set(mlflow_statuses(tmp_path, "killed").values()) == {"FINISHED"}
+    assert len(mlflow_statuses(tmp_path, "killed")) == 22
+    told = optuna.load_study(study_name="search", storage=journal_of(sweep)).trials
+    assert Counter(trial.state.name for trial in told)["COMPLETE"] == 20
+    searched = {round(r["metrics"]["val/accuracy"], 9) for r in finished if r["phase"] == "search"}
+    assert {round(trial.value, 9) for trial in told if trial.value is not None} == searched  # the history is whole
+    assert_end_by_themselves(agents, seconds=180)
+    print(f"{len(moments)} kills, with so many trials finished: {moments}")
+
+
+def _read(sweep: Path) -> list[dict]:
+    return records.read(sweep)[0]
+
+
+def test_ctrl_c_twice_stops_at_once(tmp_path):
+    file = write(tmp_path, name="stuck", trial={**QUICK, "selector": "bad_plugins:Loops"}, seeds=[0, 1, 2])
+    process = start(tmp_path, file)
+    sweep = tmp_path / "runs/stuck"
+    deadline = time.monotonic() + 120
+    while len(_read(sweep)) < 3:  # the first labels of a trial are measured; its selector loops now or soon
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    processes = without_agents(family(process))
+    process.send_signal(signal.SIGINT)
+    time.sleep(1)
+    pressed = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert time.monotonic() - pressed < 10
+    assert process.returncode == 130
+    assert "Ctrl-C again stops at once" in errors
+    assert f"stopped at once; go on with: python -m harness.sweep {file}" in errors
+    assert "--resume" in errors
+    assert "Traceback" not in errors
+    assert_end_by_themselves(processes)
+
+
+# ---------------------------------------------------------------- a full disk
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 40 MB of its own."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", place], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("only the superuser can make a small disk")
+    yield place
+    subprocess.run(["umount", "--lazy", place], check=True)
+
+
+@pytest.mark.slow
+def test_a_full_disk_stops_the_sweep_and_loses_nothing(small_disk, capsys):
+    """Records, stages and the database lie on the disk that a trial fills."""
+    file = write(
+        small_disk,
+        name="full",
+        trial=QUICK,
+        seeds=[0, 1, 2],
+        resources={"max_concurrent": 1},
+        parameters={"selector": {"values": ["random", {"name": "bad_plugins:Fills", "folder": str(small_disk)}]}},
+    )
+    sweep = small_disk / "runs/full"
+    assert run(small_disk, file) == 130
+    errors = capsys.readouterr().err
+    assert "no space left on the device" in errors
+    assert "make room and go on with" in errors
+    assert "--resume" in errors
+    assert "Traceback" not in errors
+    found, unreadable = records.read(sweep)
+    assert unreadable == 0
+    before = [r for r in found if r["status"] == "finished"]
+    assert 1 <= len(before) < 6
+    assert not any(r["status"] == "failed" for r in found)
+    (small_disk / "ballast").write_bytes(b"")
+    assert run(small_disk, file, "--resume") == 0, capsys.readouterr()
+    assert endings(sweep) == {"finished": 6}
+    assert [r for r in rows(sweep) if r["status"] == "finished"][: len(before)] == before
+    assert set(mlflow_statuses(small_disk, "full").values()) == {"FINISHED"}
+
+
+# ---------------------------------------------------------------- at the same time
+
+
+@pytest.mark.slow
+def test_two_sweeps_share_stages_and_database_and_a_folder_belongs_to_one(tmp_path):
+    shared = {"parameters": {"selector": {"values": ["random", "margin"]}}, "resources": {"max_concurrent": 1}}
+    files = [write(tmp_path, name=name, seeds=[0, 1], **shared) for name in ("first", "second")]
+    processes = [start(tmp_path, file) for file in files]
+    while not (tmp_path / "runs/first/space.yaml").exists():
+        assert processes[0].poll() is None, processes[0].communicate()
+        time.sleep(0.1)
+    assert run(tmp_path, files[0], "--resume") == 2  # while the first one runs
+    for process in processes:
+        out, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, out + errors
+        assert "locked" not in errors
+        assert "tracking:" not in errors
+    for name in ("first", "second"):
+        assert endings(tmp_path / "runs" / name) == {"finished": 4}
+        assert list(mlflow_statuses(tmp_path, name).values()) == ["FINISHED"] * 5
+    assert len(list((tmp_path / "stages/pretrain").iterdir())) == 2  # of two seeds, each trained once for both sweeps
+    metrics = [{r["trial"]: r["metrics"]["test/accuracy"] for r in rows(tmp_path / "runs" / name)
+                if r["status"] == "finished"} for name in ("first", "second")]  # fmt: skip
+    assert metrics[0] == metrics[1]
+
+
+# ---------------------------------------------------------------- the history of a search
+
+
+def journal_of(sweep: Path) -> optuna.storages.JournalStorage:
+    return optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(sweep / "optuna.log")))
+
+
+class Interrupted:
+    """A search that was killed: some configurations were told to the study, and four were left open."""
+
+    def __init__(self, folder: Path):
+        file = write(folder, name="search", method="bayes", run_cap=9, seeds=[0, 1],
+                     parameters={"ssl_method.temperature": {"min": 0.1, "max": 0.9}})  # fmt: skip
+        self.plan = load(file, [])
+        self.path = folder / "sweep"
+        self.path.mkdir()
+        study = optuna.create_study(study_name="search", storage=journal_of(self.path), direction="maximize")
+        self.open = []
+        for _ in range(4):
+            trial = study.ask()
+            self.open.append(self.plan.candidate(self.plan.space.suggest(trial)))
+        study.ask()  # killed before anything was suggested
+        self.sweep = object.__new__(Sweep)
+        self.sweep.plan = self.plan
+        self.sweep.recorder = Recorder(self.path, lambda record: None)
+        self.sweep._list = self._list
+        self.asked: list[str] = []
+
+    def _list(self, tasks: list[Task]) -> bool:
+        """In place of Tune: what has no ending yet is finished."""
+        for task in tasks:
+            if not self.sweep.recorder.ended(task.trial_id):
+                self.asked.append(task.trial_id)
+                self.end(task, "finished", 0.5)
+        return True
+
+    def end(self, task: Task, status: str, accuracy: float) -> None:
+        name = "val/accuracy" if status == "finished" else "pretrain/knn_accuracy"
+        self.sweep.recorder.write(
+            {"trial": task.trial_id, "configuration": task.candidate.configuration, "phase": "search",
+             "seed": task.seed, "status": status, "step_kind": "labels", "step": 0, "time": 1,
+             "parameters": task.candidate.parameters,
+             "metrics": {name: accuracy}}, {},
+        )  # fmt: skip
+
+    def tasks(self, number: int) -> list[Task]:
+        return [Task(self.open[number], seed, "search") for seed in (0, 1)]
+
+
+def test_configurations_that_a_kill_left_open_are_finished_and_told(tmp_path):
+    killed = Interrupted(tmp_path)
+    killed.end(killed.tasks(0)[0], "finished", 0.7)  # both seeds ended, but the study was not told
+    killed.end(killed.tasks(0)[1], "finished", 0.9)
+    killed.end(killed.tasks(1)[0], "finished", 0.6)  # one of two
+    killed.end(killed.tasks(2)[0], "stopped", 0.3)
+    killed.end(killed.tasks(2)[1], "stopped", 0.4)
+    assert killed.sweep._settle(journal_of(killed.path))
+    assert killed.asked == [task.trial_id for task in [killed.tasks(1)[1], *killed.tasks(3)]]
+    told = optuna.load_study(study_name="search", storage=journal_of(killed.path)).trials
+    assert [trial.state.name for trial in told] == ["COMPLETE"] * 4 + ["PRUNED"]
+    assert [trial.value for trial in told[:4]] == pytest.approx([0.8, 0.55, 0.35, 0.5])
+
+
+def test_a_configuration_whose_trial_failed_is_told_as_failed(tmp_path):
+    killed = Interrupted(tmp_path)
+    killed.sweep._list = lambda tasks: [killed.end(task, "failed", 0.0) for task in tasks] and True
+    assert killed.sweep._settle(journal_of(killed.path))
+    told = optuna.load_study(study_name="search", storage=journal_of(killed.path)).trials
+    assert [trial.state.name for trial in told] == ["FAIL"] * 4 + ["PRUNED"]
+
+
+def test_an_interrupt_while_finishing_leaves_them_open(tmp_path):
+    killed = Interrupted(tmp_path)
+    killed.sweep._list = lambda tasks: False
+    assert not killed.sweep._settle(journal_of(killed.path))
+    told = optuna.load_study(study_name="search", storage=journal_of(killed.path)).trials
+    assert [trial.state.name for trial in told] == ["RUNNING"] * 4 + ["PRUNED"]
+
+
+def test_what_a_kill_leaves_of_the_journal_is_mended(tmp_path):
+    killed = Interrupted(tmp_path)
+    file = killed.path / "optuna.log"
+    whole = file.read_bytes()
+    (killed.path / "optuna.log.lock").symlink_to(file)  # else Optuna waits for half a minute
+    for cut in (1, 7, 30):
+        file.write_bytes(whole[:-cut])
+        mend_journal(file)
+        assert file.read_bytes() == whole[: whole[:-1].rindex(b"\n") + 1]
+    assert not (killed.path / "optuna.log.lock").is_symlink()
+    file.write_bytes(whole)
+    mend_journal(file)
+    assert file.read_bytes() == whole
+    lines = whole.splitlines(keepends=True)
+    file.write_bytes(b"".join([lines[0], lines[1][:9] + b"\n", *lines[2:]]))
+    with pytest.raises(ConfigError, match=r"optuna.log: line 2 is damaged; move it away"):
+        mend_journal(file)
+    mend_journal(tmp_path / "none.log")

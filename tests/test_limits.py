@@ -1,0 +1,58 @@
+"""The memory of a trial's process, watched from within."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness import limits
+from harness.limits import GIBIBYTE, own_memory, watched_memory
+
+pytestmark = pytest.mark.skipif(own_memory() is None, reason="this system does not tell what a process holds")
+
+
+def held() -> float:
+    return (own_memory() or 0) / GIBIBYTE
+
+
+def test_what_a_process_takes_counts_and_what_is_mapped_does_not(tmp_path):
+    before = held()
+    taken = np.ones(2**27, dtype=np.uint8)
+    assert held() - before == pytest.approx(0.125, abs=0.02)
+    np.save(tmp_path / "a.npy", taken)
+    del taken
+    before = held()
+    assert int(np.load(tmp_path / "a.npy", mmap_mode="c").sum()) == 2**27
+    assert held() - before < 0.02
+
+
+def test_too_much_is_told_once_with_what_was_held():
+    causes: list[str] = []
+    with watched_memory(held() + 0.1, causes.append):
+        taken = np.ones(2**28, dtype=np.uint8)
+        deadline = time.monotonic() + 10
+        while not causes and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(3 * limits.POLL_SECONDS)
+    del taken
+    (cause,) = causes
+    assert cause.startswith("MemoryError: the trial held ")
+    assert "resources.memory_gb is " in cause
+
+
+def test_enough_is_not_told_and_nothing_goes_on_watching():
+    causes: list[str] = []
+    for limit in (held() + 1, None):
+        with watched_memory(limit, causes.append):
+            time.sleep(3 * limits.POLL_SECONDS)
+        assert not any(thread.name == "memory" for thread in threading.enumerate())
+    assert causes == []
+
+
+def test_a_system_that_does_not_tell_is_known(monkeypatch):
+    monkeypatch.setattr(limits, "STATUS", Path("/nowhere"))
+    assert not limits.can_watch_memory()

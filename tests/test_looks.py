@@ -1,0 +1,376 @@
+"""What the report shows of encoders and picks: which pictures there are, what they say, and that they stay small."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from sweep_folder import SweepFolder, selection_sweep
+
+from harness import looks, page, pictures, report, trial_files
+from harness.looks import balance, classes, maps, neighbors, views
+from harness.looks.look import colours, mosaic
+from harness.portrait import Portrait, pack
+
+NAMES = ("cat", "dog", "owl")
+ALL = ["embedding", "encoders", "neighbors", "classes", "confusion", "picks", "balance", "views"]
+
+
+def made_up(seed: int = 0, *, picks: int = 60) -> Portrait:
+    """Three clusters, which k-means has found; the last class's neighbours are all of its class."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(120) % 3
+    image = lambda *shape: rng.integers(0, 256, (*shape, 16, 16, 3)).astype(np.uint8)  # noqa: E731
+    return Portrait(
+        class_names=NAMES,
+        mapping="t-SNE",
+        points=(10 * np.eye(3)[labels][:, :2] + rng.normal(size=(120, 2))),
+        classes=labels,
+        clusters=(labels + 1) % 3,
+        same_class=0.8,
+        picked=np.array([picks // 3] * 3),
+        pick_points=rng.normal(size=(picks, 2)),
+        pick_rounds=np.arange(picks) % 3,
+        pick_classes=np.arange(picks) % 3,
+        neighbor_classes=np.array([[k, *([k, 0, 1, 2, 2] if k < 2 else [2] * 5)] for k in (0, 1, 2) * 3][:8]),
+        neighbor_images=image(8, 6),
+        operations=("crop", "flip", "views"),
+        views=image(6, 7),
+    )
+
+
+class Selectors:
+    """Three selectors over three rounds, two seeds, with everything that trials leave."""
+
+    def __init__(self, path: Path):
+        self.sweep = selection_sweep(path, {"random": 0, "coreset": 0.05, "margin": 0.02}, rounds=2, seeds=(1, 2, 3))
+        for trial in self.trials():
+            for step in (200, 400, 600):
+                self.write(trial, f"confusion_matrix_{step}", self.matrix(trial, step))
+                counts = np.array([100, 60, 40]) * step // 200
+                if "coreset" in trial.name and step > 200:
+                    counts = np.array([100, 60, 40 + step - 200])
+                self.write(trial, f"class_counts_{step}", counts.tolist())
+            self.write(trial, "class_counts_pool", [5000, 3000, 2000])
+
+    def trials(self, name: str = "") -> list[Path]:
+        return sorted((self.sweep.path / "trials").glob(f"confirm-{name}*"))
+
+    def portray(self, name: str, portrait: Portrait) -> None:
+        (self.trials(f"{name}-s1")[0] / "portrait.npz").write_bytes(pack(portrait))
+
+    @staticmethod
+    def matrix(trial: Path, step: int) -> dict:
+        right = 20 + 10 * (step // 200) + int(trial.name[-1])  # of 100; 31, 32, 33 at first
+        return {
+            "class_names": list(NAMES),
+            "matrix": [[right, 100 - right, 0], [10, 80, 10], [0, 0, 100]],
+            "split": "test",
+        }
+
+    @staticmethod
+    def write(folder: Path, name: str, content: object) -> None:
+        (folder / f"{name}.json").write_text(json.dumps(content))
+
+    def report(self) -> report.Report:
+        return report.read(self.sweep.path)
+
+
+@pytest.fixture
+def selectors(tmp_path):
+    return Selectors(tmp_path / "sweep")
+
+
+@pytest.fixture
+def complete(selectors):
+    """One selector has an encoder of its own."""
+    for name in ("random", "coreset"):
+        selectors.portray(name, made_up())
+    selectors.portray("margin", replace(made_up(seed=1), same_class=0.4))
+    return selectors
+
+
+def test_every_picture_of_a_complete_sweep_is_drawn_small_and_named_in_the_summary(complete):
+    found, folder = complete.report(), complete.sweep.path
+    text = report.summary(found)
+    shown = looks.find(found)
+    for look in shown:
+        pictures.save(look.draw(), folder / look.stem, photographs=look.photographs)
+    assert [look.stem for look in shown] == ALL
+    for look in shown:
+        for ending in ("png", "svg"):
+            assert 1000 < (folder / f"{look.stem}.{ending}").stat().st_size < 200_000, (look.stem, ending)
+        assert f"]({look.stem}.png)" in text
+        assert look.caption in text
+        assert look.caption.endswith(".")
+    kinds = {
+        stem: set(re.findall("data:image/(png|jpeg);base64", (folder / f"{stem}.svg").read_text()))
+        for stem in ("views", "neighbors", "embedding")
+    }
+    assert kinds == {"views": {"jpeg"}, "neighbors": {"jpeg"}, "embedding": {"png"}}
+    photograph = Image.open(folder / "views.png").convert("RGB")
+    assert len(photograph.getcolors(10**6)) > 1000
+
+
+def test_a_sweep_without_these_files_has_none_of_the_pictures(tmp_path):
+    sweep = SweepFolder(tmp_path / "sweep")
+    sweep.trial("search-only", 0, {"selector": "random"}, {20: 0.5}, phase="search", status="stopped")
+    for file in (tmp_path / "sweep" / "trials").glob("*/*.json"):
+        file.unlink()
+    assert looks.find(report.read(sweep.path)) == []
+    report.write(sweep.path)
+
+
+def test_the_page_has_them_in_a_section_of_their_own(complete):
+    section = page.looks.looks(complete.report())
+    assert section is not None
+    shown = [part for part in section.parts if isinstance(part, page.Picture)]
+    assert [picture.stem for picture in shown] == ALL
+    assert [picture.stem for picture in shown if picture.photographs] == ["neighbors", "views"]
+    tables = [part.name for part in section.parts if isinstance(part, page.Table)]
+    assert tables == ["Encoders side by side", "Accuracy by class, test images", "Class balance of the picks"]
+
+
+def test_without_portraits_classes_and_picks_are_shown(selectors):
+    assert [look.stem for look in looks.find(selectors.report())] == ["classes", "confusion", "balance"]
+
+
+# ---------------------------------------------------------------- maps
+
+
+def test_one_encoder_is_shown_once_and_has_no_owner(selectors):
+    for name in ("random", "coreset", "margin"):
+        selectors.portray(name, made_up())
+    found = selectors.report()
+    assert maps.encoders(found) is None
+    look = maps.embedding(found)
+    assert look is not None
+    assert look.title == "The embedding"
+    assert "the 60 labelled images of coreset" in look.caption
+    picks = maps.picks(found)
+    assert picks is not None
+    assert "One encoder" in picks.caption
+    assert [axes.get_title(loc="left") for axes in picks.draw().axes] == ["coreset", "margin", "random"]
+
+
+def test_several_encoders_stand_side_by_side(complete):
+    look = maps.encoders(complete.report())
+    assert look is not None
+    assert [row[:2] for row in look.rows] == [["coreset", "0.800"], ["margin", "0.400"]]
+    assert [axes.get_title(loc="right") for axes in look.draw().axes] == ["80 % same class", "40 % same class"]
+
+
+def test_the_embedding_says_how_clusters_and_classes_agree(complete):
+    look = maps.embedding(complete.report())
+    assert look is not None
+    assert look.title == "The embedding of coreset"
+    assert "classes: 1.00" in look.caption
+    assert "80 % are of its class (33 % by chance)" in look.caption
+    by_class, by_cluster, picks = look.draw().axes
+    faces = [axes.collections[0].get_facecolors() for axes in (by_class, by_cluster)]
+    assert np.array_equal(*faces)  # clusters take the colour of their class
+    assert [len(points.get_offsets()) for points in picks.collections[:3]] == [120, 20, 40]
+
+
+def test_picks_have_the_colour_of_their_round(complete):
+    look = maps.picks(complete.report())
+    assert look is not None
+    axes = look.draw().axes[0]
+    portrait = made_up()
+    points = axes.collections[2]
+    drawn = {
+        f"{x:.3f} {y:.3f}": tuple(colour)
+        for (x, y), colour in zip(points.get_offsets(), points.get_facecolors(), strict=True)
+    }
+    for number in (1, 2):
+        places = portrait.pick_points[portrait.pick_rounds == number]
+        found = {drawn[f"{x:.3f} {y:.3f}"] for x, y in places}
+        assert len(found) == 1
+    assert len(set(drawn.values())) == 2
+
+
+def test_many_classes_have_as_many_colours():
+    assert len(set(colours(10))) == 10
+    assert len(set(colours(100))) > 90
+
+
+# ---------------------------------------------------------------- neighbours and views
+
+
+def test_neighbours_of_another_class_are_named(complete):
+    look = neighbors.neighbors(complete.report())
+    assert look is not None
+    assert "22 of 40 here, 80 % over all" in look.caption
+    first, second, third, *_ = look.draw().axes
+    assert [text.get_text() for text in first.texts] == ["cat", "", "", "dog", "owl", "owl"]
+    assert [text.get_text() for text in second.texts] == ["dog", "", "cat", "", "owl", "owl"]
+    edges = [patch.get_edgecolor() for patch in third.patches]
+    assert len(set(edges)) == 1
+
+
+def test_the_sheet_has_the_image_and_two_draws_of_each_operation(complete):
+    look = views.views(complete.report())
+    assert look is not None
+    assert "(crop, flip)" in look.caption
+    (axes,) = look.draw().axes
+    assert [text.get_text() for text in axes.texts] == ["image", "crop", "flip", "views"]
+
+
+def test_an_untrained_best_leaves_the_views_to_another(selectors):
+    selectors.portray("coreset", replace(made_up(), operations=(), views=np.zeros((0, 1, 1, 1, 3), np.uint8)))
+    assert views.views(selectors.report()) is None
+    selectors.portray("random", made_up())
+    assert views.views(selectors.report()) is not None
+
+
+def test_a_mosaic_has_its_tiles_in_order():
+    tiles = np.arange(6, dtype=np.uint8).reshape(2, 3, 1, 1, 1).repeat(2, 2).repeat(2, 3).repeat(3, 4)
+    picture = mosaic(tiles, gap=1)
+    assert picture.shape == (5, 8, 3)
+    assert picture[::3, ::3, 0].tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert (picture[2] == 255).all()
+
+
+# ---------------------------------------------------------------- classes
+
+
+def test_accuracy_by_class_by_hand(selectors):
+    found = selectors.report()
+    item = classes.by_class(found, found.confirmed[0])
+    assert item is not None
+    assert (item.class_names, item.split) == (list(NAMES), "test")
+    assert item.first is not None
+    assert (item.first[0], item.last[0]) == (200, 600)
+    first, last = ([e.mean for e in column if e] for column in (item.first[1], item.last[1]))
+    assert first == pytest.approx([0.32, 0.8, 1.0])
+    assert last == pytest.approx([0.52, 0.8, 1.0])
+    assert item.first[1][0].half == pytest.approx(4.302653 * 0.01 / math.sqrt(3), rel=1e-4)  # t(.975, 2) s / sqrt(n)
+
+
+def test_the_table_names_the_worst_and_the_best_class(selectors):
+    look = classes.accuracy(selectors.report())
+    assert look is not None
+    assert look.header == ["configuration", "first: worst class", "last: worst class", "best class", "n"]
+    assert look.rows[0] == ["coreset", "32.0 (cat)", "52.0 (cat)", "100.0 (owl)", "3"]
+    assert "200 labels" in look.caption
+    assert "random, the reference" in look.caption
+    (axes,) = look.draw().axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["owl", "dog", "cat"]
+    assert [round(bar.get_height()) for bar in axes.patches] == [100, 80, 32, 100, 80, 52]
+
+
+def test_a_class_without_images_has_no_accuracy(selectors):
+    for trial in selectors.trials():
+        matrix = {"class_names": list(NAMES), "matrix": [[0, 0, 0], [10, 80, 10], [0, 0, 5]], "split": "val"}
+        selectors.write(trial, "confusion_matrix_600", matrix)
+    look = classes.accuracy(selectors.report())
+    assert look is not None
+    assert look.rows[0][2:4] == ["80.0 (dog)", "100.0 (owl)"]
+    assert "validation images" in look.caption
+    (axes,) = look.draw().axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["owl", "dog"]
+
+
+def test_confusion_is_that_of_the_last_round_over_all_seeds(selectors):
+    look = classes.confusion(selectors.report())
+    assert look is not None
+    assert "cat for dog (48 %); dog for cat (10 %)" in look.caption
+    assert "3 seeds" in look.caption
+    counts = [text.get_text() for text in look.draw().axes[0].texts]
+    assert counts[:3] == ["156", "144", "0"]
+
+
+def test_many_classes_fit():
+    rng = np.random.default_rng(0)
+    matrix = rng.integers(0, 9, (100, 100)) + 60 * np.eye(100, dtype=int)
+    about = {"class_names": [f"class {k}" for k in range(100)], "matrix": matrix.tolist(), "split": "val"}
+    axes = classes.confusion_figure(about).axes[0]
+    assert not axes.texts
+    assert len(axes.get_xticks()) == 25
+
+
+# ---------------------------------------------------------------- balance
+
+
+def test_evenness_by_hand():
+    assert balance.evenness(np.array([5, 5, 5, 5])) == pytest.approx(1)
+    assert balance.evenness(np.array([7, 0, 0])) == 0
+    assert balance.evenness(np.array([1, 1, 0, 0])) == pytest.approx(0.5)
+    assert balance.evenness(np.array([3])) == 1
+
+
+def test_balance_is_of_the_picks_without_the_start_pool(selectors):
+    look = balance.balance(selectors.report())
+    assert look is not None
+    rows = {row[0]: row[1:] for row in look.rows}
+    assert rows["coreset"] == ["400", "0.000 ± 0.000", "100.0 (owl)", "0.0 (cat)", "3"]
+    assert rows["random"][2:4] == ["50.0 (cat)", "20.0 (owl)"]
+    assert rows["(the pool)"] == ["10000", "0.937", "50.0 (cat)", "20.0 (owl)", "–"]
+    first = look.draw().axes[0]
+    assert first.get_title(loc="left") == "coreset"
+    assert [round(bar.get_height()) for bar in first.patches[:3]] == [0, 0, 100]
+    stairs = next(patch for patch in first.patches if hasattr(patch, "get_data"))
+    assert stairs.get_data().values.tolist() == pytest.approx([50, 30, 20])
+
+
+def test_a_cold_start_has_no_start_pool(selectors):
+    for trial in selectors.trials("margin"):
+        (trial / "class_counts_200.json").unlink()
+    found = selectors.report()
+    entry = next(entry for entry in found.confirmed if entry.label == "margin")
+    item = balance.read(found, entry)
+    assert item is not None
+    assert item.count == 600
+
+
+def test_without_the_pools_counts_equal_shares_are_expected(selectors):
+    for trial in selectors.trials():
+        (trial / "class_counts_pool.json").unlink()
+    look = balance.balance(selectors.report())
+    assert look is not None
+    assert "equally many of each" in look.caption
+    assert all(row[0] != "(the pool)" for row in look.rows)
+
+
+# ---------------------------------------------------------------- the files
+
+
+def test_an_older_folder_holds_the_last_confusion_matrix_alone(tmp_path):
+    matrix = {"class_names": ["a"], "matrix": [[1]], "split": "val"}
+    (tmp_path / "confusion_matrix.json").write_text(json.dumps(matrix))
+    assert trial_files.confusion_matrices(tmp_path) == {0: matrix}
+    (tmp_path / "selected_90.json").write_text("[1]")
+    (tmp_path / "class_counts_100.json").write_text("[1]")
+    assert trial_files.confusion_matrices(tmp_path) == {100: matrix}
+    (tmp_path / "confusion_matrix_50.json").write_text(json.dumps(matrix | {"split": "test"}))
+    assert trial_files.confusion_matrices(tmp_path) == {50: matrix | {"split": "test"}}
+    assert trial_files.pool_counts(tmp_path) is None
+    assert trial_files.portrait(tmp_path) is None
+
+
+def test_files_of_rounds_are_in_the_order_of_labels(tmp_path):
+    for labels in (1000, 200, 90):
+        (tmp_path / f"class_counts_{labels}.json").write_text(f"[{labels}]")
+    (tmp_path / "class_counts_pool.json").write_text("[7]")
+    assert list(trial_files.class_counts(tmp_path).items()) == [(90, [90]), (200, [200]), (1000, [1000])]
+    assert trial_files.pool_counts(tmp_path) == [7]
+
+
+def test_a_damaged_portrait_is_named(tmp_path):
+    (tmp_path / "portrait.npz").write_bytes(pack(made_up())[:300])
+    with pytest.raises(ValueError, match=r"portrait\.npz is damaged"):
+        trial_files.portrait(tmp_path)
+
+
+def test_a_warning_of_a_trial_is_a_note_of_the_report(tmp_path):
+    sweep = SweepFolder(tmp_path / "sweep")
+    rows = sweep.records("a", 1, {"selector": "random"}, {20: 0.5})
+    rows[-1]["warning"] = "no portrait of the encoder: RuntimeError: no brush"
+    sweep.append(rows)
+    assert report.read(sweep.path).notes == ["confirm-a-s1: no portrait of the encoder: RuntimeError: no brush."]
