@@ -20,11 +20,6 @@ from harness.data import Data
 from harness.oracle import Oracle
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("data")
-
-
 @pytest.fixture
 def bench(cache, tmp_path):
     return Bench(cache, tmp_path / "stages")

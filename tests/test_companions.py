@@ -134,11 +134,6 @@ TUNED = {
 LOSS = {"name": "learning_loss", "hidden_dim": 8}
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("data")
-
-
 @pytest.fixture
 def bench(cache, tmp_path):
     return Bench(cache, tmp_path / "stages")

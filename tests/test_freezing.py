@@ -117,11 +117,6 @@ def test_nothing_to_train_is_said():
 RESNETS = {"backbone": {"name": "wide_resnet28", "width": 1, "freeze": 2}, "data__fraction": 0.05}
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("data")
-
-
 def settings(**changes):
     return configure(pretrain__batch_size=32, pretrain__epochs=1, labels={"start": 20}, **changes)
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from trials import Bench, configure, results, rounds_of
+from trials import configure, results, rounds_of
 
 from baselines.augmentations.identity import Identity
 from baselines.augmentations.noise import Noise
@@ -217,17 +217,6 @@ def test_more_labelled_than_unlabelled_images_leave_no_choice():
 
 
 # ---------------------------------------------------------------- whole trials
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("data")
-
-
-@pytest.fixture
-def fresh(cache, tmp_path):
-    numbers = iter(range(100))
-    return lambda: Bench(cache, tmp_path / f"stages{next(numbers)}")
 
 
 FINETUNE = {"name": "finetune", "epochs": 2, "batch_size": 20, "augmentation": "flip"}

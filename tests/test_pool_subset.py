@@ -4,7 +4,7 @@ from typing import ClassVar
 
 import pytest
 import torch
-from trials import Bench, configure, results, rounds_of
+from trials import configure, results, rounds_of
 
 from baselines.backbones.dcnn3 import DCNN3
 from harness import active, plugins, trial
@@ -13,18 +13,6 @@ from harness.api import CONDITIONAL_PARTS, Selector
 from harness.schema import ConfigError
 from harness.seeding import derive, generator
 from harness.stages import StageCache
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("data")
-
-
-@pytest.fixture
-def fresh(cache, tmp_path):
-    """Benches with the same data and no common stage."""
-    numbers = iter(range(100))
-    return lambda: Bench(cache, tmp_path / f"stages{next(numbers)}")
 
 
 class Spy(Selector):

@@ -12,26 +12,13 @@ import pytest
 import torch
 import yaml
 from torch import Tensor
-from trials import SMALL, Bench, configure, results
+from trials import SMALL, configure, results
 
 from baselines.backbones.dcnn3 import DCNN3
 from baselines.datasets.digits import Digits
 from harness import data, plugins, trial
 from harness.api import UNKNOWN, Source, Split, SSLMethod
 from harness.metrics import METRICS, step_kind
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("data")
-
-
-@pytest.fixture
-def fresh(cache, tmp_path):
-    """Benches with the same data and no common stage."""
-    numbers = iter(range(100))
-    return lambda: Bench(cache, tmp_path / f"stages{next(numbers)}")
-
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "simclr, coreset": {"selector": "coreset"},
