@@ -1,4 +1,4 @@
-"""`python -m harness.sweep FILE`: runs a search space with Ray Tune. The only module that imports Ray and Optuna.
+"""`python -m harness.sweep FILE`: runs a search space with Ray Tune. What joins a cluster lies in `harness.cluster`.
 
 Grid and random searches are lists that are known before the first trial; bayes asks Optuna. A trial that ends is
 written to `rows.jsonl` at once, and everything that a trial computes lies in the stage cache; so a sweep that was
@@ -159,7 +159,16 @@ def _portray(task: Task, job: Job) -> None:
     def send(found: Mapping[str, Any]) -> None:
         tune.report({"portrait_of": task.trial_id, **found, **nothing})
 
-    trial.run(task.candidate.trial, task.seed, job.folders, lambda *_: None, with_test=False, deliver=send)
+    cause = _limit_passed(task.trial_id)
+    if cause:  # by an earlier worker, which was ended for it
+        send({"warning": cause})
+        return
+    send({})  # from here on the time counts
+    try:
+        with watched_memory(job.plan.resources.memory_gb, lambda cause: _end_own_worker(task.trial_id, cause)):
+            trial.run(task.candidate.trial, task.seed, job.folders, lambda *_: None, with_test=False, deliver=send)
+    except Exception as error:  # its stages are gone, and what makes them anew fails
+        send({"warning": f"{type(error).__name__}: {error}"})
     tune.report(nothing)
 
 
@@ -243,6 +252,8 @@ class RecordCallback(tune.Callback):
             self._recorder.keep_portrait(result["portrait_of"], result["portrait"])
         elif "warning" in result:
             print(f"{result['portrait_of']}: {result['warning']}", file=sys.stderr)
+        elif "portrait_of" in result:
+            self._running[trial.trial_id] = result["portrait_of"], time.monotonic()
         if "record" not in result:
             return
         record = result["record"]
@@ -281,6 +292,8 @@ class RecordCallback(tune.Callback):
     def _close(self, trial: Any, status: str, **more: Any) -> None:
         self._running.pop(trial.trial_id, None)
         config = trial.config.get("task", trial.config)
+        if config.get("only_portrait"):  # its trial has an ending
+            return
         last = self._recorder.unfinished(config["trial_ids"])
         if last is None and status == "failed":  # it died before its first report
             left = [name for name in config["trial_ids"] if not self._recorder.ended(name)]
@@ -453,15 +466,20 @@ class Sweep:
             complete = self._list(self.plan.confirm_tasks(best))
         elif complete and self.plan.searches and self.plan.portrait:
             self._portray_best()
-        return complete
+        return complete and not self.interrupts.pressed
 
     def _portray_best(self) -> None:
         """Leaves a portrait of the best of a search that nothing confirms."""
         for assignment in self.recorder.best(self.plan.metric, 1):
-            task = Task(self.plan.candidate(assignment), self.plan.seeds[0], "search")
+            tasks = [Task(self.plan.candidate(assignment), seed, "search") for seed in self.plan.seeds]
+            task = next(task for task in tasks if self._finished(task))
             if not (self.path / "trials" / task.trial_id / "portrait.npz").exists():
                 config = _tune_config([task]) | {"only_portrait": True}
                 self._fit({"task": tune.grid_search([config])}, BasicVariantGenerator(), num_samples=1)
+
+    def _finished(self, task: Task) -> bool:
+        ending = self.recorder.ending(task.trial_id)
+        return ending is not None and ending["status"] == "finished"
 
     def _list(self, tasks: list[Task]) -> bool:
         """Runs those of the tasks that have no ending yet."""
@@ -661,9 +679,10 @@ def _folders(options: argparse.Namespace) -> trial.Folders:
 
 
 @contextlib.contextmanager
-def ray_session(plan: Plan, address: str | None) -> Iterator[None]:
-    """A private Ray on this machine, gone afterwards, or a cluster, left afterwards."""
+def ray_session(plan: Plan | None = None, address: str | None = None) -> Iterator[None]:
+    """A private Ray on this machine, gone afterwards, or a cluster, which gets the plan's code and is left as it is."""
     if address:
+        assert plan is not None
         cluster.join(address, plan)
     else:
         ray.init(
@@ -687,11 +706,14 @@ class Interrupts:
 
     Args:
         resume: the command that continues the sweep.
+
+    Attributes:
+        pressed: whether Ctrl-C was pressed.
     """
 
     def __init__(self, resume: str):
         self.resume = resume
-        self._pressed = False
+        self.pressed = False
         self._in_tune = False
         self._before = signal.getsignal(signal.SIGINT)
 
@@ -720,10 +742,10 @@ class Interrupts:
             self._in_tune = False
 
     def _interrupt(self, *_: object) -> None:
-        if self._pressed:
+        if self.pressed:
             print(f"stopped at once; go on with: {self.resume}", file=sys.stderr, flush=True)
             os._exit(INTERRUPTED)  # Ray's processes end with this one
-        self._pressed = True
+        self.pressed = True
         print("stopping; Ctrl-C again stops at once", file=sys.stderr, flush=True)
         if not self._in_tune:
             raise KeyboardInterrupt
@@ -825,7 +847,7 @@ def _run_in_folder(
             if mirror:
                 ending.callback(lambda: uncopied.append(mirror.close()))
             ending.callback(recorder.close)
-            found = _write_report(path)
+            found = _write_report(path, problems)
             if found:
                 problems = export.write(found, plan.log_model if complete else "none", _folders(options))
     if complete and found and not options.quiet:
@@ -839,9 +861,18 @@ def _run_in_folder(
     return SOME_FAILED if problems and status == FINISHED else status
 
 
-def _write_report(path: Path) -> report.Report | None:
-    """The report; None where the sweep was interrupted before its first record."""
-    return report.write(path) if (path / "rows.jsonl").stat().st_size else None
+def _write_report(path: Path, problems: list[str]) -> report.Report | None:
+    """The report; None where the sweep was interrupted before its first record, or where it cannot be made."""
+    if not (path / "rows.jsonl").stat().st_size:
+        return None
+    try:
+        return report.write(path)
+    except Exception as error:  # the records are whole, and what follows the report is not to be lost with it
+        if no_space(error):
+            raise
+        cause = " ".join(f"{type(error).__name__}: {error}".split())
+        problems.append(f"no report: {cause}; try again with: python -m harness.report {path}")
+        return None
 
 
 def _finish_tracking(tracker: Tracker, complete: bool, path: Path) -> None:

@@ -46,6 +46,7 @@ EQUIVALENTS = [
         r"\1 results/ssl_methods results/ssl_methods_longer \2",
         "two sweeps that there are",
     ),
+    (r"python -m benchmarks\..*", "", "minutes: it measures"),
     (r"python -m harness\.embed .*", "python -m harness.embed --help", "test_embed.py embeds with encoders of sweeps"),
     (
         r"(ray|kubectl|docker|sbatch|export) .*",

@@ -67,6 +67,7 @@ def balance(report: Report) -> Look | None:
     entries = report.confirmed or report.searched[:1]
     found = [(entry, item) for entry in entries if (item := read(report, entry))]
     pool, names = _pool(report, [entry for entry, _ in found])
+    found = [(entry, item) for entry, item in found if len(item.shares) == len(names)]  # others' classes are other ones
     if not found or not names:
         return None
     shown = found[:MOST]
