@@ -219,7 +219,7 @@ def test_two_nodes_without_this_project_do_what_one_machine_does(home, capsys):
     assert "each computes" not in capsys.readouterr().err  # one machine: the stages are shared
     about = json.loads((home / "many/same/environment.json").read_text())
     assert (about["concurrent_trials"], about["shared_stages"], len(about["nodes"])) == (2, True, 2)
-    assert about["nodes"][1]["resources"]["fast"] == 1
+    assert sorted(node["resources"].get("fast", 0) for node in about["nodes"]) == [0, 1]
 
 
 @pytest.mark.slow

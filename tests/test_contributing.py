@@ -47,6 +47,10 @@ def test_files_and_names_in_the_guide_exist():
     paths = set(re.findall(r"`((?:harness|baselines|tests|examples|benchmarks)/[\w/.]*)`", GUIDE)) - invented
     assert len(paths) >= 6
     assert [path for path in sorted(paths) if not (root / path).exists()] == []
-    assert set(re.findall(r"^    (make [\w-]+)", GUIDE, re.MULTILINE)) == {"make check", "make test"}
+    assert set(re.findall(r"^    (make [\w-]+)", GUIDE, re.MULTILINE)) == {
+        "make check",
+        "make test",
+        "make test-browser",
+    }
     makefile = (root / "Makefile").read_text(encoding="utf-8")
     assert all(f"\n{target}:" in makefile for target in ("check", "test", "test-slow"))

@@ -174,7 +174,7 @@ def leaks(root, hidden):
         if isinstance(item, Tensor | np.ndarray | list | tuple) and holds(item, secrets):
             found.append(item)
         # Of a function only the namespaces of this project: torch's lead everywhere.
-        outside = isinstance(item, types.FunctionType) and not item.__module__.startswith(
+        outside = isinstance(item, types.FunctionType) and not (item.__module__ or "").startswith(
             ("harness", "baselines", "test")
         )
         todo += [part for part in gc.get_referents(item) if not (outside and part is item.__globals__)]

@@ -434,7 +434,7 @@ SELECTORS = [
     (
         "pool_subset_is_taken",
         broken(GoodSelector, select=_by_the_store),
-        "a subset of 26 unlabelled images, budget 26: a pick is not in pool.unlabeled",
+        "a subset of 26 unlabelled images, budget 1: a pick is not in pool.unlabeled",
     ),
     ("reads_are_as_declared", broken(GoodSelector, reads={"ssl_loss"}), "not a frozenset"),
     ("reads_are_as_declared", broken(GoodSelector, reads=frozenset({"ssl_los"})), "did you mean 'ssl_loss'?"),

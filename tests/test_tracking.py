@@ -147,8 +147,12 @@ def test_a_trial_with_all_that_belongs_to_it(sweep, uri):
         "config.yaml",
         "selected_100.json",
         "selected_200.json",
+        "class_counts_100.json",
+        "class_counts_200.json",
+        "class_counts_pool.json",
         "classification_report.txt",
-        "confusion_matrix.json",
+        "confusion_matrix_100.json",
+        "confusion_matrix_200.json",
         "confusion_matrix.png",
     }
     assert {file.path for file in client.list_artifacts(trial.info.run_id)} == names
