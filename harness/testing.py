@@ -303,7 +303,8 @@ COMMON_CHECKS: tuple[Check, ...] = (
 def check_imports(plugin: type) -> None:
     """Checks that the plugin's file imports nothing of `harness` but `api`, `seeding` and `image_file`.
 
-    The last is for data sets of image files. The rest of `harness` changes without notice. Imports inside functions count too.
+    The last is for data sets of image files. The rest of `harness` changes without notice. Imports inside functions
+    count too.
 
     Raises:
         AssertionError: names the import.

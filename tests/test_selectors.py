@@ -27,6 +27,7 @@ CHEAP = {
     "cdal_rl": {"epochs": 2, "hidden_dim": 4},
     "core_gcn": {"num_steps": 5},
     "uncertain_gcn": {"num_steps": 5},
+    "ta_vaal": {"epochs": 1, "batch_size": 8, "width": 2},
     "vaal": {"epochs": 1, "batch_size": 8, "width": 2},
 }
 NAMES = [name for name in BUILTINS["selectors"] if not name.endswith("/")]  # families have tests of their own
@@ -43,6 +44,7 @@ def pool_of(n=60, dim=6, num_classes=4, labeled=(3, 10, 11, 40), **parts):
     given.setdefault("stochastic", given["logits"] + noise)
     given.setdefault("augmented", given["logits"] - noise)
     given.setdefault("ssl_loss", given["features"].square().mean(dim=1))
+    given.setdefault("companion_outputs", given["features"].mean(dim=1))
     given.setdefault("images", torch.randint(256, (n, 3, 8, 8), generator=rng(3)).to(torch.uint8))
     return make_pool(**given, labeled=labeled)
 
