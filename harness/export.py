@@ -18,7 +18,7 @@ from harness import environment, records, saved_encoder, trial
 from harness.config import ClassifierConfig, TrialConfig, parse_trial
 from harness.report import Entry, Report
 from harness.schema import Problems, read_yaml
-from harness.stages import StageCache
+from harness.stages import StageCache, no_space
 
 Which = Literal["best", "all", "none"]
 
@@ -28,6 +28,9 @@ def write(report: Report, which: Which, folders: trial.Folders) -> list[str]:
 
     Returns:
         A line for each encoder that could not be saved.
+
+    Raises:
+        OSError: the disk is full.
     """
     problems = []
     for name in chosen(report, which):
@@ -36,6 +39,8 @@ def write(report: Report, which: Which, folders: trial.Folders) -> list[str]:
         try:
             save(report.folder, name, folders)
         except (ValueError, OSError) as error:
+            if no_space(error):
+                raise
             problems.append(f"log_model: {name}: {error}")
     return problems
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from test_stages import files_of_at_most
 from torch import Tensor
 from trials import configure
 
@@ -23,6 +24,7 @@ from harness.folder import Recorder
 from harness.plan import Candidate, Task
 from harness.saved_encoder import PyfuncEncoder, SavedEncoder
 from harness.schema import as_dict
+from harness.stages import no_space
 
 FINETUNE = {"name": "finetune", "epochs": 2, "batch_size": 20}
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -150,6 +152,16 @@ def test_a_stage_that_is_gone_is_named(sweep, tmp_path):
     lines = export.write(report.read(sweep.path), "all", other)
     assert len(lines) == len(VARIANTS)
     assert all(line.startswith("log_model: confirm-") for line in lines)
+
+
+@pytest.mark.parametrize("size", [0, 200])
+def test_a_full_disk_leaves_no_half_encoder_and_ends_the_sweep(sweep, size):
+    shutil.rmtree(sweep.path / "models", ignore_errors=True)
+    with files_of_at_most(size), pytest.raises(OSError, match=r"weights.pt") as caught:
+        export.write(report.read(sweep.path), "best", sweep.folders)
+    assert no_space(caught.value)
+    assert [file for file in (sweep.path / "models").rglob("*") if file.is_file()] == []
+    assert export.write(report.read(sweep.path), "best", sweep.folders) == []
 
 
 def test_the_command_embeds_files_as_the_trial_did(sweep, pictures, tmp_path, capsys):
