@@ -21,9 +21,9 @@ from baselines.datasets.image_folder import ImageFolder
 from harness import embed, export, report, saved_encoder, trial
 from harness.active import Rounds, Trained
 from harness.folder import Recorder
-from harness.plan import Candidate, Task
+from harness.plan import Candidate, Task, load
 from harness.saved_encoder import PyfuncEncoder, SavedEncoder
-from harness.schema import as_dict
+from harness.schema import ConfigError, as_dict
 from harness.stages import no_space
 
 FINETUNE = {"name": "finetune", "epochs": 2, "batch_size": 20}
@@ -132,6 +132,17 @@ def test_the_best_trial_is_saved_once_and_all_on_request(sweep):
     before = model.stat().st_mtime_ns
     assert export.write(found, "best", sweep.folders) == []
     assert model.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("which", ["best", "all"])
+def test_encoders_that_would_stay_on_their_nodes_are_refused(tmp_path, which):
+    file = tmp_path / "far.yaml"
+    file.write_text("{name: far, method: grid, metric: {name: val/accuracy}, trial: {dataset: digits}}")
+    plan = load(file, [f"log_model={which}"])
+    export.check(plan, shared_stages=True)
+    with pytest.raises(ConfigError, match=f"^far: log_model: {which} needs a folder of stages that all nodes share"):
+        export.check(plan, shared_stages=False)
+    export.check(load(file, []), shared_stages=False)
 
 
 def test_of_the_seeds_the_best_on_validation_data_is_chosen():
