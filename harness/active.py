@@ -163,6 +163,8 @@ class Rounds:
             "round": number,
             "code": code_digest(models, companions, represent, runtime, seeding, *code),
         }
+        if libraries := plugins.libraries(spec):
+            key["libraries"] = libraries
         fixed = self.config.classifier.name != "finetune"  # then the encoder's features are needed whatever is shown
         if fixed or (last is None and not spec.hyperparameters.get("pool_subset")):
             self.encoder.features("pool")  # paid for once per trial, whichever selector reads them first

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -445,7 +446,7 @@ def _try_plugins(config: TrialConfig, path: str, problems: Problems) -> None:
 
     def method() -> Any:
         arguments = method_arguments(config.ssl_method, num_classes=10)
-        backbone = network()
+        backbone = copy.deepcopy(network())  # a method may change what it is given
         with torch.device("meta"):
             return plugins.build(config.ssl_method, backbone, *arguments)
 

@@ -20,10 +20,10 @@ from harness import records
 from harness.config import TrialConfig
 from harness.data import Data
 
-PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "ray", "optuna", "mlflow", "numba", "openTSNE", "pandas")
+NUMERIC = ("torch", "torchvision", "numpy", "scikit-learn", "numba", "openTSNE", "scikit-activeml")
+"""Packages that trials compute with; the last is optional."""
 
-NUMERIC = ("torch", "torchvision", "numpy", "scikit-learn", "numba", "openTSNE")
-"""Those that trials compute with."""
+PACKAGES = (*NUMERIC, "ray", "optuna", "mlflow", "pandas")
 
 
 def describe(folder: Path, prepared: Sequence[tuple[TrialConfig, Data]], concurrent: int) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Saves the encoders that a sweep found: `log_model: best | all` in the search space.
 
-A trial's weights lie in the stage cache, which all workers share with the process that runs the sweep; the trial
-leaves the names of its stages in `stages.json`. So a model is put together here, after the last trial, and travels
-through nothing but the cache: `models/<trial>/`, a `harness.saved_encoder`.
+A trial's weights lie in the stage cache, which all workers must share with the process that runs the sweep (`check`
+refuses others); the trial leaves the names of its stages in `stages.json`. So a model is put together here, after the
+last trial, and travels through nothing but the cache: `models/<trial>/`, a `harness.saved_encoder`.
 """
 
 from __future__ import annotations
@@ -16,11 +16,31 @@ import torch
 
 from harness import environment, records, saved_encoder, trial
 from harness.config import ClassifierConfig, TrialConfig, parse_trial
+from harness.plan import Plan
 from harness.report import Entry, Report
-from harness.schema import Problems, read_yaml
-from harness.stages import StageCache
+from harness.schema import ConfigError, Problems, read_yaml
+from harness.stages import StageCache, no_space
 
 Which = Literal["best", "all", "none"]
+
+
+def check(plan: Plan, shared_stages: bool) -> None:
+    """Whether the encoders that a plan wants to keep will be found; asked before its first trial.
+
+    Args:
+        plan: of the sweep.
+        shared_stages: whether all nodes see the driver's folder of stages.
+
+    Raises:
+        ConfigError: they would stay on the nodes that trained them.
+    """
+    if plan.log_model != "none" and not shared_stages:
+        raise ConfigError(
+            [
+                f"{plan.name}: log_model: {plan.log_model} needs a folder of stages that all nodes share, since the "
+                "encoders lie there; give one by --stages, or leave log_model out"
+            ]
+        )
 
 
 def write(report: Report, which: Which, folders: trial.Folders) -> list[str]:
@@ -28,6 +48,9 @@ def write(report: Report, which: Which, folders: trial.Folders) -> list[str]:
 
     Returns:
         A line for each encoder that could not be saved.
+
+    Raises:
+        OSError: the disk is full.
     """
     problems = []
     for name in chosen(report, which):
@@ -36,6 +59,8 @@ def write(report: Report, which: Which, folders: trial.Folders) -> list[str]:
         try:
             save(report.folder, name, folders)
         except (ValueError, OSError) as error:
+            if no_space(error):
+                raise
             problems.append(f"log_model: {name}: {error}")
     return problems
 

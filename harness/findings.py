@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness import cells, records, rounds
+from harness import cells, records, rounds, trial_files
 from harness.compare import Comparison, Estimate, estimate, holm, paired, verdict
 from harness.records import History
 from harness.rounds import Rounds
@@ -155,6 +155,9 @@ def read(folder: Path) -> Report:
             f"{cells.count(unfinished, 'trial')} did not finish: the sweep is running or was interrupted."
         )
     ended = [records.last(history) for history in trials.values()]
+    bad = [f"{trial}/{name}" for trial in trials for name in trial_files.damaged(folder / "trials" / trial)]
+    if bad:
+        report.notes.append(f"{cells.count(len(bad), 'damaged file')} left out, the first trials/{bad[0]}.")
     report.notes += [f"{last['trial']}: {cells.one_line(last['warning'])}." for last in ended if "warning" in last]
     _compare(report, _first_seen(phases["confirm"]))
     report.answer = _answer(report)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import errno
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +26,7 @@ from harness.plan import Metric, Plan, goal_of
 from harness.records import FINAL, History, Record
 from harness.schema import ConfigError
 from harness.space import Assignment
+from harness.stages import no_space as no_space
 
 
 def open_folder(path: Path, plan: Plan, *, resume: bool) -> FileLock:
@@ -97,15 +97,6 @@ def replace(file: Path, content: bytes) -> None:
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
-
-
-def no_space(error: BaseException | None) -> bool:
-    """Whether an error is, or was caused by, a full disk, an exhausted quota or a file that may not grow."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 class Recorder:

@@ -14,6 +14,7 @@ derives from the contract and takes the hyper-parameters that all members have; 
                               `__module__`; without the library, for any name, a ValueError that says what to install
 
 and it may have a third, `refused() -> Mapping[str, str]`: names that people will look for in vain, and why.
+A class of a selector may name in `library` the distribution that it calls: its version is part of the stages' names.
 
 Beside its own hyper-parameters a plugin has those of its kind: the keyword arguments of the contract's `prepare`
 (`weights` and `freeze` of every backbone), with which `build` calls it after the constructor.
@@ -31,7 +32,7 @@ import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, entry_points, version
 from types import MappingProxyType
 from typing import Any
 
@@ -227,6 +228,12 @@ def classes(spec: PluginSpec) -> list[type]:
     plugin = find(spec.kind, spec.name)
     nested = _named_plugins(plugin, {**defaults(plugin), **spec.hyperparameters})
     return [plugin, *(cls for inner in nested.values() for cls in classes(inner))]
+
+
+def libraries(spec: PluginSpec) -> dict[str, str]:
+    """The versions of the libraries that a plugin and those among its hyper-parameters call by their own account."""
+    called = {library for cls in classes(spec) if isinstance(library := getattr(cls, "library", None), str)}
+    return {name: version(name) for name in sorted(called)}
 
 
 def build(spec: PluginSpec, *positional: Any) -> Any:

@@ -42,7 +42,7 @@ Deliver = Callable[[Mapping[str, Any]], None]
 
 
 def portray(rounds: Rounds, uses_views: bool, deliver: Deliver) -> float:
-    """Makes a portrait, or takes it from the stage cache, and delivers it; an error is a warning.
+    """Makes a portrait, or takes it from the stage cache, and delivers it; an error is a warning, but for a full disk.
 
     Args:
         rounds: run to their end.
@@ -51,6 +51,9 @@ def portray(rounds: Rounds, uses_views: bool, deliver: Deliver) -> float:
 
     Returns:
         The seconds that it took when it was computed.
+
+    Raises:
+        OSError: the disk is full.
     """
     assert rounds.last is not None
     views = rounds.config.augmentation
@@ -70,6 +73,8 @@ def portray(rounds: Rounds, uses_views: bool, deliver: Deliver) -> float:
     try:
         stage = rounds.stages.run("portrait", key, compute)
     except Exception as error:  # whatever it is, the trial has its results
+        if stages.no_space(error):
+            raise
         deliver({"warning": f"no portrait of the encoder: {type(error).__name__}: {error}"})
         return 0.0
     deliver({"portrait": base64.b64encode(stage.value["file"].numpy().tobytes()).decode()})

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness import classify, plugins
+from harness import classify, plugins, stages
 from harness.api import Backbone, Images
 from harness.classify import Predictor
 from harness.config import ClassifierConfig, ComputeConfig
@@ -53,14 +53,19 @@ def write(folder: Path, about: Mapping[str, Any], backbone: State, head: Mapping
         about: what `model.json` says, but for `format` and `weights`.
         backbone: its state dict.
         head: state of a linear or mlp head, as `classify.fit` returns it; None without one.
+
+    Raises:
+        OSError: it cannot be written, such as on a full disk.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    file, new = folder / "weights.pt", folder / ".weights.pt.new"
-    torch.save({"backbone": dict(backbone), "head": head}, new)
-    new.replace(file)
+    file, new = folder / "weights.pt", folder / ".model.json.new"
+    stages.save({"backbone": dict(backbone), "head": head}, file)
     text = json.dumps({"format": FORMAT, **about, "weights": _digest(file)}, indent=1)
-    (folder / ".model.json.new").write_text(text, encoding="utf-8")
-    (folder / ".model.json.new").replace(folder / "model.json")
+    try:
+        new.write_text(text, encoding="utf-8")
+        new.replace(folder / "model.json")
+    finally:
+        new.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, eq=False)

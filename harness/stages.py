@@ -13,6 +13,7 @@ A result is believed only if meta.json is there and the checksum holds; anything
 from __future__ import annotations
 
 import ast
+import errno
 import hashlib
 import importlib.util
 import json
@@ -105,7 +106,7 @@ class Checkpoint:
 
     def save(self, state: dict[str, Any]) -> None:
         """Writes the state atomically."""
-        _save({"state": state, "seconds": self.seconds}, self._file, signed=True)
+        save({"state": state, "seconds": self.seconds}, self._file, signed=True)
         self._last = time.monotonic()
 
 
@@ -230,7 +231,7 @@ def _read(folder: Path, digest: str) -> Stage | None:
 
 
 def _write(folder: Path, value: dict[str, Any], key: Mapping[str, Any], seconds: float) -> None:
-    _save(value, folder / "result.pt")
+    save(value, folder / "result.pt")
     meta = {"key": key, "seconds": seconds, "checksum": _checksum(folder / "result.pt"), "finished": time.time()}
     meta["own_checksum"] = digest_of(json.loads(json.dumps(meta)))
     temporary = _beside(folder / "meta.json")
@@ -242,8 +243,21 @@ def _write(folder: Path, value: dict[str, Any], key: Mapping[str, Any], seconds:
     (folder / "checkpoint.pt").unlink(missing_ok=True)
 
 
-def _save(value: dict[str, Any], file: Path, signed: bool = False) -> None:
-    """Writes a value atomically; `signed` puts its checksum behind it, which torch does not mind."""
+def no_space(error: BaseException | None) -> bool:
+    """Whether an error is, or was caused by, a full disk, an exhausted quota or a file that may not grow."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def save(value: dict[str, Any], file: Path, signed: bool = False) -> None:
+    """Writes a value atomically; `signed` puts its checksum behind it, which torch does not mind.
+
+    Raises:
+        OSError: it cannot be written; nothing of it is left.
+    """
     temporary = _beside(file)
     try:
         with temporary.open("wb") as stream:
@@ -262,8 +276,8 @@ def _save(value: dict[str, Any], file: Path, signed: bool = False) -> None:
 
 
 def _beside(file: Path) -> Path:
-    """A name that no other process uses, on whichever node: process ids repeat from container to container."""
-    return file.with_name(f"{file.name}.{socket.gethostname()}.{os.getpid()}")
+    """A hidden name that no other process uses, on whichever node: process ids repeat from container to container."""
+    return file.with_name(f".{file.name}.{socket.gethostname()}.{os.getpid()}")
 
 
 def _checksum(file: Path, without: int = 0) -> str:

@@ -58,10 +58,10 @@ MODEL = "encoder"
 SAMPLE_SECONDS = 10.0
 READING = """\
 Each trial is a run below this one, named by what differs. Steps are numbers of labels, so that the charts of \
-`val/...` and `test/...` are learning curves; those of `pretrain/...` and `throughput/...` have epochs. Group the runs \
-by the tag `configuration` to see means over seeds, and take only runs with `phase = confirm` for comparisons: the \
-others are a search, in which the best looks better than it is. Whether a difference is more than luck stands in \
-`report.html` or `summary.md`, under Artifacts."""
+`val/...` and `test/...` are learning curves; those of `pretrain/...`, `throughput/...`, `classifier/...` and \
+`joint/val_accuracy` have epochs. Group the runs by the tag `configuration` to see means over seeds, and take only \
+runs with `phase = confirm` for comparisons: the others are a search, in which the best looks better than it is. \
+Whether a difference is more than luck stands in `report.html` or `summary.md`, under Artifacts."""
 SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks")
 
 Point = tuple[str, float, int, int]
@@ -643,13 +643,14 @@ def _models_of_run(client: Any, run_id: str) -> list[Any]:
 def _save_pyfunc(path: Path, source: Path, model_id: str, run_id: str) -> None:
     """Writes a saved encoder as an MLflow model that needs nothing but the packages it names: the code goes with it.
 
-    Loading it imports that code and reads tensors; no object is unpickled.
+    That of a backbone of the user's is the file or package that it is in. Loading the model imports the code and reads
+    tensors; no object is unpickled.
     """
     import numpy as np
     from mlflow.models import Model, ModelSignature
     from mlflow.types import ParamSchema, ParamSpec, Schema, TensorSpec
 
-    from harness import saved_encoder
+    from harness import plugins, saved_encoder
 
     about = json.loads((source / "model.json").read_text())
     channels, height, width = about["image_shape"]
@@ -661,6 +662,11 @@ def _save_pyfunc(path: Path, source: Path, model_id: str, run_id: str) -> None:
         ParamSchema([ParamSpec("output", "string", "embeddings")]),
     )
     root = Path(__file__).resolve().parent.parent
+    code = {"harness": root / "harness", "baselines": root / "baselines"}
+    for cls in plugins.classes(plugins.as_spec("backbones", about["backbone"])):
+        name = cls.__module__.partition(".")[0]
+        top = sys.modules[name]
+        code.setdefault(name, Path(top.__path__[0] if hasattr(top, "__path__") else str(top.__file__)))
     packages = {
         name: about["packages"][name] for name in ("torch", "torchvision", "numpy") if name in about["packages"]
     }
@@ -668,7 +674,7 @@ def _save_pyfunc(path: Path, source: Path, model_id: str, run_id: str) -> None:
         str(path),
         loader_module="harness.saved_encoder",
         data_path=str(source),
-        code_paths=[str(root / "harness"), str(root / "baselines")],
+        code_paths=[str(path) for path in code.values()],
         mlflow_model=Model(run_id=run_id, model_id=model_id),
         signature=signature,
         input_example=example,

@@ -42,36 +42,51 @@ def _confusion(file: Path) -> Confusion | None:
 
 
 def class_counts(folder: Path) -> dict[int, list[int]]:
-    """Number of labels -> how many of them are of each class, in rising order."""
-    return {labels: _json(file) for labels, file in _by_labels(folder, "class_counts")}
+    """Number of labels -> how many of them are of each class, in rising order; none at all where one is damaged.
+
+    The rounds are differences of these, so that a gap would show the picks of two rounds as those of one.
+    """
+    found = {labels: _counts(file) for labels, file in _by_labels(folder, "class_counts")}
+    whole = {labels: counts for labels, counts in found.items() if counts}
+    return whole if len(whole) == len(found) and len({len(counts) for counts in whole.values()}) <= 1 else {}
 
 
 def pool_counts(folder: Path) -> list[int] | None:
-    """How many images of each class the pool holds; None in older folders."""
-    file = folder / "class_counts_pool.json"
-    return _json(file) if file.is_file() else None
+    """How many images of each class the pool holds; None in older folders, or if the file is damaged."""
+    return _counts(folder / "class_counts_pool.json")
+
+
+def _counts(file: Path) -> list[int] | None:
+    """A list of counts; None if it is not there or damaged."""
+    try:
+        counts = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    whole = isinstance(counts, list) and counts and all(type(count) is int and count >= 0 for count in counts)
+    return counts if whole else None
 
 
 def portrait(folder: Path) -> Portrait | None:
-    """The encoder's portrait, where the trial left one.
-
-    Raises:
-        ValueError: the file is damaged.
-    """
+    """The encoder's portrait, where the trial left one; None if it is damaged."""
     file = folder / "portrait.npz"
-    if not file.is_file():
-        return None
     try:
-        return unpack(file.read_bytes())
-    except Exception as error:  # numpy and PIL raise many types for a damaged file
-        raise ValueError(f"{file} is damaged ({type(error).__name__}: {error}); remove it") from error
+        return unpack(file.read_bytes()) if file.is_file() else None
+    except Exception:  # numpy and PIL raise many types for a damaged file
+        return None
+
+
+def damaged(folder: Path) -> list[str]:
+    """The names of the files that are there and count as absent because they cannot be read."""
+    counts = [file for _, file in _by_labels(folder, "class_counts")]
+    pool, picture = folder / "class_counts_pool.json", folder / "portrait.npz"
+    bad = [file for file in [*counts, pool] if file.is_file() and _counts(file) is None]
+    bad += [file for _, file in _by_labels(folder, "confusion_matrix") if _confusion(file) is None]
+    if picture.is_file() and portrait(folder) is None:
+        bad.append(picture)
+    return [file.name for file in bad]
 
 
 def _by_labels(folder: Path, name: str) -> Iterator[tuple[int, Path]]:
     """The files `<name>_<labels>.json` in rising order."""
     numbers = ((re.search(r"_(\d+)\.json$", file.name), file) for file in folder.glob(f"{name}_*.json"))
     yield from sorted((int(number[1]), file) for number, file in numbers if number)
-
-
-def _json(file: Path) -> Any:
-    return json.loads(file.read_text(encoding="utf-8"))

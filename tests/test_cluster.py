@@ -9,6 +9,7 @@ import os
 import socket
 import threading
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,18 @@ def test_a_node_that_would_compute_otherwise_says_why(tmp_path, change, message)
     assert not list(cluster._differences(question(tmp_path)))
     (problem,) = cluster._differences(dataclasses.replace(question(tmp_path), **change))
     assert message in problem
+
+
+def test_a_package_that_the_driver_has_not_got_keeps_no_node_out(tmp_path):
+    packages = {k: v for k, v in environment.numeric_versions().items() if k != "scikit-activeml"}
+    assert not list(cluster._differences(dataclasses.replace(question(tmp_path), packages=packages)))
+
+
+@pytest.mark.skipif(find_spec("skactiveml") is None, reason="scikit-activeml is not installed")
+def test_a_node_with_another_scikit_activeml_says_so(tmp_path):
+    packages = {**environment.numeric_versions(), "scikit-activeml": "0.1"}
+    (problem,) = cluster._differences(dataclasses.replace(question(tmp_path), packages=packages))
+    assert problem.startswith("scikit-activeml is ")
 
 
 def test_a_node_must_find_the_drivers_data(tmp_path, monkeypatch):

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from trials import SMALL
 
+from harness import config
 from harness.config import TrialConfig, parse_trial
 from harness.plan import Plan, load
 from harness.schema import ConfigError, Problems, apply_overrides, as_dict, flatten, parse_yaml, set_path
@@ -505,3 +507,21 @@ def test_garbage_is_a_config_error(tmp_path):
         for _ in range(rng.randint(1, 6)):
             cut[rng.randrange(len(cut))] = rng.choice(alphabet)
         _acceptable(tmp_path, "".join(cut[: rng.randint(1, len(cut))]))
+
+
+def test_a_method_that_changes_its_backbone_does_not_change_that_of_the_next(monkeypatch):
+    seen = []
+
+    def build(spec, *positional):
+        if spec.kind == "ssl_methods":
+            seen.append(len(list(positional[0].children())))
+            positional[0].add_module("added", torch.nn.Identity())
+        return original(spec, *positional)
+
+    original = config.plugins.build
+    monkeypatch.setattr(config.plugins, "build", build)
+    monkeypatch.setattr(config, "_built", set())
+    for method in ("simclr", "byol"):
+        parse_trial({**SMALL, "ssl_method": method}, "trial", Problems())
+    assert len(seen) == 2
+    assert seen[0] == seen[1]

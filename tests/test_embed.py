@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from test_stages import files_of_at_most
 from torch import Tensor
 from trials import configure
 
@@ -20,9 +21,10 @@ from baselines.datasets.image_folder import ImageFolder
 from harness import embed, export, report, saved_encoder, trial
 from harness.active import Rounds, Trained
 from harness.folder import Recorder
-from harness.plan import Candidate, Task
+from harness.plan import Candidate, Task, load
 from harness.saved_encoder import PyfuncEncoder, SavedEncoder
-from harness.schema import as_dict
+from harness.schema import ConfigError, as_dict
+from harness.stages import no_space
 
 FINETUNE = {"name": "finetune", "epochs": 2, "batch_size": 20}
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -132,6 +134,17 @@ def test_the_best_trial_is_saved_once_and_all_on_request(sweep):
     assert model.stat().st_mtime_ns == before
 
 
+@pytest.mark.parametrize("which", ["best", "all"])
+def test_encoders_that_would_stay_on_their_nodes_are_refused(tmp_path, which):
+    file = tmp_path / "far.yaml"
+    file.write_text("{name: far, method: grid, metric: {name: val/accuracy}, trial: {dataset: digits}}")
+    plan = load(file, [f"log_model={which}"])
+    export.check(plan, shared_stages=True)
+    with pytest.raises(ConfigError, match=f"^far: log_model: {which} needs a folder of stages that all nodes share"):
+        export.check(plan, shared_stages=False)
+    export.check(load(file, []), shared_stages=False)
+
+
 def test_of_the_seeds_the_best_on_validation_data_is_chosen():
     entry = report.Entry("c", {}, [1, 2, 3], {"val/accuracy": {1: 0.5, 2: 0.9, 3: 0.9}, "test/accuracy": {1: 1.0}},
                          [], {}, {1: "s1", 2: "s2", 3: "s3"}, "finished")  # fmt: skip
@@ -150,6 +163,16 @@ def test_a_stage_that_is_gone_is_named(sweep, tmp_path):
     lines = export.write(report.read(sweep.path), "all", other)
     assert len(lines) == len(VARIANTS)
     assert all(line.startswith("log_model: confirm-") for line in lines)
+
+
+@pytest.mark.parametrize("size", [0, 200])
+def test_a_full_disk_leaves_no_half_encoder_and_ends_the_sweep(sweep, size):
+    shutil.rmtree(sweep.path / "models", ignore_errors=True)
+    with files_of_at_most(size), pytest.raises(OSError, match=r"weights.pt") as caught:
+        export.write(report.read(sweep.path), "best", sweep.folders)
+    assert no_space(caught.value)
+    assert [file for file in (sweep.path / "models").rglob("*") if file.is_file()] == []
+    assert export.write(report.read(sweep.path), "best", sweep.folders) == []
 
 
 def test_the_command_embeds_files_as_the_trial_did(sweep, pictures, tmp_path, capsys):

@@ -362,10 +362,27 @@ def test_files_of_rounds_are_in_the_order_of_labels(tmp_path):
     assert trial_files.pool_counts(tmp_path) == [7]
 
 
-def test_a_damaged_portrait_is_named(tmp_path):
-    (tmp_path / "portrait.npz").write_bytes(pack(made_up())[:300])
-    with pytest.raises(ValueError, match=r"portrait\.npz is damaged"):
-        trial_files.portrait(tmp_path)
+@pytest.mark.parametrize("content", ["", "[1", "7", "[]", '["a"]', "[1.5]", "[1, 2]"])
+def test_damaged_counts_count_as_absent(tmp_path, content):
+    (tmp_path / "class_counts_20.json").write_text("[20]")
+    (tmp_path / "class_counts_30.json").write_text(content)
+    assert trial_files.class_counts(tmp_path) == {}
+    if content != "[1, 2]":
+        assert trial_files.damaged(tmp_path) == ["class_counts_30.json"]
+        (tmp_path / "class_counts_pool.json").write_text(content)
+        assert trial_files.pool_counts(tmp_path) is None
+
+
+def test_a_report_does_without_what_is_damaged_and_says_so(tmp_path):
+    sweep = SweepFolder(tmp_path / "sweep")
+    sweep.append(sweep.records("a", 1, {"selector": "random"}, {20: 0.5}))
+    folder = sweep.path / "trials" / "confirm-a-s1"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "portrait.npz").write_bytes(pack(made_up())[:300])
+    assert trial_files.portrait(folder) is None
+    found = report.read(sweep.path)
+    assert found.notes == ["1 damaged file left out, the first trials/confirm-a-s1/portrait.npz."]
+    looks.find(found)
 
 
 def test_a_warning_of_a_trial_is_a_note_of_the_report(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from html.parser import HTMLParser
+from importlib.metadata import EntryPoint
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from sweep_folder import SweepFolder, augmentation_sweep, selection_sweep
 from harness import cells, pictures, plan, report
 from harness.folder import open_folder
 from harness.importance import importances
-from harness.page import about, hyperparameters, pairs, times, versus
+from harness.page import about, deviations, hyperparameters, pairs, times, versus
 from harness.page.deviations import description
 from harness.page.section import Table
 from harness.page.svg import inline
@@ -252,6 +253,18 @@ def test_methods_are_described_in_their_own_words():
     assert description("ssl_methods", "none") == []
     assert description("selectors", "not_installed") == []
     assert description("selectors", "no.such.module:Class") == []
+
+
+def test_what_a_strangers_folder_names_is_not_imported(tmp_path, monkeypatch):
+    (tmp_path / "strange").mkdir()
+    (tmp_path / "strange" / "__init__.py").write_text("raise SystemExit('it ran')")
+    (tmp_path / "strange" / "method.py").write_text('class Method:\n    """Of http://nowhere."""\n')
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert description("selectors", "strange.method:Method") == []
+    point = EntryPoint("strange", "strange.method:Method", "selbench.selectors")
+    monkeypatch.setattr(deviations, "entry_points", lambda group: [point] if group == point.group else [])
+    (tmp_path / "strange" / "__init__.py").write_text("")
+    assert description("selectors", "strange") == ["Of http://nowhere."]
 
 
 # Several sweeps ------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 from typing import Any
 
 import numpy as np
@@ -235,6 +236,15 @@ def test_an_error_is_a_warning_and_the_trial_has_its_results(coreset, folders, m
     run = Run(folders, seed=1, selector="coreset")
     assert run.found == [{"warning": "no portrait of the encoder: RuntimeError: no brush"}]
     assert run.totals["val/accuracy"] > 0
+
+
+def test_a_full_disk_is_not_a_warning(coreset, folders, monkeypatch):
+    def full(*_: object) -> Portrait:
+        raise RuntimeError("unexpected pos 64 vs 0") from OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(portray, "portrait_of", full)
+    with pytest.raises(RuntimeError, match="unexpected pos"):
+        Run(folders, seed=3, selector="coreset")
 
 
 def test_features_that_are_not_finite_have_no_portrait(folders, monkeypatch):

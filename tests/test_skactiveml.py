@@ -232,3 +232,20 @@ def test_numpys_global_generator_is_restored_after_an_error():
     with pytest.raises(ValueError, match="k = 0"):
         new("skactiveml/TypiClust", k=0)
     assert np.array_equal(np.random.get_state(legacy=False)["state"]["key"], before)  # noqa: NPY002
+
+
+@installed
+def test_another_version_of_the_library_selects_anew(tmp_path, monkeypatch):
+    bench = Bench(tmp_path / "data", tmp_path / "stages")
+    settings = {"ssl_method": "none", "labels__rounds": 1, "classifier": {"epochs": 1}}
+    cached = []
+    for version in ("1.0", "1.0", "1.1"):
+        monkeypatch.setattr(plugins, "version", lambda name, version=version: version)
+        row = []
+        for selector in ("skactiveml/RandomSampling", "random"):
+            rows, _ = bench.run(configure(selector=selector, **settings))
+            row.append(rows[-1][2]["stage/select_cached"])
+        cached.append(row)
+    assert cached == [[0, 0], [1, 1], [0, 1]]
+    assert plugins.libraries(PluginSpec("selectors", "skactiveml/RandomSampling")) == {"scikit-activeml": "1.1"}
+    assert plugins.libraries(PluginSpec("selectors", "random")) == {}

@@ -748,3 +748,23 @@ def test_confusion_picture_has_every_count():
         cell for row in matrix for cell in row
     )
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == names
+
+
+def test_a_model_takes_the_module_of_its_backbone_along(sweep, tmp_path, monkeypatch):
+    (tmp_path / "plugin").mkdir()
+    (tmp_path / "plugin" / "my_backbone.py").write_text(
+        "from baselines.backbones.dcnn3 import DCNN3\n\n\nclass Mine(DCNN3):\n    pass\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path / "plugin"))
+    save_encoder(sweep, "a")
+    file = sweep.path / "models" / "a" / "model.json"
+    about = json.loads(file.read_text())
+    about["backbone"]["name"] = "my_backbone:Mine"
+    file.write_text(json.dumps(about))
+    tracking._save_pyfunc(tmp_path / "model", file.parent, "m-1", "1")
+    assert sorted(path.name for path in (tmp_path / "model" / "code").iterdir()) == [
+        "baselines", "harness", "my_backbone.py",
+    ]  # fmt: skip
+    load = f"from harness import saved_encoder as s; s._load_pyfunc({str(tmp_path / 'model' / 'data' / 'a')!r})"
+    elsewhere = {**os.environ, "PYTHONPATH": str(tmp_path / "model" / "code")}
+    subprocess.run([sys.executable, "-P", "-c", load], cwd=tmp_path, env=elsewhere, check=True, timeout=300)

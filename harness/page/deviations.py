@@ -87,13 +87,16 @@ def _recipe(name: str) -> list[Any]:
 def description(kind: str, name: str) -> list[str]:
     """The paragraphs of a plugin's docstring before its arguments, read without importing it.
 
+    Only modules of the baselines and those that an entry point registered are looked into: to look for `package.module`
+    imports `package`, and the folder of a report may be a stranger's.
+
     Its first names the paper; where it names none (`none`, a helper without a source) there is nothing to deviate from
     and the list is empty, as it is for a plugin that is not installed here.
     """
     target = name if ":" in name else BUILTINS[kind].get(name) or _installed(kind, name)
     module, _, class_name = target.partition(":")
     try:
-        spec = find_spec(module) if module else None
+        spec = find_spec(module) if _is_known(module) else None
     except (ImportError, ValueError):
         return []
     if spec is None or not spec.origin or not spec.origin.endswith(".py"):
@@ -109,3 +112,8 @@ def description(kind: str, name: str) -> list[str]:
 
 def _installed(kind: str, name: str) -> str:
     return next((point.value for point in entry_points(group=f"selbench.{kind}") if point.name == name), "")
+
+
+def _is_known(module: str) -> bool:
+    registered = (point.module for kind in BUILTINS for point in entry_points(group=f"selbench.{kind}"))
+    return module.partition(".")[0] == "baselines" or module in registered
