@@ -328,7 +328,7 @@ def _parse_range(
             f"{place}.distribution", f"{distribution} takes exponents; write {distribution}_values, which takes values"
         )
         return None
-    if distribution not in DISTRIBUTIONS:
+    if not isinstance(distribution, str) or distribution not in DISTRIBUTIONS:
         problems.add(
             f"{place}.distribution", f"no distribution {distribution!r}; {closest(distribution, DISTRIBUTIONS)}"
         )

@@ -168,6 +168,8 @@ def _portray(task: Task, job: Job) -> None:
         with watched_memory(job.plan.resources.memory_gb, lambda cause: _end_own_worker(task.trial_id, cause)):
             trial.run(task.candidate.trial, task.seed, job.folders, lambda *_: None, with_test=False, deliver=send)
     except Exception as error:  # its stages are gone, and what makes them anew fails
+        if no_space(error):
+            tune.report({"no_space": str(error), **nothing})
         send({"warning": f"{type(error).__name__}: {error}"})
     tune.report(nothing)
 
@@ -807,6 +809,7 @@ def _run(plan: Plan, options: argparse.Namespace, interrupts: Interrupts) -> int
     with ray_session(plan, options.address):
         interrupts.install()
         nodes, beyond = _nodes(plan, options, prepared)
+        export.check(plan, beyond.get("shared_stages", True))
         placement = place(plan.resources, nodes, plan.name)
         lock = open_folder(path, plan, resume=options.resume)
         try:

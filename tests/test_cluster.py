@@ -214,6 +214,7 @@ def home(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_two_nodes_without_this_project_do_what_one_machine_does(home, capsys):
     # the selections take long enough that neither node makes both
     file = ask(home, seconds=2.0, name="same", parameters={"selector.offset": {"values": [0, 5]}})

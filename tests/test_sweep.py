@@ -318,7 +318,7 @@ def _name(process: psutil.Process) -> str:
         return ""
 
 
-@pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_an_interrupted_sweep_goes_on_where_it_was(tmp_path, blow):
     (tmp_path / "slow_plugin.py").write_text(SLOW)
     log = tmp_path / "selections.log"
