@@ -12,6 +12,9 @@ from contextlib import contextmanager
 LINE_SECONDS = 30.0
 """How often a line is printed where there is no terminal; shorter work prints nothing."""
 
+quiet = False
+"""Whether nothing is shown at all: what `--quiet` sets for the process."""
+
 
 @contextmanager
 def track(total: int, description: str) -> Iterator[Callable[[int], None]]:
@@ -20,6 +23,9 @@ def track(total: int, description: str) -> Iterator[Callable[[int], None]]:
     Yields:
         `advance(n)`: call it after `n` more units, from any thread.
     """
+    if quiet:
+        yield lambda n: None
+        return
     # Looked for here and not imported above: a trial alone runs where rich is not installed.
     if sys.stderr.isatty() and importlib.util.find_spec("rich") is not None:
         with _bar(total, description) as advance:

@@ -24,7 +24,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness import environment, export, report, trial
+from harness import environment, export, progress, report, trial
 from harness.folder import Recorder, no_space, open_folder, replace_text
 from harness.limits import can_watch_memory, watched_memory
 from harness.live import Progress
@@ -765,6 +765,7 @@ class NoSpaceError(OSError):
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
     options = _parser().parse_args(arguments)
+    progress.quiet = options.quiet
     with Interrupts(_resume_command(arguments)) as interrupts:
         try:
             plan = load(options.file, options.set)

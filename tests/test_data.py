@@ -547,6 +547,14 @@ def test_joined_images_are_both_in_order_and_can_be_divided(tmp_path):
     assert len(together.subset(mixed)) == 5
 
 
+def test_quiet_work_shows_nothing(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "quiet", True)
+    with progress.track(10, "Working") as advance:
+        advance(5)
+    assert capsys.readouterr().err == ""
+
+
 def test_progress_is_silent_for_short_work_and_prints_lines_for_long(capsys, monkeypatch):
     with progress.track(10, "Working") as advance:
         advance(10)
