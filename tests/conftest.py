@@ -1,6 +1,16 @@
 """Fixtures that several files share: decoded data, and places for trials."""
 
+import os
+
 import pytest
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_tracking_server():
+    """What a test tells MLflow about its server stays in its file: MLflow hands it on in the environment."""
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    yield
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 
 @pytest.fixture(scope="module")
