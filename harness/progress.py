@@ -12,8 +12,18 @@ from contextlib import contextmanager
 LINE_SECONDS = 30.0
 """How often a line is printed where there is no terminal; shorter work prints nothing."""
 
-quiet = False
-"""Whether nothing is shown at all: what `--quiet` sets for the process."""
+_hushed = False
+
+
+@contextmanager
+def hushed(quiet: bool) -> Iterator[None]:
+    """Inside the block nothing is shown, if `quiet`."""
+    global _hushed
+    before, _hushed = _hushed, quiet
+    try:
+        yield
+    finally:
+        _hushed = before
 
 
 @contextmanager
@@ -23,7 +33,7 @@ def track(total: int, description: str) -> Iterator[Callable[[int], None]]:
     Yields:
         `advance(n)`: call it after `n` more units, from any thread.
     """
-    if quiet:
+    if _hushed:
         yield lambda n: None
         return
     # Looked for here and not imported above: a trial alone runs where rich is not installed.

@@ -765,8 +765,7 @@ class NoSpaceError(OSError):
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
     options = _parser().parse_args(arguments)
-    progress.quiet = options.quiet
-    with Interrupts(_resume_command(arguments)) as interrupts:
+    with progress.hushed(options.quiet), Interrupts(_resume_command(arguments)) as interrupts:
         try:
             plan = load(options.file, options.set)
             if options.dry_run:

@@ -549,8 +549,7 @@ def test_joined_images_are_both_in_order_and_can_be_divided(tmp_path):
 
 def test_quiet_work_shows_nothing(monkeypatch, capsys):
     monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
-    monkeypatch.setattr(progress, "quiet", True)
-    with progress.track(10, "Working") as advance:
+    with progress.hushed(True), progress.track(10, "Working") as advance:
         advance(5)
     assert capsys.readouterr().err == ""
 
