@@ -24,6 +24,8 @@ def take(size: int) -> np.ndarray:
 
 
 def held() -> float:
+    """What the process still holds after giving back what earlier tests freed, as `watched_memory` does first."""
+    limits._return_freed_memory()
     return (own_memory() or 0) / GIBIBYTE
 
 
