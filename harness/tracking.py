@@ -278,12 +278,13 @@ class Delivery:
             # The trial was run again; MLflow can take no point back, so a new run takes the place of the old.
             self._client.delete_run(run.id)
             run = None
+        config = self._config(trial) if run is None or not run.described else {}
         if run is None:
-            run = self._runs[trial] = self._create(trial, history)
+            run = self._runs[trial] = self._create(trial, history, config)
         elif run.status != "RUNNING" and run.status != ending:
             self._client.update_run(run.id, status="RUNNING")
             run.status = "RUNNING"
-        self._describe(run, trial, history)
+        self._describe(run, history, config)
         self._log_points(run, points)
         if ending != "RUNNING":
             self._close_trial(run, trial, ending, digest, dropped)
@@ -294,9 +295,8 @@ class Delivery:
             run.points = {(point.key, point.value, point.timestamp, point.step) for point in found}
         return run.points
 
-    def _create(self, trial: str, history: History) -> _Run:
+    def _create(self, trial: str, history: History, config: Mapping[str, Any]) -> _Run:
         first = next(iter(history.values()))
-        config = self._config(trial)
         tags = self._common_tags() | _tags(
             {
                 "kind": "trial",
@@ -315,9 +315,9 @@ class Delivery:
         run = self._client.create_run(self._experiment, first["time"], tags, run_name(first, config, self._varied))
         return _Run(run.info.run_id, points=set())
 
-    def _describe(self, run: _Run, trial: str, history: History) -> None:
+    def _describe(self, run: _Run, history: History, config: Mapping[str, Any]) -> None:
         if not run.described:
-            first, config = next(iter(history.values())), self._config(trial)
+            first = next(iter(history.values()))
             self._log_parameters(run, _flat(config or first["parameters"]) | {"seed": str(first["seed"])})
             self._log_data_sets(run, self._data_sets_of(config))
             run.described = True
@@ -360,15 +360,21 @@ class Delivery:
         return {str(file.relative_to(self._folder)): _checksum(file) for file in [*files, model] if file.is_file()}
 
     def _log_artifacts(self, run: _Run, trial: str) -> None:
+        """The trial's files and what is made of its last confusion matrix."""
         folder = self._folder / "trials" / trial
-        self._upload(run, folder, _files(folder))
         matrices = confusion_matrices(folder)
-        if matrices:
-            from harness.looks.classes import confusion_figure  # with matplotlib, where there is something to draw
+        with tempfile.TemporaryDirectory() as temporary:
+            made = Path(temporary)
+            if matrices:
+                from harness.looks import classes  # with matplotlib, where there is something to show
 
-            confusion = matrices[max(matrices)]
-            self._client.log_text(run.id, _classification_report(confusion), "classification_report.txt")
-            self._client.log_figure(run.id, confusion_figure(confusion), "confusion_matrix.png")
+                confusion = matrices[max(matrices)]
+                (made / "classification_report.txt").write_text(_classification_report(confusion))
+                if table := classes.confusion_table(confusion):
+                    (made / "confusion_matrix.html").write_text(table)
+                else:
+                    classes.confusion_figure(confusion).savefig(made / "confusion_matrix.png")
+            self._upload(run, {folder: _files(folder), made: _files(made)})
         self._log_model(run, trial)
 
     def _log_model(self, run: _Run, trial: str) -> None:
@@ -404,11 +410,15 @@ class Delivery:
 
     # Both ------------------------------------------------------------------------------------------------------
 
-    def _upload(self, run: _Run, root: Path, files: list[Path]) -> None:
-        """Files below `root`, each in the folder that it is in there."""
-        for file in files:
-            below = file.parent.relative_to(root)
-            self._client.log_artifact(run.id, str(file), None if below == Path() else str(below))
+    def _upload(self, run: _Run, files: Mapping[Path, list[Path]]) -> None:
+        """Files below each root, in the folders that they are in there; in one call, which looks up the run once."""
+        with tempfile.TemporaryDirectory() as together:
+            for root, below in files.items():
+                for file in below:
+                    place = Path(together) / file.relative_to(root)
+                    place.parent.mkdir(parents=True, exist_ok=True)
+                    place.symlink_to(file.resolve())
+            self._client.log_artifacts(run.id, together)
 
     def _log_parameters(self, run: _Run, parameters: Mapping[str, Any]) -> None:
         param = _mlflow().entities.Param
@@ -449,7 +459,7 @@ class Delivery:
         digest = _digest([{str(file.relative_to(self._folder)): _checksum(file) for file in files}, about])
         if (run.status, run.delivered) == (ending, digest):
             return
-        self._upload(run, self._folder, files)
+        self._upload(run, {self._folder: files})
         times = [record["time"] for history in self._trials.values() for record in history.values()]
         self._end(run, ending, {**about, "delivered": digest}, max(times, default=None))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import math
 import re
@@ -286,6 +287,22 @@ def test_confusion_is_that_of_the_last_round_over_all_seeds(selectors):
     assert counts[:3] == ["156", "144", "0"]
 
 
+def test_a_picture_and_a_table_of_confusion_have_every_count():
+    names = [f"class <{k}>" for k in range(20)]
+    matrix = [[1000 * row + column for column in range(20)] for row in range(20)]
+    about = {"class_names": names, "matrix": matrix, "split": "test"}
+    axes = classes.confusion_figure(about).axes[0]
+    assert [[int(text.get_text()) for text in axes.texts[20 * k : 20 * k + 20]] for k in range(20)] == matrix
+    assert [label.get_text() for label in axes.get_yticklabels()] == names
+    table = classes.confusion_table(about)
+    assert table
+    cells = [int(cell) for cell in re.findall(r"<td[^>]*>(\d+)</td>", table)]
+    assert cells == [cell for row in matrix for cell in row]
+    for side in ("col", "row"):
+        headings = re.findall(rf'<th id="[^"]*" class="{side}_heading[^>]*>([^<]*)</th>', table)
+        assert [html.unescape(heading) for heading in headings] == names
+
+
 def test_many_classes_fit():
     rng = np.random.default_rng(0)
     matrix = rng.integers(0, 9, (100, 100)) + 60 * np.eye(100, dtype=int)
@@ -293,6 +310,7 @@ def test_many_classes_fit():
     axes = classes.confusion_figure(about).axes[0]
     assert not axes.texts
     assert len(axes.get_xticks()) == 25
+    assert classes.confusion_table(about) is None
 
 
 # ---------------------------------------------------------------- balance
