@@ -36,12 +36,28 @@ def track(total: int, description: str) -> Iterator[Callable[[int], None]]:
     if _hushed:
         yield lambda n: None
         return
-    # Looked for here and not imported above: a trial alone runs where rich is not installed.
-    if sys.stderr.isatty() and importlib.util.find_spec("rich") is not None:
+    if _on_terminal():
         with _bar(total, description) as advance:
             yield advance
     else:
         yield _lines(total, description)
+
+
+@contextmanager
+def working(description: str) -> Iterator[None]:
+    """Shows on a terminal's stderr that work of unknown length goes on inside the block; nothing elsewhere."""
+    if _hushed or not _on_terminal():
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(description):
+        yield
+
+
+def _on_terminal() -> bool:
+    # Looked for here and not imported above: a trial alone runs where rich is not installed.
+    return sys.stderr.isatty() and importlib.util.find_spec("rich") is not None
 
 
 @contextmanager

@@ -829,7 +829,7 @@ def _run_in_folder(
     options: argparse.Namespace,
     interrupts: Interrupts,
 ) -> int:
-    progress = Progress(plan.metric[0].name, goal_of(plan.metric[0]) == "maximize")
+    shown = Progress(plan.metric[0].name, goal_of(plan.metric[0]) == "maximize")
     complete, found = False, None
     problems: list[str] = []
     uncopied: list[str | None] = []
@@ -840,7 +840,7 @@ def _run_in_folder(
     if mirror:
         mirror.start()
     try:
-        with Display(progress, options.quiet) as display:
+        with Display(shown, options.quiet) as display:
             complete = Sweep(plan, _folders(options), placement, recorder, display, interrupts).run()
     except KeyboardInterrupt:
         complete = False
@@ -850,7 +850,8 @@ def _run_in_folder(
             if mirror:
                 ending.callback(lambda: uncopied.append(mirror.close()))
             ending.callback(recorder.close)
-            found = _write_report(path, problems)
+            with progress.working("writing the report"):
+                found = _write_report(path, problems)
             if found:
                 problems = export.write(found, plan.log_model if complete else "none", _folders(options))
     if complete and found and not options.quiet:
@@ -879,11 +880,11 @@ def _write_report(path: Path, problems: list[str]) -> report.Report | None:
 
 
 def _finish_tracking(tracker: Tracker, complete: bool, path: Path) -> None:
-    if complete:
-        models = len(list(path.glob("models/*/model.json")))
-        tracker.finish("finished", timeout=60.0 * (1 + models))
-    else:
-        tracker.finish("interrupted", timeout=20.0)  # a person waits, and what is missing is delivered on resuming
+    with progress.working("sending the records to MLflow"):
+        if complete:
+            tracker.finish("finished", timeout=60.0, patient=True)
+        else:
+            tracker.finish("interrupted", timeout=20.0)  # a person waits, and the rest is delivered on resuming
 
 
 def _farewell(path: Path, uri: str, recorder: Recorder, complete: bool, interrupts: Interrupts) -> int:

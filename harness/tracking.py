@@ -24,7 +24,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -113,10 +113,21 @@ class Delivery:
         folder: the sweep's folder; its records are read when the server is first reached.
         environment: the content of `environment.json`.
         live: whether the sweep is running, so that its run is shown as running.
+        delivered: called after every trial whose run was closed.
     """
 
-    def __init__(self, uri: str, experiment: str, folder: Path, environment: Mapping[str, Any], *, live: bool):
+    def __init__(
+        self,
+        uri: str,
+        experiment: str,
+        folder: Path,
+        environment: Mapping[str, Any],
+        *,
+        live: bool,
+        delivered: Callable[[], None] = lambda: None,
+    ):
         self._uri = uri
+        self._delivered = delivered
         self._experiment_name = experiment
         self._folder = folder
         self._environment = environment
@@ -341,6 +352,7 @@ class Delivery:
             "delivered": digest,
         }
         self._end(run, ending, tags, final["time"])
+        self._delivered()
 
     def _end(self, run: _Run, ending: str, tags: Mapping[str, Any], when: int | None) -> None:
         """Closes a run; the tag `delivered` comes with the last request but one, so it never promises too much."""
@@ -519,6 +531,7 @@ class Tracker:
         self._finishing = threading.Event()
         self._ending = "KILLED"
         self._deadline = math.inf
+        self._patience: float | None = None
         self._delivered = False
         self._complained = False
         self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
@@ -531,21 +544,24 @@ class Tracker:
         """Takes a record for delivery and returns at once. The caller must not change it afterwards."""
         self._queue.put(row)
 
-    def finish(self, status: str, timeout: float = 60.0) -> bool:
+    def finish(self, status: str, timeout: float = 60.0, *, patient: bool = False) -> bool:
         """Delivers what is left, with the sweep's artifacts, and closes every run.
 
         Args:
             status: "finished", "failed" or "interrupted".
             timeout: seconds after which it gives up and says how to deliver the rest later.
+            patient: whether the seconds begin anew with every trial that is delivered.
 
         Returns:
             Whether all was delivered.
         """
         self._ending = self.ENDINGS[status]
         self._deadline = time.monotonic() + timeout
+        if patient:
+            self._patience = timeout
         self._finishing.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout)
+        while self._thread.is_alive() and (left := self._deadline - time.monotonic()) > 0:
+            self._thread.join(left)
         if not self._delivered:
             uri, experiment, folder, _ = self._arguments
             options = f"--tracking-uri {_public(uri)} --experiment {experiment}"
@@ -558,7 +574,7 @@ class Tracker:
         while True:
             finishing = self._finishing.wait(pause)
             try:
-                delivery = delivery or Delivery(*self._arguments, live=True)
+                delivery = delivery or Delivery(*self._arguments, live=True, delivered=self._advance)
                 while not self._queue.empty():
                     delivery.add(self._queue.get())
                 if finishing:
@@ -574,6 +590,10 @@ class Tracker:
                     if time.monotonic() + 1 > self._deadline:
                         return
                     time.sleep(1)
+
+    def _advance(self) -> None:
+        if self._patience is not None:
+            self._deadline = time.monotonic() + self._patience
 
     def _complain(self, error: Exception) -> None:
         """Says in one line that deliveries fail, once until they succeed again."""

@@ -557,6 +557,8 @@ def test_quiet_work_shows_nothing(monkeypatch, capsys):
 def test_progress_is_silent_for_short_work_and_prints_lines_for_long(capsys, monkeypatch):
     with progress.track(10, "Working") as advance:
         advance(10)
+    with progress.working("thinking"):
+        pass
     assert capsys.readouterr() == ("", "")
     monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
     with progress.track(10, "Working") as advance:
@@ -580,6 +582,13 @@ def test_progress_is_a_bar_on_a_terminal(monkeypatch):
     with progress.track(10, "Working") as advance:
         advance(10)
     assert "10/10" in terminal.getvalue()
+    with progress.working("thinking"):
+        pass
+    assert "thinking" in terminal.getvalue()
+    before = terminal.getvalue()
+    with progress.hushed(True), progress.working("resting"):
+        pass
+    assert terminal.getvalue() == before
 
 
 def test_neither_rich_nor_torchvision_is_needed_to_load(tmp_path):

@@ -316,6 +316,31 @@ def test_a_trial_that_is_refused_does_not_hold_up_the_others(sweep, uri, monkeyp
     assert capfd.readouterr().err.count("ValueError: refused") == 1
 
 
+@pytest.mark.parametrize("patient", [True, False])
+def test_patience_lasts_while_trials_arrive_and_not_beyond(sweep, uri, monkeypatch, patient):
+    describe = Delivery._describe
+
+    def slow(self, run, history, config):
+        time.sleep(1)
+        if next(iter(history.values()))["seed"] == 9:
+            raise ValueError("refused")
+        describe(self, run, history, config)
+
+    monkeypatch.setattr(Delivery, "_describe", slow)
+    tracker = Tracker(uri, "selectors", sweep.path, sweep.environment)
+    tracker.start()
+    for row in [row for seed in (9, 1, 2, 3, 4, 5) for row in sweep.trial("c1", seed, SELECTORS, {100: 0.7})]:
+        tracker.record(row)
+    start = time.monotonic()
+    assert not tracker.finish("finished", timeout=3, patient=patient)
+    ended = [trial for trial, run in runs(uri).items() if trial and run.info.status == "FINISHED"]
+    if patient:
+        assert len(ended) == 5  # in more than five seconds
+    else:
+        assert time.monotonic() - start < 5
+        assert len(ended) < 5
+
+
 def test_a_server_that_is_away_costs_the_sweep_nothing(sweep, uri, capfd):
     rows = sweep.trial("c1", 1, SELECTORS, {100: 0.7}, epochs=5000)
     tracker = Tracker("http://user:secret@127.0.0.1:9", "selectors", sweep.path, sweep.environment)
