@@ -870,6 +870,9 @@ def _mlflow() -> Any:
 
     for name in ("mlflow", "alembic"):  # another library may have imported MLflow before the variables were set
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(
+        logging.CRITICAL
+    )  # errors of the database, which it raises, too
     return mlflow
 
 

@@ -9,6 +9,7 @@ import torch
 from pools import blobs, make_pool, rng, valid
 
 from baselines import BUILTINS
+from baselines.selectors import ual
 from baselines.selectors.cdal_cs import CDALCS, SymmetricKL
 from baselines.selectors.entropy import Entropy
 from baselines.selectors.high_ssl_loss import HighSSLLoss
@@ -242,6 +243,19 @@ def test_ual_map_keeps_blobs_apart_and_ignores_the_global_generators():
     np.random.seed(2)  # noqa: NPY002
     assert torch.equal(first, UAL(num_clusters=3).select(pool, 30, rng=rng(3)))
     assert torch.bincount(cluster[first]).tolist() == [10, 10, 10]
+
+
+def test_ual_maps_the_same_features_once_and_picks_as_if_it_had_not(monkeypatch):
+    mapped = []
+    tsne = ual.tsne
+    monkeypatch.setattr(ual, "tsne", lambda *given: mapped.append(len(given[0])) or tsne(*given))
+    features, _ = blobs(100, 6, num_clusters=3, spread=1)
+    first, other = make_pool(features=features), make_pool(features=-features[:90])
+    selector = UAL(num_clusters=3)
+    picks = [selector.select(pool, 10, rng=rng(seed)) for seed, pool in enumerate([first, first, other, first])]
+    assert len(mapped) == 3
+    for seed, pool in enumerate([first, first, other, first]):
+        assert torch.equal(picks[seed], UAL(num_clusters=3).select(pool, 10, rng=rng(seed)))
 
 
 @pytest.mark.parametrize(

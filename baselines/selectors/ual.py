@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 
 import numpy as np
@@ -19,6 +20,7 @@ from harness.api import Pool, Selector
 
 SMALLEST_MAP = 10
 """Images below which a t-SNE map has no neighbourhoods to preserve."""
+MAP_SEED = 0
 
 
 class UAL(Selector):
@@ -30,8 +32,9 @@ class UAL(Selector):
     the data set; neither is followed. Ours: the 10-d features are the first principal components of the encoder's;
     images that are labelled already take part in the map but are not picked again; the number of a cluster's picks
     is `even_shares`; the picks take turns over the clusters, so that any first part of them is balanced as well.
-    Pools of fewer than 10 images are clustered without the t-SNE step. t-SNE sums in parallel: the map, hence the
-    picks, are reproducible for the same number of threads.
+    Pools of fewer than 10 images are clustered without the t-SNE step. What k-means sees is a function of the features
+    alone, not of `rng`, and is kept until they change: of a frozen encoder there is one map, not one a round. t-SNE
+    sums in parallel: the map, hence the picks, are reproducible for the same number of threads.
 
     Args:
         num_clusters: clusters of k-means, >= 1.
@@ -71,11 +74,12 @@ class UAL(Selector):
         self.pca_dims = pca_dims
         self.perplexity = perplexity
         self.distance = distance
+        self._kept: tuple[str, np.ndarray] | None = None
 
     def select(self, pool: Pool, budget: int, *, rng: torch.Generator) -> Tensor:
         """See `Selector.select`."""
         seed = int(torch.randint(2**31 - 1, (), generator=rng))
-        map_ = self._reduce(require_finite(pool.features, "features").numpy(), seed)
+        map_ = self._map(require_finite(pool.features, "features").numpy())
         with warnings.catch_warnings():  # fewer distinct points than clusters: some clusters stay empty
             warnings.simplefilter("ignore", ConvergenceWarning)
             kmeans = KMeans(min(self.num_clusters, len(map_)), n_init=10, random_state=seed).fit(map_)
@@ -89,18 +93,25 @@ class UAL(Selector):
         turns = taken[torch.argsort(rank[taken] * kmeans.n_clusters + cluster[taken])]
         return pool.unlabeled[turns]
 
-    def _reduce(self, features: np.ndarray, seed: int) -> np.ndarray:
-        """What k-means sees: f64 [N, 2], [N, pca_dims] or [N, D]."""
+    def _map(self, features: np.ndarray) -> np.ndarray:
+        """What k-means sees: that of the last call if the features are the same."""
+        content = hashlib.sha256(np.ascontiguousarray(features).data).hexdigest()
+        if self._kept is None or self._kept[0] != content:
+            self._kept = content, self._reduce(features)
+        return self._kept[1]
+
+    def _reduce(self, features: np.ndarray) -> np.ndarray:
+        """f64 [N, 2], [N, pca_dims] or [N, D]."""
         if self.reducer == "none":
             return features.astype(np.float64)
         components = features.astype(np.float64)
         # One constant would make PCA divide by a variance of 0, and there is nothing to reduce.
         if self.pca_dims is not None and np.ptp(components, axis=0).any():
             dims = min(self.pca_dims, *components.shape)
-            components = PCA(dims, random_state=seed).fit_transform(components)
+            components = PCA(dims, random_state=MAP_SEED).fit_transform(components)
         if self.reducer == "pca" or len(components) < SMALLEST_MAP:
             return components
-        return tsne(components, self.perplexity, seed)
+        return tsne(components, self.perplexity, MAP_SEED)
 
 
 def tsne(points: np.ndarray, perplexity: float, seed: int) -> np.ndarray:
