@@ -153,6 +153,9 @@ class Backbone(nn.Module, ABC):
         feature_dim: D, the length of a feature vector.
     """
 
+    channels_last: ClassVar[bool] = False
+    """Whether the stages' outputs are [B, h, w, c] instead of [B, c, h, w], as in Swin transformers."""
+
     feature_dim: int
     _frozen: tuple[nn.Module, ...] = ()
 
@@ -163,8 +166,9 @@ class Backbone(nn.Module, ABC):
     def stages(self) -> list[nn.Module]:
         """The network's parts in order of depth, without repetition.
 
-        The output of each is an intermediate feature, [B, ...] and [B, c, h, w] in convolutional networks, to be read
-        with a forward hook. All that a stage's output depends on is registered in the network before what follows it.
+        The output of each is an intermediate feature, [B, ...] and [B, c, h, w] in convolutional networks (see
+        `channels_last`), to be read with a forward hook. All that a stage's output depends on is registered in the
+        network before what follows it.
         """
         return [self]
 

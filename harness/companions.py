@@ -17,7 +17,7 @@ from harness.seeding import seeded
 def stage_outputs(backbone: Backbone) -> Iterator[list[Tensor]]:
     """Inside the block, the output of each stage in the latest forward pass, in order of depth; empty before the first.
 
-    One list, which every pass changes.
+    One list, which every pass changes. Outputs with channels and places are [B, c, h, w], whatever the backbone has.
     """
     stages = backbone.stages()
     outputs: list[Tensor] = []
@@ -25,7 +25,7 @@ def stage_outputs(backbone: Backbone) -> Iterator[list[Tensor]]:
     def keep(stage: nn.Module, _: object, output: Tensor) -> None:
         if stage is stages[0]:
             outputs.clear()
-        outputs.append(output)
+        outputs.append(output.movedim(-1, 1) if backbone.channels_last and output.ndim == 4 else output)
 
     hooks = [stage.register_forward_hook(keep) for stage in stages]
     try:

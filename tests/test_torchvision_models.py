@@ -12,6 +12,7 @@ from torchvision.models._api import WeightsEnum
 from baselines.backbones.resnet18 import ResNet18
 from baselines.backbones.torchvision_model import TorchvisionModel
 from harness import plugins
+from harness.companions import stage_outputs
 from harness.plugins import PluginSpec, build, find
 
 MEMBERS = TorchvisionModel.members()
@@ -59,6 +60,17 @@ def check_member(name, channels):
     assert called == [(position, 2) for position in range(len(called))]
     assert len(called) == len(backbone.stages()) > 1
     return backbone.feature_dim, len(called)
+
+
+@pytest.mark.parametrize("name", ONE_OF_EACH)
+def test_companions_see_channels_before_places(name):
+    with torch.device("meta"), torch.no_grad():
+        backbone = new(name).eval()
+        with stage_outputs(backbone) as outputs:
+            backbone(torch.empty(1, 3, 224, 224))
+    maps = [tuple(output.shape[1:]) for output in outputs if output.ndim == 4]
+    assert maps or name.startswith("vit")
+    assert all(height == width for _, height, width in maps), maps
 
 
 @pytest.mark.parametrize("name", ONE_OF_EACH)

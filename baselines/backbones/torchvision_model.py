@@ -55,7 +55,7 @@ class TorchvisionModel(Backbone):
     def member(cls, name: str) -> type[TorchvisionModel]:
         """The backbone of one of `members`."""
         about = {"__doc__": f"torchvision's {name} without its last layer.", "__module__": __name__, "model": name}
-        return type(name, (cls,), about)
+        return type(name, (cls,), about | {"channels_last": name.startswith("swin")})
 
     @classmethod
     def published_weights(cls) -> Mapping[str, PublishedWeights]:
