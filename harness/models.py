@@ -135,6 +135,10 @@ class HeadModel:
         """f32 [B, K] of images f32 [B, C, H, W] in [0, 1]."""
         return self._predict(self.encoder.input_of(images))
 
+    def logits_from(self, features: Tensor) -> Tensor:
+        """f32 [n, K] of features f32 [n, D]."""
+        return self._predict(self.encoder.represent(features))
+
 
 class TunedModel:
     """An encoder trained together with its classifier: a fine-tuned copy, or a joint training's.
@@ -156,6 +160,7 @@ class TunedModel:
         self.network: nn.Module = network
         self.backbone = network.backbone
         self.companion = companion
+        self._head = network.head
         self._runtime = runtime
         self._parts = parts
 
@@ -171,6 +176,11 @@ class TunedModel:
         """f32 [B, K] of images f32 [B, C, H, W] in [0, 1]."""
         with self._runtime.autocast():
             return self.network(self._runtime.inputs(images)).float().cpu()
+
+    def logits_from(self, features: Tensor) -> Tensor:
+        """f32 [n, K] of features f32 [n, D]."""
+        with self._runtime.autocast():
+            return self._head(features.to(self._runtime.device)).float().cpu()
 
     def _images(self, part: str, rows: Tensor | None) -> Images:
         return self._parts[part] if rows is None else self._parts[part].subset(rows)
@@ -231,6 +241,8 @@ class PoolOutputs:
     def stochastic_logits(self, num_samples: int) -> Tensor:
         """f32 [num_samples, N, K], dropout active, everything else in evaluation mode.
 
+        Where the one dropout layer is the network's last, all before it is the same in every pass and computed once.
+
         Raises:
             ValueError: the network has no dropout layer, so every pass would be the same.
         """
@@ -239,13 +251,28 @@ class PoolOutputs:
         if not dropouts:
             raise ValueError("stochastic passes need dropout, and this backbone has none: set its dropout above 0")
         model.network.eval()
+        once = len(dropouts) == 1 and self._is_last(dropouts[0], model.backbone)
+        features = self.features() if once else None
         for layer in dropouts:
             layer.train()
         try:
-            with seeded(self._seed, "pool/stochastic"):
-                return torch.stack([self._batched(model.logits_of, lambda x: x) for _ in range(num_samples)])
+            with seeded(self._seed, "pool/stochastic"), torch.no_grad():
+                if features is None:
+                    return torch.stack([self._batched(model.logits_of, lambda x: x) for _ in range(num_samples)])
+                return torch.stack([model.logits_from(dropouts[0](features)) for _ in range(num_samples)])
         finally:
             model.network.eval()
+
+    def _is_last(self, layer: nn.Module, backbone: Backbone) -> bool:
+        """Whether what the layer gives is what the backbone gives, tried with one image."""
+        given: list[Tensor] = []
+        hook = layer.register_forward_hook(lambda _, __, output: given.append(output))
+        try:
+            with torch.no_grad():
+                output = backbone(self._runtime.inputs(self._images[torch.tensor([0])].to(self._runtime.device)))
+        finally:
+            hook.remove()
+        return len(given) == 1 and given[0] is output
 
     def augmented_logits(self, num_samples: int) -> Tensor:
         """f32 [num_samples, N, K], each pass under fresh augmentations."""
