@@ -17,7 +17,7 @@ ui: $(READY)             ## open the MLflow UI on what has been recorded
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(VENV)/bin/mlflow ui --backend-store-uri sqlite:///results/runs/mlflow.db
 
 test: $(READY)           ## the fast tests
-	$(PY) -m pytest -m "not slow and not gpu" -n 2 --dist loadfile
+	$(PY) -m pytest -m "not slow and not gpu" -n 2 --dist loadfile --durations 15
 
 test-slow: $(READY)      ## the long tests
 	$(PY) -m pytest -m slow

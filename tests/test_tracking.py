@@ -445,7 +445,7 @@ def test_a_server_that_is_away_at_the_start_midway_and_for_good(sweep, uri, serv
         tracker.record(row)
     time.sleep(3)
     server.start()
-    wait_until(lambda: held(uri, "confirm-c1-s1") > 50)
+    wait_until(lambda: held(uri, "confirm-c1-s1") > 50 and not tracker._complained)
     long = sweep.trial("c2", 1, SELECTORS, {100: 0.7}, epochs=3000)
     for row in long:
         tracker.record(row)
@@ -455,7 +455,7 @@ def test_a_server_that_is_away_at_the_start_midway_and_for_good(sweep, uri, serv
         tracker.record(row)
     time.sleep(3)
     server.start()
-    wait_until(lambda: held(uri, "confirm-c3-s1") > 3)
+    wait_until(lambda: held(uri, "confirm-c3-s1") > 3 and not tracker._complained)  # each failure is told once
     server.kill()
     for row in sweep.trial("c4", 1, SELECTORS, {100: 0.7}):
         tracker.record(row)
