@@ -204,9 +204,13 @@ class Desk:
         pytest.fail(f"nobody knows how to run `{command}` in a test: give it an equivalent in EQUIVALENTS")
 
     def _make(self, words: list[str]) -> int:
-        printed = subprocess.run(words, cwd=self.folder, capture_output=True, text=True, check=False)
-        harness = re.findall(r"python (-m harness\.\w+ .*\S)", printed.stdout)
-        return printed.returncode or max((self.run(equivalent(f"python {command}")) for command in harness), default=0)
+        return max((self.run(equivalent(command)) for command in harness_commands(words, self.folder)), default=0)
+
+
+def harness_commands(make: list[str], folder: Path) -> list[str]:
+    """The commands of the harness that `make -n ...` would run."""
+    printed = subprocess.run(make, cwd=folder, capture_output=True, text=True, check=True)
+    return [f"python {command}" for command in re.findall(r"python (-m harness\.\w+ .*\S)", printed.stdout)]
 
 
 @pytest.fixture(scope="module")
@@ -372,9 +376,7 @@ def test_the_tutorial_as_written(tmp_path, monkeypatch):
             if block.language == "python":
                 exec(compile(block.text, str(block), "exec"), {"__name__": "snippet"})
             elif block.language == "sh":
-                for command in block.text.replace(
-                    "make sweep", "python -m harness.sweep search_spaces/augment.yaml"
-                ).splitlines():
+                for command in block.text.splitlines():
                     _run_as_written(tmp_path, command)
     answer = (tmp_path / "results/runs/is_it_any_good/summary.md").read_text(encoding="utf-8")
     assert "nearest_to_mean:NearestToMean" in answer
@@ -382,6 +384,9 @@ def test_the_tutorial_as_written(tmp_path, monkeypatch):
 
 def _run_as_written(folder: Path, command: str) -> None:
     words = shlex.split(command, comments=True)
+    if words[0] == "make":
+        for made in harness_commands(["make", "-n", *words[1:]], folder):
+            _run_as_written(folder, made)
     if words[0] != "python":
         return
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
