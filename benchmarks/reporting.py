@@ -12,7 +12,6 @@ import argparse
 import json
 import tempfile
 import time
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -96,8 +95,12 @@ def _sweep(folder: Path, trials: int, number: int, every: float) -> tuple[list[t
     assert unreadable == 0
     client = MlflowClient(uri)
     runs = client.search_runs([client.get_experiment_by_name("reporting").experiment_id], max_results=1000)
-    points = [client.get_metric_history(run.info.run_id, name) for run in runs for name in run.data.metrics]
-    steps = Counter((point.run_id, point.step) for history in points for point in history)
+    steps = {
+        (run.info.run_id, point.step)
+        for run in runs
+        for name in run.data.metrics
+        for point in client.get_metric_history(run.info.run_id, name)
+    }
     times = [record["time"] for record in found]
     return [(r["trial"], r["step"]) for r in found], (max(times) - min(times)) / 1000, len(steps)
 

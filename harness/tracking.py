@@ -43,7 +43,7 @@ EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 
 POLL_SECONDS = 0.2
 MAX_RETRY_SECONDS = 30.0
-MAX_POINTS = 1000  # of one log_batch; the following are limits of MLflow's, too
+MAX_ENTITIES = 1000  # of one log_batch; the following are limits of MLflow's, too
 MAX_PARAMETERS = 100
 MAX_PARAMETER_LENGTH = 6000
 MAX_TAG_LENGTH = 5000
@@ -91,6 +91,7 @@ class _Run:
         delivered: digest of what was delivered when it was closed.
         points: the points the server holds; None until asked.
         described: whether parameters and data set are known to be there.
+        new: whether it was created here and has not been closed yet.
     """
 
     id: str
@@ -99,6 +100,7 @@ class _Run:
     metrics: list[str] = field(default_factory=list)
     points: set[Point] | None = None
     described: bool = False
+    new: bool = False
 
 
 class Delivery:
@@ -251,7 +253,7 @@ class Delivery:
 
     def _describe_sweep(self, run: _Run) -> None:
         if not run.described:
-            self._log_parameters(run, _flat({"trial": self._space.get("trial", {})}))
+            self._log(run, _flat({"trial": self._space.get("trial", {})}), [])
             self._log_data_sets(run, self._data_sets())
             run.described = True
 
@@ -295,8 +297,7 @@ class Delivery:
         elif run.status != "RUNNING" and run.status != ending:
             self._client.update_run(run.id, status="RUNNING")
             run.status = "RUNNING"
-        self._describe(run, history, config)
-        self._log_points(run, points)
+        self._describe(run, history, config, points)
         if ending != "RUNNING":
             self._close_trial(run, trial, ending, digest, dropped)
 
@@ -324,23 +325,21 @@ class Delivery:
             }
         )
         run = self._client.create_run(self._experiment, first["time"], tags, run_name(first, config, self._varied))
-        return _Run(run.info.run_id, points=set())
+        return _Run(run.info.run_id, points=set(), new=True)
 
-    def _describe(self, run: _Run, history: History, config: Mapping[str, Any]) -> None:
+    def _describe(self, run: _Run, history: History, config: Mapping[str, Any], points: list[Point]) -> None:
+        """Sends what is new: points, and with the first ones the parameters and the data set."""
+        parameters: dict[str, str] = {}
         if not run.described:
             first = next(iter(history.values()))
-            self._log_parameters(run, _flat(config or first["parameters"]) | {"seed": str(first["seed"])})
-            self._log_data_sets(run, self._data_sets_of(config))
-            run.described = True
-
-    def _log_points(self, run: _Run, points: list[Point]) -> None:
-        metric = _mlflow().entities.Metric
+            parameters = _flat(config or first["parameters"]) | {"seed": str(first["seed"])}
         held = self._points_of(run)
         new = [point for point in points if point not in held]
-        for start in range(0, len(new), MAX_POINTS):
-            chunk = new[start : start + MAX_POINTS]
-            self._client.log_batch(run.id, metrics=[metric(*point) for point in chunk])
-            held.update(chunk)
+        self._log(run, parameters, new)
+        held.update(new)
+        if not run.described:
+            self._log_data_sets(run, self._data_sets_of(config))
+            run.described = True
 
     def _close_trial(self, run: _Run, trial: str, ending: str, digest: str, dropped: list[str]) -> None:
         self._log_artifacts(run, trial)
@@ -357,13 +356,13 @@ class Delivery:
     def _end(self, run: _Run, ending: str, tags: Mapping[str, Any], when: int | None) -> None:
         """Closes a run; the tag `delivered` comes with the last request but one, so it never promises too much."""
         tag = _mlflow().entities.RunTag
-        old = self._client.get_run(run.id).data.tags
+        old = {} if run.new else self._client.get_run(run.id).data.tags
         for name in tags:
             if tags[name] is None and name in old:
                 self._client.delete_tag(run.id, name)
         self._client.log_batch(run.id, tags=[tag(name, value) for name, value in _tags(tags).items()])
         self._client.set_terminated(run.id, ending, end_time=when)
-        run.status, run.delivered = ending, tags["delivered"]
+        run.status, run.delivered, run.new = ending, tags["delivered"], False
 
     def _files_of(self, trial: str) -> dict[str, str]:
         """What the trial left, by path below the sweep's folder, with checksums."""
@@ -432,11 +431,16 @@ class Delivery:
                     place.symlink_to(file.resolve())
             self._client.log_artifacts(run.id, together)
 
-    def _log_parameters(self, run: _Run, parameters: Mapping[str, Any]) -> None:
-        param = _mlflow().entities.Param
-        entities = [param(_key(name), _cut(value, MAX_PARAMETER_LENGTH)) for name, value in parameters.items()]
-        for start in range(0, len(entities), MAX_PARAMETERS):
-            self._client.log_batch(run.id, params=entities[start : start + MAX_PARAMETERS])
+    def _log(self, run: _Run, parameters: Mapping[str, str], points: list[Point]) -> None:
+        """Parameters and points in as few requests as MLflow allows."""
+        entities = _mlflow().entities
+        params = [entities.Param(_key(name), _cut(value, MAX_PARAMETER_LENGTH)) for name, value in parameters.items()]
+        metrics = [entities.Metric(*point) for point in points]
+        while params or metrics:
+            some, params = params[:MAX_PARAMETERS], params[MAX_PARAMETERS:]
+            room = MAX_ENTITIES - len(some)
+            self._client.log_batch(run.id, metrics=metrics[:room], params=some)
+            metrics = metrics[room:]
 
     def _log_data_sets(self, run: _Run, data_sets: list[Mapping[str, Any]]) -> None:
         entities = _mlflow().entities
