@@ -35,7 +35,7 @@ def report_often(config: dict[str, Any]) -> None:
             "parameters": {"number": name},
             "metrics": {"pretrain/loss": 1 / step},
         }
-        tune.report({"record": record, "details": {}})
+        tune.report({"sent": [record, {}]})
 
 
 def main() -> None:

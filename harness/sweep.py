@@ -118,7 +118,8 @@ def _run_task(task: Task, job: Job) -> dict[str, float]:
         watch = _watched(metrics)
         watched = {"epoch": step, "watch": watch} if step_kind == "epoch" and watch is not None else {}
         proxies = [_proxy(m.name, metrics) for m in job.plan.metric]
-        tune.report({"record": record, "details": dict(details), **watched, **_objectives(proxies)})
+        # In a list, into which Tune does not look: it would keep statistics of every number until the sweep ends.
+        tune.report({"sent": [record, dict(details)], **watched, **_objectives(proxies)})
 
     cause = _limit_passed(task.trial_id)
     if cause:  # by an earlier worker, which was ended for it
@@ -256,14 +257,14 @@ class RecordCallback(tune.Callback):
             print(f"{result['portrait_of']}: {result['warning']}", file=sys.stderr)
         elif "portrait_of" in result:
             self._running[trial.trial_id] = result["portrait_of"], time.monotonic()
-        if "record" not in result:
+        if "sent" not in result:
             return
-        record = result["record"]
+        record, details = result["sent"]
         if record["status"] in FINAL:
             self._running.pop(trial.trial_id, None)
-        elif record["trial"] != self._running.get(trial.trial_id, ("", 0.0))[0] or "config" in result["details"]:
+        elif record["trial"] != self._running.get(trial.trial_id, ("", 0.0))[0] or "config" in details:
             self._running[trial.trial_id] = record["trial"], time.monotonic()
-        self._write(record, result["details"])
+        self._write(record, details)
 
     def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
         """Ends the workers of trials that take longer than they may."""
