@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from harness.plugins import closest
+from harness.recipes import merged
 from harness.schema import Problems, number, set_path
 
 DISTRIBUTIONS = {
@@ -153,12 +154,16 @@ class Space:
     under: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def apply(self, tree: Mapping[str, Any], assignment: Assignment) -> dict[str, Any]:
-        """The trial's mapping with the assigned values in it; a shorter path is set before those below it."""
+        """The trial's mapping with the assigned values in it; a shorter path is set before those below it.
+
+        A mapping that names nothing, such as `pretrain: {lr: 0.1}`, changes what it holds and leaves the rest of the
+        section as it is; a plugin that is named takes the place of the one that was there.
+        """
         copy: dict[str, Any] = json.loads(json.dumps(tree))
         settings = self._settings(assignment)
         for path in sorted(settings, key=lambda path: path.count(".")):
             if path != CASE:
-                set_path(copy, path, settings[path])
+                set_path(copy, path, _over(lookup(copy, path), settings[path]))
         return copy
 
     def _settings(self, assignment: Assignment) -> Assignment:
@@ -245,6 +250,11 @@ class Space:
         if parameter.path == CASE:
             paths += [path for case in self.cases.values() for path in case]
         return RECIPE in paths or any(f"{path}.".startswith(f"{own}.") for own in paths)
+
+
+def _over(present: Any, given: Any) -> Any:
+    names = isinstance(given, Mapping) and not given.keys().isdisjoint(("name", "kind"))
+    return merged(present, given) if isinstance(given, Mapping) and not names else given
 
 
 def lookup(tree: Any, path: str) -> Any:

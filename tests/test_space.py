@@ -255,6 +255,25 @@ def test_a_parameter_overrides_its_case():
     assert searched.apply({}, assignment) == {"method": {"name": "b", "size": 4}}
 
 
+def test_a_mapping_that_names_nothing_leaves_the_rest_of_its_section_as_it_is():
+    cases = {
+        "slow": {"pretrain": {"lr": 0.1}, "method": {"size": 2}},
+        "other": {"method": {"name": "b"}, "new": {"x": 1}},
+    }
+    searched = space({"pretrain": {"values": [{"epochs": 9}]}}, {}, cases)
+    tree = {"pretrain": {"epochs": 5, "optimizer": "adam"}, "method": {"name": "a", "temperature": 0.2}}
+    slow, other = (searched.apply(tree, assignment) for assignment in searched.grid())
+    assert slow["method"] == {"name": "a", "temperature": 0.2, "size": 2}
+    assert slow["pretrain"] == other["pretrain"] == {"epochs": 9, "optimizer": "adam"}  # a parameter overrides its case
+    assert other["method"] == {"name": "b"}
+    assert other["new"] == {"x": 1}
+    only_case = space({}, {}, cases)
+    assert only_case.apply({**tree, "method": "a"}, {CASE: "slow"}) == {
+        "pretrain": {"epochs": 5, "optimizer": "adam", "lr": 0.1},
+        "method": {"name": "a", "size": 2},
+    }
+
+
 def test_shorter_paths_are_set_before_those_below_them():
     searched = space({"method.size": {"values": [4]}, "method": {"values": [{"name": "b", "depth": 2}]}})
     (assignment,) = searched.grid()
