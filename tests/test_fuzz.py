@@ -141,7 +141,7 @@ def fuzz(tmp_path: Path, seed: int, number: int) -> dict[str, int]:
 
 def test_broken_questions_are_plans_or_clear_lines(tmp_path):
     counts = fuzz(tmp_path, seed=1, number=60)
-    assert min(counts.values()) > 5
+    assert min(counts.values()) > 2
 
 
 @pytest.mark.slow
@@ -149,7 +149,7 @@ def test_broken_questions_are_plans_or_clear_lines(tmp_path):
 @pytest.mark.parametrize("seed", range(2, 12))
 def test_two_thousand_broken_questions_are_plans_or_clear_lines(tmp_path, seed):
     counts = fuzz(tmp_path, seed, number=200)
-    assert min(counts.values()) > 20
+    assert min(counts.values()) > 10  # both happen: about one in ten is a plan
 
 
 BOMBS = {
