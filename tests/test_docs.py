@@ -204,7 +204,11 @@ class Desk:
         pytest.fail(f"nobody knows how to run `{command}` in a test: give it an equivalent in EQUIVALENTS")
 
     def _make(self, words: list[str]) -> int:
-        return max((self.run(equivalent(command)) for command in harness_commands(words, self.folder)), default=0)
+        try:
+            harness = harness_commands(words, self.folder)
+        except subprocess.CalledProcessError as error:
+            return error.returncode
+        return max((self.run(equivalent(command)) for command in harness), default=0)
 
 
 def harness_commands(make: list[str], folder: Path) -> list[str]:
