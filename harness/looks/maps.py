@@ -67,7 +67,9 @@ def encoders(report: Report) -> Look | None:
         f"The same validation images as each encoder sees them, by class, best first{rest}. Above each: the share of "
         "an image's five nearest neighbours that are of its class.",
         lambda: _grid(
-            [(short(entry.label, 34), f"{100 * p.same_class:.0f} % same class", p) for entry, p in shown], _by_class
+            # the share stands below the name
+            [(short(entry.label, 34) + "\n", f"{100 * p.same_class:.0f} % same class", p) for entry, p in shown],
+            _by_class,
         ),
         header=["encoder", "neighbours of the same class", "clusters and classes (NMI)"],
         rows=[[entry.label, f"{p.same_class:.3f}", f"{_agreement(p):.3f}"] for entry, p in different],
