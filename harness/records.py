@@ -22,9 +22,6 @@ History = dict[tuple[str, int, str], Record]
 FINAL = ("finished", "stopped", "failed")
 """The statuses that end a trial; `stopped` is early stopping."""
 
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""libyaml's safe loader where PyYAML has it: a tenth of the time."""
-
 CHECKSUM = "crc32"
 """The last key of a line: the CRC-32 of the line without it, as 8 hexadecimal digits. Lines may be without."""
 
@@ -71,7 +68,7 @@ def mapping(file: Path) -> dict[str, Any]:
     """
     try:
         text = file.read_text(encoding="utf-8")
-        content = json.loads(text) if file.suffix == ".json" else yaml.load(text, LOADER)
+        content = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
     except (ValueError, yaml.YAMLError, RecursionError) as error:
         raise ValueError(f"{file} is damaged: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
