@@ -19,6 +19,7 @@ from mlflow.entities import ViewType
 from PIL import Image
 from sweep_folder import SweepFolder
 
+import harness.looks.classes  # noqa: F401 - a first delivery imports it for seconds, which some tests below have not
 from baselines.backbones.dcnn3 import DCNN3
 from harness import embed, records, saved_encoder, tracking
 from harness.saved_encoder import SavedEncoder
@@ -317,7 +318,7 @@ def test_a_trial_that_is_refused_does_not_hold_up_the_others(sweep, uri, monkeyp
 
 
 @pytest.mark.parametrize("patient", [True, False])
-def test_patience_lasts_while_trials_arrive_and_not_beyond(sweep, uri, tmp_path, monkeypatch, patient):
+def test_patience_lasts_while_trials_arrive_and_not_beyond(sweep, uri, monkeypatch, patient):
     describe = Delivery._describe
 
     def slow(self, run, history, *rest):
@@ -326,9 +327,6 @@ def test_patience_lasts_while_trials_arrive_and_not_beyond(sweep, uri, tmp_path,
             raise ValueError("refused")
         describe(self, run, history, *rest)
 
-    other = SweepFolder(tmp_path / "other")
-    other.trial("c1", 1, SELECTORS, {100: 0.7})
-    sync(other.path, uri)  # imports what a first delivery imports
     monkeypatch.setattr(Delivery, "_describe", slow)
     tracker = Tracker(uri, "selectors", sweep.path, sweep.environment)
     tracker.start()
@@ -381,18 +379,17 @@ def test_what_was_recorded_while_the_server_was_away_is_delivered_when_it_return
     monkeypatch.setattr(MlflowClient, "log_batch", answer)
     tracker = Tracker(uri, "selectors", sweep.path, sweep.environment)
     tracker.start()
-    first, second, third = (sweep.trial(c, 1, SELECTORS, {100: 0.7}, epochs=5) for c in ("c1", "c2", "c3"))
-    for row in first:
+    for row in sweep.trial("c1", 1, SELECTORS, {100: 0.7}, epochs=5):
         tracker.record(row)
     wait_until(lambda: held(uri, "confirm-c1-s1") > 5)
     away[0] = True
-    for row in second:
+    for row in sweep.trial("c2", 1, SELECTORS, {100: 0.7}, epochs=5):  # not before: the tracker reads the folder first
         tracker.record(row)
     time.sleep(2)
     assert held(uri, "confirm-c2-s1") == 0
     away[0] = False
     wait_until(lambda: held(uri, "confirm-c2-s1") > 5)
-    for row in third:
+    for row in sweep.trial("c3", 1, SELECTORS, {100: 0.7}, epochs=5):
         tracker.record(row)
     assert tracker.finish("finished")
     assert_shows(uri, sweep)
