@@ -375,17 +375,18 @@ class Delivery:
         folder = self._folder / "trials" / trial
         matrices = confusion_matrices(folder)
         with tempfile.TemporaryDirectory() as temporary:
-            made = Path(temporary)
+            together = Path(temporary)
             if matrices:
                 from harness.looks import classes  # with matplotlib, where there is something to show
 
                 confusion = matrices[max(matrices)]
-                (made / "classification_report.txt").write_text(_classification_report(confusion))
+                (together / "classification_report.txt").write_text(_classification_report(confusion))
                 if table := classes.confusion_table(confusion):
-                    (made / "confusion_matrix.html").write_text(table)
+                    (together / "confusion_matrix.html").write_text(table)
                 else:
-                    classes.confusion_figure(confusion).savefig(made / "confusion_matrix.png")
-            self._upload(run, {folder: _files(folder), made: _files(made)})
+                    classes.confusion_figure(confusion).savefig(together / "confusion_matrix.png")
+            _link(_files(folder), folder, together)
+            self._client.log_artifacts(run.id, temporary)  # in one call, which looks up the run once
         self._log_model(run, trial)
 
     def _log_model(self, run: _Run, trial: str) -> None:
@@ -420,16 +421,6 @@ class Delivery:
             return {}
 
     # Both ------------------------------------------------------------------------------------------------------
-
-    def _upload(self, run: _Run, files: Mapping[Path, list[Path]]) -> None:
-        """Files below each root, in the folders that they are in there; in one call, which looks up the run once."""
-        with tempfile.TemporaryDirectory() as together:
-            for root, below in files.items():
-                for file in below:
-                    place = Path(together) / file.relative_to(root)
-                    place.parent.mkdir(parents=True, exist_ok=True)
-                    place.symlink_to(file.resolve())
-            self._client.log_artifacts(run.id, together)
 
     def _log(self, run: _Run, parameters: Mapping[str, str], points: list[Point]) -> None:
         """Parameters and points in as few requests as MLflow allows."""
@@ -475,7 +466,9 @@ class Delivery:
         digest = _digest([{str(file.relative_to(self._folder)): _checksum(file) for file in files}, about])
         if (run.status, run.delivered) == (ending, digest):
             return
-        self._upload(run, {self._folder: files})
+        with tempfile.TemporaryDirectory() as together:
+            _link(files, self._folder, Path(together))
+            self._client.log_artifacts(run.id, together)
         times = [record["time"] for history in self._trials.values() for record in history.values()]
         self._end(run, ending, {**about, "delivered": digest}, max(times, default=None))
 
@@ -828,6 +821,14 @@ def _files(folder: Path, without: Collection[str] = ()) -> list[Path]:
     return found
 
 
+def _link(files: Collection[Path], root: Path, folder: Path) -> None:
+    """Links to files below `root`, in the sub-folders of `folder` that they are in there."""
+    for file in files:
+        place = folder / file.relative_to(root)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.symlink_to(file.resolve())
+
+
 def _checksum(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()[:32]
 
@@ -874,9 +875,8 @@ def _mlflow() -> Any:
 
     for name in ("mlflow", "alembic"):  # another library may have imported MLflow before the variables were set
         logging.getLogger(name).setLevel(logging.WARNING)
-    logging.getLogger("mlflow.store.db.utils").setLevel(
-        logging.CRITICAL
-    )  # errors of the database, which it raises, too
+    # It prints errors of the database with a traceback, and raises them, too.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     return mlflow
 
 

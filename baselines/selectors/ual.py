@@ -33,8 +33,8 @@ class UAL(Selector):
     images that are labelled already take part in the map but are not picked again; the number of a cluster's picks
     is `even_shares`; the picks take turns over the clusters, so that any first part of them is balanced as well.
     Pools of fewer than 10 images are clustered without the t-SNE step. What k-means sees is a function of the features
-    alone, not of `rng`, and is kept until they change: of a frozen encoder there is one map, not one a round. t-SNE
-    sums in parallel: the map, hence the picks, are reproducible for the same number of threads.
+    alone, not of `rng`, and a t-SNE map is kept until they change: of a frozen encoder there is one, not one a round.
+    t-SNE sums in parallel: the map, hence the picks, are reproducible for the same number of threads.
 
     Args:
         num_clusters: clusters of k-means, >= 1.
@@ -94,7 +94,9 @@ class UAL(Selector):
         return pool.unlabeled[turns]
 
     def _map(self, features: np.ndarray) -> np.ndarray:
-        """What k-means sees: that of the last call if the features are the same."""
+        """What k-means sees; a t-SNE map is that of the last call if the features are the same."""
+        if self.reducer != "tsne":
+            return self._reduce(features)
         content = hashlib.sha256(np.ascontiguousarray(features).data).hexdigest()
         if self._kept is None or self._kept[0] != content:
             self._kept = content, self._reduce(features)
