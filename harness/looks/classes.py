@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -9,7 +10,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas
 
 from harness import trial_files
 from harness.compare import Estimate, estimate
@@ -18,7 +18,6 @@ from harness.pictures import canvas, clean, short
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from pandas.io.formats.style_render import CSSDict
 
     from harness.findings import Entry, Report
 
@@ -27,6 +26,12 @@ MOST = 20
 """With more classes the ten best and the ten worst are drawn."""
 ENOUGH = 3
 """Seeds from which on intervals are drawn: with two a class's would reach from nothing to all."""
+TABLE_STYLE = """
+table { font: 14px sans-serif; border-collapse: collapse; background: #fff; color: #111 }
+caption { padding: 8px; text-align: left }
+td { padding: 6px 10px; text-align: right }
+th { padding: 6px 10px; text-align: left; font-weight: normal }
+"""
 FIRST, LAST, OTHER = "#9CC7E4", "#0072B2", "#333333"
 
 
@@ -201,7 +206,7 @@ def _confusion(entry: Entry, matrices: Sequence[Mapping[str, Any]]) -> Look:
 
 
 def confusion_table(confusion: Mapping[str, Any]) -> str | None:
-    """A confusion matrix of up to 20 classes as a page with a shaded table, in a thirtieth of a picture's time.
+    """A confusion matrix of up to 20 classes as a page with a shaded table: a picture takes a thousand times as long.
 
     Args:
         confusion: as in `confusion_figure`.
@@ -212,18 +217,21 @@ def confusion_table(confusion: Mapping[str, Any]) -> str | None:
     names, matrix = confusion["class_names"], np.array(confusion["matrix"])
     if len(names) > MOST:
         return None
-    table = pandas.DataFrame(matrix, pandas.Index(names, name="true \\ predicted"), names)
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     caption = f"{confusion['split']}: {matrix.trace():,} of {matrix.sum():,} correct; shade: share of the true class"
-    style = table.style.background_gradient("Blues", axis=None, gmap=shares, vmin=0, vmax=1).set_caption(caption)
-    plain: list[CSSDict] = [
-        {"selector": "", "props": "font: 14px sans-serif; border-collapse: collapse; background: #fff; color: #111"},
-        {"selector": "caption", "props": "padding: 8px; text-align: left"},
-        {"selector": "td", "props": "padding: 6px 10px; text-align: right"},
-        {"selector": "th", "props": "padding: 6px 10px; text-align: left; font-weight: normal"},
-    ]
-    style.format_index(escape="html", axis=0).format_index(escape="html", axis=1)
-    return str(style.set_table_styles(plain).to_html(doctype_html=True))
+    head = "".join(f"<th scope=col>{html.escape(name)}</th>" for name in names)
+    body = ""
+    for name, counts, row in zip(names, matrix, shares, strict=True):
+        body += f"<tr><th scope=row>{html.escape(name)}</th>"
+        for count, share in zip(counts, row, strict=True):
+            ink = "#fff" if share > 0.5 else "#111"
+            body += f"<td style='background: rgba(8, 81, 156, {share:.3f}); color: {ink}'>{count}</td>"
+        body += "</tr>\n"
+    return (
+        f"<!doctype html>\n<meta charset=utf-8>\n<title>Confusion matrix</title>\n<style>{TABLE_STYLE}</style>\n"
+        f"<table><caption>{html.escape(caption)}</caption>\n"
+        f"<tr><th>true \\ predicted</th>{head}</tr>\n{body}</table>\n"
+    )
 
 
 def confusion_figure(confusion: Mapping[str, Any]) -> Figure:
