@@ -88,7 +88,7 @@ class _Run:
 
     Attributes:
         status: RUNNING, FINISHED, FAILED or KILLED.
-        delivered: digest of what was delivered when it was closed.
+        delivered: digest of what was delivered when it was closed, or is when it will be.
         points: the points the server holds; None until asked.
         described: whether parameters and data set are known to be there.
         new: whether it was created here and has not been closed yet.
@@ -292,14 +292,27 @@ class Delivery:
             self._client.delete_run(run.id)
             run = None
         config = self._config(trial) if run is None or not run.described else {}
+        closing = self._closing(trial, ending, digest, dropped) if ending != "RUNNING" else {}
         if run is None:
-            run = self._runs[trial] = self._create(trial, history, config)
+            run = self._runs[trial] = self._create(trial, history, config, closing)
         elif run.status != "RUNNING" and run.status != ending:
             self._client.update_run(run.id, status="RUNNING")
             run.status = "RUNNING"
         self._describe(run, history, config, points)
         if ending != "RUNNING":
-            self._close_trial(run, trial, ending, digest, dropped)
+            self._log_artifacts(run, trial)
+            self._end(run, ending, closing, records.last(history)["time"])
+            self._delivered()
+
+    def _closing(self, trial: str, ending: str, digest: str, dropped: list[str]) -> dict[str, str | None]:
+        """The tags of a run whose trial has ended."""
+        final = records.last(self._trials[trial])
+        return {
+            "early_stopped": "true" if final["status"] == "stopped" else None,
+            "error": (final.get("error") or "unknown") if ending == "FAILED" else None,
+            "dropped_metrics": "; ".join(dropped) or None,
+            "delivered": digest,
+        }
 
     def _points_of(self, run: _Run) -> set[Point]:
         if run.points is None:
@@ -307,7 +320,9 @@ class Delivery:
             run.points = {(point.key, point.value, point.timestamp, point.step) for point in found}
         return run.points
 
-    def _create(self, trial: str, history: History, config: Mapping[str, Any]) -> _Run:
+    def _create(
+        self, trial: str, history: History, config: Mapping[str, Any], closing: Mapping[str, str | None]
+    ) -> _Run:
         first = next(iter(history.values()))
         tags = self._common_tags() | _tags(
             {
@@ -323,9 +338,10 @@ class Delivery:
                 "device": next(iter(self._environment.get("gpus", [])), None) or self._environment.get("device", "cpu"),
                 "mlflow.parentRunId": self._runs[""].id,
             }
+            | dict(closing)
         )
         run = self._client.create_run(self._experiment, first["time"], tags, run_name(first, config, self._varied))
-        return _Run(run.info.run_id, points=set(), new=True)
+        return _Run(run.info.run_id, delivered=closing.get("delivered"), points=set(), new=True)
 
     def _describe(self, run: _Run, history: History, config: Mapping[str, Any], points: list[Point]) -> None:
         """Sends what is new: points, and with the first ones the parameters and the data set."""
@@ -341,26 +357,15 @@ class Delivery:
             self._log_data_sets(run, self._data_sets_of(config))
             run.described = True
 
-    def _close_trial(self, run: _Run, trial: str, ending: str, digest: str, dropped: list[str]) -> None:
-        self._log_artifacts(run, trial)
-        final = records.last(self._trials[trial])
-        tags: dict[str, Any] = {
-            "early_stopped": "true" if final["status"] == "stopped" else None,
-            "error": (final.get("error") or "unknown") if ending == "FAILED" else None,
-            "dropped_metrics": "; ".join(dropped) or None,
-            "delivered": digest,
-        }
-        self._end(run, ending, tags, final["time"])
-        self._delivered()
-
     def _end(self, run: _Run, ending: str, tags: Mapping[str, Any], when: int | None) -> None:
-        """Closes a run; the tag `delivered` comes with the last request but one, so it never promises too much."""
-        tag = _mlflow().entities.RunTag
-        old = {} if run.new else self._client.get_run(run.id).data.tags
-        for name in tags:
-            if tags[name] is None and name in old:
-                self._client.delete_tag(run.id, name)
-        self._client.log_batch(run.id, tags=[tag(name, value) for name, value in _tags(tags).items()])
+        """Closes a run. The tag `delivered` may come before all is there: it counts with the status, sent last."""
+        if run.delivered != tags["delivered"]:
+            old = {} if run.new else self._client.get_run(run.id).data.tags
+            for name in tags:
+                if tags[name] is None and name in old:
+                    self._client.delete_tag(run.id, name)
+            tag = _mlflow().entities.RunTag
+            self._client.log_batch(run.id, tags=[tag(name, value) for name, value in _tags(tags).items()])
         self._client.set_terminated(run.id, ending, end_time=when)
         run.status, run.delivered, run.new = ending, tags["delivered"], False
 
