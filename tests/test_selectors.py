@@ -233,7 +233,8 @@ def test_ual_picks_the_nearest_to_each_centroid(distance):
         assert set(members[to_centroid.argsort()[:4]].tolist()) == set(picks[cluster[picks] == k].tolist())
 
 
-def test_ual_map_keeps_blobs_apart_and_ignores_the_global_generators():
+def test_ual_map_keeps_blobs_apart_and_ignores_the_global_generators(monkeypatch):
+    monkeypatch.setattr(UAL, "_kept", None)
     features, cluster = blobs(300, 20, num_clusters=3, spread=0.05)
     pool = make_pool(features=features)
     torch.manual_seed(1)
@@ -241,6 +242,7 @@ def test_ual_map_keeps_blobs_apart_and_ignores_the_global_generators():
     first = UAL(num_clusters=3).select(pool, 30, rng=rng(3))
     torch.manual_seed(2)
     np.random.seed(2)  # noqa: NPY002
+    monkeypatch.setattr(UAL, "_kept", None)
     assert torch.equal(first, UAL(num_clusters=3).select(pool, 30, rng=rng(3)))
     assert torch.bincount(cluster[first]).tolist() == [10, 10, 10]
 
@@ -251,10 +253,15 @@ def test_ual_maps_the_same_features_once_and_picks_as_if_it_had_not(monkeypatch)
     monkeypatch.setattr(ual, "tsne", lambda *given: mapped.append(len(given[0])) or tsne(*given))
     features, _ = blobs(100, 6, num_clusters=3, spread=1)
     first, other = make_pool(features=features), make_pool(features=-features[:90])
-    selector = UAL(num_clusters=3)
-    picks = [selector.select(pool, 10, rng=rng(seed)) for seed, pool in enumerate([first, first, other, first])]
+    pools = [first, first, other, first]
+    monkeypatch.setattr(UAL, "_kept", None)
+    # A selector for every round, as a trial has it.
+    picks = [UAL(num_clusters=3).select(pool, 10, rng=rng(seed)) for seed, pool in enumerate(pools)]
     assert len(mapped) == 3
-    for seed, pool in enumerate([first, first, other, first]):
+    UAL(num_clusters=3, perplexity=5).select(first, 10, rng=rng())
+    assert len(mapped) == 4
+    for seed, pool in enumerate(pools):
+        monkeypatch.setattr(UAL, "_kept", None)
         assert torch.equal(picks[seed], UAL(num_clusters=3).select(pool, 10, rng=rng(seed)))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from typing import ClassVar
 
 import numpy as np
 import openTSNE
@@ -46,6 +47,9 @@ class UAL(Selector):
 
     supports_cold_start = True
 
+    _kept: ClassVar[tuple[tuple[str, int | None, float], np.ndarray] | None] = None
+    """The last t-SNE map and what it was made of; shared by all instances, since every round has one of its own."""
+
     def __init__(
         self,
         *,
@@ -74,7 +78,6 @@ class UAL(Selector):
         self.pca_dims = pca_dims
         self.perplexity = perplexity
         self.distance = distance
-        self._kept: tuple[str, np.ndarray] | None = None
 
     def select(self, pool: Pool, budget: int, *, rng: torch.Generator) -> Tensor:
         """See `Selector.select`."""
@@ -94,13 +97,14 @@ class UAL(Selector):
         return pool.unlabeled[turns]
 
     def _map(self, features: np.ndarray) -> np.ndarray:
-        """What k-means sees; a t-SNE map is that of the last call if the features are the same."""
+        """What k-means sees; a t-SNE map is the last one if that was made of the same features in the same way."""
         if self.reducer != "tsne":
             return self._reduce(features)
         content = hashlib.sha256(np.ascontiguousarray(features).data).hexdigest()
-        if self._kept is None or self._kept[0] != content:
-            self._kept = content, self._reduce(features)
-        return self._kept[1]
+        made_of = content, self.pca_dims, self.perplexity
+        if UAL._kept is None or UAL._kept[0] != made_of:
+            UAL._kept = made_of, self._reduce(features)
+        return UAL._kept[1]
 
     def _reduce(self, features: np.ndarray) -> np.ndarray:
         """f64 [N, 2], [N, pca_dims] or [N, D]."""
