@@ -138,6 +138,7 @@ class Delivery:
         self._trials = records.by_trial(records.read(folder)[0])
         self._pending = dict.fromkeys(self._trials)
         self._varied = varied(self._space)
+        self._last_config: tuple[bytes, dict[str, Any]] = b"", {}
         self._machine: _Machine | None = None
         self._connected = False
 
@@ -420,10 +421,15 @@ class Delivery:
 
     def _config(self, trial: str) -> dict[str, Any]:
         path = self._folder / "trials" / trial / "config.yaml"
-        try:
-            return records.mapping(path) if path.exists() else {}
-        except ValueError:  # the record's parameters then say what the trial was
+        if not path.exists():
             return {}
+        content = path.read_bytes()
+        if content != self._last_config[0]:  # seeds of one configuration follow each other, and YAML is slow to read
+            try:
+                self._last_config = content, records.mapping(path)
+            except ValueError:  # the record's parameters then say what the trial was
+                return {}
+        return self._last_config[1]
 
     # Both ------------------------------------------------------------------------------------------------------
 
