@@ -76,7 +76,7 @@ def test_whatever_a_plugin_does_fails_its_trial_alone_and_with_its_cause(tmp_pat
     assert found["Raises"] == "ArithmeticError: the plugin's own trouble"
     for name in ("Loops", "LoopsInC"):
         assert found[name] == "TimeoutError: the trial took longer than resources.time_limit, 40 seconds"
-    held = re.fullmatch(r"MemoryError: the trial held ([\d.]+) GB; resources.memory_gb is 1.5", found["Hoards"])
+    held = re.match(r"MemoryError: the trial held ([\d.]+) GB; ", found["Hoards"])
     assert held, found["Hoards"]
     assert 1.5 <= float(held[1]) < 3  # a fast machine takes more before it is noticed
     assert found["Hoards"].endswith("resources.memory_gb is 1.5")
