@@ -175,7 +175,7 @@ def _measure(goal: str, confirmed: Mapping[str, History]) -> str:
 
 
 def _entries(trials: Mapping[str, History], measure: str, maximize: bool, endings: Sequence[str]) -> list[Entry]:
-    """The configurations that have at least one trial with such an ending, best first."""
+    """The configurations that have at least one trial with such an ending, best first; equals by name."""
     groups: dict[str, list[History]] = {}
     for history in trials.values():
         if records.last(history)["status"] in endings:
@@ -185,9 +185,9 @@ def _entries(trials: Mapping[str, History], measure: str, maximize: bool, ending
     for entry in entries:
         entry.label = labels[entry.id]
 
-    def rank(entry: Entry) -> tuple[bool, bool, float]:
+    def rank(entry: Entry) -> tuple[bool, bool, float, str]:
         mean = entry.mean(measure)
-        return entry.ending != "finished", mean is None, 0.0 if mean is None else -mean if maximize else mean
+        return entry.ending != "finished", mean is None, 0.0 if mean is None else -mean if maximize else mean, entry.id
 
     return sorted(entries, key=rank)
 

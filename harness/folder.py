@@ -173,6 +173,7 @@ class Recorder:
         """The best configurations of the search, by the mean over their seeds.
 
         With several objectives those that no other beats in all of them come first, ordered by the first objective.
+        Among equals the order is that of their names, so that it does not depend on which trial was faster.
         """
         signs = [1.0 if goal_of(metric) == "maximize" else -1.0 for metric in metrics]
         scores: dict[str, list[tuple[float, ...]]] = {}
@@ -185,10 +186,10 @@ class Recorder:
                 parameters[record["configuration"]] = record["parameters"]
         means = {name: tuple(sum(v) / len(v) for v in zip(*rows, strict=True)) for name, rows in scores.items()}
 
-        def rank(name: str) -> tuple[int, float]:
+        def rank(name: str) -> tuple[int, float, str]:
             mine = means[name]
             better = [o for o in means.values() if o != mine and all(a >= b for a, b in zip(o, mine, strict=True))]
-            return len(better), -mine[0]
+            return len(better), -mine[0], name
 
         return [parameters[name] for name in sorted(means, key=rank)[:top]]
 

@@ -293,6 +293,14 @@ def test_the_best_is_the_best_mean_over_seeds_of_finished_trials_of_the_search(t
     assert Folder(tmp_path / "empty").recorder.best(metric, 3) == []
 
 
+def test_the_best_of_equals_does_not_depend_on_which_ended_first(tmp_path):
+    for order in ("bca", "cab"):
+        folder = Folder(tmp_path / order)
+        for name in order:
+            folder.write(f"search-{name}-s0", "finished", {"val/accuracy": 0.5})
+        assert folder.recorder.best([Metric("val/accuracy")], 2) == [{"x": "a"}, {"x": "b"}]
+
+
 def test_the_best_of_two_objectives_are_those_that_nothing_beats(tmp_path):
     folder = Folder(tmp_path)
     for name, accuracy, seconds in [

@@ -226,7 +226,7 @@ def test_the_best_of_a_search_that_nothing_confirms_leaves_a_portrait(tmp_path):
     assert run(tmp_path, file) == 0
     sweep = tmp_path / "runs/unconfirmed"
     last = [row for row in rows(sweep) if row["status"] == "finished"]
-    best = max(last, key=lambda row: row["metrics"]["val/accuracy"])
+    best = min(last, key=lambda row: (-row["metrics"]["val/accuracy"], row["configuration"]))
     assert [trial.name for trial in (sweep / "trials").iterdir() if portrait(trial)] == [best["trial"]]
     assert (sweep / "embedding.png").exists()
     assert endings(sweep) == {"finished": 2}
