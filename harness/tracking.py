@@ -2,8 +2,9 @@
 
 `rows.jsonl` is the truth and MLflow is a view of it: `Delivery` compares what the records say with what the server
 holds and sends the difference, so delivering twice, after a crash, or from another process changes nothing.
-`Tracker` does that in a thread beside a running sweep, which it never slows and never ends: errors are reported
-once and retried, and `python -m harness.tracking sync FOLDER` delivers whatever is still missing later.
+`Tracker` does that in a thread beside a running sweep, which it never ends: errors are reported once and retried, and
+`python -m harness.tracking sync FOLDER` delivers whatever is still missing later. It slows a sweep in one case only: of
+trials that end faster than MLflow takes them each waits a moment, so that the UI shows a sweep as it is.
 
 The sweep's run carries the report, its trials' runs their files, and with `log_model` their encoders as MLflow models.
 Runs are found by the tags `sweep_id` and `trial_id`. Timestamps come from the records. A metric uses one axis only,
@@ -42,6 +43,10 @@ EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 """Opens the UI on runs and charts rather than on its pages for language models."""
 
 POLL_SECONDS = 0.2
+MOST_BEHIND = 20
+"""Ended trials that MLflow may lack before the next ones wait for it."""
+PACE_SECONDS = 0.25
+"""The longest that an ended trial waits for MLflow: a slow server costs a sweep no more than that."""
 MAX_RETRY_SECONDS = 30.0
 MAX_ENTITIES = 1000  # of one log_batch; the following are limits of MLflow's, too
 MAX_PARAMETERS = 100
@@ -115,7 +120,7 @@ class Delivery:
         folder: the sweep's folder; its records are read when the server is first reached.
         environment: the content of `environment.json`.
         live: whether the sweep is running, so that its run is shown as running.
-        delivered: called after every trial whose run was closed.
+        delivered: called with every trial whose run is closed and complete, now or since before.
     """
 
     def __init__(
@@ -126,7 +131,7 @@ class Delivery:
         environment: Mapping[str, Any],
         *,
         live: bool,
-        delivered: Callable[[], None] = lambda: None,
+        delivered: Callable[[str], None] = lambda trial: None,
     ):
         self._uri = uri
         self._delivered = delivered
@@ -286,6 +291,7 @@ class Delivery:
         digest = "" if ending == "RUNNING" else _digest([list(history.values()), self._files_of(trial)])
         run = self._runs.get(trial)
         if run and ending != "RUNNING" and (run.status, run.delivered) == (ending, digest):
+            self._delivered(trial)
             return
         points, dropped = _points(history)
         if run and not self._points_of(run) <= set(points):
@@ -303,7 +309,7 @@ class Delivery:
         if ending != "RUNNING":
             self._log_artifacts(run, trial)
             self._end(run, ending, closing, records.last(history)["time"])
-            self._delivered()
+            self._delivered(trial)
 
     def _closing(self, trial: str, ending: str, digest: str, dropped: list[str]) -> dict[str, str | None]:
         """The tags of a run whose trial has ended."""
@@ -522,7 +528,7 @@ class _Machine:
 
 
 class Tracker:
-    """Delivers records in a thread, beside the sweep; no method raises, and none but `finish` waits.
+    """Delivers records in a thread, beside the sweep; no method raises, and none but `finish` waits for long.
 
     Args:
         uri: see `tracking_uri`.
@@ -542,6 +548,9 @@ class Tracker:
         self._patience: float | None = None
         self._delivered = False
         self._complained = False
+        self._behind: set[str] = set()  # trials that have ended and whose runs are not closed yet
+        self._closed: set[str] = set()
+        self._progress = threading.Condition()
         self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
 
     def start(self) -> None:
@@ -549,8 +558,19 @@ class Tracker:
         self._thread.start()
 
     def record(self, row: Record) -> None:
-        """Takes a record for delivery and returns at once. The caller must not change it afterwards."""
+        """Takes a record for delivery. The caller must not change it afterwards.
+
+        Returns at once, but for the end of a trial while MLflow answers and lacks more than `MOST_BEHIND` of them:
+        then it waits until it lacks fewer, for `PACE_SECONDS` at most.
+        """
         self._queue.put(row)
+        if row["status"] in records.FINAL:
+            with self._progress:
+                self._behind.add(row["trial"])
+                self._progress.wait_for(self._need_not_wait, PACE_SECONDS)
+
+    def _need_not_wait(self) -> bool:
+        return len(self._behind) <= MOST_BEHIND or self._complained or not self._thread.is_alive()
 
     def finish(self, status: str, timeout: float = 60.0, *, patient: bool = False) -> bool:
         """Delivers what is left, with the sweep's artifacts, and closes every run.
@@ -599,14 +619,20 @@ class Tracker:
                         return
                     time.sleep(1)
 
-    def _advance(self) -> None:
-        if self._patience is not None:
+    def _advance(self, trial: str) -> None:
+        with self._progress:
+            self._behind.discard(trial)
+            self._progress.notify_all()
+        if self._patience is not None and trial not in self._closed:
             self._deadline = time.monotonic() + self._patience
+        self._closed.add(trial)
 
     def _complain(self, error: Exception) -> None:
         """Says in one line that deliveries fail, once until they succeed again."""
         if not self._complained:
-            self._complained = True
+            with self._progress:
+                self._complained = True
+                self._progress.notify_all()
             cause = _public(" ".join(f"{type(error).__name__}: {error}".split())[:300])
             _say(f"MLflow at {_public(self._arguments[0])} does not answer as it should and is tried again ({cause})")
 

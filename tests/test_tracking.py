@@ -6,6 +6,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections import Counter
@@ -342,6 +343,42 @@ def test_patience_lasts_while_trials_arrive_and_not_beyond(sweep, uri, monkeypat
     else:
         assert waited < 6
         assert len(ended) < 6
+
+
+def test_trials_that_end_faster_than_mlflow_takes_them_wait_for_it(sweep, uri, monkeypatch):
+    monkeypatch.setattr(tracking, "MOST_BEHIND", 3)
+    monkeypatch.setattr(tracking, "PACE_SECONDS", 60)
+    tracker = Tracker(uri, "selectors", sweep.path, sweep.environment)
+    tracker.start()
+    for seed in range(12):
+        for row in sweep.trial("c1", seed, SELECTORS, {100: 0.7}):
+            tracker.record(row)
+        closed = sum(run.info.status == "FINISHED" for trial, run in begun(uri).items() if trial)
+        assert closed >= seed + 1 - 3
+    assert tracker.finish("finished")
+    assert_shows(uri, sweep)
+
+
+def test_no_trial_waits_long_for_a_slow_server_and_none_for_one_that_refuses(sweep, uri, monkeypatch, capfd):
+    monkeypatch.setattr(tracking, "MOST_BEHIND", 0)
+    answered = threading.Event()
+    monkeypatch.setattr(Delivery, "_describe", lambda *_: answered.wait(60) and 1 / 0)
+    tracker = Tracker(uri, "selectors", sweep.path, sweep.environment)
+    tracker.start()
+
+    def seconds(configuration):
+        start = time.monotonic()
+        for seed in range(4):
+            for row in sweep.trial(configuration, seed, SELECTORS, {100: 0.7}):
+                tracker.record(row)
+        return time.monotonic() - start
+
+    assert 4 * tracking.PACE_SECONDS <= seconds("c1") < 4 * tracking.PACE_SECONDS + 3
+    answered.set()
+    wait_until(lambda: "does not answer as it should" in capfd.readouterr().err)
+    assert seconds("c2") < 4 * tracking.PACE_SECONDS
+    assert not tracker.finish("finished", timeout=2)
+    tracker._thread.join(60)
 
 
 def test_a_server_that_is_away_costs_the_sweep_nothing(sweep, uri, capfd):
