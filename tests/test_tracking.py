@@ -361,6 +361,7 @@ def test_trials_that_end_faster_than_mlflow_takes_them_wait_for_it(sweep, uri, m
 
 def test_no_trial_waits_long_for_a_slow_server_and_none_for_one_that_refuses(sweep, uri, monkeypatch, capfd):
     monkeypatch.setattr(tracking, "MOST_BEHIND", 0)
+    monkeypatch.setattr(tracking, "PACE_SECONDS", 1.0)
     answered = threading.Event()
     monkeypatch.setattr(Delivery, "_describe", lambda *_: answered.wait(60) and 1 / 0)
     tracker = Tracker(uri, "selectors", sweep.path, sweep.environment)
@@ -373,10 +374,10 @@ def test_no_trial_waits_long_for_a_slow_server_and_none_for_one_that_refuses(swe
                 tracker.record(row)
         return time.monotonic() - start
 
-    assert 4 * tracking.PACE_SECONDS <= seconds("c1") < 4 * tracking.PACE_SECONDS + 3
+    assert 4 <= seconds("c1") < 12
     answered.set()
     wait_until(lambda: "does not answer as it should" in capfd.readouterr().err)
-    assert seconds("c2") < 4 * tracking.PACE_SECONDS
+    assert seconds("c2") < 3
     assert not tracker.finish("finished", timeout=2)
     tracker._thread.join(60)
 
