@@ -41,11 +41,7 @@ def open_folder(path: Path, plan: Plan, *, resume: bool) -> FileLock:
     space = path / "space.yaml"
     resolved = plan.header + yaml.safe_dump(plan.as_dict(), sort_keys=False, allow_unicode=True)
     path.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path / "lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise ConfigError([f"{path}: another sweep is running in this folder"]) from None
+    lock = claim(path)
     try:
         if space.exists():  # asked under the lock: two sweeps may start at the same moment
             if not resume:
@@ -63,6 +59,20 @@ def open_folder(path: Path, plan: Plan, *, resume: bool) -> FileLock:
     except BaseException:
         lock.release()
         raise
+    return lock
+
+
+def claim(path: Path) -> FileLock:
+    """The lock that a sweep's folder is changed or delivered under, taken.
+
+    Raises:
+        ConfigError: another process has it.
+    """
+    lock = FileLock(path / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ConfigError([f"{path}: another sweep is running in this folder, or its records are being sent"]) from None
     return lock
 
 
@@ -117,11 +127,17 @@ class Recorder:
 
     def write(self, record: Record, details: Mapping[str, Any]) -> None:
         """Keeps a record, and before it the files that belong to it."""
+        history = self._trials.setdefault(record["trial"], {})
+        final = record["status"] in FINAL
+        if final:
+            after = dict(history)
+            records.add(after, record)
+            record = record | {records.TRAIL: records.trail_of(after)}
         self._write_details(record, details)
         self._append(records.line(record))
-        if record["status"] in FINAL:
+        if final:
             os.fsync(self._file.fileno())  # an ending survives a power cut
-        records.add(self._trials.setdefault(record["trial"], {}), record)
+        records.add(history, record)
         self._deliver(record)
 
     def keep_portrait(self, trial: str, portrait: str) -> None:

@@ -8,6 +8,7 @@ of them count. Both the tracking and the report read a folder through this modul
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -21,6 +22,9 @@ History = dict[tuple[str, int, str], Record]
 
 FINAL = ("finished", "stopped", "failed")
 """The statuses that end a trial; `stopped` is early stopping."""
+
+TRAIL = "trail"
+"""The key of an ending under which it has the `trail_of` its trial's records."""
 
 CHECKSUM = "crc32"
 """The last key of a line: the CRC-32 of the line without it, as 8 hexadecimal digits. Lines may be without."""
@@ -96,17 +100,36 @@ def add(history: History, record: Record) -> None:
     history[key] = record
 
 
+def trail_of(history: History) -> str:
+    """The CRC-32 of the times of a trial's records, by which its ending tells that none of them is missing."""
+    return _crc32(json.dumps([record["time"] for record in history.values()]))
+
+
 def by_trial(records: Iterable[Record]) -> dict[str, History]:
-    """The records that count, for every trial, in the order in which the trials first appear."""
+    """The records that count, for every trial, in the order in which the trials first appear.
+
+    A trial that lacks a record which its ending knows of (its line was damaged) has no ending: it is to be run again.
+    Endings may be without a trail.
+    """
     trials: dict[str, History] = {}
     for record in records:
         add(trials.setdefault(record["trial"], {}), record)
+    for trial, history in list(trials.items()):
+        if last(history).get(TRAIL) not in (None, trail_of(history)):
+            history.popitem()
+            if not history:
+                del trials[trial]
     return trials
 
 
 def last(history: History) -> Record:
     """The trial's newest record; its status is the trial's."""
     return history[next(reversed(history))]
+
+
+def public(text: str) -> str:
+    """The text without the user name and password of a URI."""
+    return re.sub(r"//[^/@\s]+@", "//", text)
 
 
 def short_names(paths: Iterable[str]) -> dict[str, str]:

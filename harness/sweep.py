@@ -24,7 +24,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness import environment, export, progress, report, trial
+from harness import environment, export, progress, records, report, trial
 from harness.folder import Recorder, no_space, open_folder, replace_text
 from harness.limits import can_watch_memory, watched_memory
 from harness.live import Progress
@@ -90,7 +90,9 @@ def run_in_worker(config: dict[str, Any], job: Job) -> None:
     objectives: list[list[float]] = []
     for seed in config["seeds"]:
         task = Task(candidate, seed, config["phase"])
-        totals = _run_task(task, job)
+        totals = _ended_before(task.trial_id)
+        if totals is None:
+            totals = _run_task(task, job)
         objectives.append([totals.get(m.name, math.nan) for m in job.plan.metric])
     means = [sum(values) / len(values) for values in zip(*objectives, strict=True)]
     failed = any(math.isnan(value) for value in means)
@@ -186,9 +188,15 @@ def _watched(metrics: Mapping[str, float]) -> float | None:
     return next((metrics[name] for name in WATCHED if name in metrics), None)
 
 
-# A worker that passed a limit is ended, as nothing else ends a stuck call. The cause is noted in Ray's own store, which
-# every node reaches: there the worker that tries the trial again finds it and reports it. A cluster outlives the sweep,
-# so each run has keys of its own.
+# What the next worker of a trial must know is noted in Ray's own store, which every node reaches. A cluster outlives
+# the sweep, so each run has keys of its own.
+#
+# - A worker that passed a limit is ended, as nothing else ends a stuck call; the next one reports the cause.
+# - A worker that dies in the second of several seeds leaves the first one finished; the next one goes on after it.
+
+
+def _key(*parts: str) -> str:
+    return "/".join(("selbench", ray.get_runtime_context().get_job_id(), *parts))
 
 
 def _end_own_worker(trial_id: str, cause: str) -> None:
@@ -196,18 +204,26 @@ def _end_own_worker(trial_id: str, cause: str) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _limit_key(trial_id: str) -> str:
-    return f"selbench/{ray.get_runtime_context().get_job_id()}/limit/{trial_id}"
-
-
 def _note_limit(trial_id: str, cause: str) -> None:
-    internal_kv._internal_kv_put(_limit_key(trial_id), cause.encode())
+    internal_kv._internal_kv_put(_key("limit", trial_id), cause.encode())
 
 
 def _limit_passed(trial_id: str) -> str | None:
     """The limit that a trial passed in this run of the sweep."""
-    found = internal_kv._internal_kv_get(_limit_key(trial_id))
+    found = internal_kv._internal_kv_get(_key("limit", trial_id))
     return found.decode() if found else None
+
+
+def _note_ending(of_tune: str, record: Mapping[str, Any]) -> None:
+    """Notes the totals of a trial that Tune's trial ran and whose ending is written; none for one that failed."""
+    totals = record["metrics"] if record["status"] == "finished" else {}
+    internal_kv._internal_kv_put(_key("ended", of_tune, record["trial"]), json.dumps(totals).encode())
+
+
+def _ended_before(trial_id: str) -> dict[str, float] | None:
+    """The totals of a trial that an earlier worker of the same trial of Tune's brought to its end."""
+    found = internal_kv._internal_kv_get(_key("ended", tune.get_context().get_trial_id(), trial_id))
+    return json.loads(found) if found else None
 
 
 def _objectives(values: list[float]) -> dict[str, float]:
@@ -265,6 +281,8 @@ class RecordCallback(tune.Callback):
         elif record["trial"] != self._running.get(trial.trial_id, ("", 0.0))[0] or "config" in details:
             self._running[trial.trial_id] = record["trial"], time.monotonic()
         self._write(record, details)
+        if record["status"] in FINAL and ray.is_initialized():
+            _note_ending(trial.trial_id, record)
 
     def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
         """Ends the workers of trials that take longer than they may."""
@@ -504,6 +522,7 @@ class Sweep:
         assert self.plan.run_cap is not None
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # `group` and `constant_liar`
+        warnings.filterwarnings("ignore", message="The reported value is ignored")  # of a trial whose worker died
         mend_journal(self.path / "optuna.log")
         storage = JournalStorage(JournalFileBackend(str(self.path / "optuna.log")))
         metrics = [f"objective_{number}" for number in range(len(self.plan.metric))]
@@ -535,7 +554,10 @@ class Sweep:
         return _told(storage) >= self.plan.run_cap
 
     def _settle(self, storage: Any) -> bool:
-        """Finishes the configurations that an interrupted run left open, and tells the study; whether all of them."""
+        """Finishes the configurations that an interrupted run left open, and tells the study; whether all of them.
+
+        Trials of a configuration that was told, whose ending was lost since (its line was damaged), are run again.
+        """
         import optuna
         from optuna.trial import TrialState
 
@@ -544,14 +566,21 @@ class Sweep:
         except KeyError:
             return True
         left: dict[int, list[Task]] = {}
-        for open_trial in study.get_trials(states=[TrialState.RUNNING]):
+        to_run: dict[str, Task] = {}  # one configuration may be suggested twice
+        for asked in study.get_trials(states=[TrialState.RUNNING, TrialState.COMPLETE, TrialState.FAIL]):
             try:
-                candidate = self.plan.candidate(self.plan.space.suggest(Replay(open_trial.params)))
+                candidate = self.plan.candidate(self.plan.space.suggest(Replay(asked.params)))
             except KeyError:
-                study.tell(open_trial.number, state=TrialState.PRUNED)
+                if asked.state == TrialState.RUNNING:
+                    study.tell(asked.number, state=TrialState.PRUNED)
+                continue
+            tasks = [Task(candidate, seed, "search") for seed in self.plan.seeds]
+            if asked.state == TrialState.RUNNING:
+                left[asked.number] = tasks
             else:
-                left[open_trial.number] = [Task(candidate, seed, "search") for seed in self.plan.seeds]
-        complete = self._list([task for tasks in left.values() for task in tasks])
+                tasks = [task for task in tasks if self.recorder.ending(task.trial_id) is None]
+            to_run |= {task.trial_id: task for task in tasks}
+        complete = self._list(list(to_run.values()))
         for number, tasks in left.items():
             endings = [self.recorder.ending(task.trial_id) for task in tasks]
             if any(ending is None for ending in endings):
@@ -788,9 +817,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _resume_command(arguments: list[str] | None) -> str:
-    """The command that was given, with --resume."""
+    """The command that was given, with --resume and without the password of a URI."""
     given = [argument for argument in (sys.argv[1:] if arguments is None else arguments) if argument != "--resume"]
-    return shlex.join(["python", "-m", "harness.sweep", *given, "--resume"])
+    return records.public(shlex.join(["python", "-m", "harness.sweep", *given, "--resume"]))
 
 
 def _run(plan: Plan, options: argparse.Namespace, interrupts: Interrupts) -> int:
@@ -892,7 +921,10 @@ def _farewell(path: Path, uri: str, recorder: Recorder, complete: bool, interrup
     if not complete:
         print(f"interrupted; go on with: {interrupts.resume}", file=sys.stderr)
         return INTERRUPTED
-    print(f"\nreport:    python -m harness.report {path}\nMLflow UI: mlflow ui --backend-store-uri {uri}")
+    shown = records.public(uri)
+    served = uri.startswith(("http://", "https://"))
+    print(f"\nreport:    python -m harness.report {path}")
+    print(f"MLflow UI: {shown if served else f'mlflow ui --backend-store-uri {shown}'}")
     failed = recorder.failed()
     for name, cause in failed.items():
         print(f"failed: {name}: {cause}", file=sys.stderr)

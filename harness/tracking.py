@@ -25,6 +25,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -214,7 +215,7 @@ class Delivery:
                 self._experiment = self._client.create_experiment(
                     self._experiment_name, artifact_location=place, tags=EXPERIMENT_TAGS
                 )
-        self._runs = {run.data.tags.get("trial_id", ""): _known(run) for run in self._search()}
+        self._runs = self._find_runs()
         if "" not in self._runs:
             self._runs[""] = self._create_sweep()
         self._describe_sweep(self._runs[""])
@@ -223,14 +224,29 @@ class Delivery:
             self._runs[""].status = "RUNNING"
         self._connected = True
 
+    def _find_runs(self) -> dict[str, _Run]:
+        """The sweep's run, as '', and its trials' runs.
+
+        A request that the server carried out after we had given it up leaves a second run of the same trial: of those
+        the oldest stays, of the sweep's own the one that trials are below, and the others are deleted.
+        """
+        found = list(self._search())
+        parents = Counter(run.data.tags.get("mlflow.parentRunId") for run in found)
+        runs: dict[str, _Run] = {}
+        for run in sorted(found, key=lambda run: (-parents[run.info.run_id], run.info.start_time, run.info.run_id)):
+            trial = run.data.tags.get("trial_id", "")
+            if trial in runs:
+                self._client.delete_run(run.info.run_id)
+            else:
+                runs[trial] = _known(run)
+        return runs
+
     def _search(self) -> Iterator[Any]:
-        """The sweep's runs, newest first, so that of two with one trial the oldest is kept."""
+        """The runs that have the sweep's tag."""
         token = None
         wanted = f"tags.sweep_id = '{self._environment['sweep_id']}'"
         while True:
-            page = self._client.search_runs(
-                [self._experiment], wanted, max_results=1000, order_by=["attributes.start_time DESC"], page_token=token
-            )
+            page = self._client.search_runs([self._experiment], wanted, max_results=1000, page_token=token)
             yield from page
             token = page.token
             if not token:
@@ -563,10 +579,13 @@ class Tracker:
         Returns at once, but for the end of a trial while MLflow answers and lacks more than `MOST_BEHIND` of them:
         then it waits until it lacks fewer, for `PACE_SECONDS` at most.
         """
-        self._queue.put(row)
-        if row["status"] in records.FINAL:
+        final = row["status"] in records.FINAL
+        if final:
             with self._progress:
-                self._behind.add(row["trial"])
+                self._behind.add(row["trial"])  # before it can be delivered
+        self._queue.put(row)
+        if final:
+            with self._progress:
                 self._progress.wait_for(self._need_not_wait, PACE_SECONDS)
 
     def _need_not_wait(self) -> bool:
@@ -592,7 +611,7 @@ class Tracker:
             self._thread.join(left)
         if not self._delivered:
             uri, experiment, folder, _ = self._arguments
-            options = f"--tracking-uri {_public(uri)} --experiment {experiment}"
+            options = f"--tracking-uri {records.public(uri)} --experiment {experiment}"
             _say(f"not all was delivered; later: python -m harness.tracking sync {folder} {options}")
         return self._delivered
 
@@ -633,8 +652,9 @@ class Tracker:
             with self._progress:
                 self._complained = True
                 self._progress.notify_all()
-            cause = _public(" ".join(f"{type(error).__name__}: {error}".split())[:300])
-            _say(f"MLflow at {_public(self._arguments[0])} does not answer as it should and is tried again ({cause})")
+            cause = records.public(" ".join(f"{type(error).__name__}: {error}".split())[:300])
+            uri = records.public(self._arguments[0])
+            _say(f"MLflow at {uri} does not answer as it should and is tried again ({cause})")
 
 
 def sync(folder: Path, uri: str, experiment: str | None = None) -> str:
@@ -649,14 +669,21 @@ def sync(folder: Path, uri: str, experiment: str | None = None) -> str:
         The experiment's name.
 
     Raises:
-        ValueError: the folder is not a sweep's, or damaged.
+        ValueError: the folder is not a sweep's, is damaged, or belongs to a sweep that is running or to another sync.
     """
+    from harness.folder import claim
+
     for name in ("space.yaml", "environment.json"):
         if not (folder / name).is_file():
             raise ValueError(f"{folder} is not a sweep's folder: it has no {name}")
     environment = records.mapping(folder / "environment.json")
     experiment = experiment or str(records.mapping(folder / "space.yaml")["name"])
-    Delivery(uri, experiment, folder, environment, live=False).close(None)
+    lock = claim(folder) if os.access(folder, os.W_OK) else None  # nobody changes what cannot be written
+    try:
+        Delivery(uri, experiment, folder, environment, live=False).close(None)
+    finally:
+        if lock:
+            lock.release()
     return experiment
 
 
@@ -691,8 +718,8 @@ def fetch_model(model: str, uri: str, folder: Path) -> Path:
                 return file.parent
         cause = "no encoder was logged; was the sweep run with log_model?"
     except (MlflowException, OSError) as error:
-        cause = _public(" ".join(str(error).split())[:300])
-    raise ValueError(f"{model} in {_public(uri)}: {cause}")
+        cause = records.public(" ".join(str(error).split())[:300])
+    raise ValueError(f"{model} in {records.public(uri)}: {cause}")
 
 
 def _models_of_run(client: Any, run_id: str) -> list[Any]:
@@ -886,11 +913,6 @@ def _known(run: Any) -> _Run:
     return _Run(run.info.run_id, run.info.status, run.data.tags.get("delivered"), list(run.data.metrics))
 
 
-def _public(text: str) -> str:
-    """The text without the user name and password of a URI."""
-    return re.sub(r"//[^/@\s]+@", "//", text)
-
-
 def _say(text: str) -> None:
     print(f"tracking: {text}", file=sys.stderr, flush=True)
 
@@ -902,7 +924,8 @@ def _mlflow() -> Any:
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # by default it blocks for minutes; the tracker itself tries again
+        # The tracker itself tries again, after a look at what is there: MLflow would send a lost request twice.
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
         "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     }
     for name, value in quiet.items():
@@ -932,9 +955,9 @@ def main(arguments: list[str] | None = None) -> int:
         _say(str(error))
         return 2
     except Exception as error:
-        _say(_public(" ".join(f"{type(error).__name__}: {error}".split())))
+        _say(records.public(" ".join(f"{type(error).__name__}: {error}".split())))
         return 1
-    print(f"delivered {options.folder} to {_public(uri)}, experiment {experiment}")
+    print(f"delivered {options.folder} to {records.public(uri)}, experiment {experiment}")
     return 0
 
 

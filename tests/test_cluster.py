@@ -191,6 +191,8 @@ def outcome(sweep: Path) -> dict:
     """What the rows say, but for times, memory, and who computed a stage first."""
     found, unreadable = records.read(sweep)
     assert unreadable == 0
+    keys = [(r["trial"], r["step_kind"], r["step"], r["status"]) for r in found]
+    assert len(set(keys)) == len(keys), "a record is there twice"
     aside = ("time/", "throughput/", "stage/", "memory/")
     return {
         (r["trial"], r["step_kind"], r["step"], r["status"]): (

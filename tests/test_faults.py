@@ -90,6 +90,65 @@ def test_whatever_a_plugin_does_fails_its_trial_alone_and_with_its_cause(tmp_pat
     assert Counter(mlflow_statuses(tmp_path, "bad").values()) == {"FINISHED": 3, "FAILED": 6}
 
 
+def test_a_worker_that_dies_in_the_second_seed_leaves_the_first_one_finished(tmp_path):
+    log = tmp_path / "deaths.log"
+    log.write_text("")
+    file = write(
+        tmp_path,
+        name="seeds",
+        method="bayes",
+        run_cap=1,
+        seeds=[0, 1, 2],
+        trial={**QUICK, "selector": {"name": "bad_plugins:DiesInSecond", "log": str(log)}},
+        parameters={"classifier.epochs": {"min": 1, "max": 9}},
+    )
+    assert run(tmp_path, file) == 0
+    sweep = tmp_path / "runs/seeds"
+    statuses = Counter((row["seed"], row["status"]) for row in rows(sweep) if row["step"] == 0 or "trail" in row)
+    assert statuses == {
+        (0, "running"): 1,
+        (1, "running"): 2,
+        (2, "running"): 1,
+        **{(s, "finished"): 1 for s in range(3)},
+    }
+    (told,) = optuna.load_study(study_name="search", storage=journal_of(sweep)).trials
+    accuracies = [row["metrics"]["val/accuracy"] for row in rows(sweep) if row["status"] == "finished"]
+    assert told.value == pytest.approx(sum(accuracies) / 3)
+    assert set(mlflow_statuses(tmp_path, "seeds").values()) == {"FINISHED"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("method", "damaged"), [("grid", "running"), ("bayes", "finished")])
+def test_a_trial_with_a_damaged_line_is_run_again(tmp_path, method, damaged):
+    asked = {
+        "grid": {"parameters": {"classifier.epochs": {"values": [1, 3]}}},
+        "bayes": {"parameters": {"classifier.epochs": {"min": 1, "max": 9}}, "run_cap": 2},
+    }
+    file = write(tmp_path, name="damaged", method=method, trial=QUICK, seeds=[0], **asked[method])
+    assert run(tmp_path, file) == 0
+    sweep = tmp_path / "runs/damaged"
+    whole = rows(sweep)
+    place = next(n for n, row in enumerate(whole) if row["status"] == damaged and row["step"] > 0)
+    lines = (sweep / "rows.jsonl").read_bytes().splitlines(keepends=True)
+    lines[place] = lines[place].replace(b"val/accuracy", b"val/accuracx")
+    (sweep / "rows.jsonl").write_bytes(b"".join(lines))
+    assert run(tmp_path, file, "--resume") == 0
+    found, unreadable = records.read(sweep)
+    assert unreadable == 1
+    assert len(found) > len(whole)
+    before, after = records.by_trial(whole), records.by_trial(found)
+    assert {trial: list(history) for trial, history in after.items()} == {
+        trial: list(history) for trial, history in before.items()
+    }
+    for trial, history in after.items():
+        assert (
+            records.last(history)["metrics"]["val/accuracy"] == records.last(before[trial])["metrics"]["val/accuracy"]
+        )
+    assert set(mlflow_statuses(tmp_path, "damaged").values()) == {"FINISHED"}
+    if method == "bayes":
+        assert len(optuna.load_study(study_name="search", storage=journal_of(sweep)).trials) == 2
+
+
 # ---------------------------------------------------------------- the driver is killed
 
 
@@ -306,6 +365,22 @@ def test_configurations_that_a_kill_left_open_are_finished_and_told(tmp_path):
     told = optuna.load_study(study_name="search", storage=journal_of(killed.path)).trials
     assert [trial.state.name for trial in told] == ["COMPLETE"] * 4 + ["PRUNED"]
     assert [trial.value for trial in told[:4]] == pytest.approx([0.8, 0.55, 0.35, 0.5])
+
+
+def test_a_trial_that_was_told_and_whose_ending_is_lost_is_run_again(tmp_path):
+    killed = Interrupted(tmp_path)
+    assert killed.sweep._settle(journal_of(killed.path))
+    lost = killed.asked[2]
+    killed.asked.clear()
+    file = killed.path / "rows.jsonl"
+    file.write_bytes(
+        b"".join(line for line in file.read_bytes().splitlines(keepends=True) if lost.encode() not in line)
+    )
+    killed.sweep.recorder = Recorder(killed.path, lambda record: None)
+    assert killed.sweep._settle(journal_of(killed.path))
+    assert killed.asked == [lost]
+    told = optuna.load_study(study_name="search", storage=journal_of(killed.path)).trials
+    assert [trial.state.name for trial in told] == ["COMPLETE"] * 4 + ["PRUNED"]
 
 
 def test_a_configuration_whose_trial_failed_is_told_as_failed(tmp_path):

@@ -183,6 +183,44 @@ def test_a_changed_line_is_not_believed(tmp_path, change):
     assert not Recorder(tmp_path, print).ended("search-a-s7")
 
 
+@pytest.mark.parametrize("damaged", [0, 1, 2])
+def test_a_trial_that_lacks_a_record_is_run_again(tmp_path, damaged):
+    folder = Folder(tmp_path)
+    for step in (10, 20):
+        folder.write("search-a-s7", "running", {"val/accuracy": 0.1}, step)
+    folder.write("search-a-s7", "finished", {"val/accuracy": 0.5}, 20)
+    folder.write("search-b-s7", "finished", {"val/accuracy": 0.5}, 20)
+    folder.recorder.close()
+    file = tmp_path / "rows.jsonl"
+    lines = file.read_bytes().splitlines(keepends=True)
+    lines[damaged] = b"?" + lines[damaged]
+    file.write_bytes(b"".join(lines))
+    again = Folder(tmp_path)
+    again.time = 10
+    assert not again.recorder.ended("search-a-s7")
+    assert again.recorder.ended("search-b-s7")
+    for step in (10, 20):
+        again.write("search-a-s7", "running", {"val/accuracy": 0.1}, step)
+    again.write("search-a-s7", "finished", {"val/accuracy": 0.5}, 20)
+    read, unreadable = records.read(tmp_path)
+    assert unreadable == 1
+    history = records.by_trial(read)["search-a-s7"]
+    assert [(r["step"], r["status"], r["time"]) for r in history.values()] == [
+        (10, "running", 11),
+        (20, "running", 12),
+        (20, "finished", 13),
+    ]
+    assert Recorder(tmp_path, print).ended("search-a-s7")
+
+
+def test_an_ending_that_alone_is_left_of_a_trial_counts_for_nothing(tmp_path):
+    folder = Folder(tmp_path)
+    folder.write("search-a-s7", "running", {}, 10)
+    folder.write("search-a-s7", "finished", {"val/accuracy": 0.5}, 20)
+    read, _ = records.read(tmp_path)
+    assert records.by_trial(read[1:]) == {}
+
+
 def test_lines_without_a_checksum_are_read(tmp_path):
     folder = Folder(tmp_path)
     folder.write("search-a-s0", "finished", {"val/accuracy": float("nan")})

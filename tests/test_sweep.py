@@ -16,7 +16,8 @@ import yaml
 from mlflow import MlflowClient
 
 from harness import records
-from harness.sweep import main
+from harness.folder import Recorder
+from harness.sweep import Interrupts, _farewell, _resume_command, main
 from harness.trial_files import portrait
 
 HERE = Path(__file__).parent
@@ -357,6 +358,18 @@ def test_an_interrupted_sweep_goes_on_where_it_was(tmp_path, blow):
     assert {run.info.status for run in tracked} == {"FINISHED"}
 
 
+def test_the_password_of_a_server_is_not_shown(tmp_path, capsys):
+    resume = _resume_command(["a question.yaml", "--tracking-uri", "postgresql://me:secret@box/db"])
+    assert resume == "python -m harness.sweep 'a question.yaml' --tracking-uri postgresql://box/db --resume"
+    recorder = Recorder(tmp_path, lambda record: None)
+    for uri, line in {
+        "https://me:secret@box": "https://box",
+        "mysql://me:secret@box/db": "mlflow ui --backend-store-uri mysql://box/db",
+    }.items():
+        _farewell(tmp_path, uri, recorder, True, Interrupts(resume))
+        assert capsys.readouterr().out.splitlines()[-1] == f"MLflow UI: {line}"
+
+
 def test_a_killed_worker_costs_no_trial(tmp_path):
     (tmp_path / "slow_plugin.py").write_text(SLOW)
     log = tmp_path / "selections.log"
@@ -365,17 +378,24 @@ def test_a_killed_worker_costs_no_trial(tmp_path):
         name="worker",
         trial={**TRIAL, "selector": {"name": "slow_plugin:Slow", "log": str(log), "seconds": 3.0}},
         seeds=[0, 1, 2],
+        resources={"max_concurrent": 1},
     )
     sweep = tmp_path / "runs/worker"
     process = start(tmp_path, file)
     wait_for_endings(sweep, 1, process)
+    deadline = time.monotonic() + 60
+    while len(list((tmp_path / "stages/pretrain").glob("*/meta.json"))) < 2:  # the second trial is selecting, then
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
     victim = _worker_of(process.pid)
     trained = {file: file.read_bytes() for file in (tmp_path / "stages/pretrain").glob("*/meta.json")}
     os.kill(victim, signal.SIGKILL)
     out, errors = process.communicate(timeout=120)
     assert process.returncode == 0, out + errors
     assert endings(sweep) == {"finished": 3}
-    assert trained
+    assert len(trained) == 2
+    begun = Counter(row["trial"] for row in rows(sweep) if (row["step"], row["status"]) == (0, "running"))
+    assert sorted(begun.values()) == [1, 1, 2]  # the killed one began anew
     assert all(file.read_bytes() == content for file, content in trained.items()), "a stage was computed again"
 
 

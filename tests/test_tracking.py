@@ -10,13 +10,16 @@ import threading
 import time
 import urllib.request
 from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
+from mlflow.exceptions import MlflowException
 from PIL import Image
 from sweep_folder import SweepFolder
 
@@ -293,6 +296,49 @@ def test_a_lost_answer_makes_no_second_run(sweep, uri, monkeypatch):
     monkeypatch.setattr(MlflowClient, "create_run", create_and_lose_the_answer)
     deliver(sweep, uri, sweep.trial("c1", 1, SELECTORS, {100: 0.7}))
     assert len(lost) == 2
+    assert_shows(uri, sweep)
+
+
+def test_a_request_whose_answer_is_lost_is_not_sent_again_unseen():
+    """MLflow's client would repeat it of its own, and make a second run that nobody knows of."""
+    asked: list[str] = []
+
+    class HangsUp(BaseHTTPRequestHandler):
+        def do_POST(self):
+            asked.append(self.path)
+            self.connection.shutdown(socket.SHUT_RDWR)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), HangsUp) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        client = tracking._mlflow().MlflowClient(f"http://127.0.0.1:{server.server_port}")
+        with pytest.raises(MlflowException, match="runs/create"):
+            client.create_run("0")
+        server.shutdown()
+    assert asked == ["/api/2.0/mlflow/runs/create"]
+
+
+def test_of_two_runs_of_one_trial_one_stays(sweep, uri):
+    """A server that was slow to answer may have made a run after the tracker had given it up."""
+    deliver(sweep, uri, sweep.trial("c1", 1, SELECTORS, {100: 0.7}))
+    client = MlflowClient(uri)
+    for run in runs(uri).values():
+        tags = {name: value for name, value in run.data.tags.items() if name != "delivered"}
+        for start in (run.info.start_time - 1, run.info.start_time, run.info.start_time + 1):
+            client.create_run(run.info.experiment_id, start, tags)
+    sync(sweep.path, uri)
+    assert_shows(uri, sweep)
+    assert {run.info.status for run in runs(uri).values()} == {"FINISHED"}
+    (trial,) = (run for name, run in runs(uri).items() if name)
+    assert trial.data.tags["mlflow.parentRunId"] == runs(uri)[""].info.run_id
+
+
+def test_a_running_sweep_is_not_synced_by_a_second_process(sweep, uri, capsys):
+    sweep.trial("c1", 1, SELECTORS, {100: 0.7})
+    with FileLock(sweep.path / "lock"):
+        assert tracking.main(["sync", str(sweep.path), "--tracking-uri", uri]) == 2
+    expected = f"tracking: {sweep.path}: another sweep is running in this folder, or its records are being sent\n"
+    assert capsys.readouterr().err == expected
+    sync(sweep.path, uri)
     assert_shows(uri, sweep)
 
 
