@@ -220,6 +220,10 @@ def _note_ending(of_tune: str, record: Mapping[str, Any]) -> None:
     internal_kv._internal_kv_put(_key("ended", of_tune, record["trial"]), json.dumps(totals).encode())
 
 
+def _forget_endings(of_tune: str) -> None:
+    internal_kv._internal_kv_del(_key("ended", of_tune, ""), del_by_prefix=True)
+
+
 def _ended_before(trial_id: str) -> dict[str, float] | None:
     """The totals of a trial that an earlier worker of the same trial of Tune's brought to its end."""
     found = internal_kv._internal_kv_get(_key("ended", tune.get_context().get_trial_id(), trial_id))
@@ -312,6 +316,8 @@ class RecordCallback(tune.Callback):
 
     def _close(self, trial: Any, status: str, **more: Any) -> None:
         self._running.pop(trial.trial_id, None)
+        if ray.is_initialized():
+            _forget_endings(trial.trial_id)
         config = trial.config.get("task", trial.config)
         if config.get("only_portrait"):  # its trial has an ending
             return
