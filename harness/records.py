@@ -83,9 +83,9 @@ def mapping(file: Path) -> dict[str, Any]:
 def add(history: History, record: Record) -> None:
     """Adds a record to its trial's history.
 
-    A trial that is run again writes its steps again. The later record of a step counts, and with it every earlier
-    record of that axis from this step on is void: they belong to the run that was lost. An ending that is followed
-    by more records (a failed trial that was tried again) is void too. Adding the same record twice changes nothing.
+    The steps of an axis rise. A trial that is run again writes them again: a later record counts, and every earlier one
+    of that axis from its step on is void, for it belongs to the run that was lost. An ending that is followed by more
+    records (a failed trial that was tried again) is void too. Adding the same record twice changes nothing.
     """
     key = record["step_kind"], record["step"], record["status"]
     if key in history and history[key]["time"] == record["time"]:
@@ -93,9 +93,9 @@ def add(history: History, record: Record) -> None:
     keys = list(history)
     if keys and keys[-1][2] in FINAL:
         del history[keys.pop()]
-    if key in history:
-        for void in keys[keys.index(key) :]:
-            if void[0] == key[0]:
+    if record["status"] not in FINAL:
+        for void in keys:
+            if void[0] == key[0] and void[1] >= key[1]:
                 del history[void]
     history[key] = record
 
