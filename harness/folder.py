@@ -127,7 +127,7 @@ class Recorder:
 
     def write(self, record: Record, details: Mapping[str, Any]) -> None:
         """Keeps a record, and before it the files that belong to it."""
-        history = self._trials.setdefault(record["trial"], {})
+        history = self._trials.get(record["trial"], {})
         final = record["status"] in FINAL
         if final:
             after = dict(history)
@@ -138,6 +138,7 @@ class Recorder:
         if final:
             os.fsync(self._file.fileno())  # an ending survives a power cut
         records.add(history, record)
+        self._trials[record["trial"]] = history
         self._deliver(record)
 
     def keep_portrait(self, trial: str, portrait: str) -> None:

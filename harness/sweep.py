@@ -562,7 +562,8 @@ class Sweep:
     def _settle(self, storage: Any) -> bool:
         """Finishes the configurations that an interrupted run left open, and tells the study; whether all of them.
 
-        Trials of a configuration that was told, whose ending was lost since (its line was damaged), are run again.
+        Trials of a configuration that was told, which have begun and lost their ending since (its line was damaged),
+        are run again; a seed that early stopping spared has not begun.
         """
         import optuna
         from optuna.trial import TrialState
@@ -584,7 +585,7 @@ class Sweep:
             if asked.state == TrialState.RUNNING:
                 left[asked.number] = tasks
             else:
-                tasks = [task for task in tasks if self.recorder.ending(task.trial_id) is None]
+                tasks = [task for task in tasks if self.recorder.unfinished([task.trial_id])]
             to_run |= {task.trial_id: task for task in tasks}
         complete = self._list(list(to_run.values()))
         for number, tasks in left.items():

@@ -370,12 +370,11 @@ def test_configurations_that_a_kill_left_open_are_finished_and_told(tmp_path):
 def test_a_trial_that_was_told_and_whose_ending_is_lost_is_run_again(tmp_path):
     killed = Interrupted(tmp_path)
     assert killed.sweep._settle(journal_of(killed.path))
-    lost = killed.asked[2]
+    lost, never_begun = killed.asked[2], killed.asked[1]
     killed.asked.clear()
-    file = killed.path / "rows.jsonl"
-    file.write_bytes(
-        b"".join(line for line in file.read_bytes().splitlines(keepends=True) if lost.encode() not in line)
-    )
+    kept = [row for row in _read(killed.path) if row["trial"] != never_begun]
+    begun = [{**row, "status": "running"} if row["trial"] == lost else row for row in kept]
+    (killed.path / "rows.jsonl").write_bytes(b"".join(map(records.line, begun)))
     killed.sweep.recorder = Recorder(killed.path, lambda record: None)
     assert killed.sweep._settle(journal_of(killed.path))
     assert killed.asked == [lost]

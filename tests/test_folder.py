@@ -242,6 +242,7 @@ def test_a_full_disk_takes_a_record_whole_or_not_at_all(tmp_path, room):
     assert no_space(caught.value)
     assert (tmp_path / "rows.jsonl").stat().st_size == size
     assert not folder.recorder.ended("search-b-s0")
+    assert folder.recorder.failed() == {}
     folder.write("search-b-s0", "finished")
     folder.recorder.close()
     read, unreadable = records.read(tmp_path)
