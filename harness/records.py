@@ -128,8 +128,8 @@ def last(history: History) -> Record:
 
 
 def public(text: str) -> str:
-    """The text without the user name and password of a URI."""
-    return re.sub(r"//[^/@\s]+@", "//", text)
+    """The text without the user names and passwords of its URIs, also of passwords with `/` and `@` as they are."""
+    return re.sub(r"//([^/\s:]*:(?!\d*/)\S*|[^/@\s]+)@", "//", text)
 
 
 def short_names(paths: Iterable[str]) -> dict[str, str]:

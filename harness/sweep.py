@@ -217,11 +217,13 @@ def _limit_passed(trial_id: str) -> str | None:
 def _note_ending(of_tune: str, record: Mapping[str, Any]) -> None:
     """Notes the totals of a trial that Tune's trial ran and whose ending is written; none for one that failed."""
     totals = record["metrics"] if record["status"] == "finished" else {}
-    internal_kv._internal_kv_put(_key("ended", of_tune, record["trial"]), json.dumps(totals).encode())
+    if ray.is_initialized():
+        internal_kv._internal_kv_put(_key("ended", of_tune, record["trial"]), json.dumps(totals).encode())
 
 
 def _forget_endings(of_tune: str) -> None:
-    internal_kv._internal_kv_del(_key("ended", of_tune, ""), del_by_prefix=True)
+    if ray.is_initialized():
+        internal_kv._internal_kv_del(_key("ended", of_tune, ""), del_by_prefix=True)
 
 
 def _ended_before(trial_id: str) -> dict[str, float] | None:
@@ -285,7 +287,7 @@ class RecordCallback(tune.Callback):
         elif record["trial"] != self._running.get(trial.trial_id, ("", 0.0))[0] or "config" in details:
             self._running[trial.trial_id] = record["trial"], time.monotonic()
         self._write(record, details)
-        if record["status"] in FINAL and ray.is_initialized():
+        if record["status"] in FINAL:
             _note_ending(trial.trial_id, record)
 
     def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
@@ -309,15 +311,15 @@ class RecordCallback(tune.Callback):
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         """A trial that ended without saying so was stopped early."""
         self._close(trial, "stopped")
+        _forget_endings(trial.trial_id)
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         """A worker died, and its retries are used up."""
         self._close(trial, "failed", error=_cause(trial))
+        _forget_endings(trial.trial_id)
 
     def _close(self, trial: Any, status: str, **more: Any) -> None:
         self._running.pop(trial.trial_id, None)
-        if ray.is_initialized():
-            _forget_endings(trial.trial_id)
         config = trial.config.get("task", trial.config)
         if config.get("only_portrait"):  # its trial has an ending
             return
@@ -562,8 +564,7 @@ class Sweep:
     def _settle(self, storage: Any) -> bool:
         """Finishes the configurations that an interrupted run left open, and tells the study; whether all of them.
 
-        Trials of a configuration that was told, which have begun and lost their ending since (its line was damaged),
-        are run again; a seed that early stopping spared has not begun.
+        Trials of a configuration that was told, whose ending was lost since (its line was damaged), are run again.
         """
         import optuna
         from optuna.trial import TrialState
@@ -585,7 +586,7 @@ class Sweep:
             if asked.state == TrialState.RUNNING:
                 left[asked.number] = tasks
             else:
-                tasks = [task for task in tasks if self.recorder.unfinished([task.trial_id])]
+                tasks = self._lost(tasks)
             to_run |= {task.trial_id: task for task in tasks}
         complete = self._list(list(to_run.values()))
         for number, tasks in left.items():
@@ -598,6 +599,17 @@ class Sweep:
             else:
                 study.tell(number, [sum(column) / len(column) for column in zip(*values, strict=True)])
         return complete
+
+    def _lost(self, tasks: list[Task]) -> list[Task]:
+        """Those of a configuration that was told which have no ending; seeds after one that broke off never began."""
+        lost = []
+        broke_off = False
+        for task in tasks:
+            ending = self.recorder.ending(task.trial_id)
+            if ending is None and (not broke_off or self.recorder.unfinished([task.trial_id])):
+                lost.append(task)
+            broke_off = broke_off or (ending is not None and ending["status"] != "finished")
+        return lost
 
     def _fit(self, space: dict[str, Any], search: Any, num_samples: int) -> None:
         callback = RecordCallback(self.recorder, self.display, self.plan.resources.time_limit)

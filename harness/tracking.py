@@ -14,6 +14,7 @@ epochs or labels (`metrics.step_kind`); the rare value reported on the other one
 from __future__ import annotations
 
 import argparse
+import difflib
 import hashlib
 import json
 import logging
@@ -27,7 +28,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -83,7 +84,10 @@ def tracking_uri(argument: str | None, results: Path) -> str:
     uri = argument or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{results.resolve()}/mlflow.db"
     scheme = re.split(r"[:+]", uri)[0]
     if scheme not in SCHEMES:
-        nearest = f"sqlite:///{Path(uri.removeprefix('file:')).resolve()}/mlflow.db"
+        uri = records.public(uri)
+        close = difflib.get_close_matches(scheme, SCHEMES, 1) if "://" in uri else []
+        folder = Path(uri.removeprefix("file:")).resolve()
+        nearest = close[0] + uri.removeprefix(scheme) if close else f"sqlite:///{folder}/mlflow.db"
         raise ValueError(f"tracking URI {uri!r} is not one of {', '.join(SCHEMES)}; did you mean {nearest!r}?")
     return uri
 
@@ -228,7 +232,7 @@ class Delivery:
         """The sweep's run, as '', and its trials' runs.
 
         A request that the server carried out after we had given it up leaves a second run of the same trial: of those
-        the oldest stays, of the sweep's own the one that trials are below, and the others are deleted.
+        the oldest stays, of the sweep's own the one that trials are below, and the others are deleted, if we may.
         """
         found = list(self._search())
         parents = Counter(run.data.tags.get("mlflow.parentRunId") for run in found)
@@ -236,7 +240,8 @@ class Delivery:
         for run in sorted(found, key=lambda run: (-parents[run.info.run_id], run.info.start_time, run.info.run_id)):
             trial = run.data.tags.get("trial_id", "")
             if trial in runs:
-                self._client.delete_run(run.info.run_id)
+                with suppress(_mlflow().exceptions.MlflowException):
+                    self._client.delete_run(run.info.run_id)
             else:
                 runs[trial] = _known(run)
         return runs
@@ -678,12 +683,18 @@ def sync(folder: Path, uri: str, experiment: str | None = None) -> str:
             raise ValueError(f"{folder} is not a sweep's folder: it has no {name}")
     environment = records.mapping(folder / "environment.json")
     experiment = experiment or str(records.mapping(folder / "space.yaml")["name"])
-    lock = claim(folder) if os.access(folder, os.W_OK) else None  # nobody changes what cannot be written
+    lock = folder / "lock"
+    ours = os.access(lock if lock.exists() else folder, os.W_OK)
+    claimed = claim(folder) if ours else None
     try:
-        Delivery(uri, experiment, folder, environment, live=False).close(None)
+        delivery = Delivery(uri, experiment, folder, environment, live=False)
+        try:
+            delivery.close(None)
+        except Exception:  # once more, as MLflow is told not to try again
+            delivery.close(None)
     finally:
-        if lock:
-            lock.release()
+        if claimed:
+            claimed.release()
     return experiment
 
 

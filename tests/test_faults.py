@@ -370,14 +370,16 @@ def test_configurations_that_a_kill_left_open_are_finished_and_told(tmp_path):
 def test_a_trial_that_was_told_and_whose_ending_is_lost_is_run_again(tmp_path):
     killed = Interrupted(tmp_path)
     assert killed.sweep._settle(journal_of(killed.path))
-    lost, never_begun = killed.asked[2], killed.asked[1]
+    stopped, never_begun, lost, _, gone, *_ = killed.asked
     killed.asked.clear()
-    kept = [row for row in _read(killed.path) if row["trial"] != never_begun]
-    begun = [{**row, "status": "running"} if row["trial"] == lost else row for row in kept]
-    (killed.path / "rows.jsonl").write_bytes(b"".join(map(records.line, begun)))
+    statuses = {lost: "running", stopped: "stopped"}
+    kept = [row for row in _read(killed.path) if row["trial"] not in (never_begun, gone)]
+    changed = [{**row, "status": statuses.get(row["trial"], row["status"])} for row in kept]
+    lines = [records.line({name: row[name] for name in row if name != records.TRAIL}) for row in changed]
+    (killed.path / "rows.jsonl").write_bytes(b"".join(lines))
     killed.sweep.recorder = Recorder(killed.path, lambda record: None)
     assert killed.sweep._settle(journal_of(killed.path))
-    assert killed.asked == [lost]
+    assert killed.asked == [lost, gone]
     told = optuna.load_study(study_name="search", storage=journal_of(killed.path)).trials
     assert [trial.state.name for trial in told] == ["COMPLETE"] * 4 + ["PRUNED"]
 

@@ -371,3 +371,18 @@ def test_the_environment_is_described_and_a_resumed_sweep_keeps_its_id(tmp_path)
     assert first["dataset"]["fingerprint"] == prepared[0][1].fingerprint
     assert first["packages"]["torch"]
     assert environment.describe(tmp_path / "other", prepared, concurrent=1)["sweep_id"] != first["sweep_id"]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("--tracking-uri postgresql://me:pa/s@s@box/db --resume", "--tracking-uri postgresql://box/db --resume"),
+        ("https://token@box:5000/a 'mysql://me:secret@box'", "https://box:5000/a 'mysql://box'"),
+        (
+            "s3://bucket/x@y http://box:5000/a@b sqlite:////a/b@c",
+            "s3://bucket/x@y http://box:5000/a@b sqlite:////a/b@c",
+        ),
+    ],
+)
+def test_who_logs_in_is_not_shown(text, shown):
+    assert records.public(text) == shown

@@ -332,6 +332,22 @@ def test_of_two_runs_of_one_trial_one_stays(sweep, uri):
     assert trial.data.tags["mlflow.parentRunId"] == runs(uri)[""].info.run_id
 
 
+def test_a_run_that_may_not_be_deleted_stops_nothing(sweep, uri, monkeypatch):
+    deliver(sweep, uri, sweep.trial("c1", 1, SELECTORS, {100: 0.7}))
+    first = runs(uri)["confirm-c1-s1"]
+    MlflowClient(uri).create_run(first.info.experiment_id, first.info.start_time + 1, first.data.tags)
+
+    def refuse(self, run_id):
+        raise MlflowException("Permission denied")
+
+    monkeypatch.setattr(MlflowClient, "delete_run", refuse)
+    sweep.trial("c2", 1, SELECTORS, {100: 0.7})
+    sync(sweep.path, uri)
+    monkeypatch.undo()
+    sync(sweep.path, uri)
+    assert_shows(uri, sweep)
+
+
 def test_a_running_sweep_is_not_synced_by_a_second_process(sweep, uri, capsys):
     sweep.trial("c1", 1, SELECTORS, {100: 0.7})
     with FileLock(sweep.path / "lock"):
@@ -599,6 +615,8 @@ def test_tracking_uri(tmp_path, monkeypatch):
     assert tracking_uri("postgresql+psycopg2://u:p@h/d", tmp_path) == "postgresql+psycopg2://u:p@h/d"
     with pytest.raises(ValueError, match=r"'mlruns'.*did you mean 'sqlite:///.*/mlruns/mlflow.db'"):
         tracking_uri("mlruns", tmp_path)
+    with pytest.raises(ValueError, match=r"'postgres://box/db' is not one of .*; did you mean 'postgresql://box/db'\?"):
+        tracking_uri("postgres://me:secret@box/db", tmp_path)
 
 
 def test_command_line(sweep, uri, tmp_path, capsys):
