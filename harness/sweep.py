@@ -217,13 +217,11 @@ def _limit_passed(trial_id: str) -> str | None:
 def _note_ending(of_tune: str, record: Mapping[str, Any]) -> None:
     """Notes the totals of a trial that Tune's trial ran and whose ending is written; none for one that failed."""
     totals = record["metrics"] if record["status"] == "finished" else {}
-    if ray.is_initialized():
-        internal_kv._internal_kv_put(_key("ended", of_tune, record["trial"]), json.dumps(totals).encode())
+    internal_kv._internal_kv_put(_key("ended", of_tune, record["trial"]), json.dumps(totals).encode())
 
 
 def _forget_endings(of_tune: str) -> None:
-    if ray.is_initialized():
-        internal_kv._internal_kv_del(_key("ended", of_tune, ""), del_by_prefix=True)
+    internal_kv._internal_kv_del(_key("ended", of_tune, ""), del_by_prefix=True)
 
 
 def _ended_before(trial_id: str) -> dict[str, float] | None:

@@ -584,13 +584,10 @@ class Tracker:
         Returns at once, but for the end of a trial while MLflow answers and lacks more than `MOST_BEHIND` of them:
         then it waits until it lacks fewer, for `PACE_SECONDS` at most.
         """
-        final = row["status"] in records.FINAL
-        if final:
-            with self._progress:
-                self._behind.add(row["trial"])  # before it can be delivered
-        self._queue.put(row)
-        if final:
-            with self._progress:
+        with self._progress:  # so that an ending is counted before it can be counted off
+            self._queue.put(row)
+            if row["status"] in records.FINAL:
+                self._behind.add(row["trial"])
                 self._progress.wait_for(self._need_not_wait, PACE_SECONDS)
 
     def _need_not_wait(self) -> bool:

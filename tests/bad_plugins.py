@@ -48,44 +48,25 @@ class Hoards(Selector):
 
 
 class Dies(Selector):
-    """Ends its process every time, and notes it.
+    """Ends its process in some selections, and notes all of them.
 
     Args:
         log: a file.
+        first: the selection, from 1, in which it begins to.
         times: how often; afterwards it selects.
     """
 
-    def __init__(self, *, log: str = "", times: int = 1_000):
+    def __init__(self, *, log: str = "", first: int = 1, times: int = 1_000):
         self.log = log
+        self.first = first
         self.times = times
 
     def select(self, pool, budget, *, rng) -> Tensor:
         with open(self.log, "a+") as file:
-            file.write("died\n")
-            file.seek(0)
-            died = len(file.readlines())
-        if died <= self.times:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return pool.unlabeled[:budget]
-
-
-class DiesInSecond(Selector):
-    """Ends its process in the second selection, and notes all that it makes.
-
-    Args:
-        log: a file.
-    """
-
-    def __init__(self, *, log: str = ""):
-        self.log = log
-
-    def select(self, pool, budget, *, rng) -> Tensor:
-        with open(self.log, "a+") as file:
             file.write("asked\n")
-            file.flush()
             file.seek(0)
             asked = len(file.readlines())
-        if asked == 2:
+        if self.first <= asked < self.first + self.times:
             os.kill(os.getpid(), signal.SIGKILL)
         return pool.unlabeled[:budget]
 

@@ -191,16 +191,16 @@ def outcome(sweep: Path) -> dict:
     """What the rows say, but for times, memory, and who computed a stage first."""
     found, unreadable = records.read(sweep)
     assert unreadable == 0
-    keys = [(r["trial"], r["step_kind"], r["step"], r["status"]) for r in found]
-    assert len(set(keys)) == len(keys), "a record is there twice"
     aside = ("time/", "throughput/", "stage/", "memory/")
-    return {
+    told = {
         (r["trial"], r["step_kind"], r["step"], r["status"]): (
             r["parameters"],
             {name: value for name, value in r["metrics"].items() if not name.startswith(aside)},
         )
         for r in found
     }
+    assert len(told) == len(found), "a record is there twice"
+    return told
 
 
 def said(folder: Path) -> list[list[str]]:

@@ -92,14 +92,13 @@ def test_whatever_a_plugin_does_fails_its_trial_alone_and_with_its_cause(tmp_pat
 
 def test_a_worker_that_dies_in_the_second_seed_leaves_the_first_one_finished(tmp_path):
     log = tmp_path / "deaths.log"
-    log.write_text("")
     file = write(
         tmp_path,
         name="seeds",
         method="bayes",
         run_cap=1,
         seeds=[0, 1, 2],
-        trial={**QUICK, "selector": {"name": "bad_plugins:DiesInSecond", "log": str(log)}},
+        trial={**QUICK, "selector": {"name": "bad_plugins:Dies", "log": str(log), "first": 2, "times": 1}},
         parameters={"classifier.epochs": {"min": 1, "max": 9}},
     )
     assert run(tmp_path, file) == 0
