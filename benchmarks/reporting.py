@@ -61,7 +61,9 @@ def _sweep(folder: Path, trials: int, number: int, every: float) -> tuple[list[t
     from harness import records
     from harness.folder import Recorder
     from harness.live import Progress
-    from harness.sweep import Display, RecordCallback, ray_session  # before Ray, whose environment it sets
+    from harness.sweep import Display
+    from harness.sweep import RecordCallback
+    from harness.sweep import ray_session  # before Ray, whose environment it sets
     from harness.tracking import Tracker
 
     import ray  # isort: skip

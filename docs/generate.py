@@ -25,6 +25,7 @@ from unittest import mock
 
 import yaml
 
+import baselines
 from harness import api, config, plan, plugins, recipes, space
 from harness.metrics import METRICS, Metric, step_kind
 from harness.plugins import PluginSpec
@@ -270,7 +271,7 @@ def plugin_section(entry: dict[str, Any], shared: set[str]) -> str:
 
 def api_class(kind: str, name: str) -> type:
     """The class of a plugin, or of the family whose prefix this is."""
-    module, _, class_name = plugins.BUILTINS[kind][name].partition(":")
+    module, _, class_name = baselines.BUILTINS[kind][name].partition(":")
     return getattr(importlib.import_module(module), class_name)
 
 

@@ -6,7 +6,6 @@ import copy
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -31,6 +30,7 @@ from harness import (
 from harness.api import Augmentation, Backbone, Companion, Images, Pool, Selector, SSLMethod
 from harness.config import LabelsConfig, TrialConfig
 from harness.data import Data
+from harness.files import digest_of
 from harness.joint import JointModel
 from harness.models import Encoder, HeadModel, PoolOutputs, RoundModel, TunedModel
 from harness.oracle import Oracle
@@ -38,7 +38,7 @@ from harness.pretrain import embedding_std
 from harness.runtime import Runtime
 from harness.schema import as_dict
 from harness.seeding import derive, generator, seeded
-from harness.stages import Checkpoint, Stage, StageCache, code_digest, digest_of
+from harness.stages import Checkpoint, Stage, StageCache, code_digest
 
 Report = Callable[[str, int, Mapping[str, float], Mapping[str, Any]], None]
 """Receives what a trial finds, as it finds it: the step's kind ("epoch" or "labels"), the step (the epoch, or the
@@ -46,6 +46,7 @@ number of labels used), metrics by name (`harness.metrics`), and details, JSON v
 `selected` positions, the `class_counts` of all labels bought so far and the `pool_counts` of the pool, the
 `confusion_matrix` (on test data where the trial reads them, else on validation data), the names of the `stages` that
 hold the round's model; of an epoch, the `training` it belongs to, its number there and how many `epochs` that has."""
+
 
 REPORTS = 20
 """Epochs of a fine-tuning that are reported, at most: on few labels an epoch takes no longer than its report."""
@@ -472,14 +473,3 @@ def _checked_picks(picks: Any, unlabeled: Tensor, budget: int, name: str) -> Ten
     if len(picks.unique()) != budget or not bool(unlabeled[picks].all()):
         raise ValueError(f"selector {name!r} returned positions that repeat or are not unlabelled")
     return picks
-
-
-def area_under_curve(curve: list[tuple[int, float]]) -> float:
-    """The mean accuracy over the label budget: the trapezoid area under (labels, accuracy), divided by its width.
-
-    In [0, 1]; the accuracy itself where the curve has a single point.
-    """
-    if len(curve) == 1:
-        return curve[0][1]
-    area = sum((x1 - x0) * (y0 + y1) / 2 for (x0, y0), (x1, y1) in pairwise(curve))
-    return area / (curve[-1][0] - curve[0][0])

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from harness import records
 from harness.compare import Comparison, Estimate
+from harness.findings import Entry, Report
 from harness.metrics import known
-
-if TYPE_CHECKING:
-    from harness.findings import Entry, Report
 
 
 def number(metric: str, value: float, sign: str = "") -> str:
@@ -67,16 +65,6 @@ def duration(seconds: float) -> str:
         return f"{seconds:,.0f} s"
     longer = f"{minutes // 60:,} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
     return f"{seconds:,.0f} s ({longer})"
-
-
-def one_line(text: str) -> str:
-    """The text without line breaks and runs of spaces."""
-    return " ".join(text.split())
-
-
-def count(number: int, noun: str) -> str:
-    """`1 trial`, `2 trials`."""
-    return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 def labels(entry: Entry) -> str:

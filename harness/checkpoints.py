@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from harness.api import Backbone, PublishedWeights
-from harness.plugins import closest
+from harness.messages import closest
 
 State = Mapping[str, Tensor]
 

@@ -28,15 +28,15 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import baselines
 import harness
-from harness import environment, plugins
+from harness import environment
 from harness.config import TrialConfig
 from harness.data import Data
+from harness.files import digest_of
 from harness.placement import Node
 from harness.plan import Plan
-from harness.plugins import PluginSpec
+from harness.plugins import PluginSpec, classes
 from harness.preflight import some_candidates
 from harness.schema import ConfigError
-from harness.stages import digest_of
 from harness.trial import Folders, load_data
 
 JOIN_SECONDS = 60.0
@@ -111,7 +111,7 @@ def modules(plan: Plan) -> list[str]:
     found = {str(Path(str(package.__file__)).parent): None for package in (harness, baselines)}
     installed = {Path(sysconfig.get_path(kind)).resolve() for kind in ("purelib", "platlib")}
     for spec in specs(plan):
-        for cls in plugins.classes(spec):
+        for cls in classes(spec):
             top = sys.modules[cls.__module__.partition(".")[0]]
             if top in (harness, baselines):
                 continue
@@ -333,7 +333,7 @@ def _differences(question: Question) -> Iterator[str]:
             yield f"{name} is {version}, but {question.packages.get(name)} on the driver; install the same"
     for spec in question.plugins:
         try:
-            plugins.classes(spec)
+            classes(spec)
         except ValueError as error:
             yield f"{error}; install its package on every node"
 

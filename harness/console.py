@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from harness import cells, sections
+from harness import cells, messages, sections
 from harness.findings import Entry, Report
 
 
@@ -65,7 +65,7 @@ def show(report: Report) -> None:
             ),
         )
     if report.failures:
-        console.print(f"[red]{cells.count(len(report.failures), 'trial')} failed:[/red]")
+        console.print(f"[red]{messages.count(len(report.failures), 'trial')} failed:[/red]")
         for trial, cause in report.failures.items():
             console.print(escape(f"  {trial}: {cause}"))
     files = ", ".join(str(report.folder / name) for name in ("report.html", "summary.md", "leaderboard.csv"))

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from harness.api import Dataset, Images
 from harness.decode import Prepared, prepare
+from harness.messages import closest
 from harness.oracle import Oracle, stratified_draw
-from harness.plugins import closest
 from harness.seeding import generator
 
 DEVICE_SHARE = 0.5

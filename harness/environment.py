@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from harness import records
+from harness import messages, records
 from harness.config import TrialConfig
 from harness.data import Data
 
@@ -56,7 +56,7 @@ def describe(folder: Path, prepared: Sequence[tuple[TrialConfig, Data]], concurr
         "concurrent_trials": concurrent,
         "python": platform.python_version(),
         "packages": packages(),
-        "command": records.public(" ".join(["python -m harness.sweep", *sys.argv[1:]])),
+        "command": messages.public(" ".join(["python -m harness.sweep", *sys.argv[1:]])),
         "dataset": _dataset(*prepared[0]),
         "datasets": [_dataset(*item) for item in prepared],
     }

@@ -16,10 +16,11 @@ import torch
 
 from harness import environment, records, saved_encoder, trial
 from harness.config import ClassifierConfig, TrialConfig, parse_trial
+from harness.files import no_space
 from harness.plan import Plan
 from harness.report import Entry, Report
 from harness.schema import ConfigError, Problems, read_yaml
-from harness.stages import StageCache, no_space
+from harness.stages import StageCache
 
 Which = Literal["best", "all", "none"]
 

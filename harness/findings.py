@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness import cells, records, rounds, trial_files
+from harness import cells, messages, records, rounds, trial_files
 from harness.compare import Comparison, Estimate, estimate, holm, paired, verdict
 from harness.records import History
 from harness.rounds import Rounds
@@ -140,7 +140,7 @@ def read(folder: Path) -> Report:
         _entries(phases["search"], goal["name"], goal["goal"] == "maximize", ("finished", "stopped")),
         None,
         {
-            trial: cells.one_line(records.last(history).get("error") or "no cause was recorded")
+            trial: messages.one_line(records.last(history).get("error") or "no cause was recorded")
             for trial, history in trials.items()
             if records.last(history)["status"] == "failed"
         },
@@ -148,17 +148,17 @@ def read(folder: Path) -> Report:
         sum(total.get(f"time/{s}_seconds", 0) for total in totals for s in SECONDS if total.get(f"stage/{s}_cached")),
     )
     if unreadable:
-        report.notes.append(f"{cells.count(unreadable, 'line')} of rows.jsonl could not be read and was skipped.")
+        report.notes.append(f"{messages.count(unreadable, 'line')} of rows.jsonl could not be read and was skipped.")
     unfinished = sum(records.last(history)["status"] == "running" for history in trials.values())
     if unfinished:
         report.notes.append(
-            f"{cells.count(unfinished, 'trial')} did not finish: the sweep is running or was interrupted."
+            f"{messages.count(unfinished, 'trial')} did not finish: the sweep is running or was interrupted."
         )
     ended = [records.last(history) for history in trials.values()]
     bad = [f"{trial}/{name}" for trial in trials for name in trial_files.damaged(folder / "trials" / trial)]
     if bad:
-        report.notes.append(f"{cells.count(len(bad), 'damaged file')} left out, the first trials/{bad[0]}.")
-    report.notes += [f"{last['trial']}: {cells.one_line(last['warning'])}." for last in ended if "warning" in last]
+        report.notes.append(f"{messages.count(len(bad), 'damaged file')} left out, the first trials/{bad[0]}.")
+    report.notes += [f"{last['trial']}: {messages.one_line(last['warning'])}." for last in ended if "warning" in last]
     _compare(report, _first_seen(phases["confirm"]))
     report.answer = _answer(report)
     report.rounds = rounds.read(report)

@@ -22,11 +22,11 @@ import yaml
 from filelock import FileLock, Timeout
 
 from harness import records
+from harness.files import replace, replace_text
 from harness.plan import Metric, Plan, goal_of
 from harness.records import FINAL, History, Record
 from harness.schema import ConfigError
 from harness.space import Assignment
-from harness.stages import no_space as no_space
 
 
 def open_folder(path: Path, plan: Plan, *, resume: bool) -> FileLock:
@@ -91,22 +91,6 @@ def _check_same_question(space: Path, plan: Plan) -> None:
         raise ConfigError(
             [f"{space}: {changed[0]} differs from the sweep that was begun here; rename this one with --set name=NEW"]
         )
-
-
-def replace_text(file: Path, text: str) -> None:
-    """Writes a text file so that it is either the old or the new one, never half of it."""
-    replace(file, text.encode())
-
-
-def replace(file: Path, content: bytes) -> None:
-    """Writes a file so that it is either the old or the new one, never half of it."""
-    temporary = file.with_name(f".{file.name}.new")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(file)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 class Recorder:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -207,3 +208,14 @@ def classification_report(matrix: Tensor, class_names: Sequence[str]) -> str:
     text += line("macro avg", [column.mean().item() for column in columns], total)
     text += line("weighted avg", [(column @ support / total).item() for column in columns], total)
     return text
+
+
+def area_under_curve(curve: list[tuple[int, float]]) -> float:
+    """The mean accuracy over the label budget: the trapezoid area under (labels, accuracy), divided by its width.
+
+    In [0, 1]; the accuracy itself where the curve has a single point.
+    """
+    if len(curve) == 1:
+        return curve[0][1]
+    area = sum((x1 - x0) * (y0 + y1) / 2 for (x0, y0), (x1, y1) in pairwise(curve))
+    return area / (curve[-1][0] - curve[0][0])

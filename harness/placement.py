@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from harness.messages import closest
 from harness.plan import Resources
-from harness.plugins import closest
 from harness.schema import ConfigError
 
 

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.config import Recipes, TrialConfig, over_recipe, parse_recipes, parse_trial, recipe_trial
+from harness.files import digest_of
+from harness.messages import closest
 from harness.metrics import METRICS, step_kind
-from harness.plugins import closest
 from harness.schema import ConfigError, Problems, apply_overrides, as_dict, parse, read_yaml, setting
 from harness.space import CASE, RECIPE, Assignment, Parameter, Space, lookup, parse_cases, parse_parameters
-from harness.stages import digest_of
 
 Phase = Literal["search", "confirm"]
 

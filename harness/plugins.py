@@ -1,35 +1,13 @@
-"""From a plugin's name to its class: built-ins, entry points, `module:Class`.
-
-`python -m harness.plugins [--json]` lists every plugin with its provider, hyper-parameters and defaults, and every
-recipe with what it sets.
-
-A plugin is named in a configuration by its name (`coreset`), by a mapping (`{name: coreset, ...}`) or by
-`module:Class`. Third parties publish theirs under the entry-point groups `selbench.<kind>`.
-
-A built-in whose name ends in `/` is a family: `torchvision/` offers `torchvision/resnet50` and many more. Its class
-derives from the contract and takes the hyper-parameters that all members have; it has two class methods:
-
-    members() -> list[str]    the members' names, without the prefix; [] where an optional library is missing
-    member(name) -> type      the class of one of them: a subclass, the same for every call, with the family's
-                              `__module__`; without the library, for any name, a ValueError that says what to install
-
-and it may have a third, `refused() -> Mapping[str, str]`: names that people will look for in vain, and why.
-A class of a selector may name in `library` the distribution that it calls: its version is part of the stages' names.
-
-Beside its own hyper-parameters a plugin has those of its kind: the keyword arguments of the contract's `prepare`
-(`weights` and `freeze` of every backbone), with which `build` calls it after the constructor.
-"""
+"""Plugins: found by name, built with their hyper-parameters, given weights. It knows the contracts, no method."""
 
 from __future__ import annotations
 
 import argparse
-import difflib
 import importlib
 import inspect
 import json
-import sys
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points, version
@@ -38,6 +16,7 @@ from typing import Any
 
 from baselines import BUILTINS
 from harness import api
+from harness.messages import closest
 
 CONTRACTS: dict[str, type] = {
     "datasets": api.Dataset,
@@ -47,6 +26,7 @@ CONTRACTS: dict[str, type] = {
     "selectors": api.Selector,
 }
 """Each kind of plugin and the class it must derive from."""
+
 
 LEFT_OUT_UNSET = {"selectors": ("pool_subset",)}
 """Kind -> settings of the kind that canonical mappings hold only if they are not None: stages and sweeps that were
@@ -79,21 +59,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, PluginSpec):
         return value.as_dict()
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def closest(name: object, known: Iterable[object], *, unlisted: Iterable[str] = ()) -> str:
-    """A sentence fragment that names the valid value nearest to `name`, or all of them if none is near.
-
-    Args:
-        name: what was given.
-        known: the valid values.
-        unlisted: more of them, too many to be listed.
-    """
-    names = [str(item) for item in known]
-    near = difflib.get_close_matches(str(name), [*names, *unlisted], n=1, cutoff=0.5)
-    if near:
-        return f"did you mean {near[0]!r}?"
-    return f"known: {', '.join(sorted(names))}" if names else "none is known"
 
 
 @cache
@@ -325,7 +290,3 @@ def main(arguments: list[str] | None = None) -> int:
     else:
         _print_table(listed)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

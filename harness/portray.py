@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from baselines import BUILTINS
-from harness import models, plugins, portrait, represent, runtime, seeding, stages
+from harness import files, models, plugins, portrait, represent, runtime, seeding, stages
 from harness.active import Rounds
 from harness.api import Augmentation, Images
 from harness.models import HeadModel
@@ -59,7 +59,7 @@ def portray(rounds: Rounds, uses_views: bool, deliver: Deliver) -> float:
     views = rounds.config.augmentation
     key = {
         "model": rounds.last.digest,  # also stands for the data, the seed and the machine
-        "bought": stages.digest_of({"positions": [positions.tolist() for positions in rounds.bought]}),
+        "bought": files.digest_of({"positions": [positions.tolist() for positions in rounds.bought]}),
         "views": views.as_dict() if uses_views else None,
         "code": stages.code_digest(
             sys.modules[__name__], portrait, models, represent, runtime, seeding, *plugins.classes(views)
@@ -73,7 +73,7 @@ def portray(rounds: Rounds, uses_views: bool, deliver: Deliver) -> float:
     try:
         stage = rounds.stages.run("portrait", key, compute)
     except Exception as error:  # whatever it is, the trial has its results
-        if stages.no_space(error):
+        if files.no_space(error):
             raise
         deliver({"warning": f"no portrait of the encoder: {type(error).__name__}: {error}"})
         return 0.0

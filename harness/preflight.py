@@ -12,11 +12,11 @@ from harness import plugins, resolutions
 from harness.active import start_pool
 from harness.config import TrialConfig
 from harness.data import Data
+from harness.files import digest_of
 from harness.live import label
 from harness.oracle import Oracle
 from harness.plan import Candidate, Plan
 from harness.schema import ConfigError, as_dict
-from harness.stages import digest_of
 from harness.trial import label_budget, load_data, pretrain_key, pretrains
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import baselines
-from harness.plugins import closest
+from harness.messages import closest
 from harness.schema import ConfigError, Problems, flatten, parse, read_yaml, setting
 
 FOLDER = Path(baselines.__file__).parent / "recipes"

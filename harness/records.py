@@ -1,14 +1,8 @@
-"""Reads what a sweep wrote: the records of `rows.jsonl`, trial by trial.
-
-A record is one line: a trial's metrics at one step, with the status that the trial had then. The sweep only ever
-appends, so a sweep that was interrupted and resumed may hold several records of the same step; `add` says which
-of them count. Both the tracking and the report read a folder through this module and so agree.
-"""
+"""What a sweep leaves behind, and how it is read again: rows, files of trials, names, environment."""
 
 from __future__ import annotations
 
 import json
-import re
 import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -17,14 +11,19 @@ from typing import Any
 import yaml
 
 Record = dict[str, Any]
+
+
 History = dict[tuple[str, int, str], Record]
 """The records of one trial that count, in order, by (step_kind, step, status)."""
+
 
 FINAL = ("finished", "stopped", "failed")
 """The statuses that end a trial; `stopped` is early stopping."""
 
+
 TRAIL = "trail"
 """The key of an ending under which it has the `trail_of` its trial's records."""
+
 
 CHECKSUM = "crc32"
 """The last key of a line: the CRC-32 of the line without it, as 8 hexadecimal digits. Lines may be without."""
@@ -125,11 +124,6 @@ def by_trial(records: Iterable[Record]) -> dict[str, History]:
 def last(history: History) -> Record:
     """The trial's newest record; its status is the trial's."""
     return history[next(reversed(history))]
-
-
-def public(text: str) -> str:
-    """The text without the user names and passwords of its URIs, also of passwords with `/` and `@` as they are."""
-    return re.sub(r"//([^/\s:]*:(?!\d*/)\S*|[^/@\s]+)@", "//", text)
 
 
 def short_names(paths: Iterable[str]) -> dict[str, str]:

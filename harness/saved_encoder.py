@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness import classify, plugins, stages
+from harness import classify, files, plugins
 from harness.api import Backbone, Images
 from harness.classify import Predictor
 from harness.config import ClassifierConfig, ComputeConfig
@@ -59,7 +59,7 @@ def write(folder: Path, about: Mapping[str, Any], backbone: State, head: Mapping
     """
     folder.mkdir(parents=True, exist_ok=True)
     file, new = folder / "weights.pt", folder / ".model.json.new"
-    stages.save({"backbone": dict(backbone), "head": head}, file)
+    files.save({"backbone": dict(backbone), "head": head}, file)
     text = json.dumps({"format": FORMAT, **about, "weights": _digest(file)}, indent=1)
     try:
         new.write_text(text, encoding="utf-8")

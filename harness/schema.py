@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from harness import plugins
-from harness.plugins import PluginSpec, closest
+from harness.messages import closest
+from harness.plugins import PluginSpec
 
 
 class ConfigError(ValueError):

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from harness.plugins import closest
+from harness.messages import closest
 from harness.recipes import merged
 from harness.schema import Problems, number, set_path
 

@@ -13,12 +13,10 @@ A result is believed only if meta.json is there and the checksum holds; anything
 from __future__ import annotations
 
 import ast
-import errno
 import hashlib
 import importlib.util
 import json
 import os
-import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -33,8 +31,7 @@ from typing import Any
 import torch
 from filelock import FileLock
 
-CHECKSUM_LENGTH = 24
-"""Hexadecimal digits of a file's checksum."""
+from harness.files import CHECKSUM_LENGTH, beside, checksum, digest_of, save
 
 
 @dataclass(frozen=True)
@@ -88,7 +85,7 @@ class Checkpoint:
         try:
             with self._file.open("rb") as stream:
                 stream.seek(-CHECKSUM_LENGTH, os.SEEK_END)
-                if stream.read().decode() != _checksum(self._file, CHECKSUM_LENGTH):
+                if stream.read().decode() != checksum(self._file, CHECKSUM_LENGTH):
                     raise ValueError("checksum differs")
             content = torch.load(self._file, map_location="cpu", weights_only=True)
             self._before += content["seconds"]
@@ -148,12 +145,6 @@ class StageCache:
         """Whether the stage's result is already there."""
         digest = digest_of({"kind": kind, **key})
         return _read(self.root / kind / digest, digest) is not None
-
-
-def digest_of(key: Mapping[str, Any]) -> str:
-    """24 hexadecimal digits that name a key."""
-    text = json.dumps(key, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 
 
 def code_digest(*sources: ModuleType | type) -> str:
@@ -219,7 +210,7 @@ def _read(folder: Path, digest: str) -> Stage | None:
         meta = json.loads((folder / "meta.json").read_text())
         content = folder / "result.pt"
         own = meta.pop("own_checksum", None)
-        if _checksum(content) != meta["checksum"] or own not in (None, digest_of(meta)):  # early versions wrote no own
+        if checksum(content) != meta["checksum"] or own not in (None, digest_of(meta)):  # early versions wrote no own
             raise ValueError("checksum differs")
         value = torch.load(content, map_location="cpu", weights_only=True)
         return Stage(value, digest, meta["seconds"], cached=True)
@@ -232,59 +223,12 @@ def _read(folder: Path, digest: str) -> Stage | None:
 
 def _write(folder: Path, value: dict[str, Any], key: Mapping[str, Any], seconds: float) -> None:
     save(value, folder / "result.pt")
-    meta = {"key": key, "seconds": seconds, "checksum": _checksum(folder / "result.pt"), "finished": time.time()}
+    meta = {"key": key, "seconds": seconds, "checksum": checksum(folder / "result.pt"), "finished": time.time()}
     meta["own_checksum"] = digest_of(json.loads(json.dumps(meta)))
-    temporary = _beside(folder / "meta.json")
+    temporary = beside(folder / "meta.json")
     try:
         temporary.write_text(json.dumps(meta, indent=1))
         temporary.replace(folder / "meta.json")
     finally:
         temporary.unlink(missing_ok=True)
     (folder / "checkpoint.pt").unlink(missing_ok=True)
-
-
-def no_space(error: BaseException | None) -> bool:
-    """Whether an error is, or was caused by, a full disk, an exhausted quota or a file that may not grow."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
-
-
-def save(value: dict[str, Any], file: Path, signed: bool = False) -> None:
-    """Writes a value atomically; `signed` puts its checksum behind it, which torch does not mind.
-
-    Raises:
-        OSError: it cannot be written; nothing of it is left.
-    """
-    temporary = _beside(file)
-    try:
-        with temporary.open("wb") as stream:
-            torch.save(value, stream)
-        if signed:
-            with temporary.open("ab") as stream:
-                stream.write(_checksum(temporary).encode())
-        temporary.replace(file)
-    except (OSError, RuntimeError) as error:
-        cause = error if isinstance(error, OSError) else error.__context__  # torch has words of its own for a full disk
-        if isinstance(cause, OSError):
-            raise OSError(cause.errno, cause.strerror, str(file)) from None
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _beside(file: Path) -> Path:
-    """A hidden name that no other process uses, on whichever node: process ids repeat from container to container."""
-    return file.with_name(f".{file.name}.{socket.gethostname()}.{os.getpid()}")
-
-
-def _checksum(file: Path, without: int = 0) -> str:
-    """Of a file, without so many bytes at its end."""
-    digest, left = hashlib.blake2b(digest_size=CHECKSUM_LENGTH // 2), file.stat().st_size - without
-    with file.open("rb") as stream:
-        while left > 0 and (block := stream.read(min(left, 1 << 20))):
-            digest.update(block)
-            left -= len(block)
-    return digest.hexdigest()

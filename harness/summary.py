@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from harness import cells, looks, sections
+from harness import cells, looks, messages, sections
 from harness.compare import NO_EVIDENCE, estimate, holm, paired, verdict
 from harness.findings import SECONDS, Entry, Report
 from harness.sections import Section
@@ -47,7 +47,7 @@ def summary(report: Report) -> str:
         f"# {report.space['name']}",
         f"**Answer.** {report.answer}",
         *([f"**Over the rounds.** {over_rounds}"] if over_rounds else []),
-        f"**Question.** {cells.one_line(report.space.get('description') or 'none was stated')}",
+        f"**Question.** {messages.one_line(report.space.get('description') or 'none was stated')}",
         *(f"**Note.** {note}" for note in report.all_notes),
         *(block for section in _sections(report) for block in _markdown(section)),
         "## How this was made",
@@ -67,7 +67,7 @@ def _markdown(section: Section) -> list[str]:
     blocks = [f"## {section.title}", *images, *section.text]
     if section.rows:
         lines = [section.header, ["---"] * len(section.header), *section.rows]
-        escaped = ([cells.one_line(cell).replace("|", "\\|") for cell in line] for line in lines)
+        escaped = ([messages.one_line(cell).replace("|", "\\|") for cell in line] for line in lines)
         blocks.append("\n".join("| " + " | ".join(line) + " |" for line in escaped))
     if section.notes:
         blocks.append("\n".join(f"- {note}" for note in section.notes))
@@ -185,7 +185,7 @@ def searched(report: Report, limit: int) -> list[Section]:
     ]
     stopped = sum(entry.ending != "finished" for entry in report.searched)
     more = f"; the first {limit} are shown, all are in leaderboard.csv" if len(report.searched) > limit else ""
-    text = f"{cells.count(len(report.searched), 'configuration')}, {stopped} of them early-stopped{more}. "
+    text = f"{messages.count(len(report.searched), 'configuration')}, {stopped} of them early-stopped{more}. "
     text += "Validation data only: the best of many looks better here than it is."
     return [Section("Search", [text], ["configuration", *metrics, "n", "total s", "ending"], rows)]
 
@@ -214,7 +214,7 @@ def made(report: Report) -> list[tuple[str, list[str]]]:
             f"{'Searched' if report.searched else 'Compared'} by {space.get('method')}",
             [*cases, *domains] or ["one configuration"],
         ),
-        ("Confirmed", [f"{cells.count(len(report.confirmed), 'configuration')}, seeds {seeds}"]),
+        ("Confirmed", [f"{messages.count(len(report.confirmed), 'configuration')}, seeds {seeds}"]),
         ("Data", [cells.data_set(data) for data in data_sets]),
         ("Hardware", [f"{environment.get('cpu')}, {environment.get('cores')} cores, {gpus}", f"times with {sharing}"]),
         ("Compute", [f"{cells.duration(report.seconds)}, of which {saved}"]),

@@ -24,8 +24,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness import environment, export, progress, records, report, trial
-from harness.folder import Recorder, no_space, open_folder, replace_text
+from harness import environment, export, messages, progress, report, trial
+from harness.files import no_space, replace_text
+from harness.folder import Recorder, open_folder
 from harness.limits import can_watch_memory, watched_memory
 from harness.live import Progress
 from harness.memory import keep_freed_memory
@@ -836,7 +837,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _resume_command(arguments: list[str] | None) -> str:
     """The command that was given, with --resume and without the password of a URI."""
     given = [argument for argument in (sys.argv[1:] if arguments is None else arguments) if argument != "--resume"]
-    return records.public(shlex.join(["python", "-m", "harness.sweep", *given, "--resume"]))
+    return messages.public(shlex.join(["python", "-m", "harness.sweep", *given, "--resume"]))
 
 
 def _run(plan: Plan, options: argparse.Namespace, interrupts: Interrupts) -> int:
@@ -938,7 +939,7 @@ def _farewell(path: Path, uri: str, recorder: Recorder, complete: bool, interrup
     if not complete:
         print(f"interrupted; go on with: {interrupts.resume}", file=sys.stderr)
         return INTERRUPTED
-    shown = records.public(uri)
+    shown = messages.public(uri)
     served = uri.startswith(("http://", "https://"))
     print(f"\nreport:    python -m harness.report {path}")
     print(f"MLflow UI: {shown if served else f'mlflow ui --backend-store-uri {shown}'}")

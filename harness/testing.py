@@ -40,7 +40,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harness import plugins
+from harness import messages, plugins
 from harness.api import (
     CONDITIONAL_PARTS,
     UNKNOWN,
@@ -141,7 +141,7 @@ def _run(
     calls = {check.__name__: partial(check, plugin, kind) for check in COMMON_CHECKS}
     calls |= {check.__name__: partial(check, plugin, **options) for check in checks}
     for name in exempt:
-        assert name in calls, f"exempt: no check {name!r}; {plugins.closest(name, calls)}"
+        assert name in calls, f"exempt: no check {name!r}; {messages.closest(name, calls)}"
     for name, call in calls.items():
         try:
             with _when(f"{getattr(plugin, '__name__', plugin)}, {name}"):
@@ -547,7 +547,7 @@ def reads_are_as_declared(plugin: Factory) -> None:
     declared = plugin().reads
     assert isinstance(declared, frozenset), f"reads is {declared!r}, not a frozenset"
     for name in declared - CONDITIONAL_PARTS:
-        raise AssertionError(f"reads has {name!r}; {plugins.closest(name, CONDITIONAL_PARTS)}")
+        raise AssertionError(f"reads has {name!r}; {messages.closest(name, CONDITIONAL_PARTS)}")
     asked: set[str] = set()
     cold = [make_pool(num_labeled=0)] * plugin().supports_cold_start
     for pool in (make_pool(), *cold):

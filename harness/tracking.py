@@ -1,15 +1,4 @@
-"""Delivers a sweep's records to MLflow. The only module that imports MLflow.
-
-`rows.jsonl` is the truth and MLflow is a view of it: `Delivery` compares what the records say with what the server
-holds and sends the difference, so delivering twice, after a crash, or from another process changes nothing.
-`Tracker` does that in a thread beside a running sweep, which it never ends: errors are reported once and retried, and
-`python -m harness.tracking sync FOLDER` delivers whatever is still missing later. It slows a sweep in one case only: of
-trials that end faster than MLflow takes them each waits a moment, so that the UI shows a sweep as it is.
-
-The sweep's run carries the report, its trials' runs their files, and with `log_model` their encoders as MLflow models.
-Runs are found by the tags `sweep_id` and `trial_id`. Timestamps come from the records. A metric uses one axis only,
-epochs or labels (`metrics.step_kind`); the rare value reported on the other one gets a name of its own.
-"""
+"""MLflow: records are delivered, models fetched. Only here MLflow is imported."""
 
 from __future__ import annotations
 
@@ -36,7 +25,8 @@ from typing import Any
 
 from filelock import FileLock
 
-from harness import records
+from harness import messages, records
+from harness.messages import cut
 from harness.metrics import step_kind
 from harness.records import History, Record
 from harness.trial_files import confusion_matrices
@@ -44,32 +34,61 @@ from harness.trial_files import confusion_matrices
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 """Opens the UI on runs and charts rather than on its pages for language models."""
 
+
 POLL_SECONDS = 0.2
+
+
 MOST_BEHIND = 20
 """Ended trials that MLflow may lack before the next ones wait for it."""
+
+
 PACE_SECONDS = 0.25
 """The longest that an ended trial waits for MLflow: a slow server costs a sweep no more than that."""
+
+
 MAX_RETRY_SECONDS = 30.0
+
+
 MAX_ENTITIES = 1000  # of one log_batch; the following are limits of MLflow's, too
+
+
 MAX_PARAMETERS = 100
+
+
 MAX_PARAMETER_LENGTH = 6000
+
+
 MAX_TAG_LENGTH = 5000
+
+
 MAX_DIGEST_LENGTH = 36
-CUT = " ...[cut]"
+
+
 SWEEP_FILES = (".yaml", ".json", ".csv", ".md", ".html", ".png", ".svg")
 """Endings of what a sweep's run carries: the question, the environment, the report and its pictures."""
+
+
 ELSEWHERE = ("trials", "models", "ray")
 """Folders of a sweep whose files its own run does not carry."""
+
+
 MODEL = "encoder"
 """The name of a trial's model: `runs:/<run>/encoder`."""
+
+
 SAMPLE_SECONDS = 10.0
+
+
 READING = """\
 Each trial is a run below this one, named by what differs. Steps are numbers of labels, so that the charts of \
 `val/...` and `test/...` are learning curves; those of `pretrain/...`, `throughput/...`, `classifier/...` and \
 `joint/val_accuracy` have epochs. Group the runs by the tag `configuration` to see means over seeds, and take only \
 runs with `phase = confirm` for comparisons: the others are a search, in which the best looks better than it is. \
 Whether a difference is more than luck stands in `report.html` or `summary.md`, under Artifacts."""
+
+
 SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks")
+
 
 Point = tuple[str, float, int, int]
 """A metric's name, value, time in unix milliseconds, and step."""
@@ -84,7 +103,7 @@ def tracking_uri(argument: str | None, results: Path) -> str:
     uri = argument or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{results.resolve()}/mlflow.db"
     scheme = re.split(r"[:+]", uri)[0]
     if scheme not in SCHEMES:
-        uri = records.public(uri)
+        uri = messages.public(uri)
         close = difflib.get_close_matches(scheme, SCHEMES, 1) if "://" in uri else []
         folder = Path(uri.removeprefix("file:")).resolve()
         nearest = close[0] + uri.removeprefix(scheme) if close else f"sqlite:///{folder}/mlflow.db"
@@ -149,7 +168,7 @@ class Delivery:
         self._pending = dict.fromkeys(self._trials)
         self._varied = varied(self._space)
         self._last_config: tuple[bytes, dict[str, Any]] = b"", {}
-        self._machine: _Machine | None = None
+        self._machine: Machine | None = None
         self._connected = False
 
     def add(self, record: Record) -> None:
@@ -209,7 +228,7 @@ class Delivery:
         if database:
             database.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{database}.lock") if database else nullcontext():
-            self._client = _mlflow().MlflowClient(self._uri)  # which migrates
+            self._client = client_library().MlflowClient(self._uri)  # which migrates
             experiment = self._client.get_experiment_by_name(self._experiment_name)
             if experiment:
                 self._experiment = experiment.experiment_id
@@ -240,7 +259,7 @@ class Delivery:
         for run in sorted(found, key=lambda run: (-parents[run.info.run_id], run.info.start_time, run.info.run_id)):
             trial = run.data.tags.get("trial_id", "")
             if trial in runs:
-                with suppress(_mlflow().exceptions.MlflowException):
+                with suppress(client_library().exceptions.MlflowException):
                     self._client.delete_run(run.info.run_id)
             else:
                 runs[trial] = _known(run)
@@ -294,13 +313,13 @@ class Delivery:
         if not self._live or not self._space.get("system_metrics"):
             return
         self._connect()
-        self._machine = self._machine or _Machine()
+        self._machine = self._machine or Machine()
         if time.monotonic() < (self._machine.taken + 1 if last else self._machine.due):
             return  # a load over no time is none
         started = _milliseconds(self._environment.get("started"))
         now = int(time.time() * 1000)
         step = (now - started) // 1000 if started else 0
-        metric = _mlflow().entities.Metric
+        metric = client_library().entities.Metric
         samples = [metric(f"system/{name}", value, now, step) for name, value in self._machine.sample().items()]
         self._client.log_batch(self._runs[""].id, metrics=samples)
 
@@ -392,7 +411,7 @@ class Delivery:
             for name in tags:
                 if tags[name] is None and name in old:
                     self._client.delete_tag(run.id, name)
-            tag = _mlflow().entities.RunTag
+            tag = client_library().entities.RunTag
             self._client.log_batch(run.id, tags=[tag(name, value) for name, value in _tags(tags).items()])
         self._client.set_terminated(run.id, ending, end_time=when)
         run.status, run.delivered, run.new = ending, tags["delivered"], False
@@ -440,9 +459,9 @@ class Delivery:
             self._experiment, MODEL, run.id, _tags({"content": content, "trial_id": trial}), params, "encoder"
         )
         with tempfile.TemporaryDirectory() as temporary:
-            _save_pyfunc(Path(temporary) / "model", source, model.model_id, run.id)
+            save_pyfunc(Path(temporary) / "model", source, model.model_id, run.id)
             self._client.log_model_artifacts(model.model_id, f"{temporary}/model")
-        output = _mlflow().entities.LoggedModelOutput(model.model_id, step=0)
+        output = client_library().entities.LoggedModelOutput(model.model_id, step=0)
         self._client.log_outputs(run.id, [output])
         self._client.finalize_logged_model(model.model_id, "READY")
 
@@ -462,8 +481,8 @@ class Delivery:
 
     def _log(self, run: _Run, parameters: Mapping[str, str], points: list[Point]) -> None:
         """Parameters and points in as few requests as MLflow allows."""
-        entities = _mlflow().entities
-        params = [entities.Param(_key(name), _cut(value, MAX_PARAMETER_LENGTH)) for name, value in parameters.items()]
+        entities = client_library().entities
+        params = [entities.Param(_key(name), cut(value, MAX_PARAMETER_LENGTH)) for name, value in parameters.items()]
         metrics = [entities.Metric(*point) for point in points]
         while params or metrics:
             some, params = params[:MAX_PARAMETERS], params[MAX_PARAMETERS:]
@@ -472,7 +491,7 @@ class Delivery:
             metrics = metrics[room:]
 
     def _log_data_sets(self, run: _Run, data_sets: list[Mapping[str, Any]]) -> None:
-        entities = _mlflow().entities
+        entities = client_library().entities
         inputs = []
         for data in data_sets:
             data_set = entities.Dataset(
@@ -524,7 +543,7 @@ class Delivery:
         return found.answer, None
 
 
-class _Machine:
+class Machine:
     """What MLflow's own monitors say of this machine: CPU, memory, disk, network and GPUs, as they name it."""
 
     def __init__(self) -> None:
@@ -613,8 +632,8 @@ class Tracker:
             self._thread.join(left)
         if not self._delivered:
             uri, experiment, folder, _ = self._arguments
-            options = f"--tracking-uri {records.public(uri)} --experiment {experiment}"
-            _say(f"not all was delivered; later: python -m harness.tracking sync {folder} {options}")
+            options = f"--tracking-uri {messages.public(uri)} --experiment {experiment}"
+            say(f"not all was delivered; later: python -m harness.tracking sync {folder} {options}")
         return self._delivered
 
     def _work(self) -> None:
@@ -654,9 +673,9 @@ class Tracker:
             with self._progress:
                 self._complained = True
                 self._progress.notify_all()
-            cause = records.public(" ".join(f"{type(error).__name__}: {error}".split())[:300])
-            uri = records.public(self._arguments[0])
-            _say(f"MLflow at {uri} does not answer as it should and is tried again ({cause})")
+            cause = messages.public(" ".join(f"{type(error).__name__}: {error}".split())[:300])
+            uri = messages.public(self._arguments[0])
+            say(f"MLflow at {uri} does not answer as it should and is tried again ({cause})")
 
 
 def sync(folder: Path, uri: str, experiment: str | None = None) -> str:
@@ -709,7 +728,7 @@ def fetch_model(model: str, uri: str, folder: Path) -> Path:
     Raises:
         ValueError: MLflow has no such model, or it is another kind of model.
     """
-    mlflow = _mlflow()
+    mlflow = client_library()
     from mlflow.exceptions import MlflowException
 
     of_run = re.fullmatch(rf"(?:runs:/)?([0-9a-f]{{32}})(?:/{MODEL})?/?", model)
@@ -726,8 +745,8 @@ def fetch_model(model: str, uri: str, folder: Path) -> Path:
                 return file.parent
         cause = "no encoder was logged; was the sweep run with log_model?"
     except (MlflowException, OSError) as error:
-        cause = records.public(" ".join(str(error).split())[:300])
-    raise ValueError(f"{model} in {records.public(uri)}: {cause}")
+        cause = messages.public(" ".join(str(error).split())[:300])
+    raise ValueError(f"{model} in {messages.public(uri)}: {cause}")
 
 
 def _models_of_run(client: Any, run_id: str) -> list[Any]:
@@ -739,7 +758,7 @@ def _models_of_run(client: Any, run_id: str) -> list[Any]:
     return list(client.search_logged_models([run.info.experiment_id], filter_string=of_run))
 
 
-def _save_pyfunc(path: Path, source: Path, model_id: str, run_id: str) -> None:
+def save_pyfunc(path: Path, source: Path, model_id: str, run_id: str) -> None:
     """Writes a saved encoder as an MLflow model that needs nothing but the packages it names: the code goes with it.
 
     That of a backbone of the user's is the file or package that it is in. Loading the model imports the code and reads
@@ -769,7 +788,7 @@ def _save_pyfunc(path: Path, source: Path, model_id: str, run_id: str) -> None:
     packages = {
         name: about["packages"][name] for name in ("torch", "torchvision", "numpy") if name in about["packages"]
     }
-    _mlflow().pyfunc.save_model(
+    client_library().pyfunc.save_model(
         str(path),
         loader_module="harness.saved_encoder",
         data_path=str(source),
@@ -782,6 +801,8 @@ def _save_pyfunc(path: Path, source: Path, model_id: str, run_id: str) -> None:
 
 
 ABBREVIATIONS = {"temperature": "tau"}
+
+
 PLUGINS = ("selector", "ssl_method", "backbone", "dataset", "classifier", "augmentation")
 
 
@@ -820,7 +841,7 @@ def run_name(record: Record, config: Mapping[str, Any], varied: Collection[str] 
         else:
             named = section in parameters or f"{section}.name" in parameters
             parts.setdefault(section if named else path, []).append(f"{name} {text}")
-    return _cut(" · ".join([*(" ".join(words) for words in parts.values()), f"seed {record['seed']}"]), 250)
+    return cut(" · ".join([*(" ".join(words) for words in parts.values()), f"seed {record['seed']}"]), 250)
 
 
 def _classification_report(confusion: Mapping[str, Any]) -> str:
@@ -871,16 +892,12 @@ def _name(plugin: Any) -> str | None:
 
 
 def _tags(tags: Mapping[str, Any]) -> dict[str, str]:
-    return {_key(name): _cut(str(value), MAX_TAG_LENGTH) for name, value in tags.items() if value is not None}
+    return {_key(name): cut(str(value), MAX_TAG_LENGTH) for name, value in tags.items() if value is not None}
 
 
 def _key(name: str) -> str:
     """The name with what MLflow does not allow in names replaced."""
     return re.sub(r"[^\w.\- :/]", "_", name)[:250]
-
-
-def _cut(text: str, length: int) -> str:
-    return text if len(text) <= length else text[: length - len(CUT)] + CUT
 
 
 def _files(folder: Path, without: Collection[str] = ()) -> list[Path]:
@@ -921,11 +938,14 @@ def _known(run: Any) -> _Run:
     return _Run(run.info.run_id, run.info.status, run.data.tags.get("delivered"), list(run.data.metrics))
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+
+
+    """One line on stderr."""
     print(f"tracking: {text}", file=sys.stderr, flush=True)
 
 
-def _mlflow() -> Any:
+def client_library() -> Any:
     """MLflow, imported when first needed (it takes seconds), and quiet."""
     quiet = {
         "MLFLOW_LOGGING_LEVEL": "WARNING",
@@ -960,14 +980,10 @@ def main(arguments: list[str] | None = None) -> int:
         uri = tracking_uri(options.tracking_uri, options.folder.resolve().parent)
         experiment = sync(options.folder, uri, options.experiment)
     except ValueError as error:
-        _say(str(error))
+        say(str(error))
         return 2
     except Exception as error:
-        _say(records.public(" ".join(f"{type(error).__name__}: {error}".split())))
+        say(messages.public(" ".join(f"{type(error).__name__}: {error}".split())))
         return 1
-    print(f"delivered {options.folder} to {records.public(uri)}, experiment {experiment}")
+    print(f"delivered {options.folder} to {messages.public(uri)}, experiment {experiment}")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

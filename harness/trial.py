@@ -34,7 +34,7 @@ from harness import (
     runtime,
     seeding,
 )
-from harness.active import Costs, Report, Rounds, area_under_curve, start_pool
+from harness.active import Costs, Report, Rounds, start_pool
 from harness.api import UNKNOWN, Backbone, Images, SemiSupervisedMethod, SSLMethod, SupervisedMethod
 from harness.config import (
     ExponentialImbalance,
@@ -44,14 +44,16 @@ from harness.config import (
     parse_recipes,
     parse_trial,
 )
+from harness.files import digest_of
 from harness.memory import PeakMemory, keep_freed_memory
+from harness.metrics import area_under_curve
 from harness.models import Encoder
 from harness.oracle import Oracle
 from harness.plugins import PluginSpec
 from harness.runtime import Runtime
 from harness.schema import ConfigError, Problems, apply_overrides, as_dict, read_yaml
 from harness.seeding import seeded
-from harness.stages import Checkpoint, StageCache, code_digest, digest_of
+from harness.stages import Checkpoint, StageCache, code_digest
 
 
 @dataclass(frozen=True)

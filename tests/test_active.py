@@ -13,10 +13,11 @@ from torch import Tensor
 from trials import Bench, configure
 
 from harness import trial
-from harness.active import Rounds, area_under_curve, start_pool
+from harness.active import Rounds, start_pool
 from harness.api import Pool, Selector
 from harness.config import LabelsConfig
 from harness.data import Data
+from harness.metrics import area_under_curve
 from harness.oracle import Oracle
 
 

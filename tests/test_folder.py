@@ -14,8 +14,9 @@ import pytest
 import yaml
 from test_stages import files_of_at_most
 
-from harness import environment, preflight, records, report, tracking
-from harness.folder import Recorder, no_space, open_folder, replace_text
+from harness import environment, messages, preflight, records, report, tracking
+from harness.files import no_space, replace_text
+from harness.folder import Recorder, open_folder
 from harness.plan import Metric, Plan, load
 from harness.schema import ConfigError
 
@@ -385,4 +386,4 @@ def test_the_environment_is_described_and_a_resumed_sweep_keeps_its_id(tmp_path)
     ],
 )
 def test_who_logs_in_is_not_shown(text, shown):
-    assert records.public(text) == shown
+    assert messages.public(text) == shown

@@ -14,7 +14,7 @@ from baselines.augmentations.pair import Pair
 from baselines.backbones.dcnn3 import DCNN3
 from baselines.selectors.random import Random
 from baselines.ssl_methods.simclr import SimCLR
-from harness import plugins
+from harness import messages, plugins
 from harness.api import Backbone, Selector
 from harness.plugins import PluginSpec, as_spec, build, classes, defaults, describe, find, main, names, providers
 from harness.schema import Problems, parse_plugin
@@ -95,7 +95,7 @@ def test_an_unknown_name_is_met_with_the_nearest(kind, name, message):
 
 
 def test_closest_of_nothing():
-    assert plugins.closest("a", []) == "none is known"
+    assert messages.closest("a", []) == "none is known"
 
 
 def test_a_class_can_be_named_by_its_module():

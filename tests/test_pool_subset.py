@@ -7,7 +7,7 @@ import torch
 from trials import configure, results, rounds_of
 
 from baselines.backbones.dcnn3 import DCNN3
-from harness import active, plugins, trial
+from harness import models, plugins, trial
 from harness.active import shown_rows
 from harness.api import CONDITIONAL_PARTS, Selector
 from harness.schema import ConfigError
@@ -218,9 +218,9 @@ def test_every_conditional_part_is_tried_above():
 
 def test_what_a_companion_says_is_computed_for_the_subset_alone(fresh, monkeypatch):
     seen = []
-    outputs = active.PoolOutputs.companion_outputs
+    outputs = models.PoolOutputs.companion_outputs
     monkeypatch.setattr(
-        active.PoolOutputs, "companion_outputs", lambda self: seen.append(len(found := outputs(self))) or found
+        models.PoolOutputs, "companion_outputs", lambda self: seen.append(len(found := outputs(self))) or found
     )
     selector = {"name": "learning_loss", "pool_subset": 30}
     classifier = {"name": "finetune", "epochs": 1}

@@ -6,6 +6,7 @@ import pytest
 import torch
 from ssl_training import Encoder, make_views, new, train
 
+import baselines
 from harness import plugins
 from harness.api import SemiSupervisedMethod, SupervisedMethod
 
@@ -33,7 +34,7 @@ def method_of(name, **options):
 
 def test_every_trained_method_is_tested_here():
     """But for those that learn from labels, which have files of their own."""
-    classes = {name: plugins.find("ssl_methods", name) for name in plugins.BUILTINS["ssl_methods"]}
+    classes = {name: plugins.find("ssl_methods", name) for name in baselines.BUILTINS["ssl_methods"]}
     reading = (SupervisedMethod, SemiSupervisedMethod)
     trained = {name for name, cls in classes.items() if cls.num_views > 0 and not issubclass(cls, reading)}
     assert trained == set(SMALL)

@@ -21,8 +21,8 @@ import stage_worker
 import torch
 
 from harness import stages
-from harness.folder import no_space
-from harness.stages import Checkpoint, StageCache, code_digest, digest_of
+from harness.files import checksum, digest_of, no_space
+from harness.stages import Checkpoint, StageCache, code_digest
 
 KEY = stage_worker.KEY
 
@@ -161,7 +161,7 @@ def test_a_result_with_code_in_it_is_not_run(tmp_path):
     folder = the_folder(tmp_path)
     torch.save({"weights": Bomb()}, folder / "result.pt")
     meta = json.loads((folder / "meta.json").read_text())
-    meta["checksum"] = stages._checksum(folder / "result.pt")
+    meta["checksum"] = checksum(folder / "result.pt")
     (folder / "meta.json").write_text(json.dumps(meta))
     assert not StageCache(tmp_path).run("pretrain", KEY, Counting()).cached
     assert not (tmp_path / "exploded").exists()

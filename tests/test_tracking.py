@@ -36,7 +36,7 @@ SELECTORS = {"selector.name": "coreset", "ssl_method.temperature": 0.2}
 def empty_database(tmp_path_factory):
     """A migrated database; migrating takes seconds, so that every test gets a copy."""
     path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    tracking._mlflow().MlflowClient(f"sqlite:///{path}").search_experiments()
+    tracking.client_library().MlflowClient(f"sqlite:///{path}").search_experiments()
     return path
 
 
@@ -310,7 +310,7 @@ def test_a_request_whose_answer_is_lost_is_not_sent_again_unseen():
 
     with ThreadingHTTPServer(("127.0.0.1", 0), HangsUp) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        client = tracking._mlflow().MlflowClient(f"http://127.0.0.1:{server.server_port}")
+        client = tracking.client_library().MlflowClient(f"http://127.0.0.1:{server.server_port}")
         with pytest.raises(MlflowException, match="runs/create"):
             client.create_run("0")
         server.shutdown()
@@ -880,7 +880,7 @@ def test_a_model_takes_the_module_of_its_backbone_along(sweep, tmp_path, monkeyp
     about = json.loads(file.read_text())
     about["backbone"]["name"] = "my_backbone:Mine"
     file.write_text(json.dumps(about))
-    tracking._save_pyfunc(tmp_path / "model", file.parent, "m-1", "1")
+    tracking.save_pyfunc(tmp_path / "model", file.parent, "m-1", "1")
     assert sorted(path.name for path in (tmp_path / "model" / "code").iterdir()) == [
         "baselines", "harness", "my_backbone.py",
     ]  # fmt: skip

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from harness import cells, summary
+from harness import messages, summary
 from harness.findings import Report
 from harness.page import deviations, failures, hyperparameters, leaderboard, looks, pairs, rounds, times
 from harness.page.document import Head, render
@@ -46,7 +46,7 @@ def _head(report: Report) -> Head:
     return Head(
         space["name"],
         f"selbench report, sweep of {started}" if started else "selbench report",
-        cells.one_line(space.get("description") or ""),
+        messages.one_line(space.get("description") or ""),
         about(report.folder / "space.yaml"),
         [report.answer],
         report.all_notes,
@@ -66,7 +66,7 @@ def about(file: Path) -> list[str]:
     for line in itertools.dropwhile(lambda line: not named.match(line), lines):
         begins = named.match(line) or (named.match(paragraphs[-1]) and not line.startswith(" ")) or not paragraphs[-1]
         if begins:
-            paragraphs.append(cells.one_line(line))
+            paragraphs.append(messages.one_line(line))
         else:
             paragraphs[-1] = f"{paragraphs[-1]} {line.strip()}".strip() if line else paragraphs[-1]
     return [paragraph for paragraph in paragraphs if paragraph]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 
-from harness import cells, pictures, records
+from harness import cells, messages, pictures, records
 from harness.compare import Comparison, Estimate, paired, verdict
 from harness.findings import Entry, Report, by_path
 from harness.page.document import Head, render
@@ -157,7 +157,7 @@ def _mean(report: Report, entry: Entry) -> str:
 def _answers(reports: Sequence[Report], names: Sequence[str]) -> Section:
     section = Section("Their answers", "answers")
     for name, report in zip(names, reports, strict=True):
-        question = cells.one_line(report.space.get("description") or "")
+        question = messages.one_line(report.space.get("description") or "")
         section.parts += [Heading(name), *([question] if question else []), report.answer, *report.notes]
     header = [
         "sweep",

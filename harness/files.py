@@ -1,0 +1,86 @@
+"""Files that are whole or not there: atomic writes, checksums, and how a full disk is told from other errors."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+CHECKSUM_LENGTH = 24
+"""Hexadecimal digits of a file's checksum."""
+
+
+def digest_of(key: Mapping[str, Any]) -> str:
+    """24 hexadecimal digits that name a key."""
+    text = json.dumps(key, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+
+
+def no_space(error: BaseException | None) -> bool:
+    """Whether an error is, or was caused by, a full disk, an exhausted quota or a file that may not grow."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def save(value: dict[str, Any], file: Path, signed: bool = False) -> None:
+    """Writes a value atomically; `signed` puts its checksum behind it, which torch does not mind.
+
+    Raises:
+        OSError: it cannot be written; nothing of it is left.
+    """
+    temporary = beside(file)
+    try:
+        with temporary.open("wb") as stream:
+            torch.save(value, stream)
+        if signed:
+            with temporary.open("ab") as stream:
+                stream.write(checksum(temporary).encode())
+        temporary.replace(file)
+    except (OSError, RuntimeError) as error:
+        cause = error if isinstance(error, OSError) else error.__context__  # torch has words of its own for a full disk
+        if isinstance(cause, OSError):
+            raise OSError(cause.errno, cause.strerror, str(file)) from None
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def beside(file: Path) -> Path:
+    """A hidden name that no other process uses, on whichever node: process ids repeat from container to container."""
+    return file.with_name(f".{file.name}.{socket.gethostname()}.{os.getpid()}")
+
+
+def checksum(file: Path, without: int = 0) -> str:
+    """Of a file, without so many bytes at its end."""
+    digest, left = hashlib.blake2b(digest_size=CHECKSUM_LENGTH // 2), file.stat().st_size - without
+    with file.open("rb") as stream:
+        while left > 0 and (block := stream.read(min(left, 1 << 20))):
+            digest.update(block)
+            left -= len(block)
+    return digest.hexdigest()
+
+
+def replace_text(file: Path, text: str) -> None:
+    """Writes a text file so that it is either the old or the new one, never half of it."""
+    replace(file, text.encode())
+
+
+def replace(file: Path, content: bytes) -> None:
+    """Writes a file so that it is either the old or the new one, never half of it."""
+    temporary = file.with_name(f".{file.name}.new")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(file)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,47 @@
+"""Words for people: the nearest valid value, an error on one line, a count with its noun, no passwords."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+
+
+def closest(name: object, known: Iterable[object], *, unlisted: Iterable[str] = ()) -> str:
+    """A sentence fragment that names the valid value nearest to `name`, or all of them if none is near.
+
+    Args:
+        name: what was given.
+        known: the valid values.
+        unlisted: more of them, too many to be listed.
+    """
+    names = [str(item) for item in known]
+    near = difflib.get_close_matches(str(name), [*names, *unlisted], n=1, cutoff=0.5)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    return f"known: {', '.join(sorted(names))}" if names else "none is known"
+
+
+def one_line(text: str) -> str:
+    """The text without line breaks and runs of spaces."""
+    return " ".join(text.split())
+
+
+def count(number: int, noun: str) -> str:
+    """`1 trial`, `2 trials`."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def public(text: str) -> str:
+    """The text without the user names and passwords of its URIs, also of passwords with `/` and `@` as they are."""
+    return re.sub(r"//([^/\s:]*:(?!\d*/)\S*|[^/@\s]+)@", "//", text)
+
+
+CUT = " ...[cut]"
+
+
+def cut(text: str, length: int) -> str:
+
+
+    """The text, its end replaced by `CUT` where it is longer."""
+    return text if len(text) <= length else text[: length - len(CUT)] + CUT
