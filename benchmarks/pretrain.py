@@ -16,13 +16,13 @@ from statistics import median
 
 import torch
 
-from harness import plugins
 from harness.api import Images
 from harness.config import ComputeConfig, PretrainConfig
 from harness.data import load
 from harness.memory import keep_freed_memory
 from harness.optimizers import build_optimizer
-from harness.plugins import PluginSpec
+from harness.plugins import registry
+from harness.plugins.registry import PluginSpec
 from harness.pretrain import _train_epoch
 from harness.runtime import Runtime
 
@@ -51,17 +51,17 @@ def _images(options: argparse.Namespace) -> Images:
     if options.images is None:
         print("random images: no --images given")
         return Images(torch.randint(0, 256, (10_000, 3, 32, 32), dtype=torch.uint8))
-    dataset = plugins.build(PluginSpec("datasets", "image_folder", {"path": str(options.images)}))
+    dataset = registry.build(PluginSpec("datasets", "image_folder", {"path": str(options.images)}))
     return load(dataset, "image_folder", cache=options.cache, with_test=False, device="cpu")[0].pool
 
 
 def _measure(backbone: str, images: Images, batches: int) -> tuple[float, float, float]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     runtime = Runtime.of(ComputeConfig(), torch.full((3,), 0.5), torch.full((3,), 0.25))
-    encoder = plugins.build(PluginSpec("backbones", backbone), images.shape[1:])
-    method = plugins.build(PluginSpec("ssl_methods", "simclr"), encoder)
+    encoder = registry.build(PluginSpec("backbones", backbone), images.shape[1:])
+    method = registry.build(PluginSpec("ssl_methods", "simclr"), encoder)
     runtime.place(method)
-    augmentation = plugins.build(PluginSpec("augmentations", "simclr"))
+    augmentation = registry.build(PluginSpec("augmentations", "simclr"))
     config = PretrainConfig(epochs=1000, batch_size=256)
     optimizer = build_optimizer(method.parameters(), config)
     some = images.subset(torch.arange(batches * config.batch_size))

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from harness.api import Images, Pool
-from harness.plugins import PluginSpec, build
+from harness.plugins.registry import PluginSpec, build
 from harness.seeding import generator
 
 

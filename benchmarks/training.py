@@ -19,12 +19,12 @@ from statistics import median
 
 import torch
 
-from harness import plugins
 from harness.api import Images
 from harness.config import ComputeConfig, PretrainConfig
 from harness.memory import keep_freed_memory
 from harness.optimizers import build_optimizer
-from harness.plugins import PluginSpec
+from harness.plugins import registry
+from harness.plugins.registry import PluginSpec
 from harness.pretrain import _train_epoch
 from harness.runtime import Runtime
 
@@ -66,10 +66,10 @@ def main() -> None:
 def _trainer(config: PretrainConfig, images: Images, *, compile: bool) -> Callable[[], None]:
     """A function that trains all epochs of `config`."""
     runtime = Runtime.of(ComputeConfig(compile=compile), torch.full((3,), 0.5), torch.full((3,), 0.25))
-    encoder = plugins.build(PluginSpec("backbones", "resnet18"), images.shape[1:])
-    method = plugins.build(PluginSpec("ssl_methods", "simclr"), encoder)
+    encoder = registry.build(PluginSpec("backbones", "resnet18"), images.shape[1:])
+    method = registry.build(PluginSpec("ssl_methods", "simclr"), encoder)
     runtime.place(method)
-    augmentation = plugins.build(PluginSpec("augmentations", "simclr"))
+    augmentation = registry.build(PluginSpec("augmentations", "simclr"))
     optimizer = build_optimizer(method.parameters(), config)
 
     def train() -> None:

@@ -26,9 +26,10 @@ from unittest import mock
 import yaml
 
 import baselines
-from harness import api, config, plan, plugins, recipes, space
+from harness import api, config, plan, recipes, space
 from harness.metrics import METRICS, Metric, step_kind
-from harness.plugins import PluginSpec
+from harness.plugins import registry
+from harness.plugins.registry import PluginSpec
 from harness.schema import as_dict
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -235,13 +236,13 @@ def metric_row(metric: Metric) -> tuple[str, ...]:
 def plugin_reference() -> str:
     """Every plugin of every kind, then the recipes."""
     blocks = []
-    listed = plugins.describe()
-    for kind in plugins.CONTRACTS:
+    listed = registry.describe()
+    for kind in registry.CONTRACTS:
         of_kind = [entry for entry in listed if entry["kind"] == kind and entry["provider"] == "selbench"]
         blocks.append(f"(plugins-{kind})=\n## {title_of(kind)}")
-        shared = plugins.shared(plugins.CONTRACTS[kind])
+        shared = registry.shared(registry.CONTRACTS[kind])
         if shared:
-            about = arguments_of(plugins.CONTRACTS[kind].prepare)  # type: ignore[attr-defined]
+            about = arguments_of(registry.CONTRACTS[kind].prepare)  # type: ignore[attr-defined]
             blocks += [f"Every {kind[:-1].replace('_', ' ')} also takes", argument_table(shared, about)]
         blocks += [plugin_section(entry, set(shared)) for entry in of_kind]
     return "\n\n".join([*blocks, "(plugins-recipes)=\n## Recipes", *map(recipe_section, recipes.describe())])

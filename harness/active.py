@@ -22,7 +22,6 @@ from harness import (
     metrics,
     models,
     optimizers,
-    plugins,
     represent,
     runtime,
     seeding,
@@ -34,6 +33,7 @@ from harness.files import digest_of
 from harness.joint import JointModel
 from harness.models import Encoder, HeadModel, PoolOutputs, RoundModel, TunedModel
 from harness.oracle import Oracle
+from harness.plugins import registry
 from harness.pretrain import embedding_std
 from harness.runtime import Runtime
 from harness.schema import as_dict
@@ -153,7 +153,7 @@ class Rounds:
 
     def _select(self, labeled: Tensor, last: Trained | None, number: int) -> tuple[Tensor, dict[str, float]]:
         spec, views, budget = self.config.selector, self.config.augmentation, self.config.labels.budget
-        code = [cls for plugin in (spec, views, self.config.ssl_method) for cls in plugins.classes(plugin)]
+        code = [cls for plugin in (spec, views, self.config.ssl_method) for cls in registry.classes(plugin)]
         key = self._key() | {
             "model": last.digest if last else self.encoder.digest,
             "selector": spec.as_dict(),
@@ -164,7 +164,7 @@ class Rounds:
             "round": number,
             "code": code_digest(models, companions, represent, runtime, seeding, *code),
         }
-        if libraries := plugins.libraries(spec):
+        if libraries := registry.libraries(spec):
             key["libraries"] = libraries
         fixed = self.config.classifier.name != "finetune"  # then the encoder's features are needed whatever is shown
         if fixed or (last is None and not spec.hyperparameters.get("pool_subset")):
@@ -176,7 +176,7 @@ class Rounds:
     def _picks(self, labeled: Tensor, last: Trained | None, number: int) -> Tensor:
         is_unlabeled, budget = self._is_unlabeled(labeled), self.config.labels.budget
         seed = derive(self.seed, f"select/{number}")
-        selector: Selector = plugins.build(self.config.selector)
+        selector: Selector = registry.build(self.config.selector)
         rows = shown_rows(is_unlabeled, selector.pool_subset, generator(seed, "pool_subset"))
         shown = is_unlabeled if rows is None else is_unlabeled[rows]
         pool = Pool(
@@ -242,7 +242,7 @@ class Rounds:
             "encoder": encoder.digest,
             "classifier": as_dict(encoder.config),
             "labeled": digest_of({"positions": labeled.tolist()}),
-            "code": code_digest(*code, *plugins.classes(encoder.config.augmentation)),
+            "code": code_digest(*code, *registry.classes(encoder.config.augmentation)),
         }
         if encoder.config.warm_start and last:
             key["warm_start"] = last.digest
@@ -269,7 +269,7 @@ class Rounds:
             network.load_state_dict(last.model.network.state_dict())
             if companion and last.model.companion:
                 companion.load_state_dict(last.model.companion.state_dict())
-        augmentation = plugins.build(settings.augmentation)
+        augmentation = registry.build(settings.augmentation)
         epochs = None
         if settings is self.config.classifier:  # those beside it would train on the same axis
             epochs = _Epochs(self, "finetune", settings.epochs, every=-(-settings.epochs // REPORTS))
@@ -299,16 +299,16 @@ class Rounds:
     def _companion(self, backbone: Backbone, images: Images, key: dict[str, Any]) -> Companion | None:
         """What the selector has trained beside the classifier, if anything; then it is added to the training's key."""
         spec = self.config.selector
-        selector: Selector = plugins.build(spec)
+        selector: Selector = registry.build(spec)
         if not self.config.labels.rounds or "companion_outputs" not in selector.reads:
             return None
         settings = {name: value for name, value in spec.as_dict().items() if name != "pool_subset"}
-        key["companion"] = settings | {"code": code_digest(api, companions, *plugins.classes(spec))}
+        key["companion"] = settings | {"code": code_digest(api, companions, *registry.classes(spec))}
         return companions.build(selector, backbone, images, self.runtime, self.seed)
 
     def _train_jointly(self, labeled: Tensor, labels: Tensor, last: Trained | None) -> tuple[RoundModel, Stage]:
         config, key = self.config, self._training_key(self.encoder, labeled, last)
-        method_code = [*plugins.classes(config.ssl_method), *plugins.classes(config.augmentation)]
+        method_code = [*registry.classes(config.ssl_method), *registry.classes(config.augmentation)]
         key |= {
             "joint": as_dict(config.joint),
             "ssl_method": config.ssl_method.as_dict(),
@@ -336,7 +336,7 @@ class Rounds:
                 self.data.pool.subset(labeled),
                 labels,
                 self.data.pool.subset(others),
-                plugins.build(config.classifier.augmentation),
+                registry.build(config.classifier.augmentation),
                 self.views,
             )
             return joint.train(

@@ -199,7 +199,7 @@ class Backbone(nn.Module, ABC):
         if not isinstance(freeze, bool) and not 1 <= freeze <= len(stages):
             raise ValueError(f"freeze = {freeze} is neither true nor false nor in 1 .. {len(stages)}, its stages")
         if weights is not None:
-            from harness.checkpoints import load_weights  # reads files: none of a plugin's concern
+            from harness.plugins.weights import load_weights  # reads files: none of a plugin's concern
 
             load_weights(self, weights)
         if freeze:

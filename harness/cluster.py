@@ -34,7 +34,7 @@ from harness.data import Data
 from harness.files import digest_of
 from harness.placement import Node
 from harness.plan import Plan
-from harness.plugins import PluginSpec, classes
+from harness.plugins.registry import PluginSpec, classes
 from harness.preflight import some_candidates
 from harness.schema import ConfigError
 from harness.trial import Folders, load_data

@@ -11,9 +11,10 @@ from typing import Any, Literal
 
 import torch
 
-from harness import plugins, recipes
+from harness import recipes
 from harness.api import Backbone, Selector, SemiSupervisedMethod, SSLMethod, SupervisedMethod
-from harness.plugins import PluginSpec
+from harness.plugins import registry
+from harness.plugins.registry import PluginSpec
 from harness.schema import ConfigError, Problems, as_dict, parse, plugin, setting
 
 
@@ -314,7 +315,7 @@ def _check_classifiers(config: TrialConfig, path: str, problems: Problems) -> No
 
 
 def _check_mode(config: TrialConfig, path: str, problems: Problems) -> None:
-    method: type[SSLMethod] = plugins.find("ssl_methods", config.ssl_method.name)
+    method: type[SSLMethod] = registry.find("ssl_methods", config.ssl_method.name)
     if issubclass(method, SupervisedMethod) and config.labels.start == 0:
         problems.add(f"{path}.labels.start", f"{config.ssl_method.name} learns from labels; use 1 or more")
     if config.mode == "pretrain":
@@ -358,7 +359,7 @@ def _check_labels(config: TrialConfig, path: str, problems: Problems) -> None:
     if labels.start == 0:
         if not labels.rounds:
             problems.add(f"{path}.labels", "`start: 0` and no rounds: there would be nothing to train on")
-        if not plugins.find("selectors", config.selector.name).supports_cold_start:  # type: ignore[attr-defined]
+        if not registry.find("selectors", config.selector.name).supports_cold_start:  # type: ignore[attr-defined]
             problems.add(
                 f"{path}.labels.start", f"selector {config.selector.name!r} cannot start without labels; use 1 or more"
             )
@@ -367,7 +368,7 @@ def _check_labels(config: TrialConfig, path: str, problems: Problems) -> None:
 def _check_selector(config: TrialConfig, path: str, problems: Problems) -> None:
     """Whether the trial gives what its selector reads; dropout is looked for once there is a backbone."""
     name, classifier = config.selector.name, config.classifier
-    selector: type[Selector] = plugins.find("selectors", name)
+    selector: type[Selector] = registry.find("selectors", name)
     if not config.labels.rounds:
         return
     shown = config.selector.hyperparameters.get("pool_subset")
@@ -377,7 +378,7 @@ def _check_selector(config: TrialConfig, path: str, problems: Problems) -> None:
             f"{config.labels.budget} images cannot be chosen from {shown}; use at least {config.labels.budget}",
         )
     if "ssl_loss" in selector.reads:
-        method: type[SSLMethod] = plugins.find("ssl_methods", config.ssl_method.name)
+        method: type[SSLMethod] = registry.find("ssl_methods", config.ssl_method.name)
         if not method.has_sample_loss():
             problems.add(
                 f"{path}.selector",
@@ -406,7 +407,7 @@ def _check_selector(config: TrialConfig, path: str, problems: Problems) -> None:
 
 def method_arguments(spec: PluginSpec, num_classes: int) -> tuple[int, ...]:
     """What the constructor of an SSL method gets after the backbone."""
-    return (num_classes,) if issubclass(plugins.find(spec.kind, spec.name), SupervisedMethod) else ()
+    return (num_classes,) if issubclass(registry.find(spec.kind, spec.name), SupervisedMethod) else ()
 
 
 def _check_milestones(settings: Optimization, path: str, problems: Problems) -> None:
@@ -448,14 +449,14 @@ def _try_plugins(config: TrialConfig, path: str, problems: Problems) -> None:
         arguments = method_arguments(config.ssl_method, num_classes=10)
         backbone = copy.deepcopy(network())  # a method may change what it is given
         with torch.device("meta"):
-            return plugins.build(config.ssl_method, backbone, *arguments)
+            return registry.build(config.ssl_method, backbone, *arguments)
 
     alone = [("dataset", config.dataset), ("augmentation", config.augmentation), ("selector", config.selector)]
     for number, head in enumerate((config.classifier, *config.beside)):
         place = f"beside[{number - 1}].augmentation" if number else "classifier.augmentation"
         alone.append((place, head.augmentation))
     for place, spec in alone:
-        attempt(place, [spec], lambda spec=spec: plugins.build(spec))  # type: ignore[misc]
+        attempt(place, [spec], lambda spec=spec: registry.build(spec))  # type: ignore[misc]
     attempt("backbone", [config.backbone], network)
     if _tried_name([config.backbone]) in _built:
         _check_dropout(config, network(), path, problems)
@@ -475,10 +476,10 @@ def _tried_name(specs: list[PluginSpec]) -> str:
 
 
 def _check_dropout(config: TrialConfig, backbone: Backbone, path: str, problems: Problems) -> None:
-    selector: type[Selector] = plugins.find("selectors", config.selector.name)
+    selector: type[Selector] = registry.find("selectors", config.selector.name)
     if not config.labels.rounds or "stochastic_logits" not in selector.reads or backbone.dropouts():
         return
-    known = "dropout" in plugins.defaults(type(backbone))
+    known = "dropout" in registry.defaults(type(backbone))
     advice = "set its dropout above 0" if known else "use one that has, such as {name: resnet18, dropout: 0.2}"
     problems.add(
         f"{path}.backbone", f"{config.selector.name} needs dropout, and {config.backbone.name} has none; {advice}"
@@ -488,6 +489,6 @@ def _check_dropout(config: TrialConfig, backbone: Backbone, path: str, problems:
 def _build_for_some_size(spec: PluginSpec) -> Any:
     """A backbone for images whose size is not known yet: 64 pixels, or 224 where it does not take those."""
     try:
-        return plugins.build(spec, (3, 64, 64))
+        return registry.build(spec, (3, 64, 64))
     except ValueError:
-        return plugins.build(spec, (3, 224, 224))
+        return registry.build(spec, (3, 224, 224))

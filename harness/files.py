@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 CHECKSUM_LENGTH = 24
 """Hexadecimal digits of a file's checksum."""
 
@@ -38,6 +36,8 @@ def save(value: dict[str, Any], file: Path, signed: bool = False) -> None:
     Raises:
         OSError: it cannot be written; nothing of it is left.
     """
+    import torch
+
     temporary = beside(file)
     try:
         with temporary.open("wb") as stream:

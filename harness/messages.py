@@ -41,7 +41,5 @@ CUT = " ...[cut]"
 
 
 def cut(text: str, length: int) -> str:
-
-
     """The text, its end replaced by `CUT` where it is longer."""
     return text if len(text) <= length else text[: length - len(CUT)] + CUT

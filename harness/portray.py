@@ -19,10 +19,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from baselines import BUILTINS
-from harness import files, models, plugins, portrait, represent, runtime, seeding, stages
+from harness import files, models, portrait, represent, runtime, seeding, stages
 from harness.active import Rounds
 from harness.api import Augmentation, Images
 from harness.models import HeadModel
+from harness.plugins import registry
 from harness.portrait import Portrait
 from harness.seeding import derive, generator
 
@@ -62,7 +63,7 @@ def portray(rounds: Rounds, uses_views: bool, deliver: Deliver) -> float:
         "bought": files.digest_of({"positions": [positions.tolist() for positions in rounds.bought]}),
         "views": views.as_dict() if uses_views else None,
         "code": stages.code_digest(
-            sys.modules[__name__], portrait, models, represent, runtime, seeding, *plugins.classes(views)
+            sys.modules[__name__], portrait, models, represent, runtime, seeding, *registry.classes(views)
         ),
     }
 

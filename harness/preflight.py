@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from harness import plugins, resolutions
+from harness import resolutions
 from harness.active import start_pool
 from harness.config import TrialConfig
 from harness.data import Data
@@ -16,6 +16,7 @@ from harness.files import digest_of
 from harness.live import label
 from harness.oracle import Oracle
 from harness.plan import Candidate, Plan
+from harness.plugins import registry
 from harness.schema import ConfigError, as_dict
 from harness.trial import label_budget, load_data, pretrain_key, pretrains
 
@@ -50,7 +51,7 @@ def check_data(plan: Plan, cache: Path) -> list[tuple[TrialConfig, Data]]:
             if digest_of(network) not in built:
                 built.add(digest_of(network))
                 with torch.device("meta"):
-                    backbone = plugins.build(config.backbone, data.image_shape)
+                    backbone = registry.build(config.backbone, data.image_shape)
                 resolutions.check(backbone, data.image_shape, shares)
         except ValueError as error:
             problems[f"{plan.name}: {place}: {error}"] = None
@@ -62,7 +63,7 @@ def check_data(plan: Plan, cache: Path) -> list[tuple[TrialConfig, Data]]:
 def _check_sizes(config: TrialConfig, data: Data) -> None:
     label_budget(config, len(data.pool))
     images = len(data.pool) + (len(data.unlabeled_extra) if data.unlabeled_extra is not None else 0)
-    method: Any = plugins.find("ssl_methods", config.ssl_method.name)
+    method: Any = registry.find("ssl_methods", config.ssl_method.name)
     few = getattr(method, "labeled_only", False)  # then a batch may be as small as the labels are few
     if pretrains(config) and not few and config.pretrain.batch_size > images:
         raise ValueError(

@@ -21,10 +21,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness import classify, files, plugins
+from harness import classify, files
 from harness.api import Backbone, Images
 from harness.classify import Predictor
 from harness.config import ClassifierConfig, ComputeConfig
+from harness.plugins import registry
 from harness.runtime import Runtime
 
 FORMAT = 1
@@ -99,7 +100,7 @@ class SavedEncoder:
         weights = _weights(folder, about["weights"])
         shape = tuple(about["image_shape"])
         name, settings = about["backbone"]["name"], {k: v for k, v in about["backbone"].items() if k != "name"}
-        backbone = plugins.build(plugins.PluginSpec("backbones", name, settings), shape)
+        backbone = registry.build(registry.PluginSpec("backbones", name, settings), shape)
         try:
             backbone.load_state_dict(weights["backbone"])
         except RuntimeError as error:

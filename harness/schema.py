@@ -17,9 +17,9 @@ from dataclasses import field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from harness import plugins
 from harness.messages import closest
-from harness.plugins import PluginSpec
+from harness.plugins import registry
+from harness.plugins.registry import PluginSpec
 
 
 class ConfigError(ValueError):
@@ -261,14 +261,14 @@ def parse_plugin(kind: str, value: Any, path: str, problems: Problems, default: 
         return None
     name = value.get("name", default)
     if not isinstance(name, str):
-        problems.add(path, f"needs the name of a {kind[:-1]}; {closest(name, plugins.names(kind))}")
+        problems.add(path, f"needs the name of a {kind[:-1]}; {closest(name, registry.names(kind))}")
         return None
     try:
-        found = plugins.find(kind, name)
+        found = registry.find(kind, name)
     except ValueError as error:
         problems.add(path, str(error))
         return None
-    known, hints = plugins.defaults(found), plugins.hints(found)
+    known, hints = registry.defaults(found), registry.hints(found)
     chosen = {}
     for key, item in value.items():
         place = f"{path}.{key}"
@@ -277,7 +277,7 @@ def parse_plugin(kind: str, value: Any, path: str, problems: Problems, default: 
         if key not in known:
             problems.add(place, f"{name} has no hyper-parameter {key!r}; {closest(key, known)}")
             continue
-        nested = plugins.nested_kind(hints.get(key))
+        nested = registry.nested_kind(hints.get(key))
         if nested and isinstance(item, str | Mapping):
             chosen[key] = parse_plugin(nested, item, place, problems)
         else:

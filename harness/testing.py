@@ -40,7 +40,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harness import messages, plugins
+from harness import messages
 from harness.api import (
     CONDITIONAL_PARTS,
     UNKNOWN,
@@ -54,6 +54,7 @@ from harness.api import (
     SSLMethod,
     SupervisedMethod,
 )
+from harness.plugins import registry
 from harness.seeding import generator, seeded
 
 Factory = Callable[..., Any]
@@ -243,7 +244,7 @@ def class_fits_its_kind(plugin: Factory, kind: str) -> None:
         else:
             with _untouched_generators():
                 instance = _new(plugin, kind)
-    contract = plugins.CONTRACTS[kind]
+    contract = registry.CONTRACTS[kind]
     assert isinstance(instance, contract), f"{type(instance).__name__} does not derive from {contract.__name__}"
 
 
@@ -260,7 +261,9 @@ def hyperparameters_are_keywords(plugin: Factory, kind: str) -> None:
             positional.append(name)
             continue
         assert parameter.default is not parameter.empty, f"hyper-parameter {name!r} has no default"
-        assert name not in plugins.shared(type(instance)), f"{name!r} is a hyper-parameter that all {kind} have already"
+        assert name not in registry.shared(type(instance)), (
+            f"{name!r} is a hyper-parameter that all {kind} have already"
+        )
         assert hasattr(instance, name), f"hyper-parameter {name!r} is not kept as an attribute of that name"
         if plugin is type(instance):
             kept = getattr(instance, name)
@@ -281,7 +284,7 @@ def docstring_has_a_summary(plugin: Factory, kind: str) -> None:
     assert summary, "the class has no docstring; its first line is what lists of plugins show"
     assert not rest or rest.startswith("\n"), f"the first line of the docstring is not a summary: {summary!r}"
     explained = "\n".join(base.__doc__ or "" for base in cls.__mro__)
-    for name in plugins.defaults(cls).keys() - plugins.shared(cls).keys():
+    for name in registry.defaults(cls).keys() - registry.shared(cls).keys():
         assert f"{name}:" in explained, f"the docstring does not say what hyper-parameter {name!r} does"
 
 

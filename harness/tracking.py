@@ -768,7 +768,8 @@ def save_pyfunc(path: Path, source: Path, model_id: str, run_id: str) -> None:
     from mlflow.models import Model, ModelSignature
     from mlflow.types import ParamSchema, ParamSpec, Schema, TensorSpec
 
-    from harness import plugins, saved_encoder
+    from harness import saved_encoder
+    from harness.plugins import registry
 
     about = json.loads((source / "model.json").read_text())
     channels, height, width = about["image_shape"]
@@ -781,7 +782,7 @@ def save_pyfunc(path: Path, source: Path, model_id: str, run_id: str) -> None:
     )
     root = Path(__file__).resolve().parent.parent
     code = {"harness": root / "harness", "baselines": root / "baselines"}
-    for cls in plugins.classes(plugins.as_spec("backbones", about["backbone"])):
+    for cls in registry.classes(registry.as_spec("backbones", about["backbone"])):
         name = cls.__module__.partition(".")[0]
         top = sys.modules[name]
         code.setdefault(name, Path(top.__path__[0] if hasattr(top, "__path__") else str(top.__file__)))
@@ -939,8 +940,6 @@ def _known(run: Any) -> _Run:
 
 
 def say(text: str) -> None:
-
-
     """One line on stderr."""
     print(f"tracking: {text}", file=sys.stderr, flush=True)
 

@@ -19,21 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness import (
-    api,
-    checkpoints,
-    data,
-    knn,
-    lars,
-    optimizers,
-    oracle,
-    plugins,
-    portray,
-    pretrain,
-    resolutions,
-    runtime,
-    seeding,
-)
+from harness import api, data, knn, lars, optimizers, oracle, portray, pretrain, resolutions, runtime, seeding
 from harness.active import Costs, Report, Rounds, start_pool
 from harness.api import UNKNOWN, Backbone, Images, SemiSupervisedMethod, SSLMethod, SupervisedMethod
 from harness.config import (
@@ -49,7 +35,8 @@ from harness.memory import PeakMemory, keep_freed_memory
 from harness.metrics import area_under_curve
 from harness.models import Encoder
 from harness.oracle import Oracle
-from harness.plugins import PluginSpec
+from harness.plugins import registry, weights
+from harness.plugins.registry import PluginSpec
 from harness.runtime import Runtime
 from harness.schema import ConfigError, Problems, apply_overrides, as_dict, read_yaml
 from harness.seeding import seeded
@@ -113,7 +100,7 @@ def run(
         where,
         encoder,
         method,
-        plugins.build(config.augmentation),
+        registry.build(config.augmentation),
         stages,
         costs,
         report,
@@ -143,7 +130,7 @@ def load_data(config: TrialConfig, cache: Path, *, with_test: bool, verify: bool
     elif isinstance(settings.imbalance, ExponentialImbalance):
         imbalance = data.Exponential(settings.imbalance.ratio)
     return data.load(
-        plugins.build(config.dataset),
+        registry.build(config.dataset),
         config.dataset.name,
         cache=cache,
         fraction=settings.fraction,
@@ -167,7 +154,7 @@ def label_budget(config: TrialConfig, pool_size: int) -> int:
     if labels.start == "all":
         return pool_size
     total = labels.start + labels.budget * labels.rounds
-    if total == pool_size and issubclass(plugins.find("ssl_methods", config.ssl_method.name), SemiSupervisedMethod):
+    if total == pool_size and issubclass(registry.find("ssl_methods", config.ssl_method.name), SemiSupervisedMethod):
         raise ValueError(
             f"labels: {total} of {pool_size} images leave {config.ssl_method.name} no unlabelled one; "
             f"use at most {pool_size - 1}"
@@ -184,7 +171,7 @@ def _build_method(config: TrialConfig, images: data.Data, seed: int, where: Runt
     """The SSL method with its backbone."""
     backbone = untrained_encoder(config, images, seed)
     with seeded(seed, "ssl_method/init"):
-        method = plugins.build(config.ssl_method, backbone, *method_arguments(config.ssl_method, images.num_classes))
+        method = registry.build(config.ssl_method, backbone, *method_arguments(config.ssl_method, images.num_classes))
     where.place(method)
     return method
 
@@ -192,12 +179,12 @@ def _build_method(config: TrialConfig, images: data.Data, seed: int, where: Runt
 def untrained_encoder(config: TrialConfig, images: data.Data, seed: int) -> Backbone:
     """The backbone with its initial weights, which depend on it and the seed alone."""
     with seeded(seed, "backbone/init"):
-        return plugins.build(config.backbone, images.image_shape)
+        return registry.build(config.backbone, images.image_shape)
 
 
 def pretrains(config: TrialConfig) -> bool:
     """Whether the encoder is trained before the rounds; else it keeps its initial weights."""
-    trainable = plugins.find("ssl_methods", config.ssl_method.name).num_views > 0  # type: ignore[attr-defined]
+    trainable = registry.find("ssl_methods", config.ssl_method.name).num_views > 0  # type: ignore[attr-defined]
     return config.mode == "pretrain" and trainable and config.pretrain.epochs > 0
 
 
@@ -220,11 +207,11 @@ def pretrain_key(config: TrialConfig, seed: int, fingerprint: str) -> dict[str, 
             "augmentation": config.augmentation.as_dict(),
             "pretrain": as_dict(config.pretrain),
         }
-        if issubclass(plugins.find("ssl_methods", config.ssl_method.name), SupervisedMethod):
+        if issubclass(registry.find("ssl_methods", config.ssl_method.name), SupervisedMethod):
             key["start"] = [config.labels.start, config.labels.stratified]  # with data and seed, the labels it reads
             code += [api, oracle]
         code += [pretrain, optimizers, lars, resolutions, knn]
-        code += [*plugins.classes(config.ssl_method), *plugins.classes(config.augmentation)]
+        code += [*registry.classes(config.ssl_method), *registry.classes(config.augmentation)]
     return key | {"code": code_digest(*code)}
 
 
@@ -233,10 +220,10 @@ def _initial_encoder(spec: PluginSpec) -> tuple[dict[str, Any], list[Any]]:
 
     Weights count by their content, wherever their file is.
     """
-    settings, code = spec.as_dict(), list[Any](plugins.classes(spec))
+    settings, code = spec.as_dict(), list[Any](registry.classes(spec))
     if settings["weights"] is not None:
-        settings["weights"] = checkpoints.identity(code[0], settings["weights"])
-        code.append(checkpoints)
+        settings["weights"] = weights.identity(code[0], settings["weights"])
+        code.append(weights)
     if settings["freeze"]:
         code.append(api)
     return settings, code
@@ -276,7 +263,7 @@ def _pretrain(
 
     def compute(checkpoint: Checkpoint) -> dict[str, Any]:
         learnt, labels = _learnt_from(method, images, oracle, start)
-        settings, views = config.pretrain, plugins.build(config.augmentation)
+        settings, views = config.pretrain, registry.build(config.augmentation)
         if isinstance(method, SupervisedMethod) and method.labeled_only:  # however few
             settings = replace(settings, batch_size=min(settings.batch_size, len(learnt)))
         return pretrain.pretrain(

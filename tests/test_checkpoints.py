@@ -12,9 +12,10 @@ from torchvision.models import resnet18
 from baselines.backbones.dcnn3 import DCNN3
 from baselines.backbones.resnet18 import ResNet18
 from baselines.backbones.vit import ViT
-from harness import checkpoints, plugins
 from harness.api import PublishedWeights
-from harness.plugins import PluginSpec, build
+from harness.plugins import registry
+from harness.plugins.registry import PluginSpec, build
+from harness.plugins.weights import identity, load_state
 
 SHAPE = (3, 16, 16)
 WIDTH = 4
@@ -91,7 +92,7 @@ def test_a_sequential_of_the_networks_children_is_found():
     theirs = resnet18(weights=None)
     content = prefixed(nn.Sequential(*list(theirs.children())[:-1]).state_dict(), "backbone.")
     backbone = ResNet18((3, 64, 64))
-    report = checkpoints.load_state(backbone, content, "simclr.ckpt")
+    report = load_state(backbone, content, "simclr.ckpt")
     theirs.fc = nn.Identity()
     images = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
@@ -106,7 +107,7 @@ def test_what_is_left_is_reported():
     backbone = small()
     before = {name: value.clone() for name, value in backbone.state_dict().items()}
     with pytest.raises(ValueError, match="less than half of the backbone") as raised:
-        checkpoints.load_state(backbone, content, "x.pt")
+        load_state(backbone, content, "x.pt")
     assert str(raised.value).splitlines() == [
         # 3 -> 4 -> 8 -> 16 channels: of 112 + 296 + 1168 parameters, 296 and the last bias are there
         "weights x.pt: 3 of 6 tensors, 19.8% of the parameters, from net.*",
@@ -158,7 +159,7 @@ def test_a_file_with_code_in_it_is_not_run(tmp_path):
 def test_weights_for_colours_serve_grey_images():
     """The same features as of the image in three equal channels."""
     colour, grey = small(seed=1), small(image_shape=(1, 16, 16))
-    report = checkpoints.load_state(grey, own, "rgb.pt")
+    report = load_state(grey, own, "rgb.pt")
     assert "6 of 6" in report
     images = torch.randn(2, 1, 16, 16)
     assert torch.allclose(grey(images), colour(images.expand(-1, 3, -1, -1)), atol=1e-6)
@@ -169,7 +170,7 @@ def test_a_vit_of_parameters_of_its_own_is_found(tmp_path):
     vit = ViT(SHAPE, dim=12, depth=1, heads=2)
     torch.save({"encoder": vit.state_dict()}, tmp_path / "vit.pt")
     spec = {"name": "vit", "dim": 12, "depth": 1, "heads": 2, "weights": str(tmp_path / "vit.pt")}
-    assert same(build(plugins.as_spec("backbones", spec), SHAPE), vit)
+    assert same(build(registry.as_spec("backbones", spec), SHAPE), vit)
 
 
 # --- names and files ---
@@ -188,7 +189,7 @@ def test_published_weights_are_loaded_by_name(capsys):
     backbone.prepare(weights="BEST")
     assert same(backbone, trained)
     assert "in the file, but not of the backbone: fc (2)" in capsys.readouterr().err
-    assert checkpoints.identity(Offers, "BEST") == "best-1234.pt"
+    assert identity(Offers, "BEST") == "best-1234.pt"
 
 
 @pytest.mark.parametrize("device", ["cpu", "meta"])
@@ -209,8 +210,8 @@ def test_identity_is_that_of_the_content(tmp_path):
     a, b = tmp_path / "a.pt", tmp_path / "b.pt"
     a.write_bytes(b"one")
     b.write_bytes(b"one")
-    first = checkpoints.identity(DCNN3, str(a))
-    assert checkpoints.identity(DCNN3, str(b)) == first
+    first = identity(DCNN3, str(a))
+    assert identity(DCNN3, str(b)) == first
     a.write_bytes(b"two")
     os.utime(a, ns=(0, 0))  # whatever the resolution of the file system's clock
-    assert checkpoints.identity(DCNN3, str(a)) != first
+    assert identity(DCNN3, str(a)) != first

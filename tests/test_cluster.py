@@ -20,7 +20,7 @@ from trials import SMALL
 from harness import cluster, environment, records
 from harness.config import parse_trial
 from harness.plan import load
-from harness.plugins import PluginSpec
+from harness.plugins.registry import PluginSpec
 from harness.schema import ConfigError, Problems
 from harness.sweep import main
 from harness.trial import Folders

@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 
 from baselines import BUILTINS
-from harness import plugins, testing
+from harness import testing
+from harness.plugins import registry
 
 ABSENT_DATASETS = {
     "cifar10": "a download of 163 MiB",
@@ -102,11 +103,11 @@ def built_ins(*kinds):
 
 def factory(kind, name):
     """Called like the class, with hyper-parameters that are plugins built as a configuration builds them."""
-    plugin = plugins.find(kind, name)
+    plugin = registry.find(kind, name)
     if (kind, name) in SMALLER:
         return partial(plugin, **SMALLER[kind, name])
-    nested = any(plugins.nested_kind(hint) for hint in plugins.hints(plugin).values())
-    return partial(plugins.build, plugins.PluginSpec(kind, name)) if nested else plugin
+    nested = any(registry.nested_kind(hint) for hint in registry.hints(plugin).values())
+    return partial(registry.build, registry.PluginSpec(kind, name)) if nested else plugin
 
 
 def check(kind, name, plugin=None, **options):
@@ -121,7 +122,7 @@ def test_plugin_keeps_its_promises(kind, name):
 
 @pytest.mark.parametrize(("kind", "name"), SMALLER)
 def test_plugin_that_is_checked_smaller_keeps_its_defaults(kind, name):
-    testing.hyperparameters_are_keywords(plugins.find(kind, name), kind)
+    testing.hyperparameters_are_keywords(registry.find(kind, name), kind)
 
 
 @pytest.mark.gpu
@@ -142,13 +143,13 @@ def test_image_folder_keeps_its_promises(tmp_path):
         for number in range(4):
             pixels = np.full((6, 9, 3), 20 * number, dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / label / f"{number}.png")
-    check("datasets", "image_folder", partial(plugins.find("datasets", "image_folder"), path=str(tmp_path)))
+    check("datasets", "image_folder", partial(registry.find("datasets", "image_folder"), path=str(tmp_path)))
 
 
 def test_npz_keeps_its_promises(tmp_path):
     images = np.random.default_rng(0).integers(256, size=(12, 6, 9, 3), dtype=np.uint8)
     np.savez(tmp_path / "images.npz", x_train=images, y_train=np.arange(12) % 3)
-    check("datasets", "npz", partial(plugins.find("datasets", "npz"), path=str(tmp_path / "images.npz")))
+    check("datasets", "npz", partial(registry.find("datasets", "npz"), path=str(tmp_path / "images.npz")))
 
 
 @pytest.mark.parametrize("name", ABSENT_DATASETS)
@@ -160,13 +161,13 @@ def test_dataset_without_its_files_keeps_the_other_promises(name, monkeypatch, t
     testing.identity_is_stable(plugin)
 
 
-@pytest.mark.parametrize(("kind", "name"), built_ins(*plugins.CONTRACTS))
+@pytest.mark.parametrize(("kind", "name"), built_ins(*registry.CONTRACTS))
 def test_plugin_imports_the_contracts_alone(kind, name):
-    testing.check_imports(plugins.find(kind, name))
+    testing.check_imports(registry.find(kind, name))
 
 
 def test_tables_name_plugins():
     assert set(ABSENT_DATASETS) <= set(BUILTINS["datasets"])
-    assert set(MEMBERS) == {name for kind in plugins.CONTRACTS for name in BUILTINS[kind] if name.endswith("/")}
-    known = {(kind, name) for kind in plugins.CONTRACTS for name in names(kind)}
+    assert set(MEMBERS) == {name for kind in registry.CONTRACTS for name in BUILTINS[kind] if name.endswith("/")}
+    known = {(kind, name) for kind in registry.CONTRACTS for name in names(kind)}
     assert set(EXCEPTIONS) | set(SMALLER) | SLOW <= known

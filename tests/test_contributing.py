@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness import plugins, testing
+from harness import testing
+from harness.plugins import registry
 
 GUIDE = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
 
@@ -31,7 +32,7 @@ def test_example_keeps_its_promises(example, kind, class_name):
     plugin = example(class_name)
     testing.check_imports(plugin)
     getattr(testing, f"check_{kind[:-1]}")(plugin)
-    assert plugins.find(kind, f"{plugin.__module__}:{class_name}") is plugin
+    assert registry.find(kind, f"{plugin.__module__}:{class_name}") is plugin
 
 
 def test_selector_picks_the_images_nearest_to_the_mean(example):

@@ -16,9 +16,10 @@ import yaml
 from sweep_folder import SweepFolder
 
 from baselines.datasets.npz import Npz
-from harness import checkpoints, records, report, tracking
+from harness import records, report, tracking
 from harness.folder import open_folder
 from harness.plan import load
+from harness.plugins import weights
 from harness.schema import ConfigError
 from harness.stages import Checkpoint
 
@@ -102,7 +103,7 @@ class Bomb:
 def test_checkpoints_and_arrays_run_nothing(tmp_path, evil):
     torch.save({"state_dict": {"weight": torch.ones(1)}, "x": Bomb(evil)}, tmp_path / "weights.pt")
     with pytest.raises(ValueError, match="no checkpoint of tensors and plain values"):
-        checkpoints._read(tmp_path / "weights.pt")
+        weights._read(tmp_path / "weights.pt")
     checkpoint = Checkpoint(tmp_path / "checkpoint.pt")
     checkpoint.save({"x": Bomb(evil)})  # with a right checksum
     assert checkpoint.load() is None

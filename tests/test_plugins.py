@@ -14,9 +14,11 @@ from baselines.augmentations.pair import Pair
 from baselines.backbones.dcnn3 import DCNN3
 from baselines.selectors.random import Random
 from baselines.ssl_methods.simclr import SimCLR
-from harness import messages, plugins
+from harness import messages
 from harness.api import Backbone, Selector
-from harness.plugins import PluginSpec, as_spec, build, classes, defaults, describe, find, main, names, providers
+from harness.plugins import registry
+from harness.plugins.__main__ import main
+from harness.plugins.registry import PluginSpec, as_spec, build, classes, defaults, describe, find, names, providers
 from harness.schema import Problems, parse_plugin
 
 KINDS = ["datasets", "augmentations", "backbones", "ssl_methods", "selectors"]
@@ -49,12 +51,12 @@ def install(monkeypatch):
 
     def install(package, kind, name, target):
         offered.append(EntryPoint(name, target, f"selbench.{kind}")._for(FakeDistribution(package)))
-        plugins._entry_points.cache_clear()
+        registry._entry_points.cache_clear()
 
-    monkeypatch.setattr(plugins, "entry_points", entry_points)
-    plugins._entry_points.cache_clear()
+    monkeypatch.setattr(registry, "entry_points", entry_points)
+    registry._entry_points.cache_clear()
     yield install
-    plugins._entry_points.cache_clear()
+    registry._entry_points.cache_clear()
 
 
 def refused(message):
@@ -76,7 +78,7 @@ def test_built_ins_are_found(kind):
 
 
 def test_kinds_of_the_contracts_and_of_the_built_ins_agree():
-    assert list(plugins.CONTRACTS) == KINDS == list(BUILTINS)
+    assert list(registry.CONTRACTS) == KINDS == list(BUILTINS)
 
 
 @pytest.mark.parametrize(
@@ -174,7 +176,7 @@ def test_hyperparameters_are_the_keyword_only_arguments():
         "depth": 2,
         "batch_norm": True,
     }
-    assert plugins.hints(SimCLR)["temperature"] is float
+    assert registry.hints(SimCLR)["temperature"] is float
     assert defaults(DCNN3) == {"width": 32, "dropout": 0.0, "weights": None, "freeze": False}
     assert defaults(Random) == {"pool_subset": None}
 
@@ -242,16 +244,16 @@ class NoContract(Flip):
 
 def test_every_backbone_has_the_settings_of_the_contract(monkeypatch):
     monkeypatch.setattr("baselines.backbones.dcnn3.DCNN3", Prepares)
-    assert plugins.shared(Prepares) == {"weights": None, "freeze": False}
+    assert registry.shared(Prepares) == {"weights": None, "freeze": False}
     assert defaults(Prepares) == {"width": 3, "weights": None, "freeze": False}
-    assert plugins.hints(Prepares) == {"width": int, "weights": str | None, "freeze": bool | int}
+    assert registry.hints(Prepares) == {"width": int, "weights": str | None, "freeze": bool | int}
     built = build(PluginSpec("backbones", "dcnn3", {"freeze": 2, "width": 5}), (3, 8, 8))
     assert (built.feature_dim, built.settings) == (5, {"weights": None, "freeze": 2})
 
 
 def test_a_method_that_is_called_as_a_contracts_is_left_alone(monkeypatch):
     monkeypatch.setattr("baselines.augmentations.flip.Flip", NoContract)
-    assert plugins.shared(NoContract) == {}
+    assert registry.shared(NoContract) == {}
     assert isinstance(build(PluginSpec("augmentations", "flip")), NoContract)
 
 
@@ -318,7 +320,7 @@ def test_members_of_a_family_are_plugins():
     spec = as_spec("selectors", {"name": "many/Entropy", "beta": 2.0})
     assert build(spec).beta == 2.0
     assert spec.as_dict() == {"name": "many/Entropy", "beta": 2.0}  # without a pool_subset that is not set
-    assert plugins.members("selectors")[-2:] == ["many/Margin", "many/Entropy"]
+    assert registry.members("selectors")[-2:] == ["many/Margin", "many/Entropy"]
 
 
 @pytest.mark.usefixtures("families")

@@ -7,9 +7,10 @@ import torch
 from trials import configure, results, rounds_of
 
 from baselines.backbones.dcnn3 import DCNN3
-from harness import models, plugins, trial
+from harness import models, trial
 from harness.active import shown_rows
 from harness.api import CONDITIONAL_PARTS, Selector
+from harness.plugins import registry
 from harness.schema import ConfigError
 from harness.seeding import derive, generator
 from harness.stages import StageCache
@@ -250,7 +251,7 @@ def test_without_a_subset_the_names_of_stages_and_trials_are_as_before_there_was
     config = configure(selector="random", ssl_method="none", labels__rounds=1)
     fresh().run(config)
     assert keys["select"]["selector"] == config.selector.as_dict() == {"name": "random"}
-    assert plugins.defaults(plugins.find("selectors", "random")) == {"pool_subset": None}
+    assert registry.defaults(registry.find("selectors", "random")) == {"pool_subset": None}
     spelled = configure(selector={"name": "random", "pool_subset": None}, ssl_method="none", labels__rounds=1)
     assert spelled.selector.as_dict() == {"name": "random"}
 

@@ -11,9 +11,10 @@ import pytest
 import torch
 from trials import Bench, configure, results
 
-from harness import api, plugins, portray, trial
+from harness import api, portray, trial
 from harness.metrics import known
-from harness.plugins import PluginSpec
+from harness.plugins import registry
+from harness.plugins.registry import PluginSpec
 from harness.portrait import Portrait, pack, unpack
 from harness.trial import Folders
 
@@ -327,10 +328,10 @@ def test_large_images_become_thumbnails_of_the_same_shape():
     ],
 )
 def test_an_augmentation_names_its_parts(name, parts):
-    assert [portray._name(part) for part in plugins.build(PluginSpec("augmentations", name)).parts()] == parts
+    assert [portray._name(part) for part in registry.build(PluginSpec("augmentations", name)).parts()] == parts
 
 
-@pytest.mark.parametrize("name", plugins.names("augmentations"))
+@pytest.mark.parametrize("name", registry.names("augmentations"))
 def test_the_parts_of_an_augmentation_are_augmentations(name):
-    augmentation = plugins.build(PluginSpec("augmentations", name))
+    augmentation = registry.build(PluginSpec("augmentations", name))
     assert all(isinstance(part, api.Augmentation) and part is not augmentation for part in augmentation.parts())

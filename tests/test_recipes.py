@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from harness import plugins, recipes, trial
+from harness import recipes, trial
 from harness.config import parse_trial, recipe_trial
 from harness.plan import Plan, load
+from harness.plugins import __main__
 from harness.recipes import merged
 from harness.schema import ConfigError, Problems, as_dict
 
@@ -338,7 +339,7 @@ def test_the_tables_of_mobyv2al_are_plans(name):
 
 
 def test_recipes_are_listed(capsys, monkeypatch):
-    assert plugins.main(["--json"]) == 0
+    assert __main__.main(["--json"]) == 0
     listed = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out) if entry["kind"] == "recipes"}
     assert set(listed) >= {*NAMES, "simclr/small"}
     entry = listed["moco_v2"]
@@ -347,7 +348,7 @@ def test_recipes_are_listed(capsys, monkeypatch):
     assert len(entry["deviations"]) >= 3
     assert listed["simclr/small"]["hyperparameters"]["backbone"] == "dcnn3"
     monkeypatch.setenv("COLUMNS", "250")
-    assert plugins.main([]) == 0
+    assert __main__.main([]) == 0
     assert listed["byol"]["summary"][:20] in capsys.readouterr().out
 
 

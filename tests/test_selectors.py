@@ -21,7 +21,7 @@ from baselines.selectors.random import Random
 from baselines.selectors.representative_random import RepresentativeRandom
 from baselines.selectors.shares import even_shares
 from baselines.selectors.ual import UAL, rank_in_cluster
-from harness.plugins import find
+from harness.plugins.registry import find
 
 UNCERTAINTY = [Entropy, Margin, LeastConfidence]
 CHEAP = {

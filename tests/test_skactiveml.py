@@ -12,8 +12,8 @@ from test_conformance import MEMBERS
 from trials import Bench, configure
 
 from baselines.selectors.skactiveml_strategy import NOT_MEMBERS, SkactivemlStrategy, strategies
-from harness import plugins
-from harness.plugins import PluginSpec, build, find
+from harness.plugins import __main__, registry
+from harness.plugins.registry import PluginSpec, build, find
 from harness.schema import ConfigError, Problems, parse_plugin
 
 installed = pytest.mark.skipif(find_spec("skactiveml") is None, reason="scikit-activeml is not installed")
@@ -69,7 +69,7 @@ def test_without_the_library_one_line_says_what_to_install(capsys):
         find("selectors", "skactiveml/Anything")
     with refused("no selector 'corset'; did you mean 'coreset'?"):
         find("selectors", "corset")
-    assert plugins.main([]) == 0
+    assert __main__.main([]) == 0
     assert "skactiveml/<name>" in capsys.readouterr().out
 
 
@@ -78,11 +78,11 @@ def test_without_the_library_one_line_says_what_to_install(capsys):
 
 @installed
 def test_hyperparameters_are_those_of_the_constructor_that_yaml_can_hold():
-    assert plugins.hints(find("selectors", "skactiveml/ProbCover"))["alpha"] is float
+    assert registry.hints(find("selectors", "skactiveml/ProbCover"))["alpha"] is float
     own = {"cluster_algo_dict": None, "k": 5}
-    assert own.items() <= plugins.defaults(find("selectors", "skactiveml/TypiClust")).items()
+    assert own.items() <= registry.defaults(find("selectors", "skactiveml/TypiClust")).items()
     for name in SkactivemlStrategy.members():
-        offered = plugins.defaults(find("selectors", f"skactiveml/{name}")).values()
+        offered = registry.defaults(find("selectors", f"skactiveml/{name}")).values()
         assert all(value is None or isinstance(value, bool | int | float | str) for value in offered), name
 
 
@@ -240,12 +240,12 @@ def test_another_version_of_the_library_selects_anew(tmp_path, monkeypatch):
     settings = {"ssl_method": "none", "labels__rounds": 1, "classifier": {"epochs": 1}}
     cached = []
     for version in ("1.0", "1.0", "1.1"):
-        monkeypatch.setattr(plugins, "version", lambda name, version=version: version)
+        monkeypatch.setattr(registry, "version", lambda name, version=version: version)
         row = []
         for selector in ("skactiveml/RandomSampling", "random"):
             rows, _ = bench.run(configure(selector=selector, **settings))
             row.append(rows[-1][2]["stage/select_cached"])
         cached.append(row)
     assert cached == [[0, 0], [1, 1], [0, 1]]
-    assert plugins.libraries(PluginSpec("selectors", "skactiveml/RandomSampling")) == {"scikit-activeml": "1.1"}
-    assert plugins.libraries(PluginSpec("selectors", "random")) == {}
+    assert registry.libraries(PluginSpec("selectors", "skactiveml/RandomSampling")) == {"scikit-activeml": "1.1"}
+    assert registry.libraries(PluginSpec("selectors", "random")) == {}

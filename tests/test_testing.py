@@ -12,8 +12,9 @@ import pytest
 import torch
 from torch import nn
 
-from harness import plugins, testing
+from harness import testing
 from harness.api import Augmentation, Backbone, Companion, Dataset, Pool, Selector, Source, Split, SSLMethod
+from harness.plugins import registry
 from harness.testing import (
     check_augmentation,
     check_backbone,
@@ -853,7 +854,7 @@ def test_a_broken_promise_is_found(kind, name, plugin, words):
 
 def test_every_check_is_tried_on_a_broken_plugin():
     tried = {(kind, name) for kind, name, *_ in BROKEN}
-    for kind in plugins.CONTRACTS:
+    for kind in registry.CONTRACTS:
         assert {name for k, name in tried if k == kind} >= set(checks_of(kind))
     assert {name for _, name in tried} >= {check.__name__ for check in testing.COMMON_CHECKS}
 

@@ -11,9 +11,9 @@ from torchvision.models._api import WeightsEnum
 
 from baselines.backbones.resnet18 import ResNet18
 from baselines.backbones.torchvision_model import TorchvisionModel
-from harness import plugins
 from harness.companions import stage_outputs
-from harness.plugins import PluginSpec, build, find
+from harness.plugins import registry
+from harness.plugins.registry import PluginSpec, build, find
 
 MEMBERS = TorchvisionModel.members()
 ONE_OF_EACH = {
@@ -154,7 +154,7 @@ def test_members_are_plugins_of_one_file():
         find("backbones", "torchvision/resnet5")
     with pytest.raises(ValueError, match=re.escape("did you mean 'torchvision/efficientnet_b0'?")):
         find("backbones", "efficientnet_b0")
-    assert plugins.names("backbones").count("torchvision/<name>") == 1
+    assert registry.names("backbones").count("torchvision/<name>") == 1
 
 
 # --- published weights ---

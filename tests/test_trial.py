@@ -16,9 +16,10 @@ from trials import SMALL, configure, results
 
 from baselines.backbones.dcnn3 import DCNN3
 from baselines.datasets.digits import Digits
-from harness import data, plugins, trial
+from harness import data, trial
 from harness.api import UNKNOWN, Source, Split, SSLMethod
 from harness.metrics import METRICS, step_kind
+from harness.plugins import registry
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "simclr, coreset": {"selector": "coreset"},
@@ -175,7 +176,7 @@ def test_the_test_set_is_not_opened_unless_asked_for(fresh, monkeypatch, cache):
 
 
 def new_method(name: str, *num_classes: int) -> SSLMethod:
-    return plugins.build(plugins.as_spec("ssl_methods", name), DCNN3((1, 8, 8), width=2), *num_classes)
+    return registry.build(registry.as_spec("ssl_methods", name), DCNN3((1, 8, 8), width=2), *num_classes)
 
 
 def test_unlabelled_extra_images_join_pretraining(fresh, monkeypatch):

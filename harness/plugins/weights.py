@@ -87,9 +87,6 @@ def _read(file: Path) -> Any:
         ) from error
 
 
-# ---------------------------------------------------------------- finding the backbone in a file
-
-
 @dataclass(frozen=True)
 class _Match:
     """Where a backbone's tensors are in a file.
@@ -208,9 +205,6 @@ def _is_for_colours(theirs: Tensor, ours: Tensor) -> bool:
 def _adapted(theirs: Tensor, ours: Tensor) -> Tensor:
     """Summed over colours for grey images: the same as repeating the image in every channel."""
     return theirs.sum(1, keepdim=True) if _is_for_colours(theirs, ours) else theirs
-
-
-# ---------------------------------------------------------------- saying what was left
 
 
 def _leftovers(match: _Match, own: State, there: State, loaded: State) -> Iterator[str]:
