@@ -15,6 +15,8 @@ from PIL import Image
 from baselines import BUILTINS
 from harness import testing
 from harness.plugins import registry
+from harness.testing import datasets
+from harness.testing.common import COMMON_CHECKS, check_imports, hyperparameters_are_keywords
 
 ABSENT_DATASETS = {
     "cifar10": "a download of 163 MiB",
@@ -122,7 +124,7 @@ def test_plugin_keeps_its_promises(kind, name):
 
 @pytest.mark.parametrize(("kind", "name"), SMALLER)
 def test_plugin_that_is_checked_smaller_keeps_its_defaults(kind, name):
-    testing.hyperparameters_are_keywords(registry.find(kind, name), kind)
+    hyperparameters_are_keywords(registry.find(kind, name), kind)
 
 
 @pytest.mark.gpu
@@ -156,14 +158,14 @@ def test_npz_keeps_its_promises(tmp_path):
 def test_dataset_without_its_files_keeps_the_other_promises(name, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     plugin = factory("datasets", name)
-    for common in testing.COMMON_CHECKS:
-        common(plugin, "datasets")
-    testing.identity_is_stable(plugin)
+    for check in COMMON_CHECKS:
+        check(plugin, "datasets")
+    datasets.identity_is_stable(plugin)
 
 
 @pytest.mark.parametrize(("kind", "name"), built_ins(*registry.CONTRACTS))
 def test_plugin_imports_the_contracts_alone(kind, name):
-    testing.check_imports(registry.find(kind, name))
+    check_imports(registry.find(kind, name))
 
 
 def test_tables_name_plugins():

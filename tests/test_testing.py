@@ -15,15 +15,13 @@ from torch import nn
 from harness import testing
 from harness.api import Augmentation, Backbone, Companion, Dataset, Pool, Selector, Source, Split, SSLMethod
 from harness.plugins import registry
-from harness.testing import (
-    check_augmentation,
-    check_backbone,
-    check_dataset,
-    check_imports,
-    check_selector,
-    check_ssl_method,
-    make_pool,
-)
+from harness.testing import selectors
+from harness.testing.augmentations import check_augmentation
+from harness.testing.backbones import check_backbone
+from harness.testing.common import COMMON_CHECKS, _global_states, check_imports, when
+from harness.testing.datasets import check_dataset
+from harness.testing.selectors import check_selector, make_pool
+from harness.testing.ssl_methods import check_ssl_method
 
 # --- plugins that keep every promise ---
 
@@ -845,8 +843,8 @@ def checks_of(kind):
     ("kind", "name", "plugin", "words"), BROKEN, ids=lambda value: value if isinstance(value, str) else ""
 )
 def test_a_broken_promise_is_found(kind, name, plugin, words):
-    common = {check.__name__: partial(check, kind=kind) for check in testing.COMMON_CHECKS}
-    with pytest.raises(AssertionError, match=_sentence(words)), testing._when("alone"):
+    common = {check.__name__: partial(check, kind=kind) for check in COMMON_CHECKS}
+    with pytest.raises(AssertionError, match=_sentence(words)), when("alone"):
         (common | checks_of(kind))[name](plugin)
     with pytest.raises(AssertionError):
         getattr(testing, f"check_{kind[:-1]}")(plugin)
@@ -856,7 +854,7 @@ def test_every_check_is_tried_on_a_broken_plugin():
     tried = {(kind, name) for kind, name, *_ in BROKEN}
     for kind in registry.CONTRACTS:
         assert {name for k, name in tried if k == kind} >= set(checks_of(kind))
-    assert {name for _, name in tried} >= {check.__name__ for check in testing.COMMON_CHECKS}
+    assert {name for _, name in tried} >= {check.__name__ for check in COMMON_CHECKS}
 
 
 def test_a_method_with_a_queue_passes():
@@ -887,11 +885,11 @@ def test_an_exemption_from_an_unknown_check_is_an_error():
 
 
 def test_the_callers_random_states_survive_the_checks():
-    before = testing._global_states()
+    before = _global_states()
     check_selector(GoodSelector)
     check_augmentation(GoodAugmentation)
     check_ssl_method(GoodMethod)
-    assert testing._global_states() == before
+    assert _global_states() == before
 
 
 @pytest.mark.parametrize(
@@ -946,7 +944,7 @@ def test_pool_without_labels_has_no_logits():
 
 
 def test_degenerate_pools_are_what_they_say():
-    pools = testing.degenerate_pools()
+    pools = selectors.degenerate_pools()
     assert not pools["all images equal"].logits.std(0).any()
     assert len(pools["few distinct images, many duplicates"].features.unique(dim=0)) == 4
     assert pools["logits of 1e4"].logits.abs().max() > 1e3

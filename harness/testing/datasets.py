@@ -1,0 +1,97 @@
+"""The checks of a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+
+from harness.api import Source, Split
+from harness.testing.common import Check, Factory, run_checks, when
+
+
+def check_dataset(plugin: Factory, *, exempt: Mapping[str, str] | None = None) -> None:
+    """Checks a data set: what it says about itself and what it reads. Opens it, so its files must be there.
+
+    Args:
+        plugin: the class, or a function of no arguments.
+        exempt: name of a check -> why it cannot hold. A check that passes although exempted is an error.
+
+    Raises:
+        AssertionError: a promise is broken; names the plugin and the check.
+    """
+    run_checks("datasets", plugin, DATASET_CHECKS, exempt)
+
+
+def identity_is_stable(plugin: Factory) -> None:
+    """`identity` is a text, the same on every call and for every instance."""
+    dataset = plugin()
+    identity = dataset.identity()
+    assert isinstance(identity, str) and identity, f"identity() is {identity!r}, not a text"
+    assert dataset.identity() == identity, "identity() changes from one call to the next"
+    assert plugin().identity() == identity, "two instances of equal hyper-parameters have different identities"
+
+
+def source_is_complete(plugin: Factory) -> None:
+    """A labelled `train` split, distinct class names, labels i64 in 0 .. K-1."""
+    source = plugin().open()
+    assert isinstance(source, Source), f"open() returned {type(source).__name__}, not a Source"
+    assert len(source.image_shape) == 3 and source.image_shape[0] in (1, 3), f"image_shape is {source.image_shape}"
+    names = source.class_names
+    assert len(names) >= 2 and len(set(names)) == len(names), f"class_names are not two or more distinct names: {names}"
+    assert "train" in source.splits, f"there is no split 'train' among {sorted(source.splits)}"
+    for name, split in source.splits.items():
+        with when(f"split {name!r}"):
+            assert name in ("train", "test", "unlabeled"), "a split is one of 'train', 'test' and 'unlabeled'"
+            assert split.num_images > 0, "it has no images"
+            if split.labels is None:
+                assert name == "unlabeled", "it has no labels"
+                continue
+            assert split.labels.dtype == torch.int64, f"labels are {split.labels.dtype}, not torch.int64"
+            assert split.labels.shape == (split.num_images,), (
+                f"labels have shape {tuple(split.labels.shape)} for {split.num_images} images"
+            )
+            low, high = int(split.labels.min()), int(split.labels.max())
+            assert low >= 0 and high < len(names), f"labels reach from {low} to {high} with {len(names)} class names"
+
+
+def _pieces(split: Split, size: int = 5) -> list[tuple[int, int]]:
+    """(start, stop) of the first pieces and of the last one, which is shorter."""
+    last = split.num_images - min(3, split.num_images)
+    starts = range(0, min(40, last), size)
+    return [*((start, min(start + size, last)) for start in starts), (last, split.num_images)]
+
+
+def pieces_have_the_promised_shape(plugin: Factory) -> None:
+    """`read(start, stop)` is u8 [stop - start, C, H, W], and the images of a piece do not depend on its borders."""
+    source = plugin().open()
+    for name, split in source.splits.items():
+        with when(f"split {name!r}"):
+            for start, stop in _pieces(split):
+                images = split.read(start, stop)
+                assert images.dtype == torch.uint8, f"images are {images.dtype}, not torch.uint8"
+                assert images.shape == (stop - start, *source.image_shape), (
+                    f"read({start}, {stop}) has shape {tuple(images.shape)}, image_shape is {source.image_shape}"
+                )
+                alone = torch.cat([split.read(index, index + 1) for index in range(start, stop)])
+                assert torch.equal(images, alone), f"read({start}, {stop}) differs from reading one image at a time"
+
+
+def threads_read_the_same(plugin: Factory) -> None:
+    """Several threads that read at once, and a source opened anew, get what one thread got."""
+    source, again = plugin().open(), plugin().open()
+    for name, split in source.splits.items():
+        pieces = _pieces(split) * 4
+        in_turn = [split.read(*piece) for piece in pieces]
+        with when(f"split {name!r}"), ThreadPoolExecutor(8) as threads:
+            at_once = list(threads.map(lambda piece, read=again.splits[name].read: read(*piece), pieces))
+            assert all(map(torch.equal, in_turn, at_once)), "threads that read at once get other images"
+
+
+DATASET_CHECKS: tuple[Check, ...] = (
+    identity_is_stable,
+    source_is_complete,
+    pieces_have_the_promised_shape,
+    threads_read_the_same,
+)

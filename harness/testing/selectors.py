@@ -1,0 +1,312 @@
+"""The checks of a selector."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness import messages
+from harness.api import CONDITIONAL_PARTS, Companion, Images, Pool
+from harness.seeding import generator, seeded
+from harness.testing.common import Check, Factory, draws_only_from_its_generator, run_checks, when
+
+
+def check_selector(plugin: Factory, *, exempt: Mapping[str, str] | None = None) -> None:
+    """Checks a selector: valid picks from ordinary and degenerate pools, always the same for a seed.
+
+    Args:
+        plugin: the class, or a function of no arguments.
+        exempt: see `check_dataset`.
+
+    Raises:
+        AssertionError: a promise is broken; names the plugin and the check.
+    """
+    run_checks("selectors", plugin, SELECTOR_CHECKS, exempt)
+
+
+class _LinearModel:
+    """A `PoolModel` that is cheap and consistent: features are linear in the pixels, logits in the features."""
+
+    def __init__(self, images: Tensor, num_classes: int, logit_scale: float, trained: bool):
+        self._pixels = images.flatten(1).float() / 255 - 0.5
+        rng = generator(0, "weights")
+        size = self._pixels.shape[1]
+        self._encoder = torch.randn(size, 16, generator=rng) / size**0.5
+        self._head = torch.randn(16, num_classes, generator=rng) * logit_scale
+        self._trained = trained
+
+    def features(self) -> Tensor:
+        return self._pixels @ self._encoder
+
+    def logits(self) -> Tensor:
+        return self._classify(self.features())
+
+    def stochastic_logits(self, num_samples: int) -> Tensor:
+        features = self.features().expand(num_samples, -1, -1)
+        kept = torch.rand(features.shape, generator=generator(0, "dropout")) < 0.5
+        return self._classify(features * kept * 2)
+
+    def augmented_logits(self, num_samples: int) -> Tensor:
+        pixels = self._pixels.expand(num_samples, -1, -1)
+        noise = 0.1 * torch.randn(pixels.shape, generator=generator(0, "noise"))
+        return self._classify((pixels + noise) @ self._encoder)
+
+    def ssl_loss(self) -> Tensor:
+        return self.features().square().mean(1)
+
+    def companion_outputs(self) -> Tensor:
+        return self.logits().mean(1)
+
+    def _classify(self, features: Tensor) -> Tensor:
+        if not self._trained:
+            raise ValueError("no classifier has been trained yet: the pool has no labels")
+        return features @ self._head
+
+
+def make_pool(
+    images: Tensor | None = None,
+    *,
+    num_labeled: int = 8,
+    labels: Tensor | None = None,
+    num_classes: int = 4,
+    logit_scale: float = 4.0,
+    seed: int = 0,
+) -> Pool:
+    """A pool of small images with a linear model, for tests of selectors; equal arguments give equal pools.
+
+    Args:
+        images: u8 [N, C, H, W]; if None, 60 images of 3 x 8 x 8 in as many clusters as there are classes.
+        num_labeled: L, at random positions. Without any the pool offers no logits.
+        labels: i64 [N], the classes of all images, of which the pool gets those of the labelled; random if None.
+        num_classes: K.
+        logit_scale: the size of the logits.
+        seed: of whatever is random.
+    """
+    rng = generator(seed, "pool")
+    if images is None:
+        centers = torch.randint(256, (num_classes, 3, 8, 8), generator=rng)
+        noise = torch.randint(-40, 41, (60, 3, 8, 8), generator=rng)
+        images = (centers[torch.arange(60) % num_classes] + noise).clamp(0, 255).to(torch.uint8)
+    if labels is None:
+        labels = torch.randint(num_classes, (len(images),), generator=rng)
+    is_labeled = torch.zeros(len(images), dtype=torch.bool)
+    is_labeled[torch.randperm(len(images), generator=rng)[:num_labeled]] = True
+    labeled, unlabeled = is_labeled.nonzero().squeeze(1), (~is_labeled).nonzero().squeeze(1)
+    model = _LinearModel(images, num_classes, logit_scale, trained=num_labeled > 0)
+    return Pool(Images(images), labeled, unlabeled, labels[labeled], num_classes, model)
+
+
+def _select(selector: Any, pool: Pool, budget: int, seed: int = 0) -> Tensor:
+    """The picks, after checking that they are what `Selector.select` promises."""
+    picks = selector.select(pool, budget, rng=generator(seed, "select"))
+    assert isinstance(picks, Tensor), f"select returned {type(picks).__name__}, not a tensor"
+    assert picks.dtype == torch.int64, f"picks are {picks.dtype}, not torch.int64"
+    assert picks.device.type == "cpu", f"picks are on {picks.device}, not on the CPU"
+    assert picks.shape == (budget,), f"picks have shape {tuple(picks.shape)} for a budget of {budget}"
+    assert len(picks.unique()) == budget, "an image was picked twice"
+    assert torch.isin(picks, pool.unlabeled).all(), (
+        "a pick is not in pool.unlabeled (picks are positions in the pool, not in pool.unlabeled)"
+    )
+    return picks
+
+
+def picks_are_valid(plugin: Factory) -> None:
+    """Exactly `budget` distinct unlabelled positions, for one image, some and all of them."""
+    pool = make_pool()
+    for budget in (1, 20, len(pool.unlabeled)):
+        with when(f"budget {budget} of {len(pool.unlabeled)}"):
+            _select(plugin(), pool, budget)
+
+
+def same_seed_same_picks(plugin: Factory) -> None:
+    """Equal pools and seeds give equal picks, and a selector keeps nothing from one call to the next."""
+    selector = plugin()
+    first, again = _select(selector, make_pool(), 10), _select(selector, make_pool(), 10)
+    assert torch.equal(first, again), "the same selector, asked again with the same pool and seed, picks differently"
+    assert torch.equal(first, _select(plugin(), make_pool(), 10)), "for the same pool and seed the picks differ"
+
+
+def picks_need_no_global_generator(plugin: Factory) -> None:
+    """Randomness comes from `rng` alone."""
+    draws_only_from_its_generator(lambda: _select(plugin(), make_pool(), 10))
+
+
+def pool_is_not_modified(plugin: Factory) -> None:
+    """Selecting leaves every tensor of the pool as it was."""
+    pool, pristine = make_pool(), make_pool()
+    _select(plugin(), pool, 10)
+    everything = torch.arange(len(pool.images))
+    assert torch.equal(pool.images[everything], pristine.images[everything]), "it modified pool.images"
+    for name in ("labeled", "unlabeled", "labels", "features", "logits", "ssl_loss", "companion_outputs"):
+        assert torch.equal(getattr(pool, name), getattr(pristine, name)), f"it modified pool.{name}"
+
+
+def degenerate_pools() -> dict[str, Pool]:
+    """Pools that happen: what is peculiar -> the pool."""
+    rng = generator(0, "degenerate")
+    constant = torch.full((40, 3, 8, 8), 128, dtype=torch.uint8)
+    few = torch.randint(256, (4, 3, 8, 8), generator=rng).to(torch.uint8)
+    return {
+        "all images equal": make_pool(constant),
+        "few distinct images, many duplicates": make_pool(few.repeat(10, 1, 1, 1)),
+        "logits of 1e4": make_pool(logit_scale=1e4),
+        "all labels of one class": make_pool(labels=torch.zeros(60, dtype=torch.int64)),
+        "one labelled image": make_pool(num_labeled=1),
+        "three images, one labelled": make_pool(few[:3], num_labeled=1),
+        "one unlabelled image": make_pool(num_labeled=59),
+        "one channel, 9 x 11 pixels": make_pool(torch.randint(256, (40, 1, 9, 11), generator=rng).to(torch.uint8)),
+    }
+
+
+def degenerate_pools_work(plugin: Factory) -> None:
+    """A pool without information still gets valid picks, for half and for all of it."""
+    for peculiarity, pool in degenerate_pools().items():
+        size = len(pool.unlabeled)
+        for budget in sorted({(size + 1) // 2, size}):
+            with when(f"{peculiarity}, budget {budget} of {size}"):
+                _select(plugin(), pool, budget)
+
+
+def cold_start_is_as_declared(plugin: Factory) -> None:
+    """A selector that declares `supports_cold_start` selects without any label and without `pool.logits`."""
+    selector = plugin()
+    assert isinstance(selector.supports_cold_start, bool), "supports_cold_start is not a bool"
+    if selector.supports_cold_start:
+        pool = make_pool(num_labeled=0)
+        for budget in (1, 10, len(pool.unlabeled)):
+            with when(f"no labels, budget {budget}"):
+                _select(plugin(), pool, budget)
+
+
+def pool_subset_is_taken(plugin: Factory) -> None:
+    """`pool_subset` is set by `prepare`, and the smaller pool that the harness then shows is selected from."""
+    selector = plugin()
+    selector.prepare(pool_subset=30)
+    assert selector.pool_subset == 30, (
+        f"after prepare(pool_subset=30) the attribute pool_subset is {selector.pool_subset!r}"
+    )
+    whole = make_pool()
+    rows = torch.cat([whole.labeled, whole.unlabeled[::2]]).sort().values
+    shown = torch.isin(rows, whole.unlabeled)
+    pool = replace(
+        whole,
+        images=whole.images.subset(rows),
+        labeled=(~shown).nonzero().flatten(),
+        unlabeled=shown.nonzero().flatten(),
+        model=_Rows(whole.model, rows),
+    )
+    for budget in (1, int(shown.sum())):
+        with when(f"a subset of {int(shown.sum())} unlabelled images, budget {budget}"):
+            _select(selector, pool, budget)
+
+
+class _Rows:
+    """A `PoolModel` that knows some rows of another's answers."""
+
+    def __init__(self, model: Any, rows: Tensor):
+        self._model = model
+        self._rows = rows
+
+    def features(self) -> Tensor:
+        return self._model.features()[self._rows]
+
+    def logits(self) -> Tensor:
+        return self._model.logits()[self._rows]
+
+    def stochastic_logits(self, num_samples: int) -> Tensor:
+        return self._model.stochastic_logits(num_samples)[:, self._rows]
+
+    def augmented_logits(self, num_samples: int) -> Tensor:
+        return self._model.augmented_logits(num_samples)[:, self._rows]
+
+    def ssl_loss(self) -> Tensor:
+        return self._model.ssl_loss()[self._rows]
+
+    def companion_outputs(self) -> Tensor:
+        return self._model.companion_outputs()[self._rows]
+
+
+class _Recording:
+    """A `PoolModel` that notes which parts it is asked for."""
+
+    def __init__(self, model: Any):
+        self._model = model
+        self.asked: set[str] = set()
+
+    def __getattr__(self, name: str) -> Any:
+        self.asked.add(name)
+        return getattr(self._model, name)
+
+
+def reads_are_as_declared(plugin: Factory) -> None:
+    """`reads` names the conditional parts of the pool that selecting asks for, no fewer and no more."""
+    declared = plugin().reads
+    assert isinstance(declared, frozenset), f"reads is {declared!r}, not a frozenset"
+    for name in declared - CONDITIONAL_PARTS:
+        raise AssertionError(f"reads has {name!r}; {messages.closest(name, CONDITIONAL_PARTS)}")
+    asked: set[str] = set()
+    cold = [make_pool(num_labeled=0)] * plugin().supports_cold_start
+    for pool in (make_pool(), *cold):
+        model: Any = _Recording(pool.model)
+        _select(plugin(), replace(pool, model=model), 1)
+        asked |= model.asked
+    for name in sorted(CONDITIONAL_PARTS & asked - declared):
+        raise AssertionError(f"it reads pool.{name}, but reads does not say so: a trial without would fail late")
+    for name in sorted(declared - asked):
+        raise AssertionError(f"reads has {name!r}, which selecting never asks for: trials without are refused in vain")
+
+
+_STAGE_SHAPES: list[tuple[int, ...]] = [(4, 8, 8), (6, 12), (16,)]
+"""Of a convolutional stage, of one of a transformer, and of features."""
+
+
+def companion_is_as_declared(plugin: Factory) -> None:
+    """A selector that reads the outputs of a companion offers one that can be trained; any other offers none."""
+    selector = plugin()
+    if "companion_outputs" not in selector.reads:
+        offered = selector.companion(list(_STAGE_SHAPES))
+        assert offered is None, "companion() offers a module, but reads lacks 'companion_outputs': it is never trained"
+        return
+    with seeded(0, "weights"):
+        companion = selector.companion(list(_STAGE_SHAPES))
+    assert isinstance(companion, Companion), f"companion() is {type(companion).__name__}, not a Companion"
+    for size, progress in ((8, 0.0), (5, 0.5), (1, 0.99)):
+        with when(f"batch of {size}, progress {progress}"):
+            rng = generator(size, "stages")
+            stages = [torch.randn(size, *shape, generator=rng).requires_grad_() for shape in _STAGE_SHAPES]
+            task_losses = torch.rand(size, generator=rng)
+            before = [tensor.detach().clone() for tensor in (*stages, task_losses)]
+            loss = companion.loss(stages, task_losses, progress)
+            assert loss.shape == () and loss.isfinite(), f"the loss is {loss}, not one finite number"
+            if size == 8:
+                loss.backward()
+                gradients = {name: p.grad for name, p in companion.named_parameters() if p.requires_grad}
+                for name, gradient in gradients.items():
+                    assert gradient is not None and gradient.isfinite().all(), f"no finite gradient reaches {name}"
+                assert any(g is not None and g.any() for g in gradients.values()), "the loss has no gradient"
+            after = (*stages, task_losses)
+            assert all(map(torch.equal, before, after)), "loss() modified the stages or the losses"
+    companion.eval()
+    stages = [torch.randn(4, *shape, generator=generator(0, "stages")) for shape in _STAGE_SHAPES]
+    with torch.no_grad():
+        outputs = companion(stages)
+        alone = torch.cat([companion([stage[i : i + 1] for stage in stages]) for i in range(4)])
+    assert outputs.dtype == torch.float32 and len(outputs) == 4, f"outputs are {outputs.dtype} {list(outputs.shape)}"
+    assert torch.allclose(outputs, alone, atol=1e-5), "in evaluation mode outputs depend on the batch"
+
+
+SELECTOR_CHECKS: tuple[Check, ...] = (
+    picks_are_valid,
+    same_seed_same_picks,
+    picks_need_no_global_generator,
+    pool_is_not_modified,
+    degenerate_pools_work,
+    cold_start_is_as_declared,
+    pool_subset_is_taken,
+    reads_are_as_declared,
+    companion_is_as_declared,
+)
