@@ -17,7 +17,7 @@ from statistics import median
 import torch
 
 from harness.api import Images
-from harness.config import ComputeConfig, PretrainConfig
+from harness.config.trial import ComputeConfig, PretrainConfig
 from harness.data import load
 from harness.memory import keep_freed_memory
 from harness.optimizers import build_optimizer

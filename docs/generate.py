@@ -26,11 +26,12 @@ from unittest import mock
 import yaml
 
 import baselines
-from harness import api, config, plan, recipes, space
+from harness import api
+from harness.config import parsing, plan, recipes, space, trial
+from harness.config.schema import as_dict
 from harness.metrics import METRICS, Metric, step_kind
 from harness.plugins import registry
 from harness.plugins.registry import PluginSpec
-from harness.schema import as_dict
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -100,9 +101,9 @@ def text(prose: str) -> str:
 def keys() -> str:
     """A table for every section of a search-space file, the whole file first."""
     blocks = ["## The file", section_table(plan.Head, further=plan.SECTIONS), *below(plan.Head, "")]
-    blocks += ["## `trial`", doc(config.TrialConfig), section_table(config.TrialConfig, further={
-        config.RECIPE: "a paper's settings, or a file's, under those written here; see [recipes](#a-papers-settings)"
-    }), *below(config.TrialConfig, "trial")]  # fmt: skip
+    blocks += ["## `trial`", doc(trial.TrialConfig), section_table(trial.TrialConfig, further={
+        parsing.RECIPE: "a paper's settings, or a file's, under those written here; see [recipes](#a-papers-settings)"
+    }), *below(trial.TrialConfig, "trial")]  # fmt: skip
     return "\n\n".join(blocks)
 
 
@@ -113,7 +114,7 @@ def below(section: type, path: str) -> list[str]:
     for item in dataclasses.fields(section):
         place = f"{path}.{item.name}" if path else item.name
         for inner in nested(hints[item.name]):
-            if inner is config.ClassifierConfig and item.name == "beside":
+            if inner is trial.ClassifierConfig and item.name == "beside":
                 continue  # the classifier's table stands there already
             kind = typing.get_type_hints(inner).get("kind")
             title = f"### `{place}`" + (f", kind {typing.get_args(kind)[0]}" if kind else "")

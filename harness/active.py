@@ -27,7 +27,8 @@ from harness import (
     seeding,
 )
 from harness.api import Augmentation, Backbone, Companion, Images, Pool, Selector, SSLMethod
-from harness.config import LabelsConfig, TrialConfig
+from harness.config.schema import as_dict
+from harness.config.trial import LabelsConfig, TrialConfig
 from harness.data import Data
 from harness.files import digest_of
 from harness.joint import JointModel
@@ -36,7 +37,6 @@ from harness.oracle import Oracle
 from harness.plugins import registry
 from harness.pretrain import embedding_std
 from harness.runtime import Runtime
-from harness.schema import as_dict
 from harness.seeding import derive, generator, seeded
 from harness.stages import Checkpoint, Stage, StageCache, code_digest
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from harness import knn
 from harness.api import Augmentation, Backbone, Companion, Images
 from harness.companions import stage_outputs
-from harness.config import ClassifierConfig
+from harness.config.trial import ClassifierConfig
 from harness.optimizers import build_optimizer, check_finite, descend, learning_rate, set_learning_rate
 from harness.runtime import Runtime
 from harness.seeding import derive, generator, seeded

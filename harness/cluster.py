@@ -29,14 +29,14 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 import baselines
 import harness
 from harness import environment
-from harness.config import TrialConfig
+from harness.config.plan import Plan
+from harness.config.schema import ConfigError
+from harness.config.trial import TrialConfig
 from harness.data import Data
 from harness.files import digest_of
 from harness.placement import Node
-from harness.plan import Plan
 from harness.plugins.registry import PluginSpec, classes
 from harness.preflight import some_candidates
-from harness.schema import ConfigError
 from harness.trial import Folders, load_data
 
 JOIN_SECONDS = 60.0

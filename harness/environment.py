@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from harness import messages, records
-from harness.config import TrialConfig
+from harness.config.trial import TrialConfig
 from harness.data import Data
 
 NUMERIC = ("torch", "torchvision", "numpy", "scikit-learn", "numba", "openTSNE", "scikit-activeml")

@@ -15,11 +15,12 @@ from typing import Any, Literal
 import torch
 
 from harness import environment, records, saved_encoder, trial
-from harness.config import ClassifierConfig, TrialConfig, parse_trial
+from harness.config.parsing import parse_trial
+from harness.config.plan import Plan
+from harness.config.schema import ConfigError, Problems, read_yaml
+from harness.config.trial import ClassifierConfig, TrialConfig
 from harness.files import no_space
-from harness.plan import Plan
 from harness.report import Entry, Report
-from harness.schema import ConfigError, Problems, read_yaml
 from harness.stages import StageCache
 
 Which = Literal["best", "all", "none"]

@@ -22,11 +22,11 @@ import yaml
 from filelock import FileLock, Timeout
 
 from harness import records
+from harness.config.plan import Metric, Plan, goal_of
+from harness.config.schema import ConfigError
+from harness.config.space import Assignment
 from harness.files import replace, replace_text
-from harness.plan import Metric, Plan, goal_of
 from harness.records import FINAL, History, Record
-from harness.schema import ConfigError
-from harness.space import Assignment
 
 
 def open_folder(path: Path, plan: Plan, *, resume: bool) -> FileLock:

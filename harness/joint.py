@@ -19,7 +19,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from harness.api import Augmentation, Backbone, Images, SemiSupervisedMethod, SSLMethod, SupervisedMethod
 from harness.classify import RATE, Metrics
-from harness.config import ClassifierConfig, JointConfig
+from harness.config.trial import ClassifierConfig, JointConfig
 from harness.optimizers import build_optimizer, check_finite, descend, learning_rate, set_learning_rate
 from harness.runtime import Runtime
 from harness.seeding import generator, seeded

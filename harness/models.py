@@ -16,7 +16,7 @@ from harness import represent
 from harness.api import Augmentation, Backbone, Companion, Images, SSLMethod
 from harness.classify import FinetunedModel, Predictor
 from harness.companions import Accompanied
-from harness.config import ClassifierConfig
+from harness.config.trial import ClassifierConfig
 from harness.joint import JointModel
 from harness.runtime import EVALUATION_BATCH, Runtime
 from harness.seeding import derive, generator, seeded

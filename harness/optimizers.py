@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.config import Optimization
+from harness.config.trial import Optimization
 from harness.lars import LARS
 
 PLATEAU_THRESHOLD = 1e-4

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from harness.config.plan import Resources
+from harness.config.schema import ConfigError
 from harness.messages import closest
-from harness.plan import Resources
-from harness.schema import ConfigError
 
 
 @dataclass(frozen=True)

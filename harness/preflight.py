@@ -10,14 +10,14 @@ import torch
 
 from harness import resolutions
 from harness.active import start_pool
-from harness.config import TrialConfig
+from harness.config.plan import Candidate, Plan
+from harness.config.schema import ConfigError, as_dict
+from harness.config.trial import TrialConfig
 from harness.data import Data
 from harness.files import digest_of
 from harness.live import label
 from harness.oracle import Oracle
-from harness.plan import Candidate, Plan
 from harness.plugins import registry
-from harness.schema import ConfigError, as_dict
 from harness.trial import label_budget, load_data, pretrain_key, pretrains
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from harness import resolutions
 from harness.api import Augmentation, Images, SSLMethod, SupervisedMethod
-from harness.config import PretrainConfig
+from harness.config.trial import PretrainConfig
 from harness.optimizers import build_optimizer, check_finite, descend, learning_rate, set_learning_rate
 from harness.runtime import Runtime
 from harness.seeding import generator, seeded

@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from harness.schema import ConfigError
+from harness.config.schema import ConfigError
 
 SCHEMES = ("s3", "gs")
 PERIOD_SECONDS = 10.0

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.api import Backbone, Images
-from harness.config import ComputeConfig
+from harness.config.trial import ComputeConfig
 
 EVALUATION_BATCH = 512
 """Images per forward pass outside training."""

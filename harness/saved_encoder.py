@@ -24,7 +24,7 @@ from torch import Tensor
 from harness import classify, files
 from harness.api import Backbone, Images
 from harness.classify import Predictor
-from harness.config import ClassifierConfig, ComputeConfig
+from harness.config.trial import ClassifierConfig, ComputeConfig
 from harness.plugins import registry
 from harness.runtime import Runtime
 

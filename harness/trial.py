@@ -22,14 +22,9 @@ from torch import Tensor
 from harness import api, data, knn, lars, optimizers, oracle, portray, pretrain, resolutions, runtime, seeding
 from harness.active import Costs, Report, Rounds, start_pool
 from harness.api import UNKNOWN, Backbone, Images, SemiSupervisedMethod, SSLMethod, SupervisedMethod
-from harness.config import (
-    ExponentialImbalance,
-    StepImbalance,
-    TrialConfig,
-    method_arguments,
-    parse_recipes,
-    parse_trial,
-)
+from harness.config.parsing import parse_recipes, parse_trial
+from harness.config.schema import ConfigError, Problems, apply_overrides, as_dict, read_yaml
+from harness.config.trial import ExponentialImbalance, StepImbalance, TrialConfig, method_arguments
 from harness.files import digest_of
 from harness.memory import PeakMemory, keep_freed_memory
 from harness.metrics import area_under_curve
@@ -38,7 +33,6 @@ from harness.oracle import Oracle
 from harness.plugins import registry, weights
 from harness.plugins.registry import PluginSpec
 from harness.runtime import Runtime
-from harness.schema import ConfigError, Problems, apply_overrides, as_dict, read_yaml
 from harness.seeding import seeded
 from harness.stages import Checkpoint, StageCache, code_digest
 

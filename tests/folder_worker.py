@@ -5,8 +5,8 @@ from __future__ import annotations
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
+from harness.config.plan import load
 from harness.folder import open_folder
-from harness.plan import load
 
 
 def hold(folder: Path, question: Path, held: Event, leave: Event) -> None:

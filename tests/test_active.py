@@ -15,7 +15,7 @@ from trials import Bench, configure
 from harness import trial
 from harness.active import Rounds, start_pool
 from harness.api import Pool, Selector
-from harness.config import LabelsConfig
+from harness.config.trial import LabelsConfig
 from harness.data import Data
 from harness.metrics import area_under_curve
 from harness.oracle import Oracle

@@ -20,7 +20,7 @@ from baselines.augmentations.noise import Noise
 from baselines.backbones.dcnn3 import DCNN3
 from harness import classify, represent
 from harness.api import Backbone, Images
-from harness.config import ClassifierConfig, ComputeConfig
+from harness.config.trial import ClassifierConfig, ComputeConfig
 from harness.models import Encoder
 from harness.optimizers import DivergedError
 from harness.runtime import Runtime

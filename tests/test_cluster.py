@@ -18,10 +18,10 @@ from cluster_nodes import PLUGIN, nodes
 from trials import SMALL
 
 from harness import cluster, environment, records
-from harness.config import parse_trial
-from harness.plan import load
+from harness.config.parsing import parse_trial
+from harness.config.plan import load
+from harness.config.schema import ConfigError, Problems
 from harness.plugins.registry import PluginSpec
-from harness.schema import ConfigError, Problems
 from harness.sweep import main
 from harness.trial import Folders
 

@@ -20,8 +20,9 @@ import pytest
 import yaml
 from markdown_it import MarkdownIt
 
-from harness import config, metrics, plan, preflight, recipes
-from harness.schema import Problems, setting
+from harness import metrics, preflight
+from harness.config import parsing, plan, recipes, trial
+from harness.config.schema import Problems, setting
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "docs"))
@@ -265,7 +266,7 @@ def test_yaml_is_a_question_that_can_be_asked(at_desk, block):
         recipe = recipes.load(file)
         problems = Problems()
         for variant in (None, *(recipe.variants or {})):  # whose method is that of the page
-            config.parse_trial(recipe.tree(variant) | {"ssl_method": "simclr"}, "trial", problems)
+            parsing.parse_trial(recipe.tree(variant) | {"ssl_method": "simclr"}, "trial", problems)
         problems.raise_any()
     else:
         assert preflight.preview(plan.load(file, []))
@@ -325,7 +326,7 @@ def test_the_pages_build_without_a_warning(tmp_path):
 
 def test_every_key_has_its_row():
     written = generate.keys()
-    for section in (plan.Head, plan.Confirm, config.TrialConfig, config.PretrainConfig, config.StepImbalance):
+    for section in (plan.Head, plan.Confirm, trial.TrialConfig, trial.PretrainConfig, trial.StepImbalance):
         for item in dataclasses.fields(section):
             assert re.search(rf"^\| `{item.name}` \|", written, re.MULTILINE), f"{section.__name__}.{item.name}"
     assert all(f"| `{key}` |" in written for key in plan.KEYS)

@@ -20,11 +20,11 @@ from trials import configure
 from baselines.datasets.image_folder import ImageFolder
 from harness import embed, export, report, saved_encoder, trial
 from harness.active import Rounds, Trained
+from harness.config.plan import Candidate, Task, load
+from harness.config.schema import ConfigError, as_dict
 from harness.files import no_space
 from harness.folder import Recorder
-from harness.plan import Candidate, Task, load
 from harness.saved_encoder import PyfuncEncoder, SavedEncoder
-from harness.schema import ConfigError, as_dict
 
 FINETUNE = {"name": "finetune", "epochs": 2, "batch_size": 20}
 VARIANTS: dict[str, dict[str, Any]] = {

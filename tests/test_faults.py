@@ -17,9 +17,9 @@ from mlflow import MlflowClient
 from test_sweep import HERE, SLOW, TRIAL, endings, rows, run, start, without_agents, write
 
 from harness import records
+from harness.config.plan import Task, load
+from harness.config.schema import ConfigError
 from harness.folder import Recorder
-from harness.plan import Task, load
-from harness.schema import ConfigError
 from harness.sweep import Sweep, mend_journal
 
 QUICK = {**TRIAL, "ssl_method": "none"}

@@ -15,10 +15,10 @@ import yaml
 from test_stages import files_of_at_most
 
 from harness import environment, messages, preflight, records, report, tracking
+from harness.config.plan import Metric, Plan, load
+from harness.config.schema import ConfigError
 from harness.files import no_space, replace_text
 from harness.folder import Recorder, open_folder
-from harness.plan import Metric, Plan, load
-from harness.schema import ConfigError
 
 QUESTION = """
 method: random

@@ -14,9 +14,9 @@ from baselines.backbones.vit import ViT
 from baselines.backbones.wide_resnet28 import WideResNet28
 from baselines.ssl_methods.moco_v2 import MoCoV2
 from harness import trial
-from harness.config import PretrainConfig
+from harness.config.schema import ConfigError
+from harness.config.trial import PretrainConfig
 from harness.optimizers import build_optimizer
-from harness.schema import ConfigError
 
 SHAPE = (3, 32, 32)
 STAGES = {

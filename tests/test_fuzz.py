@@ -14,8 +14,8 @@ import pytest
 import yaml
 from test_config import ODD, _mutate, _places
 
-from harness.plan import load
-from harness.schema import ConfigError
+from harness.config.plan import load
+from harness.config.schema import ConfigError
 
 ROOT = Path(__file__).parents[1]
 SPACES = sorted((ROOT / "search_spaces").rglob("*.yaml"))

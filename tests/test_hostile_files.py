@@ -17,10 +17,10 @@ from sweep_folder import SweepFolder
 
 from baselines.datasets.npz import Npz
 from harness import records, report, tracking
+from harness.config.plan import load
+from harness.config.schema import ConfigError
 from harness.folder import open_folder
-from harness.plan import load
 from harness.plugins import weights
-from harness.schema import ConfigError
 from harness.stages import Checkpoint
 
 ROOT = Path(__file__).parents[1]

@@ -19,11 +19,11 @@ from baselines.ssl_methods.moby import MoBY
 from baselines.ssl_methods.simclr import SimCLR
 from harness import joint, trial
 from harness.api import Images, SSLMethod
-from harness.config import ClassifierConfig, ComputeConfig, JointConfig
+from harness.config.schema import ConfigError
+from harness.config.trial import ClassifierConfig, ComputeConfig, JointConfig
 from harness.joint import JointModel, Material, unlabeled_positions
 from harness.optimizers import DivergedError
 from harness.runtime import Runtime
-from harness.schema import ConfigError
 from harness.seeding import generator, seeded
 from harness.stages import Checkpoint
 

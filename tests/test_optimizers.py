@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from harness.config import Optimization, PretrainConfig
+from harness.config.trial import Optimization, PretrainConfig
 from harness.lars import LARS
 from harness.optimizers import (
     DivergedError,

@@ -12,7 +12,8 @@ import pytest
 import yaml
 from sweep_folder import SweepFolder, augmentation_sweep, selection_sweep
 
-from harness import cells, pictures, plan, report
+from harness import cells, pictures, report
+from harness.config import plan
 from harness.folder import open_folder
 from harness.importance import importances
 from harness.page import about, deviations, hyperparameters, pairs, times, versus

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from harness.config.plan import Resources
+from harness.config.schema import ConfigError
 from harness.placement import Node, place
-from harness.plan import Resources
-from harness.schema import ConfigError
 
 GIB = 2**30
 

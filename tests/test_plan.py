@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from harness import preflight
-from harness.plan import Plan, load
-from harness.schema import ConfigError
+from harness.config.plan import Plan, load
+from harness.config.schema import ConfigError
 
 GRID = """
 # Question: which selector?

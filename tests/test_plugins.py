@@ -16,10 +16,10 @@ from baselines.selectors.random import Random
 from baselines.ssl_methods.simclr import SimCLR
 from harness import messages
 from harness.api import Backbone, Selector
+from harness.config.schema import Problems, parse_plugin
 from harness.plugins import registry
 from harness.plugins.__main__ import main
 from harness.plugins.registry import PluginSpec, as_spec, build, classes, defaults, describe, find, names, providers
-from harness.schema import Problems, parse_plugin
 
 KINDS = ["datasets", "augmentations", "backbones", "ssl_methods", "selectors"]
 

@@ -10,8 +10,8 @@ from baselines.backbones.dcnn3 import DCNN3
 from harness import models, trial
 from harness.active import shown_rows
 from harness.api import CONDITIONAL_PARTS, Selector
+from harness.config.schema import ConfigError
 from harness.plugins import registry
-from harness.schema import ConfigError
 from harness.seeding import derive, generator
 from harness.stages import StageCache
 

@@ -20,7 +20,7 @@ from baselines.ssl_methods.byol import BYOL
 from baselines.ssl_methods.simclr import SimCLR
 from harness import knn, resolutions
 from harness.api import Backbone, Images, SSLMethod
-from harness.config import ClassifierConfig, ComputeConfig, PretrainConfig
+from harness.config.trial import ClassifierConfig, ComputeConfig, PretrainConfig
 from harness.optimizers import DivergedError, build_optimizer, scheduled
 from harness.pretrain import embedding_std, pretrain
 from harness.runtime import Runtime

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 import yaml
 
-from harness import recipes, trial
-from harness.config import parse_trial, recipe_trial
-from harness.plan import Plan, load
+from harness import trial
+from harness.config import recipes
+from harness.config.parsing import parse_trial, recipe_trial
+from harness.config.plan import Plan, load
+from harness.config.recipes import merged
+from harness.config.schema import ConfigError, Problems, as_dict
 from harness.plugins import __main__
-from harness.recipes import merged
-from harness.schema import ConfigError, Problems, as_dict
 
 
 def parsed(tree: dict[str, Any]) -> dict[str, Any]:

@@ -11,8 +11,8 @@ import yaml
 from trials import SMALL
 
 from harness import records, remote
+from harness.config.schema import ConfigError
 from harness.remote import Mirror, is_remote, local_folder
-from harness.schema import ConfigError
 from harness.sweep import main
 
 

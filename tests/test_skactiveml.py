@@ -12,9 +12,9 @@ from test_conformance import MEMBERS
 from trials import Bench, configure
 
 from baselines.selectors.skactiveml_strategy import NOT_MEMBERS, SkactivemlStrategy, strategies
+from harness.config.schema import ConfigError, Problems, parse_plugin
 from harness.plugins import __main__, registry
 from harness.plugins.registry import PluginSpec, build, find
-from harness.schema import ConfigError, Problems, parse_plugin
 
 installed = pytest.mark.skipif(find_spec("skactiveml") is None, reason="scikit-activeml is not installed")
 

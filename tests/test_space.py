@@ -11,8 +11,8 @@ from typing import Any
 import optuna
 import pytest
 
-from harness.schema import Problems
-from harness.space import CASE, Parameter, Space, lookup, parse_cases, parse_parameters
+from harness.config.schema import Problems
+from harness.config.space import CASE, Parameter, Space, lookup, parse_cases, parse_parameters
 
 DRAWS = 4000
 

@@ -13,7 +13,7 @@ from baselines.backbones.vgg16 import VGG16
 from baselines.backbones.vit import ViT
 from harness.api import Backbone, Images
 from harness.classify import FinetunedModel
-from harness.config import ClassifierConfig
+from harness.config.trial import ClassifierConfig
 from harness.models import Encoder, HeadModel, PoolOutputs, TunedModel
 from harness.seeding import seeded
 

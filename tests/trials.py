@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from harness import trial
-from harness.config import TrialConfig, parse_trial
-from harness.schema import Problems, set_path
+from harness.config.parsing import parse_trial
+from harness.config.schema import Problems, set_path
+from harness.config.trial import TrialConfig
 
 Row = tuple[str, int, dict[str, float], dict[str, Any]]
 

@@ -68,8 +68,8 @@ def _plugin_names(values: Iterable[Any]) -> Iterable[str]:
 
 def _recipe(name: str) -> list[Any]:
     """What a recipe says; nothing of one that is no longer to be found."""
-    from harness import recipes
-    from harness.schema import ConfigError
+    from harness.config import recipes
+    from harness.config.schema import ConfigError
 
     try:
         _, recipe, _ = recipes.find(name)

@@ -11,7 +11,7 @@ from harness.plugins.registry import CONTRACTS, describe
 
 
 def _with_recipes() -> list[dict[str, Any]]:
-    from harness import recipes  # which reads its files by a schema that knows plugins
+    from harness.config import recipes  # which reads its files by a schema that knows plugins
 
     return describe() + recipes.describe()
 

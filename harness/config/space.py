@@ -15,9 +15,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from harness.config.recipes import merged
+from harness.config.schema import Problems, number, set_path
 from harness.messages import closest
-from harness.recipes import merged
-from harness.schema import Problems, number, set_path
 
 DISTRIBUTIONS = {
     "uniform": "every number from min to max is equally likely; the default unless both are whole",
@@ -27,6 +27,7 @@ DISTRIBUTIONS = {
     "q_log_uniform_values": "log_uniform_values, rounded to steps of q above min",
 }
 """How a range is drawn from."""
+
 
 KEYS = {
     "values": "the choices: plain values, or mappings that set a whole plugin or section",
@@ -39,12 +40,17 @@ KEYS = {
 }
 """What a parameter may say."""
 
+
 MAX_COMBINATIONS = 10_000
+
+
 CASE = "case"
 """The parameter that `cases:` makes: its values are the names of the cases."""
 
+
 RECIPE = "recipe"
 """The path at which a parameter or a case chooses among recipes."""
+
 
 Assignment = dict[str, Any]
 """Dotted path -> chosen value."""

@@ -13,14 +13,16 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from harness.config import Recipes, TrialConfig, over_recipe, parse_recipes, parse_trial, recipe_trial
+from harness.config.parsing import Recipes, over_recipe, parse_recipes, parse_trial, recipe_trial
+from harness.config.schema import ConfigError, Problems, apply_overrides, as_dict, parse, read_yaml, setting
+from harness.config.space import CASE, RECIPE, Assignment, Parameter, Space, lookup, parse_cases, parse_parameters
+from harness.config.trial import TrialConfig
 from harness.files import digest_of
 from harness.messages import closest
 from harness.metrics import METRICS, step_kind
-from harness.schema import ConfigError, Problems, apply_overrides, as_dict, parse, read_yaml, setting
-from harness.space import CASE, RECIPE, Assignment, Parameter, Space, lookup, parse_cases, parse_parameters
 
 Phase = Literal["search", "confirm"]
+
 
 MAX_TRIALS = 100_000
 """Of one phase of a sweep: configurations x seeds."""
@@ -279,6 +281,7 @@ SECTIONS = {
     "parameters": "what varies: dotted path below the trial -> its values or its range",
 }
 """The other keys of a search-space file, and what each holds."""
+
 
 KEYS = (*(item.name for item in fields(Head)), *SECTIONS)
 

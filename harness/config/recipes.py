@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import baselines
+from harness.config.schema import ConfigError, Problems, flatten, parse, read_yaml, setting
 from harness.messages import closest
-from harness.schema import ConfigError, Problems, flatten, parse, read_yaml, setting
 
 FOLDER = Path(baselines.__file__).parent / "recipes"
 

@@ -61,8 +61,6 @@ def plugin(kind: str, default: str, help: str) -> Any:
     return field(default=PluginSpec(kind, default), metadata={"help": help, "kind": kind})
 
 
-# ---------------------------------------------------------------- mappings -> dataclasses
-
 T = TypeVar("T")
 
 
@@ -244,9 +242,6 @@ def _hint(options: tuple[Any, ...], value: Any) -> str:
     return f"; {closest(value, choices)}" if choices and isinstance(value, str) else ""
 
 
-# ---------------------------------------------------------------- plugins in a configuration
-
-
 def parse_plugin(kind: str, value: Any, path: str, problems: Problems, default: str | None = None) -> PluginSpec | None:
     """A plugin's name or mapping as a PluginSpec, with its name, its hyper-parameters and their types checked.
 
@@ -283,9 +278,6 @@ def parse_plugin(kind: str, value: Any, path: str, problems: Problems, default: 
         else:
             chosen[key] = parse_value(hints.get(key, Any), item, place, problems)
     return PluginSpec(kind, name, chosen)
-
-
-# ---------------------------------------------------------------- dataclasses -> mappings
 
 
 def as_dict(config: Any) -> Any:
@@ -360,6 +352,7 @@ def read_yaml(file: Path) -> Any:
 
 MAX_CHARACTERS = 500_000
 """Of a YAML file: PyYAML reads some 50,000 a second."""
+
 
 MAX_NODES = 100_000
 """Of a YAML document with its aliases written out, which a few lines of aliases can make endless."""

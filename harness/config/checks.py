@@ -1,0 +1,222 @@
+"""The checks of a trial across its keys: what cannot go together, and what its plugins refuse."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import torch
+
+from harness.api import Backbone, Selector, SemiSupervisedMethod, SSLMethod, SupervisedMethod
+from harness.config.schema import Problems
+from harness.config.trial import Optimization, TrialConfig, method_arguments
+from harness.plugins import registry
+from harness.plugins.registry import PluginSpec
+
+
+def check_classifiers(config: TrialConfig, path: str, problems: Problems) -> None:
+
+
+    """Several classifiers, and what a fine-tuned one forbids."""
+    heads = [config.classifier, *config.beside]
+    for number, head in enumerate(heads):
+        place = f"{path}.beside[{number - 1}]" if number else f"{path}.classifier"
+        check_milestones(head, place, problems)
+        if head.name == "finetune" and head.representation != "features":
+            problems.add(f"{place}.representation", "finetune trains the encoder: only `features` is possible")
+        if head.warm_start and (number or head.name != "finetune"):
+            problems.add(
+                f"{place}.warm_start", "only the first classifier, and only finetune, goes on from a round before"
+            )
+        if head.name in [earlier.name for earlier in heads[:number]]:
+            problems.add(f"{place}.name", f"{head.name} stands there already; classifiers side by side differ in name")
+
+
+def check_mode(config: TrialConfig, path: str, problems: Problems) -> None:
+
+
+    """What `mode: joint` asks of method, classifier and selector."""
+    method: type[SSLMethod] = registry.find("ssl_methods", config.ssl_method.name)
+    if issubclass(method, SupervisedMethod) and config.labels.start == 0:
+        problems.add(f"{path}.labels.start", f"{config.ssl_method.name} learns from labels; use 1 or more")
+    if config.mode == "pretrain":
+        if issubclass(method, SemiSupervisedMethod):
+            problems.add(f"{path}.mode", f"{config.ssl_method.name} trains classifier and encoder at once; use joint")
+        return
+    if config.classifier.name != "finetune":
+        problems.add(
+            f"{path}.classifier.name", f"{config.classifier.name} leaves the encoder alone; joint needs finetune"
+        )
+    if config.labels.start == 1:
+        problems.add(f"{path}.labels.start", "1 image makes no batch for joint training; use 2 or more")
+    if config.joint.unlabeled == "lowest_loss" and config.labels.rounds and not method.has_sample_loss():
+        problems.add(
+            f"{path}.joint.unlabeled", f"{config.ssl_method.name} has no loss per image to rank by; use as_labeled"
+        )
+    if config.joint.ema and not issubclass(method, SemiSupervisedMethod):
+        problems.add(
+            f"{path}.joint.ema", f"the heads of {config.ssl_method.name} would be those of another encoder; use 0"
+        )
+    if issubclass(method, SemiSupervisedMethod) and config.labels.start == "all":
+        problems.add(f"{path}.labels.start", f"`all` leaves {config.ssl_method.name} no unlabelled image; use a number")
+    if method.num_views == 0:
+        problems.add(f"{path}.ssl_method", f"{config.ssl_method.name} has no loss to train jointly; use mode pretrain")
+    if issubclass(method, SupervisedMethod) and method.labeled_only:
+        problems.add(
+            f"{path}.ssl_method", f"{config.ssl_method.name} is the task loss itself; use none with classifier finetune"
+        )
+
+
+def check_labels(config: TrialConfig, path: str, problems: Problems) -> None:
+    labels = config.labels
+    if labels.start == "all":
+        if labels.rounds or labels.budget:
+            problems.add(f"{path}.labels", "`start: all` leaves nothing to select: set rounds and budget to 0")
+        return
+    if labels.rounds and not labels.budget:
+        problems.add(f"{path}.labels.budget", f"{labels.rounds} rounds need a budget of at least 1")
+    if labels.budget and not labels.rounds:
+        problems.add(f"{path}.labels.rounds", f"a budget of {labels.budget} needs at least 1 round")
+    if labels.start == 0:
+        if not labels.rounds:
+            problems.add(f"{path}.labels", "`start: 0` and no rounds: there would be nothing to train on")
+        if not registry.find("selectors", config.selector.name).supports_cold_start:  # type: ignore[attr-defined]
+            problems.add(
+                f"{path}.labels.start", f"selector {config.selector.name!r} cannot start without labels; use 1 or more"
+            )
+
+
+def check_selector(config: TrialConfig, path: str, problems: Problems) -> None:
+
+
+    """What the selector reads, and whether this trial can give it."""
+    """Whether the trial gives what its selector reads; dropout is looked for once there is a backbone."""
+    name, classifier = config.selector.name, config.classifier
+    selector: type[Selector] = registry.find("selectors", name)
+    if not config.labels.rounds:
+        return
+    shown = config.selector.hyperparameters.get("pool_subset")
+    if shown is not None and shown < config.labels.budget:
+        problems.add(
+            f"{path}.selector.pool_subset",
+            f"{config.labels.budget} images cannot be chosen from {shown}; use at least {config.labels.budget}",
+        )
+    if "ssl_loss" in selector.reads:
+        method: type[SSLMethod] = registry.find("ssl_methods", config.ssl_method.name)
+        if not method.has_sample_loss():
+            problems.add(
+                f"{path}.selector",
+                f"{name} ranks by a loss per image, which {config.ssl_method.name} does not define; use an ssl_method "
+                "that does, such as simclr",
+            )
+    if "stochastic_logits" in selector.reads and classifier.representation == "raw":
+        problems.add(
+            f"{path}.classifier.representation",
+            f"{name} needs dropout, and a classifier of pixels does not pass through the backbone's; use features",
+        )
+    if "companion_outputs" in selector.reads:
+        if classifier.name != "finetune":
+            problems.add(
+                f"{path}.classifier.name",
+                f"{name} trains a module beside an encoder, which {classifier.name} leaves alone; use finetune",
+            )
+        if config.mode != "pretrain":
+            problems.add(f"{path}.mode", f"{name} trains a module beside a fine-tuned encoder alone; use pretrain")
+        if config.compute.compile:
+            problems.add(
+                f"{path}.compute.compile",
+                f"{name} reads the backbone's stages, which compiling hides; use false",
+            )
+
+
+def check_milestones(settings: Optimization, path: str, problems: Problems) -> None:
+
+
+    """Rising milestones, within the epochs."""
+    milestones = settings.milestones
+    if not milestones or any(later <= earlier for earlier, later in pairwise((*milestones, 1.0))):
+        problems.add(f"{path}.milestones", f"{list(milestones)} must rise and stay below 1, as [0.6, 0.8] does")
+
+
+def check_resolutions(shares: tuple[float, ...], path: str, problems: Problems) -> None:
+
+
+    """Sizes that views and backbone can take."""
+    if not shares or shares[-1] != 1 or any(later < earlier for earlier, later in pairwise(shares)):
+        problems.add(path, f"{list(shares)} must not fall and must end with 1, as [0.5, 0.75, 1.0] does")
+
+
+def try_plugins(config: TrialConfig, path: str, problems: Problems) -> None:
+    """Constructs every plugin once, networks without memory, so that impossible values are found now."""
+
+    def attempt(place: str, specs: list[PluginSpec], build: Callable[[], Any]) -> None:
+        name = _tried_name(specs)
+        if name in _built:
+            return
+        try:
+            build()
+        except Exception as error:  # a constructor may fail in any way for a value that nobody thought of
+            reason = str(error) if isinstance(error, ValueError | TypeError) else f"{type(error).__name__}: {error}"
+            problems.add(f"{path}.{place}" if path else place, " ".join(reason.split()))
+        else:
+            _built.add(name)
+
+    def network() -> Any:
+        name = _tried_name([config.backbone])
+        if name not in _last_network:
+            with torch.device("meta"):
+                built = _build_for_some_size(config.backbone)
+            _last_network.clear()
+            _last_network[name] = built
+        return _last_network[name]
+
+    def method() -> Any:
+        arguments = method_arguments(config.ssl_method, num_classes=10)
+        backbone = copy.deepcopy(network())  # a method may change what it is given
+        with torch.device("meta"):
+            return registry.build(config.ssl_method, backbone, *arguments)
+
+    alone = [("dataset", config.dataset), ("augmentation", config.augmentation), ("selector", config.selector)]
+    for number, head in enumerate((config.classifier, *config.beside)):
+        place = f"beside[{number - 1}].augmentation" if number else "classifier.augmentation"
+        alone.append((place, head.augmentation))
+    for place, spec in alone:
+        attempt(place, [spec], lambda spec=spec: registry.build(spec))  # type: ignore[misc]
+    attempt("backbone", [config.backbone], network)
+    if _tried_name([config.backbone]) in _built:
+        _check_dropout(config, network(), path, problems)
+        attempt("ssl_method", [config.ssl_method, config.backbone], method)
+
+
+_built: set[str] = set()
+"""The plugins that were constructed without an error, so that the configurations of a large search are checked soon."""
+
+
+_last_network: dict[str, Any] = {}
+"""The backbone last tried, on the meta device: the SSL methods of a search mostly share it."""
+
+
+def _tried_name(specs: list[PluginSpec]) -> str:
+    return json.dumps([[spec.kind, spec.as_dict()] for spec in specs], sort_keys=True, default=str)
+
+
+def _check_dropout(config: TrialConfig, backbone: Backbone, path: str, problems: Problems) -> None:
+    selector: type[Selector] = registry.find("selectors", config.selector.name)
+    if not config.labels.rounds or "stochastic_logits" not in selector.reads or backbone.dropouts():
+        return
+    known = "dropout" in registry.defaults(type(backbone))
+    advice = "set its dropout above 0" if known else "use one that has, such as {name: resnet18, dropout: 0.2}"
+    problems.add(
+        f"{path}.backbone", f"{config.selector.name} needs dropout, and {config.backbone.name} has none; {advice}"
+    )
+
+
+def _build_for_some_size(spec: PluginSpec) -> Any:
+    """A backbone for images whose size is not known yet: 64 pixels, or 224 where it does not take those."""
+    try:
+        return registry.build(spec, (3, 64, 64))
+    except ValueError:
+        return registry.build(spec, (3, 224, 224))

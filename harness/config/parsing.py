@@ -1,0 +1,118 @@
+"""A trial as written becomes a `TrialConfig`: recipes laid under it, plugins tried, every mistake named."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from harness.config import recipes
+from harness.config.checks import (
+    check_classifiers,
+    check_labels,
+    check_milestones,
+    check_mode,
+    check_resolutions,
+    check_selector,
+    try_plugins,
+)
+from harness.config.schema import ConfigError, Problems, as_dict, parse
+from harness.config.trial import TrialConfig
+
+RECIPE = "recipe"
+"""The key of a trial that names a recipe; it is resolved, so that a TrialConfig does not hold it."""
+
+
+Recipes = Mapping[str, Mapping[str, Any]]
+"""Name -> a trial's mapping, complete with defaults."""
+
+
+def parse_trial(value: Any, path: str, problems: Problems, own: Recipes | None = None) -> TrialConfig | None:
+    """A trial's mapping as a TrialConfig, with everything checked that needs no data.
+
+    Args:
+        value: the mapping.
+        path: its place, for messages.
+        problems: notes what is wrong.
+        own: recipes that are known already; others are read from their files.
+    """
+    before = len(problems.found)
+    value = over_recipe(value, path, problems, own or {})
+    config = parse(TrialConfig, value, path, problems, beside=(RECIPE,))
+    if config is None or len(problems.found) > before:
+        return None
+    check_labels(config, path, problems)
+    check_classifiers(config, path, problems)
+    check_mode(config, path, problems)
+    check_selector(config, path, problems)
+    check_milestones(config.pretrain, f"{path}.pretrain", problems)
+    check_resolutions(config.pretrain.resolutions, f"{path}.pretrain.resolutions", problems)
+    if config.compute.device == "cuda" and not torch.cuda.is_available():
+        problems.add(
+            f"{path}.compute.device", "cuda was asked for, but this machine has no CUDA device; use cpu or auto"
+        )
+    try_plugins(config, path, problems)
+    return config if len(problems.found) == before else None
+
+
+def over_recipe(value: Any, path: str, problems: Problems, own: Recipes) -> Any:
+    """A trial's mapping laid over that of its recipe, if it names one."""
+    value = with_heads_apart(value)
+    if not isinstance(value, Mapping) or RECIPE not in value:
+        return value
+    name = value[RECIPE]
+    value = {key: item for key, item in value.items() if key != RECIPE}
+    if name is None:
+        return value
+    known = own.get(name) if isinstance(name, str) else None
+    base = known or recipe_trial(name, f"{path}.{RECIPE}", problems)
+    return recipes.merged(base, value) if base else value
+
+
+def recipe_trial(name: Any, path: str, problems: Problems) -> dict[str, Any] | None:
+    """The trial of a recipe, complete with defaults; None, and noted problems, where it is none."""
+    if not isinstance(name, str):
+        problems.add(path, f"expected a recipe's name, or the path of a recipe file, not {name!r}")
+        return None
+    try:
+        file, recipe, variant = recipes.find(name)
+    except ConfigError as error:
+        for problem in error.problems:
+            problems.add(path, problem)
+        return None
+    except ValueError as error:
+        problems.add(path, str(error))
+        return None
+    inside = Problems(str(file))
+    config = parse_trial(recipe.tree(variant), f"variants.{variant}.trial" if variant else "trial", inside)
+    for problem in inside.found:
+        problems.add(path, problem)
+    return as_dict(config) if config else None
+
+
+def parse_recipes(value: Any, path: str, problems: Problems) -> Recipes:
+    """The `recipes:` section of a search space, name -> a trial's mapping; problems are noted."""
+    if value is not None and not isinstance(value, Mapping):
+        problems.add(path, f"expected a mapping from names to settings of a trial, not {value!r}")
+        return {}
+    parsed = {name: parse_trial(tree, f"{path}.{name}", problems) for name, tree in (value or {}).items()}
+    return {name: as_dict(config) for name, config in parsed.items() if config}
+
+
+def with_heads_apart(value: Any) -> Any:
+    """A trial's mapping in which `classifier: [a, b]` is written as `classifier: a` and `beside: [b]`.
+
+    A classifier may be given by its name alone.
+    """
+    if not isinstance(value, Mapping):
+        return value
+    value = dict(value)
+    given = value.get("classifier")
+    if isinstance(given, list) and given and "beside" not in value:
+        value["classifier"], value["beside"] = given[0], given[1:]
+    if isinstance(value.get("classifier"), str):
+        value["classifier"] = {"name": value["classifier"]}
+    if isinstance(value.get("beside"), list):
+        value["beside"] = [{"name": item} if isinstance(item, str) else item for item in value["beside"]]
+    return value

@@ -1,0 +1,202 @@
+"""The configuration of one trial: its keys, their meaning, defaults and ranges."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+
+from harness.api import SupervisedMethod
+from harness.config.schema import plugin, setting
+from harness.plugins import registry
+from harness.plugins.registry import PluginSpec
+
+
+@dataclass(frozen=True)
+class StepImbalance:
+    """The given classes keep a fixed number of images."""
+
+    kind: Literal["step"]
+    classes: tuple[int | str, ...] = setting(..., "names or numbers of the classes that are cut")
+    keep: int = setting(..., "images that each of these classes keeps", low=1)
+
+
+@dataclass(frozen=True)
+class ExponentialImbalance:
+    """A long tail: class k of K keeps n_max * ratio^(-k / (K-1)) images."""
+
+    kind: Literal["exponential"]
+    ratio: float = setting(..., "largest class over smallest class", low=1)
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which part of the data set is used, and how."""
+
+    fraction: float = setting(1.0, "share of the training data, stratified; the test set is never cut", above=0, high=1)
+    val: int | float = setting(0.1, "validation images carved from the training set: a share or a count", above=0)
+    test: float = setting(0.2, "share carved as a test set where the data set has none", above=0, high=0.9)
+    imbalance: StepImbalance | ExponentialImbalance | None = setting(None, "unbalance the pool")
+    split_seed: int = setting(0, "draws the splits; the same for every trial seed", low=0)
+    normalize: bool = setting(True, "subtract the training set's mean and divide by its deviation, per channel")
+
+
+@dataclass(frozen=True)
+class Optimization:
+    """Gradient descent, in the same words wherever something is trained; `harness.optimizers` says what they do."""
+
+    epochs: int = setting(100, "passes over the images", low=1)
+    batch_size: int = setting(256, "images per step", low=1)
+    optimizer: Literal["sgd", "adam", "adamw", "lars"] = setting("sgd", "lars: SGD for batches of thousands of images")
+    lr: float = setting(
+        0.06,
+        "learning rate, for any batch_size; published recipes often scale it: sgd 0.06 x batch_size / 128, "
+        "lars 0.3 x batch_size / 256",
+        above=0,
+    )
+    momentum: float = setting(0.9, "of sgd and lars", low=0, high=1)
+    weight_decay: float = setting(5e-4, "decoupled from the gradient for adamw, added to it for the others", low=0)
+    decay_norms: bool = setting(
+        True, "false: no weight decay on biases and norms (one-dimensional parameters); lars never decays them"
+    )
+    schedule: Literal["constant", "cosine", "step", "plateau"] = setting("cosine", "of the learning rate, per step")
+    warmup_epochs: float = setting(0.0, "linear rise of the learning rate before any schedule", low=0)
+    milestones: tuple[float, ...] = setting(
+        (0.6, 0.8), "of step: shares of the training, increasing, at which gamma multiplies the learning rate", above=0
+    )
+    gamma: float = setting(0.1, "of step and plateau: the factor of each reduction", above=0, high=1)
+    patience: int = setting(10, "of plateau: epochs whose training loss may be no lower before a reduction", low=0)
+    clip_norm: float | None = setting(None, "gradients with a larger norm are scaled down to it; null: none", above=0)
+
+
+@dataclass(frozen=True)
+class PretrainConfig(Optimization):
+    """The self-supervised loop."""
+
+    epochs: int = setting(20, "passes over the pool; 0 keeps the initial weights", low=0)
+    batch_size: int = setting(256, "images per step; the last incomplete batch is dropped", low=2)
+    resolutions: tuple[float, ...] = setting(
+        (1.0,), "shares of the image's side in equal spans of the epochs, rising to 1: early epochs cost less", above=0
+    )
+    knn_every: int = setting(1, "epochs between k-NN validation accuracies; 0: only after the last", low=0)
+
+
+@dataclass(frozen=True)
+class LabelsConfig:
+    """Which labels are bought, and when."""
+
+    start: int | Literal["all"] = setting("all", "labels of the start pool, or `all`", low=0)
+    budget: int = setting(0, "labels bought per round", low=0)
+    rounds: int = setting(0, "rounds of selection after the start pool", low=0)
+    stratified: bool = setting(
+        False, "draw the start pool in proportion to the class sizes (it then reads hidden labels)"
+    )
+
+
+@dataclass(frozen=True)
+class ClassifierConfig(Optimization):
+    """The task head, trained on the labelled images only."""
+
+    name: Literal["linear", "mlp", "finetune", "svm", "knn"] = setting(
+        "linear", "finetune trains the encoder too; the others read a fixed encoder"
+    )
+    representation: Literal["features", "raw", "pca", "tsne"] = setting("features", "what the head reads")
+    standardize: bool = setting(True, "zero mean and unit variance per input dimension, by the labelled images")
+    epochs: int = setting(100, "of linear, mlp, finetune", low=1)
+    batch_size: int = setting(256, "of linear, mlp, finetune", low=1)
+    optimizer: Literal["sgd", "adam", "adamw", "lars"] = setting("adam", "of linear, mlp, finetune")
+    lr: float = setting(1e-3, "learning rate, for any batch_size", above=0)
+    weight_decay: float = setting(0.0, "decoupled from the gradient for adamw, added to it for the others", low=0)
+    schedule: Literal["constant", "cosine", "step", "plateau"] = setting("constant", "of the learning rate, per step")
+    augmentation: PluginSpec = plugin("augmentations", "identity", "of the labelled images, for finetune")
+    hidden_dim: int = setting(512, "of mlp", low=1)
+    dims: int = setting(50, "of pca and tsne's own pca", low=2)
+    neighbors: int = setting(20, "of knn", low=1)
+    temperature: float = setting(0.1, "of knn's votes", above=0)
+    warm_start: bool = setting(
+        False, "finetune and joint training go on from the last round's weights; else every round starts anew"
+    )
+
+
+@dataclass(frozen=True)
+class JointConfig:
+    """Classifier and encoder trained together, `mode: joint`; epochs, optimizer and schedule are the classifier's.
+
+    An epoch is one pass over the labelled or the unlabelled images, whichever are more; the fewer are repeated.
+    """
+
+    weight: float = setting(0.5, "of the SSL loss beside the task loss; semi-supervised methods have their own", low=0)
+    unlabeled: Literal["all", "as_labeled", "lowest_loss"] = setting(
+        "all",
+        "the unlabelled images that are learnt from: all of the pool, as many as labelled ones at random, or as "
+        "many, those with the lowest SSL loss under the last round's model (at random in the first round)",
+    )
+    unlabeled_ratio: int = setting(1, "unlabelled images for each labelled one in a step", low=1)
+    validate_every: int = setting(
+        0, "epochs between accuracies on validation images, by which early_terminate judges; 0: none", low=0
+    )
+    ema: float = setting(
+        0.0,
+        "of semi-supervised methods: momentum of the averaged weights that are evaluated; 0: those of the last step",
+        low=0,
+        high=0.9999,
+    )
+
+
+@dataclass(frozen=True)
+class ComputeConfig:
+    """Where and how numbers are computed."""
+
+    device: Literal["auto", "cpu", "cuda"] = setting("auto", "auto: CUDA where there is one")
+    precision: Literal["auto", "float32", "bfloat16"] = setting("auto", "auto: bfloat16 autocast where it is fast")
+    channels_last: bool | Literal["auto"] = setting("auto", "memory layout; auto: on, but for float32 on CUDA")
+    compile: bool = setting(
+        False,
+        "compile the backbone while it is trained; off, because on a CPU resnet18 gains 3 % or nothing for up to a "
+        "minute of compilation per image size",
+    )
+
+    def resolved(self) -> ComputeConfig:
+        """This machine's choices in place of every `auto`."""
+        device = self.device if self.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
+        precision = self.precision if self.precision != "auto" else _fast_precision(device)
+        layout = device == "cpu" or precision == "bfloat16" if self.channels_last == "auto" else self.channels_last
+        return replace(self, device=device, precision=precision, channels_last=layout)
+
+
+def _fast_precision(device: str) -> Literal["float32", "bfloat16"]:
+    if device == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    return "bfloat16" if torch.cpu._is_avx512_bf16_supported() else "float32"
+
+
+@dataclass(frozen=True)
+class TrialConfig:
+    """Everything that determines a trial, but for its seed."""
+
+    dataset: PluginSpec = plugin("datasets", "digits", "where images come from")
+    data: DataConfig = DataConfig()
+    backbone: PluginSpec = plugin("backbones", "dcnn3", "the encoder")
+    ssl_method: PluginSpec = plugin("ssl_methods", "simclr", "how the encoder is pre-trained")
+    augmentation: PluginSpec = plugin("augmentations", "pair", "the views of pre-training")
+    mode: Literal["pretrain", "joint"] = setting(
+        "pretrain", "pretrain: the SSL method first, then the classifier; joint: both losses at once"
+    )
+    pretrain: PretrainConfig = PretrainConfig()
+    joint: JointConfig = JointConfig()
+    labels: LabelsConfig = LabelsConfig()
+    selector: PluginSpec = plugin("selectors", "random", "which images are labelled next")
+    classifier: ClassifierConfig = ClassifierConfig()
+    beside: tuple[ClassifierConfig, ...] = setting(
+        (),
+        "further classifiers on the same labels and the pre-trained encoder (in joint mode the round's), measured but "
+        "not seen by the selector; "
+        "`classifier: [linear, knn]` is short for both",
+    )
+    compute: ComputeConfig = ComputeConfig()
+
+
+def method_arguments(spec: PluginSpec, num_classes: int) -> tuple[int, ...]:
+    """What the constructor of an SSL method gets after the backbone."""
+    return (num_classes,) if issubclass(registry.find(spec.kind, spec.name), SupervisedMethod) else ()
