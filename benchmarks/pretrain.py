@@ -18,7 +18,7 @@ import torch
 
 from harness.api import Images
 from harness.config.trial import ComputeConfig, PretrainConfig
-from harness.data import load
+from harness.data.splits import load
 from harness.memory import keep_freed_memory
 from harness.optimizers import build_optimizer
 from harness.plugins import registry

@@ -29,11 +29,11 @@ from harness import (
 from harness.api import Augmentation, Backbone, Companion, Images, Pool, Selector, SSLMethod
 from harness.config.schema import as_dict
 from harness.config.trial import LabelsConfig, TrialConfig
-from harness.data import Data
+from harness.data.oracle import Oracle
+from harness.data.splits import Data
 from harness.files import digest_of
 from harness.joint import JointModel
 from harness.models import Encoder, HeadModel, PoolOutputs, RoundModel, TunedModel
-from harness.oracle import Oracle
 from harness.plugins import registry
 from harness.pretrain import embedding_std
 from harness.runtime import Runtime

@@ -32,7 +32,7 @@ from harness import environment
 from harness.config.plan import Plan
 from harness.config.schema import ConfigError
 from harness.config.trial import TrialConfig
-from harness.data import Data
+from harness.data.splits import Data
 from harness.files import digest_of
 from harness.placement import Node
 from harness.plugins.registry import PluginSpec, classes

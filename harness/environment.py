@@ -18,7 +18,7 @@ import torch
 
 from harness import messages, records
 from harness.config.trial import TrialConfig
-from harness.data import Data
+from harness.data.splits import Data
 
 NUMERIC = ("torch", "torchvision", "numpy", "scikit-learn", "numba", "openTSNE", "scikit-activeml")
 """Packages that trials compute with; the last is optional."""

@@ -13,10 +13,10 @@ from harness.active import start_pool
 from harness.config.plan import Candidate, Plan
 from harness.config.schema import ConfigError, as_dict
 from harness.config.trial import TrialConfig
-from harness.data import Data
+from harness.data.oracle import Oracle
+from harness.data.splits import Data
 from harness.files import digest_of
 from harness.live import label
-from harness.oracle import Oracle
 from harness.plugins import registry
 from harness.trial import label_budget, load_data, pretrain_key, pretrains
 

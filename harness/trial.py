@@ -19,17 +19,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness import api, data, knn, lars, optimizers, oracle, portray, pretrain, resolutions, runtime, seeding
+from harness import api, knn, lars, optimizers, portray, pretrain, resolutions, runtime, seeding
 from harness.active import Costs, Report, Rounds, start_pool
 from harness.api import UNKNOWN, Backbone, Images, SemiSupervisedMethod, SSLMethod, SupervisedMethod
 from harness.config.parsing import parse_recipes, parse_trial
 from harness.config.schema import ConfigError, Problems, apply_overrides, as_dict, read_yaml
 from harness.config.trial import ExponentialImbalance, StepImbalance, TrialConfig, method_arguments
+from harness.data import oracle, splits
+from harness.data.oracle import Oracle
 from harness.files import digest_of
 from harness.memory import PeakMemory, keep_freed_memory
 from harness.metrics import area_under_curve
 from harness.models import Encoder
-from harness.oracle import Oracle
 from harness.plugins import registry, weights
 from harness.plugins.registry import PluginSpec
 from harness.runtime import Runtime
@@ -109,21 +110,21 @@ def run(
     return totals
 
 
-def normalization(config: TrialConfig, images: data.Data) -> tuple[Tensor, Tensor]:
+def normalization(config: TrialConfig, images: splits.Data) -> tuple[Tensor, Tensor]:
     """f32 [C] each: what is subtracted from pixels in [0, 1], and what divides them then."""
     mean, std = torch.tensor(images.mean), torch.tensor(images.std)
     return (mean, std) if config.data.normalize else (torch.zeros_like(mean), torch.ones_like(std))
 
 
-def load_data(config: TrialConfig, cache: Path, *, with_test: bool, verify: bool = False) -> tuple[data.Data, Oracle]:
+def load_data(config: TrialConfig, cache: Path, *, with_test: bool, verify: bool = False) -> tuple[splits.Data, Oracle]:
     """The trial's images and the oracle of its pool, decoded on first use; `verify` as in `data.load`."""
     settings = config.data
-    imbalance: data.Step | data.Exponential | None = None
+    imbalance: splits.Step | splits.Exponential | None = None
     if isinstance(settings.imbalance, StepImbalance):
-        imbalance = data.Step(settings.imbalance.classes, settings.imbalance.keep)
+        imbalance = splits.Step(settings.imbalance.classes, settings.imbalance.keep)
     elif isinstance(settings.imbalance, ExponentialImbalance):
-        imbalance = data.Exponential(settings.imbalance.ratio)
-    return data.load(
+        imbalance = splits.Exponential(settings.imbalance.ratio)
+    return splits.load(
         registry.build(config.dataset),
         config.dataset.name,
         cache=cache,
@@ -161,7 +162,7 @@ def label_budget(config: TrialConfig, pool_size: int) -> int:
     return total
 
 
-def _build_method(config: TrialConfig, images: data.Data, seed: int, where: Runtime) -> SSLMethod:
+def _build_method(config: TrialConfig, images: splits.Data, seed: int, where: Runtime) -> SSLMethod:
     """The SSL method with its backbone."""
     backbone = untrained_encoder(config, images, seed)
     with seeded(seed, "ssl_method/init"):
@@ -170,7 +171,7 @@ def _build_method(config: TrialConfig, images: data.Data, seed: int, where: Runt
     return method
 
 
-def untrained_encoder(config: TrialConfig, images: data.Data, seed: int) -> Backbone:
+def untrained_encoder(config: TrialConfig, images: splits.Data, seed: int) -> Backbone:
     """The backbone with its initial weights, which depend on it and the seed alone."""
     with seeded(seed, "backbone/init"):
         return registry.build(config.backbone, images.image_shape)
@@ -227,7 +228,7 @@ def _pretrain(
     config: TrialConfig,
     seed: int,
     method: SSLMethod,
-    images: data.Data,
+    images: splits.Data,
     oracle: Oracle,
     start: Tensor,
     where: Runtime,
@@ -281,12 +282,12 @@ def _pretrain(
     return stage.digest
 
 
-def _learnt_from(method: SSLMethod, images: data.Data, oracle: Oracle, start: Tensor) -> tuple[Images, Tensor | None]:
+def _learnt_from(method: SSLMethod, images: splits.Data, oracle: Oracle, start: Tensor) -> tuple[Images, Tensor | None]:
     """The images of the pre-training and, for a supervised method alone, what is known of their labels."""
     if isinstance(method, SupervisedMethod) and method.labeled_only:
         return images.pool.subset(start), oracle.reveal(start)
     extra = images.unlabeled_extra
-    everything = images.pool if extra is None else data.joined(images.pool, extra)
+    everything = images.pool if extra is None else splits.joined(images.pool, extra)
     if not isinstance(method, SupervisedMethod):
         return everything, None
     labels = torch.full((len(everything),), UNKNOWN)

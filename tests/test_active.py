@@ -16,9 +16,9 @@ from harness import trial
 from harness.active import Rounds, start_pool
 from harness.api import Pool, Selector
 from harness.config.trial import LabelsConfig
-from harness.data import Data
+from harness.data.oracle import Oracle
+from harness.data.splits import Data
 from harness.metrics import area_under_curve
-from harness.oracle import Oracle
 
 
 @pytest.fixture

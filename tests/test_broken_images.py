@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from baselines.datasets.image_folder import ImageFolder
-from harness.decode import Prepared, prepare
+from harness.data.decode import Prepared, prepare
 
 COLOURS = {"cat": (255, 0, 0), "dog": (0, 255, 0), "a name, with spaces": (0, 0, 255), "猫 été": (255, 255, 0)}
 

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import torch
 
-from harness import data as data_module
-from harness import decode, progress
+from harness import progress
 from harness.api import Dataset, Images, Source, Split
-from harness.data import Exponential, Step, load
-from harness.decode import prepare
+from harness.data import decode, splits
+from harness.data.decode import prepare
+from harness.data.splits import Exponential, Step, load
 
 
 class Synthetic(Dataset):
@@ -479,36 +479,36 @@ def test_impossible_imbalance_is_refused_when_it_is_written(make):
 def test_on_the_cpu_the_mapped_store_is_used_as_it_is(tmp_path):
     data, _ = opened(tmp_path)
     assert data.pool._store.data_ptr() == data.val._store.data_ptr()
-    assert not data_module._resident
+    assert not splits._resident
 
 
 @pytest.fixture
 def accelerator(monkeypatch):
     """A device that is not the CPU: torch's `meta` keeps shapes and no values."""
-    monkeypatch.setattr(data_module, "_resident", {})
-    monkeypatch.setattr(data_module, "_free_memory", lambda device: 1 << 30)
+    monkeypatch.setattr(splits, "_resident", {})
+    monkeypatch.setattr(splits, "_free_memory", lambda device: 1 << 30)
     return torch.device("meta")
 
 
 def test_stores_are_copied_to_an_accelerator_once_per_process(tmp_path, accelerator):
     first, _ = opened(tmp_path, device=accelerator, with_test=False)
-    assert {key[1] for key in data_module._resident} == {"train"}
+    assert {key[1] for key in splits._resident} == {"train"}
     second, _ = opened(tmp_path, device=accelerator, fraction=0.5)
     assert first.pool._store.device == accelerator
     assert first.pool._store is first.val._store is second.pool._store
-    assert {key[1] for key in data_module._resident} == {"train", "test"}
-    assert all(store.ndim == 4 and store.dtype == torch.uint8 for store in data_module._resident.values())
+    assert {key[1] for key in splits._resident} == {"train", "test"}
+    assert all(store.ndim == 4 and store.dtype == torch.uint8 for store in splits._resident.values())
 
 
 def test_another_data_set_takes_the_place_of_the_last(tmp_path, accelerator):
     first, _ = opened(tmp_path, device=accelerator)
     opened(tmp_path, Synthetic(version=1), device=accelerator)
-    assert len(data_module._resident) == 2
-    assert all(store is not first.pool._store for store in data_module._resident.values())
+    assert len(splits._resident) == 2
+    assert all(store is not first.pool._store for store in splits._resident.values())
 
 
 def test_stores_that_do_not_fit_stay_mapped_and_batches_go_to_the_device(tmp_path, accelerator, monkeypatch):
-    monkeypatch.setattr(data_module, "_free_memory", lambda device: 2 * 600 * 105 - 1)  # one byte short for train
+    monkeypatch.setattr(splits, "_free_memory", lambda device: 2 * 600 * 105 - 1)  # one byte short for train
     data, _ = opened(tmp_path, device=accelerator)
     assert data.pool._store.device.type == "cpu"
     assert data.pool[torch.tensor([0])].device == accelerator
@@ -537,7 +537,7 @@ def test_images_gathers_rows_of_the_mapped_store(tmp_path):
 def test_joined_images_are_both_in_order_and_can_be_divided(tmp_path):
     stores = prepare(Synthetic(unlabeled=33), "synthetic", tmp_path).images
     first, second = Images(stores["train"], torch.tensor([5, 3, 599])), Images(stores["unlabeled"])
-    together = data_module.joined(first, second)
+    together = splits.joined(first, second)
     expected = torch.cat([stores["train"][[5, 3, 599]], stores["unlabeled"]])
     assert together.shape == (36, 3, 5, 7)
     assert torch.equal(together[torch.arange(36)], expected)

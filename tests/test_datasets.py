@@ -23,7 +23,7 @@ from baselines.datasets.npz import Npz
 from baselines.datasets.oxford_iiit_pet import OxfordIIITPet
 from baselines.datasets.stl10 import STL10
 from baselines.datasets.svhn import SVHN
-from harness.decode import prepare
+from harness.data.decode import prepare
 
 DRAW = np.random.default_rng(0)
 

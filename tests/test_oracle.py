@@ -13,8 +13,8 @@ from torch import Tensor
 
 from baselines.datasets.digits import Digits
 from harness.api import Pool
-from harness.data import load
-from harness.oracle import BudgetExceeded, Oracle, stratified_draw
+from harness.data.oracle import BudgetExceeded, Oracle, stratified_draw
+from harness.data.splits import load
 from harness.seeding import generator
 
 LABELS = torch.tensor([0, 1, 2, 0, 1, 2, 0, 0])

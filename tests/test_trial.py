@@ -16,7 +16,7 @@ from trials import SMALL, configure, results
 
 from baselines.backbones.dcnn3 import DCNN3
 from baselines.datasets.digits import Digits
-from harness import data, trial
+from harness import api, trial
 from harness.api import UNKNOWN, Source, Split, SSLMethod
 from harness.metrics import METRICS, step_kind
 from harness.plugins import registry
@@ -152,14 +152,14 @@ def test_the_test_set_is_not_opened_unless_asked_for(fresh, monkeypatch, cache):
     bench = fresh()
     bench.run(configure(), with_test=True)  # decodes
     images: list[Tensor] = []
-    gather = data.Images.__getitem__
+    gather = api.Images.__getitem__
 
     def watch(self: Any, index: Tensor) -> Tensor:
         found = gather(self, index)
         images.append(found.flatten(1))
         return found
 
-    monkeypatch.setattr(data.Images, "__getitem__", watch)
+    monkeypatch.setattr(api.Images, "__getitem__", watch)
     opened, _ = trial.load_data(configure(), cache, with_test=True)
     assert opened.test is not None
     secret = {row.numpy().tobytes() for row in opened.test[torch.arange(len(opened.test))].flatten(1)}

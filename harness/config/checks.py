@@ -18,8 +18,6 @@ from harness.plugins.registry import PluginSpec
 
 
 def check_classifiers(config: TrialConfig, path: str, problems: Problems) -> None:
-
-
     """Several classifiers, and what a fine-tuned one forbids."""
     heads = [config.classifier, *config.beside]
     for number, head in enumerate(heads):
@@ -36,8 +34,6 @@ def check_classifiers(config: TrialConfig, path: str, problems: Problems) -> Non
 
 
 def check_mode(config: TrialConfig, path: str, problems: Problems) -> None:
-
-
     """What `mode: joint` asks of method, classifier and selector."""
     method: type[SSLMethod] = registry.find("ssl_methods", config.ssl_method.name)
     if issubclass(method, SupervisedMethod) and config.labels.start == 0:
@@ -90,8 +86,6 @@ def check_labels(config: TrialConfig, path: str, problems: Problems) -> None:
 
 
 def check_selector(config: TrialConfig, path: str, problems: Problems) -> None:
-
-
     """What the selector reads, and whether this trial can give it."""
     """Whether the trial gives what its selector reads; dropout is looked for once there is a backbone."""
     name, classifier = config.selector.name, config.classifier
@@ -133,8 +127,6 @@ def check_selector(config: TrialConfig, path: str, problems: Problems) -> None:
 
 
 def check_milestones(settings: Optimization, path: str, problems: Problems) -> None:
-
-
     """Rising milestones, within the epochs."""
     milestones = settings.milestones
     if not milestones or any(later <= earlier for earlier, later in pairwise((*milestones, 1.0))):
@@ -142,8 +134,6 @@ def check_milestones(settings: Optimization, path: str, problems: Problems) -> N
 
 
 def check_resolutions(shares: tuple[float, ...], path: str, problems: Problems) -> None:
-
-
     """Sizes that views and backbone can take."""
     if not shares or shares[-1] != 1 or any(later < earlier for earlier, later in pairwise(shares)):
         problems.add(path, f"{list(shares)} must not fall and must end with 1, as [0.5, 0.75, 1.0] does")

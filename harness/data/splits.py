@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from harness.api import Dataset, Images
-from harness.decode import Prepared, prepare
+from harness.data.decode import Prepared, prepare
+from harness.data.oracle import Oracle, stratified_draw
 from harness.messages import closest
-from harness.oracle import Oracle, stratified_draw
 from harness.seeding import generator
 
 DEVICE_SHARE = 0.5
@@ -309,8 +309,6 @@ def _thin(labels: Tensor, sizes: Tensor, rng: torch.Generator) -> Tensor:
         kept.append(members[torch.randperm(len(members), generator=rng)[:size]])
     return torch.cat(kept).sort().values
 
-
-# --- image stores on the device -------------------------------------------------------------------------
 
 _resident: dict[tuple[str, str, torch.device], Tensor] = {}
 """(fingerprint, split, device) -> the images there, of the data set last loaded. Holds no labels."""
