@@ -58,8 +58,8 @@ def main() -> None:
 
 def _sweep(folder: Path, trials: int, number: int, every: float) -> tuple[list[tuple[str, int]], float, int]:
     """Every record taken, as (trial, step); seconds from the first to the last; points in MLflow."""
-    from harness import records
-    from harness.folder import Recorder
+    from harness.records import rows
+    from harness.records.folder import Recorder
     from harness.live import Progress
     from harness.sweep import Display
     from harness.sweep import RecordCallback
@@ -93,7 +93,7 @@ def _sweep(folder: Path, trials: int, number: int, every: float) -> tuple[list[t
             ).fit()
         recorder.close()
         assert tracker.finish("finished", timeout=300)
-    found, unreadable = records.read(folder)
+    found, unreadable = rows.read(folder)
     assert unreadable == 0
     client = MlflowClient(uri)
     runs = client.search_runs([client.get_experiment_by_name("reporting").experiment_id], max_results=1000)

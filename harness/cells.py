@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness import records
 from harness.compare import Comparison, Estimate
 from harness.findings import Entry, Report
 from harness.metrics import known
+from harness.records import names
 
 
 def number(metric: str, value: float, sign: str = "") -> str:
@@ -90,7 +90,7 @@ def data_set(data: Mapping[str, Any]) -> str:
 def domain(spec: Any) -> str:
     """A parameter's domain as in the YAML, on one line."""
     if not isinstance(spec, Mapping):
-        return records.show(spec)
+        return names.show(spec)
     if "values" in spec:
-        return "one of " + ", ".join(map(records.show, spec["values"]))
-    return ", ".join(f"{key} {records.show(value)}" for key, value in spec.items())
+        return "one of " + ", ".join(map(names.show, spec["values"]))
+    return ", ".join(f"{key} {names.show(value)}" for key, value in spec.items())

@@ -28,7 +28,6 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import baselines
 import harness
-from harness import environment
 from harness.config.plan import Plan
 from harness.config.schema import ConfigError
 from harness.config.trial import TrialConfig
@@ -37,6 +36,7 @@ from harness.files import digest_of
 from harness.placement import Node
 from harness.plugins.registry import PluginSpec, classes
 from harness.preflight import some_candidates
+from harness.records import environment
 from harness.trial import Folders, load_data
 
 JOIN_SECONDS = 60.0

@@ -14,12 +14,13 @@ from typing import Any, Literal
 
 import torch
 
-from harness import environment, records, saved_encoder, trial
+from harness import saved_encoder, trial
 from harness.config.parsing import parse_trial
 from harness.config.plan import Plan
 from harness.config.schema import ConfigError, Problems, read_yaml
 from harness.config.trial import ClassifierConfig, TrialConfig
 from harness.files import no_space
+from harness.records import environment, rows
 from harness.report import Entry, Report
 from harness.stages import StageCache
 
@@ -99,7 +100,7 @@ def save(folder: Path, name: str, folders: trial.Folders) -> Path:
         raise ValueError(f"{stages} is missing: it was not finished by this version")
     about = json.loads(stages.read_text())
     config = _config(folder / "trials" / name / "config.yaml")
-    seed = next(record["seed"] for record in records.read(folder)[0] if record["trial"] == name)
+    seed = next(record["seed"] for record in rows.read(folder)[0] if record["trial"] == name)
     images, _ = trial.load_data(config, folders.cache, with_test=False)
     weights, head, state = _weights(config, seed, images, about, StageCache(folders.stages))
     mean, std = trial.normalization(config, images)

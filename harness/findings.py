@@ -13,9 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness import cells, messages, records, rounds, trial_files
+from harness import cells, messages, rounds
 from harness.compare import Comparison, Estimate, estimate, holm, paired, verdict
-from harness.records import History
+from harness.records import names, trial_files
+from harness.records import rows as record_rows
+from harness.records.names import by_path
+from harness.records.rows import FINAL, History, by_trial, mapping
 from harness.rounds import Rounds
 
 SECONDS = ("pretrain", "select", "train", "total")
@@ -117,16 +120,16 @@ def read(folder: Path) -> Report:
     for name in ("space.yaml", "environment.json", "rows.jsonl"):
         if not (folder / name).is_file():
             raise ValueError(f"{folder} is not a sweep's folder: it has no {name}")
-    space = records.mapping(folder / "space.yaml")
-    environment = records.mapping(folder / "environment.json")
-    rows, unreadable = records.read(folder)
-    trials = records.by_trial(rows)
+    space = mapping(folder / "space.yaml")
+    environment = mapping(folder / "environment.json")
+    rows, unreadable = record_rows.read(folder)
+    trials = by_trial(rows)
     if not trials:
         raise ValueError(f"{folder} holds no records yet")
 
     phases: dict[str, dict[str, History]] = {"search": {}, "confirm": {}}
     for trial, history in trials.items():
-        phases[records.last(history)["phase"]][trial] = history
+        phases[record_rows.last(history)["phase"]][trial] = history
     goal = space["metric"][0]
     measure = _measure(goal["name"], phases["confirm"])
     totals = [_at_most_labels(history) for history in trials.values()]
@@ -140,21 +143,21 @@ def read(folder: Path) -> Report:
         _entries(phases["search"], goal["name"], goal["goal"] == "maximize", ("finished", "stopped")),
         None,
         {
-            trial: messages.one_line(records.last(history).get("error") or "no cause was recorded")
+            trial: messages.one_line(record_rows.last(history).get("error") or "no cause was recorded")
             for trial, history in trials.items()
-            if records.last(history)["status"] == "failed"
+            if record_rows.last(history)["status"] == "failed"
         },
         sum(total.get("time/total_seconds", 0) for total in totals),
         sum(total.get(f"time/{s}_seconds", 0) for total in totals for s in SECONDS if total.get(f"stage/{s}_cached")),
     )
     if unreadable:
         report.notes.append(f"{messages.count(unreadable, 'line')} of rows.jsonl could not be read and was skipped.")
-    unfinished = sum(records.last(history)["status"] == "running" for history in trials.values())
+    unfinished = sum(record_rows.last(history)["status"] == "running" for history in trials.values())
     if unfinished:
         report.notes.append(
             f"{messages.count(unfinished, 'trial')} did not finish: the sweep is running or was interrupted."
         )
-    ended = [records.last(history) for history in trials.values()]
+    ended = [record_rows.last(history) for history in trials.values()]
     bad = [f"{trial}/{name}" for trial in trials for name in trial_files.damaged(folder / "trials" / trial)]
     if bad:
         report.notes.append(f"{messages.count(len(bad), 'damaged file')} left out, the first trials/{bad[0]}.")
@@ -163,9 +166,6 @@ def read(folder: Path) -> Report:
     report.answer = _answer(report)
     report.rounds = rounds.read(report)
     return report
-
-
-# Reading -----------------------------------------------------------------------------------------------------------
 
 
 def _measure(goal: str, confirmed: Mapping[str, History]) -> str:
@@ -178,10 +178,10 @@ def _entries(trials: Mapping[str, History], measure: str, maximize: bool, ending
     """The configurations that have at least one trial with such an ending, best first; equals by name."""
     groups: dict[str, list[History]] = {}
     for history in trials.values():
-        if records.last(history)["status"] in endings:
-            groups.setdefault(records.last(history)["configuration"], []).append(history)
+        if record_rows.last(history)["status"] in endings:
+            groups.setdefault(record_rows.last(history)["configuration"], []).append(history)
     entries = [_entry(configuration, group) for configuration, group in groups.items()]
-    labels = records.labels({entry.id: entry.parameters for entry in entries})
+    labels = names.labels({entry.id: entry.parameters for entry in entries})
     for entry in entries:
         entry.label = labels[entry.id]
 
@@ -196,22 +196,22 @@ def _entry(configuration: str, histories: Sequence[History]) -> Entry:
     values: dict[str, dict[int, float]] = {}
     curves: dict[str, dict[int, dict[int, float]]] = {}
     for history in histories:
-        seed = records.last(history)["seed"]
+        seed = record_rows.last(history)["seed"]
         for name, value in _at_most_labels(history).items():
             values.setdefault(name, {})[seed] = value
         for record in _by_labels(history):
             for name, value in _finite(record).items():
                 curves.setdefault(name, {}).setdefault(record["step"], {})[seed] = value
-    stopped = [history for history in histories if records.last(history)["status"] == "stopped"]
+    stopped = [history for history in histories if record_rows.last(history)["status"] == "stopped"]
     epoch = max((r["step"] for history in stopped for r in history.values() if r["step_kind"] == "epoch"), default=0)
     return Entry(
         id=configuration,
-        parameters=by_path(records.last(histories[0])["parameters"]),
-        seeds=sorted(records.last(history)["seed"] for history in histories),
+        parameters=by_path(record_rows.last(histories[0])["parameters"]),
+        seeds=sorted(record_rows.last(history)["seed"] for history in histories),
         values=values,
         cached=[stage for stage in SECONDS if any(values.get(f"stage/{stage}_cached", {}).values())],
         curves={name: dict(sorted(curve.items())) for name, curve in curves.items()},
-        trials={records.last(history)["seed"]: records.last(history)["trial"] for history in histories},
+        trials={record_rows.last(history)["seed"]: record_rows.last(history)["trial"] for history in histories},
         ending=f"early-stopped at epoch {epoch}" if stopped else "finished",
     )
 
@@ -219,7 +219,7 @@ def _entry(configuration: str, histories: Sequence[History]) -> Entry:
 def _by_labels(history: History) -> list[dict[str, Any]]:
     """The records of rounds, by number of labels; the closing record comes last."""
     rounds = [record for record in history.values() if record["step_kind"] == "labels"]
-    return sorted(rounds, key=lambda record: (record["step"], record["status"] in records.FINAL))
+    return sorted(rounds, key=lambda record: (record["step"], record["status"] in FINAL))
 
 
 def _at_most_labels(history: History) -> dict[str, float]:
@@ -235,23 +235,8 @@ def _finite(record: Mapping[str, Any]) -> dict[str, float]:
     return {name: value for name, value in record["metrics"].items() if value is not None and math.isfinite(value)}
 
 
-def by_path(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Leaves by path, so that `selector: coreset`, `selector.name: coreset` and `selector: {name: coreset}` agree."""
-    leaves: dict[str, Any] = {}
-    for key, value in tree.items():
-        path = f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            leaves |= by_path(value, f"{path}.")
-        else:
-            leaves[path.removesuffix(".name")] = value
-    return leaves
-
-
 def _first_seen(trials: Mapping[str, History]) -> list[str]:
-    return list(dict.fromkeys(records.last(history)["configuration"] for history in trials.values()))
-
-
-# Comparing ---------------------------------------------------------------------------------------------------------
+    return list(dict.fromkeys(record_rows.last(history)["configuration"] for history in trials.values()))
 
 
 def _compare(report: Report, order: Sequence[str]) -> None:

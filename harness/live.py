@@ -7,15 +7,13 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from harness import records
+from rich.console import RenderableType
+
 from harness.metrics import WATCHED
-from harness.records import FINAL, Record
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
+from harness.records.names import label
+from harness.records.rows import FINAL, Record
 
 SHOWN = 4
 """Running trials with a line of their own; of the others it is said how many do what."""
@@ -204,12 +202,6 @@ class Progress:
         head = Table.grid(padding=(0, 2, 0, 0))
         head.add_row(texts[0], ProgressBar(max(self.total, 1), self.done, width=max(1, min(24, room))), *texts[1:])
         return head
-
-
-def label(parameters: Mapping[str, Any]) -> str:
-    """Parameters in a few words: `first crop, second blur, temperature 0.2`."""
-    names = records.short_names(parameters)
-    return ", ".join(f"{names[path]} {records.show(value)}" for path, value in parameters.items()) or "(no parameters)"
 
 
 def clock(seconds: float) -> str:

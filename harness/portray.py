@@ -19,12 +19,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from baselines import BUILTINS
-from harness import files, models, portrait, represent, runtime, seeding, stages
+from harness import files, models, represent, runtime, seeding, stages
 from harness.active import Rounds
 from harness.api import Augmentation, Images
 from harness.models import HeadModel
 from harness.plugins import registry
-from harness.portrait import Portrait
+from harness.records import portrait
+from harness.records.portrait import Portrait
 from harness.seeding import derive, generator
 
 MAPPED, PICKED, SEARCHED = 1000, 500, 10_000

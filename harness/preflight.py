@@ -16,8 +16,8 @@ from harness.config.trial import TrialConfig
 from harness.data.oracle import Oracle
 from harness.data.splits import Data
 from harness.files import digest_of
-from harness.live import label
 from harness.plugins import registry
+from harness.records.names import label
 from harness.trial import label_budget, load_data, pretrain_key, pretrains
 
 

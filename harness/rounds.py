@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from harness import curves, records
+from harness import curves
 from harness.compare import estimate
 from harness.curves import Column, Curves, Difference, Ranks
+from harness.records import names as record_names
 
 if TYPE_CHECKING:
     from harness.findings import Entry, Report
@@ -182,7 +183,7 @@ def _case_labels(entries: Sequence[Entry]) -> dict[str, str]:
     if not _is_grid_of_selectors(entries):
         return {entry.id: entry.label for entry in entries}
     keys = {entry.id: _key(_selector(entry.parameters)) for entry in entries}
-    names = records.labels({keys[entry.id]: _selector(entry.parameters) for entry in entries})
+    names = record_names.labels({keys[entry.id]: _selector(entry.parameters) for entry in entries})
     return {entry.id: names[keys[entry.id]] for entry in entries}
 
 
@@ -193,7 +194,7 @@ def _grouped(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
     groups: dict[str, list[Entry]] = {}
     for entry in entries:
         groups.setdefault(_key(_others(entry.parameters)), []).append(entry)
-    names = records.labels({key: _others(group[0].parameters) for key, group in groups.items()})
+    names = record_names.labels({key: _others(group[0].parameters) for key, group in groups.items()})
     return {names[key] if len(groups) > 1 else "": group for key, group in groups.items()}
 
 

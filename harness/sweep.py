@@ -24,20 +24,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness import environment, export, messages, progress, report, trial
+from harness import export, messages, progress, report, trial
 from harness.config.plan import Plan, Task, goal_of, load
 from harness.config.schema import ConfigError, as_dict
 from harness.config.space import Suggester
 from harness.files import no_space, replace_text
-from harness.folder import Recorder, open_folder
 from harness.limits import can_watch_memory, watched_memory
 from harness.live import Progress
 from harness.memory import keep_freed_memory
 from harness.metrics import WATCHED
 from harness.placement import Node, Placement, place
 from harness.preflight import check_data, preview
-from harness.records import FINAL
-from harness.remote import Mirror, is_remote, local_folder
+from harness.records import environment
+from harness.records.folder import Recorder, open_folder
+from harness.records.mirror import Mirror, is_remote, local_folder
+from harness.records.rows import FINAL
 from harness.seeding import derive
 from harness.tracking import Tracker, tracking_uri
 

@@ -25,11 +25,13 @@ from typing import Any
 
 from filelock import FileLock
 
-from harness import messages, records
+from harness import messages
 from harness.messages import cut
 from harness.metrics import step_kind
-from harness.records import History, Record
-from harness.trial_files import confusion_matrices
+from harness.records import rows
+from harness.records.names import run_name, varied
+from harness.records.rows import History, Record
+from harness.records.trial_files import confusion_matrices
 
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 """Opens the UI on runs and charts rather than on its pages for language models."""
@@ -163,8 +165,8 @@ class Delivery:
         self._folder = folder
         self._environment = environment
         self._live = live
-        self._space = records.mapping(folder / "space.yaml")
-        self._trials = records.by_trial(records.read(folder)[0])
+        self._space = rows.mapping(folder / "space.yaml")
+        self._trials = rows.by_trial(rows.read(folder)[0])
         self._pending = dict.fromkeys(self._trials)
         self._varied = varied(self._space)
         self._last_config: tuple[bytes, dict[str, Any]] = b"", {}
@@ -173,7 +175,7 @@ class Delivery:
 
     def add(self, record: Record) -> None:
         """Takes in a record; `flush` delivers it."""
-        records.add(self._trials.setdefault(record["trial"], {}), record)
+        rows.add(self._trials.setdefault(record["trial"], {}), record)
         self._pending[record["trial"]] = None
 
     def flush(self) -> None:
@@ -215,7 +217,7 @@ class Delivery:
     def _ending(self, trial: str, closing: bool = False) -> str:
         unended = "KILLED" if closing else "RUNNING"
         endings = {"finished": "FINISHED", "stopped": "FINISHED", "failed": "FAILED"}
-        return endings.get(records.last(self._trials[trial])["status"], unended)
+        return endings.get(rows.last(self._trials[trial])["status"], unended)
 
     # The server ------------------------------------------------------------------------------------------------
 
@@ -348,12 +350,12 @@ class Delivery:
         self._describe(run, history, config, points)
         if ending != "RUNNING":
             self._log_artifacts(run, trial)
-            self._end(run, ending, closing, records.last(history)["time"])
+            self._end(run, ending, closing, rows.last(history)["time"])
             self._delivered(trial)
 
     def _closing(self, trial: str, ending: str, digest: str, dropped: list[str]) -> dict[str, str | None]:
         """The tags of a run whose trial has ended."""
-        final = records.last(self._trials[trial])
+        final = rows.last(self._trials[trial])
         return {
             "early_stopped": "true" if final["status"] == "stopped" else None,
             "error": (final.get("error") or "unknown") if ending == "FAILED" else None,
@@ -472,7 +474,7 @@ class Delivery:
         content = path.read_bytes()
         if content != self._last_config[0]:  # seeds of one configuration follow each other, and YAML is slow to read
             try:
-                self._last_config = content, records.mapping(path)
+                self._last_config = content, rows.mapping(path)
             except ValueError:  # the record's parameters then say what the trial was
                 return {}
         return self._last_config[1]
@@ -605,7 +607,7 @@ class Tracker:
         """
         with self._progress:  # so that an ending is counted before it can be counted off
             self._queue.put(row)
-            if row["status"] in records.FINAL:
+            if row["status"] in rows.FINAL:
                 self._behind.add(row["trial"])
                 self._progress.wait_for(self._need_not_wait, PACE_SECONDS)
 
@@ -692,13 +694,13 @@ def sync(folder: Path, uri: str, experiment: str | None = None) -> str:
     Raises:
         ValueError: the folder is not a sweep's, is damaged, or belongs to a sweep that is running or to another sync.
     """
-    from harness.folder import claim
+    from harness.records.folder import claim
 
     for name in ("space.yaml", "environment.json"):
         if not (folder / name).is_file():
             raise ValueError(f"{folder} is not a sweep's folder: it has no {name}")
-    environment = records.mapping(folder / "environment.json")
-    experiment = experiment or str(records.mapping(folder / "space.yaml")["name"])
+    environment = rows.mapping(folder / "environment.json")
+    experiment = experiment or str(rows.mapping(folder / "space.yaml")["name"])
     lock = folder / "lock"
     ours = os.access(lock if lock.exists() else folder, os.W_OK)
     claimed = claim(folder) if ours else None
@@ -799,50 +801,6 @@ def save_pyfunc(path: Path, source: Path, model_id: str, run_id: str) -> None:
         input_example=example,
         pip_requirements=[*(f"{name}=={version}" for name, version in packages.items()), "pyyaml", "filelock"],
     )
-
-
-ABBREVIATIONS = {"temperature": "tau"}
-
-
-PLUGINS = ("selector", "ssl_method", "backbone", "dataset", "classifier", "augmentation")
-
-
-def varied(space: Mapping[str, Any]) -> set[str]:
-    """The parameters in which a sweep's trials may differ, of the content of `space.yaml`."""
-    parameters = space.get("parameters") or {}
-    paths = {path for path, about in parameters.items() if len(about.get("values", "range")) > 1}
-    if len(space.get("cases") or ()) > 1:
-        paths.add("case")
-    references = (space.get("confirm") or {}).get("references") or []
-    return paths.union(*references)
-
-
-def run_name(record: Record, config: Mapping[str, Any], varied: Collection[str] | None = None) -> str:
-    """What differs, then the seed: `coreset · simclr tau 0.2 · seed 1`.
-
-    Args:
-        record: one of the trial's.
-        config: the trial's configuration; names method and selector where nothing differs.
-        varied: the parameters that differ; None: all of the record's.
-    """
-    given = record["parameters"]
-    parameters = {path: value for path, value in given.items() if varied is None or path in varied}
-    parameters = parameters or {slot: config[slot] for slot in ("ssl_method", "selector") if slot in config}
-    short = records.short_names(parameters)
-    parts: dict[str, list[str]] = {}
-    for path, value in parameters.items():
-        section = path.partition(".")[0]
-        plugin = path.removesuffix(".name") in PLUGINS or (isinstance(value, Mapping) and "name" in value)
-        name = ABBREVIATIONS.get(short[path], short[path])
-        text = records.show(value)
-        if plugin and path.removesuffix(".name") == section:
-            parts.setdefault(section, []).insert(0, text)
-        elif plugin or path in ("case", "recipe"):
-            parts[path] = [text]
-        else:
-            named = section in parameters or f"{section}.name" in parameters
-            parts.setdefault(section if named else path, []).append(f"{name} {text}")
-    return cut(" · ".join([*(" ".join(words) for words in parts.values()), f"seed {record['seed']}"]), 250)
 
 
 def _classification_report(confusion: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 
 from harness.config.plan import load
-from harness.folder import open_folder
+from harness.records.folder import open_folder
 
 
 def hold(folder: Path, question: Path, held: Event, leave: Event) -> None:

@@ -17,11 +17,12 @@ import yaml
 from cluster_nodes import PLUGIN, nodes
 from trials import SMALL
 
-from harness import cluster, environment, records
+from harness import cluster
 from harness.config.parsing import parse_trial
 from harness.config.plan import load
 from harness.config.schema import ConfigError, Problems
 from harness.plugins.registry import PluginSpec
+from harness.records import environment, rows
 from harness.sweep import main
 from harness.trial import Folders
 
@@ -189,7 +190,7 @@ def run(folder: Path, file: Path, name: str, *more: str) -> int:
 
 def outcome(sweep: Path) -> dict:
     """What the rows say, but for times, memory, and who computed a stage first."""
-    found, unreadable = records.read(sweep)
+    found, unreadable = rows.read(sweep)
     assert unreadable == 0
     aside = ("time/", "throughput/", "stage/", "memory/")
     told = {
@@ -282,7 +283,7 @@ def test_the_trials_of_a_node_that_dies_move(home):
         assert not there.worker_nodes
     (lost,) = [offset for what, node, _, offset in said(home) if node == doomed.node_id and what == "begins"]
     assert ["ends", lost] in [[what, offset] for what, node, _, offset in said(home) if node != doomed.node_id]
-    ended = [r for r in records.read(home / "runs/moved")[0] if r["status"] == "finished"]
+    ended = [r for r in rows.read(home / "runs/moved")[0] if r["status"] == "finished"]
     assert len(ended) == len({r["trial"] for r in ended}) == 2
 
 

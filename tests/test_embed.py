@@ -23,7 +23,7 @@ from harness.active import Rounds, Trained
 from harness.config.plan import Candidate, Task, load
 from harness.config.schema import ConfigError, as_dict
 from harness.files import no_space
-from harness.folder import Recorder
+from harness.records.folder import Recorder
 from harness.saved_encoder import PyfuncEncoder, SavedEncoder
 
 FINETUNE = {"name": "finetune", "epochs": 2, "batch_size": 20}

@@ -16,10 +16,10 @@ import pytest
 from mlflow import MlflowClient
 from test_sweep import HERE, SLOW, TRIAL, endings, rows, run, start, without_agents, write
 
-from harness import records
 from harness.config.plan import Task, load
 from harness.config.schema import ConfigError
-from harness.folder import Recorder
+from harness.records import rows as record_rows
+from harness.records.folder import Recorder
 from harness.sweep import Sweep, mend_journal
 
 QUICK = {**TRIAL, "ssl_method": "none"}
@@ -132,16 +132,17 @@ def test_a_trial_with_a_damaged_line_is_run_again(tmp_path, method, damaged):
     lines[place] = lines[place].replace(b"val/accuracy", b"val/accuracx")
     (sweep / "rows.jsonl").write_bytes(b"".join(lines))
     assert run(tmp_path, file, "--resume") == 0
-    found, unreadable = records.read(sweep)
+    found, unreadable = record_rows.read(sweep)
     assert unreadable == 1
     assert len(found) > len(whole)
-    before, after = records.by_trial(whole), records.by_trial(found)
+    before, after = record_rows.by_trial(whole), record_rows.by_trial(found)
     assert {trial: list(history) for trial, history in after.items()} == {
         trial: list(history) for trial, history in before.items()
     }
     for trial, history in after.items():
         assert (
-            records.last(history)["metrics"]["val/accuracy"] == records.last(before[trial])["metrics"]["val/accuracy"]
+            record_rows.last(history)["metrics"]["val/accuracy"]
+            == record_rows.last(before[trial])["metrics"]["val/accuracy"]
         )
     assert set(mlflow_statuses(tmp_path, "damaged").values()) == {"FINISHED"}
     if method == "bayes":
@@ -205,7 +206,7 @@ def test_ten_kills_of_the_driver_lose_nothing(tmp_path, seed):
 
 
 def _read(sweep: Path) -> list[dict]:
-    return records.read(sweep)[0]
+    return record_rows.read(sweep)[0]
 
 
 def test_ctrl_c_twice_stops_at_once(tmp_path):
@@ -265,7 +266,7 @@ def test_a_full_disk_stops_the_sweep_and_loses_nothing(small_disk, capsys):
     assert "make room and go on with" in errors
     assert "--resume" in errors
     assert "Traceback" not in errors
-    found, unreadable = records.read(sweep)
+    found, unreadable = record_rows.read(sweep)
     assert unreadable == 0
     before = [r for r in found if r["status"] == "finished"]
     assert 1 <= len(before) < 6
@@ -374,7 +375,7 @@ def test_a_trial_that_was_told_and_whose_ending_is_lost_is_run_again(tmp_path):
     statuses = {lost: "running", stopped: "stopped"}
     kept = [row for row in _read(killed.path) if row["trial"] not in (never_begun, gone)]
     changed = [{**row, "status": statuses.get(row["trial"], row["status"])} for row in kept]
-    lines = [records.line({name: row[name] for name in row if name != records.TRAIL}) for row in changed]
+    lines = [record_rows.line({name: row[name] for name in row if name != rows.TRAIL}) for row in changed]
     (killed.path / "rows.jsonl").write_bytes(b"".join(lines))
     killed.sweep.recorder = Recorder(killed.path, lambda record: None)
     assert killed.sweep._settle(journal_of(killed.path))

@@ -14,11 +14,12 @@ import pytest
 import yaml
 from test_stages import files_of_at_most
 
-from harness import environment, messages, preflight, records, report, tracking
+from harness import messages, preflight, report, tracking
 from harness.config.plan import Metric, Plan, load
 from harness.config.schema import ConfigError
 from harness.files import no_space, replace_text
-from harness.folder import Recorder, open_folder
+from harness.records import environment, rows
+from harness.records.folder import Recorder, open_folder
 
 QUESTION = """
 method: random
@@ -154,7 +155,7 @@ def test_records_are_kept_and_delivered_at_once(tmp_path):
     later = {"class_counts": [4, 6], "pool_counts": [40, 60], "confusion_matrix": {"matrix": [[2]]}}
     folder.write("search-a-s0", "running", {"val/accuracy": 0.6}, 30, **later)
     folder.write("search-a-s0", "finished", {"val/accuracy": 0.6}, 30, portrait=base64.b64encode(b"a face").decode())
-    read, unreadable = records.read(tmp_path)  # before the file is closed
+    read, unreadable = rows.read(tmp_path)  # before the file is closed
     assert unreadable == 0
     assert read == folder.delivered
     trial = tmp_path / "trials" / "search-a-s0"
@@ -178,7 +179,7 @@ def test_a_changed_line_is_not_believed(tmp_path, change):
     key = change.partition(b": ")[0]
     first, second = file.read_bytes().splitlines(keepends=True)
     file.write_bytes(re.sub(re.escape(key) + rb": [^,}]+", change, first) + second)
-    read, unreadable = records.read(tmp_path)
+    read, unreadable = rows.read(tmp_path)
     assert [record["trial"] for record in read] == ["search-b-s7"]
     assert unreadable == 1
     assert not Recorder(tmp_path, print).ended("search-a-s7")
@@ -203,9 +204,9 @@ def test_a_trial_that_lacks_a_record_is_run_again(tmp_path, damaged):
     for step in (10, 20):
         again.write("search-a-s7", "running", {"val/accuracy": 0.1}, step)
     again.write("search-a-s7", "finished", {"val/accuracy": 0.5}, 20)
-    read, unreadable = records.read(tmp_path)
+    read, unreadable = rows.read(tmp_path)
     assert unreadable == 1
-    history = records.by_trial(read)["search-a-s7"]
+    history = rows.by_trial(read)["search-a-s7"]
     assert [(r["step"], r["status"], r["time"]) for r in history.values()] == [
         (10, "running", 11),
         (20, "running", 12),
@@ -218,17 +219,17 @@ def test_an_ending_that_alone_is_left_of_a_trial_counts_for_nothing(tmp_path):
     folder = Folder(tmp_path)
     folder.write("search-a-s7", "running", {}, 10)
     folder.write("search-a-s7", "finished", {"val/accuracy": 0.5}, 20)
-    read, _ = records.read(tmp_path)
-    assert records.by_trial(read[1:]) == {}
+    read, _ = rows.read(tmp_path)
+    assert rows.by_trial(read[1:]) == {}
 
 
 def test_lines_without_a_checksum_are_read(tmp_path):
     folder = Folder(tmp_path)
     folder.write("search-a-s0", "finished", {"val/accuracy": float("nan")})
     (line,) = (tmp_path / "rows.jsonl").read_text().splitlines()
-    bare = {key: value for key, value in json.loads(line).items() if key != records.CHECKSUM}
+    bare = {key: value for key, value in json.loads(line).items() if key != rows.CHECKSUM}
     (tmp_path / "rows.jsonl").write_text(line + "\n" + json.dumps(bare | {"trial": "b"}) + "\n")
-    read, unreadable = records.read(tmp_path)
+    read, unreadable = rows.read(tmp_path)
     assert [record["trial"] for record in read] == ["search-a-s0", "b"]
     assert unreadable == 0
 
@@ -246,7 +247,7 @@ def test_a_full_disk_takes_a_record_whole_or_not_at_all(tmp_path, room):
     assert folder.recorder.failed() == {}
     folder.write("search-b-s0", "finished")
     folder.recorder.close()
-    read, unreadable = records.read(tmp_path)
+    read, unreadable = rows.read(tmp_path)
     assert [record["trial"] for record in read] == ["search-a-s0", "search-b-s0"]
     assert unreadable == 0
 
@@ -307,7 +308,7 @@ def test_half_a_last_line_loses_that_line_alone(tmp_path):
     assert not again.recorder.ended("search-b-s0")
     again.write("search-b-s0", "finished")
     again.recorder.close()
-    read, unreadable = records.read(tmp_path)
+    read, unreadable = rows.read(tmp_path)
     assert [record["trial"] for record in read] == ["search-a-s0", "search-b-s0"]
     assert unreadable == 1
 

@@ -16,11 +16,12 @@ import yaml
 from sweep_folder import SweepFolder
 
 from baselines.datasets.npz import Npz
-from harness import records, report, tracking
+from harness import report, tracking
 from harness.config.plan import load
 from harness.config.schema import ConfigError
-from harness.folder import open_folder
 from harness.plugins import weights
+from harness.records.folder import open_folder
+from harness.records.rows import mapping
 from harness.stages import Checkpoint
 
 ROOT = Path(__file__).parents[1]
@@ -88,7 +89,7 @@ def test_yaml_runs_nothing(tmp_path, evil, text):
     with pytest.raises(ConfigError, match="not valid YAML"):
         load(tmp_path / "question.yaml", [])
     with pytest.raises(ValueError, match="is damaged"):
-        records.mapping(tmp_path / "question.yaml")
+        mapping(tmp_path / "question.yaml")
     assert not evil.exists()
 
 

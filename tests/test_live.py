@@ -10,7 +10,8 @@ import pytest
 from rich.console import Console
 
 from harness import live
-from harness.live import Progress, clock, label
+from harness.live import Progress, clock
+from harness.records.names import label
 
 PARAMETERS = {"augmentation.first": "crop", "augmentation.second": {"name": "noise", "std": 0.2}}
 

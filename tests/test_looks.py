@@ -14,10 +14,11 @@ import pytest
 from PIL import Image
 from sweep_folder import SweepFolder, selection_sweep
 
-from harness import looks, page, pictures, report, trial_files
+from harness import looks, page, pictures, report
 from harness.looks import balance, classes, maps, neighbors, views
 from harness.looks.look import colours, mosaic
-from harness.portrait import Portrait, pack
+from harness.records import trial_files
+from harness.records.portrait import Portrait, pack
 
 NAMES = ("cat", "dog", "owl")
 ALL = ["embedding", "encoders", "neighbors", "classes", "confusion", "picks", "balance", "views"]

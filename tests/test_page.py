@@ -14,12 +14,12 @@ from sweep_folder import SweepFolder, augmentation_sweep, selection_sweep
 
 from harness import cells, pictures, report
 from harness.config import plan
-from harness.folder import open_folder
 from harness.importance import importances
 from harness.page import about, deviations, hyperparameters, pairs, times, versus
 from harness.page.deviations import description
 from harness.page.section import Table
 from harness.page.svg import inline
+from harness.records.folder import open_folder
 from harness.report import read, write
 
 VOID = {"meta", "wbr", "br", "rect", "path", "use", "link", "img", "image"}

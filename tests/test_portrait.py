@@ -15,7 +15,7 @@ from harness import api, portray, trial
 from harness.metrics import known
 from harness.plugins import registry
 from harness.plugins.registry import PluginSpec
-from harness.portrait import Portrait, pack, unpack
+from harness.records.portrait import Portrait, pack, unpack
 from harness.trial import Folders
 
 

@@ -10,9 +10,10 @@ import pytest
 import yaml
 from trials import SMALL
 
-from harness import records, remote
 from harness.config.schema import ConfigError
-from harness.remote import Mirror, is_remote, local_folder
+from harness.records import mirror as mirror_module
+from harness.records.mirror import Mirror, is_remote, local_folder
+from harness.records.rows import read
 from harness.sweep import main
 
 
@@ -151,8 +152,8 @@ def test_a_store_that_cannot_be_written_is_one_line_and_exit_2(tmp_path, bucket,
 
 def test_a_store_that_goes_away_ends_nothing_and_is_told(tmp_path, bucket, monkeypatch, capsys):
     fill(tmp_path / "sweep", rows_dot_jsonl="1\n")
-    monkeypatch.setattr(remote, "FINAL_SECONDS", 0.0)
-    monkeypatch.setattr(remote, "PERIOD_SECONDS", 0.01)
+    monkeypatch.setattr(mirror_module, "FINAL_SECONDS", 0.0)
+    monkeypatch.setattr(mirror_module, "PERIOD_SECONDS", 0.01)
     mirror = Mirror("s3://bucket/prefix", tmp_path / "sweep")
     put, away = mirror._put, True
 
@@ -196,9 +197,9 @@ def test_a_sweep_in_a_store_is_resumed_from_another_folder(tmp_path, bucket, mon
 
     assert sweep("second", "--resume") == 0
     there = tmp_path / "second/results/runs/s3/bucket/prefix/question"
-    found = records.read(there)[0]
+    found = read(there)[0]
     assert [r["status"] for r in found].count("finished") == 2
-    assert found[: finished[0] + 1] == records.read(here)[0][: finished[0] + 1]  # kept, not computed again
+    assert found[: finished[0] + 1] == read(here)[0][: finished[0] + 1]  # kept, not computed again
     body = bucket.get_object(Bucket="bucket", Key="prefix/question/rows.jsonl")["Body"].read()
     assert body == (there / "rows.jsonl").read_bytes()
 

@@ -15,10 +15,10 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from harness import records
-from harness.folder import Recorder
+from harness.records import rows as record_rows
+from harness.records.folder import Recorder
+from harness.records.trial_files import portrait
 from harness.sweep import Interrupts, _farewell, _resume_command, main
-from harness.trial_files import portrait
 
 HERE = Path(__file__).parent
 
@@ -49,13 +49,15 @@ def run(folder: Path, file: Path, *more: str) -> int:
 
 
 def rows(folder: Path) -> list[dict]:
-    found, unreadable = records.read(folder)
+    found, unreadable = record_rows.read(folder)
     assert unreadable == 0
     return found
 
 
 def endings(folder: Path) -> Counter:
-    return Counter(records.last(history)["status"] for history in records.by_trial(records.read(folder)[0]).values())
+    return Counter(
+        record_rows.last(history)["status"] for history in record_rows.by_trial(record_rows.read(folder)[0]).values()
+    )
 
 
 @pytest.fixture(scope="module")
@@ -341,12 +343,12 @@ def test_an_interrupted_sweep_goes_on_where_it_was(tmp_path, blow):
     if blow != signal.SIGKILL:
         assert process.returncode == 130
         assert "--resume" in errors
-    before = {r["trial"]: r for r in records.read(sweep)[0] if r["status"] == "finished"}
+    before = {r["trial"]: r for r in record_rows.read(sweep)[0] if r["status"] == "finished"}
     assert 2 <= len(before) < 8
     resumed = start(tmp_path, file, "--resume")
     out, errors = resumed.communicate(timeout=120)
     assert resumed.returncode == 0, out + errors
-    finished = [r for r in records.read(sweep)[0] if r["status"] == "finished"]
+    finished = [r for r in record_rows.read(sweep)[0] if r["status"] == "finished"]
     assert Counter(r["trial"] for r in finished) == dict.fromkeys({r["trial"] for r in finished}, 1)
     assert len(finished) == 8
     assert all(r == before[r["trial"]] for r in finished if r["trial"] in before)

@@ -25,7 +25,9 @@ from sweep_folder import SweepFolder
 
 import harness.looks.classes  # noqa: F401 - a first delivery imports it for seconds, which some tests below have not
 from baselines.backbones.dcnn3 import DCNN3
-from harness import embed, records, saved_encoder, tracking
+from harness import embed, saved_encoder, tracking
+from harness.records.names import run_name, varied
+from harness.records.rows import by_trial, last, read
 from harness.saved_encoder import SavedEncoder
 from harness.tracking import Delivery, Tracker, sync, tracking_uri
 
@@ -650,26 +652,26 @@ def row(step, time, status="running", kind="epoch"):
 def test_a_repeated_step_voids_what_came_after_it():
     first = [row(1, 10), row(2, 20), row(3, 30), row(100, 40, kind="labels")]
     again = [row(2, 50), row(100, 60, "finished", kind="labels")]
-    history = records.by_trial(first + first + again)["t"]
+    history = by_trial(first + first + again)["t"]
     assert [(record["step_kind"], record["step"], record["time"]) for record in history.values()] == [
         ("epoch", 1, 10),
         ("labels", 100, 40),
         ("epoch", 2, 50),
         ("labels", 100, 60),
     ]
-    assert records.last(history)["status"] == "finished"
+    assert last(history)["status"] == "finished"
 
 
 def test_an_ending_is_void_when_the_trial_goes_on():
-    history = records.by_trial([row(1, 10), row(0, 20, "failed", kind="labels"), row(2, 30)])["t"]
+    history = by_trial([row(1, 10), row(0, 20, "failed", kind="labels"), row(2, 30)])["t"]
     assert [record["time"] for record in history.values()] == [10, 30]
-    assert records.last(history)["status"] == "running"
+    assert last(history)["status"] == "running"
 
 
 def test_half_a_line_is_skipped_and_counted(tmp_path):
     whole = json.dumps(row(1, 10))
     (tmp_path / "rows.jsonl").write_text(f"{whole}\n{whole[:30]}")
-    assert records.read(tmp_path) == ([row(1, 10)], 1)
+    assert read(tmp_path) == ([row(1, 10)], 1)
 
 
 @pytest.mark.parametrize(
@@ -688,7 +690,7 @@ def test_half_a_line_is_skipped_and_counted(tmp_path):
 )
 def test_names_say_what_differs(parameters, name):
     record = {"parameters": parameters, "seed": 3}
-    assert tracking.run_name(record, {"selector": "ual"}) == f"{name} · seed 3"
+    assert run_name(record, {"selector": "ual"}) == f"{name} · seed 3"
 
 
 def test_what_is_the_same_in_all_trials_is_not_in_their_names():
@@ -701,10 +703,10 @@ def test_what_is_the_same_in_all_trials_is_not_in_their_names():
         "cases": {"one": {}, "two": {}},
         "confirm": {"references": [{"ssl_method": "none"}]},
     }
-    assert tracking.varied(space) == {"pretrain.epochs", "ssl_method.temperature", "case", "ssl_method"}
-    assert tracking.varied({"parameters": {}, "cases": {"one": {}}, "confirm": None}) == set()
+    assert varied(space) == {"pretrain.epochs", "ssl_method.temperature", "case", "ssl_method"}
+    assert varied({"parameters": {}, "cases": {"one": {}}, "confirm": None}) == set()
     record = {"parameters": {"selector": "random", "pretrain.epochs": 5}, "seed": 1}
-    assert tracking.run_name(record, {}, tracking.varied(space)) == "epochs 5 · seed 1"
+    assert run_name(record, {}, varied(space)) == "epochs 5 · seed 1"
 
 
 def test_the_sweeps_run_says_the_question_the_answer_and_how_to_read_it(sweep, uri):

@@ -67,6 +67,7 @@ def check_mode(config: TrialConfig, path: str, problems: Problems) -> None:
 
 
 def check_labels(config: TrialConfig, path: str, problems: Problems) -> None:
+    """What the first round and a one-shot selection ask of the label budget."""
     labels = config.labels
     if labels.start == "all":
         if labels.rounds or labels.budget:

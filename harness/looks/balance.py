@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness import trial_files
 from harness.compare import Estimate, estimate
 from harness.looks.look import Look
 from harness.pictures import REFERENCE, canvas, clean, short
+from harness.records import trial_files
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness import trial_files
 from harness.compare import Estimate, estimate
 from harness.looks.look import Look
 from harness.pictures import canvas, clean, short
+from harness.records import trial_files
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness import trial_files
-from harness.portrait import Portrait
+from harness.records import trial_files
+from harness.records.portrait import Portrait
 from harness.sections import Section
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import numpy as np
 
 from harness.looks.look import NAMED, Look, colours, portraits, some, whose
 from harness.pictures import canvas, short
-from harness.portrait import Portrait
+from harness.records.portrait import Portrait
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from harness.looks.look import Look, portraits, whose
 from harness.pictures import canvas, short
-from harness.portrait import Portrait
+from harness.records.portrait import Portrait
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,7 +8,7 @@ import numpy as np
 
 from harness.looks.look import Look, mosaic, portraits, whose
 from harness.pictures import canvas
-from harness.portrait import Portrait
+from harness.records.portrait import Portrait
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

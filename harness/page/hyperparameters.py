@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness import cells, pictures, records
+from harness import cells, pictures
 from harness.findings import Entry, Report
 from harness.importance import importances
 from harness.page.section import Heading, Picture, Section
+from harness.records.names import short_names, show
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,7 +54,7 @@ def _varied(report: Report, entries: Sequence[Entry]) -> dict[str, list[Any]]:
     for path in _domains(report):
         if all(path in entry.parameters for entry in entries):
             values = [entry.parameters[path] for entry in entries]
-            if len({records.show(value) for value in values}) > 1:
+            if len({show(value) for value in values}) > 1:
                 varied[path] = values
     return varied
 
@@ -70,7 +71,7 @@ def _is_log(report: Report, path: str, values: Sequence[float]) -> bool:
 
 
 def _names(paths: Sequence[str]) -> dict[str, str]:
-    return records.short_names(paths)
+    return short_names(paths)
 
 
 def _importance(
@@ -153,10 +154,10 @@ def _heights(axes: Axes, x: int, report: Report, path: str, values: Sequence[Any
         heights = (numbers - low) / ((high - low) or 1)
         known = sorted(set(values))
         shown = known if len(known) <= 5 else [known[0], known[-1]]
-        marks = {records.show(value): float(heights[values.index(value)]) for value in shown}
+        marks = {show(value): float(heights[values.index(value)]) for value in shown}
     else:
-        texts = [records.show(value) for value in values]
-        asked = [records.show(value) for value in _domains(report)[path].get("values", [])]
+        texts = [show(value) for value in values]
+        asked = [show(value) for value in _domains(report)[path].get("values", [])]
         known = [text for text in dict.fromkeys([*asked, *texts]) if text in texts]
         place = {text: number / max(1, len(known) - 1) for number, text in enumerate(known)}
         heights = np.array([place[text] for text in texts])
@@ -190,7 +191,7 @@ def _scatter(
             axes.set_xscale("log")
         known = sorted({*values, *early})
         if len(known) <= 6 and "values" in _domains(report)[path]:
-            axes.set_xticks(known, [records.show(value) for value in known])
+            axes.set_xticks(known, [show(value) for value in known])
             axes.minorticks_off()
         elif axes.get_xscale() == "log":
             _plain_log_ticks(axes, known)

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness import cells, pictures, records
+from harness import cells, pictures
 from harness.findings import Entry, Report
 from harness.page.section import Picture, Section
+from harness.records import names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,7 +29,7 @@ def pairs(report: Report) -> Section | None:
     found: Cells = {}
     stopped: set[tuple[str, str]] = set()
     for entry in entries:
-        pair = records.show(entry.parameters[FIRST]), records.show(entry.parameters[SECOND])
+        pair = names.show(entry.parameters[FIRST]), names.show(entry.parameters[SECOND])
         mean = entry.mean(measure)
         if mean is None:
             stopped.add(pair)
@@ -44,7 +45,7 @@ def _operations(report: Report, entries: Sequence[Entry], path: str) -> list[str
     about = (report.space.get("parameters") or {}).get(path)
     asked = about.get("values", []) if isinstance(about, Mapping) else []
     named: list[Any] = [*asked, *(entry.parameters[path] for entry in entries)]
-    return list(dict.fromkeys(records.show(value) for value in named))
+    return list(dict.fromkeys(names.show(value) for value in named))
 
 
 def _picture(

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 
-from harness import cells, messages, pictures, records
+from harness import cells, messages, pictures
 from harness.compare import Comparison, Estimate, paired, verdict
-from harness.findings import Entry, Report, by_path
+from harness.findings import Entry, Report
 from harness.page.document import Head, render
 from harness.page.section import Heading, Picture, Section, Table
+from harness.records.names import by_path, show
 
 SHOWN = 3
 """How many of the best of each sweep are set side by side."""
@@ -103,7 +104,7 @@ def _settings(one: Report, other: Report) -> list[str]:
     trials = [by_path(report.space.get("trial") or {}) for report in (one, other)]
     varied = {path for report in (one, other) for entry in report.confirmed for path in entry.parameters}
     fixed = [path for path in trials[0] if path in trials[1] and not _varies(path, varied)]
-    shown = {path: [records.show(trial[path]) for trial in trials] for path in fixed}
+    shown = {path: [show(trial[path]) for trial in trials] for path in fixed}
     return [f"{path} {a} and {b}" for path, (a, b) in shown.items() if a != b]
 
 

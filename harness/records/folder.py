@@ -21,12 +21,12 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from harness import records
 from harness.config.plan import Metric, Plan, goal_of
 from harness.config.schema import ConfigError
 from harness.config.space import Assignment
 from harness.files import replace, replace_text
-from harness.records import FINAL, History, Record
+from harness.records import rows as row_module
+from harness.records.rows import FINAL, TRAIL, History, Record, add, by_trial, last, mapping, read, trail_of
 
 
 def open_folder(path: Path, plan: Plan, *, resume: bool) -> FileLock:
@@ -52,7 +52,7 @@ def open_folder(path: Path, plan: Plan, *, resume: bool) -> FileLock:
         environment = path / "environment.json"
         if environment.exists():
             try:
-                records.mapping(environment)
+                mapping(environment)
             except ValueError as error:
                 raise ConfigError([f"{error}; delete it, and MLflow gets the sweep as a new run"]) from None
         replace_text(space, resolved)
@@ -79,7 +79,7 @@ def claim(path: Path) -> FileLock:
 def _check_same_question(space: Path, plan: Plan) -> None:
     """What would change the meaning of the records that are there already must be as it was."""
     try:
-        before = records.mapping(space)
+        before = mapping(space)
     except ValueError as error:
         raise ConfigError(
             [f"{error}; move {space.parent.name} away, or delete this file if it was the same question"]
@@ -104,7 +104,7 @@ class Recorder:
     def __init__(self, folder: Path, deliver: Callable[[Record], None]):
         self.folder = folder
         self._deliver = deliver
-        self._trials: dict[str, History] = records.by_trial(records.read(folder)[0])
+        self._trials: dict[str, History] = by_trial(read(folder)[0])
         self._file = (folder / "rows.jsonl").open("ab", buffering=0)
         if self._file.tell() and not (folder / "rows.jsonl").read_bytes().endswith(b"\n"):
             self._append(b"\n")  # a killed process left half a line
@@ -115,13 +115,13 @@ class Recorder:
         final = record["status"] in FINAL
         if final:
             after = dict(history)
-            records.add(after, record)
-            record = record | {records.TRAIL: records.trail_of(after)}
+            add(after, record)
+            record = record | {TRAIL: trail_of(after)}
         self._write_details(record, details)
-        self._append(records.line(record))
+        self._append(row_module.line(record))
         if final:
             os.fsync(self._file.fileno())  # an ending survives a power cut
-        records.add(history, record)
+        add(history, record)
         self._trials[record["trial"]] = history
         self._deliver(record)
 
@@ -149,25 +149,25 @@ class Recorder:
     def ended(self, trial: str, *, retry_failed: bool = True) -> bool:
         """Whether a trial needs no more running."""
         history = self._trials.get(trial)
-        status = records.last(history)["status"] if history else "open"
+        status = last(history)["status"] if history else "open"
         return status in FINAL and not (retry_failed and status == "failed")
 
     def ending(self, trial: str) -> Record | None:
         """The record that ended a trial."""
         history = self._trials.get(trial)
-        return records.last(history) if history and self.ended(trial, retry_failed=False) else None
+        return last(history) if history and self.ended(trial, retry_failed=False) else None
 
     def unfinished(self, trials: Sequence[str]) -> Record | None:
         """The last record of the one of these trials that has begun and not ended."""
         for trial in trials:
             history = self._trials.get(trial)
             if history and not self.ended(trial, retry_failed=False):
-                return records.last(history)
+                return last(history)
         return None
 
     def failed(self) -> dict[str, str]:
         """The trials that failed, with their causes."""
-        newest = [records.last(history) for history in self._trials.values()]
+        newest = [last(history) for history in self._trials.values()]
         return {r["trial"]: r.get("error", "no cause given") for r in newest if r["status"] == "failed"}
 
     def best(self, metrics: Sequence[Metric], top: int) -> list[Assignment]:
@@ -180,7 +180,7 @@ class Recorder:
         scores: dict[str, list[tuple[float, ...]]] = {}
         parameters: dict[str, Assignment] = {}
         for history in self._trials.values():
-            record = records.last(history)
+            record = last(history)
             if record["phase"] == "search" and record["status"] == "finished":
                 values = tuple(s * record["metrics"][m.name] for s, m in zip(signs, metrics, strict=True))
                 scores.setdefault(record["configuration"], []).append(values)

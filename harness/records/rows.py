@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -124,47 +124,3 @@ def by_trial(records: Iterable[Record]) -> dict[str, History]:
 def last(history: History) -> Record:
     """The trial's newest record; its status is the trial's."""
     return history[next(reversed(history))]
-
-
-def short_names(paths: Iterable[str]) -> dict[str, str]:
-    """Names a person can read for dotted paths: the last part, or the whole path where that would be ambiguous.
-
-    `selector.name` is `selector`.
-    """
-    whole = {path: path.removesuffix(".name").removeprefix("trial.") for path in paths}
-    ends = [path.rpartition(".")[2] for path in whole.values()]
-    return {path: end if ends.count(end) == 1 else whole[path] for (path, end) in zip(whole, ends, strict=True)}
-
-
-def show(value: Any) -> str:
-    """A parameter's value in a few characters: `0.2`, `moco_v2`, `moco_v2 queue_size 4096`."""
-    if isinstance(value, dict):
-        rest = {key: item for key, item in value.items() if key != "name"}
-        head = [str(value["name"])] if "name" in value else []
-        return " ".join(head + [f"{key} {show(item)}" for key, item in rest.items()])
-    if isinstance(value, float):
-        return f"{value:.3g}"
-    if isinstance(value, list | tuple):
-        return "+".join(map(show, value))
-    return str(value)
-
-
-def labels(parameters: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """A name for people for each of several configurations: the parameters in which they differ.
-
-    Args:
-        parameters: configuration -> value by dotted path.
-
-    Returns:
-        Configuration -> such as `coreset · temperature 0.2`, or the configuration itself where none differ.
-    """
-    paths = list(dict.fromkeys(path for one in parameters.values() for path in one))
-    differing = [p for p in paths if len({show(one.get(p, "")) for one in parameters.values()}) > 1]
-    short = short_names(differing)
-    plugins = ("selector", "ssl_method", "backbone", "dataset", "classifier", "augmentation")
-    names = {}
-    for configuration, one in parameters.items():
-        shown = [(path, show(one[path])) for path in differing if path in one]
-        parts = [value if path in plugins else f"{short[path]} {value}" for path, value in shown]
-        names[configuration] = " · ".join(parts) or configuration
-    return names

@@ -16,12 +16,14 @@ from typing import Any
 
 import torch
 
-from harness import messages, records
+from harness import messages
 from harness.config.trial import TrialConfig
 from harness.data.splits import Data
+from harness.records import rows
 
 NUMERIC = ("torch", "torchvision", "numpy", "scikit-learn", "numba", "openTSNE", "scikit-activeml")
 """Packages that trials compute with; the last is optional."""
+
 
 PACKAGES = (*NUMERIC, "ray", "optuna", "mlflow", "pandas")
 
@@ -38,7 +40,7 @@ def describe(folder: Path, prepared: Sequence[tuple[TrialConfig, Data]], concurr
         ValueError: the file is there and damaged.
     """
     file = folder / "environment.json"
-    before = records.mapping(file) if file.exists() else {}
+    before = rows.mapping(file) if file.exists() else {}
     config, _ = prepared[0]
     compute = config.compute.resolved()
     return {

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from harness import records
-from harness.portrait import Portrait, unpack
+from harness.records import rows
+from harness.records.portrait import Portrait, unpack
 
 Confusion = dict[str, Any]
 """`class_names`, `matrix` (rows = true class, columns = predicted) and the `split` it was counted on."""
@@ -32,7 +32,7 @@ def confusion_matrices(folder: Path) -> dict[int, Confusion]:
 def _confusion(file: Path) -> Confusion | None:
     """A confusion matrix; None if it is damaged."""
     try:
-        found = records.mapping(file)
+        found = rows.mapping(file)
         names, matrix = found["class_names"], found["matrix"]
         square = len(matrix) == len(names) and all(len(row) == len(names) for row in matrix)
         whole = all(isinstance(cell, int) for row in matrix for cell in row)

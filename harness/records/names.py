@@ -1,0 +1,115 @@
+"""What people call a configuration or a trial: what differs, in few words."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from harness.messages import cut
+from harness.records.rows import Record
+
+
+def short_names(paths: Iterable[str]) -> dict[str, str]:
+    """Names a person can read for dotted paths: the last part, or the whole path where that would be ambiguous.
+
+    `selector.name` is `selector`.
+    """
+    whole = {path: path.removesuffix(".name").removeprefix("trial.") for path in paths}
+    ends = [path.rpartition(".")[2] for path in whole.values()]
+    return {path: end if ends.count(end) == 1 else whole[path] for (path, end) in zip(whole, ends, strict=True)}
+
+
+def show(value: Any) -> str:
+    """A parameter's value in a few characters: `0.2`, `moco_v2`, `moco_v2 queue_size 4096`."""
+    if isinstance(value, dict):
+        rest = {key: item for key, item in value.items() if key != "name"}
+        head = [str(value["name"])] if "name" in value else []
+        return " ".join(head + [f"{key} {show(item)}" for key, item in rest.items()])
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    if isinstance(value, list | tuple):
+        return "+".join(map(show, value))
+    return str(value)
+
+
+def labels(parameters: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """A name for people for each of several configurations: the parameters in which they differ.
+
+    Args:
+        parameters: configuration -> value by dotted path.
+
+    Returns:
+        Configuration -> such as `coreset · temperature 0.2`, or the configuration itself where none differ.
+    """
+    paths = list(dict.fromkeys(path for one in parameters.values() for path in one))
+    differing = [p for p in paths if len({show(one.get(p, "")) for one in parameters.values()}) > 1]
+    short = short_names(differing)
+    plugins = ("selector", "ssl_method", "backbone", "dataset", "classifier", "augmentation")
+    names = {}
+    for configuration, one in parameters.items():
+        shown = [(path, show(one[path])) for path in differing if path in one]
+        parts = [value if path in plugins else f"{short[path]} {value}" for path, value in shown]
+        names[configuration] = " · ".join(parts) or configuration
+    return names
+
+
+def label(parameters: Mapping[str, Any]) -> str:
+    """Parameters in a few words: `first crop, second blur, temperature 0.2`."""
+    names = short_names(parameters)
+    return ", ".join(f"{names[path]} {show(value)}" for path, value in parameters.items()) or "(no parameters)"
+
+
+ABBREVIATIONS = {"temperature": "tau"}
+
+
+PLUGINS = ("selector", "ssl_method", "backbone", "dataset", "classifier", "augmentation")
+
+
+def varied(space: Mapping[str, Any]) -> set[str]:
+    """The parameters in which a sweep's trials may differ, of the content of `space.yaml`."""
+    parameters = space.get("parameters") or {}
+    paths = {path for path, about in parameters.items() if len(about.get("values", "range")) > 1}
+    if len(space.get("cases") or ()) > 1:
+        paths.add("case")
+    references = (space.get("confirm") or {}).get("references") or []
+    return paths.union(*references)
+
+
+def run_name(record: Record, config: Mapping[str, Any], varied: Collection[str] | None = None) -> str:
+    """What differs, then the seed: `coreset · simclr tau 0.2 · seed 1`.
+
+    Args:
+        record: one of the trial's.
+        config: the trial's configuration; names method and selector where nothing differs.
+        varied: the parameters that differ; None: all of the record's.
+    """
+    given = record["parameters"]
+    parameters = {path: value for path, value in given.items() if varied is None or path in varied}
+    parameters = parameters or {slot: config[slot] for slot in ("ssl_method", "selector") if slot in config}
+    short = short_names(parameters)
+    parts: dict[str, list[str]] = {}
+    for path, value in parameters.items():
+        section = path.partition(".")[0]
+        plugin = path.removesuffix(".name") in PLUGINS or (isinstance(value, Mapping) and "name" in value)
+        name = ABBREVIATIONS.get(short[path], short[path])
+        text = show(value)
+        if plugin and path.removesuffix(".name") == section:
+            parts.setdefault(section, []).insert(0, text)
+        elif plugin or path in ("case", "recipe"):
+            parts[path] = [text]
+        else:
+            named = section in parameters or f"{section}.name" in parameters
+            parts.setdefault(section if named else path, []).append(f"{name} {text}")
+    return cut(" · ".join([*(" ".join(words) for words in parts.values()), f"seed {record['seed']}"]), 250)
+
+
+def by_path(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Leaves by path, so that `selector: coreset`, `selector.name: coreset` and `selector: {name: coreset}` agree."""
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            leaves |= by_path(value, f"{path}.")
+        else:
+            leaves[path.removesuffix(".name")] = value
+    return leaves
