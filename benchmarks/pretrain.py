@@ -19,12 +19,12 @@ import torch
 from harness.api import Images
 from harness.config.trial import ComputeConfig, PretrainConfig
 from harness.data.splits import load
-from harness.memory import keep_freed_memory
-from harness.optimizers import build_optimizer
 from harness.plugins import registry
 from harness.plugins.registry import PluginSpec
-from harness.pretrain import _train_epoch
-from harness.runtime import Runtime
+from harness.trial.memory import keep_freed_memory
+from harness.trial.optimizers import build_optimizer
+from harness.trial.pretrain import _train_epoch
+from harness.trial.runtime import Runtime
 
 ROUNDS = 5
 

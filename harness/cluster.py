@@ -37,7 +37,7 @@ from harness.placement import Node
 from harness.plugins.registry import PluginSpec, classes
 from harness.preflight import some_candidates
 from harness.records import environment
-from harness.trial import Folders, load_data
+from harness.trial.run import Folders, load_data
 
 JOIN_SECONDS = 60.0
 """How long a cluster may take to answer. Ray itself would ask for many minutes."""

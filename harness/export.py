@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import torch
 
-from harness import saved_encoder, trial
+from harness import saved_encoder
 from harness.config.parsing import parse_trial
 from harness.config.plan import Plan
 from harness.config.schema import ConfigError, Problems, read_yaml
@@ -22,7 +22,8 @@ from harness.config.trial import ClassifierConfig, TrialConfig
 from harness.files import no_space
 from harness.records import environment, rows
 from harness.report import Entry, Report
-from harness.stages import StageCache
+from harness.trial import run as trial
+from harness.trial.stages import StageCache
 
 Which = Literal["best", "all", "none"]
 

@@ -8,8 +8,6 @@ from typing import Any
 
 import torch
 
-from harness import resolutions
-from harness.active import start_pool
 from harness.config.plan import Candidate, Plan
 from harness.config.schema import ConfigError, as_dict
 from harness.config.trial import TrialConfig
@@ -18,7 +16,9 @@ from harness.data.splits import Data
 from harness.files import digest_of
 from harness.plugins import registry
 from harness.records.names import label
-from harness.trial import label_budget, load_data, pretrain_key, pretrains
+from harness.trial import resolutions
+from harness.trial.rounds import start_pool
+from harness.trial.run import label_budget, load_data, pretrain_key, pretrains
 
 
 def check_data(plan: Plan, cache: Path) -> list[tuple[TrialConfig, Data]]:

@@ -21,12 +21,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness import classify, files
+from harness import files
 from harness.api import Backbone, Images
-from harness.classify import Predictor
 from harness.config.trial import ClassifierConfig, ComputeConfig
 from harness.plugins import registry
-from harness.runtime import Runtime
+from harness.trial import heads
+from harness.trial.heads import Predictor
+from harness.trial.runtime import Runtime
 
 FORMAT = 1
 KEYS = (
@@ -112,7 +113,7 @@ class SavedEncoder:
         if about["head"]:  # of a kind that does not look at what it was trained on
             features, labels = torch.empty(0, backbone.feature_dim), torch.empty(0, dtype=torch.int64)
             config, classes = ClassifierConfig(**about["head"]), len(about["class_names"])
-            head = classify.predictor(config, weights["head"], features, labels, classes)
+            head = heads.predictor(config, weights["head"], features, labels, classes)
         return cls(about, backbone, runtime, head)
 
     @property

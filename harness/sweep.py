@@ -24,14 +24,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness import export, messages, progress, report, trial
+from harness import export, messages, progress, report
 from harness.config.plan import Plan, Task, goal_of, load
 from harness.config.schema import ConfigError, as_dict
 from harness.config.space import Suggester
 from harness.files import no_space, replace_text
-from harness.limits import can_watch_memory, watched_memory
 from harness.live import Progress
-from harness.memory import keep_freed_memory
 from harness.metrics import WATCHED
 from harness.placement import Node, Placement, place
 from harness.preflight import check_data, preview
@@ -41,6 +39,9 @@ from harness.records.mirror import Mirror, is_remote, local_folder
 from harness.records.rows import FINAL
 from harness.seeding import derive
 from harness.tracking import Tracker, tracking_uri
+from harness.trial.memory import keep_freed_memory
+from harness.trial.memory_limit import can_watch_memory, watched_memory
+from harness.trial.run import Folders, run
 
 FINISHED, SOME_FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 """Exit statuses."""
@@ -133,7 +134,7 @@ def _run_task(task: Task, job: Job) -> dict[str, float]:
     portrait: dict[str, Any] = {}
     try:
         with watched_memory(job.plan.resources.memory_gb, lambda cause: _end_own_worker(task.trial_id, cause)):
-            totals = trial.run(
+            totals = run(
                 task.candidate.trial,
                 task.seed,
                 job.folders,
@@ -171,7 +172,7 @@ def _portray(task: Task, job: Job) -> None:
     send({})  # from here on the time counts
     try:
         with watched_memory(job.plan.resources.memory_gb, lambda cause: _end_own_worker(task.trial_id, cause)):
-            trial.run(task.candidate.trial, task.seed, job.folders, lambda *_: None, with_test=False, deliver=send)
+            run(task.candidate.trial, task.seed, job.folders, lambda *_: None, with_test=False, deliver=send)
     except Exception as error:  # its stages are gone, and what makes them anew fails
         if no_space(error):
             tune.report({"no_space": str(error), **nothing})
@@ -246,7 +247,7 @@ class Job:
         cwd: the driver's working folder, to which relative paths refer.
     """
 
-    def __init__(self, plan: Plan, folders: trial.Folders, threads: int):
+    def __init__(self, plan: Plan, folders: Folders, threads: int):
         self.plan = plan
         self.folders = folders
         self.threads = threads
@@ -473,7 +474,7 @@ class Sweep:
     def __init__(
         self,
         plan: Plan,
-        folders: trial.Folders,
+        folders: Folders,
         placement: Placement,
         recorder: Recorder,
         display: Display,
@@ -725,8 +726,8 @@ def _nodes(plan: Plan, options: argparse.Namespace, prepared: Sequence[Any]) -> 
     return nodes.all, {**nodes.compute, "gpus": gpus, "nodes": nodes.about, "shared_stages": nodes.shared_stages}
 
 
-def _folders(options: argparse.Namespace) -> trial.Folders:
-    return trial.Folders(options.cache.resolve(), options.stages.resolve())
+def _folders(options: argparse.Namespace) -> Folders:
+    return Folders(options.cache.resolve(), options.stages.resolve())
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from harness.stages import Checkpoint, StageCache
+from harness.trial.stages import Checkpoint, StageCache
 
 KEY = {"seed": 1, "part": {"a": 1, "b": [1, 2]}}
 

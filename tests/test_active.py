@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 from trials import Bench, configure
 
-from harness import trial
-from harness.active import Rounds, start_pool
 from harness.api import Pool, Selector
 from harness.config.trial import LabelsConfig
 from harness.data.oracle import Oracle
 from harness.data.splits import Data
 from harness.metrics import area_under_curve
+from harness.trial import run as trial
+from harness.trial.rounds import Rounds, start_pool
 
 
 @pytest.fixture

@@ -18,14 +18,14 @@ from torch import Tensor, nn
 from baselines.augmentations.identity import Identity
 from baselines.augmentations.noise import Noise
 from baselines.backbones.dcnn3 import DCNN3
-from harness import classify, represent
 from harness.api import Backbone, Images
 from harness.config.trial import ClassifierConfig, ComputeConfig
-from harness.models import Encoder
-from harness.optimizers import DivergedError
-from harness.runtime import Runtime
 from harness.seeding import derive, seeded
-from harness.stages import Checkpoint
+from harness.trial import heads, represent
+from harness.trial.models import Encoder
+from harness.trial.optimizers import DivergedError
+from harness.trial.runtime import Runtime
+from harness.trial.stages import Checkpoint
 
 HEADS = ["linear", "mlp", "svm", "knn"]
 
@@ -44,8 +44,8 @@ def clouds(n: int = 120, classes: int = 4, dims: int = 6, seed: int = 0) -> tupl
 
 
 def predict(config: ClassifierConfig, x: Tensor, y: Tensor, queries: Tensor, k: int = 4, seed: int = 0) -> Tensor:
-    state = classify.fit(config, x, y, k, seed)
-    return classify.predictor(config, state, x, y, k)(queries)
+    state = heads.fit(config, x, y, k, seed)
+    return heads.predictor(config, state, x, y, k)(queries)
 
 
 @pytest.mark.parametrize("name", HEADS)
@@ -112,23 +112,23 @@ def test_standardisation_makes_scales_irrelevant_and_ignores_constants():
     scaled = x * torch.tensor([1e3, 1e-2, 1, 1, 1, 1, 1.0])
     first, second = (predict(settings("linear"), part, y, part) for part in (x, scaled))
     torch.testing.assert_close(first, second, atol=1e-2, rtol=1e-2)
-    state = classify.fit(settings("linear"), x, y, 4, 0)
+    state = heads.fit(settings("linear"), x, y, 4, 0)
     torch.testing.assert_close(state["mean"], x.mean(0))
     torch.testing.assert_close(state["std"][:6], torch.from_numpy(x.numpy().std(0))[:6])
     assert float(state["std"][6]) == 1
-    raw = classify.fit(settings("linear", standardize=False), x, y, 4, 0)
+    raw = heads.fit(settings("linear", standardize=False), x, y, 4, 0)
     assert (float(raw["mean"]), float(raw["std"])) == (0, 1)
 
 
 def test_the_svm_is_scikit_learns_best_of_the_grid():
     x, y = clouds(n=60, seed=3)
     x = x + 3 * torch.randn(60, 6, generator=torch.Generator().manual_seed(0))
-    state = classify.fit(settings("svm"), x, y, 4, seed=5)
+    state = heads.fit(settings("svm"), x, y, 4, seed=5)
     scaled = ((x - x.mean(0)) / x.std(0, correction=0)).numpy()
     folds = StratifiedKFold(5, shuffle=True, random_state=derive(5, "classifier/svm") % 2**32)
-    search = GridSearchCV(SVC(), classify.SVM_GRID, cv=folds).fit(scaled, y.numpy())
+    search = GridSearchCV(SVC(), heads.SVM_GRID, cv=folds).fit(scaled, y.numpy())
     assert state["svm"] == search.best_params_
-    ours = classify.predictor(settings("svm"), state, x, y, 4)(x)
+    ours = heads.predictor(settings("svm"), state, x, y, 4)(x)
     np.testing.assert_allclose(ours.numpy(), search.decision_function(scaled), rtol=1e-4, atol=1e-4)
     assert ours.argmax(1).tolist() == search.predict(scaled).tolist()
 
@@ -154,7 +154,7 @@ def test_a_classifier_that_diverges_says_so():
     with pytest.raises(
         DivergedError, match=r"classifier's loss is (nan|inf) in epoch \d+; try a smaller classifier.lr"
     ):
-        classify.fit(settings("mlp", optimizer="sgd", lr=1e20), x, y, 4, 0)
+        heads.fit(settings("mlp", optimizer="sgd", lr=1e20), x, y, 4, 0)
 
 
 # ---------------------------------------------------------------- finetune
@@ -206,11 +206,11 @@ def backbone() -> Normalised:
         return Normalised()
 
 
-def tune(encoder: Backbone, checkpoint: Checkpoint, seed: int = 0, **changes: Any) -> classify.FinetunedModel:
+def tune(encoder: Backbone, checkpoint: Checkpoint, seed: int = 0, **changes: Any) -> heads.FinetunedModel:
     config = settings("finetune", **{"epochs": 6, "batch_size": 16} | changes)
-    model = classify.finetuned_model(encoder, 2, runtime(), seed)
+    model = heads.finetuned_model(encoder, 2, runtime(), seed)
     images = Images(STRIPES)
-    classify.finetune(model, images, STRIPE_LABELS, Noise(), config, runtime(), seed, checkpoint)
+    heads.finetune(model, images, STRIPE_LABELS, Noise(), config, runtime(), seed, checkpoint)
     return model
 
 
@@ -227,9 +227,9 @@ def test_finetuning_changes_a_copy_of_the_encoder(tmp_path):
 
 def test_finetuning_starts_at_the_encoders_weights():
     encoder = backbone()
-    model = classify.finetuned_model(encoder, 2, runtime(), 0)
+    model = heads.finetuned_model(encoder, 2, runtime(), 0)
     assert all(torch.equal(a, b) for a, b in zip(encoder.parameters(), model.backbone.parameters(), strict=True))
-    other = classify.finetuned_model(encoder, 2, runtime(), 1)
+    other = heads.finetuned_model(encoder, 2, runtime(), 1)
     assert not torch.equal(model.head.weight, other.head.weight)
 
 
@@ -262,9 +262,9 @@ def test_finetuning_resumes_to_the_bit_with_every_optimizer_and_schedule(tmp_pat
 def rates_of(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> list[float]:
     """The learning rate of every step of training a linear head, 4 epochs of 2 steps."""
     rates: list[float] = []
-    monkeypatch.setattr(classify, "set_learning_rate", lambda optimizer, lr: rates.append(lr))
+    monkeypatch.setattr(heads, "set_learning_rate", lambda optimizer, lr: rates.append(lr))
     x, y = clouds(n=32)
-    classify.fit(settings("linear", **{"epochs": 4, "batch_size": 16, "lr": 1.0} | changes), x, y, 4, 0)
+    heads.fit(settings("linear", **{"epochs": 4, "batch_size": 16, "lr": 1.0} | changes), x, y, 4, 0)
     return rates
 
 
@@ -276,10 +276,10 @@ def test_heads_are_trained_with_the_schedule_and_the_warm_up(monkeypatch):
 
 def test_heads_lower_the_rate_when_the_mean_loss_stands_still(monkeypatch):
     means: list[tuple[float, ...]] = []
-    monkeypatch.setattr(classify, "learning_rate", lambda config, progress, losses: means.append(tuple(losses)) or 0.0)
+    monkeypatch.setattr(heads, "learning_rate", lambda config, progress, losses: means.append(tuple(losses)) or 0.0)
     x, y = clouds(n=33)
     config = settings("linear", epochs=3, batch_size=20, optimizer="sgd", momentum=0.0, standardize=False)
-    state = classify.fit(config, x, y, 4, 0)  # the rate is 0: each epoch's mean is that of the untrained head
+    state = heads.fit(config, x, y, 4, 0)  # the rate is 0: each epoch's mean is that of the untrained head
     head = nn.Linear(6, 4)
     head.load_state_dict(state["head"])
     mean = float(nn.functional.cross_entropy(head(x), y).detach())
@@ -290,29 +290,29 @@ def test_heads_lower_the_rate_when_the_mean_loss_stands_still(monkeypatch):
 def test_a_head_whose_last_step_spoils_the_weights_says_so():
     x, y = clouds()
     with pytest.raises(DivergedError, match=r"weights are not finite after epoch 1, .*; try a smaller classifier.lr"):
-        classify.fit(settings("linear", optimizer="sgd", lr=3e38, epochs=1, weight_decay=1e3), x, y, 4, 0)
+        heads.fit(settings("linear", optimizer="sgd", lr=3e38, epochs=1, weight_decay=1e3), x, y, 4, 0)
 
 
 def test_a_finetuned_backbone_is_compiled_for_training_alone(tmp_path, monkeypatch):
     compiled: list[Any] = []
     monkeypatch.setattr(torch, "compile", lambda call, **_: compiled.append(call.__self__) or call)
     where = replace(runtime(), compile=True)
-    model = classify.finetuned_model(backbone(), 2, where, 0)
+    model = heads.finetuned_model(backbone(), 2, where, 0)
     config, checkpoint = settings("finetune", epochs=1), Checkpoint(tmp_path / "c.pt")
-    classify.finetune(model, Images(STRIPES), STRIPE_LABELS, Identity(), config, where, 0, checkpoint)
+    heads.finetune(model, Images(STRIPES), STRIPE_LABELS, Identity(), config, where, 0, checkpoint)
     assert model.backbone in compiled
     assert model.backbone._compiled_call_impl is None
 
 
 def test_a_single_image_can_be_finetuned_on_and_a_last_single_one_is_left_out(tmp_path):
-    model = classify.finetuned_model(DCNN3((1, 8, 8), width=2), 2, runtime(), 0)
+    model = heads.finetuned_model(DCNN3((1, 8, 8), width=2), 2, runtime(), 0)
     config = settings("finetune", epochs=2)
     one = Images(STRIPES[:1])
-    classify.finetune(model, one, torch.tensor([1]), Identity(), config, runtime(), 0, Checkpoint(tmp_path / "c.pt"))
-    sizes = [len(batch) for batch in classify._batches(33, 16, torch.Generator())]
+    heads.finetune(model, one, torch.tensor([1]), Identity(), config, runtime(), 0, Checkpoint(tmp_path / "c.pt"))
+    sizes = [len(batch) for batch in heads._batches(33, 16, torch.Generator())]
     assert sizes == [16, 16]
-    assert [len(batch) for batch in classify._batches(1, 16, torch.Generator())] == [1]
-    assert [len(batch) for batch in classify._batches(34, 16, torch.Generator())] == [16, 16, 2]
+    assert [len(batch) for batch in heads._batches(1, 16, torch.Generator())] == [1]
+    assert [len(batch) for batch in heads._batches(34, 16, torch.Generator())] == [16, 16, 2]
 
 
 # ---------------------------------------------------------------- representations

@@ -24,7 +24,7 @@ from harness.config.schema import ConfigError, Problems
 from harness.plugins.registry import PluginSpec
 from harness.records import environment, rows
 from harness.sweep import main
-from harness.trial import Folders
+from harness.trial.run import Folders
 
 # ---------------------------------------------------------------- without a cluster
 

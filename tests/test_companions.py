@@ -13,11 +13,12 @@ from trials import Bench, configure, results, rounds_of
 from baselines.augmentations.noise import Noise
 from baselines.backbones.dcnn3 import DCNN3
 from baselines.selectors.learning_loss import LearningLoss
-from harness import classify, companions, trial
 from harness.api import Backbone, Companion, Images, Pool, Selector
-from harness.runtime import Runtime
 from harness.seeding import seeded
-from harness.stages import Checkpoint
+from harness.trial import companions, heads
+from harness.trial import run as trial
+from harness.trial.runtime import Runtime
+from harness.trial.stages import Checkpoint
 
 # ---------------------------------------------------------------- stages
 
@@ -43,12 +44,12 @@ def tune(
     encoder: Backbone | None = None,
     images: Tensor = STRIPES,
     **changes: Any,
-) -> tuple[classify.FinetunedModel, Companion | None]:
+) -> tuple[heads.FinetunedModel, Companion | None]:
     config = settings("finetune", **{"epochs": 6, "batch_size": 16} | changes)
-    model = classify.finetuned_model(encoder or backbone(), 2, runtime(), 0)
+    model = heads.finetuned_model(encoder or backbone(), 2, runtime(), 0)
     pool = Images(images)
     companion = companions.build(selector, model.backbone, pool, runtime(), 0) if selector else None
-    classify.finetune(model, pool, STRIPE_LABELS, Noise(), config, runtime(), 0, checkpoint, companion)
+    heads.finetune(model, pool, STRIPE_LABELS, Noise(), config, runtime(), 0, checkpoint, companion)
     return model, companion
 
 
@@ -189,8 +190,8 @@ class Undeclared(Watcher):
 
 def test_a_selector_sees_what_its_companion_says_of_the_pool(bench, monkeypatch):
     kept: list[Any] = []
-    finetune = classify.finetune
-    monkeypatch.setattr(classify, "finetune", lambda *a, **more: kept.append((a[0], a[-1])) or finetune(*a, **more))
+    finetune = heads.finetune
+    monkeypatch.setattr(heads, "finetune", lambda *a, **more: kept.append((a[0], a[-1])) or finetune(*a, **more))
     Watcher.seen.clear()
     config = configure(selector="test_companions:Watcher", **TUNED, labels__rounds=1)
     bench.run(config)
@@ -218,8 +219,8 @@ def test_a_warm_start_goes_on_with_the_companion(bench, monkeypatch):
         ends.append({name: value.clone() for name, value in state["companion"].items()})
         return state
 
-    finetune = classify.finetune
-    monkeypatch.setattr(classify, "finetune", watched)
+    finetune = heads.finetune
+    monkeypatch.setattr(heads, "finetune", watched)
     warm = TUNED | {"classifier": {**TUNED["classifier"], "warm_start": True}}  # type: ignore[dict-item]
     bench.run(configure(selector=LOSS, **warm))
     assert len(starts) == 3

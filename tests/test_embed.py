@@ -18,13 +18,14 @@ from torch import Tensor
 from trials import configure
 
 from baselines.datasets.image_folder import ImageFolder
-from harness import embed, export, report, saved_encoder, trial
-from harness.active import Rounds, Trained
+from harness import embed, export, report, saved_encoder
 from harness.config.plan import Candidate, Task, load
 from harness.config.schema import ConfigError, as_dict
 from harness.files import no_space
 from harness.records.folder import Recorder
 from harness.saved_encoder import PyfuncEncoder, SavedEncoder
+from harness.trial import run as trial
+from harness.trial.rounds import Rounds, Trained
 
 FINETUNE = {"name": "finetune", "epochs": 2, "batch_size": 20}
 VARIANTS: dict[str, dict[str, Any]] = {

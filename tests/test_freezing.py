@@ -13,10 +13,12 @@ from baselines.backbones.vgg16 import VGG16
 from baselines.backbones.vit import ViT
 from baselines.backbones.wide_resnet28 import WideResNet28
 from baselines.ssl_methods.moco_v2 import MoCoV2
-from harness import trial
+from harness import files
 from harness.config.schema import ConfigError
 from harness.config.trial import PretrainConfig
-from harness.optimizers import build_optimizer
+from harness.trial import rounds
+from harness.trial import run as trial
+from harness.trial.optimizers import build_optimizer
 
 SHAPE = (3, 32, 32)
 STAGES = {
@@ -124,7 +126,7 @@ def settings(**changes):
 def states_of(monkeypatch, bench, config):
     """The encoder's state when it is built, when it was pre-trained and when it was fine-tuned."""
     states = []
-    build_method, tuned = trial._build_method, trial.Rounds._finetune
+    build_method, tuned = trial._build_method, rounds.Rounds._finetune
 
     def built(*arguments):
         method = build_method(*arguments)
@@ -138,7 +140,7 @@ def states_of(monkeypatch, bench, config):
         return model, stage
 
     monkeypatch.setattr(trial, "_build_method", built)
-    monkeypatch.setattr(trial.Rounds, "_finetune", finetuned)
+    monkeypatch.setattr(rounds.Rounds, "_finetune", finetuned)
     bench.run(config)
     return states
 
@@ -161,12 +163,12 @@ def test_checkpoints_and_freezing_are_part_of_the_stages_keys(tmp_path, cache):
         torch.save(DCNN3((1, 8, 8), width=4).state_dict(), weights)
         config = settings(backbone={"name": "dcnn3", "width": 4, "weights": str(weights), "freeze": freeze})
         for changed in (config, settings(backbone=config.backbone, ssl_method="none")):
-            keys.append(trial.digest_of(trial.pretrain_key(changed, 0, "data")))
+            keys.append(files.digest_of(trial.pretrain_key(changed, 0, "data")))
     assert len(set(keys)) == len(keys)
     again = settings(backbone={"name": "dcnn3", "width": 4, "weights": str(weights), "freeze": True})
     weights.rename(tmp_path / "moved.pt")
     moved = settings(backbone={"name": "dcnn3", "width": 4, "weights": str(tmp_path / "moved.pt"), "freeze": True})
-    assert trial.digest_of(trial.pretrain_key(moved, 0, "data")) == keys[-2]
+    assert files.digest_of(trial.pretrain_key(moved, 0, "data")) == keys[-2]
     with pytest.raises(ValueError, match="is neither a file nor published"):
         trial.pretrain_key(again, 0, "data")
 

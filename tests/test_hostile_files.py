@@ -22,7 +22,7 @@ from harness.config.schema import ConfigError
 from harness.plugins import weights
 from harness.records.folder import open_folder
 from harness.records.rows import mapping
-from harness.stages import Checkpoint
+from harness.trial.stages import Checkpoint
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted([*(ROOT / "harness").rglob("*.py"), *(ROOT / "baselines").rglob("*.py")])

@@ -17,15 +17,16 @@ from baselines.backbones.dcnn3 import DCNN3
 from baselines.ssl_methods.fixmatch import FixMatch
 from baselines.ssl_methods.moby import MoBY
 from baselines.ssl_methods.simclr import SimCLR
-from harness import joint, trial
 from harness.api import Images, SSLMethod
 from harness.config.schema import ConfigError
 from harness.config.trial import ClassifierConfig, ComputeConfig, JointConfig
-from harness.joint import JointModel, Material, unlabeled_positions
-from harness.optimizers import DivergedError
-from harness.runtime import Runtime
 from harness.seeding import generator, seeded
-from harness.stages import Checkpoint
+from harness.trial import joint
+from harness.trial import run as trial
+from harness.trial.joint import JointModel, Material, unlabeled_positions
+from harness.trial.optimizers import DivergedError
+from harness.trial.runtime import Runtime
+from harness.trial.stages import Checkpoint
 
 SETTINGS = ClassifierConfig(name="finetune", epochs=2, batch_size=4, optimizer="sgd", lr=0.1)
 POOL = torch.randint(256, (30, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -314,7 +315,7 @@ def test_classifiers_beside_a_joint_training_read_its_encoder(fresh):
 
 @pytest.mark.parametrize("name", ["supcon", "supervised"])
 def test_a_supervised_method_reads_the_start_pool_and_no_other_label(fresh, name, monkeypatch):
-    from harness import pretrain
+    from harness.trial import pretrain
 
     seen: list[Tensor | None] = []
     loop = pretrain.pretrain

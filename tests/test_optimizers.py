@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from harness.config.trial import Optimization, PretrainConfig
-from harness.lars import LARS
-from harness.optimizers import (
+from harness.trial.lars import LARS
+from harness.trial.optimizers import (
     DivergedError,
     build_optimizer,
     check_finite,

@@ -7,13 +7,14 @@ import torch
 from trials import configure, results, rounds_of
 
 from baselines.backbones.dcnn3 import DCNN3
-from harness import models, trial
-from harness.active import shown_rows
 from harness.api import CONDITIONAL_PARTS, Selector
 from harness.config.schema import ConfigError
 from harness.plugins import registry
 from harness.seeding import derive, generator
-from harness.stages import StageCache
+from harness.trial import models
+from harness.trial import run as trial
+from harness.trial.rounds import shown_rows
+from harness.trial.stages import StageCache
 
 
 class Spy(Selector):

@@ -11,12 +11,14 @@ import pytest
 import torch
 from trials import Bench, configure, results
 
-from harness import api, portray, trial
+from harness import api, seeding
 from harness.metrics import known
 from harness.plugins import registry
 from harness.plugins.registry import PluginSpec
 from harness.records.portrait import Portrait, pack, unpack
-from harness.trial import Folders
+from harness.trial import models, portray
+from harness.trial import run as trial
+from harness.trial.run import Folders
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +90,7 @@ def test_picks_carry_their_own_classes_and_rounds(coreset, folders):
 
 def test_neighbours_are_the_most_similar_by_cosine(coreset, folders):
     data, _ = trial.load_data(coreset.config, folders.cache, with_test=False)
-    order = torch.randperm(len(data.val), generator=portray.generator(0, "portrait/val"))
+    order = torch.randperm(len(data.val), generator=seeding.generator(0, "portrait/val"))
     features = _features(coreset, folders)[order].double().numpy()
     labels = data.val_labels[order].tolist()
     unit = [row / np.linalg.norm(row) for row in features]
@@ -249,7 +251,7 @@ def test_a_full_disk_is_not_a_warning(coreset, folders, monkeypatch):
 
 
 def test_features_that_are_not_finite_have_no_portrait(folders, monkeypatch):
-    monkeypatch.setattr(portray.HeadModel, "features", lambda self, part: torch.full((200, 4), torch.nan))
+    monkeypatch.setattr(models.HeadModel, "features", lambda self, part: torch.full((200, 4), torch.nan))
     run = Run(folders, seed=2, selector="random")
     assert run.found == [{"warning": "no portrait of the encoder: ValueError: the encoder's features are not finite"}]
 
@@ -307,7 +309,7 @@ def test_thumbnails_keep_their_places():
 def test_large_images_become_thumbnails_of_the_same_shape():
     images = torch.zeros(2, 3, 96, 64, dtype=torch.uint8)
     images[:, 0] = 200
-    size = portray._size(portray.Images(images))
+    size = portray._size(api.Images(images))
     assert size == (32, 21)
     tiles = portray._tiles(images, size)
     assert tiles.shape == (2, 32, 21, 3)

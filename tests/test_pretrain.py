@@ -18,14 +18,14 @@ from baselines.backbones.dcnn3 import DCNN3
 from baselines.backbones.vit import ViT
 from baselines.ssl_methods.byol import BYOL
 from baselines.ssl_methods.simclr import SimCLR
-from harness import knn, resolutions
 from harness.api import Backbone, Images, SSLMethod
 from harness.config.trial import ClassifierConfig, ComputeConfig, PretrainConfig
-from harness.optimizers import DivergedError, build_optimizer, scheduled
-from harness.pretrain import embedding_std, pretrain
-from harness.runtime import Runtime
 from harness.seeding import seeded
-from harness.stages import Checkpoint
+from harness.trial import knn, resolutions
+from harness.trial.optimizers import DivergedError, build_optimizer, scheduled
+from harness.trial.pretrain import embedding_std, pretrain
+from harness.trial.runtime import Runtime
+from harness.trial.stages import Checkpoint
 
 CONFIG = PretrainConfig(epochs=4, batch_size=16, lr=0.05, warmup_epochs=1.0)
 IMAGES = Images(torch.randint(256, (70, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)))

@@ -9,13 +9,12 @@ from typing import Any
 import pytest
 import yaml
 
-from harness import trial
 from harness.config import recipes
-from harness.config.parsing import parse_trial, recipe_trial
+from harness.config.parsing import parse_trial, read_trial, recipe_trial
 from harness.config.plan import Plan, load
 from harness.config.recipes import merged
 from harness.config.schema import ConfigError, Problems, as_dict
-from harness.plugins import __main__
+from harness.plugins.__main__ import main as list_plugins
 
 
 def parsed(tree: dict[str, Any]) -> dict[str, Any]:
@@ -286,11 +285,11 @@ def test_an_unknown_recipe_in_a_sweep_has_its_place(tmp_path):
 def test_one_trial_alone_takes_a_recipe(tmp_path, mine):
     file = tmp_path / "trial.yaml"
     file.write_text("labels: {start: 20}\n")
-    config = trial._read(file, [f"trial.recipe={mine}"])
+    config = read_trial(file, [f"trial.recipe={mine}"])
     assert (config.ssl_method.hyperparameters["temperature"], config.pretrain.epochs) == (0.3, 7)
     kept = tmp_path / "kept.yaml"
     kept.write_text(yaml.safe_dump(read(tmp_path, CHOICE).as_dict() | {"trial": {"recipe": "byol"}}))
-    assert trial._read(kept, []).pretrain.lr == 0.015
+    assert read_trial(kept, []).pretrain.lr == 0.015
 
 
 # ---------------------------------------------------------------- those that come with selbench
@@ -340,7 +339,7 @@ def test_the_tables_of_mobyv2al_are_plans(name):
 
 
 def test_recipes_are_listed(capsys, monkeypatch):
-    assert __main__.main(["--json"]) == 0
+    assert list_plugins(["--json"]) == 0
     listed = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out) if entry["kind"] == "recipes"}
     assert set(listed) >= {*NAMES, "simclr/small"}
     entry = listed["moco_v2"]
@@ -349,7 +348,7 @@ def test_recipes_are_listed(capsys, monkeypatch):
     assert len(entry["deviations"]) >= 3
     assert listed["simclr/small"]["hyperparameters"]["backbone"] == "dcnn3"
     monkeypatch.setenv("COLUMNS", "250")
-    assert __main__.main([]) == 0
+    assert list_plugins([]) == 0
     assert listed["byol"]["summary"][:20] in capsys.readouterr().out
 
 

@@ -20,9 +20,10 @@ import pytest
 import stage_worker
 import torch
 
-from harness import stages
 from harness.files import checksum, digest_of, no_space
-from harness.stages import Checkpoint, StageCache, code_digest
+from harness.trial import code
+from harness.trial.code import code_digest
+from harness.trial.stages import Checkpoint, StageCache
 
 KEY = stage_worker.KEY
 
@@ -313,7 +314,7 @@ def package(tmp_path, monkeypatch):
 
 def forget() -> None:
     """What a new process would not know."""
-    for cached in (stages._file_digest, stages._imports, stages._spec):
+    for cached in (code._file_digest, code._imports, code._spec):
         cached.cache_clear()
 
 
@@ -342,13 +343,13 @@ def test_the_digest_does_not_depend_on_what_has_been_imported(package):
 def test_a_class_derived_from_a_baseline_follows_the_baseline(package):
     mine = importlib.import_module("acme.inherits").Mine
     files: set[str] = set()
-    stages._collect_sources(mine.__module__, files)
+    code._collect_sources(mine.__module__, files)
     assert any(file.endswith("baselines/selectors/coreset.py") for file in files)
 
 
 def test_a_module_of_the_harness_stands_for_itself_alone():
     files: set[str] = set()
-    stages._collect_sources("harness.pretrain", files)
+    code._collect_sources("harness.pretrain", files)
     assert [Path(file).name for file in files] == ["pretrain.py"]
 
 

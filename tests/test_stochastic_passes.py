@@ -12,10 +12,10 @@ from baselines.backbones.resnet18 import ResNet18
 from baselines.backbones.vgg16 import VGG16
 from baselines.backbones.vit import ViT
 from harness.api import Backbone, Images
-from harness.classify import FinetunedModel
 from harness.config.trial import ClassifierConfig
-from harness.models import Encoder, HeadModel, PoolOutputs, TunedModel
 from harness.seeding import seeded
+from harness.trial.heads import FinetunedModel
+from harness.trial.models import Encoder, HeadModel, PoolOutputs, TunedModel
 
 IMAGES = Images(torch.randint(0, 256, (12, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)))
 SMALL = {

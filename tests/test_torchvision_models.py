@@ -11,9 +11,9 @@ from torchvision.models._api import WeightsEnum
 
 from baselines.backbones.resnet18 import ResNet18
 from baselines.backbones.torchvision_model import TorchvisionModel
-from harness.companions import stage_outputs
 from harness.plugins import registry
 from harness.plugins.registry import PluginSpec, build, find
+from harness.trial.companions import stage_outputs
 
 MEMBERS = TorchvisionModel.members()
 ONE_OF_EACH = {

@@ -16,10 +16,12 @@ from trials import SMALL, configure, results
 
 from baselines.backbones.dcnn3 import DCNN3
 from baselines.datasets.digits import Digits
-from harness import api, trial
+from harness import api
 from harness.api import UNKNOWN, Source, Split, SSLMethod
 from harness.metrics import METRICS, step_kind
 from harness.plugins import registry
+from harness.trial import __main__
+from harness.trial import run as trial
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "simclr, coreset": {"selector": "coreset"},
@@ -233,7 +235,7 @@ def test_every_metric_is_known_in_range_and_on_its_axis(fresh):
 def command(tmp_path: Path, cache: Path, tree: Any, *arguments: str) -> int:
     file = tmp_path / "trial.yaml"
     file.write_text(yaml.safe_dump(tree))
-    return trial.main([str(file), "--cache", str(cache), "--stages", str(tmp_path / "stages"), *arguments])
+    return __main__.main([str(file), "--cache", str(cache), "--stages", str(tmp_path / "stages"), *arguments])
 
 
 @pytest.mark.parametrize("wrapped", [True, False])

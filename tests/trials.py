@@ -6,10 +6,10 @@ import copy
 from pathlib import Path
 from typing import Any
 
-from harness import trial
 from harness.config.parsing import parse_trial
 from harness.config.schema import Problems, set_path
 from harness.config.trial import TrialConfig
+from harness.trial import run as trial
 
 Row = tuple[str, int, dict[str, float], dict[str, Any]]
 

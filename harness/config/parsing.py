@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from harness.config.checks import (
     check_selector,
     try_plugins,
 )
-from harness.config.schema import ConfigError, Problems, as_dict, parse
+from harness.config.schema import ConfigError, Problems, apply_overrides, as_dict, parse, read_yaml
 from harness.config.trial import TrialConfig
 
 RECIPE = "recipe"
@@ -116,3 +117,22 @@ def with_heads_apart(value: Any) -> Any:
     if isinstance(value.get("beside"), list):
         value["beside"] = [{"name": item} if isinstance(item, str) else item for item in value["beside"]]
     return value
+
+
+def read_trial(file: Path, overrides: list[str]) -> TrialConfig:
+    """The trial of a file: of a search space, or that part alone.
+
+    Raises:
+        ConfigError: everything that is wrong with it.
+    """
+    content = read_yaml(file)
+    if not isinstance(content, dict):
+        raise ConfigError([f"{file}: expected a mapping, not {type(content).__name__}"])
+    tree = content if "trial" in content else {"trial": content}
+    apply_overrides(tree, overrides)
+    problems = Problems(str(file))
+    own = parse_recipes(tree.get("recipes"), "recipes", problems)
+    config = parse_trial(tree["trial"], "trial", problems, own)
+    problems.raise_any()
+    assert config is not None
+    return config

@@ -1,15 +1,7 @@
-"""One configuration and one seed become records.
-
-`python -m harness.trial FILE [--seed N] [--set PATH=VALUE]` runs it without Ray and MLflow: FILE is a search space,
-of which the `trial:` part is used, or that part alone.
-"""
+"""One configuration and one seed become records."""
 
 from __future__ import annotations
 
-import argparse
-import base64
-import json
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -19,23 +11,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness import api, knn, lars, optimizers, portray, pretrain, resolutions, runtime, seeding
-from harness.active import Costs, Report, Rounds, start_pool
+from harness import api, seeding
 from harness.api import UNKNOWN, Backbone, Images, SemiSupervisedMethod, SSLMethod, SupervisedMethod
-from harness.config.parsing import parse_recipes, parse_trial
-from harness.config.schema import ConfigError, Problems, apply_overrides, as_dict, read_yaml
+from harness.config.schema import as_dict
 from harness.config.trial import ExponentialImbalance, StepImbalance, TrialConfig, method_arguments
 from harness.data import oracle, splits
 from harness.data.oracle import Oracle
 from harness.files import digest_of
-from harness.memory import PeakMemory, keep_freed_memory
 from harness.metrics import area_under_curve
-from harness.models import Encoder
 from harness.plugins import registry, weights
 from harness.plugins.registry import PluginSpec
-from harness.runtime import Runtime
 from harness.seeding import seeded
-from harness.stages import Checkpoint, StageCache, code_digest
+from harness.trial import knn, lars, optimizers, portray, pretrain, resolutions, runtime
+from harness.trial.code import code_digest
+from harness.trial.memory import PeakMemory
+from harness.trial.models import Encoder
+from harness.trial.rounds import Costs, Report, Rounds, start_pool
+from harness.trial.runtime import Runtime
+from harness.trial.stages import Checkpoint, StageCache
 
 
 @dataclass(frozen=True)
@@ -305,63 +298,3 @@ def _totals(rounds: Rounds) -> dict[str, float]:
                 points = [(labels, found[f"{split}/accuracy"]) for labels, found in rounds.curve]
                 totals[f"{split}/aubc"] = area_under_curve(points)
     return totals
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m harness.trial", description="Runs one trial, without Ray.")
-    parser.add_argument("file", type=Path, help="a search space, or a trial alone, as YAML")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--test", action="store_true", help="read the test set")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="PATH=VALUE",
-        help="override a leaf, such as trial.pretrain.epochs=5",
-    )
-    parser.add_argument("--portrait", type=Path, metavar="FILE", help="also write a portrait of the encoder (.npz)")
-    parser.add_argument("--stages", type=Path, default=Path("results/runs/stages"))
-    parser.add_argument("--cache", type=Path, default=Path("results/runs/data"))
-    options = parser.parse_args(arguments)
-
-    def show(step_kind: str, step: int, found: Mapping[str, float], details: Mapping[str, Any]) -> None:
-        print(json.dumps({"step_kind": step_kind, "step": step, "metrics": dict(found)}), flush=True)
-
-    def keep(found: Mapping[str, Any]) -> None:
-        if "warning" in found:
-            print(found["warning"], file=sys.stderr)
-        else:
-            options.portrait.write_bytes(base64.b64decode(found["portrait"]))
-
-    keep_freed_memory()
-    try:
-        config = _read(options.file, options.set)
-        folders, deliver = Folders(options.cache, options.stages), keep if options.portrait else None
-        totals = run(config, options.seed, folders, show, with_test=options.test, deliver=deliver)
-    except (ConfigError, ValueError, FileNotFoundError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    except optimizers.DivergedError as error:
-        print(error, file=sys.stderr)
-        return 1
-    show("labels", int(totals["labels/used"]), totals, {})
-    return 0
-
-
-def _read(file: Path, overrides: list[str]) -> TrialConfig:
-    content = read_yaml(file)
-    if not isinstance(content, dict):
-        raise ConfigError([f"{file}: expected a mapping, not {type(content).__name__}"])
-    tree = content if "trial" in content else {"trial": content}
-    apply_overrides(tree, overrides)
-    problems = Problems(str(file))
-    own = parse_recipes(tree.get("recipes"), "recipes", problems)
-    config = parse_trial(tree["trial"], "trial", problems, own)
-    problems.raise_any()
-    assert config is not None
-    return config
-
-
-if __name__ == "__main__":
-    sys.exit(main())

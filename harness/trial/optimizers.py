@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.config.trial import Optimization
-from harness.lars import LARS
+from harness.trial.lars import LARS
 
 PLATEAU_THRESHOLD = 1e-4
 """A loss is lower than another if it is so by this share of it; torch's default for ReduceLROnPlateau."""
@@ -39,9 +39,6 @@ def build_optimizer(parameters: Iterable[nn.Parameter], config: Optimization) ->
         return torch.optim.SGD(groups, config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
     cls = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
     return cls(groups, config.lr, weight_decay=config.weight_decay)
-
-
-# ---------------------------------------------------------------- learning rate
 
 
 def learning_rate(config: Optimization, progress: float, losses: Sequence[float] = ()) -> float:
@@ -100,9 +97,6 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """Sets the learning rate of every parameter group."""
     for group in optimizer.param_groups:
         group["lr"] = lr
-
-
-# ---------------------------------------------------------------- one step, and whether it may go on
 
 
 def descend(optimizer: torch.optim.Optimizer, loss: Tensor, clip_norm: float | None = None) -> None:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from harness.api import Backbone, Companion, Images, Selector
-from harness.runtime import Runtime
 from harness.seeding import seeded
+from harness.trial.runtime import Runtime
 
 
 @contextmanager

@@ -12,33 +12,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness import (
-    api,
-    classify,
-    companions,
-    joint,
-    knn,
-    lars,
-    metrics,
-    models,
-    optimizers,
-    represent,
-    runtime,
-    seeding,
-)
+from harness import api, metrics, seeding
 from harness.api import Augmentation, Backbone, Companion, Images, Pool, Selector, SSLMethod
 from harness.config.schema import as_dict
 from harness.config.trial import LabelsConfig, TrialConfig
 from harness.data.oracle import Oracle
 from harness.data.splits import Data
 from harness.files import digest_of
-from harness.joint import JointModel
-from harness.models import Encoder, HeadModel, PoolOutputs, RoundModel, TunedModel
 from harness.plugins import registry
-from harness.pretrain import embedding_std
-from harness.runtime import Runtime
 from harness.seeding import derive, generator, seeded
-from harness.stages import Checkpoint, Stage, StageCache, code_digest
+from harness.trial import companions, heads, joint, knn, lars, models, optimizers, represent, runtime
+from harness.trial.code import code_digest
+from harness.trial.joint import JointModel
+from harness.trial.models import Encoder, HeadModel, PoolOutputs, RoundModel, TunedModel
+from harness.trial.pretrain import embedding_std
+from harness.trial.runtime import Runtime
+from harness.trial.stages import Checkpoint, Stage, StageCache
 
 Report = Callable[[str, int, Mapping[str, float], Mapping[str, Any]], None]
 """Receives what a trial finds, as it finds it: the step's kind ("epoch" or "labels"), the step (the epoch, or the
@@ -237,7 +226,7 @@ class Rounds:
         return Trained(model, stage.digest), stage
 
     def _training_key(self, encoder: Encoder, labeled: Tensor, last: Trained | None) -> dict[str, Any]:
-        code = [classify, knn, optimizers, lars, models, represent, runtime, seeding]
+        code = [heads, knn, optimizers, lars, models, represent, runtime, seeding]
         key = self._key() | {
             "encoder": encoder.digest,
             "classifier": as_dict(encoder.config),
@@ -255,14 +244,14 @@ class Rounds:
             return self._finetune(encoder, labeled, labels, last, key)
         inputs = encoder.inputs("pool")[labeled]
         num_classes = self.data.num_classes
-        stage = self.stages.run("train", key, lambda _: classify.fit(settings, inputs, labels, num_classes, self.seed))
-        return HeadModel(encoder, classify.predictor(settings, stage.value, inputs, labels, num_classes)), stage
+        stage = self.stages.run("train", key, lambda _: heads.fit(settings, inputs, labels, num_classes, self.seed))
+        return HeadModel(encoder, heads.predictor(settings, stage.value, inputs, labels, num_classes)), stage
 
     def _finetune(
         self, encoder: Encoder, labeled: Tensor, labels: Tensor, last: Trained | None, key: dict[str, Any]
     ) -> tuple[RoundModel, Stage]:
         settings, images = encoder.config, self.data.pool.subset(labeled)
-        network = classify.finetuned_model(encoder.backbone, self.data.num_classes, self.runtime, self.seed)
+        network = heads.finetuned_model(encoder.backbone, self.data.num_classes, self.runtime, self.seed)
         companion = self._companion(network.backbone, images, key)
         if settings.warm_start and last:
             assert isinstance(last.model, TunedModel)
@@ -276,7 +265,7 @@ class Rounds:
         stage = self.stages.run(
             "train",
             key,
-            lambda checkpoint: classify.finetune(
+            lambda checkpoint: heads.finetune(
                 network,
                 images,
                 labels,

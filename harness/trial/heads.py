@@ -17,20 +17,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness import knn
 from harness.api import Augmentation, Backbone, Companion, Images
-from harness.companions import stage_outputs
 from harness.config.trial import ClassifierConfig
-from harness.optimizers import build_optimizer, check_finite, descend, learning_rate, set_learning_rate
-from harness.runtime import Runtime
 from harness.seeding import derive, generator, seeded
-from harness.stages import Checkpoint
+from harness.trial import knn
+from harness.trial.companions import stage_outputs
+from harness.trial.optimizers import build_optimizer, check_finite, descend, learning_rate, set_learning_rate
+from harness.trial.runtime import Runtime
+from harness.trial.stages import Checkpoint
 
 State = dict[str, Any]
+
+
 Metrics = dict[str, float]
+
+
 RATE = "throughput/train_images_per_second"
+
+
 Predictor = Callable[[Tensor], Tensor]
 """f32 [n, D] -> scores f32 [n, K], to be read as logits."""
+
+
 Objective = Callable[[Tensor, torch.Generator, float], tuple[Tensor, Tensor]]
 """(i64 [B] positions, generator of views, progress in [0, 1)) -> (what is descended, the task loss), each []."""
 
@@ -162,9 +170,6 @@ def _batches(count: int, batch_size: int, rng: torch.Generator) -> tuple[Tensor,
     return batches
 
 
-# ---------------------------------------------------------------- finetune
-
-
 class FinetunedModel(nn.Module):
     """An encoder with a linear layer on its features."""
 
@@ -237,8 +242,6 @@ def finetune(
         history = _descend(both, objective, len(labels), config, seed, checkpoint, on_epoch)
     return {"model": model.state_dict(), "companion": companion.state_dict(), "history": history}
 
-
-# ---------------------------------------------------------------- svm and knn
 
 SVM_GRID = [
     {"kernel": ["rbf"], "C": [0.1, 1, 10, 100, 1000], "gamma": [0.01, 0.1, 1, 10, 100, 1000]},

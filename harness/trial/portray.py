@@ -19,25 +19,37 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from baselines import BUILTINS
-from harness import files, models, represent, runtime, seeding, stages
-from harness.active import Rounds
+from harness import files, seeding
 from harness.api import Augmentation, Images
-from harness.models import HeadModel
 from harness.plugins import registry
 from harness.records import portrait
 from harness.records.portrait import Portrait
 from harness.seeding import derive, generator
+from harness.trial import code, models, represent, runtime, stages
+from harness.trial.models import HeadModel
+from harness.trial.rounds import Rounds
 
 MAPPED, PICKED, SEARCHED = 1000, 500, 10_000
 """At most so many validation images on the map, labelled images on it, and validation images that may be neighbours."""
+
+
 QUERIES, NEIGHBORS = 8, 5
+
+
 SHOWN, DRAWS = 6, 2
 """Images under each operation, and draws of each."""
+
+
 SMALLEST_MAP = 30
 """Images below which a t-SNE map has no neighbourhoods to preserve; they are mapped by PCA."""
+
+
 THUMBNAIL = 32
 """Pixels of a thumbnail's longer side, at most."""
+
+
 TSNE_DIMS = 50
+
 
 Deliver = Callable[[Mapping[str, Any]], None]
 """Receives a portrait as JSON values: `portrait`, its file in base64, or `warning`, why there is none."""
@@ -63,7 +75,7 @@ def portray(rounds: Rounds, uses_views: bool, deliver: Deliver) -> float:
         "model": rounds.last.digest,  # also stands for the data, the seed and the machine
         "bought": files.digest_of({"positions": [positions.tolist() for positions in rounds.bought]}),
         "views": views.as_dict() if uses_views else None,
-        "code": stages.code_digest(
+        "code": code.code_digest(
             sys.modules[__name__], portrait, models, represent, runtime, seeding, *registry.classes(views)
         ),
     }
@@ -128,9 +140,6 @@ def _some(total: int, most: int, name: str) -> Tensor:
     return torch.randperm(total, generator=generator(0, f"portrait/{name}"))[:most]
 
 
-# The map -----------------------------------------------------------------------------------------------------------
-
-
 class _Map:
     """A 2-d map of features f32 [n, D], into which others are placed.
 
@@ -183,9 +192,6 @@ def _picks(rounds: Rounds) -> tuple[Tensor, Tensor]:
     return torch.cat(bought)[chosen], number[chosen]
 
 
-# Neighbours --------------------------------------------------------------------------------------------------------
-
-
 def _nearest(features: Tensor) -> Tensor:
     """i64 [n, k]: the most similar (cosine, as k-NN votes) of f32 [N, D] for each of the first n, itself left out."""
     features = F.normalize(features, dim=1)
@@ -220,9 +226,6 @@ def _tiles(images: Tensor, size: tuple[int, int]) -> np.ndarray:
         pixels = F.interpolate(pixels, size, mode="bilinear", antialias=True)
     pixels = pixels.expand(-1, 3, -1, -1).clamp(0, 1).mul(255).round().to(torch.uint8)
     return pixels.permute(0, 2, 3, 1).numpy()
-
-
-# Views -------------------------------------------------------------------------------------------------------------
 
 
 def _views(rounds: Rounds) -> tuple[tuple[str, ...], np.ndarray]:

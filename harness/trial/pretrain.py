@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness import resolutions
 from harness.api import Augmentation, Images, SSLMethod, SupervisedMethod
 from harness.config.trial import PretrainConfig
-from harness.optimizers import build_optimizer, check_finite, descend, learning_rate, set_learning_rate
-from harness.runtime import Runtime
 from harness.seeding import generator, seeded
-from harness.stages import Checkpoint
+from harness.trial import resolutions
+from harness.trial.optimizers import build_optimizer, check_finite, descend, learning_rate, set_learning_rate
+from harness.trial.runtime import Runtime
+from harness.trial.stages import Checkpoint
 
 Metrics = dict[str, float]
 

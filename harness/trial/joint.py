@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from harness.api import Augmentation, Backbone, Images, SemiSupervisedMethod, SSLMethod, SupervisedMethod
-from harness.classify import RATE, Metrics
 from harness.config.trial import ClassifierConfig, JointConfig
-from harness.optimizers import build_optimizer, check_finite, descend, learning_rate, set_learning_rate
-from harness.runtime import Runtime
 from harness.seeding import generator, seeded
-from harness.stages import Checkpoint
+from harness.trial.heads import RATE, Metrics
+from harness.trial.optimizers import build_optimizer, check_finite, descend, learning_rate, set_learning_rate
+from harness.trial.runtime import Runtime
+from harness.trial.stages import Checkpoint
 
 State = dict[str, Any]
 

@@ -12,14 +12,14 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from harness import represent
 from harness.api import Augmentation, Backbone, Companion, Images, SSLMethod
-from harness.classify import FinetunedModel, Predictor
-from harness.companions import Accompanied
 from harness.config.trial import ClassifierConfig
-from harness.joint import JointModel
-from harness.runtime import EVALUATION_BATCH, Runtime
 from harness.seeding import derive, generator, seeded
+from harness.trial import represent
+from harness.trial.companions import Accompanied
+from harness.trial.heads import FinetunedModel, Predictor
+from harness.trial.joint import JointModel
+from harness.trial.runtime import EVALUATION_BATCH, Runtime
 
 
 class Encoder:
