@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from harness import image_file
-from harness.saved_encoder import SavedEncoder
+from harness.encoders.saved import SavedEncoder
 
 ENDINGS = (".npz", ".csv")
 CHUNK = 2048
@@ -92,7 +92,8 @@ def model_folder(model: str, tracking_uri: str | None, temporary: Path) -> Path:
 
 
 def _best_of(path: Path, saved: Sequence[Path]) -> Path:
-    from harness import export, report
+    from harness import report
+    from harness.encoders import export
 
     (best,) = export.chosen(report.read(path), "best")
     if path / "models" / best not in saved:

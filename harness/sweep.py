@@ -24,10 +24,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness import export, messages, progress, report
+from harness import messages, progress, report
 from harness.config.plan import Plan, Task, goal_of, load
 from harness.config.schema import ConfigError, as_dict
 from harness.config.space import Suggester
+from harness.encoders import export
 from harness.files import no_space, replace_text
 from harness.live import Progress
 from harness.metrics import WATCHED

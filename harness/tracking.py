@@ -533,7 +533,8 @@ class Delivery:
 
     def _found(self) -> tuple[str | None, str | None]:
         """The report's answer, and the model of the best trial if it was saved and its run is there."""
-        from harness import export, report
+        from harness import report
+        from harness.encoders import export
 
         try:
             found = report.read(self._folder)
@@ -770,13 +771,13 @@ def save_pyfunc(path: Path, source: Path, model_id: str, run_id: str) -> None:
     from mlflow.models import Model, ModelSignature
     from mlflow.types import ParamSchema, ParamSpec, Schema, TensorSpec
 
-    from harness import saved_encoder
+    from harness.encoders import saved
     from harness.plugins import registry
 
     about = json.loads((source / "model.json").read_text())
     channels, height, width = about["image_shape"]
     example = np.random.default_rng(0).integers(0, 256, (2, height, width, channels), dtype=np.uint8)
-    embeddings = saved_encoder.PyfuncEncoder(saved_encoder.SavedEncoder.load(source, "cpu")).predict(example)
+    embeddings = saved.PyfuncEncoder(saved.SavedEncoder.load(source, "cpu")).predict(example)
     signature = ModelSignature(
         Schema([TensorSpec(np.dtype(np.uint8), (-1, height, width, channels))]),
         Schema([TensorSpec(np.dtype(np.float32), (-1, embeddings.shape[1]))]),

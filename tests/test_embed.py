@@ -18,12 +18,13 @@ from torch import Tensor
 from trials import configure
 
 from baselines.datasets.image_folder import ImageFolder
-from harness import embed, export, report, saved_encoder
+from harness import embed, report
 from harness.config.plan import Candidate, Task, load
 from harness.config.schema import ConfigError, as_dict
+from harness.encoders import export
+from harness.encoders.saved import PyfuncEncoder, SavedEncoder, _digest
 from harness.files import no_space
 from harness.records.folder import Recorder
-from harness.saved_encoder import PyfuncEncoder, SavedEncoder
 from harness.trial import run as trial
 from harness.trial.rounds import Rounds, Trained
 
@@ -267,7 +268,7 @@ def change(model: Path, **values: Any) -> None:
 def test_no_code_is_executed_by_loading(model):
     """Weights that hold an object are refused, even where the checksum is right."""
     torch.save({"backbone": Path("x"), "head": None}, model / "weights.pt")
-    change(model, weights=saved_encoder._digest(model / "weights.pt"))
+    change(model, weights=_digest(model / "weights.pt"))
     with pytest.raises(ValueError, match="holds more than tensors"):
         SavedEncoder.load(model)
 

@@ -25,10 +25,11 @@ from sweep_folder import SweepFolder
 
 import harness.looks.classes  # noqa: F401 - a first delivery imports it for seconds, which some tests below have not
 from baselines.backbones.dcnn3 import DCNN3
-from harness import embed, saved_encoder, tracking
+from harness import embed, tracking
+from harness.encoders import saved
+from harness.encoders.saved import SavedEncoder
 from harness.records.names import run_name, varied
 from harness.records.rows import by_trial, last, read
-from harness.saved_encoder import SavedEncoder
 from harness.tracking import Delivery, Tracker, sync, tracking_uri
 
 SELECTORS = {"selector.name": "coreset", "ssl_method.temperature": 0.2}
@@ -791,7 +792,7 @@ def save_encoder(sweep, trial, seed=0):
         "packages": {"torch": "2.15.0"},
     }
     state = {"head": head.state_dict(), "mean": torch.zeros(1), "std": torch.ones(1)}
-    saved_encoder.write(sweep.path / "models" / trial, about, backbone.state_dict(), state)
+    saved.write(sweep.path / "models" / trial, about, backbone.state_dict(), state)
     return SavedEncoder.load(sweep.path / "models" / trial, "cpu")
 
 

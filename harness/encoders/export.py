@@ -14,11 +14,11 @@ from typing import Any, Literal
 
 import torch
 
-from harness import saved_encoder
 from harness.config.parsing import parse_trial
 from harness.config.plan import Plan
 from harness.config.schema import ConfigError, Problems, read_yaml
 from harness.config.trial import ClassifierConfig, TrialConfig
+from harness.encoders import saved
 from harness.files import no_space
 from harness.records import environment, rows
 from harness.report import Entry, Report
@@ -106,7 +106,7 @@ def save(folder: Path, name: str, folders: trial.Folders) -> Path:
     weights, head, state = _weights(config, seed, images, about, StageCache(folders.stages))
     mean, std = trial.normalization(config, images)
     target = folder / "models" / name
-    saved_encoder.write(
+    saved.write(
         target,
         {
             "trial": name,

@@ -30,6 +30,8 @@ from harness.trial.heads import Predictor
 from harness.trial.runtime import Runtime
 
 FORMAT = 1
+
+
 KEYS = (
     "format",
     "trial",
@@ -43,6 +45,7 @@ KEYS = (
     "class_names",
     "weights",
 )
+
 
 State = Mapping[str, Tensor]
 
@@ -172,9 +175,6 @@ def _digest(file: Path) -> str:
 
 def _line(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
-
-
-# ---------------------------------------------------------------- MLflow's pyfunc
 
 
 class PyfuncEncoder:

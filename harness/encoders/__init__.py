@@ -1,0 +1,1 @@
+"""Trained encoders as things to use: saved by a sweep, loaded without it."""
