@@ -92,10 +92,10 @@ def model_folder(model: str, tracking_uri: str | None, temporary: Path) -> Path:
 
 
 def _best_of(path: Path, saved: Sequence[Path]) -> Path:
-    from harness import report
     from harness.encoders import export
+    from harness.report import read
 
-    (best,) = export.chosen(report.read(path), "best")
+    (best,) = export.chosen(read.read(path), "best")
     if path / "models" / best not in saved:
         raise ValueError(f"{path}: the best trial, {best}, is not among models/; name one: {saved[0]}")
     return path / "models" / best

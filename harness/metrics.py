@@ -119,8 +119,6 @@ METRICS: dict[str, Metric] = {
         _cached("train"),
     ]
 }
-
-
 WATCHED = ("pretrain/knn_accuracy", "joint/val_accuracy")
 """What early stopping judges an epoch by; a training reports one of them."""
 

@@ -24,7 +24,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness import messages, progress, report
+from harness import messages, progress
 from harness.config.plan import Plan, Task, goal_of, load
 from harness.config.schema import ConfigError, as_dict
 from harness.config.space import Suggester
@@ -38,6 +38,8 @@ from harness.records import environment
 from harness.records.folder import Recorder, open_folder
 from harness.records.mirror import Mirror, is_remote, local_folder
 from harness.records.rows import FINAL
+from harness.report import model, terminal
+from harness.report import write as report
 from harness.seeding import derive
 from harness.tracking import Tracker, tracking_uri
 from harness.trial.memory import keep_freed_memory
@@ -906,7 +908,7 @@ def _run_in_folder(
             if found:
                 problems = export.write(found, plan.log_model if complete else "none", _folders(options))
     if complete and found and not options.quiet:
-        report.show(found)
+        terminal.show(found)
     status = _farewell(path, uri, recorder, complete, interrupts)
     if mirror and not any(uncopied):
         print(f"copy:      {mirror.uri}")
@@ -916,7 +918,7 @@ def _run_in_folder(
     return SOME_FAILED if problems and status == FINISHED else status
 
 
-def _write_report(path: Path, problems: list[str]) -> report.Report | None:
+def _write_report(path: Path, problems: list[str]) -> model.Report | None:
     """The report; None where the sweep was interrupted before its first record, or where it cannot be made."""
     if not (path / "rows.jsonl").stat().st_size:
         return None

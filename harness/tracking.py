@@ -38,8 +38,6 @@ EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 
 
 POLL_SECONDS = 0.2
-
-
 MOST_BEHIND = 20
 """Ended trials that MLflow may lack before the next ones wait for it."""
 
@@ -49,23 +47,11 @@ PACE_SECONDS = 0.25
 
 
 MAX_RETRY_SECONDS = 30.0
-
-
 MAX_ENTITIES = 1000  # of one log_batch; the following are limits of MLflow's, too
-
-
 MAX_PARAMETERS = 100
-
-
 MAX_PARAMETER_LENGTH = 6000
-
-
 MAX_TAG_LENGTH = 5000
-
-
 MAX_DIGEST_LENGTH = 36
-
-
 SWEEP_FILES = (".yaml", ".json", ".csv", ".md", ".html", ".png", ".svg")
 """Endings of what a sweep's run carries: the question, the environment, the report and its pictures."""
 
@@ -79,19 +65,13 @@ MODEL = "encoder"
 
 
 SAMPLE_SECONDS = 10.0
-
-
 READING = """\
 Each trial is a run below this one, named by what differs. Steps are numbers of labels, so that the charts of \
 `val/...` and `test/...` are learning curves; those of `pretrain/...`, `throughput/...`, `classifier/...` and \
 `joint/val_accuracy` have epochs. Group the runs by the tag `configuration` to see means over seeds, and take only \
 runs with `phase = confirm` for comparisons: the others are a search, in which the best looks better than it is. \
 Whether a difference is more than luck stands in `report.html` or `summary.md`, under Artifacts."""
-
-
 SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks")
-
-
 Point = tuple[str, float, int, int]
 """A metric's name, value, time in unix milliseconds, and step."""
 
@@ -431,7 +411,7 @@ class Delivery:
         with tempfile.TemporaryDirectory() as temporary:
             together = Path(temporary)
             if matrices:
-                from harness.looks import classes  # with matplotlib, where there is something to show
+                from harness.report.looks import classes  # with matplotlib, where there is something to show
 
                 confusion = matrices[max(matrices)]
                 (together / "classification_report.txt").write_text(_classification_report(confusion))
@@ -533,11 +513,11 @@ class Delivery:
 
     def _found(self) -> tuple[str | None, str | None]:
         """The report's answer, and the model of the best trial if it was saved and its run is there."""
-        from harness import report
         from harness.encoders import export
+        from harness.report import read
 
         try:
-            found = report.read(self._folder)
+            found = read.read(self._folder)
         except ValueError:  # nothing has been recorded yet
             return None, None
         for trial in export.chosen(found, "best"):
@@ -726,7 +706,7 @@ def fetch_model(model: str, uri: str, folder: Path) -> Path:
         folder: where files are put.
 
     Returns:
-        The folder of a `harness.saved_encoder`.
+        The folder of a `harness.encoders.saved`.
 
     Raises:
         ValueError: MLflow has no such model, or it is another kind of model.
@@ -794,7 +774,7 @@ def save_pyfunc(path: Path, source: Path, model_id: str, run_id: str) -> None:
     }
     client_library().pyfunc.save_model(
         str(path),
-        loader_module="harness.saved_encoder",
+        loader_module="harness.encoders.saved",
         data_path=str(source),
         code_paths=[str(path) for path in code.values()],
         mlflow_model=Model(run_id=run_id, model_id=model_id),

@@ -170,7 +170,7 @@ def test_every_selector_starts_from_the_same_pool_of_a_seed(cache, tmp_path, mon
         starts[seed].append(start_pool(labels, seed, oracle))
         return starts[seed][-1]
 
-    monkeypatch.setattr("harness.trial.start_pool", remembered)
+    monkeypatch.setattr("harness.trial.run.start_pool", remembered)
     for seed in starts:
         for selector in ("random", "coreset", "entropy"):
             config = configure(selector=selector, ssl_method="none", labels__stratified=stratified, labels__rounds=1)

@@ -8,8 +8,8 @@ import shutil
 import pytest
 from sweep_folder import augmentation_sweep, selection_sweep
 
-from harness.page import versus
-from harness.report import write
+from harness.report import versus
+from harness.report.write import write
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make test-browser")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness.compare import NO_EVIDENCE, holm
-from harness.curves import against, areas, chance_overlap, overall_penalty, overlap, penalties, ranks
 from harness.metrics import area_under_curve
+from harness.report.compare import NO_EVIDENCE, holm
+from harness.report.curves import against, areas, chance_overlap, overall_penalty, overlap, penalties, ranks
 
 
 def random_curves(cases, seeds=5, steps=(100, 200, 400), seed=0, gain=0.02):

@@ -18,13 +18,15 @@ from torch import Tensor
 from trials import configure
 
 from baselines.datasets.image_folder import ImageFolder
-from harness import embed, report
+from harness import embed
 from harness.config.plan import Candidate, Task, load
 from harness.config.schema import ConfigError, as_dict
 from harness.encoders import export
 from harness.encoders.saved import PyfuncEncoder, SavedEncoder, _digest
 from harness.files import no_space
 from harness.records.folder import Recorder
+from harness.report import read
+from harness.report.model import Entry, Report
 from harness.trial import run as trial
 from harness.trial.rounds import Rounds, Trained
 
@@ -123,7 +125,7 @@ def test_variants_do_not_agree_by_chance(sweep):
 
 
 def test_the_best_trial_is_saved_once_and_all_on_request(sweep):
-    found = report.read(sweep.path)
+    found = read.read(sweep.path)
     values = {e.trials[s]: e.values["val/accuracy"][s] for e in found.confirmed for s in e.seeds}
     (best,) = export.chosen(found, "best")
     assert values[best] == max(values.values())
@@ -148,13 +150,13 @@ def test_encoders_that_would_stay_on_their_nodes_are_refused(tmp_path, which):
 
 
 def test_of_the_seeds_the_best_on_validation_data_is_chosen():
-    entry = report.Entry("c", {}, [1, 2, 3], {"val/accuracy": {1: 0.5, 2: 0.9, 3: 0.9}, "test/accuracy": {1: 1.0}},
+    entry = Entry("c", {}, [1, 2, 3], {"val/accuracy": {1: 0.5, 2: 0.9, 3: 0.9}, "test/accuracy": {1: 1.0}},
                          [], {}, {1: "s1", 2: "s2", 3: "s3"}, "finished")  # fmt: skip
     shared = (Path("f"), {"metric": [{"name": "val/accuracy"}]}, {}, "test/accuracy")
-    found = report.Report(*shared, True, [entry], [], None, {}, 0, 0)
+    found = Report(*shared, True, [entry], [], None, {}, 0, 0)
     assert export.chosen(found, "best") == ["s2"]
     assert export.chosen(found, "all") == ["s1", "s2", "s3"]
-    assert export.chosen(report.Report(*shared, False, [entry], [], None, {}, 0, 0), "best") == ["s1"]
+    assert export.chosen(Report(*shared, False, [entry], [], None, {}, 0, 0), "best") == ["s1"]
 
 
 def test_a_stage_that_is_gone_is_named(sweep, tmp_path):
@@ -162,7 +164,7 @@ def test_a_stage_that_is_gone_is_named(sweep, tmp_path):
     with pytest.raises(ValueError, match="its train stage is no longer in"):
         export.save(sweep.path, sweep.trials["linear"], other)
     shutil.rmtree(sweep.path / "models", ignore_errors=True)
-    lines = export.write(report.read(sweep.path), "all", other)
+    lines = export.write(read.read(sweep.path), "all", other)
     assert len(lines) == len(VARIANTS)
     assert all(line.startswith("log_model: confirm-") for line in lines)
 
@@ -171,10 +173,10 @@ def test_a_stage_that_is_gone_is_named(sweep, tmp_path):
 def test_a_full_disk_leaves_no_half_encoder_and_ends_the_sweep(sweep, size):
     shutil.rmtree(sweep.path / "models", ignore_errors=True)
     with files_of_at_most(size), pytest.raises(OSError, match=r"weights.pt") as caught:
-        export.write(report.read(sweep.path), "best", sweep.folders)
+        export.write(read.read(sweep.path), "best", sweep.folders)
     assert no_space(caught.value)
     assert [file for file in (sweep.path / "models").rglob("*") if file.is_file()] == []
-    assert export.write(report.read(sweep.path), "best", sweep.folders) == []
+    assert export.write(read.read(sweep.path), "best", sweep.folders) == []
 
 
 def test_the_command_embeds_files_as_the_trial_did(sweep, pictures, tmp_path, capsys):
@@ -196,9 +198,9 @@ def test_the_command_embeds_files_as_the_trial_did(sweep, pictures, tmp_path, ca
 
 
 def test_a_sweeps_folder_stands_for_its_best(sweep, pictures, tmp_path, capsys):
-    for name in export.chosen(report.read(sweep.path), "all"):
+    for name in export.chosen(read.read(sweep.path), "all"):
         export.save(sweep.path, name, sweep.folders)
-    (best,) = export.chosen(report.read(sweep.path), "best")
+    (best,) = export.chosen(read.read(sweep.path), "best")
     one = str(pictures / "a" / "000.png")
     assert embed.main([str(sweep.path), one, "--output", str(tmp_path / "e.npz")]) == 0
     assert f"of {best}:" in capsys.readouterr().out

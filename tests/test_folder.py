@@ -14,12 +14,13 @@ import pytest
 import yaml
 from test_stages import files_of_at_most
 
-from harness import messages, preflight, report, tracking
+from harness import messages, preflight, tracking
 from harness.config.plan import Metric, Plan, load
 from harness.config.schema import ConfigError
 from harness.files import no_space, replace_text
 from harness.records import environment, rows
 from harness.records.folder import Recorder, open_folder
+from harness.report import read as read_module
 
 QUESTION = """
 method: random
@@ -273,7 +274,7 @@ def test_damaged_files_of_a_sweep_are_named(tmp_path, name, content):
     with pytest.raises(ConfigError, match=rf"{name} is damaged: [^\n]*$"):
         open_folder(sweep, plan, resume=True)
     with pytest.raises(ValueError, match=rf"{name} is damaged: [^\n]*$"):
-        report.read(sweep)
+        read_module.read(sweep)
     with pytest.raises(ValueError, match=rf"{name} is damaged: [^\n]*$"):
         tracking.sync(sweep, f"sqlite:///{tmp_path}/mlflow.db")
     assert (sweep / name).read_bytes() == content

@@ -16,12 +16,13 @@ import yaml
 from sweep_folder import SweepFolder
 
 from baselines.datasets.npz import Npz
-from harness import report, tracking
+from harness import tracking
 from harness.config.plan import load
 from harness.config.schema import ConfigError
 from harness.plugins import weights
 from harness.records.folder import open_folder
 from harness.records.rows import mapping
+from harness.report import write as report
 from harness.trial.stages import Checkpoint
 
 ROOT = Path(__file__).parents[1]

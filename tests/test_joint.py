@@ -320,7 +320,7 @@ def test_a_supervised_method_reads_the_start_pool_and_no_other_label(fresh, name
     seen: list[Tensor | None] = []
     loop = pretrain.pretrain
     monkeypatch.setattr(
-        "harness.pretrain.pretrain",
+        "harness.trial.pretrain.pretrain",
         lambda *args, labels, **more: seen.append(labels) or loop(*args, labels=labels, **more),
     )
     fresh().run(configure(ssl_method={"name": name}))

@@ -14,11 +14,15 @@ import pytest
 from PIL import Image
 from sweep_folder import SweepFolder, selection_sweep
 
-from harness import looks, page, pictures, report
-from harness.looks import balance, classes, maps, neighbors, views
-from harness.looks.look import colours, mosaic
 from harness.records import trial_files
 from harness.records.portrait import Portrait, pack
+from harness.report import model, read, summary
+from harness.report import write as report
+from harness.report.looks import balance, classes, gallery, maps, neighbors, views
+from harness.report.looks.look import colours, mosaic
+from harness.report.page.section import Picture, Table
+from harness.report.pictures import style
+from harness.report.sections import looks as looks_section
 
 NAMES = ("cat", "dog", "owl")
 ALL = ["embedding", "encoders", "neighbors", "classes", "confusion", "picks", "balance", "views"]
@@ -80,8 +84,8 @@ class Selectors:
     def write(folder: Path, name: str, content: object) -> None:
         (folder / f"{name}.json").write_text(json.dumps(content))
 
-    def report(self) -> report.Report:
-        return report.read(self.sweep.path)
+    def report(self) -> model.Report:
+        return read.read(self.sweep.path)
 
 
 @pytest.fixture
@@ -100,10 +104,10 @@ def complete(selectors):
 
 def test_every_picture_of_a_complete_sweep_is_drawn_small_and_named_in_the_summary(complete):
     found, folder = complete.report(), complete.sweep.path
-    text = report.summary(found)
-    shown = looks.find(found)
+    text = summary.summary(found)
+    shown = gallery.find(found)
     for look in shown:
-        pictures.save(look.draw(), folder / look.stem, photographs=look.photographs)
+        style.save(look.draw(), folder / look.stem, photographs=look.photographs)
     assert [look.stem for look in shown] == ALL
     for look in shown:
         for ending in ("png", "svg"):
@@ -125,22 +129,22 @@ def test_a_sweep_without_these_files_has_none_of_the_pictures(tmp_path):
     sweep.trial("search-only", 0, {"selector": "random"}, {20: 0.5}, phase="search", status="stopped")
     for file in (tmp_path / "sweep" / "trials").glob("*/*.json"):
         file.unlink()
-    assert looks.find(report.read(sweep.path)) == []
+    assert gallery.find(read.read(sweep.path)) == []
     report.write(sweep.path)
 
 
 def test_the_page_has_them_in_a_section_of_their_own(complete):
-    section = page.looks.looks(complete.report())
+    section = looks_section.looks(complete.report())
     assert section is not None
-    shown = [part for part in section.parts if isinstance(part, page.Picture)]
+    shown = [part for part in section.parts if isinstance(part, Picture)]
     assert [picture.stem for picture in shown] == ALL
     assert [picture.stem for picture in shown if picture.photographs] == ["neighbors", "views"]
-    tables = [part.name for part in section.parts if isinstance(part, page.Table)]
+    tables = [part.name for part in section.parts if isinstance(part, Table)]
     assert tables == ["Encoders side by side", "Accuracy by class, test images", "Class balance of the picks"]
 
 
 def test_without_portraits_classes_and_picks_are_shown(selectors):
-    assert [look.stem for look in looks.find(selectors.report())] == ["classes", "confusion", "balance"]
+    assert [look.stem for look in gallery.find(selectors.report())] == ["classes", "confusion", "balance"]
 
 
 # ---------------------------------------------------------------- maps
@@ -399,9 +403,9 @@ def test_a_report_does_without_what_is_damaged_and_says_so(tmp_path):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "portrait.npz").write_bytes(pack(made_up())[:300])
     assert trial_files.portrait(folder) is None
-    found = report.read(sweep.path)
+    found = read.read(sweep.path)
     assert found.notes == ["1 damaged file left out, the first trials/confirm-a-s1/portrait.npz."]
-    looks.find(found)
+    gallery.find(found)
 
 
 def test_a_warning_of_a_trial_is_a_note_of_the_report(tmp_path):
@@ -409,4 +413,4 @@ def test_a_warning_of_a_trial_is_a_note_of_the_report(tmp_path):
     rows = sweep.records("a", 1, {"selector": "random"}, {20: 0.5})
     rows[-1]["warning"] = "no portrait of the encoder: RuntimeError: no brush"
     sweep.append(rows)
-    assert report.read(sweep.path).notes == ["confirm-a-s1: no portrait of the encoder: RuntimeError: no brush."]
+    assert read.read(sweep.path).notes == ["confirm-a-s1: no portrait of the encoder: RuntimeError: no brush."]

@@ -12,15 +12,18 @@ import pytest
 import yaml
 from sweep_folder import SweepFolder, augmentation_sweep, selection_sweep
 
-from harness import cells, pictures, report
 from harness.config import plan
-from harness.importance import importances
-from harness.page import about, deviations, hyperparameters, pairs, times, versus
-from harness.page.deviations import description
-from harness.page.section import Table
-from harness.page.svg import inline
 from harness.records.folder import open_folder
-from harness.report import read, write
+from harness.report import __main__, cells, versus
+from harness.report.importance import importances
+from harness.report.page.section import Table
+from harness.report.page.svg import inline
+from harness.report.page.write import about
+from harness.report.pictures import style
+from harness.report.read import read
+from harness.report.sections import deviations, hyperparameters, pairs, times
+from harness.report.sections.deviations import description
+from harness.report.write import write
 
 VOID = {"meta", "wbr", "br", "rect", "path", "use", "link", "img", "image"}
 
@@ -151,19 +154,19 @@ def test_durations(seconds, words):
 
 
 def test_a_picture_follows_the_page(tmp_path):
-    figure = pictures.canvas(3, 2)
+    figure = style.canvas(3, 2)
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], "o-", color="#000000")
-    axes.text(0.5, 0.5, "on a cell", color=pictures.DARK)
+    axes.text(0.5, 0.5, "on a cell", color=style.DARK)
     axes.set_title("title")
-    svg = pictures.save(figure, tmp_path / "picture")
+    svg = style.save(figure, tmp_path / "picture")
     assert '<rect width="100%" height="100%" fill="#ffffff"/>' in (tmp_path / "picture.svg").read_text()
     html = inline(svg, "picture", 'what it "shows"')
     assert html.startswith("<svg viewBox=")
     assert 'aria-label="what it &quot;shows&quot;"' in html
     assert "#000000" not in html
     assert "#ffffff" not in html
-    assert pictures.DARK in html  # stays as it is on its cell, light or dark
+    assert style.DARK in html  # stays as it is on its cell, light or dark
     assert "stroke: currentColor" in html
     assert ">title</text>" in html
     assert "DejaVu" not in html
@@ -357,10 +360,10 @@ def test_other_measures_labels_and_searches_are_not_compared(tmp_path):
 def test_the_command_compares_several_folders(tmp_path, monkeypatch, capsys):
     pair_of_sweeps(tmp_path)
     monkeypatch.chdir(tmp_path)
-    assert report.main(["a", "b"]) == 0
+    assert __main__.main(["a", "b"]) == 0
     assert (tmp_path / "compare.html").exists()
     assert "compared: compare.html" in capsys.readouterr().out
-    assert report.main(["a", "b", "--output", "both.html"]) == 0
+    assert __main__.main(["a", "b", "--output", "both.html"]) == 0
     assert (tmp_path / "both.png").exists()
 
 
@@ -376,7 +379,7 @@ def test_the_command_compares_several_folders(tmp_path, monkeypatch, capsys):
 def test_a_wrong_command_is_one_line_and_exit_2(tmp_path, monkeypatch, capsys, arguments, words):
     pair_of_sweeps(tmp_path)
     monkeypatch.chdir(tmp_path)
-    assert report.main(arguments) == 2
+    assert __main__.main(arguments) == 2
     error = capsys.readouterr().err
     assert words in error
     assert error.count("\n") == 1

@@ -10,9 +10,10 @@ import pytest
 from scipy import stats
 from sweep_folder import SweepFolder
 
-from harness import report
-from harness.compare import estimate, holm, paired, smallest_difference
-from harness.report import NO_EVIDENCE, read, write
+from harness.report import __main__
+from harness.report.compare import NO_EVIDENCE, estimate, holm, paired, smallest_difference
+from harness.report.read import read
+from harness.report.write import write
 
 RANDOM, CORESET = {"selector.name": "random"}, {"selector.name": "coreset"}
 
@@ -287,7 +288,7 @@ def test_half_a_line_is_noted(sweep):
 def test_wrong_folder_is_one_line_and_exit_2(sweep, missing, capsys):
     confirm(sweep, "r", RANDOM, [0.7])
     (sweep.path / missing).unlink()
-    assert report.main([str(sweep.path)]) == 2
+    assert __main__.main([str(sweep.path)]) == 2
     captured = capsys.readouterr()
     assert missing in captured.err
     assert captured.err.count("\n") == 1

@@ -11,8 +11,12 @@ from PIL import Image
 from scipy import stats
 from sweep_folder import SweepFolder, selection_sweep
 
-from harness import pictures, sections
-from harness.report import read, summary, write
+from harness.report import tables as table_module
+from harness.report.pictures import rounds as round_pictures
+from harness.report.pictures import style
+from harness.report.read import read
+from harness.report.summary import summary
+from harness.report.write import write
 
 GAINS = {"random": 0.0, "good": 0.06, "bad": -0.06, "same": 0.0}
 RANDOM = {"selector": "random"}
@@ -49,7 +53,7 @@ def test_differences_are_those_of_the_rows(sweep):
 
 def test_the_words(sweep):
     report = read(sweep.path)
-    answer = sections.answer(report.rounds)
+    answer = table_module.answer(report.rounds)
     assert answer.startswith(
         "By test/aubc, 200 to 1000 labels (points, 95 %, paired over seeds, Holm's correction for 3"
     )
@@ -73,7 +77,7 @@ def test_the_words(sweep):
 
 def test_where_random_wins_it_says_so(tmp_path):
     sweep = selection_sweep(tmp_path / "s", {"random": 0.0, "bad": -0.1, "worse": -0.2}, rounds=3, reference=RANDOM)
-    answer = sections.answer(read(sweep.path).rounds)
+    answer = table_module.answer(read(sweep.path).rounds)
     assert "nothing is better than random beyond doubt. Worse than random beyond doubt: bad" in answer
     assert answer.endswith("random has the highest mean of all 3.")
 
@@ -107,7 +111,7 @@ def test_a_round_without_a_number_is_left_out_of_its_pairs(sweep):
 def test_one_seed_says_nothing_and_draws_no_interval(tmp_path):
     sweep = selection_sweep(tmp_path / "s", GAINS, seeds=[1], rounds=2, reference=RANDOM)
     report = write(sweep.path)
-    assert "nothing can be said of: good, same, bad" in sections.answer(report.rounds)
+    assert "nothing can be said of: good, same, bad" in table_module.answer(report.rounds)
     text = summary(report)
     assert "beyond doubt" not in text
     assert "Who beats whom" not in text
@@ -141,8 +145,8 @@ def test_the_same_data_draws_the_same_bytes(tmp_path):
     drawn = []
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        for stem, figure in pictures.figures(rounds).items():
-            pictures.save(figure, tmp_path / name / stem)
+        for stem, figure in round_pictures.figures(rounds).items():
+            style.save(figure, tmp_path / name / stem)
         drawn.append({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()})
     assert len(drawn[0]) == 10
     assert drawn[0] == drawn[1]
@@ -187,7 +191,7 @@ def test_settings_are_compared_within_and_counted_together(tmp_path):
     assert rounds.ranks.blocks == 10
     assert 1 < rounds.penalty[0, rounds.cases.index("bad")] <= 2
     assert (sweep.path / "curves_2.png").exists()
-    assert "simclr: by test/aubc" in sections.answer(rounds)
+    assert "simclr: by test/aubc" in table_module.answer(rounds)
 
 
 def test_a_case_with_one_measurement_is_left_out_and_named(tmp_path):

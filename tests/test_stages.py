@@ -349,7 +349,7 @@ def test_a_class_derived_from_a_baseline_follows_the_baseline(package):
 
 def test_a_module_of_the_harness_stands_for_itself_alone():
     files: set[str] = set()
-    code._collect_sources("harness.pretrain", files)
+    code._collect_sources("harness.trial.pretrain", files)
     assert [Path(file).name for file in files] == ["pretrain.py"]
 
 

@@ -13,6 +13,7 @@ from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import harness.looks.classes  # noqa: F401 - a first delivery imports it for seconds, which some tests below have not
 import numpy as np
 import pytest
 import torch
@@ -23,7 +24,6 @@ from mlflow.exceptions import MlflowException
 from PIL import Image
 from sweep_folder import SweepFolder
 
-import harness.looks.classes  # noqa: F401 - a first delivery imports it for seconds, which some tests below have not
 from baselines.backbones.dcnn3 import DCNN3
 from harness import embed, tracking
 from harness.encoders import saved

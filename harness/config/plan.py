@@ -22,8 +22,6 @@ from harness.messages import closest
 from harness.metrics import METRICS, step_kind
 
 Phase = Literal["search", "confirm"]
-
-
 MAX_TRIALS = 100_000
 """Of one phase of a sweep: configurations x seeds."""
 

@@ -42,8 +42,6 @@ KEYS = {
 
 
 MAX_COMBINATIONS = 10_000
-
-
 CASE = "case"
 """The parameter that `cases:` makes: its values are the names of the cases."""
 

@@ -30,8 +30,6 @@ from harness.api import Dataset, Source, Split
 from harness.progress import track
 
 log = logging.getLogger(__name__)
-
-
 FORMAT = 1
 """Of the decoded cache; a new number makes every data set be decoded again."""
 

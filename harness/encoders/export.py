@@ -21,7 +21,7 @@ from harness.config.trial import ClassifierConfig, TrialConfig
 from harness.encoders import saved
 from harness.files import no_space
 from harness.records import environment, rows
-from harness.report import Entry, Report
+from harness.report.model import Entry, Report
 from harness.trial import run as trial
 from harness.trial.stages import StageCache
 

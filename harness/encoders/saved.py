@@ -30,8 +30,6 @@ from harness.trial.heads import Predictor
 from harness.trial.runtime import Runtime
 
 FORMAT = 1
-
-
 KEYS = (
     "format",
     "trial",
@@ -45,8 +43,6 @@ KEYS = (
     "class_names",
     "weights",
 )
-
-
 State = Mapping[str, Tensor]
 
 

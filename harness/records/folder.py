@@ -25,7 +25,7 @@ from harness.config.plan import Metric, Plan, goal_of
 from harness.config.schema import ConfigError
 from harness.config.space import Assignment
 from harness.files import replace, replace_text
-from harness.records import rows as row_module
+from harness.records import rows as record_rows
 from harness.records.rows import FINAL, TRAIL, History, Record, add, by_trial, last, mapping, read, trail_of
 
 
@@ -118,7 +118,7 @@ class Recorder:
             add(after, record)
             record = record | {TRAIL: trail_of(after)}
         self._write_details(record, details)
-        self._append(row_module.line(record))
+        self._append(record_rows.line(record))
         if final:
             os.fsync(self._file.fileno())  # an ending survives a power cut
         add(history, record)

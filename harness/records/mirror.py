@@ -22,11 +22,7 @@ from typing import Any
 from harness.config.schema import ConfigError
 
 SCHEMES = ("s3", "gs")
-
-
 PERIOD_SECONDS = 10.0
-
-
 FINAL_SECONDS = 60.0
 """How long the last copy is tried again."""
 

@@ -60,8 +60,6 @@ def label(parameters: Mapping[str, Any]) -> str:
 
 
 ABBREVIATIONS = {"temperature": "tau"}
-
-
 PLUGINS = ("selector", "ssl_method", "backbone", "dataset", "classifier", "augmentation")
 
 

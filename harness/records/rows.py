@@ -11,8 +11,6 @@ from typing import Any
 import yaml
 
 Record = dict[str, Any]
-
-
 History = dict[tuple[str, int, str], Record]
 """The records of one trial that count, in order, by (step_kind, step, status)."""
 

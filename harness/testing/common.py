@@ -225,8 +225,6 @@ def new_backbone(plugin: Factory, image_shape: tuple[int, int, int], seed: int =
 
 
 VIEW_SHAPE = (3, 16, 16)
-
-
 NUM_CLASSES = 4
 
 

@@ -27,14 +27,8 @@ from harness.trial.runtime import Runtime
 from harness.trial.stages import Checkpoint
 
 State = dict[str, Any]
-
-
 Metrics = dict[str, float]
-
-
 RATE = "throughput/train_images_per_second"
-
-
 Predictor = Callable[[Tensor], Tensor]
 """f32 [n, D] -> scores f32 [n, K], to be read as logits."""
 

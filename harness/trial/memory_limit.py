@@ -10,11 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 STATUS = Path("/proc/self/status")
-
-
 POLL_SECONDS = 0.05
-
-
 GIBIBYTE = 2**30
 
 

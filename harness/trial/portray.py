@@ -34,8 +34,6 @@ MAPPED, PICKED, SEARCHED = 1000, 500, 10_000
 
 
 QUERIES, NEIGHBORS = 8, 5
-
-
 SHOWN, DRAWS = 6, 2
 """Images under each operation, and draws of each."""
 
@@ -49,8 +47,6 @@ THUMBNAIL = 32
 
 
 TSNE_DIMS = 50
-
-
 Deliver = Callable[[Mapping[str, Any]], None]
 """Receives a portrait as JSON values: `portrait`, its file in base64, or `warning`, why there is none."""
 

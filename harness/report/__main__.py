@@ -1,0 +1,54 @@
+"""`python -m harness.report FOLDER ...`: prints what a sweep found and writes it into its folder; of several it also
+writes one page that sets them side by side.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from harness.report import versus
+from harness.report.terminal import show
+from harness.report.write import write
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """`python -m harness.report FOLDER...`; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m harness.report", description="What a sweep found.")
+    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="such as results/runs/augment")
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="of the page that compares several sweeps; default: compare.html"
+    )
+    options = parser.parse_args(arguments)
+    try:
+        output = _output(options.output, len(options.folders))
+        reports = [write(folder) for folder in options.folders]
+        if output:
+            versus.write(reports, output)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    for found in reports:
+        show(found)
+    if output:
+        print(f"compared: {output}")
+    return 0
+
+
+def _output(given: Path | None, folders: int) -> Path | None:
+    """Where several sweeps are compared; None for one."""
+    if folders == 1:
+        if given:
+            raise ValueError(f"--output {given} is for several folders; the page of one is its report.html")
+        return None
+    output = given or Path("compare.html")
+    if output.suffix != ".html":
+        raise ValueError(f"--output {output} does not end in .html")
+    if not output.parent.is_dir():
+        raise ValueError(f"--output {output}: there is no folder {output.parent}")
+    return output
+
+
+if __name__ == "__main__":
+    sys.exit(main())

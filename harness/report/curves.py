@@ -1,0 +1,230 @@
+"""The statistics of learning curves: area, difference per round, penalties, ranks, and overlap of picks.
+
+Every function is pure. A column holds one quantity: case -> seed -> value; a curve's table is one column per number of
+labels. Seeds that failed are simply absent: whatever is compared is compared over the seeds that both sides have.
+More of a value is better throughout.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from itertools import combinations, combinations_with_replacement, pairwise
+from typing import Any, TypeVar
+
+import numpy as np
+from scipy import stats
+
+from harness.report.compare import ALPHA, Comparison, holm, paired, verdict
+
+Column = Mapping[str, Mapping[Any, float]]
+"""Case -> seed -> value."""
+
+
+Curves = Mapping[int, Column]
+"""Number of labels -> case -> seed -> value."""
+
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+def areas(curves: Curves) -> dict[str, dict[Any, float]]:
+    """The area under each curve: the mean height over the label budget (area under the budget curve, `aubc`).
+
+    The trapezoid area under (labels, value), divided by the width of the budget, so that it has the unit of the value.
+    A case under a seed that lacks one of the numbers of labels gets none: its mean would be of another range.
+
+    Args:
+        curves: at two numbers of labels or more.
+    """
+    steps = sorted(curves)
+    assert len(steps) > 1, "a curve has two points or more"
+    found: dict[str, dict[Any, float]] = {}
+    for case in dict.fromkeys(case for step in steps for case in curves[step]):
+        rows = [curves[step].get(case, {}) for step in steps]
+        complete = [seed for seed in rows[0] if all(seed in row for row in rows)]
+        for seed in complete:
+            points = [(step, row[seed]) for step, row in zip(steps, rows, strict=True)]
+            area = sum((x1 - x0) * (y0 + y1) / 2 for (x0, y0), (x1, y1) in pairwise(points))
+            found.setdefault(case, {})[seed] = area / (steps[-1] - steps[0])
+    return found
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One case against the reference in one column.
+
+    Attributes:
+        comparison: case - reference, over the seeds that both have.
+        p_holm: p, adjusted for every test of the family; None with fewer than two seeds in common.
+        verdict: "better", "worse", or why neither can be said, as of `compare.verdict`.
+    """
+
+    comparison: Comparison
+    p_holm: float | None
+    verdict: str
+
+
+def against(columns: Mapping[Key, Column], reference: str) -> dict[Key, dict[str, Difference]]:
+    """Compares every case with the reference in every column; Holm's correction runs over all of them together.
+
+    Returns:
+        Column's key -> case -> difference, without the reference and without cases that share no seed with it.
+    """
+    pairs: dict[tuple[Key, str], Comparison] = {}
+    for key, column in columns.items():
+        for case, values in column.items():
+            found = paired(values, column.get(reference, {}))
+            if case != reference and found:
+                pairs[key, case] = found
+    tested = {pair: found.p for pair, found in pairs.items() if found.p is not None}
+    adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
+    differences: dict[Key, dict[str, Difference]] = {key: {} for key in columns}
+    for (key, case), found in pairs.items():
+        p = adjusted.get((key, case))
+        differences[key][case] = Difference(found, p, verdict(found, p))
+    return differences
+
+
+def penalties(settings: Sequence[Curves], cases: Sequence[str]) -> np.ndarray:
+    """The pairwise penalty matrix of BADGE (Ash et al. 2020, section 4.2, https://arxiv.org/abs/1906.03671).
+
+    For each setting and each number of labels, a two-sided paired t test over seeds at 95 % decides whether i beats j
+    (the paper: t = sqrt(5) mean / sd > 2.776 for its five seeds); if so, P[i, j] grows by 1 / the setting's numbers of
+    labels, so that each setting weighs the same and no entry exceeds the number of settings. The paper tests at
+    M + 2^(m-1) B labels only and stops where random sampling has converged; here every number of labels that is given
+    counts. The tests are not corrected for their number: with equal selectors about 2.5 % of the entries' maximum is
+    expected by chance, which is what a penalty has to be read against.
+
+    Args:
+        settings: each setting's curves, at the rounds of selection (a shared start pool tells nothing apart).
+        cases: the K rows and columns.
+
+    Returns:
+        f64 [K, K], row beats column, in [0, number of settings]; the diagonal is 0. See `overall_penalty`.
+    """
+    matrix = np.zeros((len(cases), len(cases)))
+    for curves in settings:
+        for column in curves.values():
+            for i, j in combinations(range(len(cases)), 2):
+                found = paired(column.get(cases[i], {}), column.get(cases[j], {}))
+                if found and found.difference.excludes_zero:
+                    winner, loser = (i, j) if found.difference.mean > 0 else (j, i)
+                    matrix[winner, loser] += 1 / len(curves)
+    return matrix
+
+
+def overall_penalty(matrix: np.ndarray) -> np.ndarray:
+    """The mean of each column over the other cases: how often a case is beaten; lower is better.
+
+    Args:
+        matrix: f64 [K, K] of `penalties`, K at least 2.
+
+    Returns:
+        f64 [K].
+    """
+    return np.asarray(matrix.sum(0) / (len(matrix) - 1))
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Mean ranks over blocks.
+
+    Attributes:
+        mean: case -> mean rank, 1 is best, in that order; equal values share the mean of their ranks.
+        blocks: how many blocks N have every case.
+        p: of Friedman's test that all cases rank alike (chi-squared with k - 1 degrees of freedom; coarse and
+            cautious for few blocks).
+        critical: Nemenyi's critical difference of two mean ranks at 5 %.
+        groups: the largest runs of cases, by mean rank, within which no difference reaches `critical`; all of them
+            in one where Friedman's test finds none.
+    """
+
+    mean: dict[str, float]
+    blocks: int
+    p: float
+    critical: float
+    groups: list[list[str]]
+
+
+def ranks(values: Column) -> Ranks | None:
+    """Ranks the cases within each block (Friedman's test) and gives Nemenyi's critical difference.
+
+    As in Demšar 2006 (https://jmlr.org/papers/v7/demsar06a.html): q(0.05, k, inf) / sqrt(2) * sqrt(k (k + 1) / (6 N)).
+    A block must be independent of the others, so it is one seed with one value, the area under its curve: rounds of
+    one trial share their labels, and counting them as blocks would find differences in noise. With seeds of one data
+    set as blocks the test speaks of that data set alone.
+
+    Benavoli et al. 2016 (https://jmlr.org/papers/v17/benavoli16a.html) show that this verdict about two cases depends
+    on which others take part, and advise a signed-rank test of each pair with Holm's correction. That test cannot
+    fall below 2 / 2^N: .0625 for five seeds, so it would never find anything here. The pairs are therefore judged by
+    paired t tests, which look at the two alone (`against`, `penalties`), and the ranks are kept as an overview.
+
+    Args:
+        values: case -> block -> value. Blocks that lack a case are left out.
+
+    Returns:
+        The ranks, or None with fewer than three cases (the paired test says it all) or two complete blocks.
+    """
+    cases = list(values)
+    blocks = [block for block in next(iter(values.values()), {}) if all(block in values[case] for case in cases)]
+    if len(cases) < 3 or len(blocks) < 2:
+        return None
+    table = np.array([[values[case][block] for case in cases] for block in blocks])
+    by_block = stats.rankdata(-table, axis=1)
+    all_tied = bool((by_block == by_block[:, :1]).all())
+    p = 1.0 if all_tied else float(stats.friedmanchisquare(*table.T).pvalue)
+    mean = dict(sorted(zip(cases, by_block.mean(0).tolist(), strict=True), key=lambda item: item[1]))
+    k = len(cases)
+    q = stats.studentized_range.ppf(1 - ALPHA, k, np.inf) / math.sqrt(2)
+    critical = float(q * math.sqrt(k * (k + 1) / (6 * len(blocks))))
+    groups = [list(mean)] if p > ALPHA else _groups(mean, critical)
+    return Ranks(mean, len(blocks), p, critical, groups)
+
+
+def _groups(mean: Mapping[str, float], critical: float) -> list[list[str]]:
+    """The maximal runs of two or more cases whose extremes differ by less than `critical`."""
+    names, places = list(mean), list(mean.values())
+    groups: list[list[str]] = []
+    reached = 0
+    for first in range(len(names)):
+        end = next((k for k in range(first, len(names)) if places[k] - places[first] >= critical), len(names))
+        if end > max(reached, first + 1):
+            groups.append(names[first:end])
+            reached = end
+    return groups
+
+
+def overlap(picks: Mapping[str, Mapping[Any, AbstractSet[int]]], cases: Sequence[str]) -> np.ndarray:
+    """The Jaccard overlap, |A and B| / |A or B|, of what two cases picked under the same seed; mean over seeds.
+
+    Args:
+        picks: case -> seed -> positions in the pool, over all rounds.
+        cases: the K rows and columns.
+
+    Returns:
+        f64 [K, K], symmetric, in [0, 1]; NaN where two cases have no seed in common.
+    """
+    matrix = np.full((len(cases), len(cases)), np.nan)
+    for i, j in combinations_with_replacement(range(len(cases)), 2):
+        a, b = picks.get(cases[i], {}), picks.get(cases[j], {})
+        found = [len(a[seed] & b[seed]) / len(a[seed] | b[seed]) for seed in a if seed in b and a[seed] | b[seed]]
+        if found:
+            matrix[i, j] = matrix[j, i] = np.mean(found)
+    return matrix
+
+
+def chance_overlap(picked: int, available: int) -> float:
+    """The expected Jaccard overlap of two independent uniform draws.
+
+    The intersection is hypergeometric, and the expectation is taken over it exactly.
+
+    Args:
+        picked: images in each draw, 1 .. available.
+        available: images to draw from.
+    """
+    assert 1 <= picked <= available
+    common = np.arange(max(0, 2 * picked - available), picked + 1)
+    return float(stats.hypergeom.pmf(common, available, picked, picked) @ (common / (2 * picked - common)))

@@ -1,0 +1,151 @@
+"""Which classes the picks are of, beside the pool's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from harness.records import trial_files
+from harness.report.compare import Estimate, estimate
+from harness.report.looks.look import Look
+from harness.report.model import Entry, Report
+from harness.report.pictures.style import REFERENCE, canvas, clean, short
+
+MOST = 8
+"""Panels in the picture; the table has all."""
+
+
+BAR, OWN = "#0072B2", "#7F7F7F"
+
+
+@dataclass(frozen=True)
+class Balance:
+    """The classes of all that a configuration picked, the start pool left out.
+
+    Attributes:
+        shares: f64 [K], share of each class in the picks, mean over seeds.
+        count: picks of a trial, mean over seeds.
+        evenness: entropy of the shares over log K: 1 for equally many of each class.
+    """
+
+    shares: np.ndarray
+    count: float
+    evenness: Estimate
+
+
+def evenness(counts: np.ndarray) -> float:
+    """Entropy of the class shares over its largest value, log K; 1 where K = 1."""
+    shares = counts[counts > 0] / counts.sum()
+    return float(-(shares * np.log(shares)).sum() / math.log(len(counts))) if len(counts) > 1 else 1.0
+
+
+def read(report: Report, entry: Entry) -> Balance | None:
+    """The picks of a configuration's trials; None where nothing was selected."""
+    picked = []
+    for trial in entry.trials.values():
+        folder = report.folder / "trials" / trial
+        counts = trial_files.class_counts(folder)
+        drawn = [step for step in counts if not (folder / f"selected_{step}.json").is_file()]  # the start pool
+        if counts and len(drawn) < len(counts):
+            start = np.array(counts[max(drawn)]) if drawn else 0
+            picked.append(np.array(counts[max(counts)]) - start)
+    picked = [counts for counts in picked if counts.sum() > 0]
+    if not picked:
+        return None
+    shares = np.mean([counts / counts.sum() for counts in picked], axis=0)
+    return Balance(shares, float(np.mean([c.sum() for c in picked])), estimate([evenness(c) for c in picked]))
+
+
+def balance(report: Report) -> Look | None:
+    """Bars of the picks' classes for each configuration, and how even they are."""
+    entries = report.confirmed or report.searched[:1]
+    found = [(entry, item) for entry in entries if (item := read(report, entry))]
+    pool, names = _pool(report, [entry for entry, _ in found])
+    found = [(entry, item) for entry, item in found if len(item.shares) == len(names)]  # others' classes are other ones
+    if not found or not names:
+        return None
+    shown = found[:MOST]
+    reference = [(e, item) for e, item in found[MOST:] if e is report.reference]
+    shown = [*shown[: MOST - len(reference)], *reference]
+    rows = [[entry.label, *_cells(item, names), str(item.evenness.n)] for entry, item in found]
+    if pool is not None:
+        extremes = _extremes(pool / pool.sum(), names)
+        rows.append(["(the pool)", f"{pool.sum():.0f}", f"{evenness(pool):.3f}", *extremes, "–"])
+    line = "in the pool" if pool is not None else "that equally many of each would have"
+    rest = f" {len(shown)} of {len(found)} configurations." if len(shown) < len(found) else ""
+    return Look(
+        "balance",
+        "Class balance of the picks",
+        "Bars of the classes of the picks for each configuration",
+        f"Share of each class in all that was picked, start pool left out, mean over seeds; dashed: its share {line}. "
+        f"Beside each name: evenness, the entropy of the shares over log K; 1: equally many of each class.{rest}",
+        lambda: _figure(shown, pool, names, report),
+        header=["configuration", "picks", "evenness", "most picked", "least picked", "n"],
+        rows=rows,
+        notes=[
+            "Mean ± half-width of the 95 % t-interval over n seeds. Few picks are uneven by chance: compare with "
+            "random ones. Most and least picked: share of the class in per cent, mean over seeds.",
+        ],
+    )
+
+
+def _cells(item: Balance, names: Sequence[str]) -> list[str]:
+    half = "" if item.evenness.half is None else f" ± {item.evenness.half:.3f}"
+    return [f"{item.count:.0f}", f"{item.evenness.mean:.3f}{half}", *_extremes(item.shares, names)]
+
+
+def _extremes(shares: np.ndarray, names: Sequence[str]) -> list[str]:
+    if np.ptp(shares) < 1e-9:
+        return [f"{100 * shares[0]:.1f} (all)"] * 2
+    return [f"{100 * shares[k]:.1f} ({names[k]})" for k in (int(shares.argmax()), int(shares.argmin()))]
+
+
+def _pool(report: Report, entries: Sequence[Entry]) -> tuple[np.ndarray | None, Sequence[str]]:
+    """The pool's class counts, where all trials share them, and the names of the classes."""
+    folders = [report.folder / "trials" / trial for entry in entries for trial in entry.trials.values()]
+    pools = {tuple(counts) for folder in folders if (counts := trial_files.pool_counts(folder))}
+    names: Sequence[str] = ()
+    for folder in folders:
+        matrices = trial_files.confusion_matrices(folder)
+        if matrices:
+            names = matrices[max(matrices)]["class_names"]
+            break
+    return (np.array(pools.pop(), float) if len(pools) == 1 else None), names
+
+
+def _figure(
+    shown: Sequence[tuple[Entry, Balance]], pool: np.ndarray | None, names: Sequence[str], report: Report
+) -> Figure:
+    count = len(names)
+    columns = min(len(shown), 4 if count <= 12 else 2)
+    if len(shown) == 6 and columns == 4:
+        columns = 3
+    rows = math.ceil(len(shown) / columns)
+    figure = canvas(max(3.0 * columns + 0.6, 6.4), 2.2 * rows + 1.0)
+    grid = figure.subplots(rows, columns, sharey=True, sharex=True, squeeze=False)
+    places = np.arange(count)
+    expected = 100 * (pool / pool.sum() if pool is not None else np.full(count, 1 / count))
+    for axes, (entry, item) in zip(grid.flat, shown, strict=False):
+        axes.bar(places, 100 * item.shares, 0.8, color=OWN if entry is report.reference else BAR)
+        edges = np.arange(count + 1) - 0.5
+        axes.stairs(expected, edges, baseline=None, color=REFERENCE, linestyle=(0, (4, 2)), linewidth=1.1)
+        axes.set_title(short(entry.label, 24), fontsize=9, fontweight="bold", loc="left", pad=3)
+        axes.set_title(f"{item.evenness.mean:.3f}", fontsize=8, loc="right", pad=3)
+        clean(axes)
+        axes.tick_params(axis="x", length=0)
+        if count <= 20:
+            axes.set_xticks(places, [short(name, 12) for name in names], rotation=90, fontsize=8)
+        else:
+            axes.set_xticks([])
+            axes.set_xlabel(f"{count} classes", fontsize=8)
+    for axes in grid.flat[len(shown) :]:
+        axes.set_axis_off()
+    for column in range(columns):
+        lowest = max(row for row in range(rows) if row * columns + column < len(shown))
+        grid[lowest, column].tick_params(labelbottom=True)
+    figure.supylabel("share of the picks (%)", fontsize=10)
+    return figure

@@ -1,0 +1,102 @@
+"""A picture that is not drawn yet, and what those of portraits share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from harness.records import trial_files
+from harness.records.portrait import Portrait
+from harness.report.model import Entry, Report
+from harness.report.tables import Section
+
+CLASS_COLOURS = (
+    "#0173B2", "#E69F00", "#019E73", "#D55F00", "#CC79A7", "#56B4E9", "#8C6D01", "#5E4FA2", "#E41A1C", "#6B6B6B",
+)  # fmt: skip
+"""Okabe and Ito's, and three more that stand apart from them. A shade off those that the report page changes in the
+dark, so that a legend keeps the colours of its cloud of points, which are pixels."""
+
+
+NAMED = 20
+"""With more classes than these their names would be longer than the picture."""
+
+
+@dataclass
+class Look:
+    """A picture with what is said of it.
+
+    Attributes:
+        stem: the files' name without its ending.
+        title: a heading.
+        alt: what it shows, for those who do not see it: one sentence.
+        caption: how to read it, with its numbers.
+        draw: draws it.
+        photographs: whether it holds some, whose colours must stay.
+        header: of a table of its numbers, if there is one.
+        rows: of that table.
+        notes: below the table.
+    """
+
+    stem: str
+    title: str
+    alt: str
+    caption: str
+    draw: Callable[[], Figure]
+    photographs: bool = False
+    header: list[str] = field(default_factory=list)
+    rows: list[list[str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def section(self) -> Section:
+        """As a part of `summary.md`."""
+        return Section(
+            self.title, [f"![{self.alt}]({self.stem}.png)", self.caption], self.header, self.rows, self.notes
+        )
+
+
+def portraits(report: Report) -> list[tuple[Entry, Portrait]]:
+    """The confirmed configurations that left a portrait, best first; of a search that nothing confirms, its best."""
+    found = []
+    for entry in report.confirmed or report.searched:
+        trials = (report.folder / "trials" / trial for trial in entry.trials.values())
+        first = next(filter(None, map(trial_files.portrait, trials)), None)
+        if first:
+            found.append((entry, first))
+    return found
+
+
+def whose(report: Report) -> str:
+    """` of <the best configuration>`; nothing where all portraits show one encoder."""
+    found = portraits(report)
+    one = len(found) > 1 and all(np.array_equal(found[0][1].points, portrait.points) for _, portrait in found)
+    return "" if one else f" of {found[0][0].label}"
+
+
+def some(items: Sequence[tuple[Entry, Portrait]], report: Report, most: int) -> list[tuple[Entry, Portrait]]:
+    """The first of them, the reference among them."""
+    chosen = list(items[:most])
+    reference = [item for item in items[most:] if item[0] is report.reference]
+    return [*chosen[: most - len(reference)], *reference]
+
+
+def colours(count: int) -> list[str]:
+    """A colour for each class; with more than ten their neighbours in number look alike."""
+    if count <= len(CLASS_COLOURS):
+        return list(CLASS_COLOURS[:count])
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    return [to_hex(colormaps["turbo"](k / (count - 1))) for k in range(count)]
+
+
+def mosaic(tiles: np.ndarray, gap: int = 2) -> np.ndarray:
+    """u8 [rows, columns, h, w, 3] as one picture with white gaps."""
+    rows, columns, height, width, _ = tiles.shape
+    picture = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, np.uint8)
+    for (row, column), tile in ((place, tiles[place]) for place in np.ndindex(rows, columns)):
+        top, left = row * (height + gap), column * (width + gap)
+        picture[top : top + height, left : left + width] = tile
+    return picture

@@ -1,0 +1,92 @@
+"""From sections to HTML: `report.html.j2` with `style.css` and `sort.js` in it, and nothing from outside."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from markupsafe import Markup, escape
+
+from harness.report.page.section import Heading, Picture, Section, Table
+from harness.report.page.svg import inline
+from harness.report.pictures import style
+
+HERE = Path(__file__).parent
+
+
+@dataclass
+class Head:
+    """What stands above the sections.
+
+    Attributes:
+        title: of the page.
+        kicker: a few words above it.
+        question: what was asked; may be empty.
+        about: more of what the question's file says of it, a paragraph each.
+        answer: one or several sentences, a paragraph each.
+        notes: what a reader must know, a sentence each.
+        facts: how it was made: names and what is to be said of each.
+    """
+
+    title: str
+    kicker: str
+    question: str = ""
+    about: Sequence[str] = ()
+    answer: Sequence[str] = ()
+    notes: Sequence[str] = ()
+    facts: Sequence[tuple[str, Sequence[str]]] = field(default_factory=list)
+
+
+def render(head: Head, sections: Sequence[Section], folder: Path) -> str:
+    """The page; its pictures are also written into the folder, as PNG and SVG."""
+    return _template().render(head=head, sections=sections, draw=lambda picture: _draw(picture, folder))
+
+
+def _draw(picture: Picture, folder: Path) -> Markup:
+    svg = style.save(picture.figure, folder / picture.stem, photographs=picture.photographs)
+    return Markup(inline(svg, picture.stem, picture.alt))
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
+    )
+    environment.filters |= {"prose": prose, "cell": _cell, "breakable": _breakable, "label": _label}
+    environment.tests |= {
+        "heading": lambda part: isinstance(part, Heading),
+        "picture": lambda part: isinstance(part, Picture),
+        "table": lambda part: isinstance(part, Table),
+        "markup": lambda part: isinstance(part, Markup),
+    }
+    return environment.get_template("report.html.j2")
+
+
+def prose(text: str) -> Markup:
+    """Plain text with `code` and links set as such."""
+    html = str(escape(text))
+    html = re.sub(r"`([^`]+)`", lambda match: f"<code>{_breakable(match[1])}</code>", html)
+    return Markup(re.sub(r"(https?://[^\s,;)<]*[^\s,;)<.])", r'<a href="\1">\1</a>', html))
+
+
+def _cell(text: str) -> Markup:
+    """A number with its uncertainty set apart."""
+    found = re.fullmatch(r"([-+]?[\d.,]+\*?)( ?(?:± ?[\d.]+|\[.+\]|\(.+\)))( [†‡])?", text)
+    if not found:
+        return Markup(escape(text))
+    return Markup('{}<span class="spread">{}</span>{}').format(found[1], found[2], found[3] or "")
+
+
+def _label(text: str) -> str:
+    """A configuration's name, to be broken between its parameters and not within them."""
+    parts = (part.replace(" ", "\u00a0") if len(part) < 25 else part for part in text.split(" · "))
+    return "\u00a0· ".join(parts)
+
+
+def _breakable(text: str) -> Markup:
+    """May be broken after a slash or an underscore."""
+    return Markup(re.sub(r"([/_])", r"\1<wbr>", str(escape(text))))

@@ -1,0 +1,71 @@
+"""The report page: one self-contained `report.html`, which needs no network and no script to be read.
+
+Each section is built by a function of its own module, `(report) -> Section | None`, None where the sweep has no data
+for it; `SECTIONS` is the page's table of contents.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from harness import messages
+from harness.report import summary
+from harness.report.model import Report
+from harness.report.page.document import Head, render
+from harness.report.page.section import Section
+from harness.report.sections import deviations, failures, hyperparameters, leaderboard, looks, pairs, rounds, times
+
+SECTIONS: tuple[Callable[[Report], Section | None], ...] = (
+    leaderboard.confirmed,
+    leaderboard.searched,
+    pairs.pairs,
+    hyperparameters.hyperparameters,
+    rounds.curves,
+    looks.looks,
+    times.times,
+    failures.failures,
+    deviations.deviations,
+)
+"""In the order of the page."""
+
+
+def write(report: Report) -> None:
+    """Writes `report.html` into the sweep's folder, and every picture of it as PNG and SVG."""
+    sections = [section for build in SECTIONS if (section := build(report))]
+    text = render(_head(report), sections, report.folder)
+    (report.folder / "report.html").write_text(text, encoding="utf-8")
+
+
+def _head(report: Report) -> Head:
+    space = report.space
+    started = str(report.environment.get("started") or "")[:10]
+    return Head(
+        space["name"],
+        f"selbench report, sweep of {started}" if started else "selbench report",
+        messages.one_line(space.get("description") or ""),
+        about(report.folder / "space.yaml"),
+        [report.answer],
+        report.all_notes,
+        summary.made(report),
+    )
+
+
+def about(file: Path) -> list[str]:
+    """What a search space's opening comment says beside the question, a paragraph each.
+
+    A line such as `Data: ...` begins a paragraph, which lines that are indented continue; so does the line after it.
+    """
+    comment = itertools.takewhile(lambda line: line.startswith("#"), file.read_text(encoding="utf-8").splitlines())
+    lines = [line.removeprefix("#").removeprefix(" ").rstrip() for line in comment]
+    named = re.compile(r"(?!Question:)[A-Z]\w*:(\s|$)")
+    paragraphs: list[str] = []
+    for line in itertools.dropwhile(lambda line: not named.match(line), lines):
+        begins = named.match(line) or (named.match(paragraphs[-1]) and not line.startswith(" ")) or not paragraphs[-1]
+        if begins:
+            paragraphs.append(messages.one_line(line))
+        else:
+            paragraphs[-1] = f"{paragraphs[-1]} {line.strip()}".strip() if line else paragraphs[-1]
+    return [paragraph for paragraph in paragraphs if paragraph]

@@ -1,0 +1,1 @@
+"""Pictures: their common style, and those of several rounds."""

@@ -1,0 +1,247 @@
+"""The pictures of a sweep's rounds: curves, differences, penalties, overlap, ranks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from harness.report import curves
+from harness.report.compare import ALPHA, Estimate, estimate
+from harness.report.model import Rounds, Setting, area_name
+from harness.report.pictures.style import (
+    BETTER,
+    COLOURS,
+    DARK,
+    LIGHT,
+    MARKERS,
+    MAX_COLOURED,
+    REFERENCE,
+    UNCLEAR,
+    WORSE,
+    canvas,
+    clean,
+    short,
+)
+
+
+def _points(estimates: Mapping[int, Estimate]) -> tuple[list[int], np.ndarray, np.ndarray]:
+    """Labels, means and half-widths (0 without one), the latter two in per cent."""
+    halves = [value.half or 0.0 for value in estimates.values()]
+    return list(estimates), 100 * np.array([v.mean for v in estimates.values()]), 100 * np.array(halves)
+
+
+def _curve(setting: Setting, measure: str, case: str) -> dict[int, Estimate]:
+    columns = {step: setting.curves[measure][step].get(case) for step in setting.steps}
+    return {step: estimate(list(column.values())) for step, column in columns.items() if column}
+
+
+def figures(rounds: Rounds) -> dict[str, Figure]:
+    """What the rounds have data for, by the names of the files without their endings."""
+    drawn: dict[str, Figure] = {}
+    for number, setting in enumerate(rounds.settings):
+        drawn[rounds.stem("curves", number)] = overview(rounds, setting)
+        if setting.reference:
+            drawn[rounds.stem("differences", number)] = differences(rounds, setting)
+    if rounds.can_test:
+        drawn["penalty"] = penalties(rounds)
+    if rounds.ranks:
+        drawn["ranks"] = critical_difference(rounds)
+    if rounds.overlap is not None:
+        drawn["overlap"] = overlap(rounds)
+    return drawn
+
+
+def overview(rounds: Rounds, setting: Setting) -> Figure:
+    """All curves beside one another, a panel per metric; of many, the best four and the worst two are coloured."""
+    order = rounds.order(setting)
+    styles = _styles(order, setting.reference)
+    figure = canvas(4.1 * len(rounds.measures) + 2.6, 4.4)
+    panels = figure.subplots(1, len(rounds.measures), squeeze=False)[0]
+    for axes, measure in zip(panels, rounds.measures, strict=True):
+        for case in sorted(order, key=lambda case: styles[case]["zorder"]):
+            steps, mean, half = _points(_curve(setting, measure, case))
+            axes.plot(steps, mean, **styles[case])
+            if half.any() and case in _banded(order, setting.reference):
+                axes.fill_between(steps, mean - half, mean + half, color=styles[case]["color"], alpha=0.12, linewidth=0)
+        axes.set_xlabel("labels")
+        axes.set_ylabel(f"{measure} (%)")
+        clean(axes)
+    lines = {line.get_label(): line for line in panels[0].get_lines()}
+    shown = [case for case in order if styles[case]["color"] != UNCLEAR]
+    handles, names = [lines[case] for case in shown], [short(case) for case in shown]
+    if len(shown) < len(order):
+        handles.append(next(lines[case] for case in order if case not in shown))
+        names.append(f"{len(order) - len(shown)} others")
+    figure.legend(handles, names, loc="outside right upper", frameon=False, title=f"by {area_name(rounds.measure)}")
+    banded = ", ".join(map(short, _banded(order, setting.reference))) if len(order) > 4 else "all"
+    figure.suptitle(_title(f"Learning curves; shaded: 95 % t-interval over seeds, of {banded}", setting), fontsize=10)
+    return figure
+
+
+def _title(text: str, setting: Setting) -> str:
+    return f"{text} ({setting.name})" if setting.name else text
+
+
+def _coloured(order: Sequence[str], reference: str | None) -> list[str]:
+    others = [case for case in order if case != reference]
+    return others if len(others) <= MAX_COLOURED else others[:4] + others[-2:]
+
+
+def _banded(order: Sequence[str], reference: str | None) -> list[str]:
+    """The cases whose interval is shaded: more bands than this hide one another."""
+    few = _coloured(order, reference) if len(order) <= 4 else _coloured(order, reference)[:1]
+    return [*few, *([reference] if reference else [])]
+
+
+def _styles(order: Sequence[str], reference: str | None) -> dict[str, dict[str, Any]]:
+    styles: dict[str, dict[str, Any]] = {
+        case: {"color": UNCLEAR, "linewidth": 0.8, "alpha": 0.45, "zorder": 1, "label": case} for case in order
+    }
+    for number, case in enumerate(_coloured(order, reference)):
+        look = {"color": COLOURS[number], "marker": MARKERS[number], "markersize": 4, "linewidth": 1.6}
+        styles[case] = {**look, "zorder": 3 + number / 100, "label": case}
+    if reference:
+        look = {"color": REFERENCE, "linestyle": (0, (5, 2)), "linewidth": 2.0}
+        styles[reference] = {**look, "zorder": 4, "label": reference}
+    return styles
+
+
+def differences(rounds: Rounds, setting: Setting) -> Figure:
+    """A small panel per case: its paired difference to the reference over the labels, with the 95 % band."""
+    order = [case for case in rounds.order(setting) if case != setting.reference]
+    columns = min((4, 5, 6), key=lambda count: -len(order) % count) if len(order) > 6 else min(3, len(order))
+    rows = math.ceil(len(order) / columns)
+    figure = canvas(max(2.45 * columns, 5.5) + 0.5, 1.75 * rows + (2.2 if rows == 1 else 1.3))
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    for axes, case in zip(grid.flat, order, strict=False):
+        _difference_panel(axes, rounds, setting, case)
+    for axes in grid.flat[len(order) :]:
+        axes.set_axis_off()
+    for column in range(columns):  # the lowest panel of each column carries the labels
+        lowest = max(row for row in range(rows) if row * columns + column < len(order))
+        grid[lowest, column].tick_params(labelbottom=True)
+    tested = any(d.p_holm is not None for d in setting.by_area[rounds.measure].values())
+    intervals = "95 % intervals over seeds" if tested else "one seed, so no intervals"
+    figure.supxlabel("labels", fontsize=10)
+    figure.supylabel(f"{rounds.measure} - {setting.reference} (points)", fontsize=10)
+    figure.suptitle(
+        _title(f"Paired differences to {setting.reference}, {intervals}", setting)
+        + "\nblue: better, orange: worse after Holm's correction, grey: no evidence of a difference,"
+        + f"\nall by {area_name(rounds.measure)}, whose difference stands above each panel",
+        fontsize=10 if columns > 2 else 8,
+    )
+    return figure
+
+
+def _difference_panel(axes: Axes, rounds: Rounds, setting: Setting, case: str) -> None:
+    found = {step: column[case].comparison for step, column in setting.by_round.items() if case in column}
+    area = setting.by_area[rounds.measure].get(case)
+    colour = {"better": BETTER, "worse": WORSE}.get(area.verdict if area else "", UNCLEAR)
+    axes.axhline(0, color=REFERENCE, linewidth=1.0, linestyle=(0, (5, 2)))
+    steps, mean, half = _points({step: comparison.difference for step, comparison in found.items()})
+    axes.fill_between(steps, mean - half, mean + half, color=colour, alpha=0.25, linewidth=0)
+    axes.plot(steps, mean, color=colour, marker="o", markersize=3, linewidth=1.4)
+    axes.set_title(short(case, 22), fontsize=9, fontweight="bold", loc="left", pad=3)
+    if area:
+        difference = area.comparison.difference
+        half_width = "" if difference.half is None else f" ± {100 * difference.half:.1f}"
+        axes.set_title(f"{100 * difference.mean:+.1f}{half_width}", fontsize=8, loc="right", pad=3)
+    axes.tick_params(labelsize=8)
+    axes.locator_params(axis="x", nbins=4)
+    clean(axes)
+
+
+def penalties(rounds: Rounds) -> Figure:
+    """The penalty matrix, with the column means below it."""
+    mean = curves.overall_penalty(rounds.penalty)
+    table = np.vstack([rounds.penalty, mean])
+    title = "How often the row beats the column (share of rounds, 95 %)"
+    if len(rounds.settings) > 1:
+        title = f"How often the row beats the column (shares of rounds over {len(rounds.settings)} settings, 95 %)"
+    return _heat_map(table, [*rounds.cases, "mean: penalty"], rounds.cases, title, blank=0.0, high=len(rounds.settings))
+
+
+def overlap(rounds: Rounds) -> Figure:
+    """The overlap matrix, without its diagonal of ones."""
+    assert rounds.overlap is not None
+    table = rounds.overlap.copy()
+    np.fill_diagonal(table, np.nan)
+    chance = "" if rounds.chance is None else f"; by chance {rounds.chance:.2f}"
+    title = f"Overlap of the picks under the same seed (Jaccard{chance})"
+    largest = max([float(value) for value in table[np.isfinite(table)]], default=1.0)
+    high = max(largest, min(1.0, 4 * (rounds.chance or 0.25)))  # so that what is mere chance looks pale
+    return _heat_map(table, rounds.cases, rounds.cases, title, blank=None, high=high)
+
+
+def _heat_map(
+    table: np.ndarray, rows: Sequence[str], columns: Sequence[str], title: str, *, blank: float | None, high: float
+) -> Figure:
+    """A matrix in shades of one blue, each cell with its number; cells that are NaN or `blank` stay empty."""
+    cell = 0.62 if len(columns) <= 10 else 0.40
+    side = cell * len(columns)
+    figure = canvas(max(side + 2.6, 6.0), side * len(rows) / len(columns) + 2.2)
+    axes = figure.subplots()
+    shown = np.ma.masked_invalid(table if blank is None else np.where(table == blank, np.nan, table))
+    axes.pcolormesh(np.zeros_like(table), alpha=0, edgecolor="#DDDDDD", linewidth=0.6)  # the grid, of empty cells too
+    axes.pcolormesh(shown, cmap="Blues", vmin=0, vmax=high, edgecolor="#DDDDDD", linewidth=0.6)
+    axes.set_aspect("equal")
+    axes.invert_yaxis()
+    axes.set_xticks(np.arange(len(columns)) + 0.5, [short(c) for c in columns], rotation=90 if len(columns) > 6 else 30)
+    if len(columns) <= 6:
+        for label in axes.get_xticklabels():
+            label.set(ha="right", rotation_mode="anchor")
+    axes.set_yticks(np.arange(len(rows)) + 0.5, [short(row) for row in rows])
+    size = 9 if len(columns) <= 10 else 7
+    axes.tick_params(length=0, labelsize=9 if len(columns) <= 10 else 8)
+    for (i, j), value in np.ndenumerate(table):
+        if np.isfinite(value) and value != blank:
+            text = f"{value:.2f}" if len(columns) <= 10 else f"{value:.2f}".removeprefix("0")
+            colour = LIGHT if value > 0.6 * high else DARK
+            axes.text(j + 0.5, i + 0.5, text, ha="center", va="center", fontsize=size, color=colour)
+    if len(rows) > len(columns):
+        axes.axhline(len(columns), color="black", linewidth=1.2)
+    figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def critical_difference(rounds: Rounds) -> Figure:
+    """Demšar's (2006) critical-difference diagram, upright so that many names fit; bars join what is not told apart."""
+    found = rounds.ranks
+    assert found is not None
+    names = list(found.mean)
+    blocks = "seeds" if len(rounds.settings) == 1 else "blocks"
+    reference = {setting.reference for setting in rounds.settings}
+    figure = canvas(7.2, 0.25 * len(names) + 0.16 * (len(found.groups) > 0) + 1.7)
+    axes = figure.subplots()
+    for place, name in enumerate(names):
+        colour = REFERENCE if name in reference else BETTER
+        axes.plot([1, found.mean[name]], [place, place], color="#DDDDDD", linewidth=1, zorder=1)
+        axes.plot(found.mean[name], place, "D" if name in reference else "o", color=colour, markersize=6, zorder=3)
+    right = len(names) + 0.35
+    step = max(0.35, len(names) / 45)
+    for number, group in enumerate(found.groups):
+        x = right + number * step
+        axes.plot([x, x], [names.index(group[0]) - 0.2, names.index(group[-1]) + 0.2], color="#333333", linewidth=3)
+    rejected = found.p <= ALPHA
+    axes.errorbar(1 + found.critical / 2, -1.1, xerr=found.critical / 2, color="#333333", capsize=4, linewidth=1.2)
+    axes.text(
+        1 + found.critical + 0.01 * len(names),
+        -1.1,
+        f"  critical difference {found.critical:.1f}",
+        va="center",
+        fontsize=8,
+    )
+    axes.set_yticks(range(len(names)), [short(name) for name in names])
+    axes.set_ylim(len(names) - 0.4, -1.8)
+    axes.set_xlim(0.9, max(right + len(found.groups) * step, 1 + found.critical))
+    axes.set_xlabel(f"mean rank by {area_name(rounds.measure)} over {found.blocks} {blocks} (1 is best)")
+    axes.spines[["top", "right"]].set_visible(False)
+    verdict = "bars join what is not told apart" if rejected else "no evidence that the cases rank differently"
+    p = "< .001" if found.p < 0.001 else f"= {found.p:.3f}"
+    figure.suptitle(f"Friedman's test p {p}: {verdict}", fontsize=10)
+    return figure

@@ -1,0 +1,218 @@
+"""Reads and compares what a sweep recorded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness import messages
+from harness.records import names, trial_files
+from harness.records import rows as record_rows
+from harness.records.names import by_path
+from harness.records.rows import FINAL, History, by_trial, mapping
+from harness.report import cells
+from harness.report import rounds as round_module
+from harness.report.compare import holm, paired, verdict
+from harness.report.model import SECONDS, Entry, Report
+
+
+def read(folder: Path) -> Report:
+    """Reads a sweep's folder and compares what it holds.
+
+    Raises:
+        ValueError: the folder is not a sweep's, or holds no records.
+    """
+    for name in ("space.yaml", "environment.json", "rows.jsonl"):
+        if not (folder / name).is_file():
+            raise ValueError(f"{folder} is not a sweep's folder: it has no {name}")
+    space = mapping(folder / "space.yaml")
+    environment = mapping(folder / "environment.json")
+    rows, unreadable = record_rows.read(folder)
+    trials = by_trial(rows)
+    if not trials:
+        raise ValueError(f"{folder} holds no records yet")
+
+    phases: dict[str, dict[str, History]] = {"search": {}, "confirm": {}}
+    for trial, history in trials.items():
+        phases[record_rows.last(history)["phase"]][trial] = history
+    goal = space["metric"][0]
+    measure = _measure(goal["name"], phases["confirm"])
+    totals = [_at_most_labels(history) for history in trials.values()]
+    report = Report(
+        folder,
+        space,
+        environment,
+        measure,
+        goal["goal"] == "maximize",
+        _entries(phases["confirm"], measure, goal["goal"] == "maximize", ("finished",)),
+        _entries(phases["search"], goal["name"], goal["goal"] == "maximize", ("finished", "stopped")),
+        None,
+        {
+            trial: messages.one_line(record_rows.last(history).get("error") or "no cause was recorded")
+            for trial, history in trials.items()
+            if record_rows.last(history)["status"] == "failed"
+        },
+        sum(total.get("time/total_seconds", 0) for total in totals),
+        sum(total.get(f"time/{s}_seconds", 0) for total in totals for s in SECONDS if total.get(f"stage/{s}_cached")),
+    )
+    if unreadable:
+        report.notes.append(f"{messages.count(unreadable, 'line')} of rows.jsonl could not be read and was skipped.")
+    unfinished = sum(record_rows.last(history)["status"] == "running" for history in trials.values())
+    if unfinished:
+        report.notes.append(
+            f"{messages.count(unfinished, 'trial')} did not finish: the sweep is running or was interrupted."
+        )
+    ended = [record_rows.last(history) for history in trials.values()]
+    bad = [f"{trial}/{name}" for trial in trials for name in trial_files.damaged(folder / "trials" / trial)]
+    if bad:
+        report.notes.append(f"{messages.count(len(bad), 'damaged file')} left out, the first trials/{bad[0]}.")
+    report.notes += [f"{last['trial']}: {messages.one_line(last['warning'])}." for last in ended if "warning" in last]
+    _compare(report, _first_seen(phases["confirm"]))
+    report.answer = _answer(report)
+    report.rounds = round_module.read(report)
+    return report
+
+
+def _measure(goal: str, confirmed: Mapping[str, History]) -> str:
+    twin = goal.replace("val/", "test/", 1)
+    measured = {name for history in confirmed.values() for record in history.values() for name in record["metrics"]}
+    return twin if twin in measured else goal
+
+
+def _entries(trials: Mapping[str, History], measure: str, maximize: bool, endings: Sequence[str]) -> list[Entry]:
+    """The configurations that have at least one trial with such an ending, best first; equals by name."""
+    groups: dict[str, list[History]] = {}
+    for history in trials.values():
+        if record_rows.last(history)["status"] in endings:
+            groups.setdefault(record_rows.last(history)["configuration"], []).append(history)
+    entries = [_entry(configuration, group) for configuration, group in groups.items()]
+    labels = names.labels({entry.id: entry.parameters for entry in entries})
+    for entry in entries:
+        entry.label = labels[entry.id]
+
+    def rank(entry: Entry) -> tuple[bool, bool, float, str]:
+        mean = entry.mean(measure)
+        return entry.ending != "finished", mean is None, 0.0 if mean is None else -mean if maximize else mean, entry.id
+
+    return sorted(entries, key=rank)
+
+
+def _entry(configuration: str, histories: Sequence[History]) -> Entry:
+    values: dict[str, dict[int, float]] = {}
+    curves: dict[str, dict[int, dict[int, float]]] = {}
+    for history in histories:
+        seed = record_rows.last(history)["seed"]
+        for name, value in _at_most_labels(history).items():
+            values.setdefault(name, {})[seed] = value
+        for record in _by_labels(history):
+            for name, value in _finite(record).items():
+                curves.setdefault(name, {}).setdefault(record["step"], {})[seed] = value
+    stopped = [history for history in histories if record_rows.last(history)["status"] == "stopped"]
+    epoch = max((r["step"] for history in stopped for r in history.values() if r["step_kind"] == "epoch"), default=0)
+    return Entry(
+        id=configuration,
+        parameters=by_path(record_rows.last(histories[0])["parameters"]),
+        seeds=sorted(record_rows.last(history)["seed"] for history in histories),
+        values=values,
+        cached=[stage for stage in SECONDS if any(values.get(f"stage/{stage}_cached", {}).values())],
+        curves={name: dict(sorted(curve.items())) for name, curve in curves.items()},
+        trials={record_rows.last(history)["seed"]: record_rows.last(history)["trial"] for history in histories},
+        ending=f"early-stopped at epoch {epoch}" if stopped else "finished",
+    )
+
+
+def _by_labels(history: History) -> list[dict[str, Any]]:
+    """The records of rounds, by number of labels; the closing record comes last."""
+    rounds = [record for record in history.values() if record["step_kind"] == "labels"]
+    return sorted(rounds, key=lambda record: (record["step"], record["status"] in FINAL))
+
+
+def _at_most_labels(history: History) -> dict[str, float]:
+    """Every metric where the most labels were used; of pre-training, at its last epoch."""
+    epochs = [record for record in history.values() if record["step_kind"] == "epoch"]
+    merged: dict[str, float] = {}
+    for record in [*epochs, *_by_labels(history)]:
+        merged |= _finite(record)
+    return merged
+
+
+def _finite(record: Mapping[str, Any]) -> dict[str, float]:
+    return {name: value for name, value in record["metrics"].items() if value is not None and math.isfinite(value)}
+
+
+def _first_seen(trials: Mapping[str, History]) -> list[str]:
+    return list(dict.fromkeys(record_rows.last(history)["configuration"] for history in trials.values()))
+
+
+def _compare(report: Report, order: Sequence[str]) -> None:
+    """Finds the reference and compares every other confirmed configuration with it."""
+    if not report.confirmed:
+        return
+    report.reference = reference = _reference(report, order)
+    for entry in report.confirmed:
+        if entry is not reference:
+            entry.comparison = paired(entry.values.get(report.measure, {}), reference.values.get(report.measure, {}))
+    tested = [entry for entry in report.confirmed if entry.comparison and entry.comparison.p is not None]
+    for entry, p in zip(tested, holm([entry.comparison.p for entry in tested]), strict=True):  # type: ignore[union-attr, misc]
+        entry.p_holm = p
+    for entry in report.confirmed:
+        words = verdict(entry.comparison, entry.p_holm, maximize=report.maximize)
+        entry.verdict = "reference" if entry is reference else words
+    used = {entry.mean("labels/used") for entry in report.confirmed}
+    if len(used) > 1:
+        report.notes.append("The configurations did not use equally many labels; see the column.")
+
+
+def _reference(report: Report, order: Sequence[str]) -> Entry:
+    """The configuration that `reference` names, else the first of `confirm.references`, else the first that ran."""
+    confirm = report.space.get("confirm") or {}
+    wanted = report.space.get("reference") or next(iter(confirm.get("references") or []), None)
+    by_order = sorted(report.confirmed, key=lambda entry: order.index(entry.id))
+    if not wanted:
+        return by_order[0]
+    for entry in by_order:
+        if by_path(wanted).items() <= entry.parameters.items():
+            return entry
+    report.notes.append(f"No confirmed configuration is the reference {wanted}; {by_order[0].label} stands in for it.")
+    return by_order[0]
+
+
+def _answer(report: Report) -> str:
+    """One or two sentences, with the interval."""
+    if not report.confirmed:
+        return _answer_of_search(report)
+    best, reference = report.confirmed[0], report.reference
+    name = report.measure
+    assert reference is not None
+    if best.mean(name) is None:
+        return f"No confirmed configuration reported {name}."
+    score = f"{name} {cells.mean(name, best.estimate(name))} ({cells.seeds(best)})"
+    if len(report.confirmed) == 1:
+        return f"{best.label} reached {score}; nothing was confirmed beside it to compare it with."
+    first = f"{best.label} was the best of {len(report.confirmed)} with {score}."
+    other, versus = best, f"Against the reference, {reference.label}, that is"
+    if best is reference:
+        first = first.replace(" was", ", the reference, was", 1)
+        other = report.confirmed[1]
+        versus = f"The next, {other.label}, lies at"
+    if other.comparison is None:
+        return f"{first} {other.label} and {reference.label} share no seed and cannot be compared."
+    versus += f" {cells.difference(name, other.comparison)}"
+    if other.comparison.smallest is None:
+        return f"{first} {versus}; one seed gives no interval, so this may be luck."
+    versus += f" (95 %, paired over {other.comparison.difference.n} seeds): {other.verdict}"
+    if other.verdict in ("better", "worse"):
+        return f"{first} {versus}."
+    smallest = cells.number(name, other.comparison.smallest)
+    return f"{first} {versus}; so many seeds can resolve differences of {smallest} or more."
+
+
+def _answer_of_search(report: Report) -> str:
+    if not report.searched or report.searched[0].mean(report.goal) is None:
+        return "No trial has finished."
+    best, count = report.searched[0], len(report.searched)
+    score = f"{report.goal} {cells.mean(report.goal, best.estimate(report.goal))}"
+    chosen = f"the best of {count} on the data it was chosen by" if count > 1 else "the only one"
+    return f"{best.label} reached {score}, {chosen}: not confirmed on fresh seeds or on test data."

@@ -1,0 +1,237 @@
+"""The rounds of a sweep: its confirmed configurations, compared over every number of labels.
+
+Configurations that differ in their selector alone form a setting; without a varied selector all of them form one. The
+statistics are those of `harness.curves`; `harness.sections` and `harness.pictures` show what is found here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from harness.records import names as record_names
+from harness.report import curves as curve_module
+from harness.report.compare import estimate
+from harness.report.curves import Column, Curves, Difference, against, chance_overlap, penalties
+from harness.report.model import SCORES, Entry, Report, Rounds, Setting, area_name, by_mean_area
+
+
+def read(report: Report) -> Rounds | None:
+    """Compares the confirmed configurations over their rounds.
+
+    Returns:
+        What was found, or None where fewer than two configurations share two numbers of labels.
+    """
+    measures = _measures(report)
+    if not measures:
+        return None
+    notes: list[str] = []
+    labels = _case_labels(report.confirmed)
+    reference = labels[report.reference.id] if report.reference else None
+    settings = []
+    for name, group in _grouped(report.confirmed).items():
+        entries = {labels[entry.id]: entry for entry in group}
+        settings += _setting(name, entries, measures, reference, report.folder, notes)
+    if not settings:
+        return None
+    cases = by_mean_area(settings, measures[0])
+    selections = [{step: s.curves[measures[0]][step] for step in s.selected} for s in settings]
+    picks = _over_settings([s.picks for s in settings])
+    return Rounds(
+        measures,
+        cases,
+        settings,
+        penalties(selections, cases),
+        curve_module.ranks(_over_settings([s.areas[measures[0]] for s in settings])),
+        curve_module.overlap(picks, cases) if len(picks) > 1 else None,
+        _chance(report.environment, settings),
+        notes,
+    )
+
+
+def _measures(report: Report) -> list[str]:
+    """The report's measure and its twin on validation data if they are scores, else accuracy; those with a curve."""
+    split, _, name = report.measure.partition("/")
+    score = name if split in ("val", "test") and name in SCORES else "accuracy"
+    wanted = (f"test/{score}", f"val/{score}")
+    return [metric for metric in wanted if any(len(entry.curves.get(metric, {})) > 1 for entry in report.confirmed)]
+
+
+def _selector(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    return {path: value for path, value in parameters.items() if path.partition(".")[0] == "selector"}
+
+
+def _others(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    return {path: value for path, value in parameters.items() if path.partition(".")[0] != "selector"}
+
+
+def _key(parameters: Mapping[str, Any]) -> str:
+    return json.dumps(parameters, sort_keys=True, default=str)
+
+
+def _is_grid_of_selectors(entries: Sequence[Entry]) -> bool:
+    """Whether every combination of the other parameters has two selectors or more."""
+    sizes: dict[str, set[str]] = {}
+    for entry in entries:
+        sizes.setdefault(_key(_others(entry.parameters)), set()).add(_key(_selector(entry.parameters)))
+    return all(len(selectors) > 1 for selectors in sizes.values())
+
+
+def _case_labels(entries: Sequence[Entry]) -> dict[str, str]:
+    """Configuration -> name of its case, the same in every setting."""
+    if not _is_grid_of_selectors(entries):
+        return {entry.id: entry.label for entry in entries}
+    keys = {entry.id: _key(_selector(entry.parameters)) for entry in entries}
+    names = record_names.labels({keys[entry.id]: _selector(entry.parameters) for entry in entries})
+    return {entry.id: names[keys[entry.id]] for entry in entries}
+
+
+def _grouped(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
+    """Setting's name -> its configurations."""
+    if not _is_grid_of_selectors(entries):
+        return {"": list(entries)}
+    groups: dict[str, list[Entry]] = {}
+    for entry in entries:
+        groups.setdefault(_key(_others(entry.parameters)), []).append(entry)
+    names = record_names.labels({key: _others(group[0].parameters) for key, group in groups.items()})
+    return {names[key] if len(groups) > 1 else "": group for key, group in groups.items()}
+
+
+def _setting(
+    name: str,
+    entries: Mapping[str, Entry],
+    measures: Sequence[str],
+    reference: str | None,
+    folder: Path,
+    notes: list[str],
+) -> list[Setting]:
+    """The setting, or none where its cases do not share two numbers of labels."""
+    first = measures[0]
+    with_curve = {case: entry for case, entry in entries.items() if len(entry.curves.get(first, {})) > 1}
+    where = f" ({name})" if name else ""
+    alone = [case for case in entries if case not in with_curve]
+    if alone and len(with_curve) > 1:
+        notes.append(f"Left out, for they were measured at one number of labels only{where}: {', '.join(alone)}.")
+    steps = sorted(set.intersection(*(set(e.curves[first]) for e in with_curve.values()))) if with_curve else []
+    if len(with_curve) < 2 or len(steps) < 2:
+        return []
+    reference = reference if reference in with_curve else None
+    found: dict[str, Curves] = {
+        metric: {step: {c: e.curves.get(metric, {}).get(step, {}) for c, e in with_curve.items()} for step in steps}
+        for metric in measures
+    }
+    areas = {metric: curve_module.areas(found[metric]) for metric in measures}
+    selected = [step for step in steps if any(step in _selections(entry) for entry in with_curve.values())]
+    notes += _missing(areas[first], with_curve, where)
+    setting = Setting(
+        name,
+        found,
+        selected or steps,
+        areas,
+        reference,
+        {m: against({m: areas[m]}, reference)[m] if reference else {} for m in measures},
+        against({step: found[first][step] for step in selected or steps}, reference) if reference else {},
+        {case: picks for case, entry in with_curve.items() if (picks := _picks(folder, entry, steps[-1]))},
+    )
+    return [setting]
+
+
+def _selections(entry: Entry) -> list[int]:
+    """The numbers of labels that were reached by selecting."""
+    return list(entry.curves.get("time/select_seconds", {}))
+
+
+def _missing(areas: Column, entries: Mapping[str, Entry], where: str) -> list[str]:
+    """Says which seeds a case lacks that another has."""
+    seeds = {seed for entry in entries.values() for seed in entry.seeds}
+    lacking: dict[tuple[int, ...], list[str]] = {}
+    for case in entries:
+        missing = tuple(sorted(seeds - set(areas.get(case, {}))))
+        if missing:
+            lacking.setdefault(missing, []).append(case)
+    return [
+        f"Without a complete curve{where}: {', '.join(cases)} under seed {', '.join(map(str, missing))}; "
+        "only seeds that both sides have are compared."
+        for missing, cases in lacking.items()
+    ]
+
+
+def _picks(folder: Path, entry: Entry, last: int) -> dict[int, frozenset[int]]:
+    """Seed -> every position selected on the way to `last` labels; without trials that lack a round's file."""
+    picks = {}
+    for seed, trial in entry.trials.items():
+        files = [folder / "trials" / trial / f"selected_{step}.json" for step in _selections(entry) if step <= last]
+        selected = [_positions(file) for file in files]
+        if selected and None not in selected:
+            picks[seed] = frozenset(position for found in selected for position in found or ())
+    return picks
+
+
+def _positions(file: Path) -> list[int] | None:
+    """What a round selected; None where the file is missing or damaged."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, list) and all(isinstance(position, int) for position in found) else None
+
+
+def _over_settings(columns: Sequence[Mapping[str, Mapping[int, Any]]]) -> dict[str, dict[tuple[int, int], Any]]:
+    """Case -> (number of the setting, seed) -> value, so that only seeds of the same setting meet."""
+    joined: dict[str, dict[tuple[int, int], Any]] = {}
+    for number, column in enumerate(columns):
+        for case, values in column.items():
+            joined.setdefault(case, {}).update({(number, seed): value for seed, value in values.items()})
+    return joined
+
+
+def _chance(environment: Mapping[str, Any], settings: Sequence[Setting]) -> float | None:
+    """The overlap of random draws, where every trial picked equally many images out of equally many."""
+    pools = {data["train"] for data in environment.get("datasets") or [environment["dataset"]]}
+    ends = {setting.steps[-1] for setting in settings}
+    sizes = {len(picks) for setting in settings for by_seed in setting.picks.values() for picks in by_seed.values()}
+    if not len(pools) == len(ends) == len(sizes) == 1:
+        return None
+    pool, end, size = pools.pop(), ends.pop(), sizes.pop()
+    return chance_overlap(size, pool - (end - size))  # what was labelled and not picked was the start pool
+
+
+def write(rounds: Rounds, folder: Path) -> None:
+    """Writes `curves.csv`, `penalty.csv` and `overlap.csv`; only what the data has."""
+    table(rounds).to_csv(folder / "curves.csv", index=False)
+    if rounds.can_test:
+        pd.DataFrame(rounds.penalty, rounds.cases, rounds.cases).to_csv(folder / "penalty.csv")
+    if rounds.overlap is not None:
+        pd.DataFrame(rounds.overlap, rounds.cases, rounds.cases).to_csv(folder / "overlap.csv")
+
+
+def table(rounds: Rounds) -> pd.DataFrame:
+    """Every mean and difference, one a row; `labels` is empty for the area under the curve."""
+    rows = []
+    for setting in rounds.settings:
+        for measure in rounds.measures:
+            tested = setting.by_round if measure == rounds.measure else {}
+            columns: list[tuple[str, int | None, Column, Mapping[str, Difference]]] = [
+                (area_name(measure), None, setting.areas[measure], setting.by_area[measure]),
+                *((measure, step, setting.curves[measure][step], tested.get(step, {})) for step in setting.steps),
+            ]
+            for metric, step, column, differences in columns:
+                for case in filter(column.get, rounds.order(setting)):
+                    about = {"setting": setting.name, "metric": metric, "labels": step, "case": case}
+                    rows.append(about | _row(column[case], differences.get(case)))
+    return pd.DataFrame(rows).astype({"labels": "Int64"})
+
+
+def _row(values: Mapping[int, float], difference: Difference | None) -> dict[str, Any]:
+    mean = estimate(list(values.values()))
+    row: dict[str, Any] = {"mean": mean.mean, "half-width 95 %": mean.half, "n_seeds": mean.n}
+    if difference:
+        found = difference.comparison
+        row |= {"difference": found.difference.mean, "difference half-width 95 %": found.difference.half}
+        row |= {"difference n_seeds": found.difference.n, "p": found.p, "p_holm": difference.p_holm}
+        row |= {"smallest_resolvable_difference": found.smallest, "verdict": difference.verdict}
+    return row

@@ -1,0 +1,193 @@
+"""Accuracy against time: what each stage costs, which configurations nothing beats, and what labels and minutes buy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from harness.metrics import known
+from harness.report import cells
+from harness.report.model import Entry, Report
+from harness.report.page.section import Heading, Picture, Section, Table
+from harness.report.pictures import style
+
+TOTAL = "time/total_seconds"
+STAGES = {
+    "pretrain": "#0072B2",
+    "encode": "#CC79A7",
+    "select": "#E69F00",
+    "train": "#009E73",
+    "evaluate": "#7F7F7F",
+}
+"""Stage -> colour, in the order in which they run."""
+
+
+ROWS = 30
+"""How many configurations are drawn and listed."""
+
+
+def times(report: Report) -> Section | None:
+    """None where fewer than two configurations have both a time and the measure."""
+    entries, measure = (report.confirmed, report.measure) if report.confirmed else (report.searched, report.goal)
+    entries = [entry for entry in entries if entry.mean(TOTAL) and entry.mean(measure) is not None]
+    if len(entries) < 2 or measure.startswith("time/"):
+        return None
+    section = Section("Accuracy against time" if "accuracy" in measure else f"{measure} against time", "time")
+    section.parts += [_pareto(report, entries, measure), _stages(entries[:ROWS])]
+    about = known(measure)
+    if about and about.unit == "fraction" and report.maximize:
+        section.parts += [Heading("What labels and minutes buy"), _rates(report, entries[:ROWS], measure)]
+    return section
+
+
+def front(costs: Sequence[float], scores: Sequence[float]) -> list[int]:
+    """The positions that nothing beats in both (less cost, higher score), by cost."""
+    found: list[int] = []
+    for index in sorted(range(len(costs)), key=lambda i: (costs[i], -scores[i])):
+        if not found or scores[index] > scores[found[-1]]:
+            found.append(index)
+    return found
+
+
+def _pareto(report: Report, entries: Sequence[Entry], measure: str) -> Picture:
+    factor, unit = cells.scale(measure)
+    seconds = [entry.mean(TOTAL) or 0.0 for entry in entries]
+    estimates = [entry.estimate(measure) for entry in entries]
+    means = [factor * found.mean for found in estimates if found]
+    halves = [factor * (found.half or 0) for found in estimates if found]
+    best = front(seconds, means if report.maximize else [-mean for mean in means])
+    figure = style.canvas(7.6, 4.4)
+    axes = figure.subplots()
+    axes.plot([seconds[i] for i in best], [means[i] for i in best], color=style.BETTER, linewidth=1, alpha=0.6,
+              drawstyle="steps-post", zorder=1)  # fmt: skip
+    for index, entry in enumerate(entries):
+        colour = style.BETTER if index in best else style.UNCLEAR
+        marker = "D" if entry is report.reference else "o"
+        axes.errorbar(seconds[index], means[index], yerr=halves[index] or None, fmt=marker, color=colour, markersize=5,
+                      linewidth=1, alpha=0.9)  # fmt: skip
+    if max(seconds) > 20 * min(seconds):
+        axes.set_xscale("log")
+    axes.margins(x=0.12)
+    named = range(len(entries)) if len(entries) <= 14 else [*best, *_reference(report, entries)]
+    _label(axes, [(seconds[i], means[i], entries[i].label) for i in named])
+    axes.set_xlabel("seconds in total, mean over seeds")
+    axes.set_ylabel(f"{measure}{f' ({unit})' if unit else ''}")
+    style.clean(axes)
+    names = ", ".join(entries[i].label for i in best)
+    return Picture(
+        "pareto",
+        figure,
+        f"{measure} against total seconds; nothing beats {names} in both",
+        "Blue, and joined by the line: nothing is both cheaper and better by its mean (the Pareto front). Bars: 95 % "
+        "intervals. Stages from the cache count with the seconds that they first took."
+        + (" Diamond: the reference." if report.reference in entries else ""),
+    )
+
+
+def _reference(report: Report, entries: Sequence[Entry]) -> list[int]:
+    return [index for index, entry in enumerate(entries) if entry is report.reference]
+
+
+Box = tuple[float, float, float, float]
+"""Left, bottom, right, top, in pixels."""
+
+
+PLACES = ((7, 5), (7, -5), (-7, 5), (-7, -5), (7, 16), (7, -16), (-7, 16), (-7, -16))
+"""Where a name may stand beside its point, in typographic points; left of it, it ends there."""
+
+
+def _label(axes: Axes, points: Sequence[tuple[float, float, str]]) -> None:
+    """Names beside points, each where it covers nothing before it; a name without a free place is left out."""
+    figure: Any = axes.figure
+    figure.draw_without_rendering()  # lays out, so that pixels are known
+    pixels = figure.dpi / 72
+    frame = axes.get_window_extent()
+    spots = [axes.transData.transform((x, y)) for x, y, _ in points]
+    taken: list[Box] = [(x - 4, y - 4, x + 4, y + 4) for x, y in spots]
+    paper = {"facecolor": style.PAPER, "edgecolor": "none", "pad": 0.5, "alpha": 0.75}
+    for (at_x, at_y), (x, y, name) in zip(spots, points, strict=True):
+        text = style.short(name, 64)
+        width, height = 3.9 * len(text) * pixels, 8 * pixels
+        for dx, dy in PLACES:
+            left, middle = at_x + dx * pixels - (width if dx < 0 else 0), at_y + dy * pixels
+            box = (left, middle - height / 2, left + width, middle + height / 2)
+            inside = frame.x0 <= box[0] and box[2] <= frame.x1 + 40 and frame.y0 <= box[1] and box[3] <= frame.y1
+            if inside and not any(_overlap(box, other) for other in taken):
+                side = "right" if dx < 0 else "left"
+                axes.annotate(
+                    text, (x, y), (dx, dy), textcoords="offset points", ha=side, va="center", fontsize=8, bbox=paper
+                )
+                taken.append(box)
+                break
+
+
+def _overlap(one: Box, other: Box) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+def _stages(entries: Sequence[Entry]) -> Picture:
+    """Stacked bars, the quickest at the top."""
+    order = sorted(entries, key=lambda entry: entry.mean(TOTAL) or 0)
+    names = [style.wrapped(entry.label) for entry in order]
+    figure = style.canvas(7.6, (0.36 if any("\n" in name for name in names) else 0.27) * len(order) + 1.25)
+    axes = figure.subplots()
+    left = np.zeros(len(order))
+    for stage, colour in STAGES.items():
+        seconds = np.array([entry.mean(f"time/{stage}_seconds") or 0.0 for entry in order])
+        if seconds.max() > 0:
+            axes.barh(range(len(order)), seconds, left=left, color=colour, height=0.6, label=stage)
+            left += seconds
+    for place, total in enumerate(left):
+        axes.text(total, place, f" {_three(float(total))}", va="center", fontsize=8)
+    axes.set_yticks(range(len(order)), names, fontsize=9)
+    axes.set_ylim(len(order) - 0.5, -0.5)
+    axes.set_xlim(0, 1.1 * left.max())
+    axes.set_xlabel("seconds, mean over seeds")
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    figure.legend(loc="outside upper center", ncols=len(STAGES), frameon=False, fontsize=9, handlelength=1)
+    return Picture(
+        "seconds",
+        figure,
+        f"Seconds per stage of {len(order)} configurations",
+        "The stages of a trial at its largest number of labels, all rounds together; from the cache with the seconds "
+        "that they first took.",
+    )
+
+
+def _rates(report: Report, entries: Sequence[Entry], measure: str) -> Table:
+    """Points of accuracy per 100 labels and per minute, and what more the time bought than the reference's."""
+    reference = report.reference if report.reference in entries else None
+    gains = [_gain(entry, reference, measure) if reference else "–" for entry in entries]
+    reference = None if set(gains) == {"–"} else reference
+    header = ["configuration", measure, "labels", "minutes", "points per 100 labels", "points per minute"]
+    header += ["points more per minute more"] if reference else []
+    rows = []
+    for entry, gain in zip(entries, gains, strict=True):
+        points, labels = 100 * (entry.mean(measure) or 0), entry.mean("labels/used")
+        minutes = (entry.mean(TOTAL) or 0) / 60
+        row = [entry.label, cells.mean(measure, entry.estimate(measure)), "–" if labels is None else f"{labels:.0f}"]
+        row += [_three(minutes), _three(100 * points / labels) if labels else "–", _three(points / minutes)]
+        if reference:
+            row.append(gain)
+        rows.append(row)
+    notes = ["A ratio of means: it favours what is cheap, however poor. Points: percentage points of the measure."]
+    if reference:
+        notes.append(
+            f"The last column sets the gain over {reference.label} against the time beyond it, where both are more."
+        )
+    return Table(header, rows, notes, "What labels and minutes buy")
+
+
+def _three(value: float) -> str:
+    """Three significant digits, or all of a larger number."""
+    return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
+
+
+def _gain(entry: Entry, reference: Entry, measure: str) -> str:
+    gain = 100 * ((entry.mean(measure) or 0) - (reference.mean(measure) or 0))
+    minutes = ((entry.mean(TOTAL) or 0) - (reference.mean(TOTAL) or 0)) / 60
+    return f"+{_three(gain / minutes)}" if gain > 0 and minutes > 0 else "–"

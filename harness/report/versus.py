@@ -1,0 +1,328 @@
+"""Several sweeps on one page: their answers, and their configurations side by side, as far as they can be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+
+from harness import messages
+from harness.records.names import by_path, show
+from harness.report import cells
+from harness.report.compare import Comparison, Estimate, paired, verdict
+from harness.report.model import Entry, Report
+from harness.report.page.document import Head, render
+from harness.report.page.section import Heading, Picture, Section, Table
+from harness.report.pictures import style
+
+SHOWN = 3
+"""How many of the best of each sweep are set side by side."""
+
+
+SETTINGS = 6
+"""How many settings that differ are named."""
+
+
+def write(reports: Sequence[Report], file: Path) -> None:
+    """Writes the page, and its picture beside it as PNG and SVG."""
+    names = _names(reports)
+    sections = [_answers(reports, names), _best(reports, names, file.stem), _shared(reports, names)]
+    head = Head(
+        "Sweeps compared",
+        "selbench report",
+        " · ".join(names),
+        answer=[_verdict(reports, names)],
+        notes=differences(reports, names),
+        facts=[(name, [str(report.folder)]) for name, report in zip(names, reports, strict=True)],
+    )
+    file.write_text(render(head, [section for section in sections if section], file.parent), encoding="utf-8")
+
+
+def _names(reports: Sequence[Report]) -> list[str]:
+    """The sweeps' names; with their folder where two have the same."""
+    names = [str(report.space["name"]) for report in reports]
+    return [f"{name} ({r.folder})" if names.count(name) > 1 else name for name, r in zip(names, reports, strict=True)]
+
+
+def _fingerprints(report: Report) -> set[str]:
+    """Of the images and their split; data sets of different sizes are different."""
+    data = report.environment.get("datasets") or [report.environment["dataset"]]
+    return {f"{one['fingerprint']} {one['train']} {one['val']} {one['test']}" for one in data}
+
+
+def _seeds(report: Report) -> set[int]:
+    return {seed for entry in report.confirmed for seed in entry.seeds}
+
+
+def _labels(report: Report) -> set[float]:
+    return {used for entry in report.confirmed if (used := entry.mean("labels/used")) is not None}
+
+
+def obstacles(one: Report, other: Report) -> list[str]:
+    """Why figures of two sweeps say nothing about each other; empty where they do."""
+    found = []
+    if not one.confirmed or not other.confirmed:
+        found.append("a search alone has no figures on fresh seeds")
+    elif one.measure != other.measure:
+        found.append(f"one measures {one.measure}, the other {other.measure}")
+    if not _fingerprints(one) & _fingerprints(other):
+        found.append("the images or their split differ")
+    if one.confirmed and other.confirmed and not _labels(one) & _labels(other):
+        found.append("they used different numbers of labels")
+    return found
+
+
+def cautions(one: Report, other: Report) -> list[str]:
+    """What else differs, and must be known when figures are compared nevertheless."""
+    found = []
+    if one.confirmed and other.confirmed and len(_seeds(one) & _seeds(other)) < 2:
+        found.append("they share fewer than two seeds, so differences cannot be paired and have no interval")
+    commits = [report.environment.get("commit") for report in (one, other)]
+    if commits[0] != commits[1]:
+        found.append(f"the code differs (commits {', '.join(str(commit)[:12] for commit in commits)})")
+    if one.environment.get("dirty") or other.environment.get("dirty"):
+        found.append("code was changed after its commit")
+    machines = [
+        tuple(str(report.environment.get(key)) for key in ("cpu", "cores", "gpus", "concurrent_trials"))
+        for report in (one, other)
+    ]
+    if machines[0] != machines[1]:
+        found.append("the machines or their load differ, so seconds do not compare")
+    precisions = [report.environment.get("precision") for report in (one, other)]
+    if precisions[0] != precisions[1]:
+        found.append(f"the precision differs ({', '.join(map(str, precisions))})")
+    settings = _settings(one, other)
+    if settings:
+        shown = ", ".join(settings[:SETTINGS]) + (
+            f" and {len(settings) - SETTINGS} more" if settings[SETTINGS:] else ""
+        )
+        found.append(f"the settings that neither sweep varies differ: {shown}")
+    return found
+
+
+def _settings(one: Report, other: Report) -> list[str]:
+    """What both trials fix, and differently: `backbone.width 8 and 32`."""
+    trials = [by_path(report.space.get("trial") or {}) for report in (one, other)]
+    varied = {path for report in (one, other) for entry in report.confirmed for path in entry.parameters}
+    fixed = [path for path in trials[0] if path in trials[1] and not _varies(path, varied)]
+    shown = {path: [show(trial[path]) for trial in trials] for path in fixed}
+    return [f"{path} {a} and {b}" for path, (a, b) in shown.items() if a != b]
+
+
+def _varies(path: str, varied: set[str]) -> bool:
+    """Whether the setting, or the section that it belongs to, is varied."""
+    return any(path == other or path.startswith(f"{other}.") or other.startswith(f"{path}.") for other in varied)
+
+
+def differences(reports: Sequence[Report], names: Sequence[str]) -> list[str]:
+    """A sentence for each pair of sweeps that differ in anything but the question."""
+    said = []
+    for (one, a), (other, b) in combinations(zip(names, reports, strict=True), 2):
+        stops, warns = obstacles(a, b), cautions(a, b)
+        if stops:
+            said.append(f"{one} and {other} are not comparable: {'; '.join(stops)}.")
+        if warns:
+            said.append(f"{one} and {other}: {'; '.join(warns)}.")
+    return said
+
+
+def _verdict(reports: Sequence[Report], names: Sequence[str]) -> str:
+    """Whether the best of the sweeps differ, where that can be said."""
+    sentences = []
+    for (one, a), (other, b) in combinations(zip(names, reports, strict=True), 2):
+        if obstacles(a, b):
+            continue
+        left, right = a.confirmed[0], b.confirmed[0]
+        found = paired(left.values.get(a.measure, {}), right.values.get(a.measure, {}))
+        head = f"The best of {one}, {left.label}, against the best of {other}, {right.label}: {a.measure}"
+        if found is None or found.p is None:
+            means = f"{_mean(a, left)} and {_mean(b, right)}"
+            sentences.append(f"{head} {means}; with fewer than two seeds in common nothing can be said.")
+        else:
+            words = verdict(found, found.p, maximize=a.maximize)
+            interval = cells.difference(a.measure, found)
+            sentences.append(f"{head} {interval} (95 %, paired over {found.difference.n} seeds): {words}.")
+    if not sentences:
+        return "No two of these sweeps are comparable; their answers stand below one another, each for itself."
+    if len(sentences) > 1:
+        sentences.append(f"These are {len(sentences)} comparisons, not corrected for their number.")
+    return " ".join(sentences)
+
+
+def _mean(report: Report, entry: Entry) -> str:
+    return cells.mean(report.measure, entry.estimate(report.measure))
+
+
+def _answers(reports: Sequence[Report], names: Sequence[str]) -> Section:
+    section = Section("Their answers", "answers")
+    for name, report in zip(names, reports, strict=True):
+        question = messages.one_line(report.space.get("description") or "")
+        section.parts += [Heading(name), *([question] if question else []), report.answer, *report.notes]
+    header = [
+        "sweep",
+        "data",
+        "test images",
+        "seeds",
+        "commit",
+        "precision",
+        "configurations",
+        "total s",
+        "from cache s",
+    ]
+    rows = []
+    for name, report in zip(names, reports, strict=True):
+        data = report.environment.get("datasets") or [report.environment["dataset"]]
+        rows.append(
+            [
+                name,
+                ", ".join(f"{one['name']} {one['fingerprint'][:8]}, {one['train']} train" for one in data),
+                ", ".join(str(one["test"]) for one in data),
+                ", ".join(map(str, sorted(_seeds(report)))) or "–",
+                str(report.environment.get("commit") or "unknown")[:12],
+                str(report.environment.get("precision") or "–"),
+                str(len(report.confirmed)),
+                f"{report.seconds:.0f}",
+                f"{report.saved:.0f}",
+            ]
+        )
+    section.parts.append(Table(header, rows, name="What the sweeps were made of"))
+    return section
+
+
+def _best(reports: Sequence[Report], names: Sequence[str], stem: str) -> Section | None:
+    """The best of each and its reference, with intervals; a picture for each group of comparable sweeps."""
+    section = Section(
+        "The best of each",
+        "best",
+        caption="Confirmed configurations only, each with its own sweep's seeds. Sweeps that are not comparable stand "
+        "in tables of their own.",
+    )
+    for number, group in enumerate(_comparable(reports)):
+        chosen = [(names[i], reports[i], entry) for i in group for entry in _chosen(reports[i])]
+        if not chosen:
+            continue
+        if len(group) < len(reports):
+            section.parts.append(Heading(" · ".join(names[i] for i in group)))
+        if len(group) > 1:
+            section.parts.append(_picture(chosen, f"{stem}_{number + 1}" if number else stem))
+        measure = chosen[0][1].measure
+        header = ["configuration", "sweep", measure, "n", "seeds", "labels (+ val)", "total s", "place"]
+        rows = [
+            [
+                entry.label,
+                name,
+                _mean(report, entry),
+                str(len(entry.seeds)),
+                ", ".join(map(str, entry.seeds)),
+                cells.labels(entry),
+                cells.seconds(entry, "total"),
+                f"{report.confirmed.index(entry) + 1} of {len(report.confirmed)}"
+                + (", reference" if entry is report.reference else ""),
+            ]
+            for name, report, entry in chosen
+        ]
+        section.parts.append(Table(header, rows, name=f"The best by {measure}"))
+    return section if section.parts else None
+
+
+def _comparable(reports: Sequence[Report]) -> list[list[int]]:
+    """Groups of sweeps any two of which can be compared, in the order given."""
+    groups: list[list[int]] = []
+    for index, report in enumerate(reports):
+        for group in groups:
+            if not any(obstacles(reports[other], report) for other in group):
+                group.append(index)
+                break
+        else:
+            groups.append([index])
+    return groups
+
+
+def _chosen(report: Report) -> list[Entry]:
+    best = report.confirmed[:SHOWN]
+    return best if report.reference is None or report.reference in best else [*best, report.reference]
+
+
+def _picture(chosen: Sequence[tuple[str, Report, Entry]], stem: str) -> Picture:
+    """Means and intervals, a colour for each sweep."""
+    measure = chosen[0][1].measure
+    factor, unit = cells.scale(measure)
+    sweeps = list(dict.fromkeys(name for name, _, _ in chosen))
+    names = [style.wrapped(entry.label) for _, _, entry in chosen]
+    figure = style.canvas(7.6, (0.36 if any("\n" in name for name in names) else 0.27) * len(chosen) + 1.35)
+    axes = figure.subplots()
+    seen: set[str] = set()
+    for place, (name, report, entry) in enumerate(chosen):
+        found: Estimate | None = entry.estimate(measure)
+        if found is None:
+            continue
+        number = sweeps.index(name) % len(style.COLOURS)
+        axes.errorbar(
+            factor * found.mean,
+            place,
+            xerr=factor * found.half if found.half else None,
+            fmt="D" if entry is report.reference else "o",
+            color=style.COLOURS[number],
+            markersize=5,
+            linewidth=1.5,
+            label=None if name in seen else name,
+        )
+        seen.add(name)
+    axes.set_yticks(range(len(chosen)), names, fontsize=9)
+    axes.set_ylim(len(chosen) - 0.5, -0.5)
+    axes.set_xlabel(f"{measure}{f' ({unit})' if unit else ''}")
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="x", color="#E5E5E5", linewidth=0.7)
+    axes.set_axisbelow(True)
+    figure.legend(loc="outside upper center", ncols=2, frameon=False, fontsize=9)
+    alt = f"Means of {measure} with 95 % intervals, of the best of {', '.join(sweeps)}"
+    return Picture(stem, figure, alt, "Mean over seeds with its 95 % interval; diamond: its sweep's reference.")
+
+
+def _shared(reports: Sequence[Report], names: Sequence[str]) -> Section | None:
+    """The configurations that two or more sweeps confirmed, trial for trial the same settings."""
+    holders: dict[str, list[int]] = {}
+    for index, report in enumerate(reports):
+        for entry in report.confirmed:
+            holders.setdefault(entry.id, []).append(index)
+    rows = []
+    for configuration, held in holders.items():
+        for a, b in combinations(held, 2):
+            rows.append(_shared_row(configuration, (names[a], reports[a]), (names[b], reports[b])))
+    if not rows:
+        return None
+    return Section(
+        "What they share",
+        "shared",
+        [
+            Table(
+                [
+                    "configuration",
+                    "first sweep",
+                    "second sweep",
+                    "first",
+                    "second",
+                    "second - first",
+                    "p",
+                    "seeds shared",
+                ],
+                rows,
+                ["Difference and p: paired over the seeds that both have, not corrected for the number of pairs."],
+                "Configurations that several sweeps confirmed",
+            )
+        ],
+        "The very same settings, run in several sweeps. On the same seeds, data and code their figures would agree.",
+    )
+
+
+def _shared_row(configuration: str, one: tuple[str, Report], other: tuple[str, Report]) -> list[str]:
+    (name_a, a), (name_b, b) = one, other
+    left = next(entry for entry in a.confirmed if entry.id == configuration)
+    right = next(entry for entry in b.confirmed if entry.id == configuration)
+    row = [left.label, name_a, name_b, _mean(a, left), _mean(b, right)]
+    if obstacles(a, b):
+        return [*row, "not comparable", "–", "–"]
+    found: Comparison | None = paired(right.values.get(b.measure, {}), left.values.get(a.measure, {}))
+    p = "–" if found is None or found.p is None else f"{found.p:.2g}"
+    return [*row, cells.difference(a.measure, found), p, str(found.difference.n if found else 0)]
