@@ -64,7 +64,7 @@ def _sweep(folder: Path, trials: int, number: int, every: float) -> tuple[list[t
     from harness.sweep import Display
     from harness.sweep import RecordCallback
     from harness.sweep import ray_session  # before Ray, whose environment it sets
-    from harness.tracking import Tracker
+    from harness.tracking.tracker import Tracker
 
     import ray  # isort: skip
     from mlflow import MlflowClient  # isort: skip

@@ -76,9 +76,9 @@ def model_folder(model: str, tracking_uri: str | None, temporary: Path) -> Path:
     """
     path = Path(model)
     if re.match(r"(runs|models):/", model) or (re.fullmatch(r"[0-9a-f]{32}", model) and not path.exists()):
-        from harness import tracking
+        from harness.tracking import models, server
 
-        return tracking.fetch_model(model, tracking.tracking_uri(tracking_uri, Path("results/runs")), temporary)
+        return models.fetch_model(model, server.tracking_uri(tracking_uri, Path("results/runs")), temporary)
     if (path / "model.json").is_file():
         return path
     if not (path / "space.yaml").is_file():

@@ -41,7 +41,8 @@ from harness.records.rows import FINAL
 from harness.report import model, terminal
 from harness.report import write as report
 from harness.seeding import derive
-from harness.tracking import Tracker, tracking_uri
+from harness.tracking.server import tracking_uri
+from harness.tracking.tracker import Tracker
 from harness.trial.memory import keep_freed_memory
 from harness.trial.memory_limit import can_watch_memory, watched_memory
 from harness.trial.run import Folders, run

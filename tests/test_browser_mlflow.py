@@ -14,7 +14,7 @@ import pytest
 from mlflow import MlflowClient
 from sweep_folder import SweepFolder
 
-from harness import tracking
+from harness.tracking import tracker
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make test-browser")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -46,7 +46,7 @@ def database(tmp_path_factory):
             curve = {100 * k: 0.5 + 0.1 * k + 0.02 * number + 0.001 * seed for k in range(1, 4)}
             sweep.trial(selector, seed, {"selector.name": selector}, curve, epochs=5)
     uri = f"sqlite:///{folder}/mlflow.db"
-    tracking.sync(sweep.path, uri)
+    tracker.sync(sweep.path, uri)
     return uri
 
 

@@ -14,13 +14,14 @@ import pytest
 import yaml
 from test_stages import files_of_at_most
 
-from harness import messages, preflight, tracking
+from harness import messages, preflight
 from harness.config.plan import Metric, Plan, load
 from harness.config.schema import ConfigError
 from harness.files import no_space, replace_text
 from harness.records import environment, rows
 from harness.records.folder import Recorder, open_folder
 from harness.report import read as read_module
+from harness.tracking import tracker
 
 QUESTION = """
 method: random
@@ -276,7 +277,7 @@ def test_damaged_files_of_a_sweep_are_named(tmp_path, name, content):
     with pytest.raises(ValueError, match=rf"{name} is damaged: [^\n]*$"):
         read_module.read(sweep)
     with pytest.raises(ValueError, match=rf"{name} is damaged: [^\n]*$"):
-        tracking.sync(sweep, f"sqlite:///{tmp_path}/mlflow.db")
+        tracker.sync(sweep, f"sqlite:///{tmp_path}/mlflow.db")
     assert (sweep / name).read_bytes() == content
 
 

@@ -16,13 +16,13 @@ import yaml
 from sweep_folder import SweepFolder
 
 from baselines.datasets.npz import Npz
-from harness import tracking
 from harness.config.plan import load
 from harness.config.schema import ConfigError
 from harness.plugins import weights
 from harness.records.folder import open_folder
 from harness.records.rows import mapping
 from harness.report import write as report
+from harness.tracking import tracker
 from harness.trial.stages import Checkpoint
 
 ROOT = Path(__file__).parents[1]
@@ -124,7 +124,7 @@ def test_a_sweeps_folder_that_is_only_read_imports_no_class_it_names(tmp_path, e
     rows = sweep.trial("c1", 1, {"selector": named}, {100: 0.7, 200: 0.8})
     assert json.dumps(rows)
     report.write(sweep.path)
-    tracking.sync(sweep.path, f"sqlite:///{tmp_path}/mlflow.db")
+    tracker.sync(sweep.path, f"sqlite:///{tmp_path}/mlflow.db")
     (tmp_path / "mine.yaml").write_text("trial: {selector: random}")
     with pytest.raises(ConfigError, match="differs"):
         open_folder(sweep.path, load(tmp_path / "mine.yaml", []), resume=True)

@@ -25,12 +25,17 @@ from PIL import Image
 from sweep_folder import SweepFolder
 
 from baselines.backbones.dcnn3 import DCNN3
-from harness import embed, tracking
+from harness import embed
 from harness.encoders import saved
 from harness.encoders.saved import SavedEncoder
 from harness.records.names import run_name, varied
 from harness.records.rows import by_trial, last, read
-from harness.tracking import Delivery, Tracker, sync, tracking_uri
+from harness.tracking import __main__ as command
+from harness.tracking import delivery
+from harness.tracking.delivery import Delivery
+from harness.tracking.models import save_pyfunc
+from harness.tracking.server import client_library, tracking_uri
+from harness.tracking.tracker import Tracker, sync
 
 SELECTORS = {"selector.name": "coreset", "ssl_method.temperature": 0.2}
 
@@ -39,7 +44,7 @@ SELECTORS = {"selector.name": "coreset", "ssl_method.temperature": 0.2}
 def empty_database(tmp_path_factory):
     """A migrated database; migrating takes seconds, so that every test gets a copy."""
     path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    tracking.client_library().MlflowClient(f"sqlite:///{path}").search_experiments()
+    client_library().MlflowClient(f"sqlite:///{path}").search_experiments()
     return path
 
 
@@ -313,7 +318,7 @@ def test_a_request_whose_answer_is_lost_is_not_sent_again_unseen():
 
     with ThreadingHTTPServer(("127.0.0.1", 0), HangsUp) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        client = tracking.client_library().MlflowClient(f"http://127.0.0.1:{server.server_port}")
+        client = client_library().MlflowClient(f"http://127.0.0.1:{server.server_port}")
         with pytest.raises(MlflowException, match="runs/create"):
             client.create_run("0")
         server.shutdown()
@@ -354,7 +359,7 @@ def test_a_run_that_may_not_be_deleted_stops_nothing(sweep, uri, monkeypatch):
 def test_a_running_sweep_is_not_synced_by_a_second_process(sweep, uri, capsys):
     sweep.trial("c1", 1, SELECTORS, {100: 0.7})
     with FileLock(sweep.path / "lock"):
-        assert tracking.main(["sync", str(sweep.path), "--tracking-uri", uri]) == 2
+        assert command.main(["sync", str(sweep.path), "--tracking-uri", uri]) == 2
     expected = f"tracking: {sweep.path}: another sweep is running in this folder, or its records are being sent\n"
     assert capsys.readouterr().err == expected
     sync(sweep.path, uri)
@@ -411,8 +416,8 @@ def test_patience_lasts_while_trials_arrive_and_not_beyond(sweep, uri, monkeypat
 
 
 def test_trials_that_end_faster_than_mlflow_takes_them_wait_for_it(sweep, uri, monkeypatch):
-    monkeypatch.setattr(tracking, "MOST_BEHIND", 3)
-    monkeypatch.setattr(tracking, "PACE_SECONDS", 60)
+    monkeypatch.setattr(delivery, "MOST_BEHIND", 3)
+    monkeypatch.setattr(delivery, "PACE_SECONDS", 60)
     tracker = Tracker(uri, "selectors", sweep.path, sweep.environment)
     tracker.start()
     for seed in range(12):
@@ -425,8 +430,8 @@ def test_trials_that_end_faster_than_mlflow_takes_them_wait_for_it(sweep, uri, m
 
 
 def test_no_trial_waits_long_for_a_slow_server_and_none_for_one_that_refuses(sweep, uri, monkeypatch, capfd):
-    monkeypatch.setattr(tracking, "MOST_BEHIND", 0)
-    monkeypatch.setattr(tracking, "PACE_SECONDS", 1.0)
+    monkeypatch.setattr(delivery, "MOST_BEHIND", 0)
+    monkeypatch.setattr(delivery, "PACE_SECONDS", 1.0)
     answered = threading.Event()
     monkeypatch.setattr(Delivery, "_describe", lambda *_: answered.wait(60) and 1 / 0)
     tracker = Tracker(uri, "selectors", sweep.path, sweep.environment)
@@ -471,7 +476,7 @@ def held(uri, trial):
 
 
 def test_what_was_recorded_while_the_server_was_away_is_delivered_when_it_returns(sweep, uri, monkeypatch, capfd):
-    monkeypatch.setattr(tracking, "MAX_RETRY_SECONDS", 0.5)
+    monkeypatch.setattr(delivery, "MAX_RETRY_SECONDS", 0.5)
     away, log_batch = [False], MlflowClient.log_batch
 
     def answer(self, *args, **kwargs):
@@ -543,7 +548,7 @@ def free_port():
 
 @pytest.mark.slow
 def test_a_server_that_is_away_at_the_start_midway_and_for_good(sweep, uri, server, monkeypatch, capfd):
-    monkeypatch.setattr(tracking, "MAX_RETRY_SECONDS", 1.0)
+    monkeypatch.setattr(delivery, "MAX_RETRY_SECONDS", 1.0)
     tracker = Tracker(server.uri, "selectors", sweep.path, sweep.environment)
     tracker.start()
     for row in sweep.trial("c1", 1, SELECTORS, {100: 0.7}, epochs=50):
@@ -570,7 +575,7 @@ def test_a_server_that_is_away_at_the_start_midway_and_for_good(sweep, uri, serv
     assert f"python -m harness.tracking sync {sweep.path} --tracking-uri {server.uri}" in errors
     assert "Traceback" not in errors
     server.start()
-    assert tracking.main(["sync", str(sweep.path), "--tracking-uri", server.uri]) == 0
+    assert command.main(["sync", str(sweep.path), "--tracking-uri", server.uri]) == 0
     assert_shows(uri, sweep)
     assert {run.info.status for run in runs(uri).values()} == {"FINISHED"}
     before = dump(uri)
@@ -624,9 +629,9 @@ def test_tracking_uri(tmp_path, monkeypatch):
 
 def test_command_line(sweep, uri, tmp_path, capsys):
     sweep.trial("c1", 1, SELECTORS, {100: 0.7})
-    assert tracking.main(["sync", str(sweep.path), "--tracking-uri", uri]) == 0
+    assert command.main(["sync", str(sweep.path), "--tracking-uri", uri]) == 0
     assert_shows(uri, sweep)
-    assert tracking.main(["sync", str(tmp_path / "nothing"), "--tracking-uri", uri]) == 2
+    assert command.main(["sync", str(tmp_path / "nothing"), "--tracking-uri", uri]) == 2
     assert "space.yaml" in capsys.readouterr().err
 
 
@@ -634,7 +639,7 @@ def test_a_new_database_is_made_without_noise(sweep, tmp_path):
     sweep.trial("c1", 1, SELECTORS, {100: 0.7})
     # MLflow comes first, as in a sweep, where another library imports it.
     program = (
-        f"import mlflow, sys; from harness import tracking; sys.exit(tracking.main(['sync', {str(sweep.path)!r}]))"
+        f"import mlflow, sys; from harness.tracking.__main__ import main; sys.exit(main(['sync', {str(sweep.path)!r}]))"
     )
     command = [sys.executable, "-c", program]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
@@ -883,7 +888,7 @@ def test_a_model_takes_the_module_of_its_backbone_along(sweep, tmp_path, monkeyp
     about = json.loads(file.read_text())
     about["backbone"]["name"] = "my_backbone:Mine"
     file.write_text(json.dumps(about))
-    tracking.save_pyfunc(tmp_path / "model", file.parent, "m-1", "1")
+    save_pyfunc(tmp_path / "model", file.parent, "m-1", "1")
     assert sorted(path.name for path in (tmp_path / "model" / "code").iterdir()) == [
         "baselines", "harness", "my_backbone.py",
     ]  # fmt: skip

@@ -1,4 +1,21 @@
-"""Plugins: found by name, built with their hyper-parameters, given weights. It knows the contracts, no method."""
+"""From a plugin's name to its class: built-ins, entry points, `module:Class`.
+
+A plugin is named in a configuration by its name (`coreset`), by a mapping (`{name: coreset, ...}`) or by
+`module:Class`. Third parties publish theirs under the entry-point groups `selbench.<kind>`.
+
+A built-in whose name ends in `/` is a family: `torchvision/` offers `torchvision/resnet50` and many more. Its class
+derives from the contract and takes the hyper-parameters that all members have; it has two class methods:
+
+    members() -> list[str]    the members' names, without the prefix; [] where an optional library is missing
+    member(name) -> type      the class of one of them: a subclass, the same for every call, with the family's
+                              `__module__`; without the library, for any name, a ValueError that says what to install
+
+and it may have a third, `refused() -> Mapping[str, str]`: names that people will look for in vain, and why.
+A class of a selector may name in `library` the distribution that it calls: its version is part of the stages' names.
+
+Beside its own hyper-parameters a plugin has those of its kind: the keyword arguments of the contract's `prepare`
+(`weights` and `freeze` of every backbone), with which `build` calls it after the constructor.
+"""
 
 from __future__ import annotations
 

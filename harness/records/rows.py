@@ -1,4 +1,9 @@
-"""What a sweep leaves behind, and how it is read again: rows, files of trials, names, environment."""
+"""Reads what a sweep wrote: the records of `rows.jsonl`, trial by trial.
+
+A record is one line: a trial's metrics at one step, with the status that the trial had then. The sweep only ever
+appends, so a sweep that was interrupted and resumed may hold several records of the same step; `add` says which
+of them count. Both the tracking and the report read a folder through this module and so agree.
+"""
 
 from __future__ import annotations
 

@@ -1,19 +1,23 @@
-"""MLflow: records are delivered, models fetched. Only here MLflow is imported."""
+"""Delivers a sweep's records to MLflow. The only module that imports MLflow.
+
+`rows.jsonl` is the truth and MLflow is a view of it: `Delivery` compares what the records say with what the server
+holds and sends the difference, so delivering twice, after a crash, or from another process changes nothing.
+`Tracker` does that in a thread beside a running sweep, which it never ends: errors are reported once and retried, and
+`python -m harness.tracking sync FOLDER` delivers whatever is still missing later. It slows a sweep in one case only: of
+trials that end faster than MLflow takes them each waits a moment, so that the UI shows a sweep as it is.
+
+The sweep's run carries the report, its trials' runs their files, and with `log_model` their encoders as MLflow models.
+Runs are found by the tags `sweep_id` and `trial_id`. Timestamps come from the records. A metric uses one axis only,
+epochs or labels (`metrics.step_kind`); the rare value reported on the other one gets a name of its own.
+"""
 
 from __future__ import annotations
 
-import argparse
-import difflib
 import hashlib
 import json
-import logging
 import math
-import os
-import queue
 import re
-import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -25,19 +29,23 @@ from typing import Any
 
 from filelock import FileLock
 
-from harness import messages
 from harness.messages import cut
 from harness.metrics import step_kind
 from harness.records import rows
 from harness.records.names import run_name, varied
 from harness.records.rows import History, Record
 from harness.records.trial_files import confusion_matrices
+from harness.tracking.machine import Machine
+from harness.tracking.models import MODEL, save_pyfunc
+from harness.tracking.server import client_library
 
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 """Opens the UI on runs and charts rather than on its pages for language models."""
 
 
 POLL_SECONDS = 0.2
+
+
 MOST_BEHIND = 20
 """Ended trials that MLflow may lack before the next ones wait for it."""
 
@@ -47,11 +55,23 @@ PACE_SECONDS = 0.25
 
 
 MAX_RETRY_SECONDS = 30.0
+
+
 MAX_ENTITIES = 1000  # of one log_batch; the following are limits of MLflow's, too
+
+
 MAX_PARAMETERS = 100
+
+
 MAX_PARAMETER_LENGTH = 6000
+
+
 MAX_TAG_LENGTH = 5000
+
+
 MAX_DIGEST_LENGTH = 36
+
+
 SWEEP_FILES = (".yaml", ".json", ".csv", ".md", ".html", ".png", ".svg")
 """Endings of what a sweep's run carries: the question, the environment, the report and its pictures."""
 
@@ -60,37 +80,16 @@ ELSEWHERE = ("trials", "models", "ray")
 """Folders of a sweep whose files its own run does not carry."""
 
 
-MODEL = "encoder"
-"""The name of a trial's model: `runs:/<run>/encoder`."""
-
-
-SAMPLE_SECONDS = 10.0
 READING = """\
 Each trial is a run below this one, named by what differs. Steps are numbers of labels, so that the charts of \
 `val/...` and `test/...` are learning curves; those of `pretrain/...`, `throughput/...`, `classifier/...` and \
 `joint/val_accuracy` have epochs. Group the runs by the tag `configuration` to see means over seeds, and take only \
 runs with `phase = confirm` for comparisons: the others are a search, in which the best looks better than it is. \
 Whether a difference is more than luck stands in `report.html` or `summary.md`, under Artifacts."""
-SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks")
+
+
 Point = tuple[str, float, int, int]
 """A metric's name, value, time in unix milliseconds, and step."""
-
-
-def tracking_uri(argument: str | None, results: Path) -> str:
-    """Where runs go: the argument, else MLFLOW_TRACKING_URI, else a SQLite file in the results folder.
-
-    Raises:
-        ValueError: the URI has a scheme that MLflow has no database or server for.
-    """
-    uri = argument or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{results.resolve()}/mlflow.db"
-    scheme = re.split(r"[:+]", uri)[0]
-    if scheme not in SCHEMES:
-        uri = messages.public(uri)
-        close = difflib.get_close_matches(scheme, SCHEMES, 1) if "://" in uri else []
-        folder = Path(uri.removeprefix("file:")).resolve()
-        nearest = close[0] + uri.removeprefix(scheme) if close else f"sqlite:///{folder}/mlflow.db"
-        raise ValueError(f"tracking URI {uri!r} is not one of {', '.join(SCHEMES)}; did you mean {nearest!r}?")
-    return uri
 
 
 @dataclass
@@ -526,264 +525,6 @@ class Delivery:
         return found.answer, None
 
 
-class Machine:
-    """What MLflow's own monitors say of this machine: CPU, memory, disk, network and GPUs, as they name it."""
-
-    def __init__(self) -> None:
-        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
-
-        # Its thread is not started: what it would send itself is lost while the server is away.
-        monitor = SystemMetricsMonitor("", sampling_interval=SAMPLE_SECONDS)
-        self._monitors = monitor.monitors
-        self._every = monitor.sampling_interval
-        self.sample()  # loads are measured since the last sample
-
-    def sample(self) -> dict[str, float]:
-        """Values by name, such as `cpu_utilization_percentage`; `taken` now, the next one `due` then."""
-        values: dict[str, float] = {}
-        for monitor in self._monitors:
-            monitor.collect_metrics()
-            values |= monitor.aggregate_metrics()
-            monitor.clear_metrics()
-        self.taken = time.monotonic()
-        self.due = self.taken + self._every
-        return values
-
-
-class Tracker:
-    """Delivers records in a thread, beside the sweep; no method raises, and none but `finish` waits for long.
-
-    Args:
-        uri: see `tracking_uri`.
-        experiment: MLflow experiment, created if it does not exist.
-        folder: the sweep's folder, with `space.yaml`; records that are already in it are delivered as well.
-        environment: the content of `environment.json`.
-    """
-
-    ENDINGS = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}  # noqa: RUF012
-
-    def __init__(self, uri: str, experiment: str, folder: Path, environment: Mapping[str, Any]):
-        self._arguments = uri, experiment, Path(folder), environment
-        self._queue: queue.SimpleQueue[Record] = queue.SimpleQueue()
-        self._finishing = threading.Event()
-        self._ending = "KILLED"
-        self._deadline = math.inf
-        self._patience: float | None = None
-        self._delivered = False
-        self._complained = False
-        self._behind: set[str] = set()  # trials that have ended and whose runs are not closed yet
-        self._closed: set[str] = set()
-        self._progress = threading.Condition()
-        self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
-
-    def start(self) -> None:
-        """Starts delivering: the database, the experiment, the sweep's run, then records."""
-        self._thread.start()
-
-    def record(self, row: Record) -> None:
-        """Takes a record for delivery. The caller must not change it afterwards.
-
-        Returns at once, but for the end of a trial while MLflow answers and lacks more than `MOST_BEHIND` of them:
-        then it waits until it lacks fewer, for `PACE_SECONDS` at most.
-        """
-        with self._progress:  # so that an ending is counted before it can be counted off
-            self._queue.put(row)
-            if row["status"] in rows.FINAL:
-                self._behind.add(row["trial"])
-                self._progress.wait_for(self._need_not_wait, PACE_SECONDS)
-
-    def _need_not_wait(self) -> bool:
-        return len(self._behind) <= MOST_BEHIND or self._complained or not self._thread.is_alive()
-
-    def finish(self, status: str, timeout: float = 60.0, *, patient: bool = False) -> bool:
-        """Delivers what is left, with the sweep's artifacts, and closes every run.
-
-        Args:
-            status: "finished", "failed" or "interrupted".
-            timeout: seconds after which it gives up and says how to deliver the rest later.
-            patient: whether the seconds begin anew with every trial that is delivered.
-
-        Returns:
-            Whether all was delivered.
-        """
-        self._ending = self.ENDINGS[status]
-        self._deadline = time.monotonic() + timeout
-        if patient:
-            self._patience = timeout
-        self._finishing.set()
-        while self._thread.is_alive() and (left := self._deadline - time.monotonic()) > 0:
-            self._thread.join(left)
-        if not self._delivered:
-            uri, experiment, folder, _ = self._arguments
-            options = f"--tracking-uri {messages.public(uri)} --experiment {experiment}"
-            say(f"not all was delivered; later: python -m harness.tracking sync {folder} {options}")
-        return self._delivered
-
-    def _work(self) -> None:
-        delivery: Delivery | None = None
-        pause = POLL_SECONDS
-        while True:
-            finishing = self._finishing.wait(pause)
-            try:
-                delivery = delivery or Delivery(*self._arguments, live=True, delivered=self._advance)
-                while not self._queue.empty():
-                    delivery.add(self._queue.get())
-                if finishing:
-                    delivery.close(self._ending)
-                    self._delivered = True
-                    return
-                delivery.flush()
-                pause, self._complained = POLL_SECONDS, False
-            except Exception as error:
-                self._complain(error)
-                pause = min(2 * pause, MAX_RETRY_SECONDS)
-                if finishing:
-                    if time.monotonic() + 1 > self._deadline:
-                        return
-                    time.sleep(1)
-
-    def _advance(self, trial: str) -> None:
-        with self._progress:
-            self._behind.discard(trial)
-            self._progress.notify_all()
-        if self._patience is not None and trial not in self._closed:
-            self._deadline = time.monotonic() + self._patience
-        self._closed.add(trial)
-
-    def _complain(self, error: Exception) -> None:
-        """Says in one line that deliveries fail, once until they succeed again."""
-        if not self._complained:
-            with self._progress:
-                self._complained = True
-                self._progress.notify_all()
-            cause = messages.public(" ".join(f"{type(error).__name__}: {error}".split())[:300])
-            uri = messages.public(self._arguments[0])
-            say(f"MLflow at {uri} does not answer as it should and is tried again ({cause})")
-
-
-def sync(folder: Path, uri: str, experiment: str | None = None) -> str:
-    """Delivers a folder's records; a second time changes nothing.
-
-    Args:
-        folder: the sweep's.
-        uri: see `tracking_uri`.
-        experiment: the one that the sweep was tracked in, by default named as the sweep is.
-
-    Returns:
-        The experiment's name.
-
-    Raises:
-        ValueError: the folder is not a sweep's, is damaged, or belongs to a sweep that is running or to another sync.
-    """
-    from harness.records.folder import claim
-
-    for name in ("space.yaml", "environment.json"):
-        if not (folder / name).is_file():
-            raise ValueError(f"{folder} is not a sweep's folder: it has no {name}")
-    environment = rows.mapping(folder / "environment.json")
-    experiment = experiment or str(rows.mapping(folder / "space.yaml")["name"])
-    lock = folder / "lock"
-    ours = os.access(lock if lock.exists() else folder, os.W_OK)
-    claimed = claim(folder) if ours else None
-    try:
-        delivery = Delivery(uri, experiment, folder, environment, live=False)
-        try:
-            delivery.close(None)
-        except Exception:  # once more, as MLflow is told not to try again
-            delivery.close(None)
-    finally:
-        if claimed:
-            claimed.release()
-    return experiment
-
-
-def fetch_model(model: str, uri: str, folder: Path) -> Path:
-    """Fetches an encoder that a sweep logged.
-
-    Args:
-        model: a run's id (of a trial, or of a sweep: its best), `runs:/<id>`, `runs:/<id>/encoder` or `models:/<id>`.
-        uri: see `tracking_uri`.
-        folder: where files are put.
-
-    Returns:
-        The folder of a `harness.encoders.saved`.
-
-    Raises:
-        ValueError: MLflow has no such model, or it is another kind of model.
-    """
-    mlflow = client_library()
-    from mlflow.exceptions import MlflowException
-
-    of_run = re.fullmatch(rf"(?:runs:/)?([0-9a-f]{{32}})(?:/{MODEL})?/?", model)
-    logged = re.fullmatch(r"models:/(m-[0-9a-f]+)/?", model)
-    if not of_run and not logged:
-        raise ValueError(f"{model} is not a run's id, runs:/<id>, runs:/<id>/{MODEL} or models:/m-<id>")
-    client = mlflow.MlflowClient(uri)
-    try:
-        held = [client.get_logged_model(logged[1])] if logged else _models_of_run(client, of_run[1])  # type: ignore[index]
-        if held:  # not by its name, which MLflow would look up at the address set for the whole process
-            data = f"{held[0].artifact_location}/data"
-            path = mlflow.artifacts.download_artifacts(artifact_uri=data, dst_path=str(folder), tracking_uri=uri)
-            for file in Path(path).rglob("model.json"):
-                return file.parent
-        cause = "no encoder was logged; was the sweep run with log_model?"
-    except (MlflowException, OSError) as error:
-        cause = messages.public(" ".join(str(error).split())[:300])
-    raise ValueError(f"{model} in {messages.public(uri)}: {cause}")
-
-
-def _models_of_run(client: Any, run_id: str) -> list[Any]:
-    """The encoder of a trial's run, or the best one of a sweep's run."""
-    run = client.get_run(run_id)
-    if best := run.data.tags.get("best_model"):
-        run = client.get_run(best.split("/")[1])
-    of_run = f"source_run_id = '{run.info.run_id}' AND name = '{MODEL}'"
-    return list(client.search_logged_models([run.info.experiment_id], filter_string=of_run))
-
-
-def save_pyfunc(path: Path, source: Path, model_id: str, run_id: str) -> None:
-    """Writes a saved encoder as an MLflow model that needs nothing but the packages it names: the code goes with it.
-
-    That of a backbone of the user's is the file or package that it is in. Loading the model imports the code and reads
-    tensors; no object is unpickled.
-    """
-    import numpy as np
-    from mlflow.models import Model, ModelSignature
-    from mlflow.types import ParamSchema, ParamSpec, Schema, TensorSpec
-
-    from harness.encoders import saved
-    from harness.plugins import registry
-
-    about = json.loads((source / "model.json").read_text())
-    channels, height, width = about["image_shape"]
-    example = np.random.default_rng(0).integers(0, 256, (2, height, width, channels), dtype=np.uint8)
-    embeddings = saved.PyfuncEncoder(saved.SavedEncoder.load(source, "cpu")).predict(example)
-    signature = ModelSignature(
-        Schema([TensorSpec(np.dtype(np.uint8), (-1, height, width, channels))]),
-        Schema([TensorSpec(np.dtype(np.float32), (-1, embeddings.shape[1]))]),
-        ParamSchema([ParamSpec("output", "string", "embeddings")]),
-    )
-    root = Path(__file__).resolve().parent.parent
-    code = {"harness": root / "harness", "baselines": root / "baselines"}
-    for cls in registry.classes(registry.as_spec("backbones", about["backbone"])):
-        name = cls.__module__.partition(".")[0]
-        top = sys.modules[name]
-        code.setdefault(name, Path(top.__path__[0] if hasattr(top, "__path__") else str(top.__file__)))
-    packages = {
-        name: about["packages"][name] for name in ("torch", "torchvision", "numpy") if name in about["packages"]
-    }
-    client_library().pyfunc.save_model(
-        str(path),
-        loader_module="harness.encoders.saved",
-        data_path=str(source),
-        code_paths=[str(path) for path in code.values()],
-        mlflow_model=Model(run_id=run_id, model_id=model_id),
-        signature=signature,
-        input_example=example,
-        pip_requirements=[*(f"{name}=={version}" for name, version in packages.items()), "pyyaml", "filelock"],
-    )
-
-
 def _classification_report(confusion: Mapping[str, Any]) -> str:
     import torch
 
@@ -876,52 +617,3 @@ def _milliseconds(started: Any) -> int | None:
 
 def _known(run: Any) -> _Run:
     return _Run(run.info.run_id, run.info.status, run.data.tags.get("delivered"), list(run.data.metrics))
-
-
-def say(text: str) -> None:
-    """One line on stderr."""
-    print(f"tracking: {text}", file=sys.stderr, flush=True)
-
-
-def client_library() -> Any:
-    """MLflow, imported when first needed (it takes seconds), and quiet."""
-    quiet = {
-        "MLFLOW_LOGGING_LEVEL": "WARNING",
-        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        # The tracker itself tries again, after a look at what is there: MLflow would send a lost request twice.
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
-        "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
-    }
-    for name, value in quiet.items():
-        os.environ.setdefault(name, value)
-    import mlflow
-    import mlflow.entities
-
-    for name in ("mlflow", "alembic"):  # another library may have imported MLflow before the variables were set
-        logging.getLogger(name).setLevel(logging.WARNING)
-    # It prints errors of the database with a traceback, and raises them, too.
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
-    return mlflow
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """`python -m harness.tracking sync FOLDER`; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m harness.tracking", description="Delivers records to MLflow.")
-    parser.add_argument("command", choices=["sync"])
-    parser.add_argument("folder", type=Path, help="a sweep's folder, such as results/runs/augment")
-    parser.add_argument("--tracking-uri", help="default: MLFLOW_TRACKING_URI, else mlflow.db beside the folder")
-    parser.add_argument("--experiment", help="default: the sweep's name")
-    options = parser.parse_args(arguments)
-    try:
-        uri = tracking_uri(options.tracking_uri, options.folder.resolve().parent)
-        experiment = sync(options.folder, uri, options.experiment)
-    except ValueError as error:
-        say(str(error))
-        return 2
-    except Exception as error:
-        say(messages.public(" ".join(f"{type(error).__name__}: {error}".split())))
-        return 1
-    print(f"delivered {options.folder} to {messages.public(uri)}, experiment {experiment}")
-    return 0

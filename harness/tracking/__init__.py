@@ -1,0 +1,1 @@
+"""MLflow: records are delivered, models fetched. Only here MLflow is imported."""

@@ -1,0 +1,102 @@
+"""Encoders in MLflow: saved as pyfunc models, fetched again."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from harness import messages
+from harness.tracking.server import client_library
+
+MODEL = "encoder"
+"""The name of a trial's model: `runs:/<run>/encoder`."""
+
+
+def fetch_model(model: str, uri: str, folder: Path) -> Path:
+    """Fetches an encoder that a sweep logged.
+
+    Args:
+        model: a run's id (of a trial, or of a sweep: its best), `runs:/<id>`, `runs:/<id>/encoder` or `models:/<id>`.
+        uri: see `tracking_uri`.
+        folder: where files are put.
+
+    Returns:
+        The folder of a `harness.encoders.saved`.
+
+    Raises:
+        ValueError: MLflow has no such model, or it is another kind of model.
+    """
+    mlflow = client_library()
+    from mlflow.exceptions import MlflowException
+
+    of_run = re.fullmatch(rf"(?:runs:/)?([0-9a-f]{{32}})(?:/{MODEL})?/?", model)
+    logged = re.fullmatch(r"models:/(m-[0-9a-f]+)/?", model)
+    if not of_run and not logged:
+        raise ValueError(f"{model} is not a run's id, runs:/<id>, runs:/<id>/{MODEL} or models:/m-<id>")
+    client = mlflow.MlflowClient(uri)
+    try:
+        held = [client.get_logged_model(logged[1])] if logged else _models_of_run(client, of_run[1])  # type: ignore[index]
+        if held:  # not by its name, which MLflow would look up at the address set for the whole process
+            data = f"{held[0].artifact_location}/data"
+            path = mlflow.artifacts.download_artifacts(artifact_uri=data, dst_path=str(folder), tracking_uri=uri)
+            for file in Path(path).rglob("model.json"):
+                return file.parent
+        cause = "no encoder was logged; was the sweep run with log_model?"
+    except (MlflowException, OSError) as error:
+        cause = messages.public(" ".join(str(error).split())[:300])
+    raise ValueError(f"{model} in {messages.public(uri)}: {cause}")
+
+
+def _models_of_run(client: Any, run_id: str) -> list[Any]:
+    """The encoder of a trial's run, or the best one of a sweep's run."""
+    run = client.get_run(run_id)
+    if best := run.data.tags.get("best_model"):
+        run = client.get_run(best.split("/")[1])
+    of_run = f"source_run_id = '{run.info.run_id}' AND name = '{MODEL}'"
+    return list(client.search_logged_models([run.info.experiment_id], filter_string=of_run))
+
+
+def save_pyfunc(path: Path, source: Path, model_id: str, run_id: str) -> None:
+    """Writes a saved encoder as an MLflow model that needs nothing but the packages it names: the code goes with it.
+
+    That of a backbone of the user's is the file or package that it is in. Loading the model imports the code and reads
+    tensors; no object is unpickled.
+    """
+    import numpy as np
+    from mlflow.models import Model, ModelSignature
+    from mlflow.types import ParamSchema, ParamSpec, Schema, TensorSpec
+
+    from harness.encoders import saved
+    from harness.plugins import registry
+
+    about = json.loads((source / "model.json").read_text())
+    channels, height, width = about["image_shape"]
+    example = np.random.default_rng(0).integers(0, 256, (2, height, width, channels), dtype=np.uint8)
+    embeddings = saved.PyfuncEncoder(saved.SavedEncoder.load(source, "cpu")).predict(example)
+    signature = ModelSignature(
+        Schema([TensorSpec(np.dtype(np.uint8), (-1, height, width, channels))]),
+        Schema([TensorSpec(np.dtype(np.float32), (-1, embeddings.shape[1]))]),
+        ParamSchema([ParamSpec("output", "string", "embeddings")]),
+    )
+    root = Path(__file__).resolve().parent.parent
+    code = {"harness": root / "harness", "baselines": root / "baselines"}
+    for cls in registry.classes(registry.as_spec("backbones", about["backbone"])):
+        name = cls.__module__.partition(".")[0]
+        top = sys.modules[name]
+        code.setdefault(name, Path(top.__path__[0] if hasattr(top, "__path__") else str(top.__file__)))
+    packages = {
+        name: about["packages"][name] for name in ("torch", "torchvision", "numpy") if name in about["packages"]
+    }
+    client_library().pyfunc.save_model(
+        str(path),
+        loader_module="harness.encoders.saved",
+        data_path=str(source),
+        code_paths=[str(path) for path in code.values()],
+        mlflow_model=Model(run_id=run_id, model_id=model_id),
+        signature=signature,
+        input_example=example,
+        pip_requirements=[*(f"{name}=={version}" for name, version in packages.items()), "pyyaml", "filelock"],
+    )

@@ -1,0 +1,60 @@
+"""Which MLflow server, and how its client is set up."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from harness import messages
+
+SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks")
+
+
+def tracking_uri(argument: str | None, results: Path) -> str:
+    """Where runs go: the argument, else MLFLOW_TRACKING_URI, else a SQLite file in the results folder.
+
+    Raises:
+        ValueError: the URI has a scheme that MLflow has no database or server for.
+    """
+    uri = argument or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{results.resolve()}/mlflow.db"
+    scheme = re.split(r"[:+]", uri)[0]
+    if scheme not in SCHEMES:
+        uri = messages.public(uri)
+        close = difflib.get_close_matches(scheme, SCHEMES, 1) if "://" in uri else []
+        folder = Path(uri.removeprefix("file:")).resolve()
+        nearest = close[0] + uri.removeprefix(scheme) if close else f"sqlite:///{folder}/mlflow.db"
+        raise ValueError(f"tracking URI {uri!r} is not one of {', '.join(SCHEMES)}; did you mean {nearest!r}?")
+    return uri
+
+
+def say(text: str) -> None:
+    """One line on stderr."""
+    print(f"tracking: {text}", file=sys.stderr, flush=True)
+
+
+def client_library() -> Any:
+    """MLflow, imported when first needed (it takes seconds), and quiet."""
+    quiet = {
+        "MLFLOW_LOGGING_LEVEL": "WARNING",
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        # The tracker itself tries again, after a look at what is there: MLflow would send a lost request twice.
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    }
+    for name, value in quiet.items():
+        os.environ.setdefault(name, value)
+    import mlflow
+    import mlflow.entities
+
+    for name in ("mlflow", "alembic"):  # another library may have imported MLflow before the variables were set
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # It prints errors of the database with a traceback, and raises them, too.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+    return mlflow
