@@ -60,10 +60,10 @@ def _sweep(folder: Path, trials: int, number: int, every: float) -> tuple[list[t
     """Every record taken, as (trial, step); seconds from the first to the last; points in MLflow."""
     from harness.records import rows
     from harness.records.folder import Recorder
-    from harness.live import Progress
-    from harness.sweep import Display
-    from harness.sweep import RecordCallback
-    from harness.sweep import ray_session  # before Ray, whose environment it sets
+    from harness.sweep.screen import Progress
+    from harness.sweep.screen import Display
+    from harness.sweep.callback import RecordCallback
+    from harness.sweep.driver import ray_session  # before Ray, whose environment it sets
     from harness.tracking.tracker import Tracker
 
     import ray  # isort: skip

@@ -6,7 +6,6 @@ result that is not there any more.
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import dataclasses
 import importlib
@@ -328,17 +327,18 @@ def pool() -> str:
 def command_line() -> str:
     """The help of every module of the harness that is a command."""
     blocks = []
-    for file in sorted((ROOT / "harness").glob("*.py")):
-        names = {node.name for node in ast.parse(file.read_text("utf-8")).body if isinstance(node, ast.FunctionDef)}
-        if "main" in names:
-            blocks.append(f"## `python -m harness.{file.stem}`\n\n```text\n{help_of(file.stem)}\n```")
+    commands = [file.parent.name for file in (ROOT / "harness").glob("*/__main__.py")]
+    commands += [file.stem for file in (ROOT / "harness").glob("*.py") if "__main__" in file.read_text("utf-8")]
+    for name in sorted(commands):
+        blocks.append(f"## `python -m harness.{name}`\n\n```text\n{help_of(name)}\n```")
     return "\n\n".join(blocks)
 
 
 def help_of(module: str) -> str:
     """What a command prints for `--help`."""
     printed = io.StringIO()
-    main = importlib.import_module(f"harness.{module}").main
+    in_a_room = (ROOT / "harness" / module).is_dir()
+    main = importlib.import_module(f"harness.{module}.__main__" if in_a_room else f"harness.{module}").main
     with (
         mock.patch.dict(os.environ, COLUMNS="100"),
         contextlib.redirect_stdout(printed),

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from harness.sweep import _parser
+from harness.sweep.command import _parser
 
 ROOT = Path(__file__).resolve().parent.parent
 DEPLOY = ROOT / "deploy"

@@ -20,9 +20,10 @@ import pytest
 import yaml
 from markdown_it import MarkdownIt
 
-from harness import metrics, preflight
+from harness import metrics
 from harness.config import parsing, plan, recipes, trial
 from harness.config.schema import Problems, setting
+from harness.sweep import preflight
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "docs"))

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from harness import live
-from harness.live import Progress, clock
 from harness.records.names import label
+from harness.sweep import screen
+from harness.sweep.screen import Progress, clock
 
 PARAMETERS = {"augmentation.first": "crop", "augmentation.second": {"name": "noise", "std": 0.2}}
 
@@ -41,7 +41,7 @@ def now(monkeypatch):
             return self.seconds
 
     found = Clock()
-    monkeypatch.setattr(live, "time", found)
+    monkeypatch.setattr(screen, "time", found)
     return found
 
 

@@ -14,7 +14,7 @@ from harness.config.schema import ConfigError
 from harness.records import mirror as mirror_module
 from harness.records.mirror import Mirror, is_remote, local_folder
 from harness.records.rows import read
-from harness.sweep import main
+from harness.sweep.command import main
 
 
 @pytest.fixture(scope="module")

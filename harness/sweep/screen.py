@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -211,3 +212,45 @@ def clock(seconds: float) -> str:
         return f"{seconds} s"
     hours, minutes = divmod(seconds // 60, 60)
     return f"{hours}:{minutes:02}:{seconds % 60:02}" if hours else f"{minutes}:{seconds % 60:02}"
+
+
+STATUS_SECONDS = 60.0
+"""How long a log, where there is no terminal to draw on, may stay without a line."""
+
+
+class Display:
+    """The live view on a terminal; elsewhere a line per ended trial, and one a minute in between."""
+
+    def __init__(self, progress: Progress, quiet: bool):
+        from rich.console import Console
+        from rich.live import Live
+
+        self.progress = progress
+        self._quiet = quiet
+        self._console = Console(stderr=True)
+        self._live = Live(console=self._console, refresh_per_second=2, get_renderable=self._render, transient=True)
+        self._interactive = self._console.is_terminal and not self._console.is_dumb_terminal and not quiet
+        self._said = time.monotonic()
+
+    def __enter__(self) -> Display:
+        if self._interactive:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._interactive:
+            self._live.stop()
+
+    def _render(self) -> Any:
+        return self.progress.render(self._console.width)
+
+    def add(self, record: dict[str, Any], details: Mapping[str, Any]) -> None:
+        """Shows a record."""
+        line = self.progress.add(record, details)
+        if self._interactive or self._quiet:
+            return
+        if line is None and time.monotonic() - self._said >= STATUS_SECONDS:
+            line = self.progress.status()
+        if line:
+            self._said = time.monotonic()
+            print(line, file=sys.stderr, flush=True)

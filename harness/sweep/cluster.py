@@ -33,19 +33,18 @@ from harness.config.schema import ConfigError
 from harness.config.trial import TrialConfig
 from harness.data.splits import Data
 from harness.files import digest_of
-from harness.placement import Node
 from harness.plugins.registry import PluginSpec, classes
-from harness.preflight import some_candidates
 from harness.records import environment
+from harness.sweep.placement import Node
+from harness.sweep.preflight import some_candidates
 from harness.trial.run import Folders, load_data
 
 JOIN_SECONDS = 60.0
 """How long a cluster may take to answer. Ray itself would ask for many minutes."""
 
+
 WORKER_VARIABLES = {"RAY_CHDIR_TO_TRIAL_DIR": "0"}
 """What workers read from their environment; those of a private Ray inherit the driver's."""
-
-# ---------------------------------------------------------------- joining
 
 
 def check_address(address: str) -> None:
@@ -139,9 +138,6 @@ def _specs_in(config: Any) -> Iterator[PluginSpec]:
     elif isinstance(config, list | tuple):
         for item in config:
             yield from _specs_in(item)
-
-
-# ---------------------------------------------------------------- looking at the nodes
 
 
 @dataclass(frozen=True)
@@ -282,9 +278,6 @@ def _nodes(alive: list[dict[str, Any]], answers: list[Answer], folders: Folders)
             }
         )
     return Nodes(nodes, about, answers[0].compute, shared, notes)
-
-
-# ---------------------------------------------------------------- on a node
 
 
 def _answer(question: Question) -> Answer:

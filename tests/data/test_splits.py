@@ -189,7 +189,7 @@ CHILD = """
     sys.path.insert(0, {tests!r})
     from pathlib import Path
     from harness import decode as data
-    from test_data import Synthetic
+    from test_splits import Synthetic
 
     class Slow(Synthetic):
         def image(self, split, index):
@@ -207,7 +207,7 @@ CHILD = """
 
 def start(cache, seconds):
     code = textwrap.dedent(CHILD.format(tests=str(Path(__file__).parent), seconds=seconds, cache=str(cache)))
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=root)
 
 
@@ -327,7 +327,7 @@ def test_memory_stays_far_below_the_size_of_the_data(tmp_path):
         print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
     """
     code = textwrap.dedent(code).replace("CACHE", repr(str(tmp_path)))
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     grown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root).stdout
     assert int(grown) < 130  # MiB, of 264
 
@@ -595,7 +595,7 @@ def test_neither_rich_nor_torchvision_is_needed_to_load(tmp_path):
     code = (
         "import sys; sys.modules['rich'] = sys.modules['torchvision'] = sys.modules['ray'] = None; import harness.data"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
 
 
 def test_meta_is_readable(tmp_path):

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from disk import files_of_at_most
 from PIL import Image
-from test_stages import files_of_at_most
 from torch import Tensor
 from trials import configure
 

@@ -18,9 +18,10 @@ from mlflow import MlflowClient
 from harness.records import rows as record_rows
 from harness.records.folder import Recorder
 from harness.records.trial_files import portrait
-from harness.sweep import Interrupts, _farewell, _resume_command, main
+from harness.sweep.command import _farewell, _resume_command, main
+from harness.sweep.interrupts import Interrupts
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 
 TRIAL = {
     "dataset": "digits",

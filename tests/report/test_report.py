@@ -303,7 +303,7 @@ def test_command_line_fits_80_columns(tmp_path):
         sweep.trial(f"s{k}", 0, parameters, {200: 0.7}, phase="search", seconds=12345)
     command = [sys.executable, "-m", "harness.report", str(sweep.path)]
     environment = {**os.environ, "COLUMNS": "80", "NO_COLOR": "1"}
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=True)
     assert done.stderr == ""
     lines = [line for line in done.stdout.splitlines() if not line.startswith("written: ")]

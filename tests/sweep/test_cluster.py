@@ -12,19 +12,20 @@ import time
 from importlib.util import find_spec
 from pathlib import Path
 
+import filelock
 import pytest
 import yaml
 from cluster_nodes import PLUGIN, nodes
 from trials import SMALL
 
-from harness import cluster
 from harness.config.parsing import parse_trial
 from harness.config.plan import load
 from harness.config.schema import ConfigError, Problems
 from harness.plugins.registry import PluginSpec
 from harness.records import environment, rows
-from harness.sweep import main
-from harness.trial.run import Folders
+from harness.sweep import cluster
+from harness.sweep.command import main
+from harness.trial.run import Folders, load_data
 
 # ---------------------------------------------------------------- without a cluster
 
@@ -97,7 +98,7 @@ def question(tmp_path: Path) -> cluster.Question:
     config = parse_trial(SMALL, "trial", Problems())
     assert config is not None
     return cluster.Question(
-        data=[(config, cluster.load_data(config, tmp_path / "data", with_test=False)[0].fingerprint)],
+        data=[(config, load_data(config, tmp_path / "data", with_test=False)[0].fingerprint)],
         plugins=[PluginSpec("selectors", "coreset")],
         folders=Folders(tmp_path / "data", tmp_path / "stages"),
         code=cluster.code_version(),
@@ -148,7 +149,7 @@ def test_nodes_say_whether_they_share_stages_and_see_locks(tmp_path):
     asked = question(tmp_path)
     apart = cluster._answer(asked)
     assert (apart.shared, apart.problems) == (False, [])
-    with cluster.FileLock(asked.probe):
+    with filelock.FileLock(asked.probe):
         together = cluster._answer(asked)
     assert (together.shared, together.locked) == (True, True)
     asked.probe.touch()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_classify import runtime
+from test_heads import runtime
 from torch import nn
 
 from baselines.backbones.dcnn3 import DCNN3

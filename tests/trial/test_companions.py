@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from test_classify import STRIPE_LABELS, STRIPES, Dying, Killed, Normalised, backbone, runtime, settings
+from test_heads import STRIPE_LABELS, STRIPES, Dying, Killed, Normalised, backbone, runtime, settings
 from torch import Tensor, nn
 from trials import Bench, configure, results, rounds_of
 

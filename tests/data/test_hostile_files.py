@@ -25,7 +25,7 @@ from harness.report import write as report
 from harness.tracking import tracker
 from harness.trial.stages import Checkpoint
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SOURCES = sorted([*(ROOT / "harness").rglob("*.py"), *(ROOT / "baselines").rglob("*.py")])
 
 EVIL_YAML = [

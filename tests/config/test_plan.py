@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from harness import preflight
 from harness.config.plan import Plan, load
 from harness.config.schema import ConfigError
+from harness.sweep import preflight
 
 GRID = """
 # Question: which selector?

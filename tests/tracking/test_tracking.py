@@ -13,7 +13,6 @@ from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import harness.looks.classes  # noqa: F401 - a first delivery imports it for seconds, which some tests below have not
 import numpy as np
 import pytest
 import torch
@@ -24,6 +23,7 @@ from mlflow.exceptions import MlflowException
 from PIL import Image
 from sweep_folder import SweepFolder
 
+import harness.report.looks.classes  # noqa: F401 - a first delivery imports it for seconds, which some tests below have not
 from baselines.backbones.dcnn3 import DCNN3
 from harness import embed
 from harness.encoders import saved
@@ -275,7 +275,7 @@ time.sleep(60)
 def test_killed_in_the_middle_and_resumed(sweep, uri):
     sweep.trial("c1", 1, SELECTORS, {100: 0.7})
     sweep.trial("c2", 1, SELECTORS, {100: 0.6, 200: 0.65}, status="running", epochs=700)
-    process = subprocess.Popen([sys.executable, "-c", KILLED, str(sweep.path), uri], cwd=Path(__file__).parents[1])
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(sweep.path), uri], cwd=Path(__file__).parents[2])
     deadline = time.monotonic() + 60
     with sqlite3.connect(uri.removeprefix("sqlite:///")) as database:
         # Steps beyond 300 are epochs of the trial that is cut off.
@@ -644,7 +644,7 @@ def test_a_new_database_is_made_without_noise(sweep, tmp_path):
     command = [sys.executable, "-c", program]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
     done = subprocess.run(
-        command, cwd=Path(__file__).parents[1], env=environment, capture_output=True, text=True, check=True
+        command, cwd=Path(__file__).parents[2], env=environment, capture_output=True, text=True, check=True
     )
     assert done.stderr == ""
     assert done.stdout.count("\n") == 1

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from test_config import ODD, _mutate, _places
+from test_trial_config import ODD, _mutate, _places
 
 from harness.config.plan import load
 from harness.config.schema import ConfigError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SPACES = sorted((ROOT / "search_spaces").rglob("*.yaml"))
 
 SECONDS = 30.0

@@ -20,7 +20,8 @@ from harness.config.plan import Task, load
 from harness.config.schema import ConfigError
 from harness.records import rows as record_rows
 from harness.records.folder import Recorder
-from harness.sweep import Sweep, mend_journal
+from harness.sweep.driver import Sweep
+from harness.sweep.search import mend_journal
 
 QUICK = {**TRIAL, "ssl_method": "none"}
 

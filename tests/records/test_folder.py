@@ -12,15 +12,16 @@ from typing import Any
 import folder_worker
 import pytest
 import yaml
-from test_stages import files_of_at_most
+from disk import files_of_at_most
 
-from harness import messages, preflight
+from harness import messages
 from harness.config.plan import Metric, Plan, load
 from harness.config.schema import ConfigError
 from harness.files import no_space, replace_text
 from harness.records import environment, rows
 from harness.records.folder import Recorder, open_folder
 from harness.report import read as read_module
+from harness.sweep import preflight
 from harness.tracking import tracker
 
 QUESTION = """

@@ -6,7 +6,7 @@ import pytest
 
 from harness.config.plan import Resources
 from harness.config.schema import ConfigError
-from harness.placement import Node, place
+from harness.sweep.placement import Node, place
 
 GIB = 2**30
 

@@ -12,11 +12,12 @@ import torch
 import yaml
 from trials import SMALL
 
-from harness.config import parsing, plugins
+from harness.config import checks
 from harness.config.parsing import parse_trial
 from harness.config.plan import Plan, load
 from harness.config.schema import ConfigError, Problems, apply_overrides, as_dict, flatten, parse_yaml, set_path
 from harness.config.trial import TrialConfig
+from harness.plugins import registry
 
 VALID = """
 name: question
@@ -519,9 +520,9 @@ def test_a_method_that_changes_its_backbone_does_not_change_that_of_the_next(mon
             positional[0].add_module("added", torch.nn.Identity())
         return original(spec, *positional)
 
-    original = plugins.build
-    monkeypatch.setattr(plugins, "build", build)
-    monkeypatch.setattr(parsing, "_built", set())
+    original = registry.build
+    monkeypatch.setattr(registry, "build", build)
+    monkeypatch.setattr(checks, "_built", set())
     for method in ("simclr", "byol"):
         parse_trial({**SMALL, "ssl_method": method}, "trial", Problems())
     assert len(seen) == 2

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import json
 import multiprocessing
 import os
-import resource
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import stage_worker
 import torch
+from disk import files_of_at_most
 
 from harness.files import checksum, digest_of, no_space
 from harness.trial import code
@@ -197,17 +195,6 @@ def _with_one_bit_changed(content: bytes) -> bytes:
     changed = bytearray(content)
     changed[len(content) // 2] ^= 1
     return bytes(changed)
-
-
-@contextlib.contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
-    """A file of this process cannot grow beyond `size`, as on a disk that is full."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("size", [0, 100, 5_000, 50_000])

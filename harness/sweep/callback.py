@@ -1,0 +1,139 @@
+"""In the driver: what trials report is written, and the endings that a trial cannot report itself."""
+
+from __future__ import annotations
+
+import errno
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+
+from harness.files import no_space
+from harness.records.folder import Recorder
+from harness.records.rows import FINAL
+from harness.sweep.screen import Display
+from harness.sweep.worker import forget_endings, limit_passed, note_ending, note_limit
+
+MAX_FAILURES = 2
+"""How often a trial whose worker died is tried again."""
+
+
+class RecordCallback(tune.Callback):
+    """Writes what trials report, and the endings that a trial cannot report itself."""
+
+    def __init__(self, recorder: Recorder, display: Display, time_limit: float | None):
+        self._recorder = recorder
+        self._display = display
+        self._time_limit = time_limit
+        self._running: dict[str, tuple[str, float]] = {}  # Tune's trial -> the trial that it runs, since when
+        self.no_space: OSError | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune's snapshots are not used to resume, and a terminal cannot be pickled
+
+    def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
+        """A report of a trial."""
+        if "no_space" in result:
+            self._stop_for_space(OSError(errno.ENOSPC, result["no_space"]))
+        if "portrait" in result:
+            self._recorder.keep_portrait(result["portrait_of"], result["portrait"])
+        elif "warning" in result:
+            print(f"{result['portrait_of']}: {result['warning']}", file=sys.stderr)
+        elif "portrait_of" in result:
+            self._running[trial.trial_id] = result["portrait_of"], time.monotonic()
+        if "sent" not in result:
+            return
+        record, details = result["sent"]
+        if record["status"] in FINAL:
+            self._running.pop(trial.trial_id, None)
+        elif record["trial"] != self._running.get(trial.trial_id, ("", 0.0))[0] or "config" in details:
+            self._running[trial.trial_id] = record["trial"], time.monotonic()
+        self._write(record, details)
+        if record["status"] in FINAL:
+            note_ending(trial.trial_id, record)
+
+    def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
+        """Ends the workers of trials that take longer than they may."""
+        if self._time_limit is None:
+            return
+        began = time.monotonic() - self._time_limit
+        late = {own: name for own, (name, since) in self._running.items() if since < began}
+        for about in trials if late else ():
+            actor = about.temporary_state.ray_actor
+            if about.trial_id in late and actor is not None:
+                cause = f"TimeoutError: the trial took longer than resources.time_limit, {self._time_limit:g} seconds"
+                note_limit(late[about.trial_id], cause)
+                del self._running[about.trial_id]
+                ray.kill(actor)
+
+    def on_trial_recover(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        """A worker died, and the trial waits for another."""
+        self._running.pop(trial.trial_id, None)
+
+    def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        """A trial that ended without saying so was stopped early."""
+        self._close(trial, "stopped")
+        forget_endings(trial.trial_id)
+
+    def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        """A worker died, and its retries are used up."""
+        self._close(trial, "failed", error=_cause(trial))
+        forget_endings(trial.trial_id)
+
+    def _close(self, trial: Any, status: str, **more: Any) -> None:
+        self._running.pop(trial.trial_id, None)
+        config = trial.config.get("task", trial.config)
+        if config.get("only_portrait"):  # its trial has an ending
+            return
+        last = self._recorder.unfinished(config["trial_ids"])
+        if last is None and status == "failed":  # it died before its first report
+            left = [name for name in config["trial_ids"] if not self._recorder.ended(name)]
+            last = _first_record(config, left[0]) if left else None
+        if last:
+            limit = {"error": limit_passed(last["trial"])} if status == "failed" else {}
+            ending = {**last, "status": status, "step_kind": "labels", "step": 0, "time": int(time.time() * 1000)}
+            self._write(ending | more | {key: value for key, value in limit.items() if value}, {})
+
+    def _write(self, record: dict[str, Any], details: Mapping[str, Any]) -> None:
+        try:
+            self._recorder.write(record, details)
+        except OSError as error:
+            if no_space(error):
+                self._stop_for_space(error)
+            raise
+        self._display.add(record, details)
+
+    def _stop_for_space(self, error: OSError) -> None:
+        """Ends the sweep: trials that cannot leave their results behind are not worth running."""
+        self.no_space = error
+        raise error
+
+
+def _first_record(config: Mapping[str, Any], trial_id: str) -> dict[str, Any]:
+    """A record without metrics of a trial that has left none."""
+    phase, configuration, seed = trial_id.split("-")
+    return {
+        "trial": trial_id,
+        "configuration": configuration,
+        "phase": phase,
+        "seed": int(seed.removeprefix("s")),
+        "parameters": config["parameters"],
+        "metrics": {},
+    }
+
+
+def _cause(trial: Any) -> str:
+    """Why a trial has no worker any more, from the file in which Tune notes it."""
+    try:
+        text = Path(trial.error_file).read_text(encoding="utf-8", errors="replace")
+    except (OSError, TypeError):
+        text = ""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if "The actor died" not in text:
+        return lines[-1] if lines else "no cause is known"
+    details = [line for line in lines if line.startswith("The actor is dead")]
+    return f"the worker died {MAX_FAILURES + 1} times" + (f": {details[-1]}" if details else "")
