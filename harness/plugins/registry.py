@@ -13,8 +13,8 @@ derives from the contract and takes the hyper-parameters that all members have; 
 and it may have a third, `refused() -> Mapping[str, str]`: names that people will look for in vain, and why.
 A class of a selector may name in `library` the distribution that it calls: its version is part of the stages' names.
 
-Beside its own hyper-parameters a plugin has those of its kind: the keyword arguments of the contract's `prepare`
-(`weights` and `freeze` of every backbone), with which `build` calls it after the constructor.
+Beside its own hyper-parameters a plugin has those of its kind, such as `weights` and `freeze` of every backbone:
+`harness/plugins/shared.py`.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from typing import Any
 from baselines import BUILTINS
 from harness import api
 from harness.messages import closest
+from harness.plugins.shared import preparation
 
 CONTRACTS: dict[str, type] = {
     "datasets": api.Dataset,
@@ -155,12 +156,6 @@ def _load(kind: str, name: str, target: str) -> Any:
     return plugin
 
 
-def _preparation(plugin: type) -> Any:
-    """The contract's `prepare` for a plugin's class, or None: what a plugin calls so for itself is another matter."""
-    contract = next((contract for contract in CONTRACTS.values() if issubclass(plugin, contract)), None)
-    return getattr(contract, "prepare", None)
-
-
 @cache
 def _keywords(function: Any) -> Mapping[str, Any]:
     parameters = inspect.signature(function).parameters.values()
@@ -169,7 +164,7 @@ def _keywords(function: Any) -> Mapping[str, Any]:
 
 def shared(plugin: type) -> dict[str, Any]:
     """The hyper-parameters that every plugin of its kind has, with their default values."""
-    prepare = _preparation(plugin)
+    prepare = preparation(plugin)
     return dict(_keywords(prepare)) if prepare else {}
 
 
@@ -182,7 +177,7 @@ def defaults(plugin: type) -> dict[str, Any]:
 def hints(plugin: type) -> Mapping[str, Any]:
     """The resolved type of each hyper-parameter that has one."""
     resolved = typing.get_type_hints(plugin.__init__)  # type: ignore[misc]
-    if prepare := _preparation(plugin):
+    if prepare := preparation(plugin):
         resolved |= typing.get_type_hints(prepare)
     return MappingProxyType({name: resolved[name] for name in defaults(plugin) if name in resolved})
 
@@ -232,8 +227,8 @@ def build(spec: PluginSpec, *positional: Any) -> Any:
     settings = {name: chosen.pop(name) for name in shared(plugin)}
     try:
         built = plugin(*positional, **chosen)
-        if settings:
-            built.prepare(**settings)
+        if prepare := preparation(plugin):
+            prepare(built, **settings)
         return built
     except ValueError as error:
         raise ValueError(f"{spec.kind[:-1]} {spec.name!r}: {error}") from error

@@ -52,7 +52,7 @@ def trained_names(backbone):
 def frozen(freeze):
     torch.manual_seed(0)
     backbone = ResNet18((3, 16, 16), dropout=0.5)
-    backbone.prepare(freeze=freeze)
+    backbone.freeze(freeze)
     return backbone
 
 
@@ -81,7 +81,7 @@ def test_the_first_stages_and_the_stem_are_frozen(freeze, trained):
 
 def test_a_vits_own_parameters_are_frozen_with_its_first_block():
     backbone = ViT(SHAPE, dim=12, depth=2, heads=2)
-    backbone.prepare(freeze=1)
+    backbone.freeze(1)
     assert {name.split(".")[0] for name, p in backbone.named_parameters() if p.requires_grad} == {"blocks", "norm"}
     assert not any(p.requires_grad for p in backbone.blocks[0].parameters())
 

@@ -429,7 +429,11 @@ SELECTORS = [
         "no labels, budget 1: raised ValueError: no classifier has been trained",
     ),
     ("cold_start_is_as_declared", broken(GoodSelector, supports_cold_start="yes"), "not a bool"),
-    ("pool_subset_is_taken", broken(GoodSelector, prepare=lambda self, **settings: None), "pool_subset is None"),
+    (
+        "pool_subset_is_taken",
+        broken(GoodSelector, pool_subset=property(lambda _: 9, lambda _, value: None)),
+        "pool_subset is 9",
+    ),
     (
         "pool_subset_is_taken",
         broken(GoodSelector, select=_by_the_store),
