@@ -78,14 +78,15 @@ def _plain(value: Any) -> Any:
 
 
 @cache
-def _entry_points(kind: str) -> tuple[EntryPoint, ...]:
+def installed(kind: str) -> tuple[EntryPoint, ...]:
+    """What packages of others offer of a kind, read once."""
     return tuple(entry_points(group=f"selbench.{kind}"))
 
 
 def names(kind: str) -> list[str]:
     """Every name that can be used for this kind, built-in or installed; a family is one, `torchvision/<name>`."""
     built_in = {f"{name}<name>" if name.endswith("/") else name for name in BUILTINS[kind]}
-    return sorted(built_in | {point.name for point in _entry_points(kind)})
+    return sorted(built_in | {point.name for point in installed(kind)})
 
 
 def _family(kind: str, name: str) -> str | None:
@@ -103,7 +104,7 @@ def members(kind: str) -> list[str]:
 def providers(kind: str, name: str) -> list[str]:
     """Who offers `name`: "selbench" for a built-in, "distribution (module:Class)" for an installed one."""
     offered = ["selbench"] if name in BUILTINS[kind] or _family(kind, name) else []
-    for point in _entry_points(kind):
+    for point in installed(kind):
         if point.name == name:
             offered.append(f"{point.dist.name if point.dist else 'unknown'} ({point.value})")
     return offered
@@ -124,7 +125,7 @@ def find(kind: str, name: str) -> type:
         raise ValueError(f"{kind[:-1]} {name!r} is offered by {' and by '.join(offered)}; use module:Class")
     if prefix := _family(kind, name):
         return _find_member(kind, prefix, name)
-    return _load(kind, name, BUILTINS[kind].get(name) or next(p.value for p in _entry_points(kind) if p.name == name))
+    return _load(kind, name, BUILTINS[kind].get(name) or next(p.value for p in installed(kind) if p.name == name))
 
 
 def _find_member(kind: str, prefix: str, name: str) -> type:

@@ -105,7 +105,7 @@ class Bomb:
 def test_checkpoints_and_arrays_run_nothing(tmp_path, evil):
     torch.save({"state_dict": {"weight": torch.ones(1)}, "x": Bomb(evil)}, tmp_path / "weights.pt")
     with pytest.raises(ValueError, match="no checkpoint of tensors and plain values"):
-        weights._read(tmp_path / "weights.pt")
+        weights.read_checkpoint(tmp_path / "weights.pt")
     checkpoint = Checkpoint(tmp_path / "checkpoint.pt")
     checkpoint.save({"x": Bomb(evil)})  # with a right checksum
     assert checkpoint.load() is None

@@ -16,7 +16,7 @@ from baselines.ssl_methods.moco_v2 import MoCoV2
 from harness import files
 from harness.config.schema import ConfigError
 from harness.config.trial import PretrainConfig
-from harness.trial import rounds
+from harness.plugins import registry
 from harness.trial import run as trial
 from harness.trial.optimizers import build_optimizer
 
@@ -123,33 +123,29 @@ def settings(**changes):
     return configure(pretrain__batch_size=32, pretrain__epochs=1, labels={"start": 20}, **changes)
 
 
-def states_of(monkeypatch, bench, config):
-    """The encoder's state when it is built, when it was pre-trained and when it was fine-tuned."""
-    states = []
-    build_method, tuned = trial._build_method, rounds.Rounds._finetune
+def states_of(monkeypatch, stages, bench, config):
+    """The encoder's state when it is built and, as its stages have them, pre-trained and fine-tuned."""
+    initial = []
+    build = registry.build
 
-    def built(*arguments):
-        method = build_method(*arguments)
-        states.append(copy.deepcopy(method.backbone.state_dict()))
-        return method
+    def built(spec, *arguments):
+        plugin = build(spec, *arguments)
+        if spec.kind == "backbones":
+            initial.append(copy.deepcopy(plugin.state_dict()))
+        return plugin
 
-    def finetuned(self, *arguments):
-        states.append(copy.deepcopy(self.encoder.backbone.state_dict()))
-        model, stage = tuned(self, *arguments)
-        states.append(copy.deepcopy(model.network.backbone.state_dict()))
-        return model, stage
-
-    monkeypatch.setattr(trial, "_build_method", built)
-    monkeypatch.setattr(rounds.Rounds, "_finetune", finetuned)
+    monkeypatch.setattr(registry, "build", built)
     bench.run(config)
-    return states
+    (pretrained,), (tuned,) = (list(stages.glob(f"{kind}/*/result.pt")) for kind in ("pretrain", "train"))
+    models = (torch.load(pretrained)["method"], torch.load(tuned)["model"])
+    return [initial[0], *({name: model[f"backbone.{name}"] for name in initial[0]} for model in models)]
 
 
 @pytest.mark.parametrize(("freeze", "moving"), [(2, {"9", "10", "11", "12", "13"}), (True, set())])
 def test_frozen_stages_hold_in_pretraining_and_finetuning(monkeypatch, tmp_path, cache, freeze, moving):
     backbone = {"name": "wide_resnet28", "width": 1, "freeze": freeze}
     config = settings(backbone=backbone, data__fraction=0.05, classifier={"name": "finetune", "epochs": 1})
-    initial, pretrained, tuned = states_of(monkeypatch, Bench(cache, tmp_path), config)
+    initial, pretrained, tuned = states_of(monkeypatch, tmp_path, Bench(cache, tmp_path), config)
     for before, after in ((initial, pretrained), (pretrained, tuned)):
         changed = {name.split(".")[1] for name in before if not torch.equal(before[name], after[name])}
         assert changed == moving

@@ -51,12 +51,12 @@ def install(monkeypatch):
 
     def install(package, kind, name, target):
         offered.append(EntryPoint(name, target, f"selbench.{kind}")._for(FakeDistribution(package)))
-        registry._entry_points.cache_clear()
+        registry.installed.cache_clear()
 
     monkeypatch.setattr(registry, "entry_points", entry_points)
-    registry._entry_points.cache_clear()
+    registry.installed.cache_clear()
     yield install
-    registry._entry_points.cache_clear()
+    registry.installed.cache_clear()
 
 
 def refused(message):

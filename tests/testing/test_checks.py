@@ -18,7 +18,7 @@ from harness.plugins import registry
 from harness.testing import selectors
 from harness.testing.augmentations import check_augmentation
 from harness.testing.backbones import check_backbone
-from harness.testing.common import COMMON_CHECKS, _global_states, check_imports, when
+from harness.testing.common import COMMON_CHECKS, check_imports, global_states, when
 from harness.testing.datasets import check_dataset
 from harness.testing.selectors import check_selector, make_pool
 from harness.testing.ssl_methods import check_ssl_method
@@ -889,11 +889,11 @@ def test_an_exemption_from_an_unknown_check_is_an_error():
 
 
 def test_the_callers_random_states_survive_the_checks():
-    before = _global_states()
+    before = global_states()
     check_selector(GoodSelector)
     check_augmentation(GoodAugmentation)
     check_ssl_method(GoodMethod)
-    assert _global_states() == before
+    assert global_states() == before
 
 
 @pytest.mark.parametrize(
