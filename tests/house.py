@@ -124,6 +124,41 @@ class House:
                 homes[node.name].append(module)
         return sorted(f"{name}: {', '.join(sorted(of))}" for name, of in homes.items() if len(of) > 1)
 
+    def dangling(self, texts: Mapping[str, str]) -> list[str]:
+        """What texts name as `harness.a.b` or `harness/a/b.py`, and what is not there.
+
+        Args:
+            texts: where it stands -> the text.
+        """
+        lines = []
+        for place, text in texts.items():
+            for name in re.findall(rf"\b{self.package}(?:\.[a-z]\w*)+", text):
+                if not name.endswith(".py") and not self._is_there(name):
+                    lines.append(f"{place}: {name}")
+            for name in re.findall(rf"\b{self.package}/[\w/]+\.\w+", text):
+                if not (self.root / name).exists():
+                    lines.append(f"{place}: {name}")
+        return sorted(lines)
+
+    def _is_there(self, dotted: str) -> bool:
+        """Whether it is a module, or a name that stands in the module before it."""
+        module = self.owner(dotted)
+        return module == dotted or dotted.removeprefix(f"{module}.").partition(".")[0] in self._names(module)
+
+    def _names(self, module: str) -> set[str]:
+        """All that is defined or imported in a module, and words that it quotes: it may import late, by name."""
+        names = set()
+        for node in ast.walk(self.modules[module]):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                names.add(node.name)
+            elif isinstance(node, ast.Name):
+                names.add(node.id)
+            elif isinstance(node, ast.alias):
+                names.add((node.asname or node.name).rpartition(".")[2])
+            elif isinstance(node, ast.Constant):
+                names.add(node.value)
+        return names
+
     def variables(self, name: str) -> list[str]:
         """Where a variable or an argument has that name."""
         lines = [(m, n.lineno) for m, n in self._nodes(ast.Name) if n.id == name and isinstance(n.ctx, ast.Store)]

@@ -317,6 +317,12 @@ def test_links_lead_somewhere(page):
     assert [target for target in here if not (page.parent / target).exists()] == []
 
 
+def test_tests_that_the_docs_name_exist():
+    named = {(page.name, name) for page in PAGES for name in re.findall(r"\w+/test_\w+\.py", page.read_text("utf-8"))}
+    assert len(named) > 10
+    assert [item for item in sorted(named) if not (ROOT / "tests" / item[1].removeprefix("tests/")).exists()] == []
+
+
 # What is generated --------------------------------------------------------------------------------------------------
 
 

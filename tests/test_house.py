@@ -52,6 +52,12 @@ def test_what_is_found_has_a_noun():
     none(HARNESS.variables("found") + BASELINES.variables("found"))
 
 
+def test_modules_that_are_named_are_there():
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "docs").glob("*.py")]
+    texts = {page.name: page.read_text(encoding="utf-8") for page in pages}
+    none(HARNESS.dangling({**HARNESS.texts, **BASELINES.texts, **texts}))
+
+
 def test_tests_use_no_private_name_of_the_harness():
     none(sorted(use for file in (ROOT / "tests").rglob("*.py") for use in private_uses(file, "harness")))
 
@@ -162,6 +168,18 @@ def test_namesakes_are_seen(built):
     )
     assert house.namesakes() == ["A: harness.a, harness.b"]
     assert house.namesakes({"A"}) == []
+
+
+def test_modules_that_are_not_there_are_seen(built):
+    house = built({"a.py": "x = 1", "one/b.py": "__all__ = ['late']"})
+    text = "`harness.a` harness.a.x `harness.one.b` `harness/one/b.py`, harness.one.b.late, harness.__file__"
+    text += "; `harness.b`, harness.a.y, harness/b.py, harness.c.x"
+    assert house.dangling({"page": text}) == [
+        "page: harness.a.y",
+        "page: harness.b",
+        "page: harness.c.x",
+        "page: harness/b.py",
+    ]
 
 
 @pytest.mark.parametrize(
