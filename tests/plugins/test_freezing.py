@@ -16,7 +16,7 @@ from baselines.ssl_methods.moco_v2 import MoCoV2
 from harness import files
 from harness.config.schema import ConfigError
 from harness.config.trial import PretrainConfig
-from harness.trial import rounds
+from harness.trial import pretraining, rounds
 from harness.trial import run as trial
 from harness.trial.optimizers import build_optimizer
 
@@ -126,7 +126,7 @@ def settings(**changes):
 def states_of(monkeypatch, bench, config):
     """The encoder's state when it is built, when it was pre-trained and when it was fine-tuned."""
     states = []
-    build_method, tuned = trial._build_method, rounds.Rounds._finetune
+    build_method, tuned = trial.build_method, rounds.Rounds._finetune
 
     def built(*arguments):
         method = build_method(*arguments)
@@ -139,7 +139,7 @@ def states_of(monkeypatch, bench, config):
         states.append(copy.deepcopy(model.network.backbone.state_dict()))
         return model, stage
 
-    monkeypatch.setattr(trial, "_build_method", built)
+    monkeypatch.setattr(trial, "build_method", built)
     monkeypatch.setattr(rounds.Rounds, "_finetune", finetuned)
     bench.run(config)
     return states
@@ -163,14 +163,14 @@ def test_checkpoints_and_freezing_are_part_of_the_stages_keys(tmp_path, cache):
         torch.save(DCNN3((1, 8, 8), width=4).state_dict(), weights)
         config = settings(backbone={"name": "dcnn3", "width": 4, "weights": str(weights), "freeze": freeze})
         for changed in (config, settings(backbone=config.backbone, ssl_method="none")):
-            keys.append(files.digest_of(trial.pretrain_key(changed, 0, "data")))
+            keys.append(files.digest_of(pretraining.pretrain_key(changed, 0, "data")))
     assert len(set(keys)) == len(keys)
     again = settings(backbone={"name": "dcnn3", "width": 4, "weights": str(weights), "freeze": True})
     weights.rename(tmp_path / "moved.pt")
     moved = settings(backbone={"name": "dcnn3", "width": 4, "weights": str(tmp_path / "moved.pt"), "freeze": True})
-    assert files.digest_of(trial.pretrain_key(moved, 0, "data")) == keys[-2]
+    assert files.digest_of(pretraining.pretrain_key(moved, 0, "data")) == keys[-2]
     with pytest.raises(ValueError, match="is neither a file nor published"):
-        trial.pretrain_key(again, 0, "data")
+        pretraining.pretrain_key(again, 0, "data")
 
 
 def test_an_encoder_pretrained_here_goes_on_as_weights(tmp_path, cache, capsys):
