@@ -11,7 +11,6 @@ derives from the contract and takes the hyper-parameters that all members have; 
                               `__module__`; without the library, for any name, a ValueError that says what to install
 
 and it may have a third, `refused() -> Mapping[str, str]`: names that people will look for in vain, and why.
-A class of a selector may name in `library` the distribution that it calls: its version is part of the stages' names.
 
 Beside its own hyper-parameters a plugin has those of its kind, such as `weights` and `freeze` of every backbone:
 `harness/plugins/shared.py`.
@@ -19,18 +18,17 @@ Beside its own hyper-parameters a plugin has those of its kind, such as `weights
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points, version
+from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 from typing import Any
 
 from baselines import BUILTINS
-from harness import api
+from harness import api, code
 from harness.messages import closest
 from harness.plugins.shared import preparation
 
@@ -125,7 +123,15 @@ def find(kind: str, name: str) -> type:
         raise ValueError(f"{kind[:-1]} {name!r} is offered by {' and by '.join(offered)}; use module:Class")
     if prefix := _family(kind, name):
         return _find_member(kind, prefix, name)
-    return _load(kind, name, BUILTINS[kind].get(name) or next(p.value for p in installed(kind) if p.name == name))
+    return _load(kind, name, _target(kind, name))
+
+
+def _target(kind: str, name: str) -> str:
+    """The `module:Class` that a name stands for, or that of its family."""
+    if ":" in name:
+        return name
+    built_in = BUILTINS[kind].get(_family(kind, name) or name)
+    return built_in or next(point.value for point in installed(kind) if point.name == name)
 
 
 def _find_member(kind: str, prefix: str, name: str) -> type:
@@ -147,7 +153,7 @@ def _load(kind: str, name: str, target: str) -> Any:
     singular = kind[:-1]
     module_name, _, class_name = target.partition(":")
     try:
-        plugin = getattr(importlib.import_module(module_name), class_name)
+        plugin = getattr(code.load(module_name), class_name)
     except Exception as error:  # a plugin's module may fail in any way; the others stay usable
         raise ValueError(
             f"{singular} {name!r} cannot be imported from {target!r}: {type(error).__name__}: {error}"
@@ -201,15 +207,23 @@ def _named_plugins(plugin: type, chosen: Mapping[str, Any]) -> dict[str, PluginS
 
 def classes(spec: PluginSpec) -> list[type]:
     """The class of a plugin and those of the plugins among its hyper-parameters: the code that it runs."""
+    return [find(inner.kind, inner.name) for inner in _with_nested(spec)]
+
+
+def sources(*specs: PluginSpec) -> list[code.Root]:
+    """Where the code of plugins and of those among their hyper-parameters begins, for `harness.code.code_of`.
+
+    Their classes, and the modules that their names lead to, which may have them from elsewhere.
+    """
+    every = [inner for spec in specs for inner in _with_nested(spec)]
+    modules = [_target(inner.kind, inner.name).partition(":")[0] for inner in every]
+    return [*(find(inner.kind, inner.name) for inner in every), *modules]
+
+
+def _with_nested(spec: PluginSpec) -> list[PluginSpec]:
     plugin = find(spec.kind, spec.name)
     nested = _named_plugins(plugin, {**defaults(plugin), **spec.hyperparameters})
-    return [plugin, *(cls for inner in nested.values() for cls in classes(inner))]
-
-
-def libraries(spec: PluginSpec) -> dict[str, str]:
-    """The versions of the libraries that a plugin and those among its hyper-parameters call by their own account."""
-    called = {library for cls in classes(spec) if isinstance(library := getattr(cls, "library", None), str)}
-    return {name: version(name) for name in sorted(called)}
+    return [spec, *(deeper for inner in nested.values() for deeper in _with_nested(inner))]
 
 
 def build(spec: PluginSpec, *positional: Any) -> Any:

@@ -56,11 +56,11 @@ def identity(backbone: type[Backbone], weights: str) -> str:
         return published[weights].identity
     file = _existing(weights, published)
     status = file.stat()
-    return _digest(file.resolve(), status.st_size, status.st_mtime_ns)
+    return _digest(file.resolve(), status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 @cache
-def _digest(file: Path, size: int, modified: int) -> str:
+def _digest(file: Path, size: int, modified: int, changed: int) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=12)).hexdigest()
 

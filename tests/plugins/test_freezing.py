@@ -159,14 +159,14 @@ def test_checkpoints_and_freezing_are_part_of_the_stages_keys(tmp_path, cache):
         torch.save(DCNN3((1, 8, 8), width=4).state_dict(), weights)
         config = settings(backbone={"name": "dcnn3", "width": 4, "weights": str(weights), "freeze": freeze})
         for changed in (config, settings(backbone=config.backbone, ssl_method="none")):
-            keys.append(files.digest_of(trial.pretrain_key(changed, 0, "data")))
+            keys.append(files.digest_of(pretraining.pretrain_key(changed, 0, "data")))
     assert len(set(keys)) == len(keys)
     again = settings(backbone={"name": "dcnn3", "width": 4, "weights": str(weights), "freeze": True})
     weights.rename(tmp_path / "moved.pt")
     moved = settings(backbone={"name": "dcnn3", "width": 4, "weights": str(tmp_path / "moved.pt"), "freeze": True})
-    assert files.digest_of(trial.pretrain_key(moved, 0, "data")) == keys[-2]
+    assert files.digest_of(pretraining.pretrain_key(moved, 0, "data")) == keys[-2]
     with pytest.raises(ValueError, match="is neither a file nor published"):
-        trial.pretrain_key(again, 0, "data")
+        pretraining.pretrain_key(again, 0, "data")
 
 
 def test_an_encoder_pretrained_here_goes_on_as_weights(tmp_path, cache, capsys):
