@@ -12,7 +12,7 @@ from typing import Any
 
 from harness import messages, progress
 from harness.config.plan import Plan, goal_of, load
-from harness.config.schema import ConfigError
+from harness.config.schema import ConfigError, parse_overrides
 from harness.encoders import export
 from harness.files import no_space, replace_text
 from harness.records import environment
@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     with progress.hushed(options.quiet), Interrupts(_resume_command(arguments)) as interrupts:
         try:
-            plan = load(options.file, options.set)
+            plan = load(options.file, parse_overrides(options.set))
             if options.dry_run:
                 print(preview(plan))
                 return FINISHED
