@@ -58,23 +58,22 @@ def main() -> None:
 
 def _sweep(folder: Path, trials: int, number: int, every: float) -> tuple[list[tuple[str, int]], float, int]:
     """Every record taken, as (trial, step); seconds from the first to the last; points in MLflow."""
+    import ray
+    from mlflow import MlflowClient
+    from ray import tune
+
     from harness.records import rows
     from harness.records.folder import Recorder
-    from harness.sweep.screen import Progress
-    from harness.sweep.screen import Display
     from harness.sweep.callback import RecordCallback
-    from harness.sweep.driver import ray_session  # before Ray, whose environment it sets
+    from harness.sweep.connection import connected
+    from harness.sweep.screen import Display, Progress
     from harness.tracking.tracker import Tracker
-
-    import ray  # isort: skip
-    from mlflow import MlflowClient  # isort: skip
-    from ray import tune  # isort: skip
 
     space = {"name": "reporting", "description": "", "metric": [{"name": "val/accuracy", "goal": "maximize"}]}
     about = {"sweep_id": "reporting", "dataset": {"name": "none", "fingerprint": "0"}}
     (folder / "space.yaml").write_text(json.dumps(space))
     uri = f"sqlite:///{folder}/mlflow.db"
-    with ray_session():
+    with connected():
         tracker = Tracker(uri, "reporting", folder, about)
         tracker.start()
         recorder = Recorder(folder, tracker.record)

@@ -14,21 +14,26 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
+from harness.files import RESULTS
 
-from harness import image_file
-from harness.encoders.saved import SavedEncoder
+if TYPE_CHECKING:
+    import numpy as np
+
+    from harness.encoders.saved import SavedEncoder
 
 ENDINGS = (".npz", ".csv")
 CHUNK = 2048
 """Images decoded before they are embedded: memory does not grow with their number."""
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """The command line; returns the exit status."""
-    options = _parser().parse_args(arguments)
+def main(arguments: list[str] | None = None, prog: str = "python -m harness.embed") -> int:
+    """The command line, as `prog`; returns the exit status."""
+    options = _parser(prog).parse_args(arguments)
+
+    from harness.encoders.saved import SavedEncoder
+
     try:
         _check_output(options.output)
         files = image_files(options.images)
@@ -54,6 +59,8 @@ def image_files(given: Sequence[Path]) -> list[Path]:
     Raises:
         ValueError: a name that does not exist, or a folder without images.
     """
+    from harness import image_file
+
     files: list[Path] = []
     for path in given:
         if path.is_dir():
@@ -78,7 +85,7 @@ def model_folder(model: str, tracking_uri: str | None, temporary: Path) -> Path:
     if re.match(r"(runs|models):/", model) or (re.fullmatch(r"[0-9a-f]{32}", model) and not path.exists()):
         from harness.tracking import models, server
 
-        return models.fetch_model(model, server.tracking_uri(tracking_uri, Path("results/runs")), temporary)
+        return models.fetch_model(model, server.tracking_uri(tracking_uri, RESULTS), temporary)
     if (path / "model.json").is_file():
         return path
     if not (path / "space.yaml").is_file():
@@ -103,6 +110,11 @@ def _best_of(path: Path, saved: Sequence[Path]) -> Path:
 
 def embed(encoder: SavedEncoder, files: Sequence[Path]) -> np.ndarray:
     """f32 [N, D]."""
+    import numpy as np
+    import torch
+
+    from harness import image_file
+
     parts = []
     for start in range(0, len(files), CHUNK):
         images = [image_file.decode(file, encoder.image_shape) for file in files[start : start + CHUNK]]
@@ -120,6 +132,8 @@ def _check_output(output: Path) -> None:
 def write(output: Path, files: Sequence[Path], embeddings: np.ndarray) -> None:
     """Writes .npz (`files`, `embeddings` f32 [N, D]) or .csv (a row per image: file, e0, e1, ...)."""
     if output.suffix == ".npz":
+        import numpy as np
+
         np.savez_compressed(output, files=np.array([str(file) for file in files]), embeddings=embeddings)
         return
     with output.open("w", newline="", encoding="utf-8") as stream:
@@ -129,8 +143,8 @@ def write(output: Path, files: Sequence[Path], embeddings: np.ndarray) -> None:
             rows.writerow([file, *(f"{value:.9g}" for value in row)])
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m harness.embed", description="Turns images into embeddings.")
+def _parser(prog: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=prog, description="Turns images into embeddings.")
     parser.add_argument("model", help="a sweep's folder, one of its models/<trial>, or a run of MLflow (runs:/<id>)")
     parser.add_argument("images", nargs="+", type=Path, help="image files, or folders of them")
     parser.add_argument("--output", type=Path, default=Path("embeddings.npz"), metavar="FILE", help=".npz or .csv")

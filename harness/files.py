@@ -11,6 +11,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+RESULTS = Path("results/runs")
+"""Where the folders of sweeps are, if nothing else is said."""
+
+
+STAGES, CACHE = RESULTS / "stages", RESULTS / "data"
+"""Where results of stages, and decoded data sets, are kept if nothing else is said."""
+
+
 CHECKSUM_LENGTH = 24
 """Hexadecimal digits of a file's checksum."""
 

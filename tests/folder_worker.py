@@ -10,7 +10,7 @@ from harness.records.folder import open_folder
 
 
 def hold(folder: Path, question: Path, held: Event, leave: Event) -> None:
-    lock = open_folder(folder, load(question, []), resume=False)
+    lock = open_folder(folder, load(question, {}), resume=False)
     held.set()
     leave.wait(60)
     lock.release()

@@ -277,7 +277,7 @@ def test_yaml_is_a_question_that_can_be_asked(at_desk, block):
             parsing.parse_trial(recipe.tree(variant) | {"ssl_method": "simclr"}, "trial", problems)
         problems.raise_any()
     else:
-        assert preflight.preview(plan.load(file, []))
+        assert preflight.preview(plan.load(file, {}))
 
 
 @pytest.mark.parametrize("block", of("python"), ids=name_of)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import ClassVar
 
 from torch import Tensor, nn
-from torchvision.models import ResNet
 
 from baselines.backbones.hyperparameters import check_dropout
 from baselines.backbones.stem import fit_stem
@@ -23,15 +22,20 @@ class TorchvisionResNet(Backbone):
     Args:
         image_shape: (C, H, W).
         dropout: share of the features that are zeroed in training, in [0, 1).
+
+    Attributes:
+        model: torchvision's name of the network.
     """
 
-    build: ClassVar[Callable[[], ResNet]]
+    model: ClassVar[str]
 
     def __init__(self, image_shape: tuple[int, int, int], *, dropout: float = 0.0):
+        from torchvision.models import get_model
+
         super().__init__()
         check_dropout(dropout)
         self.dropout = dropout
-        self.layers = type(self).build()
+        self.layers = get_model(self.model, weights=None)
         self.feature_dim = self.layers.fc.in_features
         self.layers.fc = nn.Dropout(dropout)
         fit_stem(self.layers, image_shape)
@@ -39,7 +43,7 @@ class TorchvisionResNet(Backbone):
     @classmethod
     def published_weights(cls) -> Mapping[str, PublishedWeights]:
         """torchvision's; the CIFAR stem is not among them and keeps its initial values."""
-        return published(cls.build.__name__)
+        return published(cls.model)
 
     def stages(self) -> list[nn.Module]:
         """The four stages of residual blocks; the stem belongs to the first."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from torchvision.models import resnet101
-
 from baselines.backbones.resnet import TorchvisionResNet
 
 
@@ -13,4 +11,4 @@ class ResNet101(TorchvisionResNet):
     2,048 features. Images below 64 px get the CIFAR stem; see `TorchvisionResNet`.
     """
 
-    build = staticmethod(resnet101)
+    model = "resnet101"

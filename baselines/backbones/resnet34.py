@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from torchvision.models import resnet34
-
 from baselines.backbones.resnet import TorchvisionResNet
 
 
@@ -13,4 +11,4 @@ class ResNet34(TorchvisionResNet):
     512 features. Images below 64 px get the CIFAR stem; see `TorchvisionResNet`.
     """
 
-    build = staticmethod(resnet34)
+    model = "resnet34"

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torch import nn
-from torchvision.models import ResNet
+
+if TYPE_CHECKING:
+    from torchvision.models import ResNet
 
 
 def is_small(image_shape: tuple[int, int, int]) -> bool:

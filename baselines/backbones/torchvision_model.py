@@ -7,7 +7,6 @@ from functools import cache
 from typing import Any, ClassVar
 
 import torch
-import torchvision
 from torch import Tensor, nn
 
 from baselines.backbones.hyperparameters import check_dropout
@@ -48,7 +47,9 @@ class TorchvisionModel(Backbone):
     @classmethod
     def members(cls) -> list[str]:
         """The names of all classifiers."""
-        return torchvision.models.list_models(module=torchvision.models)
+        from torchvision import models
+
+        return models.list_models(module=models)
 
     @classmethod
     @cache
@@ -111,11 +112,13 @@ def _settings(model: str, image_shape: tuple[int, int, int]) -> dict[str, Any]:
 
 
 def _build(model: str, settings: dict[str, Any]) -> nn.Module:
+    from torchvision.models import get_model
+
     try:
-        return torchvision.models.get_model(model, weights=None, **settings)
+        return get_model(model, weights=None, **settings)
     except NotImplementedError:  # on torch's meta device: RegNets compute their widths with tensors
         with torch.device("cpu"):
-            return torchvision.models.get_model(model, weights=None, **settings).to("meta")
+            return get_model(model, weights=None, **settings).to("meta")
 
 
 @cache

@@ -9,19 +9,22 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchvision.models import get_model, get_model_weights
 
 from harness.api import PublishedWeights
 
 
 def published(model: str) -> dict[str, PublishedWeights]:
     """The weights of torchvision's `model` by name: `DEFAULT`, `IMAGENET1K_V1`, ..."""
+    from torchvision.models import get_model_weights
+
     members = get_model_weights(model).__members__
     return {name: PublishedWeights(Path(w.url).name, partial(_fetch, model, w)) for name, w in members.items()}
 
 
 def _fetch(model: str, weights: Any) -> Mapping[str, Tensor]:
     """The state of the whole classifier, built by torchvision, which knows the files of its older versions."""
+    from torchvision.models import get_model
+
     try:
         return get_model(model, weights=weights, progress=False).state_dict()
     except (OSError, RuntimeError) as error:  # torchvision raises either, without saying what to do

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torchvision.models import vgg16_bn
 
 from baselines.backbones.hyperparameters import check_dropout
 from harness.api import Backbone
@@ -21,6 +20,8 @@ class VGG16(Backbone):
     """
 
     def __init__(self, image_shape: tuple[int, int, int], *, dropout: float = 0.0):
+        from torchvision.models import vgg16_bn
+
         super().__init__()
         check_dropout(dropout)
         self.dropout = dropout

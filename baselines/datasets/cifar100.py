@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from torchvision import datasets
-
 from baselines.datasets.arrays import split_of
 from baselines.datasets.torchvision_sets import TorchvisionSet
 from harness.api import Source
@@ -22,6 +20,8 @@ class CIFAR100(TorchvisionSet):
 
     def read(self, root: Path) -> Source:
         """Opens the published pickles."""
+        from torchvision import datasets
+
         parts = {name: datasets.CIFAR100(root, train=name == "train", download=True) for name in ("train", "test")}
         splits = {name: split_of(part.data.transpose(0, 3, 1, 2), part.targets) for name, part in parts.items()}
         return Source((3, 32, 32), tuple(parts["train"].classes), splits)

@@ -6,7 +6,6 @@ https://archive.ics.uci.edu/dataset/80
 from __future__ import annotations
 
 import torch
-from sklearn.datasets import load_digits
 
 from harness.api import Dataset, Source, Split
 
@@ -24,6 +23,8 @@ class Digits(Dataset):
 
     def open(self) -> Source:
         """Reads all images."""
+        from sklearn.datasets import load_digits
+
         digits = load_digits()
         images = torch.from_numpy(digits.images * (255 / 16)).round().to(torch.uint8).unsqueeze(1)
         split = Split(len(images), lambda start, stop: images[start:stop], torch.from_numpy(digits.target))

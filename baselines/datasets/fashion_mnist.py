@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from torchvision import datasets
-
 from baselines.datasets.arrays import split_of
 from baselines.datasets.torchvision_sets import TorchvisionSet
 from harness.api import Source
@@ -18,11 +16,16 @@ class FashionMNIST(TorchvisionSet):
     """
 
     title = "Fashion-MNIST"
-    urls = tuple(datasets.FashionMNIST.mirrors[0] + name for name, _ in datasets.FashionMNIST.resources)
+    urls = tuple(
+        f"http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/{part}-ubyte.gz"
+        for part in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
+    )
     folder = "FashionMNIST/raw"
 
     def read(self, root: Path) -> Source:
         """Opens the published idx files."""
+        from torchvision import datasets
+
         parts = {name: datasets.FashionMNIST(root, train=name == "train", download=True) for name in ("train", "test")}
         splits = {name: split_of(part.data[:, None].numpy(), part.targets) for name, part in parts.items()}
         return Source((1, 28, 28), tuple(parts["train"].classes), splits)

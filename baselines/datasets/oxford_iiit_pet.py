@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from torchvision import datasets
-
 from baselines.datasets.image_files import split_of
 from baselines.datasets.torchvision_sets import TorchvisionSet
 from harness.api import Source
@@ -40,6 +38,8 @@ class OxfordIIITPet(TorchvisionSet):
 
     def read(self, root: Path) -> Source:
         """Lists the published photos; they are decoded when they are read."""
+        from torchvision import datasets
+
         shape = (3, self.size, self.size)
         named = {"train": "trainval", "test": "test"}
         parts = {name: datasets.OxfordIIITPet(root, split=theirs, download=True) for name, theirs in named.items()}

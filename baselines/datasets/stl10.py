@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from torchvision import datasets
 
 from baselines.datasets.arrays import split_of
 from baselines.datasets.torchvision_sets import TorchvisionSet
@@ -24,6 +23,8 @@ class STL10(TorchvisionSet):
 
     def read(self, root: Path) -> Source:
         """Opens the published binary files. torchvision checks them; the images are mapped, not read."""
+        from torchvision import datasets
+
         train = datasets.STL10(root, split="train", download=True)
         folder = root / train.base_folder
 

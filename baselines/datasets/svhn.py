@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from torchvision import datasets
-
 from baselines.datasets.arrays import split_of
 from baselines.datasets.torchvision_sets import TorchvisionSet
 from harness.api import Source
@@ -26,6 +24,8 @@ class SVHN(TorchvisionSet):
 
     def read(self, root: Path) -> Source:
         """Opens the published .mat files."""
+        from torchvision import datasets
+
         parts = {name: datasets.SVHN(root, split=name, download=True) for name in ("train", "test")}
         splits = {name: split_of(part.data, part.labels) for name, part in parts.items()}
         return Source((3, 32, 32), tuple("0123456789"), splits)

@@ -7,12 +7,7 @@ import warnings
 from typing import ClassVar
 
 import numpy as np
-import openTSNE
 import torch
-from sklearn.cluster import KMeans
-from sklearn.decomposition import PCA
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics.pairwise import paired_distances
 from torch import Tensor
 
 from baselines.selectors.finite import require_finite
@@ -81,6 +76,10 @@ class UAL(Selector):
 
     def select(self, pool: Pool, budget: int, *, rng: torch.Generator) -> Tensor:
         """See `Selector.select`."""
+        from sklearn.cluster import KMeans
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.metrics.pairwise import paired_distances
+
         seed = int(torch.randint(2**31 - 1, (), generator=rng))
         map_ = self._map(require_finite(pool.features, "features").numpy())
         with warnings.catch_warnings():  # fewer distinct points than clusters: some clusters stay empty
@@ -108,6 +107,8 @@ class UAL(Selector):
 
     def _reduce(self, features: np.ndarray) -> np.ndarray:
         """f64 [N, 2], [N, pca_dims] or [N, D]."""
+        from sklearn.decomposition import PCA
+
         if self.reducer == "none":
             return features.astype(np.float64)
         components = features.astype(np.float64)
@@ -122,6 +123,8 @@ class UAL(Selector):
 
 def tsne(points: np.ndarray, perplexity: float, seed: int) -> np.ndarray:
     """f64 [N, 2]: the t-SNE map of f64 [N, D], by openTSNE (as fast as scikit-learn at 500 points, 3x at 30,000)."""
+    import openTSNE
+
     # Starts from the first two columns, which are the principal ones, as openTSNE does; the jitter parts
     # duplicates, which otherwise stay together, and stands in for columns that are constant or missing.
     start = np.random.default_rng(seed).normal(scale=1e-6, size=(len(points), 2))

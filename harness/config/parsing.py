@@ -18,7 +18,7 @@ from harness.config.checks import (
     check_selector,
     try_plugins,
 )
-from harness.config.schema import ConfigError, Problems, apply_overrides, as_dict, parse, read_yaml
+from harness.config.schema import ConfigError, Problems, apply_overrides, as_dict, content_of, parse
 from harness.config.trial import TrialConfig
 
 RECIPE = "recipe"
@@ -119,18 +119,23 @@ def with_heads_apart(value: Any) -> Any:
     return value
 
 
-def read_trial(file: Path, overrides: list[str]) -> TrialConfig:
-    """The trial of a file: of a search space, or that part alone.
+def read_trial(source: Path | Mapping[str, Any], overrides: Mapping[str, Any]) -> TrialConfig:
+    """The trial of a search space, or that part alone.
+
+    Args:
+        source: a YAML file, or its content.
+        overrides: dotted path, such as `trial.pretrain.epochs` -> value.
 
     Raises:
         ConfigError: everything that is wrong with it.
     """
-    content = read_yaml(file)
+    content, name = content_of(source)
+    problems = Problems(name)
     if not isinstance(content, dict):
-        raise ConfigError([f"{file}: expected a mapping, not {type(content).__name__}"])
+        problems.add("", f"expected a mapping, not {type(content).__name__}")
+        problems.raise_any()
     tree = content if "trial" in content else {"trial": content}
     apply_overrides(tree, overrides)
-    problems = Problems(str(file))
     own = parse_recipes(tree.get("recipes"), "recipes", problems)
     config = parse_trial(tree["trial"], "trial", problems, own)
     problems.raise_any()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.config.parsing import Recipes, over_recipe, parse_recipes, parse_trial, recipe_trial
-from harness.config.schema import ConfigError, Problems, apply_overrides, as_dict, parse, read_yaml, setting
+from harness.config.schema import ConfigError, Problems, apply_overrides, as_dict, content_of, parse, setting
 from harness.config.space import CASE, RECIPE, Assignment, Parameter, Space, lookup, parse_cases, parse_parameters
 from harness.config.trial import TrialConfig
 from harness.files import digest_of
@@ -284,22 +284,25 @@ SECTIONS = {
 KEYS = (*(item.name for item in fields(Head)), *SECTIONS)
 
 
-def load(file: Path, overrides: list[str]) -> Plan:
-    """Reads and checks a search-space file.
+def load(source: Path | Mapping[str, Any], overrides: Mapping[str, Any]) -> Plan:
+    """Reads and checks a search space.
 
     Args:
-        file: YAML.
-        overrides: `path=value` settings of leaves, such as `trial.pretrain.epochs=5`.
+        source: a YAML file, or its content.
+        overrides: dotted path of a leaf, such as `trial.pretrain.epochs` -> value.
 
     Raises:
         ConfigError: everything that is wrong, each with file and path.
     """
-    content = read_yaml(file)
-    problems = Problems(str(file))
+    content, name = content_of(source)
+    problems = Problems(name)
     if not isinstance(content, dict):
-        raise ConfigError([f"{file}: expected a mapping with keys {', '.join(KEYS)}, not {type(content).__name__}"])
+        problems.add("", f"expected a mapping with keys {', '.join(KEYS)}, not {type(content).__name__}")
+        problems.raise_any()
     apply_overrides(content, overrides)
-    head = parse(Head, _simple_keys(content, file, problems), "", problems)
+    if isinstance(source, Path):
+        content.setdefault("name", source.stem)
+    head = parse(Head, _simple_keys(content, problems), "", problems)
     if head is None:
         problems.raise_any()
     assert head is not None
@@ -307,7 +310,7 @@ def load(file: Path, overrides: list[str]) -> Plan:
     space = _space(content, head.method, recipes, problems)
     _check_head(head, bool(content.get("parameters") or content.get("cases")), problems)
     problems.raise_any()
-    header = _opening_comment(file)
+    header = _opening_comment(source) if isinstance(source, Path) else ""
     description = head.description or _question(header)
     shared = (description, head.method, head.metric, head.run_cap, head.early_terminate, head.seeds)
     trial = content.get("trial") or {}
@@ -318,13 +321,11 @@ def load(file: Path, overrides: list[str]) -> Plan:
     return Plan(**{**vars(plan), "candidates": candidates, "portrait": head.portrait})
 
 
-def _simple_keys(content: dict[str, Any], file: Path, problems: Problems) -> dict[str, Any]:
+def _simple_keys(content: dict[str, Any], problems: Problems) -> dict[str, Any]:
     for key in content:
         if key not in KEYS:
             problems.add(str(key), f"no such key; {closest(key, KEYS)}")
-    head = {key: value for key, value in content.items() if key in KEYS and key not in SECTIONS}
-    head.setdefault("name", file.stem)
-    return head
+    return {key: value for key, value in content.items() if key in KEYS and key not in SECTIONS}
 
 
 def _opening_comment(file: Path) -> str:

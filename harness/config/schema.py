@@ -388,17 +388,51 @@ def parse_yaml(text: str) -> Any:
     return content
 
 
-def apply_overrides(tree: dict[str, Any], overrides: list[str]) -> None:
-    """Applies `path=value` settings, the value read as YAML.
+def plain(content: Any) -> Any:
+    """A copy of what a program wrote, as a YAML file would hold it.
 
     Raises:
-        ConfigError: an override is not of that form.
+        ConfigError: no YAML file could hold it.
     """
-    for override in overrides:
+    import yaml
+
+    try:
+        return parse_yaml(yaml.safe_dump(content))
+    except yaml.representer.RepresenterError as error:
+        raise ConfigError([f"{error.args[-1]!r}: neither a text, a number, true, false, null nor a list"]) from None
+    except ValueError as error:
+        raise ConfigError([str(error)]) from None
+
+
+def content_of(source: Path | Mapping[str, Any]) -> tuple[Any, str]:
+    """What a YAML file holds, or a copy of a mapping that could stand in one; and its name for messages.
+
+    Raises:
+        ConfigError: the file cannot be read, or there is more than plain values.
+    """
+    return (read_yaml(source), str(source)) if isinstance(source, Path) else (plain(source), "")
+
+
+def apply_overrides(tree: dict[str, Any], overrides: Mapping[str, Any]) -> None:
+    """Sets what lies at dotted paths, in order."""
+    for path, value in overrides.items():
+        set_path(tree, path, plain(value))
+
+
+def parse_overrides(given: list[str]) -> dict[str, Any]:
+    """The `PATH=VALUE` settings of a command line, the value read as YAML, as dotted path -> value.
+
+    Raises:
+        ConfigError: one is not of that form.
+    """
+    overrides: dict[str, Any] = {}
+    for override in given:
         path, equals, value = override.partition("=")
         if not equals or not path:
             raise ConfigError([f"--set {override}: expected PATH=VALUE, such as trial.pretrain.epochs=5"])
+        overrides.pop(path, None)  # the last of two counts, and counts last
         try:
-            set_path(tree, path, parse_yaml(value))
+            overrides[path] = parse_yaml(value)
         except ValueError as error:
             raise ConfigError([f"--set {override}: {error}"]) from None
+    return overrides

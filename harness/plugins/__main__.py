@@ -7,18 +7,19 @@ import json
 import sys
 from typing import Any
 
-from harness.plugins.registry import CONTRACTS, describe
-
 
 def _with_recipes() -> list[dict[str, Any]]:
     from harness.config import recipes  # which reads its files by a schema that knows plugins
+    from harness.plugins import registry
 
-    return describe() + recipes.describe()
+    return registry.describe() + recipes.describe()
 
 
 def _print_table(listed: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
+
+    from harness.plugins.registry import CONTRACTS
 
     console = Console()
     for kind in [*CONTRACTS, "recipes"]:
@@ -31,9 +32,9 @@ def _print_table(listed: list[dict[str, Any]]) -> None:
         console.print(table)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m harness.plugins", description="Lists every plugin and recipe.")
+def main(arguments: list[str] | None = None, prog: str = "python -m harness.plugins") -> int:
+    """The command line, as `prog`; returns the exit status."""
+    parser = argparse.ArgumentParser(prog=prog, description="Lists every plugin and recipe.")
     parser.add_argument("--json", action="store_true", help="for programs: a list of objects")
     options = parser.parse_args(arguments)
     listed = _with_recipes()

@@ -8,19 +8,20 @@ import argparse
 import sys
 from pathlib import Path
 
-from harness.report import versus
-from harness.report.terminal import show
-from harness.report.write import write
 
-
-def main(arguments: list[str] | None = None) -> int:
-    """`python -m harness.report FOLDER...`; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m harness.report", description="What a sweep found.")
+def main(arguments: list[str] | None = None, prog: str = "python -m harness.report") -> int:
+    """The command line, as `prog`; returns the exit status."""
+    parser = argparse.ArgumentParser(prog=prog, description="What a sweep found.")
     parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="such as results/runs/augment")
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="of the page that compares several sweeps; default: compare.html"
     )
     options = parser.parse_args(arguments)
+
+    from harness.report import versus
+    from harness.report.terminal import show
+    from harness.report.write import write
+
     try:
         output = _output(options.output, len(options.folders))
         reports = [write(folder) for folder in options.folders]

@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
-import contextlib
-import logging
-import os
-import socket
-import sys
 import time
 import warnings
-from collections.abc import Iterator, Sequence
 from typing import Any
 
-import ray
 from ray import tune
 from ray.tune.search import BasicVariantGenerator, ConcurrencyLimiter
 
@@ -21,10 +13,9 @@ from harness.config.plan import Plan, Task, goal_of
 from harness.files import no_space
 from harness.records.folder import Recorder
 from harness.seeding import derive
-from harness.sweep import cluster
 from harness.sweep.callback import MAX_FAILURES, RecordCallback
 from harness.sweep.interrupts import Interrupts, NoSpaceError
-from harness.sweep.placement import Node, Placement
+from harness.sweep.placement import Placement
 from harness.sweep.screen import Display
 from harness.sweep.search import (
     AssignmentSearch,
@@ -215,57 +206,3 @@ class Sweep:
 
     def _is_search(self) -> bool:
         return self.display.progress.phase == "search"
-
-
-def _this_machine(cpus: float, gpus: float) -> Node:
-    import torch
-
-    sizes = [torch.cuda.get_device_properties(number).total_memory for number in range(torch.cuda.device_count())]
-    return Node(socket.gethostname(), {"CPU": cpus, "GPU": gpus}, min(sizes, default=0))
-
-
-def this_machine_before_ray() -> list[Node]:
-    """This machine, before Ray is asked."""
-    import torch
-
-    return [_this_machine(os.cpu_count() or 1, torch.cuda.device_count())]
-
-
-def nodes_of(plan: Plan, options: argparse.Namespace, prepared: Sequence[Any]) -> tuple[list[Node], dict[str, Any]]:
-    """What there is to run trials on, and what `environment.json` says of it beyond this machine."""
-    if not options.address:
-        there = ray.cluster_resources()
-        return [_this_machine(there.get("CPU", 0), there.get("GPU", 0))], {}
-    nodes = cluster.look(plan, prepared, folders_of(options))
-    for note in nodes.notes:
-        print(note, file=sys.stderr)
-    gpus = sorted({gpu for about in nodes.about for gpu in about["gpus"]})
-    return nodes.all, {**nodes.compute, "gpus": gpus, "nodes": nodes.about, "shared_stages": nodes.shared_stages}
-
-
-def folders_of(options: argparse.Namespace) -> Folders:
-    """The caches that the options name, absolute."""
-    return Folders(options.cache.resolve(), options.stages.resolve())
-
-
-@contextlib.contextmanager
-def ray_session(plan: Plan | None = None, address: str | None = None) -> Iterator[None]:
-    """A private Ray on this machine, gone afterwards, or a cluster, which gets the plan's code and is left as it is."""
-    if address:
-        assert plan is not None
-        cluster.join(address, plan)
-    else:
-        ray.init(
-            address="local",
-            include_dashboard=False,
-            configure_logging=True,
-            logging_level="ERROR",
-            log_to_driver=False,
-            num_gpus=None,
-        )
-    for name in ("tune", "execution.tune_controller"):  # a worker that dies is reported by its trial, in one line
-        logging.getLogger(f"ray.tune.{name}").setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        ray.shutdown()

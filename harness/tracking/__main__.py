@@ -6,19 +6,20 @@ import argparse
 import sys
 from pathlib import Path
 
-from harness import messages
-from harness.tracking.server import say, tracking_uri
-from harness.tracking.tracker import sync
 
-
-def main(arguments: list[str] | None = None) -> int:
-    """`python -m harness.tracking sync FOLDER`; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m harness.tracking", description="Delivers records to MLflow.")
+def main(arguments: list[str] | None = None, prog: str = "python -m harness.tracking") -> int:
+    """The command line, as `prog`; returns the exit status."""
+    parser = argparse.ArgumentParser(prog=prog, description="Delivers records to MLflow.")
     parser.add_argument("command", choices=["sync"])
     parser.add_argument("folder", type=Path, help="a sweep's folder, such as results/runs/augment")
     parser.add_argument("--tracking-uri", help="default: MLFLOW_TRACKING_URI, else mlflow.db beside the folder")
     parser.add_argument("--experiment", help="default: the sweep's name")
     options = parser.parse_args(arguments)
+
+    from harness import messages
+    from harness.tracking.server import say, tracking_uri
+    from harness.tracking.tracker import sync
+
     try:
         uri = tracking_uri(options.tracking_uri, options.folder.resolve().parent)
         experiment = sync(options.folder, uri, options.experiment)

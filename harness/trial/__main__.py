@@ -6,23 +6,47 @@ FILE is a search space, of which the `trial:` part is used, or that part alone.
 from __future__ import annotations
 
 import argparse
-import base64
-import json
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from harness.config.parsing import read_trial
-from harness.config.schema import ConfigError
-from harness.trial import optimizers
-from harness.trial.memory import keep_freed_memory
-from harness.trial.run import Folders, run
+from harness.files import CACHE, STAGES
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m harness.trial", description="Runs one trial, without Ray.")
+def main(arguments: list[str] | None = None, prog: str = "python -m harness.trial") -> int:
+    """The command line, as `prog`; returns the exit status."""
+    options = _parser(prog).parse_args(arguments)
+
+    import json
+
+    from harness.config.schema import parse_overrides
+    from harness.trial import alone, optimizers
+    from harness.trial.memory import keep_freed_memory
+
+    keep_freed_memory()
+    try:
+        trial = alone.run_trial(
+            options.file,
+            seed=options.seed,
+            set=parse_overrides(options.set),
+            test=options.test,
+            stages=options.stages,
+            cache=options.cache,
+            portrait=options.portrait,
+            show=lambda record: print(json.dumps(vars(record)), flush=True),
+        )
+    except optimizers.DivergedError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except (ValueError, FileNotFoundError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    if trial.warning:
+        print(trial.warning, file=sys.stderr)
+    return 0
+
+
+def _parser(prog: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=prog, description="Runs one trial, without Ray.")
     parser.add_argument("file", type=Path, help="a search space, or a trial alone, as YAML")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--test", action="store_true", help="read the test set")
@@ -34,32 +58,9 @@ def main(arguments: list[str] | None = None) -> int:
         help="override a leaf, such as trial.pretrain.epochs=5",
     )
     parser.add_argument("--portrait", type=Path, metavar="FILE", help="also write a portrait of the encoder (.npz)")
-    parser.add_argument("--stages", type=Path, default=Path("results/runs/stages"))
-    parser.add_argument("--cache", type=Path, default=Path("results/runs/data"))
-    options = parser.parse_args(arguments)
-
-    def show(step_kind: str, step: int, found: Mapping[str, float], details: Mapping[str, Any]) -> None:
-        print(json.dumps({"step_kind": step_kind, "step": step, "metrics": dict(found)}), flush=True)
-
-    def keep(found: Mapping[str, Any]) -> None:
-        if "warning" in found:
-            print(found["warning"], file=sys.stderr)
-        else:
-            options.portrait.write_bytes(base64.b64decode(found["portrait"]))
-
-    keep_freed_memory()
-    try:
-        config = read_trial(options.file, options.set)
-        folders, deliver = Folders(options.cache, options.stages), keep if options.portrait else None
-        totals = run(config, options.seed, folders, show, with_test=options.test, deliver=deliver)
-    except (ConfigError, ValueError, FileNotFoundError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    except optimizers.DivergedError as error:
-        print(error, file=sys.stderr)
-        return 1
-    show("labels", int(totals["labels/used"]), totals, {})
-    return 0
+    parser.add_argument("--stages", type=Path, default=STAGES)
+    parser.add_argument("--cache", type=Path, default=CACHE)
+    return parser
 
 
 if __name__ == "__main__":

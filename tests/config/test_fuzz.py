@@ -102,7 +102,7 @@ def verdict(file: Path, text: str) -> str:
     signal.setitimer(signal.ITIMER_REAL, SECONDS)
     problems: list[str] = []
     try:
-        load(file, [])
+        load(file, {})
     except ConfigError as error:
         problems = error.problems
         assert problems

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from harness.config.plan import Plan, load
-from harness.config.schema import ConfigError
+from harness.config.schema import ConfigError, parse_overrides
 from harness.sweep import preflight
 
 GRID = """
@@ -52,7 +52,7 @@ cases:
 def read(tmp_path: Path, text: str, *overrides: str) -> Plan:
     file = tmp_path / "space.yaml"
     file.write_text(text)
-    return load(file, list(overrides))
+    return load(file, parse_overrides(list(overrides)))
 
 
 def names(plan: Plan) -> list[str]:

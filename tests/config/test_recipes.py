@@ -13,7 +13,7 @@ from harness.config import recipes
 from harness.config.parsing import parse_trial, read_trial, recipe_trial
 from harness.config.plan import Plan, load
 from harness.config.recipes import merged
-from harness.config.schema import ConfigError, Problems, as_dict
+from harness.config.schema import ConfigError, Problems, as_dict, parse_overrides
 from harness.plugins.__main__ import main as list_plugins
 
 
@@ -176,7 +176,7 @@ def test_a_mistake_of_the_users_is_not_the_recipes(mine):
 def read(tmp_path: Path, text: str, *overrides: str) -> Plan:
     file = tmp_path / "space.yaml"
     file.write_text(text)
-    return load(file, list(overrides))
+    return load(file, parse_overrides(list(overrides)))
 
 
 CHOICE = """
@@ -285,11 +285,11 @@ def test_an_unknown_recipe_in_a_sweep_has_its_place(tmp_path):
 def test_one_trial_alone_takes_a_recipe(tmp_path, mine):
     file = tmp_path / "trial.yaml"
     file.write_text("labels: {start: 20}\n")
-    config = read_trial(file, [f"trial.recipe={mine}"])
+    config = read_trial(file, {"trial.recipe": str(mine)})
     assert (config.ssl_method.hyperparameters["temperature"], config.pretrain.epochs) == (0.3, 7)
     kept = tmp_path / "kept.yaml"
     kept.write_text(yaml.safe_dump(read(tmp_path, CHOICE).as_dict() | {"trial": {"recipe": "byol"}}))
-    assert read_trial(kept, []).pretrain.lr == 0.015
+    assert read_trial(kept, {}).pretrain.lr == 0.015
 
 
 # ---------------------------------------------------------------- those that come with selbench
@@ -332,7 +332,7 @@ def test_a_recipe_is_a_valid_trial(name):
 
 @pytest.mark.parametrize("name", ["mobyv2al_table2", "mobyv2al_table3"])
 def test_the_tables_of_mobyv2al_are_plans(name):
-    plan = load(Path("search_spaces/papers") / f"{name}.yaml", [])
+    plan = load(Path("search_spaces/papers") / f"{name}.yaml", {})
     methods = {candidate.trial.ssl_method.name for candidate in plan.candidates}
     assert methods >= {"moby", "moco_v2", "byol"}
     assert {candidate.trial.classifier.epochs for candidate in plan.candidates} == {200}

@@ -142,11 +142,11 @@ def test_the_best_trial_is_saved_once_and_all_on_request(sweep):
 def test_encoders_that_would_stay_on_their_nodes_are_refused(tmp_path, which):
     file = tmp_path / "far.yaml"
     file.write_text("{name: far, method: grid, metric: {name: val/accuracy}, trial: {dataset: digits}}")
-    plan = load(file, [f"log_model={which}"])
+    plan = load(file, {"log_model": which})
     export.check(plan, shared_stages=True)
     with pytest.raises(ConfigError, match=f"^far: log_model: {which} needs a folder of stages that all nodes share"):
         export.check(plan, shared_stages=False)
-    export.check(load(file, []), shared_stages=False)
+    export.check(load(file, {}), shared_stages=False)
 
 
 def test_of_the_seeds_the_best_on_validation_data_is_chosen():

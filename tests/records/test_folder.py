@@ -16,7 +16,7 @@ from disk import files_of_at_most
 
 from harness import messages
 from harness.config.plan import Metric, Plan, load
-from harness.config.schema import ConfigError
+from harness.config.schema import ConfigError, parse_overrides
 from harness.files import no_space, replace_text
 from harness.records import environment, rows
 from harness.records.folder import Recorder, open_folder
@@ -36,7 +36,7 @@ parameters: {pretrain.epochs: {values: [1, 2]}}
 
 def ask(tmp_path: Path, *overrides: str) -> Plan:
     (tmp_path / "question.yaml").write_text(QUESTION)
-    return load(tmp_path / "question.yaml", list(overrides))
+    return load(tmp_path / "question.yaml", parse_overrides(list(overrides)))
 
 
 # ---------------------------------------------------------------- opening

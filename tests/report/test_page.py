@@ -118,7 +118,7 @@ def test_the_question_and_what_its_file_says_beside_it(searched):
 def test_the_opening_comment_is_kept_in_the_folder(tmp_path):
     file = tmp_path / "question.yaml"
     file.write_text("# Question: does it?\n#\n# Data: digits\nname: q\ntrial: {dataset: digits}\n")
-    made = plan.load(file, [])
+    made = plan.load(file, {})
     for resume in (False, True):
         open_folder(tmp_path / "q", made, resume=resume).release()
         kept = (tmp_path / "q" / "space.yaml").read_text()

@@ -89,7 +89,7 @@ def ask(folder: Path, seconds: float = 0.0, **space) -> Path:
 
 def test_workers_get_this_project_and_plugins_that_are_not_installed(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
-    sent = cluster.modules(load(ask(tmp_path, name="question"), []))
+    sent = cluster.modules(load(ask(tmp_path, name="question"), {}))
     assert [Path(path).name for path in sent] == ["harness", "baselines", "telling.py"]
     assert all(Path(path).exists() for path in sent)
 

@@ -318,7 +318,7 @@ class Interrupted:
     def __init__(self, folder: Path):
         file = write(folder, name="search", method="bayes", run_cap=9, seeds=[0, 1],
                      parameters={"ssl_method.temperature": {"min": 0.1, "max": 0.9}})  # fmt: skip
-        self.plan = load(file, [])
+        self.plan = load(file, {})
         self.path = folder / "sweep"
         self.path.mkdir()
         study = optuna.create_study(study_name="search", storage=journal_of(self.path), direction="maximize")

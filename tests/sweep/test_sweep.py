@@ -16,10 +16,9 @@ import yaml
 from mlflow import MlflowClient
 
 from harness.records import rows as record_rows
-from harness.records.folder import Recorder
 from harness.records.trial_files import portrait
-from harness.sweep.command import _farewell, _resume_command, main
-from harness.sweep.interrupts import Interrupts
+from harness.sweep.command import farewell, main, resume_command
+from harness.sweep.session import Outcome
 
 HERE = Path(__file__).parents[1]
 
@@ -362,14 +361,13 @@ def test_an_interrupted_sweep_goes_on_where_it_was(tmp_path, blow):
 
 
 def test_the_password_of_a_server_is_not_shown(tmp_path, capsys):
-    resume = _resume_command(["a question.yaml", "--tracking-uri", "postgresql://me:secret@box/db"])
+    resume = resume_command("python -m harness.sweep", ["a question.yaml", "--tracking-uri", "postgresql://me:secret@box/db"])
     assert resume == "python -m harness.sweep 'a question.yaml' --tracking-uri postgresql://box/db --resume"
-    recorder = Recorder(tmp_path, lambda record: None)
     for uri, line in {
         "https://me:secret@box": "https://box",
         "mysql://me:secret@box/db": "mlflow ui --backend-store-uri mysql://box/db",
     }.items():
-        _farewell(tmp_path, uri, recorder, True, Interrupts(resume))
+        assert farewell(Outcome(tmp_path, uri, complete=True), resume) == 0
         assert capsys.readouterr().out.splitlines()[-1] == f"MLflow UI: {line}"
 
 

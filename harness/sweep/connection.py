@@ -1,0 +1,108 @@
+"""A private Ray on this machine, or a cluster that is joined: what there is to run trials on."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import ray
+import torch
+
+from harness.config.plan import Plan
+from harness.config.schema import ConfigError
+from harness.config.trial import TrialConfig
+from harness.data.splits import Data
+from harness.sweep import cluster
+from harness.sweep.placement import Node
+from harness.trial.run import Folders
+
+RAY_VARIABLES = {
+    "RAY_AIR_NEW_OUTPUT": "0",  # with verbose=0: no output of Ray's own
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths keep their meaning in workers
+    "RAY_memory_monitor_refresh_ms": "0",  # it would end the whole sweep, not the trial that needs too much
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_worker_niceness": "0",  # the default of 15 would let any other process distort the times
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # `Interrupts` is ours
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "600",  # resuming reads our own records, not Ray's snapshots
+}
+"""How Ray is told to keep out of the way; it and the processes that it starts look there when a sweep runs."""
+
+
+@contextlib.contextmanager
+def connected(plan: Plan | None = None, address: str | None = None) -> Iterator[None]:
+    """A private Ray on this machine, gone afterwards, or a cluster, which gets the plan's code and is left as it is.
+
+    Raises:
+        ConfigError: this process uses Ray already, or the cluster cannot be joined.
+    """
+    if ray.is_initialized():
+        raise ConfigError(["this process uses Ray already; call ray.shutdown() before a sweep is run in it"])
+    with _variables(RAY_VARIABLES):
+        if address:
+            assert plan is not None
+            cluster.join(address, plan)
+        else:
+            ray.init(
+                address="local",
+                include_dashboard=False,
+                configure_logging=True,
+                logging_level="ERROR",
+                log_to_driver=False,
+                num_gpus=None,
+            )
+        for name in ("tune", "execution.tune_controller"):  # a worker that dies is reported by its trial, in one line
+            logging.getLogger(f"ray.tune.{name}").setLevel(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+@contextlib.contextmanager
+def _variables(values: Mapping[str, str]) -> Iterator[None]:
+    """Inside the block the environment holds these; afterwards what it held before."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def this_machine_before_ray() -> list[Node]:
+    """This machine, before Ray is asked."""
+    return [_this_machine(os.cpu_count() or 1, torch.cuda.device_count())]
+
+
+def nodes_for(
+    plan: Plan, address: str | None, folders: Folders, prepared: Sequence[tuple[TrialConfig, Data]]
+) -> tuple[list[Node], dict[str, Any]]:
+    """What there is to run trials on, and what `environment.json` says of it beyond this machine.
+
+    Raises:
+        ConfigError: what keeps a node of the cluster from running the trials.
+    """
+    if not address:
+        there = ray.cluster_resources()
+        return [_this_machine(there.get("CPU", 0), there.get("GPU", 0))], {}
+    nodes = cluster.look(plan, prepared, folders)
+    for note in nodes.notes:
+        print(note, file=sys.stderr)
+    gpus = sorted({gpu for about in nodes.about for gpu in about["gpus"]})
+    return nodes.all, {**nodes.compute, "gpus": gpus, "nodes": nodes.about, "shared_stages": nodes.shared_stages}
+
+
+def _this_machine(cpus: float, gpus: float) -> Node:
+    sizes = [torch.cuda.get_device_properties(number).total_memory for number in range(torch.cuda.device_count())]
+    return Node(socket.gethostname(), {"CPU": cpus, "GPU": gpus}, min(sizes, default=0))

@@ -1,0 +1,203 @@
+"""A plan is run and reported: what the command line and a notebook share. Ray is imported with this module."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness import progress
+from harness.config.plan import Plan, goal_of
+from harness.config.schema import ConfigError
+from harness.config.trial import TrialConfig
+from harness.data.splits import Data
+from harness.encoders import export
+from harness.files import CACHE, RESULTS, STAGES, no_space, replace_text
+from harness.messages import one_line
+from harness.records import environment
+from harness.records.folder import Recorder, open_folder
+from harness.records.mirror import Mirror, is_remote, local_folder
+from harness.report import write as report_writer
+from harness.report.model import Report
+from harness.sweep import cluster
+from harness.sweep.connection import connected, nodes_for, this_machine_before_ray
+from harness.sweep.driver import Sweep
+from harness.sweep.interrupts import Interrupts
+from harness.sweep.placement import Placement, place
+from harness.sweep.preflight import check_data
+from harness.sweep.screen import Display, Progress
+from harness.tracking.server import tracking_uri
+from harness.tracking.tracker import Tracker
+from harness.trial.memory_limit import can_watch_memory
+from harness.trial.run import Folders
+
+
+@dataclass(frozen=True)
+class Options:
+    """Where and how a plan is run; nothing of it changes a result.
+
+    Attributes:
+        results: folder of sweeps, or a place in an object store: s3://BUCKET/PREFIX, gs://BUCKET/PREFIX.
+        stages: folder of the results of stages.
+        cache: folder of decoded data sets.
+        resume: whether an interrupted sweep of the same name is continued.
+        quiet: whether nothing is shown but what is wrong.
+        address: of a Ray cluster to run on, `auto` or HOST:PORT; None: this machine.
+        tracking_uri: of MLflow; None: MLFLOW_TRACKING_URI, else a SQLite file in the results.
+    """
+
+    results: str = str(RESULTS)
+    stages: Path = STAGES
+    cache: Path = CACHE
+    resume: bool = False
+    quiet: bool = False
+    address: str | None = None
+    tracking_uri: str | None = None
+
+    @property
+    def folders(self) -> Folders:
+        """The caches, absolute."""
+        return Folders(self.cache.resolve(), self.stages.resolve())
+
+
+@dataclass
+class Outcome:
+    """What became of a plan.
+
+    Attributes:
+        folder: of the sweep.
+        tracking_uri: of its records in MLflow.
+        complete: whether every trial has an ending; false where the sweep was interrupted.
+        failed: trial -> cause.
+        report: None where there is no record, or where it could not be made.
+        copy: URI of the copy of the folder; None where there is none or it is behind.
+        problems: what could not be done after the last trial, a line each.
+    """
+
+    folder: Path
+    tracking_uri: str
+    complete: bool = False
+    failed: Mapping[str, str] = field(default_factory=dict)
+    report: Report | None = None
+    copy: str | None = None
+    problems: list[str] = field(default_factory=list)
+
+
+def run_plan(plan: Plan, options: Options, interrupts: Interrupts | None = None) -> Outcome:
+    """Runs a plan until every trial has an ending or it is interrupted, and reports what there is.
+
+    Shows its progress on stderr, unless `options.quiet`.
+
+    Raises:
+        ConfigError: something does not fit; nothing was run.
+        ValueError, FileNotFoundError, NotADirectoryError, PermissionError: likewise.
+        NoSpaceError: a disk is full; what finished is kept.
+        KeyboardInterrupt: before the first trial.
+    """
+    with progress.hushed(options.quiet), interrupts or Interrupts() as guard:
+        results = local_folder(options.results)
+        outcome = Outcome(results / plan.name, tracking_uri(options.tracking_uri, results))
+        prepared = _check(plan, options)
+        mirror = Mirror(options.results, outcome.folder) if is_remote(options.results) else None
+        if mirror:
+            mirror.fetch()
+        with connected(plan, options.address):
+            guard.install()
+            nodes, beyond = nodes_for(plan, options.address, options.folders, prepared)
+            export.check(plan, beyond.get("shared_stages", True))
+            placement = place(plan.resources, nodes, plan.name)
+            lock = open_folder(outcome.folder, plan, resume=options.resume)
+            try:
+                about = environment.describe(outcome.folder, prepared, concurrent=placement.concurrent) | beyond
+                _run_in_folder(plan, options, placement, about, mirror, guard, outcome)
+            finally:
+                lock.release()
+    return outcome
+
+
+def _check(plan: Plan, options: Options) -> list[tuple[TrialConfig, Data]]:
+    """What can be known before Ray is started; a trial of each data set and split, with its data."""
+    if options.address:
+        cluster.check_address(options.address)
+    else:
+        place(plan.resources, this_machine_before_ray(), plan.name)
+    if plan.resources.memory_gb is not None and not can_watch_memory():
+        raise ConfigError([f"{plan.name}: resources.memory_gb: this system does not tell what a process holds"])
+    return check_data(plan, options.cache)
+
+
+def _run_in_folder(
+    plan: Plan,
+    options: Options,
+    placement: Placement,
+    about: dict[str, Any],
+    mirror: Mirror | None,
+    interrupts: Interrupts,
+    outcome: Outcome,
+) -> None:
+    """Runs the plan's trials in the sweep's folder, which is ours, and reports them, also after an interrupt."""
+    replace_text(outcome.folder / "environment.json", json.dumps(about, indent=1))
+    shown = Progress(plan.metric[0].name, goal_of(plan.metric[0]) == "maximize")
+    with _recording(plan, about, mirror, outcome) as recorder:
+        try:
+            with Display(shown, options.quiet) as display:
+                sweep = Sweep(plan, options.folders, placement, recorder, display, interrupts)
+                outcome.complete = sweep.run()
+        except KeyboardInterrupt:
+            outcome.complete = False
+        finally:
+            with progress.working("writing the report"):
+                outcome.report = _write_report(outcome)
+            if outcome.report:
+                kept = plan.log_model if outcome.complete else "none"
+                outcome.problems += export.write(outcome.report, kept, options.folders)
+        outcome.failed = recorder.failed()
+
+
+@contextlib.contextmanager
+def _recording(plan: Plan, about: dict[str, Any], mirror: Mirror | None, outcome: Outcome) -> Iterator[Recorder]:
+    """A recorder whose records MLflow and the copy get too; these are ended in turn, even if one of them fails."""
+    tracker = Tracker(outcome.tracking_uri, plan.name, outcome.folder, about)
+    with contextlib.ExitStack() as ending:  # from the last to the first
+        tracker.start()
+        ending.callback(_finish_tracking, tracker, outcome)
+        recorder = Recorder(outcome.folder, tracker.record)
+        if mirror:
+            mirror.start()
+            ending.callback(_finish_copying, mirror, outcome)
+        ending.callback(recorder.close)
+        yield recorder
+
+
+def _write_report(outcome: Outcome) -> Report | None:
+    """The report; None where the sweep was interrupted before its first record, or where it cannot be made."""
+    if not (outcome.folder / "rows.jsonl").stat().st_size:
+        return None
+    try:
+        return report_writer.write(outcome.folder)
+    except Exception as error:  # the records are whole, and what follows the report is not to be lost with it
+        if no_space(error):
+            raise
+        cause = one_line(f"{type(error).__name__}: {error}")
+        again = f"python -m harness.report {outcome.folder}"
+        outcome.problems.append(f"no report: {cause}; try again with: {again}")
+        return None
+
+
+def _finish_tracking(tracker: Tracker, outcome: Outcome) -> None:
+    with progress.working("sending the records to MLflow"):
+        if outcome.complete:
+            tracker.finish("finished", timeout=60.0, patient=True)
+        else:
+            tracker.finish("interrupted", timeout=20.0)  # a person waits, and the rest is delivered on resuming
+
+
+def _finish_copying(mirror: Mirror, outcome: Outcome) -> None:
+    problem = mirror.close()
+    if problem:
+        outcome.problems.append(problem)
+    else:
+        outcome.copy = mirror.uri

@@ -1,0 +1,94 @@
+"""One trial alone, without Ray and MLflow: what `harness.run_trial` and `python -m harness.trial` do."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.config.parsing import read_trial
+from harness.config.trial import TrialConfig
+from harness.files import CACHE, STAGES
+from harness.trial.run import Folders, run
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a trial measured at one point.
+
+    Attributes:
+        step_kind: `epoch` or `labels`: what `step` counts.
+        step: epochs of training the encoder, or labels that were bought.
+        metrics: name -> value.
+    """
+
+    step_kind: str
+    step: int
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A trial that has ended.
+
+    Attributes:
+        config: what was done.
+        seed: all randomness came from it.
+        totals: labels, times, memory and the last round's accuracies.
+        records: after each epoch of training the encoder and after each round; the totals last.
+        warning: why there is no portrait although one was wanted; None where nothing is to be said.
+    """
+
+    config: TrialConfig
+    seed: int
+    totals: dict[str, float]
+    records: tuple[Record, ...]
+    warning: str | None = None
+
+
+def run_trial(
+    trial: Mapping[str, Any] | str | Path,
+    *,
+    seed: int = 0,
+    set: Mapping[str, Any] | None = None,
+    test: bool = False,
+    stages: str | Path = STAGES,
+    cache: str | Path = CACHE,
+    portrait: str | Path | None = None,
+    show: Callable[[Record], None] = lambda record: None,
+) -> Trial:
+    """Runs one trial, here and now.
+
+        harness.run_trial({"dataset": "digits", "selector": "coreset"}, seed=0).totals["val/accuracy"]
+
+    Args:
+        trial: a search space, of which the `trial` part is used, or that part alone: a YAML file, or its content.
+        seed: all randomness comes from it.
+        set: dotted path -> value, such as `{"trial.pretrain.epochs": 5}`.
+        test: whether the test set is read, once for each round's model.
+        stages: the folder of what trials share; what it holds is not computed again.
+        cache: the folder of decoded data sets.
+        portrait: a file for a portrait of the encoder (.npz).
+        show: is called with each record as soon as there is one.
+
+    Raises:
+        ConfigError: everything that is wrong with the trial.
+        ValueError: what does not fit its data; `trial.optimizers.DivergedError` if a loss became infinite.
+        FileNotFoundError: the data set is missing.
+    """
+    config = read_trial(Path(trial) if isinstance(trial, str) else trial, set or {})
+    records: list[Record] = []
+    portrayed: dict[str, Any] = {}
+
+    def keep(step_kind: str, step: int, metrics: Mapping[str, float], *_: object) -> None:
+        records.append(Record(step_kind, step, dict(metrics)))
+        show(records[-1])
+
+    folders = Folders(Path(cache), Path(stages))
+    totals = run(config, seed, folders, keep, with_test=test, deliver=portrayed.update if portrait else None)
+    keep("labels", int(totals["labels/used"]), totals)
+    if portrait and "portrait" in portrayed:
+        Path(portrait).write_bytes(base64.b64decode(portrayed["portrait"]))
+    return Trial(config, seed, totals, tuple(records), portrayed.get("warning"))
