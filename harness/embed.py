@@ -20,6 +20,7 @@ import torch
 
 from harness import image_file
 from harness.encoders.saved import SavedEncoder
+from harness.messages import message_of
 
 ENDINGS = (".npz", ".csv")
 CHUNK = 2048
@@ -38,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
         embeddings = embed(encoder, files)
         write(options.output, files, embeddings)
     except (ValueError, OSError) as error:
-        print(" ".join(str(error).split()), file=sys.stderr)
+        print(message_of(error), file=sys.stderr)
         return 2
     channels, height, width = encoder.image_shape
     print(

@@ -31,7 +31,7 @@ from typing import Any
 
 from baselines import BUILTINS
 from harness import api
-from harness.messages import closest
+from harness.messages import cause_of, closest
 
 CONTRACTS: dict[str, type] = {
     "datasets": api.Dataset,
@@ -147,9 +147,7 @@ def _load(kind: str, name: str, target: str) -> Any:
     try:
         plugin = getattr(importlib.import_module(module_name), class_name)
     except Exception as error:  # a plugin's module may fail in any way; the others stay usable
-        raise ValueError(
-            f"{singular} {name!r} cannot be imported from {target!r}: {type(error).__name__}: {error}"
-        ) from error
+        raise ValueError(f"{singular} {name!r} cannot be imported from {target!r}: {cause_of(error)}") from error
     if not (inspect.isclass(plugin) and issubclass(plugin, CONTRACTS[kind])):
         raise ValueError(f"{singular} {name!r}: {target} does not derive from harness.api.{CONTRACTS[kind].__name__}")
     return plugin

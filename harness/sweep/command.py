@@ -143,8 +143,7 @@ def _write_report(path: Path, problems: list[str]) -> model.Report | None:
     except Exception as error:  # the records are whole, and what follows the report is not to be lost with it
         if no_space(error):
             raise
-        cause = " ".join(f"{type(error).__name__}: {error}".split())
-        problems.append(f"no report: {cause}; try again with: python -m harness.report {path}")
+        problems.append(f"no report: {messages.cause_of(error)}; try again with: python -m harness.report {path}")
         return None
 
 
