@@ -15,7 +15,7 @@ import torch
 from harness.api import Backbone, Selector, SemiSupervisedMethod, SSLMethod, SupervisedMethod
 from harness.config.schema import Problems
 from harness.config.trial import Optimization, TrialConfig, method_arguments
-from harness.messages import one_line
+from harness.messages import cause_of, message_of
 from harness.plugins import registry
 from harness.plugins.registry import PluginSpec
 
@@ -149,8 +149,8 @@ def try_plugins(config: TrialConfig, path: str, problems: Problems) -> None:
         try:
             return construct(*map(Tried.of, specs))
         except Exception as error:  # a constructor may fail in any way for a value that nobody thought of
-            reason = str(error) if isinstance(error, ValueError | TypeError) else f"{type(error).__name__}: {error}"
-            problems.add(f"{path}.{place}" if path else place, one_line(reason))
+            reason = message_of(error) if isinstance(error, ValueError | TypeError) else cause_of(error)
+            problems.add(f"{path}.{place}" if path else place, reason)
 
     attempt("dataset", try_alone, config.dataset)
     attempt("augmentation", try_alone, config.augmentation)

@@ -29,7 +29,7 @@ from typing import Any
 
 from baselines import BUILTINS
 from harness import api, code
-from harness.messages import closest
+from harness.messages import cause_of, closest
 from harness.plugins.shared import preparation
 
 CONTRACTS: dict[str, type] = {
@@ -155,9 +155,7 @@ def _load(kind: str, name: str, target: str) -> Any:
     try:
         plugin = getattr(code.load(module_name), class_name)
     except Exception as error:  # a plugin's module may fail in any way; the others stay usable
-        raise ValueError(
-            f"{singular} {name!r} cannot be imported from {target!r}: {type(error).__name__}: {error}"
-        ) from error
+        raise ValueError(f"{singular} {name!r} cannot be imported from {target!r}: {cause_of(error)}") from error
     if not (inspect.isclass(plugin) and issubclass(plugin, CONTRACTS[kind])):
         raise ValueError(f"{singular} {name!r}: {target} does not derive from harness.api.{CONTRACTS[kind].__name__}")
     return plugin

@@ -16,7 +16,7 @@ from harness.config.trial import TrialConfig
 from harness.data.splits import Data
 from harness.encoders import export
 from harness.files import CACHE, RESULTS, STAGES, no_space, replace_text
-from harness.messages import one_line
+from harness.messages import cause_of
 from harness.records import environment
 from harness.records.folder import Recorder, open_folder
 from harness.records.mirror import Mirror, is_remote, local_folder
@@ -181,7 +181,7 @@ def _write_report(outcome: Outcome) -> Report | None:
     except Exception as error:  # the records are whole, and what follows the report is not to be lost with it
         if no_space(error):
             raise
-        cause = one_line(f"{type(error).__name__}: {error}")
+        cause = cause_of(error)
         again = f"python -m harness.report {outcome.folder}"
         outcome.problems.append(f"no report: {cause}; try again with: {again}")
         return None

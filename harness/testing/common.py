@@ -58,7 +58,7 @@ def when(situation: str) -> Iterator[None]:
     except AssertionError as error:
         raise AssertionError(f"{situation}: {error}") from error
     except Exception as error:
-        raise AssertionError(f"{situation}: raised {type(error).__name__}: {error}") from error
+        raise AssertionError(f"{situation}: raised {messages.cause_of(error)}") from error
 
 
 def _new(plugin: Factory, kind: str) -> Any:

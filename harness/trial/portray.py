@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from baselines import BUILTINS
-from harness import files
+from harness import files, messages
 from harness.api import Augmentation, Images
 from harness.plugins import registry
 from harness.records import portrait
@@ -81,7 +81,7 @@ def portray(rounds: Rounds, uses_views: bool, deliver: Deliver) -> float:
     except Exception as error:  # whatever it is, the trial has its results
         if files.no_space(error):
             raise
-        deliver({"warning": f"no portrait of the encoder: {type(error).__name__}: {error}"})
+        deliver({"warning": f"no portrait of the encoder: {messages.cause_of(error)}"})
         return 0.0
     deliver({"portrait": base64.b64encode(stage.value["file"].numpy().tobytes()).decode()})
     return stage.seconds

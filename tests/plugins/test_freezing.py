@@ -17,7 +17,7 @@ from harness import files
 from harness.config.schema import ConfigError
 from harness.config.trial import PretrainConfig
 from harness.plugins import registry
-from harness.trial import run as trial
+from harness.trial import pretraining
 from harness.trial.optimizers import build_optimizer
 
 SHAPE = (3, 32, 32)
