@@ -139,7 +139,7 @@ def _write_report(path: Path, problems: list[str]) -> model.Report | None:
     if not (path / "rows.jsonl").stat().st_size:
         return None
     try:
-        return report.write(path)
+        return report.write_report(path)
     except Exception as error:  # the records are whole, and what follows the report is not to be lost with it
         if no_space(error):
             raise
