@@ -20,8 +20,8 @@ from harness.messages import cause_of
 from harness.records import environment
 from harness.records.folder import Recorder, open_folder
 from harness.records.mirror import Mirror, is_remote, local_folder
-from harness.report import write as report_writer
 from harness.report.model import Report
+from harness.report.write import write_report
 from harness.sweep import cluster
 from harness.sweep.connection import connected, nodes_for, this_machine_before_ray
 from harness.sweep.driver import Sweep
@@ -177,7 +177,7 @@ def _write_report(outcome: Outcome) -> Report | None:
     if not (outcome.folder / "rows.jsonl").stat().st_size:
         return None
     try:
-        return report_writer.write(outcome.folder)
+        return write_report(outcome.folder)
     except Exception as error:  # the records are whole, and what follows the report is not to be lost with it
         if no_space(error):
             raise

@@ -123,7 +123,7 @@ def test_a_sweeps_folder_that_is_only_read_imports_no_class_it_names(tmp_path, e
     sweep = SweepFolder(tmp_path / "sweep", trial=trial, parameters={"selector": {"values": [named]}})
     rows = sweep.trial("c1", 1, {"selector": named}, {100: 0.7, 200: 0.8})
     assert json.dumps(rows)
-    report.write(sweep.path)
+    report.write_report(sweep.path)
     tracker.sync(sweep.path, f"sqlite:///{tmp_path}/mlflow.db")
     (tmp_path / "mine.yaml").write_text("trial: {selector: random}")
     with pytest.raises(ConfigError, match="differs"):
