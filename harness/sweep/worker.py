@@ -20,6 +20,7 @@ from harness.config.schema import as_dict
 from harness.files import no_space
 from harness.messages import cause_of
 from harness.metrics import WATCHED
+from harness.records.details import Details
 from harness.sweep import cluster
 from harness.trial.memory import keep_freed_memory
 from harness.trial.memory_limit import watched_memory
@@ -53,7 +54,7 @@ def run_in_worker(config: dict[str, Any], job: Job) -> None:
 def _run_task(task: Task, job: Job) -> dict[str, float]:
     """Runs a trial and reports each record; a trial that fails reports its cause and lets the sweep go on."""
 
-    def send(step_kind: str, step: int, metrics: Mapping[str, float], details: Mapping[str, Any], **more: Any) -> None:
+    def send(step_kind: str, step: int, metrics: Mapping[str, float], details: Details, **more: Any) -> None:
         record = {
             "trial": task.trial_id,
             "configuration": task.candidate.configuration,
@@ -72,13 +73,13 @@ def _run_task(task: Task, job: Job) -> dict[str, float]:
         watched = {"epoch": step, "watch": watch} if step_kind == "epoch" and watch is not None else {}
         proxies = [proxy_value(m.name, metrics) for m in job.plan.metric]
         # In a list, into which Tune does not look: it would keep statistics of every number until the sweep ends.
-        tune.report({"sent": [record, dict(details)], **watched, **objective_values(proxies)})
+        tune.report({"sent": [record, details], **watched, **objective_values(proxies)})
 
     cause = limit_passed(task.trial_id)
     if cause:  # by an earlier worker, which was ended for it
-        send("labels", 0, {}, {"error": cause}, status="failed", error=cause)
+        send("labels", 0, {}, Details(error=cause), status="failed", error=cause)
         return {}
-    send("labels", 0, {}, {"config": as_dict(task.candidate.trial)})
+    send("labels", 0, {}, Details(config=as_dict(task.candidate.trial)))
     portrait: dict[str, Any] = {}
     try:
         with watched_memory(job.plan.resources.memory_gb, lambda cause: end_own_worker(task.trial_id, cause)):
@@ -99,10 +100,10 @@ def _run_task(task: Task, job: Job) -> dict[str, float]:
         if no_space(error):  # no fault of the trial's: the sweep stops, and tries it again when it is resumed
             tune.report({"no_space": str(error), **objective_values([0.0] * len(job.plan.metric))})
         cause = cause_of(error)
-        send("labels", 0, {}, {"error": traceback.format_exc()}, status="failed", error=cause)
+        send("labels", 0, {}, Details(error=traceback.format_exc()), status="failed", error=cause)
         return {}
     warning = {"warning": portrait.pop("warning")} if "warning" in portrait else {}
-    send("labels", int(totals["labels/used"]), totals, portrait, status="finished", **warning)
+    send("labels", int(totals["labels/used"]), totals, Details(**portrait), status="finished", **warning)
     return totals
 
 

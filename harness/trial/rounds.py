@@ -20,6 +20,8 @@ from harness.data.oracle import Oracle
 from harness.data.splits import Data
 from harness.files import digest_of
 from harness.plugins import registry
+from harness.records.details import Details, Training
+from harness.records.trial_files import Confusion
 from harness.seeding import derive, generator, seeded
 from harness.trial import companions, heads, joint
 from harness.trial.joint import JointModel
@@ -28,12 +30,9 @@ from harness.trial.pretrain import embedding_std
 from harness.trial.runtime import Runtime
 from harness.trial.stages import Checkpoint, Stage, StageCache
 
-Report = Callable[[str, int, Mapping[str, float], Mapping[str, Any]], None]
-"""Receives what a trial finds, as it finds it: the step's kind ("epoch" or "labels"), the step (the epoch, or the
-number of labels used), metrics by name (`harness.metrics`), and details, JSON values that are not metrics: the
-`selected` positions, the `class_counts` of all labels bought so far and the `pool_counts` of the pool, the
-`confusion_matrix` (on test data where the trial reads them, else on validation data), the names of the `stages` that
-hold the round's model; of an epoch, the `training` it belongs to, its number there and how many `epochs` that has."""
+Listener = Callable[[str, int, Mapping[str, float], Details], None]
+"""Hears what a trial finds, as it finds it: the step's kind ("epoch" or "labels"), the step (the epoch, or the number
+of labels used), metrics by name (`harness.metrics`) and what is no metric."""
 
 
 REPORTS = 20
@@ -92,7 +91,7 @@ class Rounds:
         views: the augmentation of pre-training.
         stages: the cache.
         costs: added to as time is spent.
-        report: called after each epoch of a training of the encoder, and after each round.
+        listener: called after each epoch of a training of the encoder, and after each round.
         epochs: of training so far, so that every epoch of a trial has a number of its own.
         curve: number of labels and metrics of each round so far.
         bought: i64 positions that were labelled: the start pool, then each round's picks.
@@ -110,7 +109,7 @@ class Rounds:
     views: Augmentation
     stages: StageCache
     costs: Costs
-    report: Report
+    listener: Listener
     epochs: int = 0
     curve: list[tuple[int, dict[str, float]]] = field(default_factory=list)
     bought: list[Tensor] = field(default_factory=list)
@@ -194,23 +193,22 @@ class Rounds:
         labels = self.oracle.reveal(labeled)
         trained, stage = self._train(labeled, labels, last)
         self.costs.train += stage.seconds
-        results, details = self._measure(trained.model, labeled, labels)
+        results, matrix = self._measure(trained.model, labeled, labels)
         self.costs.evaluate += results["time/evaluate_seconds"]
         results |= self._joint_metrics(trained.model, stage) | self._measure_beside(trained, labeled, labels)
         self.costs.encode = self.encoder.seconds
         results |= selection | {"time/train_seconds": stage.seconds, "stage/train_cached": float(stage.cached)}
         results |= {"labels/used": float(self.oracle.used), "labels/val": float(len(self.data.val_labels))}
-        details["class_counts"] = torch.bincount(labels, minlength=self.data.num_classes).tolist()
-        details["pool_counts"] = self.oracle.class_counts.tolist()
-        details["stages"] = {
-            "pretrain": self.encoder.digest,
-            "train": trained.digest,
-            "compute": as_dict(self.config.compute.resolved()),
-        }
-        if picks is not None:
-            details["selected"] = picks.tolist()
+        compute = as_dict(self.config.compute.resolved())
+        details = Details(
+            selected=None if picks is None else picks.tolist(),
+            class_counts=torch.bincount(labels, minlength=self.data.num_classes).tolist(),
+            pool_counts=self.oracle.class_counts.tolist(),
+            confusion_matrix=matrix,
+            stages={"pretrain": self.encoder.digest, "train": trained.digest, "compute": compute},
+        )
         self.curve.append((self.oracle.used, results))
-        self.report("labels", self.oracle.used, results, details)
+        self.listener("labels", self.oracle.used, results, details)
         return trained
 
     def _train(self, labeled: Tensor, labels: Tensor, last: Trained | None) -> tuple[Trained, Stage]:
@@ -364,19 +362,20 @@ class Rounds:
             encoder = Encoder(backbone, trained.digest, self.runtime, parts, encoder.config, self.seed)
         for settings in self.config.beside:
             model, stage = self._fit(encoder.under(settings), labeled, labels, None)
-            found, _ = self._measure(model, labeled, labels)
-            found["time/train_seconds"] = stage.seconds
-            results |= {f"{name}/{settings.name}": value for name, value in found.items()}
+            measured, _ = self._measure(model, labeled, labels)
+            measured["time/train_seconds"] = stage.seconds
+            results |= {f"{name}/{settings.name}": value for name, value in measured.items()}
         return results
 
-    def _measure(self, model: RoundModel, labeled: Tensor, labels: Tensor) -> tuple[dict[str, float], dict[str, Any]]:
+    def _measure(self, model: RoundModel, labeled: Tensor, labels: Tensor) -> tuple[dict[str, float], Confusion]:
+        """The metrics, and the confusion matrix on the test or, where that stays closed, the validation images."""
         if isinstance(model, HeadModel):  # what the encoder costs is counted there
             for part in model.encoder.parts:
                 model.encoder.inputs(part)
         started = time.perf_counter()
         train_logits = self._logits_of_labeled(model, labeled)
         results = {"train/accuracy": float((train_logits.argmax(1) == labels).float().mean())}
-        details: dict[str, Any] = {}
+        confusion: Confusion = {}
         for split, truth in (("val", self.data.val_labels), ("test", self.data.test_labels)):
             if truth is None:
                 continue
@@ -384,12 +383,8 @@ class Rounds:
             matrix = metrics.confusion_matrix(truth, logits.argmax(1), self.data.num_classes)
             results |= {f"{split}/{name}": value for name, value in metrics.scores(matrix).items()}
             results[f"{split}/loss"] = float(F.cross_entropy(logits, truth))
-            details["confusion_matrix"] = {
-                "class_names": list(self.data.class_names),
-                "matrix": matrix.tolist(),
-                "split": split,
-            }
-        return results | {"time/evaluate_seconds": time.perf_counter() - started}, details
+            confusion = {"class_names": list(self.data.class_names), "matrix": matrix.tolist(), "split": split}
+        return results | {"time/evaluate_seconds": time.perf_counter() - started}, confusion
 
     def _logits_of_labeled(self, model: RoundModel, labeled: Tensor) -> Tensor:
         if isinstance(model, TunedModel):
@@ -408,24 +403,25 @@ class _Epochs:
     """
 
     def __init__(self, rounds: Rounds, name: str, total: int, every: int = 1):
-        self._report = rounds.report
+        self._listener = rounds.listener
         self._before = rounds.epochs
-        self._about = {"training": name, "epochs": total}
+        self._name = name
         self._total = total
         self._every = every
         self._last = 0
         rounds.epochs += total
 
-    def report(self, epoch: int, found: Mapping[str, float]) -> None:
+    def report(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """One epoch, from 1."""
         self._last = epoch
         if epoch % self._every == 0 or epoch == self._total:
-            self._report("epoch", self._before + epoch, found, self._about | {"epoch": epoch})
+            details = Details(training=Training(self._name, epoch, self._total))
+            self._listener("epoch", self._before + epoch, metrics, details)
 
     def finish(self, history: list[dict[str, float]]) -> None:
         """The epochs that have not been reported yet."""
-        for epoch, found in enumerate(history[self._last :], start=self._last + 1):
-            self.report(epoch, found)
+        for epoch, values in enumerate(history[self._last :], start=self._last + 1):
+            self.report(epoch, values)
 
 
 def shown_rows(is_unlabeled: Tensor, size: int | None, rng: torch.Generator) -> Tensor | None:

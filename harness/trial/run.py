@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from harness.api import SemiSupervisedMethod
 from harness.config.trial import ExponentialImbalance, StepImbalance, TrialConfig
@@ -13,11 +13,12 @@ from harness.data import splits
 from harness.data.oracle import Oracle
 from harness.metrics import area_under_curve
 from harness.plugins import registry
+from harness.records.details import Details, Training
 from harness.trial import portray
 from harness.trial.memory import PeakMemory
 from harness.trial.models import Encoder
 from harness.trial.pretraining import build_method, normalization, pretrained, pretrains
-from harness.trial.rounds import Costs, Report, Rounds, start_pool
+from harness.trial.rounds import Costs, Listener, Rounds, start_pool
 from harness.trial.runtime import Runtime
 from harness.trial.stages import StageCache, machine
 
@@ -39,7 +40,7 @@ def run(
     config: TrialConfig,
     seed: int,
     folders: Folders,
-    report: Report,
+    listener: Listener,
     *,
     with_test: bool,
     deliver: portray.Deliver | None = None,
@@ -50,7 +51,7 @@ def run(
         config: what to do.
         seed: all randomness of the trial comes from it.
         folders: caches.
-        report: receives a record after each epoch of training the encoder and after each round.
+        listener: hears a record after each epoch of training the encoder and after each round.
         with_test: whether the test set is read, once for each round's model.
         deliver: receives a portrait of the encoder at the end; None: none is made.
 
@@ -65,8 +66,10 @@ def run(
     stages = StageCache(folders.stages, machine(where.device.type))
     method = build_method(config, images, seed, where)
     start = start_pool(config.labels, seed, oracle)
-    about = {"training": "pretrain", "epochs": config.pretrain.epochs}
-    on_epoch: Any = lambda epoch, metrics: report("epoch", epoch, metrics, about | {"epoch": epoch})  # noqa: E731
+
+    def on_epoch(epoch: int, metrics: Mapping[str, float]) -> None:
+        listener("epoch", epoch, metrics, Details(training=Training("pretrain", epoch, config.pretrain.epochs)))
+
     stage = pretrained(config, seed, method, images, oracle, start, where, stages, on_epoch)
     costs = Costs(pretrain=stage.seconds, pretrain_cached=stage.cached)
     method.eval()
@@ -84,7 +87,7 @@ def run(
         registry.build(config.augmentation),
         stages,
         costs,
-        report,
+        listener,
         config.pretrain.epochs if pretrains(config) else 0,
     )
     rounds.run()
@@ -149,6 +152,6 @@ def _totals(rounds: Rounds) -> dict[str, float]:
     if len(rounds.curve) > 1:
         for split in ("val", "test"):
             if f"{split}/accuracy" in last:
-                points = [(labels, found[f"{split}/accuracy"]) for labels, found in rounds.curve]
+                points = [(labels, metrics[f"{split}/accuracy"]) for labels, metrics in rounds.curve]
                 totals[f"{split}/aubc"] = area_under_curve(points)
     return totals

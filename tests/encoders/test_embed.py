@@ -24,6 +24,7 @@ from harness.config.schema import ConfigError, as_dict
 from harness.encoders import export
 from harness.encoders.saved import PyfuncEncoder, SavedEncoder, _digest
 from harness.files import no_space
+from harness.records.details import Details
 from harness.records.folder import Recorder
 from harness.report import read
 from harness.report.model import Entry, Report
@@ -66,9 +67,9 @@ class Sweep:
             about = {"step_kind": kind, "step": step, "metrics": dict(metrics), "status": status}
             self.recorder.write(base | about, details)
 
-        send("labels", 0, {}, {"config": as_dict(config)})
+        send("labels", 0, {}, Details(config=as_dict(config)))
         totals = trial.run(config, seed, self.folders, send, with_test=False)
-        send("labels", int(totals["labels/used"]), totals, {}, "finished")
+        send("labels", int(totals["labels/used"]), totals, Details(), "finished")
         self.trials[variant] = task.trial_id
 
 

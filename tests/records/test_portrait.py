@@ -53,7 +53,7 @@ class Run:
 
     @property
     def selected(self) -> list[list[int]]:
-        return [details["selected"] for *_, details in self.rows if "selected" in details]
+        return [details.selected for *_, details in self.rows if details.selected is not None]
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def test_a_portrait_shows_validation_images_and_what_was_bought(coreset, folders
     assert found.picked.tolist() == [20, 10, 10]
     assert np.bincount(found.pick_rounds).tolist() == [20, 10, 10]
     bought = np.bincount(found.pick_classes, minlength=10).tolist()
-    assert bought == coreset.rows[-1][3]["class_counts"]
+    assert bought == coreset.rows[-1][3].class_counts
     assert oracle.used == 0
 
 

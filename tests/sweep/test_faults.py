@@ -19,6 +19,7 @@ from test_sweep import HERE, SLOW, TRIAL, endings, rows, run, start, without_age
 from harness.config.plan import Task, load
 from harness.config.schema import ConfigError
 from harness.records import rows as record_rows
+from harness.records.details import Details
 from harness.records.folder import Recorder
 from harness.sweep.driver import Sweep
 from harness.sweep.search import mend_journal
@@ -347,7 +348,7 @@ class Interrupted:
             {"trial": task.trial_id, "configuration": task.candidate.configuration, "phase": "search",
              "seed": task.seed, "status": status, "step_kind": "labels", "step": 0, "time": 1,
              "parameters": task.candidate.parameters,
-             "metrics": {name: accuracy}}, {},
+             "metrics": {name: accuracy}}, Details(),
         )  # fmt: skip
 
     def tasks(self, number: int) -> list[Task]:

@@ -252,7 +252,7 @@ def test_the_epochs_of_a_joint_training_are_reported_also_where_it_was_found(fre
     epochs = [row for row in first if row[0] == "epoch"]
     assert epochs == [row for row in found if row[0] == "epoch"]  # the seconds of the first computation, too
     assert [step for _, step, _, _ in epochs] == [1, 2, 3, 4]  # a number would be a repetition in the second round
-    assert [(about["epoch"], about["epochs"]) for *_, about in epochs] == [(1, 2), (2, 2)] * 2
+    assert [(about.training.epoch, about.training.epochs) for *_, about in epochs] == [(1, 2), (2, 2)] * 2
     assert all(metrics["throughput/train_images_per_second"] > 0 for _, _, metrics, _ in epochs)
     last = rounds_of(first)[-1][2]
     assert epochs[-1][2]["joint/loss"] == last["joint/loss"]
@@ -266,7 +266,7 @@ def test_the_epochs_of_a_joint_training_are_reported_also_where_it_was_found(fre
 def test_of_a_long_finetuning_a_few_epochs_are_reported(fresh):
     config = configure(classifier={"name": "finetune", "epochs": 50}, labels={"start": 20}, pretrain__epochs=1)
     rows, _ = fresh().run(config)
-    epochs = [(step, about["training"], about["epoch"]) for kind, step, _, about in rows if kind == "epoch"]
+    epochs = [(step, about.training.name, about.training.epoch) for kind, step, _, about in rows if kind == "epoch"]
     assert epochs[:3] == [(1, "pretrain", 1), (4, "finetune", 3), (7, "finetune", 6)]
     assert epochs[-1] == (51, "finetune", 50)
     assert len(epochs) == 1 + 17
@@ -277,7 +277,7 @@ def test_selectors_see_the_ssl_loss_of_the_joint_model(fresh):
     config = configure(ssl_method=MOBY, selector="high_ssl_loss", **JOINT)
     rows, _ = fresh().run(config)
     untrained, _ = fresh().run(configure(ssl_method=MOBY, selector="high_ssl_loss", pretrain__epochs=0))
-    assert rounds_of(rows)[1][3]["selected"] != rounds_of(untrained)[1][3]["selected"]
+    assert rounds_of(rows)[1][3].selected != rounds_of(untrained)[1][3].selected
 
 
 @pytest.mark.parametrize("mode", ["joint", "pretrain"])
