@@ -65,7 +65,7 @@ def portray(rounds: Rounds, uses_views: bool, deliver: Deliver) -> float:
         OSError: the disk is full.
     """
     assert rounds.last is not None
-    views = rounds.config.augmentation
+    views = rounds.context.config.augmentation
     key = {
         "model": rounds.last.digest,  # also stands for the data, the seed and the machine
         "bought": files.digest_of({"positions": [positions.tolist() for positions in rounds.bought]}),
@@ -77,7 +77,7 @@ def portray(rounds: Rounds, uses_views: bool, deliver: Deliver) -> float:
         return {"file": torch.frombuffer(bytearray(content), dtype=torch.uint8)}
 
     try:
-        stage = rounds.stages.run("portrait", key, compute, registry.sources(views))
+        stage = rounds.context.stages.run("portrait", key, compute, registry.sources(views))
     except Exception as error:  # whatever it is, the trial has its results
         if files.no_space(error):
             raise
@@ -94,7 +94,7 @@ def portrait_of(rounds: Rounds, uses_views: bool) -> Portrait:
         ValueError: the features are not finite.
     """
     assert rounds.last is not None
-    data, model = rounds.data, rounds.last.model
+    data, model = rounds.context.data, rounds.last.model
     everything = _some(len(data.val), SEARCHED, "val")
     features = model.features("val")[everything]
     if not bool(features.isfinite().all()):
@@ -103,7 +103,7 @@ def portrait_of(rounds: Rounds, uses_views: bool) -> Portrait:
     places = _Map(features[:MAPPED])
     chosen, number = _picks(rounds)
     backbone: Any = model.encoder.backbone if isinstance(model, HeadModel) else model.network.backbone
-    of_picks = rounds.runtime.forward(backbone, data.pool.subset(chosen)) if len(chosen) else features[:0]
+    of_picks = rounds.context.runtime.forward(backbone, data.pool.subset(chosen)) if len(chosen) else features[:0]
     nearest = _nearest(features)
     queries = _queries(labels)
     shown = torch.cat([queries[:, None], nearest[queries]], dim=1)
@@ -119,7 +119,7 @@ def portrait_of(rounds: Rounds, uses_views: bool) -> Portrait:
         picked=np.array([len(positions) for positions in _bought(rounds)]),
         pick_points=places.of(of_picks).numpy(),
         pick_rounds=number.numpy(),
-        pick_classes=rounds.oracle.reveal(chosen).numpy(),  # these are bought: it costs nothing
+        pick_classes=rounds.context.oracle.reveal(chosen).numpy(),  # these are bought: it costs nothing
         neighbor_classes=labels[shown].numpy(),
         neighbor_images=_thumbnails(data.val, everything[shown]),
         operations=operations,
@@ -171,7 +171,7 @@ def _clusters(features: Tensor, count: int) -> np.ndarray:
 
 def _bought(rounds: Rounds) -> list[Tensor]:
     """The positions that were labelled, by round; none where all labels were bought at once."""
-    return rounds.bought if rounds.config.labels.rounds else []
+    return rounds.bought if rounds.context.config.labels.rounds else []
 
 
 def _picks(rounds: Rounds) -> tuple[Tensor, Tensor]:
@@ -222,13 +222,13 @@ def _tiles(images: Tensor, size: tuple[int, int]) -> np.ndarray:
 
 def _views(rounds: Rounds) -> tuple[tuple[str, ...], np.ndarray]:
     """Images of the pool, whose classes nobody asks for, under each part of the augmentation and under all of it."""
-    pool = rounds.data.pool
-    parts = rounds.views.parts()
+    pool = rounds.context.data.pool
+    parts = rounds.context.views.parts()
     shown = [(_name(part), part) for part in parts] if len(parts) > 1 else []
     images = pool[_some(len(pool), SHOWN, "views")]
     size = _size(pool)
     columns = [_tiles(images.cpu(), size)]
-    for number, (_, operation) in enumerate([*shown, ("", rounds.views)]):
+    for number, (_, operation) in enumerate([*shown, ("", rounds.context.views)]):
         for view in range(DRAWS):
             rng = generator(0, f"portrait/views/{number}/{view}", images.device)
             columns.append(_tiles(operation(images, view=view, rng=rng).cpu(), size))

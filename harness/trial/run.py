@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,12 +12,13 @@ from harness.data import splits
 from harness.data.oracle import Oracle
 from harness.metrics import area_under_curve
 from harness.plugins import registry
-from harness.records.details import Details, Training
 from harness.trial import portray
+from harness.trial.context import Context, Costs
+from harness.trial.epochs import Listener, Reporter
 from harness.trial.memory import PeakMemory
 from harness.trial.models import Encoder
 from harness.trial.pretraining import build_method, normalization, pretrained, pretrains
-from harness.trial.rounds import Costs, Listener, Rounds, start_pool
+from harness.trial.rounds import Rounds, start_pool
 from harness.trial.runtime import Runtime
 from harness.trial.stages import StageCache, machine
 
@@ -60,39 +60,31 @@ def run(
     """
     started = time.perf_counter()
     memory = PeakMemory()
-    images, oracle = load_data(config, folders.cache, with_test=with_test)
-    oracle.with_budget(label_budget(config, len(images.pool)))
-    where = Runtime.of(config.compute, *normalization(config, images))
-    stages = StageCache(folders.stages, machine(where.device.type))
-    method = build_method(config, images, seed, where)
-    start = start_pool(config.labels, seed, oracle)
-
-    def on_epoch(epoch: int, metrics: Mapping[str, float]) -> None:
-        listener("epoch", epoch, metrics, Details(training=Training("pretrain", epoch, config.pretrain.epochs)))
-
-    stage = pretrained(config, seed, method, images, oracle, start, where, stages, on_epoch)
-    costs = Costs(pretrain=stage.seconds, pretrain_cached=stage.cached)
-    method.eval()
-    parts = {"pool": images.pool, "val": images.val} | ({"test": images.test} if images.test is not None else {})
-    encoder = Encoder(method.backbone, stage.digest, where, parts, config.classifier, seed)
-    rounds = Rounds(
-        config,
-        seed,
-        images,
-        oracle,
-        start,
-        where,
-        encoder,
-        method,
-        registry.build(config.augmentation),
-        stages,
-        costs,
-        listener,
-        config.pretrain.epochs if pretrains(config) else 0,
+    data, oracle = load_data(config, folders.cache, with_test=with_test)
+    oracle.with_budget(label_budget(config, len(data.pool)))
+    runtime = Runtime.of(config.compute, *normalization(config, data))
+    context = Context(
+        config=config,
+        seed=seed,
+        data=data,
+        oracle=oracle,
+        start=start_pool(config.labels, seed, oracle),
+        runtime=runtime,
+        views=registry.build(config.augmentation),
+        stages=StageCache(folders.stages, machine(runtime.device.type)),
+        costs=Costs(),
+        reporter=Reporter(listener),
     )
+    method = build_method(config, data, seed, runtime)
+    stage = pretrained(context, method)
+    context.costs.pretrain, context.costs.pretrain_cached = stage.seconds, stage.cached
+    method.eval()
+    parts = {"pool": data.pool, "val": data.val} | ({"test": data.test} if data.test is not None else {})
+    encoder = Encoder(method.backbone, stage.digest, runtime, parts, config.classifier, seed)
+    rounds = Rounds(context, encoder, method)
     rounds.run()
     wall = {"time/wall_seconds": time.perf_counter() - started}
-    totals = _totals(rounds) | costs.metrics() | wall | {"memory/peak_bytes": memory.peak(where.device)}
+    totals = _totals(rounds) | context.costs.metrics() | wall | {"memory/peak_bytes": memory.peak(runtime.device)}
     if deliver:
         uses_views = method.num_views > 0 and (config.mode == "joint" or pretrains(config))
         totals["time/portrait_seconds"] = portray.portray(rounds, uses_views, deliver)

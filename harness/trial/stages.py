@@ -178,7 +178,7 @@ class StageCache:
                 return stage
             checkpoint = Checkpoint(folder / "checkpoint.pt")
             value = compute(checkpoint)
-            stage = Stage(value, digest, float(value.get("seconds", checkpoint.seconds)), cached=False)
+            stage = Stage(value, digest, checkpoint.seconds, cached=False)
             if code.is_current():
                 _write(folder, stage, key)
             else:

@@ -80,7 +80,7 @@ def sweep(tmp_path_factory):
     measure, seen = Rounds._train_and_measure, {}
 
     def spy(self: Rounds, *args: Any) -> Trained:
-        seen["trained"], seen["data"] = measure(self, *args), self.data
+        seen["trained"], seen["data"] = measure(self, *args), self.context.data
         return seen["trained"]
 
     with pytest.MonkeyPatch.context() as patch:

@@ -214,9 +214,9 @@ def test_a_portrait_buys_no_label_and_reads_no_test_image(folders, monkeypatch):
     original = portray.portrait_of
 
     def spy(rounds: Any, uses_views: bool) -> Portrait:
-        before = rounds.oracle.used
+        before = rounds.context.oracle.used
         found = original(rounds, uses_views)
-        bought.append(rounds.oracle.used - before)
+        bought.append(rounds.context.oracle.used - before)
         return found
 
     monkeypatch.setattr(portray, "portrait_of", spy)

@@ -18,6 +18,7 @@ from harness.api import Backbone, Companion, Images, Pool, Selector
 from harness.seeding import seeded
 from harness.trial import companions, heads
 from harness.trial import run as trial
+from harness.trial.epochs import Watch
 from harness.trial.runtime import Runtime
 from harness.trial.stages import Checkpoint
 
@@ -50,7 +51,8 @@ def tune(
     model = heads.finetuned_model(encoder or backbone(), 2, runtime(), 0)
     pool = Images(images)
     companion = companions.build(selector, model.backbone, pool, runtime(), 0) if selector else None
-    heads.finetune(model, pool, STRIPE_LABELS, Noise(), config, runtime(), 0, checkpoint, companion)
+    labeled = heads.Labeled(pool, STRIPE_LABELS, Noise())
+    heads.finetune(model, labeled, config, runtime(), 0, Watch(checkpoint), companion)
     return model, companion
 
 

@@ -18,6 +18,7 @@ from harness.data.oracle import Oracle
 from harness.data.splits import Data
 from harness.metrics import area_under_curve
 from harness.trial import run as trial
+from harness.trial.context import Context
 from harness.trial.rounds import Rounds, start_pool
 
 
@@ -215,7 +216,7 @@ class Cheat(Selector):
         count = 0
         for item in reachable(pool):
             count += 1
-            if isinstance(item, Oracle | Data | Rounds):
+            if isinstance(item, Oracle | Data | Context | Rounds):
                 self.found.append(type(item).__name__)
             if isinstance(item, Tensor) and item.dim() == 1 and len(item) > len(pool.labels):
                 for name, labels in self.hidden.items():
