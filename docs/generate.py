@@ -189,7 +189,7 @@ def words(hint: Any, item: dataclasses.Field | None = None) -> str:
 
 def default(item: dataclasses.Field) -> str:
     """The default as YAML."""
-    value = item.default if item.default is not dataclasses.MISSING else ...
+    value = item.default if item.default is not dataclasses.MISSING and item.name != "kind" else ...
     if value is ...:
         return "required"
     if isinstance(value, PluginSpec):

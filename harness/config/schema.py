@@ -102,7 +102,11 @@ def parse(cls: type[T] | Any, value: Any, path: str, problems: Problems, *, besi
     for key in required:
         if key not in value:
             problems.add(path, f"needs {key!r}")
-    return cls(**chosen) if chosen.keys() >= set(required) else None
+    try:
+        return cls(**chosen) if chosen.keys() >= set(required) else None
+    except ValueError as error:  # values that no range describes
+        problems.add(path, str(error))
+        return None
 
 
 @functools.cache

@@ -9,36 +9,15 @@ import torch
 
 from harness.api import SupervisedMethod
 from harness.config.schema import plugin, setting
+from harness.data.splits import Splitting
 from harness.plugins import registry
 from harness.plugins.registry import PluginSpec
 
 
 @dataclass(frozen=True)
-class StepImbalance:
-    """The given classes keep a fixed number of images."""
-
-    kind: Literal["step"]
-    classes: tuple[int | str, ...] = setting(..., "names or numbers of the classes that are cut")
-    keep: int = setting(..., "images that each of these classes keeps", low=1)
-
-
-@dataclass(frozen=True)
-class ExponentialImbalance:
-    """A long tail: class k of K keeps n_max * ratio^(-k / (K-1)) images."""
-
-    kind: Literal["exponential"]
-    ratio: float = setting(..., "largest class over smallest class", low=1)
-
-
-@dataclass(frozen=True)
-class DataConfig:
+class DataConfig(Splitting):
     """Which part of the data set is used, and how."""
 
-    fraction: float = setting(1.0, "share of the training data, stratified; the test set is never cut", above=0, high=1)
-    val: int | float = setting(0.1, "validation images carved from the training set: a share or a count", above=0)
-    test: float = setting(0.2, "share carved as a test set where the data set has none", above=0, high=0.9)
-    imbalance: StepImbalance | ExponentialImbalance | None = setting(None, "unbalance the pool")
-    split_seed: int = setting(0, "draws the splits; the same for every trial seed", low=0)
     normalize: bool = setting(True, "subtract the training set's mean and divide by its deviation, per channel")
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.api import SemiSupervisedMethod
-from harness.config.trial import ExponentialImbalance, StepImbalance, TrialConfig
+from harness.config.trial import TrialConfig
 from harness.data import splits
 from harness.data.oracle import Oracle
 from harness.metrics import area_under_curve
@@ -92,22 +92,12 @@ def run(
 
 
 def load_data(config: TrialConfig, cache: Path, *, with_test: bool, verify: bool = False) -> tuple[splits.Data, Oracle]:
-    """The trial's images and the oracle of its pool, decoded on first use; `verify` as in `data.load`."""
-    settings = config.data
-    imbalance: splits.Step | splits.Exponential | None = None
-    if isinstance(settings.imbalance, StepImbalance):
-        imbalance = splits.Step(settings.imbalance.classes, settings.imbalance.keep)
-    elif isinstance(settings.imbalance, ExponentialImbalance):
-        imbalance = splits.Exponential(settings.imbalance.ratio)
+    """The trial's images and the oracle of its pool, decoded on first use; `verify` as in `splits.load`."""
     return splits.load(
         registry.build(config.dataset),
         config.dataset.name,
+        config.data,
         cache=cache,
-        fraction=settings.fraction,
-        imbalance=imbalance,
-        val=settings.val,
-        test=settings.test,
-        split_seed=settings.split_seed,
         with_test=with_test,
         device=config.compute.resolved().device,
         verify=verify,

@@ -17,7 +17,7 @@ import torch
 from harness.api import Dataset, Images, Source, Split
 from harness.data import decode, splits
 from harness.data.decode import prepare
-from harness.data.splits import Exponential, Step, load
+from harness.data.splits import Exponential, Splitting, Step, load
 
 
 class Synthetic(Dataset):
@@ -330,8 +330,9 @@ def test_memory_stays_far_below_the_size_of_the_data(tmp_path):
 
 
 def opened(tmp_path, dataset=None, **settings):
-    settings = {"with_test": True, "device": "cpu"} | settings
-    return load(dataset or Synthetic(), "synthetic", cache=tmp_path, **settings)
+    others = {"with_test": True, "device": "cpu"}
+    others |= {name: settings.pop(name) for name in ("with_test", "device", "verify") if name in settings}
+    return load(dataset or Synthetic(), "synthetic", Splitting(**settings), cache=tmp_path, **others)
 
 
 def keys(images):
