@@ -22,8 +22,7 @@ from harness.messages import cause_of
 from harness.metrics import WATCHED
 from harness.records.details import Details
 from harness.sweep import cluster
-from harness.trial.memory import keep_freed_memory
-from harness.trial.memory_limit import watched_memory
+from harness.trial.memory import keep_freed_memory, watched_memory
 from harness.trial.run import Folders, run
 
 
