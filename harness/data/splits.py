@@ -166,14 +166,13 @@ def load(
 ) -> tuple[Data, Oracle]:
     """Opens a data set, decoding it if nobody has yet, and splits it. All draws are stratified.
 
-    The validation images depend on `split_seed` (and `val`, `test`) alone: they are the same at every fraction,
-    imbalance and trial seed.
+    The validation images are the same at every fraction, imbalance and trial seed.
 
     Args:
         dataset: where the images come from.
         name: of the data set, for messages and the cache folder.
-        splitting: what becomes of its images. `test` is taken first, where the data set has no test images of its own;
-            those of its own are always used whole. Then `val`, then `fraction` of the rest, which `imbalance` thins.
+        splitting: what becomes of its images. `test` is taken first, where it has no test images of its own, which are
+            always used whole; then `val`, then `fraction` of the rest, which `imbalance` thins.
         cache: where decoded data sets are kept.
         with_test: whether `Data.test` may be read.
         device: where batches are wanted. On an accelerator the images are copied there, once per process, while
@@ -181,7 +180,7 @@ def load(
         verify: whether decoded files are compared with their checksum, see `prepare`.
 
     Returns:
-        The images, and the oracle that holds the pool's labels, without a budget.
+        The images, and the oracle of the pool's labels, without a budget.
 
     Raises:
         ValueError: a setting is impossible; names it and the nearest valid value.
@@ -190,20 +189,19 @@ def load(
     device = torch.empty(0, device=device).device  # "cuda" becomes "cuda:0"
     prepared = prepare(dataset, name, cache, verify=verify)
     rows = _split(prepared, splitting)
-    train_labels = prepared.labels["train"]
 
     def images(split: str, part: Tensor | None) -> Images:
         store = _store(prepared, split, device)
         return Images(store, None if part is None else part.to(store.device), device)
 
-    test_split = "test" if rows.test is None else "train"
-    test_labels = prepared.labels[test_split][slice(None) if rows.test is None else rows.test]
+    test_split, test_rows = ("test", slice(None)) if rows.test is None else ("train", rows.test)
+    test_labels = prepared.labels[test_split][test_rows]
     extra = prepared.images.get("unlabeled")
     counts = {"pool": len(rows.pool), "val": len(rows.val), "test": len(test_labels)}
     data = Data(
         pool=images("train", rows.pool),
         val=images("train", rows.val),
-        val_labels=train_labels[rows.val],
+        val_labels=prepared.labels["train"][rows.val],
         test=images(test_split, rows.test) if with_test else None,
         test_labels=test_labels.clone() if with_test else None,
         unlabeled_extra=None if extra is None else images("unlabeled", None),
@@ -215,7 +213,7 @@ def load(
         fingerprint=rows.fingerprint(prepared.fingerprint),
         counts=MappingProxyType(counts | ({} if extra is None else {"unlabeled_extra": len(extra)})),
     )
-    return data, Oracle(train_labels[rows.pool], len(prepared.class_names))
+    return data, Oracle(prepared.labels["train"][rows.pool], len(prepared.class_names))
 
 
 class _JoinedImages(Images):

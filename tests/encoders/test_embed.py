@@ -29,7 +29,7 @@ from harness.records.folder import Recorder
 from harness.report import read
 from harness.report.model import Entry, Report
 from harness.trial import run as trial
-from harness.trial.rounds import Rounds, Trained
+from harness.trial.rounds import Rounds
 
 FINETUNE = {"name": "finetune", "epochs": 2, "batch_size": 20}
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -77,19 +77,20 @@ class Sweep:
 def sweep(tmp_path_factory):
     """Every variant, with the features and logits of the validation images as the trial's last model gave them."""
     sweep = Sweep(tmp_path_factory.mktemp("embed"))
-    measure, seen = Rounds._train_and_measure, {}
+    run, ran = Rounds.run, []
 
-    def spy(self: Rounds, *args: Any) -> Trained:
-        seen["trained"], seen["data"] = measure(self, *args), self.context.data
-        return seen["trained"]
+    def spy(self: Rounds) -> None:
+        run(self)
+        ran.append(self)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Rounds, "_train_and_measure", spy)
+        patch.setattr(Rounds, "run", spy)
         for seed, variant in enumerate(VARIANTS):
             sweep.run(variant, seed)
-            sweep.features[variant] = seen["trained"].model.features("val")
-            sweep.logits[variant] = seen["trained"].model.logits("val")
-            sweep.images = seen["data"].val[torch.arange(len(seen["data"].val))]
+            model, images = ran[-1].last.model, ran[-1].context.data.val
+            sweep.features[variant] = model.features("val")
+            sweep.logits[variant] = model.logits("val")
+            sweep.images = images[torch.arange(len(images))]
     return sweep
 
 
