@@ -84,56 +84,53 @@ class Rounds:
         self.last = last
 
     def _key(self) -> dict[str, Any]:
+        context, config = self.context, self.context.config
         return {
-            "data": self.context.data.fingerprint,
-            "normalize": self.context.config.data.normalize,
-            "seed": self.context.seed,
-            "compute": as_dict(self.context.config.compute.resolved()),
+            "data": context.data.fingerprint,
+            "normalize": config.data.normalize,
+            "seed": context.seed,
+            "compute": as_dict(config.compute.resolved()),
         }
 
     # ------------------------------------------------------------ select
 
     def _select(self, labeled: Tensor, last: Trained | None, number: int) -> tuple[Tensor, dict[str, float]]:
-        spec, views, budget = (
-            self.context.config.selector,
-            self.context.config.augmentation,
-            self.context.config.labels.budget,
-        )
+        context, config = self.context, self.context.config
+        spec, views, budget = config.selector, config.augmentation, config.labels.budget
         key = self._key() | {
             "model": last.digest if last else self.encoder.digest,
             "selector": spec.as_dict(),
-            "ssl_method": self.context.config.ssl_method.as_dict(),  # an untrained encoder's digest does not hold it
+            "ssl_method": config.ssl_method.as_dict(),  # an untrained encoder's digest does not hold it
             "views": views.as_dict(),
             "labeled": digest_of({"positions": labeled.tolist()}),
             "budget": budget,
             "round": number,
         }
-        fixed = (
-            self.context.config.classifier.name != "finetune"
-        )  # then the encoder's features are needed whatever is shown
+        fixed = config.classifier.name != "finetune"  # then the encoder's features are needed whatever is shown
         if fixed or (last is None and not spec.hyperparameters.get("pool_subset")):
             self.encoder.features("pool")  # paid for once per trial, whichever selector reads them first
-        plugins = registry.sources(spec, views, self.context.config.ssl_method)
-        stage = self.context.stages.run("select", key, lambda _: {"picks": self._picks(labeled, last, number)}, plugins)
-        self.context.costs.select += stage.seconds
+        plugins = registry.sources(spec, views, config.ssl_method)
+        stage = context.stages.run("select", key, lambda _: {"picks": self._picks(labeled, last, number)}, plugins)
+        context.costs.select += stage.seconds
         return stage.value["picks"], {"time/select_seconds": stage.seconds, "stage/select_cached": float(stage.cached)}
 
     def _picks(self, labeled: Tensor, last: Trained | None, number: int) -> Tensor:
-        is_unlabeled, budget = self._is_unlabeled(labeled), self.context.config.labels.budget
-        seed = derive(self.context.seed, f"select/{number}")
-        selector: Selector = registry.build(self.context.config.selector)
+        context, config = self.context, self.context.config
+        is_unlabeled, budget = self._is_unlabeled(labeled), config.labels.budget
+        seed = derive(context.seed, f"select/{number}")
+        selector: Selector = registry.build(config.selector)
         rows = shown_rows(is_unlabeled, selector.pool_subset, generator(seed, "pool_subset"))
         shown = is_unlabeled if rows is None else is_unlabeled[rows]
         pool = Pool(
-            images=self.context.data.pool if rows is None else self.context.data.pool.subset(rows),
+            images=context.data.pool if rows is None else context.data.pool.subset(rows),
             labeled=(~shown).nonzero().flatten(),
             unlabeled=shown.nonzero().flatten(),
-            labels=self.context.oracle.reveal(labeled),
-            num_classes=self.context.data.num_classes,
+            labels=context.oracle.reveal(labeled),
+            num_classes=context.data.num_classes,
             model=self._outputs(last, seed, rows),
         )
         picks = selector.select(pool, budget, rng=generator(seed, "selector"))
-        picks = _checked_picks(picks, shown, budget, self.context.config.selector.name)
+        picks = _checked_picks(picks, shown, budget, config.selector.name)
         return picks if rows is None else rows[picks]
 
     def _is_unlabeled(self, labeled: Tensor) -> Tensor:
@@ -151,28 +148,29 @@ class Rounds:
     def _train_and_measure(
         self, labeled: Tensor, last: Trained | None, selection: dict[str, float], picks: Tensor | None
     ) -> Trained:
-        labels = self.context.oracle.reveal(labeled)
+        context = self.context
+        labels = context.oracle.reveal(labeled)
         trained, stage = self._train(labeled, labels, last)
-        self.context.costs.train += stage.seconds
+        context.costs.train += stage.seconds
         results, matrix = self._measure(trained.model, labeled, labels)
-        self.context.costs.evaluate += results["time/evaluate_seconds"]
+        context.costs.evaluate += results["time/evaluate_seconds"]
         results |= self._joint_metrics(trained.model, stage) | self._measure_beside(trained, labeled, labels)
-        self.context.costs.encode = self.encoder.seconds
+        context.costs.encode = self.encoder.seconds
         results |= selection | {"time/train_seconds": stage.seconds, "stage/train_cached": float(stage.cached)}
         results |= {
-            "labels/used": float(self.context.oracle.used),
-            "labels/val": float(len(self.context.data.val_labels)),
+            "labels/used": float(context.oracle.used),
+            "labels/val": float(len(context.data.val_labels)),
         }
-        compute = as_dict(self.context.config.compute.resolved())
+        compute = as_dict(context.config.compute.resolved())
         details = Details(
             selected=None if picks is None else picks.tolist(),
-            class_counts=torch.bincount(labels, minlength=self.context.data.num_classes).tolist(),
-            pool_counts=self.context.oracle.class_counts.tolist(),
+            class_counts=torch.bincount(labels, minlength=context.data.num_classes).tolist(),
+            pool_counts=context.oracle.class_counts.tolist(),
             confusion_matrix=matrix,
             stages={"pretrain": self.encoder.digest, "train": trained.digest, "compute": compute},
         )
-        self.curve.append((self.context.oracle.used, results))
-        self.context.reporter.round(self.context.oracle.used, results, details)
+        self.curve.append((context.oracle.used, results))
+        context.reporter.round(context.oracle.used, results, details)
         return trained
 
     def _train(self, labeled: Tensor, labels: Tensor, last: Trained | None) -> tuple[Trained, Stage]:
@@ -195,25 +193,25 @@ class Rounds:
 
     def _fit(self, encoder: Encoder, labeled: Tensor, labels: Tensor, last: Trained | None) -> tuple[RoundModel, Stage]:
         """The classifier of an encoder: fine-tuned with it, or a fixed head."""
+        context = self.context
         key, settings = self._training_key(encoder, labeled, last), encoder.config
         if settings.name == "finetune":
             return self._finetune(encoder, labeled, labels, last, key)
         inputs = encoder.inputs("pool")[labeled]
-        num_classes = self.context.data.num_classes
-        fit = lambda _: heads.fit(settings, inputs, labels, num_classes, self.context.seed)  # noqa: E731
-        stage = self.context.stages.run("train", key, fit)
+        num_classes = context.data.num_classes
+        fit = lambda _: heads.fit(settings, inputs, labels, num_classes, context.seed)  # noqa: E731
+        stage = context.stages.run("train", key, fit)
         return HeadModel(encoder, heads.predictor(settings, stage.value, inputs, labels, num_classes)), stage
 
     def _finetune(
         self, encoder: Encoder, labeled: Tensor, labels: Tensor, last: Trained | None, key: dict[str, Any]
     ) -> tuple[RoundModel, Stage]:
-        settings, images = encoder.config, self.context.data.pool.subset(labeled)
-        network = heads.finetuned_model(
-            encoder.backbone, self.context.data.num_classes, self.context.runtime, self.context.seed
-        )
+        context, config = self.context, self.context.config
+        settings, images = encoder.config, context.data.pool.subset(labeled)
+        network = heads.finetuned_model(encoder.backbone, context.data.num_classes, context.runtime, context.seed)
         companion, plugins = self._companion(network.backbone, images, key), registry.sources(settings.augmentation)
         if companion:
-            plugins += registry.sources(self.context.config.selector)
+            plugins += registry.sources(config.selector)
         if settings.warm_start and last:
             assert isinstance(last.model, TunedModel)
             network.load_state_dict(last.model.network.state_dict())
@@ -221,49 +219,50 @@ class Rounds:
                 companion.load_state_dict(last.model.companion.state_dict())
         examples = heads.Labeled(images, labels, registry.build(settings.augmentation))
         report = None
-        if settings is self.context.config.classifier:  # those beside it would train on the same axis
+        if settings is config.classifier:  # those beside it would train on the same axis
             every = -(-settings.epochs // REPORTS)
-            report = self.context.reporter.training("finetune", settings.epochs, every)
+            report = context.reporter.training("finetune", settings.epochs, every)
 
         def compute(checkpoint: Checkpoint) -> dict[str, Any]:
             watch = Watch(checkpoint, report.epoch) if report else Watch(checkpoint)
-            runtime, seed = self.context.runtime, self.context.seed
-            return heads.finetune(network, examples, settings, runtime, seed, watch, companion)
+            return heads.finetune(network, examples, settings, context.runtime, context.seed, watch, companion)
 
-        stage = self.context.stages.run("train", key, compute, plugins)
+        stage = context.stages.run("train", key, compute, plugins)
         if report:
             report.rest(stage.value["history"])
         network.load_state_dict(stage.value["model"])
         if companion:
             companion.load_state_dict(stage.value["companion"])
-        return TunedModel(network, self.context.runtime, encoder.parts, companion), stage
+        return TunedModel(network, context.runtime, encoder.parts, companion), stage
 
     def _companion(self, backbone: Backbone, images: Images, key: dict[str, Any]) -> Companion | None:
         """What the selector has trained beside the classifier, if anything; then it is added to the training's key."""
-        spec = self.context.config.selector
+        context, config = self.context, self.context.config
+        spec = config.selector
         selector: Selector = registry.build(spec)
-        if not self.context.config.labels.rounds or "companion_outputs" not in selector.reads:
+        if not config.labels.rounds or "companion_outputs" not in selector.reads:
             return None
         key["companion"] = {name: value for name, value in spec.as_dict().items() if name != "pool_subset"}
-        return companions.build(selector, backbone, images, self.context.runtime, self.context.seed)
+        return companions.build(selector, backbone, images, context.runtime, context.seed)
 
     def _train_jointly(self, labeled: Tensor, labels: Tensor, last: Trained | None) -> tuple[RoundModel, Stage]:
-        config, key = self.context.config, self._training_key(self.encoder, labeled, last)
-        pool = self.context.data.pool
+        context = self.context
+        config, key = context.config, self._training_key(self.encoder, labeled, last)
+        pool = context.data.pool
         key |= {
             "joint": as_dict(config.joint),
             "ssl_method": config.ssl_method.as_dict(),
             "views": config.augmentation.as_dict(),
             "last": last.digest if last and config.joint.unlabeled == "lowest_loss" else None,
         }
-        with seeded(self.context.seed, "joint/init"):
-            model = JointModel(copy.deepcopy(self.method), self.context.data.num_classes)
-        self.context.runtime.place(model)
+        with seeded(context.seed, "joint/init"):
+            model = JointModel(copy.deepcopy(self.method), context.data.num_classes)
+        context.runtime.place(model)
         if config.classifier.warm_start and last:
             model.load_state_dict(last.model.network.state_dict())
 
         def compute(checkpoint: Checkpoint) -> dict[str, Any]:
-            seed = derive(self.context.seed, f"joint/{len(labeled)}")
+            seed = derive(context.seed, f"joint/{len(labeled)}")
             losses = (lambda: self._outputs(last, seed).ssl_loss()) if last else None
             others = joint.unlabeled_positions(
                 config.joint,
@@ -274,20 +273,21 @@ class Rounds:
             )
             augmentation = registry.build(config.classifier.augmentation)
             examples = heads.Labeled(pool.subset(labeled), labels, augmentation)
-            material = joint.Material(examples, pool.subset(others), self.context.views)
-            runtime, watch = self.context.runtime, Watch(checkpoint, report.epoch, lambda: self._val_accuracy(model))
-            return joint.train(model, material, config.classifier, config.joint, runtime, self.context.seed, watch)
+            material = joint.Material(examples, pool.subset(others), context.views)
+            watch = Watch(checkpoint, report.epoch, lambda: self._val_accuracy(model))
+            return joint.train(model, material, config.classifier, config.joint, context.runtime, context.seed, watch)
 
-        report = self.context.reporter.training("joint", config.classifier.epochs)
+        report = context.reporter.training("joint", config.classifier.epochs)
         plugins = registry.sources(config.ssl_method, config.augmentation, config.classifier.augmentation)
-        stage = self.context.stages.run("train", key, compute, plugins)
+        stage = context.stages.run("train", key, compute, plugins)
         report.rest(stage.value["history"])
         model.load_state_dict(stage.value["model"])
-        return TunedModel(model, self.context.runtime, self.encoder.parts), stage
+        return TunedModel(model, context.runtime, self.encoder.parts), stage
 
     def _val_accuracy(self, network: JointModel) -> dict[str, float]:
-        predictions = self.context.runtime.forward(network, self.context.data.val).argmax(1)
-        accuracy = (predictions == self.context.data.val_labels).double().mean()
+        context = self.context
+        predictions = context.runtime.forward(network, context.data.val).argmax(1)
+        accuracy = (predictions == context.data.val_labels).double().mean()
         return {"joint/val_accuracy": float(accuracy)}
 
     # ------------------------------------------------------------ measure
@@ -298,18 +298,18 @@ class Rounds:
             return {}
         spread = embedding_std(model.features("val"))
         last = stage.value["history"][-1].items()
-        return {name: value for name, value in last if metrics.step_kind(name) == "labels"} | {
-            "joint/embedding_std": spread
-        }
+        losses = {name: value for name, value in last if metrics.step_kind(name) == "labels"}
+        return losses | {"joint/embedding_std": spread}
 
     def _measure_beside(self, trained: Trained, labeled: Tensor, labels: Tensor) -> dict[str, float]:
         """What the further classifiers reach on the same labels and the same encoder, as `val/accuracy/knn`."""
+        context = self.context
         results: dict[str, float] = {}
         encoder = self.encoder
         if isinstance(trained.model.network, JointModel):  # the encoder is this round's
             backbone, parts = trained.model.backbone, encoder.parts
-            encoder = Encoder(backbone, trained.digest, self.context.runtime, parts, encoder.config, self.context.seed)
-        for settings in self.context.config.beside:
+            encoder = Encoder(backbone, trained.digest, context.runtime, parts, encoder.config, context.seed)
+        for settings in context.config.beside:
             model, stage = self._fit(encoder.under(settings), labeled, labels, None)
             measured, _ = self._measure(model, labeled, labels)
             measured["time/train_seconds"] = stage.seconds
@@ -318,6 +318,7 @@ class Rounds:
 
     def _measure(self, model: RoundModel, labeled: Tensor, labels: Tensor) -> tuple[dict[str, float], Confusion]:
         """The metrics, and the confusion matrix on the test or, where that stays closed, the validation images."""
+        context = self.context
         if isinstance(model, HeadModel):  # what the encoder costs is counted there
             for part in model.encoder.parts:
                 model.encoder.inputs(part)
@@ -325,14 +326,14 @@ class Rounds:
         train_logits = self._logits_of_labeled(model, labeled)
         results = {"train/accuracy": float((train_logits.argmax(1) == labels).float().mean())}
         confusion: Confusion = {}
-        for split, truth in (("val", self.context.data.val_labels), ("test", self.context.data.test_labels)):
+        for split, truth in (("val", context.data.val_labels), ("test", context.data.test_labels)):
             if truth is None:
                 continue
             logits = model.logits(split)
-            matrix = metrics.confusion_matrix(truth, logits.argmax(1), self.context.data.num_classes)
+            matrix = metrics.confusion_matrix(truth, logits.argmax(1), context.data.num_classes)
             results |= {f"{split}/{name}": value for name, value in metrics.scores(matrix).items()}
             results[f"{split}/loss"] = float(F.cross_entropy(logits, truth))
-            confusion = {"class_names": list(self.context.data.class_names), "matrix": matrix.tolist(), "split": split}
+            confusion = {"class_names": list(context.data.class_names), "matrix": matrix.tolist(), "split": split}
         return results | {"time/evaluate_seconds": time.perf_counter() - started}, confusion
 
     def _logits_of_labeled(self, model: RoundModel, labeled: Tensor) -> Tensor:
