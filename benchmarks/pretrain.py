@@ -70,7 +70,7 @@ def _measure(backbone: str, images: Images, batches: int) -> tuple[float, float,
     views = [runtime.inputs(augmentation(batch, view=v, rng=rng)) for v in range(2)]
 
     def ours(epoch: int) -> None:
-        _train_epoch(method, some, augmentation, config, runtime, 0, optimizer, [1.0] * epoch)
+        _train_epoch(method, some, None, augmentation, config, runtime, 0, optimizer, [1.0] * epoch)
 
     def bare(_: int) -> None:
         for _step in range(batches):

@@ -75,7 +75,7 @@ def _trainer(config: PretrainConfig, images: Images, *, compile: bool) -> Callab
     def train() -> None:
         for epoch in range(config.epochs):
             with runtime.compiled(method):
-                _train_epoch(method, images, augmentation, config, runtime, 0, optimizer, [1.0] * epoch)
+                _train_epoch(method, images, None, augmentation, config, runtime, 0, optimizer, [1.0] * epoch)
         if runtime.device.type == "cuda":
             torch.cuda.synchronize()
 

@@ -361,7 +361,9 @@ def test_an_interrupted_sweep_goes_on_where_it_was(tmp_path, blow):
 
 
 def test_the_password_of_a_server_is_not_shown(tmp_path, capsys):
-    resume = resume_command("python -m harness.sweep", ["a question.yaml", "--tracking-uri", "postgresql://me:secret@box/db"])
+    resume = resume_command(
+        "python -m harness.sweep", ["a question.yaml", "--tracking-uri", "postgresql://me:secret@box/db"]
+    )
     assert resume == "python -m harness.sweep 'a question.yaml' --tracking-uri postgresql://box/db --resume"
     for uri, line in {
         "https://me:secret@box": "https://box",
