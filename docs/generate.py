@@ -31,6 +31,7 @@ from harness.config.schema import as_dict
 from harness.metrics import METRICS, Metric, step_kind
 from harness.plugins import registry
 from harness.plugins.registry import PluginSpec
+from harness.plugins.shared import PREPARATIONS
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -242,7 +243,7 @@ def plugin_reference() -> str:
         blocks.append(f"(plugins-{kind})=\n## {title_of(kind)}")
         shared = registry.shared(registry.CONTRACTS[kind])
         if shared:
-            about = arguments_of(registry.CONTRACTS[kind].prepare)  # type: ignore[attr-defined]
+            about = arguments_of(PREPARATIONS[registry.CONTRACTS[kind]])
             blocks += [f"Every {kind[:-1].replace('_', ' ')} also takes", argument_table(shared, about)]
         blocks += [plugin_section(entry, set(shared)) for entry in of_kind]
     return "\n\n".join([*blocks, "(plugins-recipes)=\n## Recipes", *map(recipe_section, recipes.describe())])

@@ -7,9 +7,6 @@ A plugin is a class whose hyper-parameters are keyword-only constructor argument
 under their own names; those are exactly what a search space may set. A plugin takes randomness only
 from the generator that is handed to it, and never sees a label that the oracle has not revealed.
 `harness.testing` holds the checks that every plugin must pass.
-
-Where a contract has a method `prepare`, its keyword arguments are hyper-parameters that every plugin of the kind has
-beside its own; the harness calls it after the constructor.
 """
 
 from __future__ import annotations
@@ -178,32 +175,26 @@ class Backbone(nn.Module, ABC):
 
     @classmethod
     def published_weights(cls) -> Mapping[str, PublishedWeights]:
-        """The weights that `prepare` accepts by name; nothing is fetched."""
+        """The weights that can be loaded by name; nothing is fetched."""
         return {}
 
-    def prepare(self, *, weights: str | None = None, freeze: bool | int = False) -> None:
-        """Sets what every backbone has; called once, after the constructor.
+    def freeze(self, depth: bool | int) -> None:
+        """Keeps parts of the network as they are; called once, after weights were loaded.
+
+        Their parameters require no gradient, and their batch normalisation and dropout stay in evaluation mode.
 
         Args:
-            weights: a checkpoint file, or a name among `published_weights`; None keeps the initial weights.
-            freeze: true, or the number of `stages`, in order of depth, that are never trained. Their parameters and
-                all that are registered before them require no gradient, and their batch normalisation and dropout
-                stay in evaluation mode.
+            depth: how many of the `stages`, in order of depth, with all that is registered before them; true for the
+                whole network, false for none of it.
 
         Raises:
-            ValueError: no such file, weights of another network, more stages than there are. On torch's meta device,
-                where nothing is loaded, weights are only looked for.
-            FileNotFoundError: published weights that cannot be fetched.
+            ValueError: there are not so many stages.
         """
         stages = self.stages()
-        if not isinstance(freeze, bool) and not 1 <= freeze <= len(stages):
-            raise ValueError(f"freeze = {freeze} is neither true nor false nor in 1 .. {len(stages)}, its stages")
-        if weights is not None:
-            from harness.plugins.weights import load_weights  # reads files: none of a plugin's concern
-
-            load_weights(self, weights)
-        if freeze:
-            self._freeze(self if freeze is True else stages[freeze - 1])
+        if not isinstance(depth, bool) and not 1 <= depth <= len(stages):
+            raise ValueError(f"freeze = {depth} is neither true nor false nor in 1 .. {len(stages)}, its stages")
+        if depth:
+            self._freeze(self if depth is True else stages[depth - 1])
 
     def _freeze(self, last: nn.Module) -> None:
         modules = list(self.modules())  # in order of registration
@@ -458,21 +449,7 @@ class Selector(ABC):
     """Those of `CONDITIONAL_PARTS` that `select` reads; a trial that cannot give them is refused before it starts."""
 
     pool_subset: int | None = None
-    """What `prepare` was given."""
-
-    def prepare(self, *, pool_subset: int | None = None) -> None:
-        """Sets what every selector has; called once, after the constructor. The harness acts on it, not the selector.
-
-        Args:
-            pool_subset: how many unlabelled images `select` may choose from, a uniform draw of the pool's in every
-                round; all of them if None. The pool that it is shown holds these and the labelled ones.
-
-        Raises:
-            ValueError: it is below 1.
-        """
-        if pool_subset is not None and pool_subset < 1:
-            raise ValueError(f"pool_subset = {pool_subset} is not >= 1")
-        self.pool_subset = pool_subset
+    """How many unlabelled images the harness shows it in each round, drawn anew; all of them if None."""
 
     def companion(self, stage_shapes: list[tuple[int, ...]]) -> Companion | None:
         """A fresh module to be trained beside the classifier; asked for if `reads` has `companion_outputs`.

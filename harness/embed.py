@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.files import RESULTS
+from harness.messages import message_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,7 +44,7 @@ def main(arguments: list[str] | None = None, prog: str = "python -m harness.embe
         embeddings = embed(encoder, files)
         write(options.output, files, embeddings)
     except (ValueError, OSError) as error:
-        print(" ".join(str(error).split()), file=sys.stderr)
+        print(message_of(error), file=sys.stderr)
         return 2
     channels, height, width = encoder.image_shape
     print(

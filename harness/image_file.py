@@ -10,6 +10,8 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from harness.messages import message_of
+
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff")
 
 DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "F")
@@ -40,8 +42,7 @@ def decode(path: Path, image_shape: tuple[int, int, int]) -> Tensor:
 
 def undecodable(path: Path, error: Exception) -> ValueError:
     """The error for a file that Pillow could not read, in one line."""
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return ValueError(f"cannot decode {path}: {reason}; mend or remove it")
+    return ValueError(f"cannot decode {path}: {message_of(error)}; mend or remove it")
 
 
 def below(folder: Path) -> Iterator[Path]:

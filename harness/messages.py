@@ -27,6 +27,16 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
+def message_of(error: BaseException, length: int | None = None) -> str:
+    """What an error says, on one line, cut to `length`; its type where it says nothing."""
+    return cut(one_line(str(error)) or type(error).__name__, length)
+
+
+def cause_of(error: BaseException, length: int | None = None) -> str:
+    """An error's type and what it says, on one line, cut to `length`: `OutOfMemoryError: 3 GiB`."""
+    return cut(one_line(f"{type(error).__name__}: {error}"), length)
+
+
 def count(number: int, noun: str) -> str:
     """`1 trial`, `2 trials`."""
     return f"{number} {noun}" + ("" if number == 1 else "s")
@@ -40,6 +50,6 @@ def public(text: str) -> str:
 CUT = " ...[cut]"
 
 
-def cut(text: str, length: int) -> str:
+def cut(text: str, length: int | None) -> str:
     """The text, its end replaced by `CUT` where it is longer."""
-    return text if len(text) <= length else text[: length - len(CUT)] + CUT
+    return text if length is None or len(text) <= length else text[: length - len(CUT)] + CUT

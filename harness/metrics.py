@@ -28,6 +28,7 @@ class Metric:
         high: the largest possible value.
         goal: which direction is better; None where neither is.
         description: one line.
+        shown: whether reports list it wherever it was measured; others are shown where they are a sweep's goal.
     """
 
     name: str
@@ -36,12 +37,13 @@ class Metric:
     high: float
     goal: Goal | None
     description: str
+    shown: bool = False
 
 
 def _classification(split: str, data: str) -> list[Metric]:
     """The four scores that validation and test data share."""
     return [
-        Metric(f"{split}/accuracy", "fraction", 0, 1, "maximize", f"share of {data} images classified correctly"),
+        Metric(f"{split}/accuracy", "fraction", 0, 1, "maximize", f"share of {data} images classified correctly", True),
         Metric(f"{split}/balanced_accuracy", "fraction", 0, 1, "maximize", f"mean recall over the classes in {data}"),
         Metric(f"{split}/macro_f1", "fraction", 0, 1, "maximize", f"mean F1 over the classes of {data}"),
         Metric(f"{split}/loss", "nats", 0, math.inf, "minimize", f"mean cross-entropy on {data}"),

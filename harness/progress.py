@@ -8,22 +8,22 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 LINE_SECONDS = 30.0
 """How often a line is printed where there is no terminal; shorter work prints nothing."""
 
-_hushed = False
+_hushed: ContextVar[bool] = ContextVar("hushed", default=False)
 
 
 @contextmanager
 def hushed(quiet: bool) -> Iterator[None]:
     """Inside the block nothing is shown, if `quiet`."""
-    global _hushed
-    before, _hushed = _hushed, quiet
+    before = _hushed.set(quiet)
     try:
         yield
     finally:
-        _hushed = before
+        _hushed.reset(before)
 
 
 @contextmanager
@@ -33,7 +33,7 @@ def track(total: int, description: str) -> Iterator[Callable[[int], None]]:
     Yields:
         `advance(n)`: call it after `n` more units, from any thread.
     """
-    if _hushed:
+    if _hushed.get():
         yield lambda n: None
         return
     if _on_terminal():
@@ -46,7 +46,7 @@ def track(total: int, description: str) -> Iterator[Callable[[int], None]]:
 @contextmanager
 def working(description: str) -> Iterator[None]:
     """Shows on a terminal's stderr that work of unknown length goes on inside the block; nothing elsewhere."""
-    if _hushed or not _on_terminal():
+    if _hushed.get() or not _on_terminal():
         yield
         return
     from rich.console import Console

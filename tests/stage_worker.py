@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from multiprocessing.synchronize import Barrier, Event
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -44,3 +46,13 @@ def stall(root: Path, started: Event) -> None:
         raise AssertionError("nobody killed this process")
 
     StageCache(root).run("pretrain", KEY, compute)
+
+
+def goes_on(states: list[Any]) -> Callable[[Checkpoint], dict[str, Any]]:
+    """A computation of the stage that `stall` began; it adds what it goes on from to `states`."""
+
+    def compute(checkpoint: Checkpoint) -> dict[str, Any]:
+        states.append(checkpoint.load())
+        return {"whole": states[-1]["half"].sum()}
+
+    return compute

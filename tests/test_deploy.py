@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from harness.sweep.command import _parser
+from harness.sweep.command import main
 
 ROOT = Path(__file__).resolve().parent.parent
 DEPLOY = ROOT / "deploy"
@@ -71,12 +71,13 @@ def commands() -> list[str]:
 
 
 @pytest.mark.parametrize("command", commands())
-def test_the_sweeps_that_are_started_have_options_that_exist(command):
-    _, found, arguments = command.partition("python -m harness.sweep ")
-    assert found
-    options = _parser().parse_args(arguments.split())
-    assert options.address
-    assert options.resume
+def test_the_sweeps_that_are_started_have_options_that_exist(command, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    _, called, arguments = command.partition("python -m harness.sweep ")
+    assert called
+    words = arguments.replace("FILE", "search_spaces/augment.yaml").split()
+    assert {"--address", "--resume"} <= set(words)
+    assert main([*words, "--dry-run"]) == 0
 
 
 @pytest.mark.parametrize("script", sorted(DEPLOY.glob("*.sh")), ids=lambda path: path.name)
@@ -115,18 +116,18 @@ def test_the_mlflow_server_has_options_that_exist():
 
 
 def test_versions_are_those_of_the_constraints():
-    found = {}
+    named = {}
     for file in DEPLOY.iterdir():
         text = file.read_text()
         for name, version in re.findall(r"([A-Za-z][\w-]*)(?:\[[\w,]*\])?==([\d.]+\d)", text):
             assert PINNED[name] == version, f"{file.name}: {name}"
-            found[name] = version
+            named[name] = version
         for version in re.findall(r"rayproject/ray:([\d.]+)-", text):
             assert PINNED["ray"] == version, file.name
-            found["image"] = version
+            named["image"] = version
         project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
         assert {*re.findall(r"selbench:(\d[\d.]+\d)", text)} <= {project}, file.name
-    assert found.keys() >= {"mlflow", "psycopg2-binary", "ray", "image"}
+    assert named.keys() >= {"mlflow", "psycopg2-binary", "ray", "image"}
 
 
 def test_no_host_and_no_account_of_ours_is_named():

@@ -13,6 +13,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -198,7 +199,7 @@ class Desk:
             return 0
         if words[:2] == ["python", "-m"] and words[2].startswith("harness."):
             try:
-                return importlib.import_module(words[2]).main(words[3:])
+                return main_of(words[2])(words[3:])
             except SystemExit as exit:
                 return int(exit.code or 0)
         if words[:2] == ["make", "-n"]:
@@ -211,6 +212,12 @@ class Desk:
         except subprocess.CalledProcessError as error:
             return error.returncode
         return max((self.run(equivalent(command)) for command in harness), default=0)
+
+
+def main_of(module: str) -> Callable[[list[str]], int]:
+    """What `python -m module` calls with its arguments."""
+    command = importlib.import_module(module)
+    return (importlib.import_module(f"{module}.__main__") if hasattr(command, "__path__") else command).main
 
 
 def harness_commands(make: list[str], folder: Path) -> list[str]:
@@ -308,6 +315,12 @@ def test_links_lead_somewhere(page):
     targets = [target.partition("#")[0] for target in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in target]
     here = [target for target in targets if target and not target.startswith("generated/")]
     assert [target for target in here if not (page.parent / target).exists()] == []
+
+
+def test_tests_that_the_docs_name_exist():
+    named = {(page.name, name) for page in PAGES for name in re.findall(r"\w+/test_\w+\.py", page.read_text("utf-8"))}
+    assert len(named) > 10
+    assert [item for item in sorted(named) if not (ROOT / "tests" / item[1].removeprefix("tests/")).exists()] == []
 
 
 # What is generated --------------------------------------------------------------------------------------------------

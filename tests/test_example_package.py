@@ -10,13 +10,13 @@ import pytest
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "information_density"
 CHECK = """
-from harness import plugins
+from harness.plugins import registry
 from harness.testing import check_imports, check_selector
 
-plugin = plugins.find("selectors", "information_density")
+plugin = registry.find("selectors", "information_density")
 check_imports(plugin)
 check_selector(plugin)
-print(plugins.build(plugins.PluginSpec("selectors", "information_density", {"beta": 2.0})).beta)
+print(registry.build(registry.PluginSpec("selectors", "information_density", {"beta": 2.0})).beta)
 """
 
 

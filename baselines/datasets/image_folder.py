@@ -42,11 +42,15 @@ class ImageFolder(Dataset):
         self.channels = channels
 
     def identity(self) -> str:
-        """Every file's name, size and time, and the form the images are brought into."""
+        """Every file's name, size and times, and the form the images are brought into.
+
+        The time of the last change, which nobody can set, tells of another content under the same size and date.
+        """
         digest = hashlib.blake2b(digest_size=16)
         for folder in self._splits().values():
             for file, status in _files(folder):
-                digest.update(os.fsencode(file) + f"\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
+                times = f"{status.st_mtime_ns}\0{status.st_ctime_ns}"
+                digest.update(os.fsencode(file) + f"\0{status.st_size}\0{times}\0".encode())
         return f"{Path(self.path).expanduser().absolute()} {self.size} {self.channels} {digest.hexdigest()}"
 
     def open(self) -> Source:

@@ -32,10 +32,10 @@ class Npz(Dataset):
         self.layout = layout
 
     def identity(self) -> str:
-        """The file's path, size and time, and the layout."""
+        """The file's path, size and times, and the layout."""
         path = self._file()
         status = path.stat()
-        return f"{path.absolute()} {status.st_size} {status.st_mtime_ns} {self.layout}"
+        return f"{path.absolute()} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {self.layout}"
 
     def open(self) -> Source:
         """Reads the arrays.

@@ -89,12 +89,10 @@ class SkactivemlStrategy(Selector):
     strategies hold matrices of N x N, for which there is `pool_subset`. `NOT_MEMBERS` says which are not offered.
 
     Attributes:
-        library: its distribution.
         strategy: the library's name of it.
         settings: the strategy's hyper-parameters.
     """
 
-    library: ClassVar[str] = "scikit-activeml"
     strategy: ClassVar[str]
     settings: Mapping[str, Any]
     num_samples: int = 0

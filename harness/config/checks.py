@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache, lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -13,6 +15,7 @@ import torch
 from harness.api import Backbone, Selector, SemiSupervisedMethod, SSLMethod, SupervisedMethod
 from harness.config.schema import Problems
 from harness.config.trial import Optimization, TrialConfig, method_arguments
+from harness.messages import cause_of, message_of
 from harness.plugins import registry
 from harness.plugins.registry import PluginSpec
 
@@ -87,7 +90,6 @@ def check_labels(config: TrialConfig, path: str, problems: Problems) -> None:
 
 
 def check_selector(config: TrialConfig, path: str, problems: Problems) -> None:
-    """What the selector reads, and whether this trial can give it."""
     """Whether the trial gives what its selector reads; dropout is looked for once there is a backbone."""
     name, classifier = config.selector.name, config.classifier
     selector: type[Selector] = registry.find("selectors", name)
@@ -143,55 +145,66 @@ def check_resolutions(shares: tuple[float, ...], path: str, problems: Problems) 
 def try_plugins(config: TrialConfig, path: str, problems: Problems) -> None:
     """Constructs every plugin once, networks without memory, so that impossible values are found now."""
 
-    def attempt(place: str, specs: list[PluginSpec], build: Callable[[], Any]) -> None:
-        name = _tried_name(specs)
-        if name in _built:
-            return
+    def attempt(place: str, construct: Callable[..., Any], *specs: PluginSpec) -> Any:
         try:
-            build()
+            return construct(*map(Tried.of, specs))
         except Exception as error:  # a constructor may fail in any way for a value that nobody thought of
-            reason = str(error) if isinstance(error, ValueError | TypeError) else f"{type(error).__name__}: {error}"
-            problems.add(f"{path}.{place}" if path else place, " ".join(reason.split()))
-        else:
-            _built.add(name)
+            reason = message_of(error) if isinstance(error, ValueError | TypeError) else cause_of(error)
+            problems.add(f"{path}.{place}" if path else place, reason)
 
-    def network() -> Any:
-        name = _tried_name([config.backbone])
-        if name not in _last_network:
-            with torch.device("meta"):
-                built = _build_for_some_size(config.backbone)
-            _last_network.clear()
-            _last_network[name] = built
-        return _last_network[name]
-
-    def method() -> Any:
-        arguments = method_arguments(config.ssl_method, num_classes=10)
-        backbone = copy.deepcopy(network())  # a method may change what it is given
-        with torch.device("meta"):
-            return registry.build(config.ssl_method, backbone, *arguments)
-
-    alone = [("dataset", config.dataset), ("augmentation", config.augmentation), ("selector", config.selector)]
+    attempt("dataset", try_alone, config.dataset)
+    attempt("augmentation", try_alone, config.augmentation)
+    attempt("selector", try_alone, config.selector)
     for number, head in enumerate((config.classifier, *config.beside)):
-        place = f"beside[{number - 1}].augmentation" if number else "classifier.augmentation"
-        alone.append((place, head.augmentation))
-    for place, spec in alone:
-        attempt(place, [spec], lambda spec=spec: registry.build(spec))  # type: ignore[misc]
-    attempt("backbone", [config.backbone], network)
-    if _tried_name([config.backbone]) in _built:
-        _check_dropout(config, network(), path, problems)
-        attempt("ssl_method", [config.ssl_method, config.backbone], method)
+        place = f"beside[{number - 1}]" if number else "classifier"
+        attempt(f"{place}.augmentation", try_alone, head.augmentation)
+    backbone = attempt("backbone", try_backbone, config.backbone)
+    if backbone is not None:
+        _check_dropout(config, backbone, path, problems)
+        attempt("ssl_method", try_method, config.ssl_method, config.backbone)
 
 
-_built: set[str] = set()
-"""The plugins that were constructed without an error, so that the configurations of a large search are checked soon."""
+@dataclass(frozen=True)
+class Tried:
+    """A plugin to construct, equal to another of the same kind, name and settings.
+
+    The functions below remember those that could be constructed, so that the configurations of a large search are
+    checked soon; one that could not is tried again.
+    """
+
+    text: str
+    spec: PluginSpec = field(compare=False)
+
+    @classmethod
+    def of(cls, spec: PluginSpec) -> Tried:
+        """A plugin by its canonical mapping."""
+        return cls(json.dumps([spec.kind, spec.as_dict()], sort_keys=True, default=str), spec)
 
 
-_last_network: dict[str, Any] = {}
-"""The backbone last tried, on the meta device: the SSL methods of a search mostly share it."""
+@cache
+def try_alone(plugin: Tried) -> None:
+    """Constructs a plugin that takes nothing but its hyper-parameters."""
+    registry.build(plugin.spec)
 
 
-def _tried_name(specs: list[PluginSpec]) -> str:
-    return json.dumps([[spec.kind, spec.as_dict()] for spec in specs], sort_keys=True, default=str)
+@lru_cache(maxsize=1)  # the SSL methods of a search mostly share it
+def try_backbone(plugin: Tried) -> Backbone:
+    """A backbone on the meta device for images whose size is not known yet: 64 pixels, or 224 if it refuses those."""
+    with torch.device("meta"):
+        try:
+            backbone: Backbone = registry.build(plugin.spec, (3, 64, 64))
+        except ValueError:
+            backbone = registry.build(plugin.spec, (3, 224, 224))
+    return backbone
+
+
+@cache
+def try_method(plugin: Tried, backbone: Tried) -> None:
+    """Constructs an SSL method on a backbone."""
+    arguments = method_arguments(plugin.spec, num_classes=10)
+    network = copy.deepcopy(try_backbone(backbone))  # a method may change what it is given
+    with torch.device("meta"):
+        registry.build(plugin.spec, network, *arguments)
 
 
 def _check_dropout(config: TrialConfig, backbone: Backbone, path: str, problems: Problems) -> None:
@@ -203,11 +216,3 @@ def _check_dropout(config: TrialConfig, backbone: Backbone, path: str, problems:
     problems.add(
         f"{path}.backbone", f"{config.selector.name} needs dropout, and {config.backbone.name} has none; {advice}"
     )
-
-
-def _build_for_some_size(spec: PluginSpec) -> Any:
-    """A backbone for images whose size is not known yet: 64 pixels, or 224 where it does not take those."""
-    try:
-        return registry.build(spec, (3, 64, 64))
-    except ValueError:
-        return registry.build(spec, (3, 224, 224))

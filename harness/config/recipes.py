@@ -119,7 +119,7 @@ def merged(base: Any, over: Any) -> Any:
 
 
 def describe() -> list[dict[str, Any]]:
-    """Every recipe and variant, in the form of `harness.plugins.describe`; `hyperparameters` are what it sets."""
+    """Every recipe and variant, in the form of `plugins.registry.describe`; `hyperparameters` are what it sets."""
     listed = []
     for name in names():
         entry: dict[str, Any] = {"kind": "recipes", "name": name, "provider": "selbench"}

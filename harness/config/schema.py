@@ -17,7 +17,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from harness.messages import closest
+from harness.messages import closest, message_of
 from harness.plugins import registry
 from harness.plugins.registry import PluginSpec
 
@@ -369,7 +369,7 @@ def parse_yaml(text: str) -> Any:
     try:
         content = yaml.safe_load(text)
     except Exception as error:  # PyYAML's constructors raise many types for a value such as 2020-13-45
-        raise ValueError(f"not valid YAML: {' '.join(str(error).split()) or type(error).__name__}") from None
+        raise ValueError(f"not valid YAML: {message_of(error)}") from None
     waiting, seen = [content], 0
     while waiting:
         item = waiting.pop()

@@ -44,7 +44,7 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class Optimization:
-    """Gradient descent, in the same words wherever something is trained; `harness.optimizers` says what they do."""
+    """Gradient descent, in the same words wherever something is trained (`harness/trial/optimizers.py`)."""
 
     epochs: int = setting(100, "passes over the images", low=1)
     batch_size: int = setting(256, "images per step", low=1)

@@ -27,13 +27,11 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from harness.api import Dataset, Source, Split
+from harness.code import code_of
+from harness.files import digest_of
 from harness.progress import track
 
 log = logging.getLogger(__name__)
-FORMAT = 1
-"""Of the decoded cache; a new number makes every data set be decoded again."""
-
-
 CHUNK_BYTES = 1 << 20
 """How much is decoded at a time by one thread. Part of the fingerprint: it is a hash of the chunks' hashes."""
 
@@ -68,9 +66,11 @@ class Prepared:
 def prepare(dataset: Dataset, name: str, cache: Path, *, verify: bool = False) -> Prepared:
     """Decodes a data set, or opens what an earlier call decoded.
 
-    The arrays lie in `<cache>/<name>-<hash of class and identity>/`. They are written in a sibling folder that is
-    renamed when it is complete, by one process while others wait, so a writer that dies leaves nothing that is
-    believed. A folder whose files do not have the sizes they should have is decoded again.
+    The arrays lie in `<cache>/<name>-<hash of class, identity and code>/`. They are written in a sibling folder that
+    is renamed when it is complete, by one process while others wait, so a writer that dies leaves nothing that is
+    believed. A folder whose files do not have the sizes they should have is decoded again. Where the files of the
+    data set's class have changed since they were loaded, it is decoded each time, for this
+    process alone.
 
     Args:
         dataset: where the images come from.
@@ -84,7 +84,8 @@ def prepare(dataset: Dataset, name: str, cache: Path, *, verify: bool = False) -
         FileNotFoundError: the data set is not there.
     """
     plugin = type(dataset)
-    key = f"{FORMAT}\n{plugin.__module__}.{plugin.__qualname__}\n{dataset.identity()}"
+    code = code_of(prepare, plugin)
+    key = f"{plugin.__module__}.{plugin.__qualname__}\n{digest_of(code.key)}\n{dataset.identity()}"
     digest = hashlib.blake2b(key.encode(errors="surrogateescape"), digest_size=8).hexdigest()
     folder = cache / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', name)}-{digest}"
     cache.mkdir(parents=True, exist_ok=True)
@@ -95,15 +96,17 @@ def prepare(dataset: Dataset, name: str, cache: Path, *, verify: bool = False) -
         log.warning("data set %s: waiting for another process that decodes it", name)
         lock.acquire()
     try:
-        found = _open(folder)
-        if found is not None and verify and _fingerprint(found) != found.fingerprint:
+        prepared = _open(folder)
+        if prepared is not None and verify and _fingerprint(prepared) != prepared.fingerprint:
             log.warning("%s is damaged (its fingerprint differs); decoding again", folder)
-            found = None
-        if found is None:
+            prepared = None
+        if prepared is None:
             _write(dataset.open(), name, folder)
-            found = _open(folder)
-            assert found is not None, "what was just written can be opened"
-        return found
+            prepared = _open(folder)
+            assert prepared is not None, "what was just written can be opened"
+            if not code.is_current():
+                shutil.rmtree(folder)  # it stays mapped here, and nobody else takes it for what other code decoded
+        return prepared
     finally:
         lock.release()
 
@@ -114,7 +117,7 @@ def _open(folder: Path) -> Prepared | None:
         return None
     try:
         meta = json.loads((folder / "meta.json").read_text())
-        if meta.pop("checksum", None) not in (None, _digest(meta)):  # early versions wrote none
+        if meta.pop("checksum") != _digest(meta):
             raise ValueError("the checksum of meta.json differs")
         shape = tuple(meta["image_shape"])
         images, labels = {}, {}

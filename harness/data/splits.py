@@ -310,7 +310,7 @@ def _thin(labels: Tensor, sizes: Tensor, rng: torch.Generator) -> Tensor:
     return torch.cat(kept).sort().values
 
 
-_resident: dict[tuple[str, str, torch.device], Tensor] = {}
+resident: dict[tuple[str, str, torch.device], Tensor] = {}
 """(fingerprint, split, device) -> the images there, of the data set last loaded. Holds no labels."""
 
 
@@ -319,17 +319,17 @@ def _store(prepared: Prepared, split: str, device: torch.device) -> Tensor:
     mapped = prepared.images[split]
     if device.type == "cpu":
         return mapped
-    for key in [key for key in _resident if key[0] != prepared.fingerprint]:
-        del _resident[key]  # a worker that goes on to another data set gives its memory back
+    for key in [key for key in resident if key[0] != prepared.fingerprint]:
+        del resident[key]  # a worker that goes on to another data set gives its memory back
     key = (prepared.fingerprint, split, device)
-    if key not in _resident:
-        if mapped.nbytes > DEVICE_SHARE * _free_memory(device):
+    if key not in resident:
+        if mapped.nbytes > DEVICE_SHARE * free_memory(device):
             return mapped
-        _resident[key] = mapped.to(device)
-    return _resident[key]
+        resident[key] = mapped.to(device)
+    return resident[key]
 
 
-def _free_memory(device: torch.device) -> int:
+def free_memory(device: torch.device) -> int:
     """Bytes that can still be allocated on an accelerator; 0 where nobody can tell."""
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)

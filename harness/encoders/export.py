@@ -22,6 +22,7 @@ from harness.encoders import saved
 from harness.files import no_space
 from harness.records import environment, rows
 from harness.report.model import Entry, Report
+from harness.trial import pretraining
 from harness.trial import run as trial
 from harness.trial.stages import StageCache
 
@@ -104,7 +105,7 @@ def save(folder: Path, name: str, folders: trial.Folders) -> Path:
     seed = next(record["seed"] for record in rows.read(folder)[0] if record["trial"] == name)
     images, _ = trial.load_data(config, folders.cache, with_test=False)
     weights, head, state = _weights(config, seed, images, about, StageCache(folders.stages))
-    mean, std = trial.normalization(config, images)
+    mean, std = pretraining.normalization(config, images)
     target = folder / "models" / name
     saved.write(
         target,
@@ -153,10 +154,10 @@ def _weights(
         states = _below(trained["model"], "method.backbone." if config.mode == "joint" else "backbone.")
         scale = {"mean": torch.zeros(1), "std": torch.ones(1)}
         return states, {"name": "linear"}, {"head": _below(trained["model"], "head."), **scale}
-    if trial.pretrains(config):
+    if pretraining.pretrains(config):
         states = _below(_stage(cache, "pretrain", about["pretrain"])["method"], "backbone.")
     else:
-        states = trial.untrained_encoder(config, images, seed).state_dict()
+        states = pretraining.untrained_encoder(config, images, seed).state_dict()
     head: ClassifierConfig = config.classifier
     if head.name not in ("linear", "mlp") or head.representation != "features":
         return states, None, None

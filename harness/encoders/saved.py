@@ -24,6 +24,7 @@ from torch import Tensor
 from harness import files
 from harness.api import Backbone, Images
 from harness.config.trial import ClassifierConfig, ComputeConfig
+from harness.messages import message_of
 from harness.plugins import registry
 from harness.trial import heads
 from harness.trial.heads import Predictor
@@ -104,7 +105,7 @@ class SavedEncoder:
         try:
             backbone.load_state_dict(weights["backbone"])
         except RuntimeError as error:
-            raise ValueError(f"{folder}: the weights do not fit backbone {name}: {_line(error)}") from error
+            raise ValueError(f"{folder}: the weights do not fit backbone {name}: {message_of(error, 200)}") from error
         compute = ComputeConfig(device, about["precision"], about["channels_last"])  # type: ignore[arg-type]
         runtime = Runtime.of(compute, torch.tensor(about["mean"]), torch.tensor(about["std"]))
         runtime.place(backbone).eval()
@@ -144,7 +145,7 @@ def _about(folder: Path) -> dict[str, Any]:
         about = json.loads(file.read_text(encoding="utf-8"))
         missing = [key for key in KEYS if key not in about]
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{file} cannot be read: {_line(error)}") from error
+        raise ValueError(f"{file} cannot be read: {message_of(error, 200)}") from error
     if missing:
         raise ValueError(f"{file} has no {missing[0]!r}")
     if about["format"] != FORMAT:
@@ -167,10 +168,6 @@ def _weights(folder: Path, digest: str) -> dict[str, Any]:
 def _digest(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=12)).hexdigest()
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
 
 
 class PyfuncEncoder:

@@ -11,27 +11,26 @@ derives from the contract and takes the hyper-parameters that all members have; 
                               `__module__`; without the library, for any name, a ValueError that says what to install
 
 and it may have a third, `refused() -> Mapping[str, str]`: names that people will look for in vain, and why.
-A class of a selector may name in `library` the distribution that it calls: its version is part of the stages' names.
 
-Beside its own hyper-parameters a plugin has those of its kind: the keyword arguments of the contract's `prepare`
-(`weights` and `freeze` of every backbone), with which `build` calls it after the constructor.
+Beside its own hyper-parameters a plugin has those of its kind, such as `weights` and `freeze` of every backbone:
+`harness/plugins/shared.py`.
 """
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points, version
+from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 from typing import Any
 
 from baselines import BUILTINS
-from harness import api
-from harness.messages import closest
+from harness import api, code
+from harness.messages import cause_of, closest
+from harness.plugins.shared import preparation
 
 CONTRACTS: dict[str, type] = {
     "datasets": api.Dataset,
@@ -77,14 +76,15 @@ def _plain(value: Any) -> Any:
 
 
 @cache
-def _entry_points(kind: str) -> tuple[EntryPoint, ...]:
+def installed(kind: str) -> tuple[EntryPoint, ...]:
+    """What packages of others offer of a kind, read once."""
     return tuple(entry_points(group=f"selbench.{kind}"))
 
 
 def names(kind: str) -> list[str]:
     """Every name that can be used for this kind, built-in or installed; a family is one, `torchvision/<name>`."""
     built_in = {f"{name}<name>" if name.endswith("/") else name for name in BUILTINS[kind]}
-    return sorted(built_in | {point.name for point in _entry_points(kind)})
+    return sorted(built_in | {point.name for point in installed(kind)})
 
 
 def _family(kind: str, name: str) -> str | None:
@@ -102,7 +102,7 @@ def members(kind: str) -> list[str]:
 def providers(kind: str, name: str) -> list[str]:
     """Who offers `name`: "selbench" for a built-in, "distribution (module:Class)" for an installed one."""
     offered = ["selbench"] if name in BUILTINS[kind] or _family(kind, name) else []
-    for point in _entry_points(kind):
+    for point in installed(kind):
         if point.name == name:
             offered.append(f"{point.dist.name if point.dist else 'unknown'} ({point.value})")
     return offered
@@ -123,7 +123,15 @@ def find(kind: str, name: str) -> type:
         raise ValueError(f"{kind[:-1]} {name!r} is offered by {' and by '.join(offered)}; use module:Class")
     if prefix := _family(kind, name):
         return _find_member(kind, prefix, name)
-    return _load(kind, name, BUILTINS[kind].get(name) or next(p.value for p in _entry_points(kind) if p.name == name))
+    return _load(kind, name, _target(kind, name))
+
+
+def _target(kind: str, name: str) -> str:
+    """The `module:Class` that a name stands for, or that of its family."""
+    if ":" in name:
+        return name
+    built_in = BUILTINS[kind].get(_family(kind, name) or name)
+    return built_in or next(point.value for point in installed(kind) if point.name == name)
 
 
 def _find_member(kind: str, prefix: str, name: str) -> type:
@@ -145,20 +153,12 @@ def _load(kind: str, name: str, target: str) -> Any:
     singular = kind[:-1]
     module_name, _, class_name = target.partition(":")
     try:
-        plugin = getattr(importlib.import_module(module_name), class_name)
+        plugin = getattr(code.load(module_name), class_name)
     except Exception as error:  # a plugin's module may fail in any way; the others stay usable
-        raise ValueError(
-            f"{singular} {name!r} cannot be imported from {target!r}: {type(error).__name__}: {error}"
-        ) from error
+        raise ValueError(f"{singular} {name!r} cannot be imported from {target!r}: {cause_of(error)}") from error
     if not (inspect.isclass(plugin) and issubclass(plugin, CONTRACTS[kind])):
         raise ValueError(f"{singular} {name!r}: {target} does not derive from harness.api.{CONTRACTS[kind].__name__}")
     return plugin
-
-
-def _preparation(plugin: type) -> Any:
-    """The contract's `prepare` for a plugin's class, or None: what a plugin calls so for itself is another matter."""
-    contract = next((contract for contract in CONTRACTS.values() if issubclass(plugin, contract)), None)
-    return getattr(contract, "prepare", None)
 
 
 @cache
@@ -169,7 +169,7 @@ def _keywords(function: Any) -> Mapping[str, Any]:
 
 def shared(plugin: type) -> dict[str, Any]:
     """The hyper-parameters that every plugin of its kind has, with their default values."""
-    prepare = _preparation(plugin)
+    prepare = preparation(plugin)
     return dict(_keywords(prepare)) if prepare else {}
 
 
@@ -182,7 +182,7 @@ def defaults(plugin: type) -> dict[str, Any]:
 def hints(plugin: type) -> Mapping[str, Any]:
     """The resolved type of each hyper-parameter that has one."""
     resolved = typing.get_type_hints(plugin.__init__)  # type: ignore[misc]
-    if prepare := _preparation(plugin):
+    if prepare := preparation(plugin):
         resolved |= typing.get_type_hints(prepare)
     return MappingProxyType({name: resolved[name] for name in defaults(plugin) if name in resolved})
 
@@ -205,15 +205,23 @@ def _named_plugins(plugin: type, chosen: Mapping[str, Any]) -> dict[str, PluginS
 
 def classes(spec: PluginSpec) -> list[type]:
     """The class of a plugin and those of the plugins among its hyper-parameters: the code that it runs."""
+    return [find(inner.kind, inner.name) for inner in _with_nested(spec)]
+
+
+def sources(*specs: PluginSpec) -> list[code.Root]:
+    """Where the code of plugins and of those among their hyper-parameters begins, for `harness.code.code_of`.
+
+    Their classes, and the modules that their names lead to, which may have them from elsewhere.
+    """
+    every = [inner for spec in specs for inner in _with_nested(spec)]
+    modules = [_target(inner.kind, inner.name).partition(":")[0] for inner in every]
+    return [*(find(inner.kind, inner.name) for inner in every), *modules]
+
+
+def _with_nested(spec: PluginSpec) -> list[PluginSpec]:
     plugin = find(spec.kind, spec.name)
     nested = _named_plugins(plugin, {**defaults(plugin), **spec.hyperparameters})
-    return [plugin, *(cls for inner in nested.values() for cls in classes(inner))]
-
-
-def libraries(spec: PluginSpec) -> dict[str, str]:
-    """The versions of the libraries that a plugin and those among its hyper-parameters call by their own account."""
-    called = {library for cls in classes(spec) if isinstance(library := getattr(cls, "library", None), str)}
-    return {name: version(name) for name in sorted(called)}
+    return [spec, *(deeper for inner in nested.values() for deeper in _with_nested(inner))]
 
 
 def build(spec: PluginSpec, *positional: Any) -> Any:
@@ -232,8 +240,8 @@ def build(spec: PluginSpec, *positional: Any) -> Any:
     settings = {name: chosen.pop(name) for name in shared(plugin)}
     try:
         built = plugin(*positional, **chosen)
-        if settings:
-            built.prepare(**settings)
+        if prepare := preparation(plugin):
+            prepare(built, **settings)
         return built
     except ValueError as error:
         raise ValueError(f"{spec.kind[:-1]} {spec.name!r}: {error}") from error

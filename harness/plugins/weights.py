@@ -41,7 +41,7 @@ def load_weights(backbone: Backbone, weights: str) -> None:
     file = None if weights in published else _existing(weights, published)
     if any(parameter.is_meta for parameter in backbone.parameters()):
         return
-    content = published[weights].load() if file is None else _read(file)
+    content = published[weights].load() if file is None else read_checkpoint(file)
     print(load_state(backbone, content, weights), file=sys.stderr)
 
 
@@ -56,11 +56,11 @@ def identity(backbone: type[Backbone], weights: str) -> str:
         return published[weights].identity
     file = _existing(weights, published)
     status = file.stat()
-    return _digest(file.resolve(), status.st_size, status.st_mtime_ns)
+    return _digest(file.resolve(), status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 @cache
-def _digest(file: Path, size: int, modified: int) -> str:
+def _digest(file: Path, size: int, modified: int, changed: int) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=12)).hexdigest()
 
@@ -74,8 +74,12 @@ def _existing(weights: str, published: Mapping[str, PublishedWeights]) -> Path:
     return file
 
 
-def _read(file: Path) -> Any:
-    """The content of a file of torch: tensors and plain values, no code."""
+def read_checkpoint(file: Path) -> Any:
+    """The content of a file of torch: tensors and plain values, no code.
+
+    Raises:
+        ValueError: it holds anything else, or cannot be read.
+    """
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):  # the options that many a training saves
             return torch.load(file, map_location="cpu", weights_only=True)
@@ -122,8 +126,8 @@ def load_state(backbone: Backbone, content: Any, source: str) -> str:
     states = list(_states(content))
     match = _best_match(states, own, backbone)
     if match is None:
-        found = _grouped([name for state in states for name in state], depth=2)
-        raise ValueError(f"weights {source}: no tensor of this backbone is in it\n  it holds: {found or 'no tensors'}")
+        groups = _grouped([name for state in states for name in state], depth=2)
+        raise ValueError(f"weights {source}: no tensor of this backbone is in it\n  it holds: {groups or 'no tensors'}")
     places = {name: match.prefix + tail for tail, name in match.names.items()}
     there = {name: match.state[place] for name, place in places.items() if place in match.state}
     loaded = {name: _adapted(tensor, own[name]) for name, tensor in there.items() if _fits(tensor, own[name])}

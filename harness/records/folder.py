@@ -5,7 +5,7 @@ environment.json  hardware, commit, versions, data
 rows.jsonl        every record, in the order in which it was reported
 trials/<trial>/   config.yaml, stages.json, error.txt, class_counts_pool.json, portrait.npz, and of each round
                   selected_<labels>.json, class_counts_<labels>.json, confusion_matrix_<labels>.json
-                  (`harness.trial_files` reads them)
+                  (`trial_files` reads them)
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.config.schema import ConfigError
+from harness.messages import message_of
 
 SCHEMES = ("s3", "gs")
 PERIOD_SECONDS = 10.0
@@ -70,7 +71,7 @@ class Mirror:
             self._there = self._list()
             self._put(".selbench", b"a folder of selbench\n")
         except (OSError, ValueError) as error:
-            raise ConfigError([f"--results {uri}: {_line(error)}"]) from None
+            raise ConfigError([f"--results {uri}: {message_of(error, 400)}"]) from None
         self._copied: dict[str, Any] = {}
         self._stop = threading.Event()
         self._complained = False
@@ -97,7 +98,7 @@ class Mirror:
             with ThreadPoolExecutor(8) as threads:
                 list(threads.map(self._fetch_file, sorted(wanted, key=lambda name: name == RECORDS)))
         except OSError as error:
-            raise ConfigError([f"--results {self.uri}: {_line(error)}"]) from None
+            raise ConfigError([f"--results {self.uri}: {message_of(error, 400)}"]) from None
 
     def _fetch_file(self, name: str) -> None:
         file = self._folder / name
@@ -131,9 +132,8 @@ class Mirror:
                 return None
             except OSError as error:
                 if time.monotonic() > deadline:
-                    return (
-                        f"{self.uri} is not complete ({_line(error)}); {self._folder} is, and --resume copies the rest"
-                    )
+                    cause = message_of(error, 400)
+                    return f"{self.uri} is not complete ({cause}); {self._folder} is, and --resume copies the rest"
                 time.sleep(1)
 
     def _work(self) -> None:
@@ -144,9 +144,8 @@ class Mirror:
             except OSError as error:
                 if not self._complained:
                     self._complained = True
-                    print(
-                        f"{self.uri} does not answer and is tried again ({_line(error)})", file=sys.stderr, flush=True
-                    )
+                    cause = message_of(error, 400)
+                    print(f"{self.uri} does not answer and is tried again ({cause})", file=sys.stderr, flush=True)
 
     def copy(self) -> None:
         """Copies what changed since the last time.
@@ -209,7 +208,3 @@ def _private(name: str) -> bool:
 def _stamp(file: Path) -> tuple[int, int]:
     about = file.stat()
     return about.st_mtime_ns, about.st_size
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:400]

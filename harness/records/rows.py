@@ -15,6 +15,8 @@ from typing import Any
 
 import yaml
 
+from harness.messages import message_of
+
 Record = dict[str, Any]
 History = dict[tuple[str, int, str], Record]
 """The records of one trial that count, in order, by (step_kind, step, status)."""
@@ -76,7 +78,7 @@ def mapping(file: Path) -> dict[str, Any]:
         text = file.read_text(encoding="utf-8")
         content = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
     except (ValueError, yaml.YAMLError, RecursionError) as error:
-        raise ValueError(f"{file} is damaged: {' '.join(str(error).split())}") from None
+        raise ValueError(f"{file} is damaged: {message_of(error)}") from None
     if not isinstance(content, dict):
         raise ValueError(f"{file} is damaged: it holds no mapping")
     return content

@@ -20,18 +20,18 @@ def main(arguments: list[str] | None = None, prog: str = "python -m harness.repo
 
     from harness.report import versus
     from harness.report.terminal import show
-    from harness.report.write import write
+    from harness.report.write import write_report
 
     try:
         output = _output(options.output, len(options.folders))
-        reports = [write(folder) for folder in options.folders]
+        reports = [write_report(folder) for folder in options.folders]
         if output:
-            versus.write(reports, output)
+            versus.write_comparison(reports, output)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
-    for found in reports:
-        show(found)
+    for report in reports:
+        show(report)
     if output:
         print(f"compared: {output}")
     return 0

@@ -1,96 +1,250 @@
-"""A sweep's figures in words: what stands in a cell of a table, in the terminal, in `summary.md` and on the page."""
+"""What stands in a table: typed cells. Each says what it shows and what a program gets; a renderer never asks its type.
+
+A new statistic is a new column of such cells (`harness.report.tables`), at times of a new type of cell.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, Literal
 
-from harness.metrics import known
-from harness.records import names
-from harness.report.compare import Comparison, Estimate
-from harness.report.model import Entry, Report
+from harness.report import words
+from harness.report.compare import NO_EVIDENCE, Comparison, Estimate
 
-
-def number(metric: str, value: float, sign: str = "") -> str:
-    """Fractions with four decimals, counts whole, the rest with three significant digits."""
-    about = known(metric)
-    unit = about.unit if about else ""
-    form = {"fraction": ".4f", "images": ".0f"}.get(unit, ".3g" if abs(value) < 1000 else ".0f")
-    return format(value, sign + form)
+HALF = "half-width 95 %"
+"""Ends the names of the columns of half-widths in files for programs."""
 
 
-def scale(metric: str) -> tuple[float, str]:
-    """What a picture multiplies the metric by, and the unit that it then has: fractions are shown in per cent."""
-    about = known(metric)
-    if about and about.unit == "fraction":
-        return 100.0, "%"
-    return 1.0, {"seconds": "s"}.get(about.unit, about.unit) if about else ""
+Tone = Literal["", "better", "worse", "strong"]
 
 
-def mean(metric: str, value: Estimate | None) -> str:
-    """A mean and the half-width of its interval."""
-    if value is None:
-        return "–"
-    half = "" if value.half is None else f" ± {number(metric, value.half)}"
-    return number(metric, value.mean) + half
+@dataclass(frozen=True)
+class Shown:
+    """What a reader gets of a cell.
+
+    Attributes:
+        head: what is read first.
+        value: what it is sorted by; None comes last.
+        spread: the head's uncertainty or an addition, such as ` ± 0.01`; may be set apart or below.
+        mark: a sign behind both, which a note explains.
+        brief: the head in fewer words, where there is little room; empty: the head itself.
+        tone: how it stands out.
+    """
+
+    head: str
+    value: float | str | None
+    spread: str = ""
+    mark: str = ""
+    brief: str = ""
+    tone: Tone = ""
+
+    def __str__(self) -> str:
+        return f"{self.head}{self.spread}{self.mark}"
 
 
-def difference(metric: str, comparison: Comparison | None) -> str:
-    """A difference and its interval."""
-    if comparison is None:
-        return "–"
-    mean, half = comparison.difference.mean, comparison.difference.half
-    if half is None:
-        return number(metric, mean, "+")
-    return f"{number(metric, mean, '+')} [{number(metric, mean - half, '+')}, {number(metric, mean + half, '+')}]"
+NOTHING = Shown("–", None)
 
 
-def seeds(entry: Entry) -> str:
-    """What stands behind a mean."""
-    return "n = 1 seed, so no interval" if len(entry.seeds) == 1 else f"95 %, n = {len(entry.seeds)} seeds"
+class Cell(ABC):
+    """One place of a table; a frozen dataclass of what is known."""
+
+    @abstractmethod
+    def show(self) -> Shown:
+        """What a reader gets."""
+
+    def fields(self, key: str) -> dict[str, Any]:
+        """What a program gets: values by name of column, of which the first is the key and the others begin with it."""
+        return {key: self.show().value}
+
+    def __str__(self) -> str:
+        return str(self.show())
 
 
-def seconds(entry: Entry, stage: str) -> str:
-    """Mean seconds, with a star where a trial took the stage (of the total: any stage) from the cache."""
-    name = f"time/{stage}_seconds"
-    value = entry.mean(name)
-    cached = bool(entry.cached) if stage == "total" else stage in entry.cached
-    return "–" if value is None else number(name, value) + ("*" if cached else "")
+@dataclass(frozen=True)
+class Empty(Cell):
+    """Nothing is known, or there is nothing to know."""
+
+    def show(self) -> Shown:
+        """A dash."""
+        return NOTHING
 
 
-def duration(seconds: float) -> str:
-    """`95 s`, or `2,116 s (35 min)`, or `9,000 s (2 h 30 min)`."""
-    minutes = round(seconds / 60)
-    if seconds < 120:
-        return f"{seconds:,.0f} s"
-    longer = f"{minutes // 60:,} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
-    return f"{seconds:,.0f} s ({longer})"
+@dataclass(frozen=True)
+class Text(Cell):
+    """Words: a row's name, a cause, an ending."""
+
+    text: str
+    strong: bool = False
+
+    def show(self) -> Shown:
+        """The words."""
+        return Shown(self.text, self.text, tone="strong" if self.strong else "")
 
 
-def labels(entry: Entry) -> str:
-    """Labels of training images and, beside them, of validation images."""
-    used, val = entry.mean("labels/used"), entry.mean("labels/val")
-    return ("–" if used is None else f"{used:.0f}") + ("" if val is None else f" (+ {val:.0f})")
+@dataclass(frozen=True)
+class Verdict(Cell):
+    """What a comparison allows to say, as of `compare.verdict`, or `reference`."""
+
+    words: str
+
+    def show(self) -> Shown:
+        """The words; in brief `no evidence (Holm)`."""
+        brief = self.words.replace(f"{NO_EVIDENCE} after Holm's correction", "no evidence (Holm)")
+        tones: dict[str, Tone] = {"better": "better", "worse": "worse"}
+        tone = tones.get(self.words, "")
+        return Shown(self.words, self.words, brief=brief.replace(NO_EVIDENCE, "no evidence"), tone=tone)
 
 
-def shown_metrics(report: Report, entries: Sequence[Entry]) -> list[str]:
-    """The measure, its twin on validation data, test and val accuracy, and the other goals; only those that exist."""
-    goals = [str(goal["name"]) for goal in report.space["metric"]]
-    wanted = dict.fromkeys([report.measure, *goals, "test/accuracy", "val/accuracy"])
-    return [metric for metric in wanted if any(entry.values.get(metric) for entry in entries)]
+@dataclass(frozen=True)
+class Number(Cell):
+    """A number without an interval.
+
+    Attributes:
+        value: None or NaN where there is none.
+        form: as of `format`.
+        addition: behind it, such as a class in brackets.
+    """
+
+    value: float | None
+    form: str = ".3g"
+    addition: str = ""
+    strong: bool = False
+
+    def show(self) -> Shown:
+        """The number in its form."""
+        if self.value is None or self.value != self.value:
+            return NOTHING
+        spread = f" ({self.addition})" if self.addition else ""
+        return Shown(format(self.value, self.form), self.value, spread, tone="strong" if self.strong else "")
 
 
-def data_set(data: Mapping[str, Any]) -> str:
-    """One of `environment.json`'s data sets, whose classes are names or their number."""
-    classes = data["classes"] if isinstance(data["classes"], int) else len(data["classes"])
-    counts = f"{data['train']} train, {data['val']} val, {data['test']} test images, {classes} classes"
-    return f"{data['name']} ({counts}), fingerprint `{data['fingerprint'][:12]}`"
+@dataclass(frozen=True)
+class Count(Cell):
+    """A whole number, or the mean of several, and one to be added to it."""
+
+    value: float | None
+    more: float | None = None
+
+    def show(self) -> Shown:
+        """`200 (+ 150)`."""
+        more = "" if self.more is None else f" (+ {self.more:.0f})"
+        return Shown(f"{self.value:.0f}", self.value, more) if self.value is not None else Shown("–", None, more)
 
 
-def domain(spec: Any) -> str:
-    """A parameter's domain as in the YAML, on one line."""
-    if not isinstance(spec, Mapping):
-        return names.show(spec)
-    if "values" in spec:
-        return "one of " + ", ".join(map(names.show, spec["values"]))
-    return ", ".join(f"{key} {names.show(value)}" for key, value in spec.items())
+@dataclass(frozen=True)
+class Quantity(Cell):
+    """A value of a metric, with the digits that its unit deserves."""
+
+    metric: str
+    value: float | None
+
+    def show(self) -> Shown:
+        """The value alone."""
+        return NOTHING if self.value is None else Shown(words.number(self.metric, self.value), self.value)
+
+
+@dataclass(frozen=True)
+class Mean(Cell):
+    """A mean of a metric over seeds."""
+
+    metric: str
+    estimate: Estimate | None
+
+    def show(self) -> Shown:
+        """Mean and half-width of its interval."""
+        if self.estimate is None:
+            return NOTHING
+        mean, half = self.estimate.mean, self.estimate.half
+        return Shown(
+            words.number(self.metric, mean), mean, "" if half is None else f" ± {words.number(self.metric, half)}"
+        )
+
+    def fields(self, key: str) -> dict[str, Any]:
+        """Mean and half-width."""
+        found = self.estimate
+        return {key: found.mean, f"{key} {HALF}": found.half} if found else {}
+
+
+@dataclass(frozen=True)
+class Difference(Cell):
+    """A paired difference of a metric."""
+
+    metric: str
+    comparison: Comparison | None
+
+    def show(self) -> Shown:
+        """The difference and the ends of its interval."""
+        if self.comparison is None:
+            return NOTHING
+        mean, half = self.comparison.difference.mean, self.comparison.difference.half
+        low, high = (words.number(self.metric, end, "+") for end in (mean - (half or 0), mean + (half or 0)))
+        return Shown(words.number(self.metric, mean, "+"), mean, "" if half is None else f" [{low}, {high}]")
+
+    def fields(self, key: str) -> dict[str, Any]:
+        """Difference, half-width and the number of seeds that both have."""
+        if self.comparison is None:
+            return {}
+        found = self.comparison.difference
+        return {key: found.mean, f"{key} {HALF}": found.half, f"{key} n_seeds": found.n}
+
+
+@dataclass(frozen=True)
+class Spread(Cell):
+    """A mean that belongs to no metric, with its interval."""
+
+    estimate: Estimate
+    form: str
+
+    def show(self) -> Shown:
+        """Mean and half-width of its interval, in the same form."""
+        mean, half = self.estimate.mean, self.estimate.half
+        return Shown(format(mean, self.form), mean, "" if half is None else f" ± {half:{self.form}}")
+
+
+@dataclass(frozen=True)
+class Points(Cell):
+    """A mean or difference of a fraction, in percentage points."""
+
+    estimate: Estimate | None
+    digits: int = 2
+    sign: str = ""
+    mark: str = ""
+
+    def show(self) -> Shown:
+        """Mean and half-width of its interval."""
+        if self.estimate is None:
+            return NOTHING
+        mean, half = 100 * self.estimate.mean, self.estimate.half
+        spread = "" if half is None else f" ±{100 * half:.{self.digits}f}"
+        return Shown(format(mean, f"{self.sign}.{self.digits}f"), mean, spread, f" {self.mark}" if self.mark else "")
+
+
+@dataclass(frozen=True)
+class Probability(Cell):
+    """The p of a test, adjusted for their number; and the one before."""
+
+    adjusted: float | None
+    alone: float | None = None
+
+    def show(self) -> Shown:
+        """The adjusted one."""
+        return NOTHING if self.adjusted is None else Shown(words.p_value(self.adjusted), self.adjusted)
+
+    def fields(self, key: str) -> dict[str, Any]:
+        """Both."""
+        return {key: self.alone, f"{key}_holm": self.adjusted}
+
+
+@dataclass(frozen=True)
+class Seconds(Cell):
+    """Mean seconds of a stage; starred where a trial took it from the cache."""
+
+    value: float | None
+    cached: bool = False
+
+    def show(self) -> Shown:
+        """Three digits at least."""
+        if self.value is None:
+            return NOTHING
+        return Shown(words.number("time/total_seconds", self.value), self.value, mark="*" if self.cached else "")

@@ -7,16 +7,21 @@ weights), so differences are taken seed by seed: what a lucky seed gives to both
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from statistics import fmean, stdev
+from typing import Any, TypeVar
 
 from scipy import stats
 
 ALPHA = 0.05
 POWER = 0.80
 NO_EVIDENCE = "no evidence of a difference"
+NO_SEED = "no seed in common with the reference"
+Key = TypeVar("Key", bound=Hashable)
+Column = Mapping[str, Mapping[Any, float]]
+"""Case -> seed -> value."""
 
 
 @dataclass(frozen=True)
@@ -63,28 +68,30 @@ def estimate(values: Sequence[float]) -> Estimate:
     return Estimate(fmean(values), float(half), n)
 
 
-def paired(values: Mapping[int, float], reference: Mapping[int, float]) -> Comparison | None:
-    """Compares two configurations seed by seed.
+def difference(values: Mapping[Key, float], reference: Mapping[Key, float]) -> Estimate | None:
+    """The mean of the differences seed by seed, and its interval.
 
     Args:
         values: seed -> value.
         reference: seed -> value of the reference.
 
     Returns:
-        The comparison over the common seeds, or None where there are none.
+        The estimate over the common seeds, or None where there are none.
     """
-    differences = [values[seed] - reference[seed] for seed in sorted(values.keys() & reference.keys())]
-    if not differences:
-        return None
-    difference = estimate(differences)
-    if len(differences) == 1:
-        return Comparison(difference, None, None)
-    spread = stdev(differences)
-    if spread == 0:
-        return Comparison(difference, float(difference.mean == 0), 0.0)
-    t = difference.mean / (spread / math.sqrt(difference.n))
-    p = 2 * stats.t.sf(abs(t), difference.n - 1)
-    return Comparison(difference, float(p), smallest_difference(spread, difference.n))
+    differences = [values[seed] - reference[seed] for seed in values if seed in reference]
+    return estimate(differences) if differences else None
+
+
+def paired(values: Mapping[Key, float], reference: Mapping[Key, float]) -> Comparison | None:
+    """Compares two configurations seed by seed: `difference`, with the paired t test's p."""
+    mean = difference(values, reference)
+    if mean is None or mean.n == 1:
+        return Comparison(mean, None, None) if mean else None
+    spread = stdev(values[seed] - reference[seed] for seed in values if seed in reference)
+    if spread == 0:  # t would be 0 / 0 or infinite
+        return Comparison(mean, float(mean.mean == 0), 0.0)
+    t = mean.mean / (spread / math.sqrt(mean.n))  # scipy's ttest_rel would warn of differences that are all but equal
+    return Comparison(mean, float(2 * stats.t.sf(abs(t), mean.n - 1)), smallest_difference(spread, mean.n))
 
 
 def smallest_difference(spread: float, n: int) -> float:
@@ -118,21 +125,61 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def verdict(comparison: Comparison | None, p_holm: float | None, *, maximize: bool = True) -> str:
-    """What a comparison with the reference allows to say.
+@dataclass(frozen=True)
+class Judgement:
+    """A comparison with the reference as one of a family of comparisons.
+
+    Attributes:
+        comparison: over the seeds that both have.
+        p_holm: its p, adjusted for every test of the family; None with fewer than two seeds in common.
+        verdict: "better", "worse", or why neither can be said.
+    """
+
+    comparison: Comparison
+    p_holm: float | None
+    verdict: str
+
+
+def judged(comparisons: Mapping[Key, Comparison | None], *, maximize: bool = True) -> dict[Key, Judgement]:
+    """Judges a family of comparisons: Holm's correction runs over all of them together.
 
     Args:
-        comparison: None where there is no seed in common.
-        p_holm: the comparison's p after `holm`, where it has a p.
+        comparisons: None where there is no seed in common; these are left out.
         maximize: whether more is better.
     """
-    if comparison is None:
-        return "no seed in common with the reference"
-    if comparison.p is None:
+    known = {key: comparison for key, comparison in comparisons.items() if comparison}
+    tests = {key: comparison.p for key, comparison in known.items() if comparison.p is not None}
+    adjusted = dict(zip(tests, holm(list(tests.values())), strict=True))
+    return {
+        key: Judgement(comparison, adjusted.get(key), _verdict(comparison, adjusted.get(key), maximize))
+        for key, comparison in known.items()
+    }
+
+
+def _verdict(comparison: Comparison, p_holm: float | None, maximize: bool) -> str:
+    """What a comparison with the reference allows to say."""
+    if p_holm is None:
         return "one seed in common: no interval"
     if not comparison.difference.excludes_zero:
         return NO_EVIDENCE
-    assert p_holm is not None
     if p_holm > ALPHA:
         return f"{NO_EVIDENCE} after Holm's correction"
     return "better" if (comparison.difference.mean > 0) == maximize else "worse"
+
+
+def against(columns: Mapping[Key, Column], reference: str, *, maximize: bool = True) -> dict[Key, dict[str, Judgement]]:
+    """Compares every case with the reference in every column; Holm's correction runs over all of them together.
+
+    Returns:
+        Column's key -> case -> judgement, without the reference and without cases that share no seed with it.
+    """
+    comparisons = {
+        (key, case): paired(values, column.get(reference, {}))
+        for key, column in columns.items()
+        for case, values in column.items()
+        if case != reference
+    }
+    judgements: dict[Key, dict[str, Judgement]] = {key: {} for key in columns}
+    for (key, case), judgement in judged(comparisons, maximize=maximize).items():
+        judgements[key][case] = judgement
+    return judgements

@@ -8,26 +8,19 @@ More of a value is better throughout.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from itertools import combinations, combinations_with_replacement, pairwise
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from scipy import stats
 
-from harness.report.compare import ALPHA, Comparison, holm, paired, verdict
-
-Column = Mapping[str, Mapping[Any, float]]
-"""Case -> seed -> value."""
-
+from harness.report.compare import ALPHA, Column, difference
 
 Curves = Mapping[int, Column]
 """Number of labels -> case -> seed -> value."""
-
-
-Key = TypeVar("Key", bound=Hashable)
 
 
 def areas(curves: Curves) -> dict[str, dict[Any, float]]:
@@ -41,51 +34,15 @@ def areas(curves: Curves) -> dict[str, dict[Any, float]]:
     """
     steps = sorted(curves)
     assert len(steps) > 1, "a curve has two points or more"
-    found: dict[str, dict[Any, float]] = {}
+    by_case: dict[str, dict[Any, float]] = {}
     for case in dict.fromkeys(case for step in steps for case in curves[step]):
         rows = [curves[step].get(case, {}) for step in steps]
         complete = [seed for seed in rows[0] if all(seed in row for row in rows)]
         for seed in complete:
             points = [(step, row[seed]) for step, row in zip(steps, rows, strict=True)]
             area = sum((x1 - x0) * (y0 + y1) / 2 for (x0, y0), (x1, y1) in pairwise(points))
-            found.setdefault(case, {})[seed] = area / (steps[-1] - steps[0])
-    return found
-
-
-@dataclass(frozen=True)
-class Difference:
-    """One case against the reference in one column.
-
-    Attributes:
-        comparison: case - reference, over the seeds that both have.
-        p_holm: p, adjusted for every test of the family; None with fewer than two seeds in common.
-        verdict: "better", "worse", or why neither can be said, as of `compare.verdict`.
-    """
-
-    comparison: Comparison
-    p_holm: float | None
-    verdict: str
-
-
-def against(columns: Mapping[Key, Column], reference: str) -> dict[Key, dict[str, Difference]]:
-    """Compares every case with the reference in every column; Holm's correction runs over all of them together.
-
-    Returns:
-        Column's key -> case -> difference, without the reference and without cases that share no seed with it.
-    """
-    pairs: dict[tuple[Key, str], Comparison] = {}
-    for key, column in columns.items():
-        for case, values in column.items():
-            found = paired(values, column.get(reference, {}))
-            if case != reference and found:
-                pairs[key, case] = found
-    tested = {pair: found.p for pair, found in pairs.items() if found.p is not None}
-    adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
-    differences: dict[Key, dict[str, Difference]] = {key: {} for key in columns}
-    for (key, case), found in pairs.items():
-        p = adjusted.get((key, case))
-        differences[key][case] = Difference(found, p, verdict(found, p))
-    return differences
+            by_case.setdefault(case, {})[seed] = area / (steps[-1] - steps[0])
+    return by_case
 
 
 def penalties(settings: Sequence[Curves], cases: Sequence[str]) -> np.ndarray:
@@ -109,9 +66,9 @@ def penalties(settings: Sequence[Curves], cases: Sequence[str]) -> np.ndarray:
     for curves in settings:
         for column in curves.values():
             for i, j in combinations(range(len(cases)), 2):
-                found = paired(column.get(cases[i], {}), column.get(cases[j], {}))
-                if found and found.difference.excludes_zero:
-                    winner, loser = (i, j) if found.difference.mean > 0 else (j, i)
+                lead = difference(column.get(cases[i], {}), column.get(cases[j], {}))
+                if lead and lead.excludes_zero:
+                    winner, loser = (i, j) if lead.mean > 0 else (j, i)
                     matrix[winner, loser] += 1 / len(curves)
     return matrix
 
@@ -210,9 +167,9 @@ def overlap(picks: Mapping[str, Mapping[Any, AbstractSet[int]]], cases: Sequence
     matrix = np.full((len(cases), len(cases)), np.nan)
     for i, j in combinations_with_replacement(range(len(cases)), 2):
         a, b = picks.get(cases[i], {}), picks.get(cases[j], {})
-        found = [len(a[seed] & b[seed]) / len(a[seed] | b[seed]) for seed in a if seed in b and a[seed] | b[seed]]
-        if found:
-            matrix[i, j] = matrix[j, i] = np.mean(found)
+        shares = [len(a[seed] & b[seed]) / len(a[seed] | b[seed]) for seed in a if seed in b and a[seed] | b[seed]]
+        if shares:
+            matrix[i, j] = matrix[j, i] = np.mean(shares)
     return matrix
 
 

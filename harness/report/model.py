@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from harness.report.compare import Comparison, Estimate, estimate
-from harness.report.curves import Curves, Difference, Ranks
+from harness.records.rows import History
+from harness.report.compare import NO_SEED, Comparison, Estimate, Judgement, against, estimate
+from harness.report.curves import Curves, Ranks
 
 SECONDS = ("pretrain", "select", "train", "total")
 
@@ -31,9 +32,9 @@ class Entry:
         curves: metric -> number of labels -> seed -> value.
         trials: seed -> trial.
         ending: "finished" or, in a search, "early-stopped at epoch 3".
-        comparison: with the reference; None for the reference itself and in a search.
-        p_holm: the comparison's p, adjusted for the number of comparisons.
-        verdict: in words.
+        judgement: by the report's measure, against the reference; None for the reference itself, in a search, and
+            without a seed in common.
+        verdict: the judgement in words; of a search empty.
     """
 
     id: str
@@ -45,9 +46,18 @@ class Entry:
     trials: dict[int, str]
     ending: str
     label: str = ""
-    comparison: Comparison | None = None
-    p_holm: float | None = None
+    judgement: Judgement | None = None
     verdict: str = ""
+
+    @property
+    def comparison(self) -> Comparison | None:
+        """With the reference, by the report's measure."""
+        return self.judgement.comparison if self.judgement else None
+
+    @property
+    def p_holm(self) -> float | None:
+        """Of the comparison, adjusted for the number of comparisons."""
+        return self.judgement.p_holm if self.judgement else None
 
     def estimate(self, metric: str) -> Estimate | None:
         """Mean and interval over the seeds that have the metric."""
@@ -55,8 +65,8 @@ class Entry:
 
     def mean(self, metric: str) -> float | None:
         """Mean over the seeds that have the metric."""
-        found = self.estimate(metric)
-        return found.mean if found else None
+        value = self.estimate(metric)
+        return value.mean if value else None
 
 
 @dataclass
@@ -76,6 +86,7 @@ class Report:
         notes: what a reader must know, one sentence each.
         answer: one or two sentences.
         rounds: the confirmed configurations over several rounds; None where there are none to compare.
+        histories: trial -> its records that count.
     """
 
     folder: Path
@@ -91,7 +102,8 @@ class Report:
     saved: float
     notes: list[str] = field(default_factory=list)
     answer: str = ""
-    rounds: Rounds | None = None
+    rounds: RoundComparison | None = None
+    histories: dict[str, History] = field(default_factory=dict)
 
     @property
     def goal(self) -> str:
@@ -102,6 +114,19 @@ class Report:
     def all_notes(self) -> list[str]:
         """What a reader must know, about the rounds as well."""
         return [*self.notes, *(self.rounds.notes if self.rounds else [])]
+
+    def judgements(self, metric: str) -> dict[str, Judgement]:
+        """Configuration -> how it compares with the reference by a metric: a family of comparisons of its own."""
+        if self.reference is None:
+            return {}
+        column = {entry.id: entry.values.get(metric, {}) for entry in self.confirmed}
+        return against({metric: column}, self.reference.id, maximize=self.maximize)[metric]
+
+    def verdict(self, entry: Entry, judgement: Judgement | None) -> str:
+        """A confirmed configuration's judgement in words."""
+        if entry is self.reference:
+            return "reference"
+        return judgement.verdict if judgement else NO_SEED
 
 
 SCORES = ("accuracy", "balanced_accuracy", "macro_f1")
@@ -118,8 +143,8 @@ class Setting:
         selected: the numbers of labels that were reached by selecting; the start pool is not.
         areas: metric -> case -> seed -> area under the curve, of seeds with a complete curve.
         reference: the case that the others are compared with, if it is here.
-        by_area: metric -> case -> difference of the areas; Holm's correction over a metric's cases.
-        by_round: labels -> case -> difference of the first metric; Holm's correction over all of them.
+        by_area: metric -> case -> judgement of the areas; Holm's correction over a metric's cases.
+        by_round: labels -> case -> judgement of the first metric; Holm's correction over all of them.
         picks: case -> seed -> every position that was selected.
     """
 
@@ -128,8 +153,8 @@ class Setting:
     selected: list[int]
     areas: dict[str, dict[str, dict[int, float]]]
     reference: str | None
-    by_area: dict[str, dict[str, Difference]]
-    by_round: dict[int, dict[str, Difference]]
+    by_area: dict[str, dict[str, Judgement]]
+    by_round: dict[int, dict[str, Judgement]]
     picks: dict[str, dict[int, frozenset[int]]]
 
     @property
@@ -139,7 +164,7 @@ class Setting:
 
 
 @dataclass
-class Rounds:
+class RoundComparison:
     """What the rounds of a sweep show.
 
     Attributes:

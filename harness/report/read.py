@@ -12,10 +12,10 @@ from harness.records import names, trial_files
 from harness.records import rows as record_rows
 from harness.records.names import by_path
 from harness.records.rows import FINAL, History, by_trial, mapping
-from harness.report import cells
-from harness.report import rounds as round_module
-from harness.report.compare import holm, paired, verdict
+from harness.report import words
+from harness.report.cells import Difference, Mean
 from harness.report.model import SECONDS, Entry, Report
+from harness.report.rounds import compare_rounds
 
 
 def read(folder: Path) -> Report:
@@ -56,6 +56,7 @@ def read(folder: Path) -> Report:
         },
         sum(total.get("time/total_seconds", 0) for total in totals),
         sum(total.get(f"time/{s}_seconds", 0) for total in totals for s in SECONDS if total.get(f"stage/{s}_cached")),
+        histories=trials,
     )
     if unreadable:
         report.notes.append(f"{messages.count(unreadable, 'line')} of rows.jsonl could not be read and was skipped.")
@@ -71,7 +72,7 @@ def read(folder: Path) -> Report:
     report.notes += [f"{last['trial']}: {messages.one_line(last['warning'])}." for last in ended if "warning" in last]
     _compare(report, _first_seen(phases["confirm"]))
     report.answer = _answer(report)
-    report.rounds = round_module.read(report)
+    report.rounds = compare_rounds(report)
     return report
 
 
@@ -150,16 +151,11 @@ def _compare(report: Report, order: Sequence[str]) -> None:
     """Finds the reference and compares every other confirmed configuration with it."""
     if not report.confirmed:
         return
-    report.reference = reference = _reference(report, order)
+    report.reference = _reference(report, order)
+    judgements = report.judgements(report.measure)
     for entry in report.confirmed:
-        if entry is not reference:
-            entry.comparison = paired(entry.values.get(report.measure, {}), reference.values.get(report.measure, {}))
-    tested = [entry for entry in report.confirmed if entry.comparison and entry.comparison.p is not None]
-    for entry, p in zip(tested, holm([entry.comparison.p for entry in tested]), strict=True):  # type: ignore[union-attr, misc]
-        entry.p_holm = p
-    for entry in report.confirmed:
-        words = verdict(entry.comparison, entry.p_holm, maximize=report.maximize)
-        entry.verdict = "reference" if entry is reference else words
+        entry.judgement = judgements.get(entry.id)
+        entry.verdict = report.verdict(entry, entry.judgement)
     used = {entry.mean("labels/used") for entry in report.confirmed}
     if len(used) > 1:
         report.notes.append("The configurations did not use equally many labels; see the column.")
@@ -188,7 +184,7 @@ def _answer(report: Report) -> str:
     assert reference is not None
     if best.mean(name) is None:
         return f"No confirmed configuration reported {name}."
-    score = f"{name} {cells.mean(name, best.estimate(name))} ({cells.seeds(best)})"
+    score = f"{name} {Mean(name, best.estimate(name))} ({words.seeds(best)})"
     if len(report.confirmed) == 1:
         return f"{best.label} reached {score}; nothing was confirmed beside it to compare it with."
     first = f"{best.label} was the best of {len(report.confirmed)} with {score}."
@@ -199,13 +195,13 @@ def _answer(report: Report) -> str:
         versus = f"The next, {other.label}, lies at"
     if other.comparison is None:
         return f"{first} {other.label} and {reference.label} share no seed and cannot be compared."
-    versus += f" {cells.difference(name, other.comparison)}"
+    versus += f" {Difference(name, other.comparison)}"
     if other.comparison.smallest is None:
         return f"{first} {versus}; one seed gives no interval, so this may be luck."
     versus += f" (95 %, paired over {other.comparison.difference.n} seeds): {other.verdict}"
     if other.verdict in ("better", "worse"):
         return f"{first} {versus}."
-    smallest = cells.number(name, other.comparison.smallest)
+    smallest = words.number(name, other.comparison.smallest)
     return f"{first} {versus}; so many seeds can resolve differences of {smallest} or more."
 
 
@@ -213,6 +209,6 @@ def _answer_of_search(report: Report) -> str:
     if not report.searched or report.searched[0].mean(report.goal) is None:
         return "No trial has finished."
     best, count = report.searched[0], len(report.searched)
-    score = f"{report.goal} {cells.mean(report.goal, best.estimate(report.goal))}"
+    score = f"{report.goal} {Mean(report.goal, best.estimate(report.goal))}"
     chosen = f"the best of {count} on the data it was chosen by" if count > 1 else "the only one"
     return f"{best.label} reached {score}, {chosen}: not confirmed on fresh seeds or on test data."

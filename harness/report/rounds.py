@@ -1,7 +1,7 @@
 """The rounds of a sweep: its confirmed configurations, compared over every number of labels.
 
 Configurations that differ in their selector alone form a setting; without a varied selector all of them form one. The
-statistics are those of `harness.curves`; `harness.sections` and `harness.pictures` show what is found here.
+statistics are those of `curves`; `round_tables` and `pictures` show what is compared here.
 """
 
 from __future__ import annotations
@@ -11,20 +11,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from harness.records import names as record_names
 from harness.report import curves as curve_module
-from harness.report.compare import estimate
-from harness.report.curves import Column, Curves, Difference, against, chance_overlap, penalties
-from harness.report.model import SCORES, Entry, Report, Rounds, Setting, area_name, by_mean_area
+from harness.report.compare import Column, against
+from harness.report.curves import Curves, chance_overlap, penalties
+from harness.report.model import SCORES, Entry, Report, RoundComparison, Setting, by_mean_area
 
 
-def read(report: Report) -> Rounds | None:
+def compare_rounds(report: Report) -> RoundComparison | None:
     """Compares the confirmed configurations over their rounds.
 
     Returns:
-        What was found, or None where fewer than two configurations share two numbers of labels.
+        The comparison, or None where fewer than two configurations share two numbers of labels.
     """
     measures = _measures(report)
     if not measures:
@@ -41,7 +39,7 @@ def read(report: Report) -> Rounds | None:
     cases = by_mean_area(settings, measures[0])
     selections = [{step: s.curves[measures[0]][step] for step in s.selected} for s in settings]
     picks = _over_settings([s.picks for s in settings])
-    return Rounds(
+    return RoundComparison(
         measures,
         cases,
         settings,
@@ -120,21 +118,21 @@ def _setting(
     if len(with_curve) < 2 or len(steps) < 2:
         return []
     reference = reference if reference in with_curve else None
-    found: dict[str, Curves] = {
+    curves: dict[str, Curves] = {
         metric: {step: {c: e.curves.get(metric, {}).get(step, {}) for c, e in with_curve.items()} for step in steps}
         for metric in measures
     }
-    areas = {metric: curve_module.areas(found[metric]) for metric in measures}
+    areas = {metric: curve_module.areas(curves[metric]) for metric in measures}
     selected = [step for step in steps if any(step in _selections(entry) for entry in with_curve.values())]
     notes += _missing(areas[first], with_curve, where)
     setting = Setting(
         name,
-        found,
+        curves,
         selected or steps,
         areas,
         reference,
         {m: against({m: areas[m]}, reference)[m] if reference else {} for m in measures},
-        against({step: found[first][step] for step in selected or steps}, reference) if reference else {},
+        against({step: curves[first][step] for step in selected or steps}, reference) if reference else {},
         {case: picks for case, entry in with_curve.items() if (picks := _picks(folder, entry, steps[-1]))},
     )
     return [setting]
@@ -167,17 +165,17 @@ def _picks(folder: Path, entry: Entry, last: int) -> dict[int, frozenset[int]]:
         files = [folder / "trials" / trial / f"selected_{step}.json" for step in _selections(entry) if step <= last]
         selected = [_positions(file) for file in files]
         if selected and None not in selected:
-            picks[seed] = frozenset(position for found in selected for position in found or ())
+            picks[seed] = frozenset(position for positions in selected for position in positions or ())
     return picks
 
 
 def _positions(file: Path) -> list[int] | None:
     """What a round selected; None where the file is missing or damaged."""
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        positions = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, list) and all(isinstance(position, int) for position in found) else None
+    return positions if isinstance(positions, list) and all(isinstance(one, int) for one in positions) else None
 
 
 def _over_settings(columns: Sequence[Mapping[str, Mapping[int, Any]]]) -> dict[str, dict[tuple[int, int], Any]]:
@@ -198,40 +196,3 @@ def _chance(environment: Mapping[str, Any], settings: Sequence[Setting]) -> floa
         return None
     pool, end, size = pools.pop(), ends.pop(), sizes.pop()
     return chance_overlap(size, pool - (end - size))  # what was labelled and not picked was the start pool
-
-
-def write(rounds: Rounds, folder: Path) -> None:
-    """Writes `curves.csv`, `penalty.csv` and `overlap.csv`; only what the data has."""
-    table(rounds).to_csv(folder / "curves.csv", index=False)
-    if rounds.can_test:
-        pd.DataFrame(rounds.penalty, rounds.cases, rounds.cases).to_csv(folder / "penalty.csv")
-    if rounds.overlap is not None:
-        pd.DataFrame(rounds.overlap, rounds.cases, rounds.cases).to_csv(folder / "overlap.csv")
-
-
-def table(rounds: Rounds) -> pd.DataFrame:
-    """Every mean and difference, one a row; `labels` is empty for the area under the curve."""
-    rows = []
-    for setting in rounds.settings:
-        for measure in rounds.measures:
-            tested = setting.by_round if measure == rounds.measure else {}
-            columns: list[tuple[str, int | None, Column, Mapping[str, Difference]]] = [
-                (area_name(measure), None, setting.areas[measure], setting.by_area[measure]),
-                *((measure, step, setting.curves[measure][step], tested.get(step, {})) for step in setting.steps),
-            ]
-            for metric, step, column, differences in columns:
-                for case in filter(column.get, rounds.order(setting)):
-                    about = {"setting": setting.name, "metric": metric, "labels": step, "case": case}
-                    rows.append(about | _row(column[case], differences.get(case)))
-    return pd.DataFrame(rows).astype({"labels": "Int64"})
-
-
-def _row(values: Mapping[int, float], difference: Difference | None) -> dict[str, Any]:
-    mean = estimate(list(values.values()))
-    row: dict[str, Any] = {"mean": mean.mean, "half-width 95 %": mean.half, "n_seeds": mean.n}
-    if difference:
-        found = difference.comparison
-        row |= {"difference": found.difference.mean, "difference half-width 95 %": found.difference.half}
-        row |= {"difference n_seeds": found.difference.n, "p": found.p, "p_holm": difference.p_holm}
-        row |= {"smallest_resolvable_difference": found.smallest, "verdict": difference.verdict}
-    return row

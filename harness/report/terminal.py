@@ -1,70 +1,46 @@
-"""What a sweep found, on the terminal."""
+"""What a sweep found, on the terminal, within its width."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from textwrap import wrap
+from typing import TYPE_CHECKING
 
 from harness import messages
-from harness.report import cells, tables
-from harness.report.model import Entry, Report
+from harness.report import round_tables, tables
+from harness.report.cells import Shown
+from harness.report.model import Report
+from harness.report.section import Column, Table
+
+if TYPE_CHECKING:
+    import rich.table
+
+SEARCH_ROWS = 10
+"""How many configurations of a search are listed."""
+
+
+NAME_WIDTH = 20
+"""Of the rows' names, before columns are left out; a longer name takes several lines."""
+
+
+TEXT_WIDTH = 14
+"""Of other words, which take as many lines as they need."""
 
 
 def show(report: Report) -> None:
-    """Prints the answer and the tables to the terminal, within its width."""
-    from rich import box
+    """Prints the answer and the tables to the terminal."""
     from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table
 
     console = Console(highlight=False)
     console.print(f"[bold]{escape(report.space['name'])}[/bold]: {escape(report.answer)}")
     if report.rounds:
-        console.print(escape(tables.answer(report.rounds)))
+        console.print(escape(round_tables.answer(report.rounds)))
     for note in report.all_notes:
         console.print(f"[yellow]{escape(note)}[/yellow]")
-
-    def table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-        grid = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-        grid.add_column(header[0], overflow="fold", min_width=14)
-        for name in header[1:]:
-            grid.add_column(name.replace("/", "/\n"), justify="right", no_wrap=True)
-        for row in rows:
-            grid.add_row(*(escape(cell.replace(" ± ", "\n±")) for cell in row))
-        console.print(grid)
-
-    if report.confirmed:
-        metrics = cells.shown_metrics(report, report.confirmed)[:2]
-        table(
-            "Confirmed (mean ± 95 % half-width; difference to the reference, paired)",
-            ["configuration", *metrics, "difference", "n", "labels", "total s"],
-            (
-                [
-                    entry.label,
-                    *(cells.mean(metric, entry.estimate(metric)) for metric in metrics),
-                    _stacked(report, entry),
-                    str(len(entry.seeds)),
-                    "–" if entry.mean("labels/used") is None else f"{entry.mean('labels/used'):.0f}",
-                    cells.seconds(entry, "total"),
-                ]
-                for entry in report.confirmed
-            ),
-        )
-    if report.searched:
-        metrics = cells.shown_metrics(report, report.searched)[:3]
-        table(
-            f"Search (validation data only; {min(10, len(report.searched))} of {len(report.searched)})",
-            ["configuration", *metrics, "n", "total s", "ending"],
-            (
-                [
-                    entry.label,
-                    *(cells.mean(metric, entry.estimate(metric)) for metric in metrics),
-                    str(len(entry.seeds)),
-                    cells.seconds(entry, "total"),
-                    entry.ending.replace("-stopped ", "-stopped\n"),
-                ]
-                for entry in report.searched[:10]
-            ),
-        )
+    for section in [*tables.confirmed(report), *tables.searched(report, SEARCH_ROWS)]:
+        for table in section.tables:
+            console.print(grid(table, console.width))
     if report.failures:
         console.print(f"[red]{messages.count(len(report.failures), 'trial')} failed:[/red]")
         for trial, cause in report.failures.items():
@@ -73,8 +49,53 @@ def show(report: Report) -> None:
     console.print(f"written: {files}", soft_wrap=True)
 
 
-def _stacked(report: Report, entry: Entry) -> str:
-    """Difference, interval and verdict below one another, to fit a narrow terminal."""
-    difference = cells.difference(report.measure, entry.comparison).replace(" [", "\n[")
-    verdict = entry.verdict.replace("evidence of", "evidence\nof").replace(" after Holm's", "\nafter Holm's")
-    return verdict if entry is report.reference else f"{difference}\n{verdict}"
+def grid(table: Table, width: int) -> rich.table.Table:
+    """A table for so many characters: the essential columns, and the others from the left as far as they fit."""
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table as Grid
+
+    columns = _fitting(table.columns, width)
+    drawn = Grid(
+        title=escape(table.name), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
+    )
+    drawn.add_column(columns[0].title, overflow="fold", min_width=TEXT_WIDTH)
+    for column in columns[1:]:
+        drawn.add_column(escape(_title(column)), justify="right" if column.is_numeric else "left", no_wrap=True)
+    texts = [[cell.head for cell in columns[0].shown], *([_stacked(cell) for cell in c.shown] for c in columns[1:])]
+    for row in zip(*texts, strict=True):
+        drawn.add_row(*map(escape, row))
+    return drawn
+
+
+def _fitting(columns: Sequence[Column], width: int) -> list[Column]:
+    """The columns that are shown, in their order."""
+    names, *others = columns
+    longest = max(len(cell.head) for cell in names.shown)
+    left = width - min(longest, NAME_WIDTH) - sum(_width(column) for column in others if column.essential)
+    chosen = [names]
+    for column in others:
+        if column.essential:
+            chosen.append(column)
+        elif _width(column) <= left:
+            chosen.append(column)
+            left -= _width(column)
+    return chosen
+
+
+def _width(column: Column) -> int:
+    """Of its widest line, and of the gap before it."""
+    texts = [_title(column), *(_stacked(cell) for cell in column.shown)]
+    return 1 + max(len(line) for text in texts for line in text.splitlines())
+
+
+def _title(column: Column) -> str:
+    return column.title.replace("/", "/\n").replace(" (", "\n(")
+
+
+def _stacked(cell: Shown) -> str:
+    """The head, and below it its spread, without which it would be too wide; words on several lines."""
+    if isinstance(cell.value, str):
+        return "\n".join(wrap(cell.brief or cell.head, TEXT_WIDTH))
+    spread = cell.spread.strip().replace("± ", "±")
+    return f"{cell.head}{cell.mark}" + (f"\n{spread}" if spread else "")

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from itertools import combinations
 from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
 
 from harness import messages
 from harness.records.names import by_path, show
-from harness.report import cells
-from harness.report.compare import Comparison, Estimate, paired, verdict
+from harness.report import tables, words
+from harness.report.cells import Cell, Count, Difference, Empty, Mean, Probability, Seconds, Text
+from harness.report.compare import judged, paired
 from harness.report.model import Entry, Report
-from harness.report.page.document import Head, render
-from harness.report.page.section import Heading, Picture, Section, Table
+from harness.report.page.document import PageHead, render
 from harness.report.pictures import style
+from harness.report.section import Column, Heading, Picture, Section, Table
 
 SHOWN = 3
 """How many of the best of each sweep are set side by side."""
@@ -23,11 +28,11 @@ SETTINGS = 6
 """How many settings that differ are named."""
 
 
-def write(reports: Sequence[Report], file: Path) -> None:
+def write_comparison(reports: Sequence[Report], file: Path) -> None:
     """Writes the page, and its picture beside it as PNG and SVG."""
     names = _names(reports)
     sections = [_answers(reports, names), _best(reports, names, file.stem), _shared(reports, names)]
-    head = Head(
+    head = PageHead(
         "Sweeps compared",
         "selbench report",
         " · ".join(names),
@@ -60,44 +65,44 @@ def _labels(report: Report) -> set[float]:
 
 def obstacles(one: Report, other: Report) -> list[str]:
     """Why figures of two sweeps say nothing about each other; empty where they do."""
-    found = []
+    stops = []
     if not one.confirmed or not other.confirmed:
-        found.append("a search alone has no figures on fresh seeds")
+        stops.append("a search alone has no figures on fresh seeds")
     elif one.measure != other.measure:
-        found.append(f"one measures {one.measure}, the other {other.measure}")
+        stops.append(f"one measures {one.measure}, the other {other.measure}")
     if not _fingerprints(one) & _fingerprints(other):
-        found.append("the images or their split differ")
+        stops.append("the images or their split differ")
     if one.confirmed and other.confirmed and not _labels(one) & _labels(other):
-        found.append("they used different numbers of labels")
-    return found
+        stops.append("they used different numbers of labels")
+    return stops
 
 
 def cautions(one: Report, other: Report) -> list[str]:
     """What else differs, and must be known when figures are compared nevertheless."""
-    found = []
+    warnings = []
     if one.confirmed and other.confirmed and len(_seeds(one) & _seeds(other)) < 2:
-        found.append("they share fewer than two seeds, so differences cannot be paired and have no interval")
+        warnings.append("they share fewer than two seeds, so differences cannot be paired and have no interval")
     commits = [report.environment.get("commit") for report in (one, other)]
     if commits[0] != commits[1]:
-        found.append(f"the code differs (commits {', '.join(str(commit)[:12] for commit in commits)})")
+        warnings.append(f"the code differs (commits {', '.join(str(commit)[:12] for commit in commits)})")
     if one.environment.get("dirty") or other.environment.get("dirty"):
-        found.append("code was changed after its commit")
+        warnings.append("code was changed after its commit")
     machines = [
         tuple(str(report.environment.get(key)) for key in ("cpu", "cores", "gpus", "concurrent_trials"))
         for report in (one, other)
     ]
     if machines[0] != machines[1]:
-        found.append("the machines or their load differ, so seconds do not compare")
+        warnings.append("the machines or their load differ, so seconds do not compare")
     precisions = [report.environment.get("precision") for report in (one, other)]
     if precisions[0] != precisions[1]:
-        found.append(f"the precision differs ({', '.join(map(str, precisions))})")
+        warnings.append(f"the precision differs ({', '.join(map(str, precisions))})")
     settings = _settings(one, other)
     if settings:
         shown = ", ".join(settings[:SETTINGS]) + (
             f" and {len(settings) - SETTINGS} more" if settings[SETTINGS:] else ""
         )
-        found.append(f"the settings that neither sweep varies differ: {shown}")
-    return found
+        warnings.append(f"the settings that neither sweep varies differ: {shown}")
+    return warnings
 
 
 def _settings(one: Report, other: Report) -> list[str]:
@@ -133,15 +138,15 @@ def _verdict(reports: Sequence[Report], names: Sequence[str]) -> str:
         if obstacles(a, b):
             continue
         left, right = a.confirmed[0], b.confirmed[0]
-        found = paired(left.values.get(a.measure, {}), right.values.get(a.measure, {}))
+        comparison = paired(left.values.get(a.measure, {}), right.values.get(a.measure, {}))
         head = f"The best of {one}, {left.label}, against the best of {other}, {right.label}: {a.measure}"
-        if found is None or found.p is None:
+        if comparison is None or comparison.p is None:
             means = f"{_mean(a, left)} and {_mean(b, right)}"
             sentences.append(f"{head} {means}; with fewer than two seeds in common nothing can be said.")
         else:
-            words = verdict(found, found.p, maximize=a.maximize)
-            interval = cells.difference(a.measure, found)
-            sentences.append(f"{head} {interval} (95 %, paired over {found.difference.n} seeds): {words}.")
+            verdict = judged({head: comparison}, maximize=a.maximize)[head].verdict
+            interval = Difference(a.measure, comparison)
+            sentences.append(f"{head} {interval} (95 %, paired over {comparison.difference.n} seeds): {verdict}.")
     if not sentences:
         return "No two of these sweeps are comparable; their answers stand below one another, each for itself."
     if len(sentences) > 1:
@@ -149,8 +154,8 @@ def _verdict(reports: Sequence[Report], names: Sequence[str]) -> str:
     return " ".join(sentences)
 
 
-def _mean(report: Report, entry: Entry) -> str:
-    return cells.mean(report.measure, entry.estimate(report.measure))
+def _mean(report: Report, entry: Entry) -> Mean:
+    return Mean(report.measure, entry.estimate(report.measure))
 
 
 def _answers(reports: Sequence[Report], names: Sequence[str]) -> Section:
@@ -158,35 +163,32 @@ def _answers(reports: Sequence[Report], names: Sequence[str]) -> Section:
     for name, report in zip(names, reports, strict=True):
         question = messages.one_line(report.space.get("description") or "")
         section.parts += [Heading(name), *([question] if question else []), report.answer, *report.notes]
-    header = [
-        "sweep",
-        "data",
-        "test images",
-        "seeds",
-        "commit",
-        "precision",
-        "configurations",
-        "total s",
-        "from cache s",
+    data = [report.environment.get("datasets") or [report.environment["dataset"]] for report in reports]
+    columns = [
+        Column("sweep", [Text(name) for name in names]),
+        Column("data", [Text(", ".join(map(_data, one))) for one in data]),
+        Column("test images", [Text(", ".join(str(part["test"]) for part in one)) for one in data]),
+        Column("seeds", [_seed_list(_seeds(report)) for report in reports]),
+        Column("commit", [Text(str(report.environment.get("commit") or "unknown")[:12]) for report in reports]),
+        Column("precision", [_known(report.environment.get("precision")) for report in reports]),
+        Column("configurations", [Count(len(report.confirmed)) for report in reports]),
+        Column("total s", [Seconds(report.seconds) for report in reports]),
+        Column("from cache s", [Seconds(report.saved) for report in reports]),
     ]
-    rows = []
-    for name, report in zip(names, reports, strict=True):
-        data = report.environment.get("datasets") or [report.environment["dataset"]]
-        rows.append(
-            [
-                name,
-                ", ".join(f"{one['name']} {one['fingerprint'][:8]}, {one['train']} train" for one in data),
-                ", ".join(str(one["test"]) for one in data),
-                ", ".join(map(str, sorted(_seeds(report)))) or "–",
-                str(report.environment.get("commit") or "unknown")[:12],
-                str(report.environment.get("precision") or "–"),
-                str(len(report.confirmed)),
-                f"{report.seconds:.0f}",
-                f"{report.saved:.0f}",
-            ]
-        )
-    section.parts.append(Table(header, rows, name="What the sweeps were made of"))
+    section.parts.append(Table(columns, name="What the sweeps were made of"))
     return section
+
+
+def _data(one: Mapping[str, Any]) -> str:
+    return f"{one['name']} {one['fingerprint'][:8]}, {one['train']} train"
+
+
+def _seed_list(seeds: Iterable[int]) -> Cell:
+    return _known(", ".join(map(str, sorted(seeds))))
+
+
+def _known(value: object) -> Cell:
+    return Text(str(value)) if value else Empty()
 
 
 def _best(reports: Sequence[Report], names: Sequence[str], stem: str) -> Section | None:
@@ -205,24 +207,32 @@ def _best(reports: Sequence[Report], names: Sequence[str], stem: str) -> Section
             section.parts.append(Heading(" · ".join(names[i] for i in group)))
         if len(group) > 1:
             section.parts.append(_picture(chosen, f"{stem}_{number + 1}" if number else stem))
-        measure = chosen[0][1].measure
-        header = ["configuration", "sweep", measure, "n", "seeds", "labels (+ val)", "total s", "place"]
-        rows = [
-            [
-                entry.label,
-                name,
-                _mean(report, entry),
-                str(len(entry.seeds)),
-                ", ".join(map(str, entry.seeds)),
-                cells.labels(entry),
-                cells.seconds(entry, "total"),
-                f"{report.confirmed.index(entry) + 1} of {len(report.confirmed)}"
-                + (", reference" if entry is report.reference else ""),
-            ]
-            for name, report, entry in chosen
-        ]
-        section.parts.append(Table(header, rows, name=f"The best by {measure}"))
+        section.parts.append(_best_table(chosen))
     return section if section.parts else None
+
+
+Chosen = Sequence[tuple[str, Report, Entry]]
+"""Configurations, each with its sweep and that sweep's name."""
+
+
+def _best_table(chosen: Chosen) -> Table:
+    measure, entries = chosen[0][1].measure, [entry for _, _, entry in chosen]
+    columns = [
+        Column("configuration", [Text(entry.label) for entry in entries]),
+        Column("sweep", [Text(name) for name, _, _ in chosen]),
+        Column(measure, [_mean(report, entry) for _, report, entry in chosen]),
+        Column("n", [Count(len(entry.seeds)) for entry in entries]),
+        Column("seeds", [_seed_list(entry.seeds) for entry in entries]),
+        Column("labels (+ val)", [tables.labels(entry) for entry in entries]),
+        Column("total s", [tables.seconds(entry, "total") for entry in entries]),
+        Column("place", [Text(_place(report, entry)) for _, report, entry in chosen]),
+    ]
+    return Table(columns, name=f"The best by {measure}")
+
+
+def _place(report: Report, entry: Entry) -> str:
+    place = f"{report.confirmed.index(entry) + 1} of {len(report.confirmed)}"
+    return f"{place}, reference" if entry is report.reference else place
 
 
 def _comparable(reports: Sequence[Report]) -> list[list[int]]:
@@ -243,26 +253,35 @@ def _chosen(report: Report) -> list[Entry]:
     return best if report.reference is None or report.reference in best else [*best, report.reference]
 
 
-def _picture(chosen: Sequence[tuple[str, Report, Entry]], stem: str) -> Picture:
+def _picture(chosen: Chosen, stem: str) -> Picture:
     """Means and intervals, a colour for each sweep."""
+    sweeps = ", ".join(dict.fromkeys(name for name, _, _ in chosen))
+    return Picture(
+        stem,
+        partial(_draw, chosen),
+        f"Means of {chosen[0][1].measure} with 95 % intervals, of the best of {sweeps}",
+        "Mean over seeds with its 95 % interval; diamond: its sweep's reference.",
+    )
+
+
+def _draw(chosen: Chosen) -> Figure:
     measure = chosen[0][1].measure
-    factor, unit = cells.scale(measure)
+    factor = words.scale(measure)[0]
     sweeps = list(dict.fromkeys(name for name, _, _ in chosen))
     names = [style.wrapped(entry.label) for _, _, entry in chosen]
     figure = style.canvas(7.6, (0.36 if any("\n" in name for name in names) else 0.27) * len(chosen) + 1.35)
     axes = figure.subplots()
     seen: set[str] = set()
     for place, (name, report, entry) in enumerate(chosen):
-        found: Estimate | None = entry.estimate(measure)
-        if found is None:
+        mean = entry.estimate(measure)
+        if mean is None:
             continue
-        number = sweeps.index(name) % len(style.COLOURS)
         axes.errorbar(
-            factor * found.mean,
+            factor * mean.mean,
             place,
-            xerr=factor * found.half if found.half else None,
+            xerr=factor * mean.half if mean.half else None,
             fmt="D" if entry is report.reference else "o",
-            color=style.COLOURS[number],
+            color=style.COLOURS[sweeps.index(name) % len(style.COLOURS)],
             markersize=5,
             linewidth=1.5,
             label=None if name in seen else name,
@@ -270,14 +289,13 @@ def _picture(chosen: Sequence[tuple[str, Report, Entry]], stem: str) -> Picture:
         seen.add(name)
     axes.set_yticks(range(len(chosen)), names, fontsize=9)
     axes.set_ylim(len(chosen) - 0.5, -0.5)
-    axes.set_xlabel(f"{measure}{f' ({unit})' if unit else ''}")
+    axes.set_xlabel(words.axis(measure))
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", color="#E5E5E5", linewidth=0.7)
     axes.set_axisbelow(True)
     figure.legend(loc="outside upper center", ncols=2, frameon=False, fontsize=9)
-    alt = f"Means of {measure} with 95 % intervals, of the best of {', '.join(sweeps)}"
-    return Picture(stem, figure, alt, "Mean over seeds with its 95 % interval; diamond: its sweep's reference.")
+    return figure
 
 
 def _shared(reports: Sequence[Report], names: Sequence[str]) -> Section | None:
@@ -292,37 +310,23 @@ def _shared(reports: Sequence[Report], names: Sequence[str]) -> Section | None:
             rows.append(_shared_row(configuration, (names[a], reports[a]), (names[b], reports[b])))
     if not rows:
         return None
+    titles = ["configuration", "first sweep", "second sweep", "first", "second", "second - first", "p", "seeds shared"]
+    notes = ["Difference and p: paired over the seeds that both have, not corrected for the number of pairs."]
     return Section(
         "What they share",
         "shared",
-        [
-            Table(
-                [
-                    "configuration",
-                    "first sweep",
-                    "second sweep",
-                    "first",
-                    "second",
-                    "second - first",
-                    "p",
-                    "seeds shared",
-                ],
-                rows,
-                ["Difference and p: paired over the seeds that both have, not corrected for the number of pairs."],
-                "Configurations that several sweeps confirmed",
-            )
-        ],
+        [Table.of_rows(titles, rows, notes, "Configurations that several sweeps confirmed")],
         "The very same settings, run in several sweeps. On the same seeds, data and code their figures would agree.",
     )
 
 
-def _shared_row(configuration: str, one: tuple[str, Report], other: tuple[str, Report]) -> list[str]:
+def _shared_row(configuration: str, one: tuple[str, Report], other: tuple[str, Report]) -> list[Cell]:
     (name_a, a), (name_b, b) = one, other
     left = next(entry for entry in a.confirmed if entry.id == configuration)
     right = next(entry for entry in b.confirmed if entry.id == configuration)
-    row = [left.label, name_a, name_b, _mean(a, left), _mean(b, right)]
+    row = [Text(left.label), Text(name_a), Text(name_b), _mean(a, left), _mean(b, right)]
     if obstacles(a, b):
-        return [*row, "not comparable", "–", "–"]
-    found: Comparison | None = paired(right.values.get(b.measure, {}), left.values.get(a.measure, {}))
-    p = "–" if found is None or found.p is None else f"{found.p:.2g}"
-    return [*row, cells.difference(a.measure, found), p, str(found.difference.n if found else 0)]
+        return [*row, Text("not comparable"), Empty(), Empty()]
+    comparison = paired(right.values.get(b.measure, {}), left.values.get(a.measure, {}))
+    p = Probability(comparison.p if comparison else None)
+    return [*row, Difference(a.measure, comparison), p, Count(comparison.difference.n if comparison else 0)]

@@ -4,23 +4,34 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.report import rounds
-from harness.report.model import Report
-from harness.report.page import write as write_module
+import pandas as pd
+
+from harness.report import frames
+from harness.report.model import Report, RoundComparison
+from harness.report.page.write import write_page
 from harness.report.read import read
-from harness.report.summary import leaderboard, summary
+from harness.report.summary import summary
 
 
-def write(folder: Path) -> Report:
+def write_report(folder: Path) -> Report:
     """Reads a sweep's folder and writes into it `leaderboard.csv`, `summary.md`, `report.html` and its pictures.
 
     Raises:
         ValueError: the folder is not a sweep's, or holds no records.
     """
     report = read(folder)
-    leaderboard(report).to_csv(folder / "leaderboard.csv", index=False)
+    frames.leaderboard(report).to_csv(folder / "leaderboard.csv", index=False)
     (folder / "summary.md").write_text(summary(report), encoding="utf-8")
     if report.rounds:
-        rounds.write(report.rounds, folder)
-    write_module.write(report)
+        _write_rounds(report.rounds, folder)
+    write_page(report)
     return report
+
+
+def _write_rounds(rounds: RoundComparison, folder: Path) -> None:
+    """`curves.csv`, `penalty.csv` and `overlap.csv`; only what the data has."""
+    frames.by_labels(rounds).to_csv(folder / "curves.csv", index=False)
+    if rounds.can_test:
+        pd.DataFrame(rounds.penalty, rounds.cases, rounds.cases).to_csv(folder / "penalty.csv")
+    if rounds.overlap is not None:
+        pd.DataFrame(rounds.overlap, rounds.cases, rounds.cases).to_csv(folder / "overlap.csv")

@@ -33,6 +33,7 @@ from harness.config.schema import ConfigError
 from harness.config.trial import TrialConfig
 from harness.data.splits import Data
 from harness.files import digest_of
+from harness.messages import message_of, one_line
 from harness.plugins.registry import PluginSpec, classes
 from harness.records import environment
 from harness.sweep.placement import Node
@@ -84,7 +85,7 @@ def _cause(stderr: str) -> str:
     """The message of the exception that ended a process, as one line."""
     _, _, message = stderr.rpartition("\nTraceback (most recent call last):")
     start = re.search(r"^[\w.]+(Error|Exception|Mismatch)\w*: ", message, flags=re.MULTILINE)
-    return " ".join((message[start.end() :] if start else stderr[-500:]).split())
+    return one_line(message[start.end() :] if start else stderr[-500:])
 
 
 def join(address: str, plan: Plan) -> None:
@@ -102,7 +103,7 @@ def join(address: str, plan: Plan) -> None:
             runtime_env={"py_modules": modules(plan), "excludes": ["__pycache__"], "env_vars": WORKER_VARIABLES},
         )
     except (RuntimeError, ConnectionError, ray.exceptions.RayError) as error:
-        raise ConfigError([f"--address {address}: {' '.join(str(error).split())[:500]}"]) from None
+        raise ConfigError([f"--address {address}: {message_of(error, 500)}"]) from None
 
 
 def modules(plan: Plan) -> list[str]:
@@ -252,7 +253,7 @@ def _get(reference: Any) -> Answer | str:
         return ray.get(reference)
     except ray.exceptions.RayError as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        return lines[-1] if isinstance(error, ray.exceptions.RayTaskError) else " ".join(lines)[:500]
+        return lines[-1] if isinstance(error, ray.exceptions.RayTaskError) else message_of(error, 500)
 
 
 def _nodes(alive: list[dict[str, Any]], answers: list[Answer], folders: Folders) -> Nodes:
@@ -292,7 +293,7 @@ def _answer(question: Question) -> Answer:
         if not problems:  # other code may decode otherwise
             problems += _data_problems(question)
     except OSError as error:
-        problems.append(" ".join(str(error).split()))
+        problems.append(message_of(error))
     gpus = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]
     compute = question.data[0][0].compute.resolved()
     return Answer(

@@ -17,8 +17,9 @@ from harness.files import digest_of
 from harness.plugins import registry
 from harness.records.names import label
 from harness.trial import resolutions
+from harness.trial.pretraining import pretrain_key, pretrains
 from harness.trial.rounds import start_pool
-from harness.trial.run import label_budget, load_data, pretrain_key, pretrains
+from harness.trial.run import label_budget, load_data
 
 
 def check_data(plan: Plan, cache: Path) -> list[tuple[TrialConfig, Data]]:

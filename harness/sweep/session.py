@@ -16,12 +16,12 @@ from harness.config.trial import TrialConfig
 from harness.data.splits import Data
 from harness.encoders import export
 from harness.files import CACHE, RESULTS, STAGES, no_space, replace_text
-from harness.messages import one_line
+from harness.messages import cause_of
 from harness.records import environment
 from harness.records.folder import Recorder, open_folder
 from harness.records.mirror import Mirror, is_remote, local_folder
-from harness.report import write as report_writer
 from harness.report.model import Report
+from harness.report.write import write_report
 from harness.sweep import cluster
 from harness.sweep.connection import connected, nodes_for, this_machine_before_ray
 from harness.sweep.driver import Sweep
@@ -177,11 +177,11 @@ def _write_report(outcome: Outcome) -> Report | None:
     if not (outcome.folder / "rows.jsonl").stat().st_size:
         return None
     try:
-        return report_writer.write(outcome.folder)
+        return write_report(outcome.folder)
     except Exception as error:  # the records are whole, and what follows the report is not to be lost with it
         if no_space(error):
             raise
-        cause = one_line(f"{type(error).__name__}: {error}")
+        cause = cause_of(error)
         again = f"python -m harness.report {outcome.folder}"
         outcome.problems.append(f"no report: {cause}; try again with: {again}")
         return None

@@ -18,6 +18,7 @@ from ray.experimental import internal_kv
 from harness.config.plan import Plan, Task
 from harness.config.schema import as_dict
 from harness.files import no_space
+from harness.messages import cause_of
 from harness.metrics import WATCHED
 from harness.sweep import cluster
 from harness.trial.memory import keep_freed_memory
@@ -97,7 +98,7 @@ def _run_task(task: Task, job: Job) -> dict[str, float]:
 
         if no_space(error):  # no fault of the trial's: the sweep stops, and tries it again when it is resumed
             tune.report({"no_space": str(error), **objective_values([0.0] * len(job.plan.metric))})
-        cause = " ".join(f"{type(error).__name__}: {error}".split())
+        cause = cause_of(error)
         send("labels", 0, {}, {"error": traceback.format_exc()}, status="failed", error=cause)
         return {}
     warning = {"warning": portrait.pop("warning")} if "warning" in portrait else {}
@@ -123,7 +124,7 @@ def _portray(task: Task, job: Job) -> None:
     except Exception as error:  # its stages are gone, and what makes them anew fails
         if no_space(error):
             tune.report({"no_space": str(error), **nothing})
-        send({"warning": f"{type(error).__name__}: {error}"})
+        send({"warning": cause_of(error)})
     tune.report(nothing)
 
 

@@ -130,7 +130,7 @@ def frozen_stages_stay_as_they_are(plugin: Factory) -> None:
     for freeze in dict.fromkeys((1, num_stages, True)):
         with when(f"freeze = {freeze}"):
             backbone = new_backbone(plugin, _IMAGE_SHAPES[0])
-            backbone.prepare(freeze=freeze)
+            backbone.freeze(freeze)
             backbone = copy.deepcopy(backbone).train()
             stage = backbone if freeze is True else backbone.stages()[freeze - 1]
             with _outputs_of([stage]) as called:

@@ -58,7 +58,7 @@ def when(situation: str) -> Iterator[None]:
     except AssertionError as error:
         raise AssertionError(f"{situation}: {error}") from error
     except Exception as error:
-        raise AssertionError(f"{situation}: raised {type(error).__name__}: {error}") from error
+        raise AssertionError(f"{situation}: raised {messages.cause_of(error)}") from error
 
 
 def _new(plugin: Factory, kind: str) -> Any:
@@ -72,7 +72,7 @@ def _equal(a: Any, b: Any) -> bool:
     return torch.equal(a, b) if isinstance(a, Tensor) else bool(a == b)
 
 
-def _global_states() -> dict[str, Any]:
+def global_states() -> dict[str, Any]:
     """The state of every generator that a plugin might draw from without being given it."""
     states = {
         "torch": torch.get_rng_state().numpy().tobytes(),
@@ -86,9 +86,9 @@ def _global_states() -> dict[str, Any]:
 
 @contextmanager
 def _untouched_generators() -> Iterator[None]:
-    before = _global_states()
+    before = global_states()
     yield
-    for library, state in _global_states().items():
+    for library, state in global_states().items():
         assert state == before.get(library, state), f"it changed the state of the global generator of {library}"
 
 

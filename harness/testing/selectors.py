@@ -11,6 +11,7 @@ from torch import Tensor
 
 from harness import messages
 from harness.api import CONDITIONAL_PARTS, Companion, Images, Pool
+from harness.plugins.shared import prepare_selector
 from harness.seeding import generator, seeded
 from harness.testing.common import Check, Factory, draws_only_from_its_generator, run_checks, when
 
@@ -183,12 +184,10 @@ def cold_start_is_as_declared(plugin: Factory) -> None:
 
 
 def pool_subset_is_taken(plugin: Factory) -> None:
-    """`pool_subset` is set by `prepare`, and the smaller pool that the harness then shows is selected from."""
+    """`pool_subset` can be set, and the smaller pool that the harness then shows is selected from."""
     selector = plugin()
-    selector.prepare(pool_subset=30)
-    assert selector.pool_subset == 30, (
-        f"after prepare(pool_subset=30) the attribute pool_subset is {selector.pool_subset!r}"
-    )
+    prepare_selector(selector, pool_subset=30)
+    assert selector.pool_subset == 30, f"set to 30, the attribute pool_subset is {selector.pool_subset!r}"
     whole = make_pool()
     rows = torch.cat([whole.labeled, whole.unlabeled[::2]]).sort().values
     shown = torch.isin(rows, whole.unlabeled)

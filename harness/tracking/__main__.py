@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None, prog: str = "python -m harness.trac
         say(str(error))
         return 2
     except Exception as error:
-        say(messages.public(" ".join(f"{type(error).__name__}: {error}".split())))
+        say(messages.public(messages.cause_of(error)))
         return 1
     print(f"delivered {options.folder} to {messages.public(uri)}, experiment {experiment}")
     return 0

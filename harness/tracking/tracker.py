@@ -124,7 +124,7 @@ class Tracker:
             with self._progress:
                 self._complained = True
                 self._progress.notify_all()
-            cause = messages.public(" ".join(f"{type(error).__name__}: {error}".split())[:300])
+            cause = messages.public(messages.cause_of(error, 300))
             uri = messages.public(self._arguments[0])
             say(f"MLflow at {uri} does not answer as it should and is tried again ({cause})")
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import re
-import sys
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -19,13 +18,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from baselines import BUILTINS
-from harness import files, seeding
+from harness import files, messages
 from harness.api import Augmentation, Images
 from harness.plugins import registry
 from harness.records import portrait
 from harness.records.portrait import Portrait
 from harness.seeding import derive, generator
-from harness.trial import code, models, represent, runtime, stages
+from harness.trial import represent, stages
 from harness.trial.models import HeadModel
 from harness.trial.rounds import Rounds
 
@@ -71,9 +70,6 @@ def portray(rounds: Rounds, uses_views: bool, deliver: Deliver) -> float:
         "model": rounds.last.digest,  # also stands for the data, the seed and the machine
         "bought": files.digest_of({"positions": [positions.tolist() for positions in rounds.bought]}),
         "views": views.as_dict() if uses_views else None,
-        "code": code.code_digest(
-            sys.modules[__name__], portrait, models, represent, runtime, seeding, *registry.classes(views)
-        ),
     }
 
     def compute(_: stages.Checkpoint) -> dict[str, Any]:
@@ -81,11 +77,11 @@ def portray(rounds: Rounds, uses_views: bool, deliver: Deliver) -> float:
         return {"file": torch.frombuffer(bytearray(content), dtype=torch.uint8)}
 
     try:
-        stage = rounds.stages.run("portrait", key, compute)
+        stage = rounds.stages.run("portrait", key, compute, registry.sources(views))
     except Exception as error:  # whatever it is, the trial has its results
         if files.no_space(error):
             raise
-        deliver({"warning": f"no portrait of the encoder: {type(error).__name__}: {error}"})
+        deliver({"warning": f"no portrait of the encoder: {messages.cause_of(error)}"})
         return 0.0
     deliver({"portrait": base64.b64encode(stage.value["file"].numpy().tobytes()).decode()})
     return stage.seconds

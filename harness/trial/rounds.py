@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness import api, metrics, seeding
+from harness import metrics
 from harness.api import Augmentation, Backbone, Companion, Images, Pool, Selector, SSLMethod
 from harness.config.schema import as_dict
 from harness.config.trial import LabelsConfig, TrialConfig
@@ -21,8 +21,7 @@ from harness.data.splits import Data
 from harness.files import digest_of
 from harness.plugins import registry
 from harness.seeding import derive, generator, seeded
-from harness.trial import companions, heads, joint, knn, lars, models, optimizers, represent, runtime
-from harness.trial.code import code_digest
+from harness.trial import companions, heads, joint
 from harness.trial.joint import JointModel
 from harness.trial.models import Encoder, HeadModel, PoolOutputs, RoundModel, TunedModel
 from harness.trial.pretrain import embedding_std
@@ -142,7 +141,6 @@ class Rounds:
 
     def _select(self, labeled: Tensor, last: Trained | None, number: int) -> tuple[Tensor, dict[str, float]]:
         spec, views, budget = self.config.selector, self.config.augmentation, self.config.labels.budget
-        code = [cls for plugin in (spec, views, self.config.ssl_method) for cls in registry.classes(plugin)]
         key = self._key() | {
             "model": last.digest if last else self.encoder.digest,
             "selector": spec.as_dict(),
@@ -151,14 +149,12 @@ class Rounds:
             "labeled": digest_of({"positions": labeled.tolist()}),
             "budget": budget,
             "round": number,
-            "code": code_digest(models, companions, represent, runtime, seeding, *code),
         }
-        if libraries := registry.libraries(spec):
-            key["libraries"] = libraries
         fixed = self.config.classifier.name != "finetune"  # then the encoder's features are needed whatever is shown
         if fixed or (last is None and not spec.hyperparameters.get("pool_subset")):
             self.encoder.features("pool")  # paid for once per trial, whichever selector reads them first
-        stage = self.stages.run("select", key, lambda _: {"picks": self._picks(labeled, last, number)})
+        plugins = registry.sources(spec, views, self.config.ssl_method)
+        stage = self.stages.run("select", key, lambda _: {"picks": self._picks(labeled, last, number)}, plugins)
         self.costs.select += stage.seconds
         return stage.value["picks"], {"time/select_seconds": stage.seconds, "stage/select_cached": float(stage.cached)}
 
@@ -226,12 +222,10 @@ class Rounds:
         return Trained(model, stage.digest), stage
 
     def _training_key(self, encoder: Encoder, labeled: Tensor, last: Trained | None) -> dict[str, Any]:
-        code = [heads, knn, optimizers, lars, models, represent, runtime, seeding]
         key = self._key() | {
             "encoder": encoder.digest,
             "classifier": as_dict(encoder.config),
             "labeled": digest_of({"positions": labeled.tolist()}),
-            "code": code_digest(*code, *registry.classes(encoder.config.augmentation)),
         }
         if encoder.config.warm_start and last:
             key["warm_start"] = last.digest
@@ -244,7 +238,8 @@ class Rounds:
             return self._finetune(encoder, labeled, labels, last, key)
         inputs = encoder.inputs("pool")[labeled]
         num_classes = self.data.num_classes
-        stage = self.stages.run("train", key, lambda _: heads.fit(settings, inputs, labels, num_classes, self.seed))
+        fit = lambda _: heads.fit(settings, inputs, labels, num_classes, self.seed)  # noqa: E731
+        stage = self.stages.run("train", key, fit)
         return HeadModel(encoder, heads.predictor(settings, stage.value, inputs, labels, num_classes)), stage
 
     def _finetune(
@@ -252,7 +247,9 @@ class Rounds:
     ) -> tuple[RoundModel, Stage]:
         settings, images = encoder.config, self.data.pool.subset(labeled)
         network = heads.finetuned_model(encoder.backbone, self.data.num_classes, self.runtime, self.seed)
-        companion = self._companion(network.backbone, images, key)
+        companion, plugins = self._companion(network.backbone, images, key), registry.sources(settings.augmentation)
+        if companion:
+            plugins += registry.sources(self.config.selector)
         if settings.warm_start and last:
             assert isinstance(last.model, TunedModel)
             network.load_state_dict(last.model.network.state_dict())
@@ -277,6 +274,7 @@ class Rounds:
                 companion,
                 on_epoch=epochs.report if epochs else None,
             ),
+            plugins,
         )
         if epochs:
             epochs.finish(stage.value["history"])
@@ -291,19 +289,16 @@ class Rounds:
         selector: Selector = registry.build(spec)
         if not self.config.labels.rounds or "companion_outputs" not in selector.reads:
             return None
-        settings = {name: value for name, value in spec.as_dict().items() if name != "pool_subset"}
-        key["companion"] = settings | {"code": code_digest(api, companions, *registry.classes(spec))}
+        key["companion"] = {name: value for name, value in spec.as_dict().items() if name != "pool_subset"}
         return companions.build(selector, backbone, images, self.runtime, self.seed)
 
     def _train_jointly(self, labeled: Tensor, labels: Tensor, last: Trained | None) -> tuple[RoundModel, Stage]:
         config, key = self.config, self._training_key(self.encoder, labeled, last)
-        method_code = [*registry.classes(config.ssl_method), *registry.classes(config.augmentation)]
         key |= {
             "joint": as_dict(config.joint),
             "ssl_method": config.ssl_method.as_dict(),
             "views": config.augmentation.as_dict(),
             "last": last.digest if last and config.joint.unlabeled == "lowest_loss" else None,
-            "joint_code": code_digest(api, joint, *method_code),
         }
         with seeded(self.seed, "joint/init"):
             model = JointModel(copy.deepcopy(self.method), self.data.num_classes)
@@ -341,7 +336,8 @@ class Rounds:
             )
 
         epochs = _Epochs(self, "joint", config.classifier.epochs)
-        stage = self.stages.run("train", key, compute)
+        plugins = registry.sources(config.ssl_method, config.augmentation, config.classifier.augmentation)
+        stage = self.stages.run("train", key, compute, plugins)
         epochs.finish(joint.epochs_of(stage.value))
         model.load_state_dict(stage.value["model"])
         return TunedModel(model, self.runtime, self.encoder.parts), stage

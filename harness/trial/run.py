@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from harness import api, seeding
-from harness.api import UNKNOWN, Backbone, Images, SemiSupervisedMethod, SSLMethod, SupervisedMethod
-from harness.config.schema import as_dict
-from harness.config.trial import ExponentialImbalance, StepImbalance, TrialConfig, method_arguments
-from harness.data import oracle, splits
+from harness.api import SemiSupervisedMethod
+from harness.config.trial import ExponentialImbalance, StepImbalance, TrialConfig
+from harness.data import splits
 from harness.data.oracle import Oracle
-from harness.files import digest_of
 from harness.metrics import area_under_curve
-from harness.plugins import registry, weights
-from harness.plugins.registry import PluginSpec
-from harness.seeding import seeded
-from harness.trial import knn, lars, optimizers, portray, pretrain, resolutions, runtime
-from harness.trial.code import code_digest
+from harness.plugins import registry
+from harness.trial import portray
 from harness.trial.memory import PeakMemory
 from harness.trial.models import Encoder
+from harness.trial.pretraining import build_method, normalization, pretrained, pretrains
 from harness.trial.rounds import Costs, Report, Rounds, start_pool
 from harness.trial.runtime import Runtime
-from harness.trial.stages import Checkpoint, StageCache
+from harness.trial.stages import StageCache, machine
 
 
 @dataclass(frozen=True)
@@ -71,14 +62,16 @@ def run(
     images, oracle = load_data(config, folders.cache, with_test=with_test)
     oracle.with_budget(label_budget(config, len(images.pool)))
     where = Runtime.of(config.compute, *normalization(config, images))
-    stages = StageCache(folders.stages)
-    costs = Costs()
-    method = _build_method(config, images, seed, where)
+    stages = StageCache(folders.stages, machine(where.device.type))
+    method = build_method(config, images, seed, where)
     start = start_pool(config.labels, seed, oracle)
-    encoder_digest = _pretrain(config, seed, method, images, oracle, start, where, stages, costs, report)
+    about = {"training": "pretrain", "epochs": config.pretrain.epochs}
+    on_epoch: Any = lambda epoch, metrics: report("epoch", epoch, metrics, about | {"epoch": epoch})  # noqa: E731
+    stage = pretrained(config, seed, method, images, oracle, start, where, stages, on_epoch)
+    costs = Costs(pretrain=stage.seconds, pretrain_cached=stage.cached)
     method.eval()
     parts = {"pool": images.pool, "val": images.val} | ({"test": images.test} if images.test is not None else {})
-    encoder = Encoder(method.backbone, encoder_digest, where, parts, config.classifier, seed)
+    encoder = Encoder(method.backbone, stage.digest, where, parts, config.classifier, seed)
     rounds = Rounds(
         config,
         seed,
@@ -101,12 +94,6 @@ def run(
         uses_views = method.num_views > 0 and (config.mode == "joint" or pretrains(config))
         totals["time/portrait_seconds"] = portray.portray(rounds, uses_views, deliver)
     return totals
-
-
-def normalization(config: TrialConfig, images: splits.Data) -> tuple[Tensor, Tensor]:
-    """f32 [C] each: what is subtracted from pixels in [0, 1], and what divides them then."""
-    mean, std = torch.tensor(images.mean), torch.tensor(images.std)
-    return (mean, std) if config.data.normalize else (torch.zeros_like(mean), torch.ones_like(std))
 
 
 def load_data(config: TrialConfig, cache: Path, *, with_test: bool, verify: bool = False) -> tuple[splits.Data, Oracle]:
@@ -153,139 +140,6 @@ def label_budget(config: TrialConfig, pool_size: int) -> int:
             f"but the pool has {pool_size}; use at most {pool_size}"
         )
     return total
-
-
-def _build_method(config: TrialConfig, images: splits.Data, seed: int, where: Runtime) -> SSLMethod:
-    """The SSL method with its backbone."""
-    backbone = untrained_encoder(config, images, seed)
-    with seeded(seed, "ssl_method/init"):
-        method = registry.build(config.ssl_method, backbone, *method_arguments(config.ssl_method, images.num_classes))
-    where.place(method)
-    return method
-
-
-def untrained_encoder(config: TrialConfig, images: splits.Data, seed: int) -> Backbone:
-    """The backbone with its initial weights, which depend on it and the seed alone."""
-    with seeded(seed, "backbone/init"):
-        return registry.build(config.backbone, images.image_shape)
-
-
-def pretrains(config: TrialConfig) -> bool:
-    """Whether the encoder is trained before the rounds; else it keeps its initial weights."""
-    trainable = registry.find("ssl_methods", config.ssl_method.name).num_views > 0  # type: ignore[attr-defined]
-    return config.mode == "pretrain" and trainable and config.pretrain.epochs > 0
-
-
-def pretrain_key(config: TrialConfig, seed: int, fingerprint: str) -> dict[str, Any]:
-    """Everything that determines a pre-trained encoder."""
-    trained = pretrains(config)
-    backbone, backbone_code = _initial_encoder(config.backbone)
-    key = {
-        "seed": seed,
-        "backbone": backbone,
-        "compute": as_dict(config.compute.resolved()),
-        "trained": trained,
-    }
-    code: list[Any] = [runtime, seeding, *backbone_code]
-    if trained:
-        key |= {
-            "data": fingerprint,
-            "normalize": config.data.normalize,
-            "ssl_method": config.ssl_method.as_dict(),
-            "augmentation": config.augmentation.as_dict(),
-            "pretrain": as_dict(config.pretrain),
-        }
-        if issubclass(registry.find("ssl_methods", config.ssl_method.name), SupervisedMethod):
-            key["start"] = [config.labels.start, config.labels.stratified]  # with data and seed, the labels it reads
-            code += [api, oracle]
-        code += [pretrain, optimizers, lars, resolutions, knn]
-        code += [*registry.classes(config.ssl_method), *registry.classes(config.augmentation)]
-    return key | {"code": code_digest(*code)}
-
-
-def _initial_encoder(spec: PluginSpec) -> tuple[dict[str, Any], list[Any]]:
-    """What determines an encoder before any training, but for the seed: its settings and the code that it runs.
-
-    Weights count by their content, wherever their file is.
-    """
-    settings, code = spec.as_dict(), list[Any](registry.classes(spec))
-    if settings["weights"] is not None:
-        settings["weights"] = weights.identity(code[0], settings["weights"])
-        code.append(weights)
-    if settings["freeze"]:
-        code.append(api)
-    return settings, code
-
-
-def _pretrain(
-    config: TrialConfig,
-    seed: int,
-    method: SSLMethod,
-    images: splits.Data,
-    oracle: Oracle,
-    start: Tensor,
-    where: Runtime,
-    stages: StageCache,
-    costs: Costs,
-    report: Report,
-) -> str:
-    """Pre-trains the method in place, or loads what an earlier trial trained; returns the encoder's digest."""
-    key = pretrain_key(config, seed, images.fingerprint)
-    if not key["trained"]:
-        return digest_of(key)
-
-    def validate() -> dict[str, float]:
-        features = where.forward(method.backbone, images.val)
-        return {
-            "pretrain/knn_accuracy": knn.accuracy(features, images.val_labels),
-            "pretrain/embedding_std": pretrain.embedding_std(features),
-        }
-
-    reported = 0
-    about = {"training": "pretrain", "epochs": config.pretrain.epochs}
-
-    def on_epoch(epoch: int, found: Mapping[str, float]) -> None:
-        nonlocal reported
-        reported = epoch
-        report("epoch", epoch, found, about | {"epoch": epoch})
-
-    def compute(checkpoint: Checkpoint) -> dict[str, Any]:
-        learnt, labels = _learnt_from(method, images, oracle, start)
-        settings, views = config.pretrain, registry.build(config.augmentation)
-        if isinstance(method, SupervisedMethod) and method.labeled_only:  # however few
-            settings = replace(settings, batch_size=min(settings.batch_size, len(learnt)))
-        return pretrain.pretrain(
-            method,
-            learnt,
-            views,
-            settings,
-            where,
-            seed,
-            labels=labels,
-            checkpoint=checkpoint,
-            validate=validate,
-            on_epoch=on_epoch,
-        )
-
-    stage = stages.run("pretrain", key, compute)
-    method.load_state_dict(stage.value["method"])
-    for epoch, found in enumerate(stage.value["history"][reported:], start=reported + 1):
-        report("epoch", epoch, found, about | {"epoch": epoch})  # of a stage that was found, not computed
-    costs.pretrain, costs.pretrain_cached = stage.seconds, stage.cached
-    return stage.digest
-
-
-def _learnt_from(method: SSLMethod, images: splits.Data, oracle: Oracle, start: Tensor) -> tuple[Images, Tensor | None]:
-    """The images of the pre-training and, for a supervised method alone, what is known of their labels."""
-    if isinstance(method, SupervisedMethod) and method.labeled_only:
-        return images.pool.subset(start), oracle.reveal(start)
-    extra = images.unlabeled_extra
-    everything = images.pool if extra is None else splits.joined(images.pool, extra)
-    if not isinstance(method, SupervisedMethod):
-        return everything, None
-    labels = torch.full((len(everything),), UNKNOWN)
-    labels[start] = oracle.reveal(start)
-    return everything, labels
 
 
 def _totals(rounds: Rounds) -> dict[str, float]:

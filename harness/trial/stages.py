@@ -1,7 +1,7 @@
 """Content-addressed results of stages: computed once, by one process, while others that need them wait.
 
 A stage is named by the hash of everything that determines its result: the data's fingerprint, its part of the
-configuration, the seed, the source code it runs and the stages before it. Its folder holds
+configuration, the seed, the machine, the code it runs (`harness.code`) and the stages before it. Its folder holds
 
     result.pt        the result, tensors and plain values only
     meta.json        the key, the seconds it took, the result's checksum and its own; written last
@@ -14,17 +14,22 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import threadpoolctl
 import torch
 from filelock import FileLock
 
+from harness.code import Code, Root, code_of
 from harness.files import CHECKSUM_LENGTH, beside, checksum, digest_of, save
 
 
@@ -100,53 +105,105 @@ class Checkpoint:
         save({"state": state, "seconds": self.seconds}, self._file, signed=True)
         self._last = time.monotonic()
 
+    def forget(self) -> None:
+        """Removes the last state saved, if any."""
+        self._file.unlink(missing_ok=True)
+
+
+def machine(device: str) -> dict[str, Any]:
+    """What of a machine changes numbers in their last digits, and so, sooner or later, a pick.
+
+    Args:
+        device: "cpu" or "cuda".
+    """
+    facts = {
+        "threads": torch.get_num_threads(),
+        "cpu": [platform.machine(), torch.backends.cpu.get_cpu_capability()],
+        "blas": _blas(),
+    }
+    if device == "cuda":
+        facts["gpu"] = [torch.cuda.get_device_name(), torch.version.cuda, torch.backends.cudnn.version()]
+    return facts
+
+
+@cache
+def _blas() -> list[list[Any]]:
+    """Kind, threads and kernels of the linear algebra that NumPy, SciPy and scikit-learn call."""
+    pools = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+    every = {(pool["internal_api"], pool["num_threads"], pool.get("architecture", "")) for pool in pools}
+    return [list(one) for one in sorted(every)]  # each library brings its own copy: a set, however many are loaded
+
 
 class StageCache:
-    """The results of stages below one folder, shared by every trial that can see it."""
+    """The results of stages below one folder, shared by every trial that can see it.
 
-    def __init__(self, root: Path):
+    Args:
+        root: the folder.
+        machine: what its results depend on beside their keys and code, see `machine`.
+    """
+
+    def __init__(self, root: Path, machine: Mapping[str, Any] | None = None):
         self.root = root
+        self._machine = machine or {}
 
-    def run(self, kind: str, key: Mapping[str, Any], compute: Callable[[Checkpoint], dict[str, Any]]) -> Stage:
+    def run(
+        self,
+        kind: str,
+        key: Mapping[str, Any],
+        compute: Callable[[Checkpoint], dict[str, Any]],
+        plugins: Iterable[Root] = (),
+    ) -> Stage:
         """Returns the stage's result, computing it if no process has done so yet.
+
+        A result of code whose files have changed since they were loaded is not kept: its name would be that of other
+        code.
 
         Args:
             kind: the stage's kind, such as `pretrain`; names its folder.
-            key: everything that determines the result; JSON values.
-            compute: makes the result: tensors and plain values.
+            key: everything that determines the result, but for the code; JSON values.
+            compute: makes the result: tensors and plain values. Its module and what that imports is in the name.
+            plugins: what else it runs, found by names in a configuration and not by imports.
         """
+        code = code_of(compute, *plugins)
+        key = self._complete(key, code)
         digest = digest_of({"kind": kind, **key})
         folder = self.root / kind / digest
-        found = _read(folder, digest)
-        if found:
-            return found
+        stage = _read(folder, digest)
+        if stage:
+            return stage
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / "lock"):  # the system frees the lock of a dead process
-            found = _read(folder, digest)  # another process may have finished it while we waited
-            if found:
-                return found
+            stage = _read(folder, digest)  # another process may have finished it while we waited
+            if stage:
+                return stage
             checkpoint = Checkpoint(folder / "checkpoint.pt")
             value = compute(checkpoint)
-            seconds = float(value.get("seconds", checkpoint.seconds))
-            _write(folder, value, key, seconds)
-            return Stage(value, digest, seconds, cached=False)
+            stage = Stage(value, digest, float(value.get("seconds", checkpoint.seconds)), cached=False)
+            if code.is_current():
+                _write(folder, stage, key)
+            else:
+                stage = replace(stage, digest=uuid.uuid4().hex)  # stages that build on it are not found either
+            checkpoint.forget()
+            return stage
+
+    def name(self, kind: str, key: Mapping[str, Any], roots: Iterable[Root]) -> str:
+        """What a stage would be called, for what is computed so fast that it is not kept; `roots` are what it runs."""
+        return digest_of({"kind": kind, **self._complete(key, code_of(*roots))})
+
+    def _complete(self, key: Mapping[str, Any], code: Code) -> dict[str, Any]:
+        return {**key, "machine": self._machine, "code": code.key}
 
     def find(self, kind: str, digest: str) -> Stage | None:
         """The stage of that name, if it is there."""
         return _read(self.root / kind / digest, digest)
-
-    def holds(self, kind: str, key: Mapping[str, Any]) -> bool:
-        """Whether the stage's result is already there."""
-        digest = digest_of({"kind": kind, **key})
-        return _read(self.root / kind / digest, digest) is not None
 
 
 def _read(folder: Path, digest: str) -> Stage | None:
     try:
         meta = json.loads((folder / "meta.json").read_text())
         content = folder / "result.pt"
-        own = meta.pop("own_checksum", None)
-        if checksum(content) != meta["checksum"] or own not in (None, digest_of(meta)):  # early versions wrote no own
+        own = meta.pop("own_checksum")
+        if checksum(content) != meta["checksum"] or own != digest_of(meta):
             raise ValueError("checksum differs")
         value = torch.load(content, map_location="cpu", weights_only=True)
         return Stage(value, digest, meta["seconds"], cached=True)
@@ -157,9 +214,9 @@ def _read(folder: Path, digest: str) -> Stage | None:
         return None
 
 
-def _write(folder: Path, value: dict[str, Any], key: Mapping[str, Any], seconds: float) -> None:
-    save(value, folder / "result.pt")
-    meta = {"key": key, "seconds": seconds, "checksum": checksum(folder / "result.pt"), "finished": time.time()}
+def _write(folder: Path, stage: Stage, key: Mapping[str, Any]) -> None:
+    save(stage.value, folder / "result.pt")
+    meta = {"key": key, "seconds": stage.seconds, "checksum": checksum(folder / "result.pt"), "finished": time.time()}
     meta["own_checksum"] = digest_of(json.loads(json.dumps(meta)))
     temporary = beside(folder / "meta.json")
     try:
@@ -167,4 +224,3 @@ def _write(folder: Path, value: dict[str, Any], key: Mapping[str, Any], seconds:
         temporary.replace(folder / "meta.json")
     finally:
         temporary.unlink(missing_ok=True)
-    (folder / "checkpoint.pt").unlink(missing_ok=True)

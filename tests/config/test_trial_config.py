@@ -531,7 +531,7 @@ def test_a_method_that_changes_its_backbone_does_not_change_that_of_the_next(mon
 
     original = registry.build
     monkeypatch.setattr(registry, "build", build)
-    monkeypatch.setattr(checks, "_built", set())
+    checks.try_method.cache_clear()
     for method in ("simclr", "byol"):
         parse_trial({**SMALL, "ssl_method": method}, "trial", Problems())
     assert len(seen) == 2

@@ -105,7 +105,7 @@ class Bomb:
 def test_checkpoints_and_arrays_run_nothing(tmp_path, evil):
     torch.save({"state_dict": {"weight": torch.ones(1)}, "x": Bomb(evil)}, tmp_path / "weights.pt")
     with pytest.raises(ValueError, match="no checkpoint of tensors and plain values"):
-        weights._read(tmp_path / "weights.pt")
+        weights.read_checkpoint(tmp_path / "weights.pt")
     checkpoint = Checkpoint(tmp_path / "checkpoint.pt")
     checkpoint.save({"x": Bomb(evil)})  # with a right checksum
     assert checkpoint.load() is None
@@ -123,7 +123,7 @@ def test_a_sweeps_folder_that_is_only_read_imports_no_class_it_names(tmp_path, e
     sweep = SweepFolder(tmp_path / "sweep", trial=trial, parameters={"selector": {"values": [named]}})
     rows = sweep.trial("c1", 1, {"selector": named}, {100: 0.7, 200: 0.8})
     assert json.dumps(rows)
-    report.write(sweep.path)
+    report.write_report(sweep.path)
     tracker.sync(sweep.path, f"sqlite:///{tmp_path}/mlflow.db")
     (tmp_path / "mine.yaml").write_text("trial: {selector: random}")
     with pytest.raises(ConfigError, match="differs"):

@@ -16,8 +16,8 @@ from baselines.ssl_methods.moco_v2 import MoCoV2
 from harness import files
 from harness.config.schema import ConfigError
 from harness.config.trial import PretrainConfig
-from harness.trial import rounds
-from harness.trial import run as trial
+from harness.plugins import registry
+from harness.trial import pretraining
 from harness.trial.optimizers import build_optimizer
 
 SHAPE = (3, 32, 32)
@@ -52,7 +52,7 @@ def trained_names(backbone):
 def frozen(freeze):
     torch.manual_seed(0)
     backbone = ResNet18((3, 16, 16), dropout=0.5)
-    backbone.prepare(freeze=freeze)
+    backbone.freeze(freeze)
     return backbone
 
 
@@ -81,7 +81,7 @@ def test_the_first_stages_and_the_stem_are_frozen(freeze, trained):
 
 def test_a_vits_own_parameters_are_frozen_with_its_first_block():
     backbone = ViT(SHAPE, dim=12, depth=2, heads=2)
-    backbone.prepare(freeze=1)
+    backbone.freeze(1)
     assert {name.split(".")[0] for name, p in backbone.named_parameters() if p.requires_grad} == {"blocks", "norm"}
     assert not any(p.requires_grad for p in backbone.blocks[0].parameters())
 
@@ -123,33 +123,29 @@ def settings(**changes):
     return configure(pretrain__batch_size=32, pretrain__epochs=1, labels={"start": 20}, **changes)
 
 
-def states_of(monkeypatch, bench, config):
-    """The encoder's state when it is built, when it was pre-trained and when it was fine-tuned."""
-    states = []
-    build_method, tuned = trial._build_method, rounds.Rounds._finetune
+def states_of(monkeypatch, stages, bench, config):
+    """The encoder's state when it is built and, as its stages have them, pre-trained and fine-tuned."""
+    initial = []
+    build = registry.build
 
-    def built(*arguments):
-        method = build_method(*arguments)
-        states.append(copy.deepcopy(method.backbone.state_dict()))
-        return method
+    def built(spec, *arguments):
+        plugin = build(spec, *arguments)
+        if spec.kind == "backbones":
+            initial.append(copy.deepcopy(plugin.state_dict()))
+        return plugin
 
-    def finetuned(self, *arguments):
-        states.append(copy.deepcopy(self.encoder.backbone.state_dict()))
-        model, stage = tuned(self, *arguments)
-        states.append(copy.deepcopy(model.network.backbone.state_dict()))
-        return model, stage
-
-    monkeypatch.setattr(trial, "_build_method", built)
-    monkeypatch.setattr(rounds.Rounds, "_finetune", finetuned)
+    monkeypatch.setattr(registry, "build", built)
     bench.run(config)
-    return states
+    (pretrained,), (tuned,) = (list(stages.glob(f"{kind}/*/result.pt")) for kind in ("pretrain", "train"))
+    models = (torch.load(pretrained)["method"], torch.load(tuned)["model"])
+    return [initial[0], *({name: model[f"backbone.{name}"] for name in initial[0]} for model in models)]
 
 
 @pytest.mark.parametrize(("freeze", "moving"), [(2, {"9", "10", "11", "12", "13"}), (True, set())])
 def test_frozen_stages_hold_in_pretraining_and_finetuning(monkeypatch, tmp_path, cache, freeze, moving):
     backbone = {"name": "wide_resnet28", "width": 1, "freeze": freeze}
     config = settings(backbone=backbone, data__fraction=0.05, classifier={"name": "finetune", "epochs": 1})
-    initial, pretrained, tuned = states_of(monkeypatch, Bench(cache, tmp_path), config)
+    initial, pretrained, tuned = states_of(monkeypatch, tmp_path, Bench(cache, tmp_path), config)
     for before, after in ((initial, pretrained), (pretrained, tuned)):
         changed = {name.split(".")[1] for name in before if not torch.equal(before[name], after[name])}
         assert changed == moving
@@ -163,14 +159,14 @@ def test_checkpoints_and_freezing_are_part_of_the_stages_keys(tmp_path, cache):
         torch.save(DCNN3((1, 8, 8), width=4).state_dict(), weights)
         config = settings(backbone={"name": "dcnn3", "width": 4, "weights": str(weights), "freeze": freeze})
         for changed in (config, settings(backbone=config.backbone, ssl_method="none")):
-            keys.append(files.digest_of(trial.pretrain_key(changed, 0, "data")))
+            keys.append(files.digest_of(pretraining.pretrain_key(changed, 0, "data")))
     assert len(set(keys)) == len(keys)
     again = settings(backbone={"name": "dcnn3", "width": 4, "weights": str(weights), "freeze": True})
     weights.rename(tmp_path / "moved.pt")
     moved = settings(backbone={"name": "dcnn3", "width": 4, "weights": str(tmp_path / "moved.pt"), "freeze": True})
-    assert files.digest_of(trial.pretrain_key(moved, 0, "data")) == keys[-2]
+    assert files.digest_of(pretraining.pretrain_key(moved, 0, "data")) == keys[-2]
     with pytest.raises(ValueError, match="is neither a file nor published"):
-        trial.pretrain_key(again, 0, "data")
+        pretraining.pretrain_key(again, 0, "data")
 
 
 def test_an_encoder_pretrained_here_goes_on_as_weights(tmp_path, cache, capsys):

@@ -51,12 +51,12 @@ def install(monkeypatch):
 
     def install(package, kind, name, target):
         offered.append(EntryPoint(name, target, f"selbench.{kind}")._for(FakeDistribution(package)))
-        registry._entry_points.cache_clear()
+        registry.installed.cache_clear()
 
     monkeypatch.setattr(registry, "entry_points", entry_points)
-    registry._entry_points.cache_clear()
+    registry.installed.cache_clear()
     yield install
-    registry._entry_points.cache_clear()
+    registry.installed.cache_clear()
 
 
 def refused(message):
@@ -221,8 +221,8 @@ def test_as_spec_leaves_its_argument_alone():
 # --- what every plugin of a kind has ---
 
 
-class Prepares(Backbone):
-    """Remembers its preparation."""
+class Freezes(Backbone):
+    """Remembers what is frozen of it."""
 
     def __init__(self, image_shape, *, width: int = 3):
         super().__init__()
@@ -231,24 +231,24 @@ class Prepares(Backbone):
     def forward(self, images):
         return images.flatten(1)[:, : self.feature_dim]
 
-    def prepare(self, **settings):
-        self.settings = settings
+    def freeze(self, depth):
+        self.depth = depth
 
 
 class NoContract(Flip):
-    """Has a method that happens to be called as a contract's."""
+    """Has a method that happens to be called as another contract's."""
 
-    def prepare(self, *, speed: float = 1.0):
+    def freeze(self, *, speed: float = 1.0):
         raise AssertionError
 
 
 def test_every_backbone_has_the_settings_of_the_contract(monkeypatch):
-    monkeypatch.setattr("baselines.backbones.dcnn3.DCNN3", Prepares)
-    assert registry.shared(Prepares) == {"weights": None, "freeze": False}
-    assert defaults(Prepares) == {"width": 3, "weights": None, "freeze": False}
-    assert registry.hints(Prepares) == {"width": int, "weights": str | None, "freeze": bool | int}
+    monkeypatch.setattr("baselines.backbones.dcnn3.DCNN3", Freezes)
+    assert registry.shared(Freezes) == {"weights": None, "freeze": False}
+    assert defaults(Freezes) == {"width": 3, "weights": None, "freeze": False}
+    assert registry.hints(Freezes) == {"width": int, "weights": str | None, "freeze": bool | int}
     built = build(PluginSpec("backbones", "dcnn3", {"freeze": 2, "width": 5}), (3, 8, 8))
-    assert (built.feature_dim, built.settings) == (5, {"weights": None, "freeze": 2})
+    assert (built.feature_dim, built.depth) == (5, 2)
 
 
 def test_a_method_that_is_called_as_a_contracts_is_left_alone(monkeypatch):

@@ -15,7 +15,7 @@ from baselines.backbones.vit import ViT
 from harness.api import PublishedWeights
 from harness.plugins import registry
 from harness.plugins.registry import PluginSpec, build
-from harness.plugins.weights import identity, load_state
+from harness.plugins.weights import identity, load_state, load_weights
 
 SHAPE = (3, 16, 16)
 WIDTH = 4
@@ -78,7 +78,7 @@ def test_the_encoder_is_found_in_every_layout(layout, tmp_path, capsys):
     content, place = LAYOUTS[layout]
     torch.save(content, tmp_path / "weights.pt")
     backbone = small()
-    backbone.prepare(weights=str(tmp_path / "weights.pt"))
+    load_weights(backbone, str(tmp_path / "weights.pt"))
     expected = small(seed=1).half().float() if layout == "half precision" else trained
     assert same(backbone, expected)
     said = capsys.readouterr().err.splitlines()
@@ -124,7 +124,7 @@ def test_half_of_the_backbone_is_loaded_with_a_warning(tmp_path, capsys):
     torch.save({name: value for name, value in own.items() if name != "layers.0.weight"}, tmp_path / "part.pt")
     backbone = small()
     first = backbone.layers[0].weight.clone()
-    backbone.prepare(weights=str(tmp_path / "part.pt"))
+    load_weights(backbone, str(tmp_path / "part.pt"))
     assert torch.equal(backbone.layers[0].weight, first)
     assert torch.equal(backbone.layers[6].weight, trained.layers[6].weight)
     assert "warning: missing, left at their initial values: layers.0.weight (1)" in capsys.readouterr().err
@@ -141,7 +141,7 @@ def test_half_of_the_backbone_is_loaded_with_a_warning(tmp_path, capsys):
 def test_a_file_without_the_backbone_is_refused(content, message, tmp_path):
     torch.save(content, tmp_path / "x.pt")
     with pytest.raises(ValueError, match=re.escape(message)):
-        small().prepare(weights=str(tmp_path / "x.pt"))
+        load_weights(small(), str(tmp_path / "x.pt"))
 
 
 class Code:
@@ -153,7 +153,7 @@ def test_a_file_with_code_in_it_is_not_run(tmp_path):
     (tmp_path / "text.pt").write_text("no checkpoint")
     for name in ("code.pt", "text.pt"):
         with pytest.raises(ValueError, match=rf"weights: .*{name} is no checkpoint of tensors and plain values"):
-            small().prepare(weights=str(tmp_path / name))
+            load_weights(small(), str(tmp_path / name))
 
 
 def test_weights_for_colours_serve_grey_images():
@@ -186,7 +186,7 @@ class Offers(DCNN3):
 
 def test_published_weights_are_loaded_by_name(capsys):
     backbone = Offers(SHAPE, width=WIDTH)
-    backbone.prepare(weights="BEST")
+    load_weights(backbone, "BEST")
     assert same(backbone, trained)
     assert "in the file, but not of the backbone: fc (2)" in capsys.readouterr().err
     assert identity(Offers, "BEST") == "best-1234.pt"
@@ -197,7 +197,7 @@ def test_weights_that_are_not_there_are_a_mistake_on_any_device(device, tmp_path
     (tmp_path / "moco_v2.pt").touch()
     for weights, nearest in (("BEAST", "did you mean 'BEST'?"), (f"{tmp_path}/moco.pt", f"{tmp_path}/moco_v2.pt")):
         with torch.device(device), pytest.raises(ValueError, match=f"is neither a file nor published .*{nearest}"):
-            Offers(SHAPE).prepare(weights=weights)
+            load_weights(Offers(SHAPE), weights)
 
 
 def test_nothing_is_read_on_the_meta_device(tmp_path):

@@ -9,8 +9,8 @@ import pytest
 from scipy import stats
 
 from harness.metrics import area_under_curve
-from harness.report.compare import NO_EVIDENCE, holm
-from harness.report.curves import against, areas, chance_overlap, overall_penalty, overlap, penalties, ranks
+from harness.report.compare import NO_EVIDENCE, against, holm
+from harness.report.curves import areas, chance_overlap, overall_penalty, overlap, penalties, ranks
 
 
 def random_curves(cases, seeds=5, steps=(100, 200, 400), seed=0, gain=0.02):

@@ -20,8 +20,8 @@ from harness.report import model, read, summary
 from harness.report import write as report
 from harness.report.looks import balance, classes, gallery, maps, neighbors, views
 from harness.report.looks.look import colours, mosaic
-from harness.report.page.section import Picture, Table
 from harness.report.pictures import style
+from harness.report.section import Picture, Table
 from harness.report.sections import looks as looks_section
 
 NAMES = ("cat", "dog", "owl")
@@ -130,7 +130,7 @@ def test_a_sweep_without_these_files_has_none_of_the_pictures(tmp_path):
     for file in (tmp_path / "sweep" / "trials").glob("*/*.json"):
         file.unlink()
     assert gallery.find(read.read(sweep.path)) == []
-    report.write(sweep.path)
+    report.write_report(sweep.path)
 
 
 def test_the_page_has_them_in_a_section_of_their_own(complete):

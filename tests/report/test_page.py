@@ -14,16 +14,18 @@ from sweep_folder import SweepFolder, augmentation_sweep, selection_sweep
 
 from harness.config import plan
 from harness.records.folder import open_folder
-from harness.report import __main__, cells, versus
+from harness.report import __main__, versus, words
+from harness.report.cells import Empty, Mean, Probability, Text, Verdict
+from harness.report.compare import NO_EVIDENCE, Estimate
 from harness.report.importance import importances
-from harness.report.page.section import Table
 from harness.report.page.svg import inline
 from harness.report.page.write import about
 from harness.report.pictures import style
 from harness.report.read import read
+from harness.report.section import Table
 from harness.report.sections import deviations, hyperparameters, pairs, times
 from harness.report.sections.deviations import description
-from harness.report.write import write
+from harness.report.write import write_report
 
 VOID = {"meta", "wbr", "br", "rect", "path", "use", "link", "img", "image"}
 
@@ -64,7 +66,7 @@ class Outline(HTMLParser):
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory):
     sweep = augmentation_sweep(tmp_path_factory.mktemp("page") / "pairs")
-    return write(sweep.path), (sweep.path / "report.html").read_text()
+    return write_report(sweep.path), (sweep.path / "report.html").read_text()
 
 
 def test_sections_in_order_and_only_where_there_is_data(searched, tmp_path):
@@ -75,7 +77,7 @@ def test_sections_in_order_and_only_where_there_is_data(searched, tmp_path):
     ]  # fmt: skip
     sweep = SweepFolder(tmp_path / "s", trial={"dataset": {"name": "digits"}})
     sweep.trial("r", 1, {"selector.name": "random"}, {200: 0.7})
-    write(sweep.path)
+    write_report(sweep.path)
     assert Outline((sweep.path / "report.html").read_text()).titles == [
         "Answer", "Leaderboard", "What was learnt and picked",
     ]  # fmt: skip
@@ -132,22 +134,28 @@ def test_the_leaderboard_says_what_is_no_more_than_luck(tmp_path):
     for name, accuracies in (("random", [0.7, 0.76, 0.71]), ("coreset", [0.75, 0.71, 0.76])):
         for seed, accuracy in enumerate(accuracies):
             sweep.trial(name, seed, {"selector.name": name}, {200: accuracy})
-    write(sweep.path)
+    write_report(sweep.path)
     text = (sweep.path / "report.html").read_text()
     assert "<td>no evidence</td>" in text
     assert '<td class="better">' not in text
 
 
 def test_numbers_are_told_from_words():
-    table = Table(["a", "b", "c"], [["x", "0.5 ± 0.1", "better"], ["y", "–", "no evidence"], ["z", "<.001", "–"]])
-    assert table.numeric == [False, True, False]
+    rows = [
+        [Text("x"), Mean("val/accuracy", Estimate(0.5, 0.1, 3)), Verdict("better")],
+        [Text("y"), Mean("val/accuracy", None), Verdict(NO_EVIDENCE)],
+        [Text("z"), Probability(0.0001), Empty()],
+    ]
+    table = Table.of_rows(["a", "b", "c"], rows)
+    assert [[str(cell) for cell in row] for row in table.rows][2] == ["z", "<.001", "–"]
+    assert [column.is_numeric for column in table.columns] == [False, True, False]
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"), [(0, "0 s"), (95.4, "95 s"), (2116, "2,116 s (35 min)"), (9000, "9,000 s (2 h 30 min)")]
+    ("seconds", "text"), [(0, "0 s"), (95.4, "95 s"), (2116, "2,116 s (35 min)"), (9000, "9,000 s (2 h 30 min)")]
 )
-def test_durations(seconds, words):
-    assert cells.duration(seconds) == words
+def test_durations(seconds, text):
+    assert words.duration(seconds) == text
 
 
 # Pictures ------------------------------------------------------------------------------------------------------------
@@ -184,7 +192,7 @@ def test_the_pairs_are_the_best_and_the_mean_of_the_rows(tmp_path):
     chosen = {"augmentation.first": "crop", "augmentation.second": "crop"}
     sweep.trial("e", 0, chosen, {}, phase="search", status="stopped")
     (picture,) = pairs.pairs(read(sweep.path)).parts
-    best, mean = picture.figure.axes
+    best, mean = picture.draw().axes
     assert sorted(text.get_text() for text in best.texts) == ["40.0", "45.0", "70.0"]
     assert sorted(text.get_text() for text in mean.texts) == ["40.0", "45.0", "60.0"]
     assert [label.get_text() for label in best.get_yticklabels()] == ["crop", "flip"]
@@ -233,7 +241,7 @@ def test_labels_and_minutes(tmp_path):
     for name, accuracy, seconds in (("random", 0.61, 60), ("coreset", 0.71, 180)):
         sweep.trial(name, 1, {"selector.name": name}, {200: accuracy}, seconds=seconds)
     table = next(part for part in times.times(read(sweep.path)).parts if isinstance(part, Table))
-    assert table.rows == [
+    assert [list(map(str, row)) for row in table.rows] == [
         ["coreset", "0.7000", "200", "3", "35", "23.3", "+5"],  # 70 / 2, 70 / 3, (70 - 60) / (3 - 1)
         ["random", "0.6000", "200", "1", "30", "60", "–"],
     ]
@@ -291,7 +299,7 @@ def pair_of_sweeps(tmp_path, **environment):
 def test_sweeps_that_share_everything_are_compared(tmp_path):
     reports = pair_of_sweeps(tmp_path)
     assert versus.differences(reports, "ab") == []
-    versus.write(reports, tmp_path / "compare.html")
+    versus.write_comparison(reports, tmp_path / "compare.html")
     text = (tmp_path / "compare.html").read_text()
     assert "The best of a, coreset, against the best of b, coreset: test/accuracy -0.0120 [" in text
     assert "paired over 3 seeds): worse." in text
@@ -334,7 +342,7 @@ def test_settings_that_differ_are_named(tmp_path):
 def test_other_data_is_not_compared(tmp_path):
     data = {"name": "digits", "fingerprint": "1b" * 32, "train": 1200, "val": 150, "test": 300, "classes": 10}
     reports = pair_of_sweeps(tmp_path, dataset=data)
-    versus.write(reports, tmp_path / "compare.html")
+    versus.write_comparison(reports, tmp_path / "compare.html")
     text = (tmp_path / "compare.html").read_text()
     assert "a and b are not comparable: the images or their split differ." in text
     assert "No two of these sweeps are comparable" in text

@@ -9,7 +9,7 @@ import pytest
 from sweep_folder import augmentation_sweep, selection_sweep
 
 from harness.report import versus
-from harness.report.write import write
+from harness.report.write import write_report
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make test-browser")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -34,8 +34,8 @@ def pages(tmp_path_factory):
     pairs = augmentation_sweep(folder / "pairs").path
     gains = {"random": 0.0, "good": 0.06, "bad": -0.06}
     rounds = selection_sweep(folder / "rounds", gains, rounds=3, reference={"selector": "random"}).path
-    reports = [write(pairs), write(rounds)]
-    versus.write(reports, folder / "compare.html")
+    reports = [write_report(pairs), write_report(rounds)]
+    versus.write_comparison(reports, folder / "compare.html")
     return {"pairs": pairs / "report.html", "rounds": rounds / "report.html", "compare": folder / "compare.html"}
 
 

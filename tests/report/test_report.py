@@ -13,7 +13,7 @@ from sweep_folder import SweepFolder
 from harness.report import __main__
 from harness.report.compare import NO_EVIDENCE, estimate, holm, paired, smallest_difference
 from harness.report.read import read
-from harness.report.write import write
+from harness.report.write import write_report
 
 RANDOM, CORESET = {"selector.name": "random"}, {"selector.name": "coreset"}
 
@@ -89,7 +89,7 @@ def test_holm_by_hand():
 def test_leaderboard_has_the_right_numbers(sweep):
     confirm(sweep, "r", RANDOM, [0.70, 0.72, 0.71], seconds=20)
     confirm(sweep, "c", CORESET, [0.75, 0.78, 0.76], seconds=40)
-    result = write(sweep.path)
+    result = write_report(sweep.path)
     table = pd.read_csv(sweep.path / "leaderboard.csv").set_index("selector")
     expected = stats.ttest_rel([0.75, 0.78, 0.76], [0.70, 0.72, 0.71])
     row = table.loc["coreset"]
@@ -115,7 +115,7 @@ def test_leaderboard_has_the_right_numbers(sweep):
 def test_no_evidence_where_the_interval_holds_zero(sweep):
     confirm(sweep, "r", RANDOM, [0.70, 0.76, 0.71])
     confirm(sweep, "c", CORESET, [0.75, 0.71, 0.76])
-    result = write(sweep.path)
+    result = write_report(sweep.path)
     assert result.confirmed[0].verdict == NO_EVIDENCE
     differences = np.array([0.05, -0.05, 0.05])
     smallest = smallest_difference(differences.std(ddof=1), 3)
@@ -155,20 +155,20 @@ def test_classifiers_beside_the_first_have_a_table_of_their_own(sweep):
                 if "test/accuracy" in row["metrics"]:
                     row["metrics"]["test/accuracy/knn"] = accuracy
             sweep.append(rows)
-    write(sweep.path)
+    write_report(sweep.path)
     table = (sweep.path / "summary.md").read_text().split("## The same under knn")[1].split("##")[0]
     lines = [line for line in table.splitlines() if line.startswith("|")]
     assert lines[2].startswith("| coreset | 0.6133 ± ")
     assert "| +0.1033 [" in lines[2]
-    assert lines[2].endswith("| better |")
+    assert "] | better | .001 | 0.0188 |" in lines[2]
     assert lines[3].startswith("| random | 0.5100 ± ")
-    assert lines[3].endswith("| – | – | reference |")
+    assert lines[3].endswith("| – | reference | – | – |")
 
 
 def test_one_seed_gives_no_interval_and_says_so(sweep):
     confirm(sweep, "r", RANDOM, [0.70])
     confirm(sweep, "c", CORESET, [0.75])
-    result = write(sweep.path)
+    result = write_report(sweep.path)
     text = (sweep.path / "summary.md").read_text()
     assert "±" not in text.split("## How")[0].replace("Mean ± half-width", "")
     assert "n = 1 seed, so no interval" in result.answer
@@ -203,7 +203,7 @@ def test_search_is_validation_only_and_says_what_stopped_and_failed(tmp_path):
     sweep.trial("c", 0, {"ssl_method.temperature": 0.3}, {}, phase="search", status="stopped", epochs=3)
     sweep.trial("d", 0, {"ssl_method.temperature": 0.4}, {}, phase="search", status="failed", error="A: b|c\nd")
     sweep.trial("e", 0, {"ssl_method.temperature": 0.5}, {}, phase="search", status="running")
-    result = write(sweep.path)
+    result = write_report(sweep.path)
     assert [(entry.label, entry.ending) for entry in result.searched] == [
         ("temperature 0.2", "finished"),
         ("temperature 0.1", "finished"),
@@ -220,7 +220,7 @@ def test_search_is_validation_only_and_says_what_stopped_and_failed(tmp_path):
 def test_summary_says_where_and_how(sweep):
     confirm(sweep, "r", RANDOM, [0.70, 0.72])
     confirm(sweep, "c", CORESET, [0.75, 0.78])
-    write(sweep.path)
+    write_report(sweep.path)
     text = (sweep.path / "summary.md").read_text()
     for words in (
         "Which selector finds the better 200 labels?",
@@ -239,7 +239,7 @@ def test_summary_says_where_and_how(sweep):
 def test_learning_curves_and_values_at_the_most_labels(sweep):
     sweep.trial("r", 1, RANDOM, {100: 0.51, 200: 0.71})
     sweep.trial("r", 2, RANDOM, {100: 0.53, 200: 0.71})
-    result = write(sweep.path)
+    result = write_report(sweep.path)
     assert result.confirmed[0].mean("test/accuracy") == pytest.approx(0.70)
     assert result.confirmed[0].curves["test/accuracy"] == {
         100: pytest.approx({1: 0.5, 2: 0.52}),
@@ -253,7 +253,7 @@ def test_seconds_from_the_cache_are_marked(sweep):
     rows[-1]["metrics"]["stage/pretrain_cached"] = 1
     sweep.append(rows)
     sweep.trial("c", 1, CORESET, {200: 0.7})
-    result = write(sweep.path)
+    result = write_report(sweep.path)
     lines = (sweep.path / "summary.md").read_text().split("\n## ")[1].splitlines()  # the first table
     (cached,) = [line for line in lines if line.startswith("| random")]
     (computed,) = [line for line in lines if line.startswith("| coreset")]

@@ -11,12 +11,11 @@ from PIL import Image
 from scipy import stats
 from sweep_folder import SweepFolder, selection_sweep
 
-from harness.report import tables as table_module
-from harness.report.pictures import rounds as round_pictures
+from harness.report import round_tables
 from harness.report.pictures import style
 from harness.report.read import read
 from harness.report.summary import summary
-from harness.report.write import write
+from harness.report.write import write_report
 
 GAINS = {"random": 0.0, "good": 0.06, "bad": -0.06, "same": 0.0}
 RANDOM = {"selector": "random"}
@@ -53,7 +52,7 @@ def test_differences_are_those_of_the_rows(sweep):
 
 def test_the_words(sweep):
     report = read(sweep.path)
-    answer = table_module.answer(report.rounds)
+    answer = round_tables.answer(report.rounds)
     assert answer.startswith(
         "By test/aubc, 200 to 1000 labels (points, 95 %, paired over seeds, Holm's correction for 3"
     )
@@ -77,7 +76,7 @@ def test_the_words(sweep):
 
 def test_where_random_wins_it_says_so(tmp_path):
     sweep = selection_sweep(tmp_path / "s", {"random": 0.0, "bad": -0.1, "worse": -0.2}, rounds=3, reference=RANDOM)
-    answer = table_module.answer(read(sweep.path).rounds)
+    answer = round_tables.answer(read(sweep.path).rounds)
     assert "nothing is better than random beyond doubt. Worse than random beyond doubt: bad" in answer
     assert answer.endswith("random has the highest mean of all 3.")
 
@@ -110,8 +109,8 @@ def test_a_round_without_a_number_is_left_out_of_its_pairs(sweep):
 
 def test_one_seed_says_nothing_and_draws_no_interval(tmp_path):
     sweep = selection_sweep(tmp_path / "s", GAINS, seeds=[1], rounds=2, reference=RANDOM)
-    report = write(sweep.path)
-    assert "nothing can be said of: good, same, bad" in table_module.answer(report.rounds)
+    report = write_report(sweep.path)
+    assert "nothing can be said of: good, same, bad" in round_tables.answer(report.rounds)
     text = summary(report)
     assert "beyond doubt" not in text
     assert "Who beats whom" not in text
@@ -123,7 +122,7 @@ def test_one_seed_says_nothing_and_draws_no_interval(tmp_path):
 def test_pictures_of_few_and_many(tmp_path, count, seeds):
     gains = {"random": 0.0} | {f"selector_number_{k}": 0.01 * k - 0.1 for k in range(1, count)}
     sweep = selection_sweep(tmp_path / "s", gains, seeds=range(seeds), rounds=3, reference=RANDOM)
-    write(sweep.path)
+    write_report(sweep.path)
     stems = ["curves", "differences", "overlap", "penalty"] + (["ranks"] if count > 2 else [])
     drawn = {path.stem for path in sweep.path.glob("*.png")}
     assert set(stems) <= drawn
@@ -145,15 +144,15 @@ def test_the_same_data_draws_the_same_bytes(tmp_path):
     drawn = []
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        for stem, figure in round_pictures.figures(rounds).items():
-            style.save(figure, tmp_path / name / stem)
+        for picture in (picture for section in round_tables.sections(rounds) for picture in section.pictures):
+            style.save(picture.draw(), tmp_path / name / picture.stem)
         drawn.append({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()})
     assert len(drawn[0]) == 10
     assert drawn[0] == drawn[1]
 
 
 def test_tables_for_programs(sweep):
-    write(sweep.path)
+    write_report(sweep.path)
     table = pd.read_csv(sweep.path / "curves.csv")
     row = table[(table.metric == "val/accuracy") & (table.labels == 600) & (table.case == "good")].iloc[0]
     assert row["mean"] == pytest.approx(np.mean(list(accuracies(sweep, "good", 600, "val/accuracy").values())))
@@ -182,7 +181,7 @@ def test_overlap_is_that_of_the_files_and_chance_that_of_the_pool(tmp_path):
 
 def test_settings_are_compared_within_and_counted_together(tmp_path):
     sweep = selection_sweep(tmp_path / "s", GAINS, rounds=3, settings=("simclr", "none"), reference=RANDOM)
-    report = write(sweep.path)
+    report = write_report(sweep.path)
     rounds = report.rounds
     assert sorted(setting.name for setting in rounds.settings) == ["none", "simclr"]
     assert rounds.cases[0] == "good"
@@ -191,7 +190,7 @@ def test_settings_are_compared_within_and_counted_together(tmp_path):
     assert rounds.ranks.blocks == 10
     assert 1 < rounds.penalty[0, rounds.cases.index("bad")] <= 2
     assert (sweep.path / "curves_2.png").exists()
-    assert "simclr: by test/aubc" in table_module.answer(rounds)
+    assert "simclr: by test/aubc" in round_tables.answer(rounds)
 
 
 def test_a_case_with_one_measurement_is_left_out_and_named(tmp_path):
@@ -208,5 +207,5 @@ def test_without_rounds_there_is_nothing_to_compare(tmp_path):
     for name in ("random", "coreset"):
         for seed in (1, 2):
             sweep.trial(name, seed, {"selector.name": name}, {200: 0.7})
-    assert write(sweep.path).rounds is None
+    assert write_report(sweep.path).rounds is None
     assert not {"curves", "penalty", "overlap"} & {path.stem for path in sweep.path.glob("*.png")}

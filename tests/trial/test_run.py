@@ -20,7 +20,7 @@ from harness import api
 from harness.api import UNKNOWN, Source, Split, SSLMethod
 from harness.metrics import METRICS, step_kind
 from harness.plugins import registry
-from harness.trial import __main__
+from harness.trial import __main__, pretraining
 from harness.trial import run as trial
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -194,9 +194,9 @@ def test_unlabelled_extra_images_join_pretraining(fresh, monkeypatch):
     bench = fresh()
     loaded, oracle = trial.load_data(configure(), bench.folders.cache, with_test=False)
     start = torch.arange(20)
-    joined, labels = trial._learnt_from(new_method("simclr"), loaded, oracle, start)
+    joined, labels = pretraining.learnt_from(new_method("simclr"), loaded, oracle, start)
     assert labels is None
-    _, labels = trial._learnt_from(new_method("supcon", 10), loaded, oracle, start)
+    _, labels = pretraining.learnt_from(new_method("supcon", 10), loaded, oracle, start)
     assert torch.equal(labels[:20], oracle.reveal(start))
     assert labels[20:].tolist() == [UNKNOWN] * 224
     assert (len(joined), len(loaded.pool), len(oracle)) == (244, 194, 194)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 import time
 from pathlib import Path
@@ -19,8 +17,6 @@ import torch
 from disk import files_of_at_most
 
 from harness.files import checksum, digest_of, no_space
-from harness.trial import code
-from harness.trial.code import code_digest
 from harness.trial.stages import Checkpoint, StageCache
 
 KEY = stage_worker.KEY
@@ -81,11 +77,8 @@ def test_the_order_of_keys_does_not_matter_but_everything_else_does(tmp_path):
         ("pretrain", KEY | {"part": {"a": 1, "b": [2, 1]}}),
         ("pretrain", KEY | {"more": None}),
     ]:
-        before = compute.times
-        assert not cache.holds(kind, key)
-        cache.run(kind, key, compute)
-        assert cache.holds(kind, key)
-        assert compute.times == before + 1, (kind, key)
+        assert not cache.run(kind, key, compute).cached, (kind, key)
+        assert cache.run(kind, key, compute).cached, (kind, key)
 
 
 def test_a_computation_that_fails_leaves_nothing(tmp_path):
@@ -94,7 +87,6 @@ def test_a_computation_that_fails_leaves_nothing(tmp_path):
 
     with pytest.raises(ValueError, match="no"):
         StageCache(tmp_path).run("pretrain", KEY, fail)
-    assert not StageCache(tmp_path).holds("pretrain", KEY)
     assert not StageCache(tmp_path).run("pretrain", KEY, Counting()).cached
 
 
@@ -128,6 +120,12 @@ def wrong_checksum(folder: Path) -> None:
     (folder / "meta.json").write_text(json.dumps(meta | {"checksum": "0" * 24}))
 
 
+def lose_own_checksum(folder: Path) -> None:
+    meta = json.loads((folder / "meta.json").read_text())
+    del meta["own_checksum"]
+    (folder / "meta.json").write_text(json.dumps(meta))
+
+
 def lose_result(folder: Path) -> None:
     (folder / "result.pt").unlink()
 
@@ -138,7 +136,17 @@ def lose_meta(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     "damage",
-    [truncate, change_a_byte, change_the_seconds, break_meta, empty_meta, wrong_checksum, lose_result, lose_meta],
+    [
+        truncate,
+        change_a_byte,
+        change_the_seconds,
+        break_meta,
+        empty_meta,
+        wrong_checksum,
+        lose_own_checksum,
+        lose_result,
+        lose_meta,
+    ],
 )
 def test_a_damaged_result_is_computed_again(tmp_path, damage):
     compute = Counting()
@@ -203,7 +211,6 @@ def test_a_full_disk_leaves_nothing_and_is_named_as_one(tmp_path, size):
     with files_of_at_most(size), pytest.raises(OSError, match=r"result.pt") as caught:
         StageCache(tmp_path).run("pretrain", KEY, lambda _: value)
     assert no_space(caught.value)
-    assert not StageCache(tmp_path).holds("pretrain", KEY)
     assert [file.name for file in the_folder(tmp_path).iterdir()] == ["lock"]
     assert not StageCache(tmp_path).run("pretrain", KEY, lambda _: value).cached
     assert StageCache(tmp_path).run("pretrain", KEY, lambda _: value).cached
@@ -258,10 +265,7 @@ def test_a_killed_process_is_replaced_by_one_that_was_waiting(tmp_path):
     assert started.wait(60)
     states: list[Any] = []
 
-    def go_on(checkpoint: Checkpoint) -> dict[str, Any]:
-        states.append(checkpoint.load())
-        return {"whole": states[-1]["half"].sum()}
-
+    go_on = stage_worker.goes_on(states)
     waiting = threading.Thread(target=lambda: states.append(StageCache(tmp_path).run("pretrain", KEY, go_on)))
     waiting.start()
     time.sleep(0.3)
@@ -275,69 +279,6 @@ def test_a_killed_process_is_replaced_by_one_that_was_waiting(tmp_path):
     assert float(stage.value["whole"]) == 3.0
     assert not (the_folder(tmp_path) / "checkpoint.pt").exists()
     worker.join(10)
-
-
-# ---------------------------------------------------------------- code
-
-
-@pytest.fixture
-def package(tmp_path, monkeypatch):
-    """A package of two methods, one of which reads a constant of a module beside it."""
-    folder = tmp_path / "acme"
-    folder.mkdir()
-    (folder / "__init__.py").write_text("")
-    (folder / "method.py").write_text("from acme.numbers import TEMPERATURE\nclass Method: pass\n")
-    (folder / "relative.py").write_text("from . import lazy\nclass Relative: pass\n")
-    (folder / "lazy.py").write_text("def work():\n    from .numbers import TEMPERATURE\n    return TEMPERATURE\n")
-    (folder / "numbers.py").write_text("TEMPERATURE = 0.5\n")
-    (folder / "other.py").write_text("X = 1\n")
-    (folder / "inherits.py").write_text("from baselines.selectors.coreset import CoreSet\nclass Mine(CoreSet): pass\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    yield folder
-    for name in [name for name in sys.modules if name.partition(".")[0] == "acme"]:
-        del sys.modules[name]
-    forget()
-
-
-def forget() -> None:
-    """What a new process would not know."""
-    for cached in (code._file_digest, code._imports, code._spec):
-        cached.cache_clear()
-
-
-@pytest.mark.parametrize(("module", "cls"), [("method", "Method"), ("relative", "Relative")])
-@pytest.mark.parametrize("changed", ["itself", "numbers"])
-def test_the_digest_follows_a_class_and_what_it_imports_from_its_package(package, module, cls, changed):
-    method = getattr(importlib.import_module(f"acme.{module}"), cls)
-    before = code_digest(method)
-    (package / "other.py").write_text("X = 2\n")
-    forget()
-    assert code_digest(method) == before, "another module of the package was changed"
-    file = package / f"{module if changed == 'itself' else changed}.py"
-    file.write_text(file.read_text() + "# changed\n")
-    forget()
-    assert code_digest(method) != before
-
-
-def test_the_digest_does_not_depend_on_what_has_been_imported(package):
-    method = importlib.import_module("acme.relative").Relative
-    before = code_digest(method)
-    importlib.import_module("acme.lazy").work()
-    forget()
-    assert code_digest(method) == before
-
-
-def test_a_class_derived_from_a_baseline_follows_the_baseline(package):
-    mine = importlib.import_module("acme.inherits").Mine
-    files: set[str] = set()
-    code._collect_sources(mine.__module__, files)
-    assert any(file.endswith("baselines/selectors/coreset.py") for file in files)
-
-
-def test_a_module_of_the_harness_stands_for_itself_alone():
-    files: set[str] = set()
-    code._collect_sources("harness.trial.pretrain", files)
-    assert [Path(file).name for file in files] == ["pretrain.py"]
 
 
 def test_digests_do_not_depend_on_the_process_or_the_text_encoding():

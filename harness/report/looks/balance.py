@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from harness.records import trial_files
+from harness.report.cells import Cell, Count, Empty, Number, Spread, Text
 from harness.report.compare import Estimate, estimate
 from harness.report.looks.look import Look
 from harness.report.model import Entry, Report
@@ -71,10 +72,12 @@ def balance(report: Report) -> Look | None:
     shown = found[:MOST]
     reference = [(e, item) for e, item in found[MOST:] if e is report.reference]
     shown = [*shown[: MOST - len(reference)], *reference]
-    rows = [[entry.label, *_cells(item, names), str(item.evenness.n)] for entry, item in found]
+    rows: list[list[Cell]] = [
+        [Text(entry.label), *_cells(item, names), Count(item.evenness.n)] for entry, item in found
+    ]
     if pool is not None:
         extremes = _extremes(pool / pool.sum(), names)
-        rows.append(["(the pool)", f"{pool.sum():.0f}", f"{evenness(pool):.3f}", *extremes, "–"])
+        rows.append([Text("(the pool)"), Count(pool.sum()), Number(evenness(pool), ".3f"), *extremes, Empty()])
     line = "in the pool" if pool is not None else "that equally many of each would have"
     rest = f" {len(shown)} of {len(found)} configurations." if len(shown) < len(found) else ""
     return Look(
@@ -93,15 +96,14 @@ def balance(report: Report) -> Look | None:
     )
 
 
-def _cells(item: Balance, names: Sequence[str]) -> list[str]:
-    half = "" if item.evenness.half is None else f" ± {item.evenness.half:.3f}"
-    return [f"{item.count:.0f}", f"{item.evenness.mean:.3f}{half}", *_extremes(item.shares, names)]
+def _cells(item: Balance, names: Sequence[str]) -> list[Cell]:
+    return [Count(item.count), Spread(item.evenness, ".3f"), *_extremes(item.shares, names)]
 
 
-def _extremes(shares: np.ndarray, names: Sequence[str]) -> list[str]:
+def _extremes(shares: np.ndarray, names: Sequence[str]) -> list[Cell]:
     if np.ptp(shares) < 1e-9:
-        return [f"{100 * shares[0]:.1f} (all)"] * 2
-    return [f"{100 * shares[k]:.1f} ({names[k]})" for k in (int(shares.argmax()), int(shares.argmin()))]
+        return [Number(100 * float(shares[0]), ".1f", "all")] * 2
+    return [Number(100 * float(shares[k]), ".1f", names[k]) for k in (int(shares.argmax()), int(shares.argmin()))]
 
 
 def _pool(report: Report, entries: Sequence[Entry]) -> tuple[np.ndarray | None, Sequence[str]]:

@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from harness.records import trial_files
+from harness.report.cells import Cell, Count, Empty, Number, Text
 from harness.report.compare import Estimate, estimate
 from harness.report.looks.look import Look
 from harness.report.model import Entry, Report
@@ -108,16 +109,16 @@ def accuracy(report: Report) -> Look | None:
     )
 
 
-def _row(entry: Entry, item: ClassAccuracy, *, first: bool) -> list[str]:
-    def said(column: tuple[int, list[Estimate | None]] | None, choose: Any) -> str:
+def _row(entry: Entry, item: ClassAccuracy, *, first: bool) -> list[Cell]:
+    def said(column: tuple[int, list[Estimate | None]] | None, choose: Any) -> Cell:
         known = [(e.mean, k) for k, e in enumerate(column[1]) if e] if column else []
         if not known:
-            return "–"
+            return Empty()
         value, k = choose(known)
-        return f"{100 * value:.1f} ({item.class_names[k]})"
+        return Number(100 * value, ".1f", item.class_names[k])
 
     start = [said(item.first, min)] if first else []
-    return [entry.label, *start, said(item.last, min), said(item.last, max), str(len(entry.seeds))]
+    return [Text(entry.label), *start, said(item.last, min), said(item.last, max), Count(len(entry.seeds))]
 
 
 def _bars(shown: ClassAccuracy, beside: ClassAccuracy | None, reference: str) -> Figure:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from harness.report.looks import balance, classes, maps, neighbors, views
 from harness.report.looks.look import Look
 from harness.report.model import Report
-from harness.report.tables import Section
+from harness.report.section import Section
 
 __all__ = ["LOOKS", "Look", "find", "sections"]
 LOOKS: tuple[Callable[[Report], Look | None], ...] = (
@@ -33,5 +33,5 @@ def find(report: Report) -> list[Look]:
 
 
 def sections(report: Report) -> list[Section]:
-    """The parts of `summary.md` about them."""
+    """The same as parts of a report."""
     return [look.section() for look in find(report)]

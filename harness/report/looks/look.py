@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 
 from harness.records import trial_files
 from harness.records.portrait import Portrait
+from harness.report.cells import Cell
 from harness.report.model import Entry, Report
-from harness.report.tables import Section
+from harness.report.section import Picture, Section, Table
 
 CLASS_COLOURS = (
     "#0173B2", "#E69F00", "#019E73", "#D55F00", "#CC79A7", "#56B4E9", "#8C6D01", "#5E4FA2", "#E41A1C", "#6B6B6B",
@@ -47,14 +48,14 @@ class Look:
     draw: Callable[[], Figure]
     photographs: bool = False
     header: list[str] = field(default_factory=list)
-    rows: list[list[str]] = field(default_factory=list)
+    rows: list[list[Cell]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def section(self) -> Section:
-        """As a part of `summary.md`."""
-        return Section(
-            self.title, [f"![{self.alt}]({self.stem}.png)", self.caption], self.header, self.rows, self.notes
-        )
+        """As a part of the report."""
+        picture = Picture(self.stem, self.draw, self.alt, self.caption, self.photographs)
+        table = [Table.of_rows(self.header, self.rows, self.notes, self.title)] if self.rows else []
+        return Section(self.title, parts=[picture, *table])
 
 
 def portraits(report: Report) -> list[tuple[Entry, Portrait]]:

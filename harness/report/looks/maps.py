@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from harness.records.portrait import Portrait
+from harness.report.cells import Number, Text
 from harness.report.looks.look import NAMED, Look, colours, portraits, some, whose
 from harness.report.model import Entry, Report
 from harness.report.pictures.style import canvas, short
@@ -73,7 +74,7 @@ def encoders(report: Report) -> Look | None:
             _by_class,
         ),
         header=["encoder", "neighbours of the same class", "clusters and classes (NMI)"],
-        rows=[[entry.label, f"{p.same_class:.3f}", f"{_agreement(p):.3f}"] for entry, p in different],
+        rows=[[Text(entry.label), Number(p.same_class, ".3f"), Number(_agreement(p), ".3f")] for entry, p in different],
     )
 
 

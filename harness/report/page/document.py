@@ -11,15 +11,15 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
 
-from harness.report.page.section import Heading, Picture, Section, Table
 from harness.report.page.svg import inline
 from harness.report.pictures import style
+from harness.report.section import Heading, Picture, Section, Table
 
 HERE = Path(__file__).parent
 
 
 @dataclass
-class Head:
+class PageHead:
     """What stands above the sections.
 
     Attributes:
@@ -41,13 +41,13 @@ class Head:
     facts: Sequence[tuple[str, Sequence[str]]] = field(default_factory=list)
 
 
-def render(head: Head, sections: Sequence[Section], folder: Path) -> str:
+def render(head: PageHead, sections: Sequence[Section], folder: Path) -> str:
     """The page; its pictures are also written into the folder, as PNG and SVG."""
     return _template().render(head=head, sections=sections, draw=lambda picture: _draw(picture, folder))
 
 
 def _draw(picture: Picture, folder: Path) -> Markup:
-    svg = style.save(picture.figure, folder / picture.stem, photographs=picture.photographs)
+    svg = style.save(picture.draw(), folder / picture.stem, photographs=picture.photographs)
     return Markup(inline(svg, picture.stem, picture.alt))
 
 
@@ -56,7 +56,7 @@ def _template() -> Template:
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
     )
-    environment.filters |= {"prose": prose, "cell": _cell, "breakable": _breakable, "label": _label}
+    environment.filters |= {"prose": prose, "breakable": _breakable, "label": _label}
     environment.tests |= {
         "heading": lambda part: isinstance(part, Heading),
         "picture": lambda part: isinstance(part, Picture),
@@ -71,14 +71,6 @@ def prose(text: str) -> Markup:
     html = str(escape(text))
     html = re.sub(r"`([^`]+)`", lambda match: f"<code>{_breakable(match[1])}</code>", html)
     return Markup(re.sub(r"(https?://[^\s,;)<]*[^\s,;)<.])", r'<a href="\1">\1</a>', html))
-
-
-def _cell(text: str) -> Markup:
-    """A number with its uncertainty set apart."""
-    found = re.fullmatch(r"([-+]?[\d.,]+\*?)( ?(?:± ?[\d.]+|\[.+\]|\(.+\)))( [†‡])?", text)
-    if not found:
-        return Markup(escape(text))
-    return Markup('{}<span class="spread">{}</span>{}').format(found[1], found[2], found[3] or "")
 
 
 def _label(text: str) -> str:

@@ -9,29 +9,29 @@ for (const table of document.querySelectorAll("table")) {
     button.append(...head.childNodes);
     head.append(button);
     button.addEventListener("click", () => {
-      const first = head.classList.contains("number") ? "descending" : "ascending";
+      const isNumeric = head.classList.contains("number");
+      const first = isNumeric ? "descending" : "ascending";
       const other = first === "descending" ? "ascending" : "descending";
       const order = head.getAttribute("aria-sort") === first ? other : first;
       for (const cell of table.tHead.rows[0].cells) cell.removeAttribute("aria-sort");
       head.setAttribute("aria-sort", order);
       const sign = order === "ascending" ? 1 : -1;
-      const rows = Array.from(body.rows, (row) => ({ row, key: key(row.cells[column].textContent) }));
+      const rows = Array.from(body.rows, (row) => ({ row, key: key(row.cells[column], isNumeric) }));
       rows.sort((a, b) => compare(a.key, b.key, sign));
       body.append(...rows.map((item) => item.row));
     });
   });
 }
 
-// The number that a cell begins with, else its text; a dash is nothing.
-function key(text) {
-  const clean = text.trim().replace(/^[<≥]\s*/, "").replace(/(\d),(?=\d{3})/g, "$1");
-  const number = parseFloat(clean);
-  return clean === "–" ? null : Number.isNaN(number) ? clean : number;
+// The number that a cell carries, or its words; nothing where it is empty.
+function key(cell, isNumeric) {
+  if (cell.dataset.sort === "") return null;
+  return isNumeric ? Number(cell.dataset.sort) : cell.textContent;
 }
 
 // Nothing comes last in both orders.
 function compare(a, b, sign) {
   if (a === null || b === null) return (a === null) - (b === null);
-  if (typeof a === "number" && typeof b === "number") return sign * (a - b);
-  return sign * String(a).localeCompare(String(b), undefined, { numeric: true });
+  if (typeof a === "number") return sign * (a - b);
+  return sign * a.localeCompare(b, undefined, { numeric: true });
 }

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from harness import messages
-from harness.report import summary
+from harness.report import provenance
 from harness.report.model import Report
-from harness.report.page.document import Head, render
-from harness.report.page.section import Section
+from harness.report.page.document import PageHead, render
+from harness.report.section import Section
 from harness.report.sections import deviations, failures, hyperparameters, leaderboard, looks, pairs, rounds, times
 
 SECTIONS: tuple[Callable[[Report], Section | None], ...] = (
@@ -32,24 +32,28 @@ SECTIONS: tuple[Callable[[Report], Section | None], ...] = (
 """In the order of the page."""
 
 
-def write(report: Report) -> None:
+def sections(report: Report) -> list[Section]:
+    """Every section that the sweep has data for; no picture is drawn yet."""
+    return [section for build in SECTIONS if (section := build(report))]
+
+
+def write_page(report: Report) -> None:
     """Writes `report.html` into the sweep's folder, and every picture of it as PNG and SVG."""
-    sections = [section for build in SECTIONS if (section := build(report))]
-    text = render(_head(report), sections, report.folder)
+    text = render(_head(report), sections(report), report.folder)
     (report.folder / "report.html").write_text(text, encoding="utf-8")
 
 
-def _head(report: Report) -> Head:
+def _head(report: Report) -> PageHead:
     space = report.space
     started = str(report.environment.get("started") or "")[:10]
-    return Head(
+    return PageHead(
         space["name"],
         f"selbench report, sweep of {started}" if started else "selbench report",
         messages.one_line(space.get("description") or ""),
         about(report.folder / "space.yaml"),
         [report.answer],
         report.all_notes,
-        summary.made(report),
+        provenance.facts(report),
     )
 
 

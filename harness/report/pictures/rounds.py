@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from harness.report import curves
 from harness.report.compare import ALPHA, Estimate, estimate
-from harness.report.model import Rounds, Setting, area_name
+from harness.report.model import RoundComparison, Setting, area_name
 from harness.report.pictures.style import (
     BETTER,
     COLOURS,
@@ -40,23 +40,7 @@ def _curve(setting: Setting, measure: str, case: str) -> dict[int, Estimate]:
     return {step: estimate(list(column.values())) for step, column in columns.items() if column}
 
 
-def figures(rounds: Rounds) -> dict[str, Figure]:
-    """What the rounds have data for, by the names of the files without their endings."""
-    drawn: dict[str, Figure] = {}
-    for number, setting in enumerate(rounds.settings):
-        drawn[rounds.stem("curves", number)] = overview(rounds, setting)
-        if setting.reference:
-            drawn[rounds.stem("differences", number)] = differences(rounds, setting)
-    if rounds.can_test:
-        drawn["penalty"] = penalties(rounds)
-    if rounds.ranks:
-        drawn["ranks"] = critical_difference(rounds)
-    if rounds.overlap is not None:
-        drawn["overlap"] = overlap(rounds)
-    return drawn
-
-
-def overview(rounds: Rounds, setting: Setting) -> Figure:
+def overview(rounds: RoundComparison, setting: Setting) -> Figure:
     """All curves beside one another, a panel per metric; of many, the best four and the worst two are coloured."""
     order = rounds.order(setting)
     styles = _styles(order, setting.reference)
@@ -111,7 +95,7 @@ def _styles(order: Sequence[str], reference: str | None) -> dict[str, dict[str, 
     return styles
 
 
-def differences(rounds: Rounds, setting: Setting) -> Figure:
+def differences(rounds: RoundComparison, setting: Setting) -> Figure:
     """A small panel per case: its paired difference to the reference over the labels, with the 95 % band."""
     order = [case for case in rounds.order(setting) if case != setting.reference]
     columns = min((4, 5, 6), key=lambda count: -len(order) % count) if len(order) > 6 else min(3, len(order))
@@ -138,7 +122,7 @@ def differences(rounds: Rounds, setting: Setting) -> Figure:
     return figure
 
 
-def _difference_panel(axes: Axes, rounds: Rounds, setting: Setting, case: str) -> None:
+def _difference_panel(axes: Axes, rounds: RoundComparison, setting: Setting, case: str) -> None:
     found = {step: column[case].comparison for step, column in setting.by_round.items() if case in column}
     area = setting.by_area[rounds.measure].get(case)
     colour = {"better": BETTER, "worse": WORSE}.get(area.verdict if area else "", UNCLEAR)
@@ -156,7 +140,7 @@ def _difference_panel(axes: Axes, rounds: Rounds, setting: Setting, case: str) -
     clean(axes)
 
 
-def penalties(rounds: Rounds) -> Figure:
+def penalties(rounds: RoundComparison) -> Figure:
     """The penalty matrix, with the column means below it."""
     mean = curves.overall_penalty(rounds.penalty)
     table = np.vstack([rounds.penalty, mean])
@@ -166,7 +150,7 @@ def penalties(rounds: Rounds) -> Figure:
     return _heat_map(table, [*rounds.cases, "mean: penalty"], rounds.cases, title, blank=0.0, high=len(rounds.settings))
 
 
-def overlap(rounds: Rounds) -> Figure:
+def overlap(rounds: RoundComparison) -> Figure:
     """The overlap matrix, without its diagonal of ones."""
     assert rounds.overlap is not None
     table = rounds.overlap.copy()
@@ -209,7 +193,7 @@ def _heat_map(
     return figure
 
 
-def critical_difference(rounds: Rounds) -> Figure:
+def critical_difference(rounds: RoundComparison) -> Figure:
     """Demšar's (2006) critical-difference diagram, upright so that many names fit; bars join what is not told apart."""
     found = rounds.ranks
     assert found is not None

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from baselines import BUILTINS
 from harness.report.model import Report
 from harness.report.page.document import prose
-from harness.report.page.section import Heading, Section
+from harness.report.section import Heading, Section
 
 PLUGINS = {"ssl_method": "ssl_methods", "selector": "selectors", "augmentation": "augmentations"}
 """Keys of a trial whose plugins come from papers -> kind of plugin."""

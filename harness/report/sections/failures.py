@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from harness.report import summary
+from harness.report import tables
 from harness.report.model import Report
-from harness.report.page.section import Section, Table
+from harness.report.section import Section
 
 
 def failures(report: Report) -> Section | None:
     """Every failed trial with its cause."""
-    for part in summary.failed(report):
-        return Section(part.title, "failed", [Table(part.header, part.rows, name=part.title)])
+    for section in tables.failed(report):
+        return Section(section.title, "failed", section.parts)
     return None

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from harness.records.names import short_names, show
-from harness.report import cells
+from harness.report import words
 from harness.report.importance import importances
 from harness.report.model import Entry, Report
-from harness.report.page.section import Heading, Picture, Section
 from harness.report.pictures import style
+from harness.report.section import Heading, Picture, Section
 
 ENOUGH = 10
 """Fewer configurations than this have no importances worth showing."""
@@ -24,23 +26,27 @@ BEST = 3
 """How many of the best are coloured."""
 
 
+Means = Sequence[tuple[Entry, float]]
+"""Configurations with their mean of the measure."""
+
+
 def hyperparameters(report: Report) -> Section | None:
     """None where nothing or only cases were varied."""
     entries, measure = (report.searched, report.goal) if report.searched else (report.confirmed, report.measure)
-    found = [(entry, mean) for entry in entries if (mean := entry.mean(measure)) is not None]
-    varied = _varied(report, [entry for entry, _ in found])
-    if len(found) < 3 or not varied:
+    means = [(entry, mean) for entry in entries if (mean := entry.mean(measure)) is not None]
+    varied = _varied(report, [entry for entry, _ in means])
+    if len(means) < 3 or not varied:
         return None
     section = Section("Hyper-parameters", "hyperparameters")
     numeric = {path: values for path, values in varied.items() if _is_numeric(values)}
-    matters = _importance(report, measure, found, varied)
+    matters = _importance(report, measure, means, varied)
     if matters:
         section.parts += [Heading("Importance"), matters]
     if len(varied) > 1:
-        section.parts += [Heading("All of them at once"), _parallel(report, measure, found, varied)]
+        section.parts += [Heading("All of them at once"), _parallel(report, measure, means, varied)]
     if numeric:
         stopped = [entry for entry in entries if entry.mean(measure) is None]
-        section.parts += [Heading("One by one"), _scatter(report, measure, found, stopped, numeric)]
+        section.parts += [Heading("One by one"), _scatter(report, measure, means, stopped, numeric)]
     return section if section.parts else None
 
 
@@ -71,52 +77,58 @@ def _is_log(report: Report, path: str, values: Sequence[float]) -> bool:
     return min(values) > 0 and max(values) / min(values) > 20
 
 
-def _names(paths: Sequence[str]) -> dict[str, str]:
-    return short_names(paths)
-
-
-def _importance(
-    report: Report, measure: str, found: Sequence[tuple[Entry, float]], varied: Mapping[str, Sequence[Any]]
-) -> Picture | None:
-    if len(found) < ENOUGH:
+def _importance(report: Report, measure: str, means: Means, varied: Mapping[str, Sequence[Any]]) -> Picture | None:
+    if len(means) < ENOUGH:
         return None
-    parameters = [{path: entry.parameters[path] for path in varied} for entry, _ in found]
-    shares = importances(parameters, [mean for _, mean in found], _domains(report))
+    parameters = [{path: entry.parameters[path] for path in varied} for entry, _ in means]
+    shares = importances(parameters, [mean for _, mean in means], _domains(report))
     if not shares:
         return None
+    first, share = next(iter(shares.items()))
+    return Picture(
+        "importance",
+        partial(_draw_importance, measure, shares),
+        f"Importance of each hyper-parameter; {short_names(shares)[first]} comes first with {100 * share:.0f} %",
+        f"Functional ANOVA (Hutter et al. 2014) as Optuna computes it, over the {len(means)} configurations that "
+        "finished: how much of what a random forest predicts varies with each parameter, within the ranges that were "
+        "searched. So few points give an indication, no proof.",
+    )
+
+
+def _draw_importance(measure: str, shares: Mapping[str, float]) -> Figure:
     figure = style.canvas(6.4, 0.32 * len(shares) + 0.75)
     axes = figure.subplots()
-    names = _names(list(shares))
     axes.barh(range(len(shares)), [100 * share for share in shares.values()], color=style.BETTER, height=0.55)
     for place, share in enumerate(shares.values()):
         axes.text(100 * share + 1, place, f"{100 * share:.0f} %", va="center", fontsize=9)
+    names = short_names(shares)
     axes.set_yticks(range(len(shares)), [names[path] for path in shares])
     axes.set_ylim(len(shares) - 0.5, -0.5)
     axes.set_xlim(0, 100 * max(shares.values()) * 1.12 + 2)
     axes.set_xlabel(f"share of the variance of {measure} (%)")
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
-    first, share = next(iter(shares.items()))
+    return figure
+
+
+def _parallel(report: Report, measure: str, means: Means, varied: Mapping[str, Sequence[Any]]) -> Picture:
+    """An axis per parameter and the measure as the last; the best are coloured."""
+    titles = [*short_names(varied).values(), words.axis(measure)]
     return Picture(
-        "importance",
-        figure,
-        f"Importance of each hyper-parameter; {names[first]} comes first with {100 * share:.0f} %",
-        f"Functional ANOVA (Hutter et al. 2014) as Optuna computes it, over the {len(found)} configurations that "
-        "finished: how much of what a random forest predicts varies with each parameter, within the ranges that were "
-        "searched. So few points give an indication, no proof.",
+        "parallel",
+        partial(_draw_parallel, report, measure, [mean for _, mean in means], varied),
+        f"Parallel coordinates of {len(means)} configurations over {', '.join(titles)}",
+        f"Every line is one of the {len(means)} configurations that finished; blue: the best {min(BEST, len(means))}.",
     )
 
 
-def _parallel(
-    report: Report, measure: str, found: Sequence[tuple[Entry, float]], varied: Mapping[str, Sequence[Any]]
-) -> Picture:
-    """An axis per parameter and the measure as the last; the best are coloured."""
-    names = _names(list(varied))
+def _draw_parallel(
+    report: Report, measure: str, values: Sequence[float], varied: Mapping[str, Sequence[Any]]
+) -> Figure:
     figure = style.canvas(max(6.4, 1.75 * (len(varied) + 1)), 4.2)
     axes = figure.subplots()
-    factor, unit = cells.scale(measure)
     columns = [_heights(axes, x, report, path, values) for x, (path, values) in enumerate(varied.items())]
-    means = np.array([factor * mean for _, mean in found])
+    means = words.scale(measure)[0] * np.array(values)
     low, high = means.min(), means.max()
     columns.append((means - low) / ((high - low) or 1))
     for height, value in ((0, low), (1, high)):
@@ -129,21 +141,14 @@ def _parallel(
         axes.plot(range(len(columns)), [column[index] for column in columns], **look)
     for x in range(len(columns)):
         axes.axvline(x, color="#333333", linewidth=0.8, zorder=1)
-    titles = [*(names[path] for path in varied), f"{measure}{f' ({unit})' if unit else ''}"]
-    axes.set_xticks(range(len(titles)), titles, fontsize=9)
+    axes.set_xticks(range(len(columns)), [*short_names(varied).values(), words.axis(measure)], fontsize=9)
     axes.xaxis.tick_top()
     axes.tick_params(length=0, pad=8)
     axes.set_yticks([])
     axes.set_xlim(-0.35, len(columns) - 0.65)
     axes.set_ylim(-0.06, 1.06)
     axes.spines[:].set_visible(False)
-    best = min(BEST, len(found))
-    return Picture(
-        "parallel",
-        figure,
-        f"Parallel coordinates of {len(found)} configurations over {', '.join(titles)}",
-        f"Every line is one of the {len(found)} configurations that finished; blue: the best {best}.",
-    )
+    return figure
 
 
 def _heights(axes: Axes, x: int, report: Report, path: str, values: Sequence[Any]) -> np.ndarray:
@@ -169,19 +174,31 @@ def _heights(axes: Axes, x: int, report: Report, path: str, values: Sequence[Any
 
 
 def _scatter(
-    report: Report,
-    measure: str,
-    found: Sequence[tuple[Entry, float]],
-    stopped: Sequence[Entry],
-    numeric: Mapping[str, Sequence[float]],
+    report: Report, measure: str, means: Means, stopped: Sequence[Entry], numeric: Mapping[str, Sequence[float]]
 ) -> Picture:
     """A panel per numeric parameter; configurations that were stopped early are marked at its foot."""
-    names = _names(list(numeric))
+    crosses = f"; crosses: the {len(stopped)} that were stopped early, without a figure" if stopped else ""
+    return Picture(
+        "scatter",
+        partial(_draw_scatter, report, measure, [mean for _, mean in means], stopped, numeric),
+        f"{measure} against {', '.join(short_names(numeric).values())}",
+        f"Every dot is a configuration that finished{crosses}. The other parameters vary, too, so a slope here is no "
+        "more than a hint.",
+    )
+
+
+def _draw_scatter(
+    report: Report,
+    measure: str,
+    measured: Sequence[float],
+    stopped: Sequence[Entry],
+    numeric: Mapping[str, Sequence[float]],
+) -> Figure:
+    names = short_names(numeric)
     columns = min(3, len(numeric))
     rows = -(-len(numeric) // columns)
     figure = style.canvas(max(5.2, 3.1 * columns), 2.7 * rows + 0.2)
-    factor, unit = cells.scale(measure)
-    means = [factor * mean for _, mean in found]
+    means = [words.scale(measure)[0] * mean for mean in measured]
     margin = 0.08 * ((max(means) - min(means)) or 1)
     grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
     for axes, (path, values) in zip(grid.flat, numeric.items(), strict=False):
@@ -202,15 +219,8 @@ def _scatter(
     for axes in grid.flat[len(numeric) :]:
         axes.set_axis_off()
     for row in grid:
-        row[0].set_ylabel(f"{measure}{f' ({unit})' if unit else ''}")
-    crosses = f"; crosses: the {len(stopped)} that were stopped early, without a figure" if stopped else ""
-    return Picture(
-        "scatter",
-        figure,
-        f"{measure} against {', '.join(names.values())}",
-        f"Every dot is a configuration that finished{crosses}. The other parameters vary, too, so a slope here is no "
-        "more than a hint.",
-    )
+        row[0].set_ylabel(words.axis(measure))
+    return figure
 
 
 def _plain_log_ticks(axes: Axes, values: Sequence[float]) -> None:

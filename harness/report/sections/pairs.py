@@ -3,19 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from harness.records import names
-from harness.report import cells
+from harness.report import words
 from harness.report.model import Entry, Report
-from harness.report.page.section import Picture, Section
 from harness.report.pictures import style
+from harness.report.section import Picture, Section
 
 FIRST, SECOND = "augmentation.first", "augmentation.second"
-Cells = dict[tuple[str, str], list[float]]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """What was measured of each pair.
+
+    Attributes:
+        measure: the metric.
+        rows: first operations.
+        columns: second operations.
+        panels: `best`, and `mean` where a pair was tried several times -> pair -> value.
+        stopped: pairs of which every trial was stopped early.
+    """
+
+    measure: str
+    rows: Sequence[str]
+    columns: Sequence[str]
+    panels: dict[str, dict[tuple[str, str], float]]
+    stopped: set[tuple[str, str]]
 
 
 def pairs(report: Report) -> Section | None:
@@ -25,75 +46,72 @@ def pairs(report: Report) -> Section | None:
     rows, columns = (_operations(report, entries, path) for path in (FIRST, SECOND))
     if len(rows) < 2 or len(columns) < 2:
         return None
-    found: Cells = {}
-    stopped: set[tuple[str, str]] = set()
+    measured: dict[tuple[str, str], list[float]] = {}
+    tried: set[tuple[str, str]] = set()
     for entry in entries:
         pair = names.show(entry.parameters[FIRST]), names.show(entry.parameters[SECOND])
+        tried.add(pair)
         mean = entry.mean(measure)
-        if mean is None:
-            stopped.add(pair)
-        else:
-            found.setdefault(pair, []).append(mean)
-    if not found:
+        if mean is not None:
+            measured.setdefault(pair, []).append(mean)
+    if not measured:
         return None
-    return Section("Augmentation pairs", "pairs", [_picture(report, measure, rows, columns, found, stopped)])
+    choose = max if report.maximize else min
+    panels = {"best": {pair: choose(values) for pair, values in measured.items()}}
+    if any(len(values) > 1 for values in measured.values()):
+        panels["mean"] = {pair: float(np.mean(values)) for pair, values in measured.items()}
+    best = choose(panels["best"], key=panels["best"].__getitem__)
+    table = Pairs(measure, rows, columns, panels, tried - measured.keys())
+    return Section("Augmentation pairs", "pairs", [_picture(table, best)])
 
 
 def _operations(report: Report, entries: Sequence[Entry], path: str) -> list[str]:
     """In the order of the question, then those that only appear in the records."""
-    about = (report.space.get("parameters") or {}).get(path)
-    asked = about.get("values", []) if isinstance(about, Mapping) else []
+    domain = (report.space.get("parameters") or {}).get(path)
+    asked = domain.get("values", []) if isinstance(domain, Mapping) else []
     named: list[Any] = [*asked, *(entry.parameters[path] for entry in entries)]
     return list(dict.fromkeys(names.show(value) for value in named))
 
 
-def _picture(
-    report: Report,
-    measure: str,
-    rows: Sequence[str],
-    columns: Sequence[str],
-    found: Cells,
-    stopped: set[tuple[str, str]],
-) -> Picture:
-    choose = max if report.maximize else min
-    panels = {"best": {pair: choose(values) for pair, values in found.items()}}
-    if any(len(values) > 1 for values in found.values()):
-        panels["mean"] = {pair: float(np.mean(values)) for pair, values in found.items()}
+def _picture(pairs: Pairs, best: tuple[str, str]) -> Picture:
+    measure, unit = pairs.measure, words.scale(pairs.measure)[1]
+    tried, all_pairs = len(pairs.panels["best"]) + len(pairs.stopped), len(pairs.rows) * len(pairs.columns)
+    crosses = " A cross: tried, but every trial was stopped early, so it has no figure." if pairs.stopped else ""
+    empty = f" Empty cells were not tried ({tried} of {all_pairs} pairs were)." if tried < all_pairs else ""
+    split = " Validation data: the best of many looks better here than it is." if measure.startswith("val/") else ""
+    return Picture(
+        "pairs",
+        partial(_draw, pairs),
+        f"Heat map of {measure} by first and second augmentation; the best pair is {best[0]}, then {best[1]}",
+        f"{measure}{f' in {unit}' if unit else ''} by the first operation (rows) and the second (columns): the best"
+        + (" and the mean over the trials of a pair" if len(pairs.panels) > 1 else " trial of each pair")
+        + f".{crosses}{empty}{split}",
+    )
+
+
+def _draw(pairs: Pairs) -> Figure:
+    rows, columns, panels = pairs.rows, pairs.columns, pairs.panels
     cell = 0.42
     figure = style.canvas(
         len(panels) * (cell * len(columns) + 0.4) + 1.2, cell * len(rows) + (1.75 if len(panels) > 1 else 1.45)
     )
-    factor, unit = cells.scale(measure)
+    factor = words.scale(pairs.measure)[0]
     ends = [factor * value for panel in panels.values() for value in panel.values()]
     low, high = min(ends), max(ends)
-    for axes, (name, values) in zip(figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels.items(),
-                                    strict=True):  # fmt: skip
+    grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for axes, (name, values) in zip(grid, panels.items(), strict=True):
         table = np.full((len(rows), len(columns)), np.nan)
         for (first, second), value in values.items():
             table[rows.index(first), columns.index(second)] = factor * value
         _panel(axes, table, rows, columns, low, high)
-        for first, second in stopped - found.keys():
+        for first, second in pairs.stopped:
             place = columns.index(second) + 0.5, rows.index(first) + 0.5
             axes.plot(*place, "x", color=style.UNCLEAR, markersize=5)
         if len(panels) > 1:
             axes.set_title(name, fontsize=10)
         axes.set_xlabel("second")
     figure.axes[0].set_ylabel("first")
-    best = choose(panels["best"], key=panels["best"].__getitem__)
-    tried = len(found.keys() | stopped)
-    crosses = (
-        " A cross: tried, but every trial was stopped early, so it has no figure." if stopped - found.keys() else ""
-    )
-    empty = f" Empty cells were not tried ({tried} of {len(rows) * len(columns)} pairs were)."
-    split = " Validation data: the best of many looks better here than it is." if measure.startswith("val/") else ""
-    return Picture(
-        "pairs",
-        figure,
-        f"Heat map of {measure} by first and second augmentation; the best pair is {best[0]}, then {best[1]}",
-        f"{measure}{f' in {unit}' if unit else ''} by the first operation (rows) and the second (columns): the best"
-        + (" and the mean over the trials of a pair" if len(panels) > 1 else " trial of each pair")
-        + f".{crosses}{empty if tried < len(rows) * len(columns) else ''}{split}",
-    )
+    return figure
 
 
 def _panel(axes: Axes, table: np.ndarray, rows: Sequence[str], columns: Sequence[str], low: float, high: float) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from harness.metrics import known
-from harness.report import cells
+from harness.report import words
+from harness.report.cells import Cell, Count, Empty, Mean, Number, Text
 from harness.report.model import Entry, Report
-from harness.report.page.section import Heading, Picture, Section, Table
 from harness.report.pictures import style
+from harness.report.section import Column, Heading, Picture, Section, Table
 
 TOTAL = "time/total_seconds"
 STAGES = {
@@ -37,28 +39,39 @@ def times(report: Report) -> Section | None:
         return None
     section = Section("Accuracy against time" if "accuracy" in measure else f"{measure} against time", "time")
     section.parts += [_pareto(report, entries, measure), _stages(entries[:ROWS])]
-    about = known(measure)
-    if about and about.unit == "fraction" and report.maximize:
+    if words.scale(measure)[1] == "%" and report.maximize:
         section.parts += [Heading("What labels and minutes buy"), _rates(report, entries[:ROWS], measure)]
     return section
 
 
 def front(costs: Sequence[float], scores: Sequence[float]) -> list[int]:
     """The positions that nothing beats in both (less cost, higher score), by cost."""
-    found: list[int] = []
+    best: list[int] = []
     for index in sorted(range(len(costs)), key=lambda i: (costs[i], -scores[i])):
-        if not found or scores[index] > scores[found[-1]]:
-            found.append(index)
-    return found
+        if not best or scores[index] > scores[best[-1]]:
+            best.append(index)
+    return best
 
 
 def _pareto(report: Report, entries: Sequence[Entry], measure: str) -> Picture:
-    factor, unit = cells.scale(measure)
+    means = [entry.mean(measure) or 0.0 for entry in entries]
+    best = front([entry.mean(TOTAL) or 0.0 for entry in entries], means if report.maximize else [-m for m in means])
+    return Picture(
+        "pareto",
+        partial(_draw_pareto, report, entries, measure, best),
+        f"{measure} against total seconds; nothing beats {', '.join(entries[i].label for i in best)} in both",
+        "Blue, and joined by the line: nothing is both cheaper and better by its mean (the Pareto front). Bars: 95 % "
+        "intervals. Stages from the cache count with the seconds that they first took."
+        + (" Diamond: the reference." if report.reference in entries else ""),
+    )
+
+
+def _draw_pareto(report: Report, entries: Sequence[Entry], measure: str, best: Sequence[int]) -> Figure:
+    factor = words.scale(measure)[0]
     seconds = [entry.mean(TOTAL) or 0.0 for entry in entries]
-    estimates = [entry.estimate(measure) for entry in entries]
-    means = [factor * found.mean for found in estimates if found]
-    halves = [factor * (found.half or 0) for found in estimates if found]
-    best = front(seconds, means if report.maximize else [-mean for mean in means])
+    estimates = [estimate for entry in entries if (estimate := entry.estimate(measure))]
+    means = [factor * estimate.mean for estimate in estimates]
+    halves = [factor * (estimate.half or 0) for estimate in estimates]
     figure = style.canvas(7.6, 4.4)
     axes = figure.subplots()
     axes.plot([seconds[i] for i in best], [means[i] for i in best], color=style.BETTER, linewidth=1, alpha=0.6,
@@ -71,24 +84,13 @@ def _pareto(report: Report, entries: Sequence[Entry], measure: str) -> Picture:
     if max(seconds) > 20 * min(seconds):
         axes.set_xscale("log")
     axes.margins(x=0.12)
-    named = range(len(entries)) if len(entries) <= 14 else [*best, *_reference(report, entries)]
+    reference = [index for index, entry in enumerate(entries) if entry is report.reference]
+    named = range(len(entries)) if len(entries) <= 14 else [*best, *reference]
     _label(axes, [(seconds[i], means[i], entries[i].label) for i in named])
     axes.set_xlabel("seconds in total, mean over seeds")
-    axes.set_ylabel(f"{measure}{f' ({unit})' if unit else ''}")
+    axes.set_ylabel(words.axis(measure))
     style.clean(axes)
-    names = ", ".join(entries[i].label for i in best)
-    return Picture(
-        "pareto",
-        figure,
-        f"{measure} against total seconds; nothing beats {names} in both",
-        "Blue, and joined by the line: nothing is both cheaper and better by its mean (the Pareto front). Bars: 95 % "
-        "intervals. Stages from the cache count with the seconds that they first took."
-        + (" Diamond: the reference." if report.reference in entries else ""),
-    )
-
-
-def _reference(report: Report, entries: Sequence[Entry]) -> list[int]:
-    return [index for index, entry in enumerate(entries) if entry is report.reference]
+    return figure
 
 
 Box = tuple[float, float, float, float]
@@ -130,7 +132,16 @@ def _overlap(one: Box, other: Box) -> bool:
 
 def _stages(entries: Sequence[Entry]) -> Picture:
     """Stacked bars, the quickest at the top."""
-    order = sorted(entries, key=lambda entry: entry.mean(TOTAL) or 0)
+    return Picture(
+        "seconds",
+        partial(_draw_stages, sorted(entries, key=lambda entry: entry.mean(TOTAL) or 0)),
+        f"Seconds per stage of {len(entries)} configurations",
+        "The stages of a trial at its largest number of labels, all rounds together; from the cache with the seconds "
+        "that they first took.",
+    )
+
+
+def _draw_stages(order: Sequence[Entry]) -> Figure:
     names = [style.wrapped(entry.label) for entry in order]
     figure = style.canvas(7.6, (0.36 if any("\n" in name for name in names) else 0.27) * len(order) + 1.25)
     axes = figure.subplots()
@@ -141,7 +152,7 @@ def _stages(entries: Sequence[Entry]) -> Picture:
             axes.barh(range(len(order)), seconds, left=left, color=colour, height=0.6, label=stage)
             left += seconds
     for place, total in enumerate(left):
-        axes.text(total, place, f" {_three(float(total))}", va="center", fontsize=8)
+        axes.text(total, place, f" {total:.3g}" if total < 1000 else f" {total:,.0f}", va="center", fontsize=8)
     axes.set_yticks(range(len(order)), names, fontsize=9)
     axes.set_ylim(len(order) - 0.5, -0.5)
     axes.set_xlim(0, 1.1 * left.max())
@@ -149,45 +160,44 @@ def _stages(entries: Sequence[Entry]) -> Picture:
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
     figure.legend(loc="outside upper center", ncols=len(STAGES), frameon=False, fontsize=9, handlelength=1)
-    return Picture(
-        "seconds",
-        figure,
-        f"Seconds per stage of {len(order)} configurations",
-        "The stages of a trial at its largest number of labels, all rounds together; from the cache with the seconds "
-        "that they first took.",
-    )
+    return figure
 
 
 def _rates(report: Report, entries: Sequence[Entry], measure: str) -> Table:
     """Points of accuracy per 100 labels and per minute, and what more the time bought than the reference's."""
     reference = report.reference if report.reference in entries else None
-    gains = [_gain(entry, reference, measure) if reference else "–" for entry in entries]
-    reference = None if set(gains) == {"–"} else reference
-    header = ["configuration", measure, "labels", "minutes", "points per 100 labels", "points per minute"]
-    header += ["points more per minute more"] if reference else []
-    rows = []
-    for entry, gain in zip(entries, gains, strict=True):
-        points, labels = 100 * (entry.mean(measure) or 0), entry.mean("labels/used")
-        minutes = (entry.mean(TOTAL) or 0) / 60
-        row = [entry.label, cells.mean(measure, entry.estimate(measure)), "–" if labels is None else f"{labels:.0f}"]
-        row += [_three(minutes), _three(100 * points / labels) if labels else "–", _three(points / minutes)]
-        if reference:
-            row.append(gain)
-        rows.append(row)
+    points = [100 * (entry.mean(measure) or 0) for entry in entries]
+    minutes = [(entry.mean(TOTAL) or 0) / 60 for entry in entries]
+    labels = [entry.mean("labels/used") for entry in entries]
+    columns = [
+        Column("configuration", [Text(entry.label) for entry in entries]),
+        Column(measure, [Mean(measure, entry.estimate(measure)) for entry in entries]),
+        Column("labels", [Count(count) for count in labels]),
+        Column("minutes", [_three(value) for value in minutes]),
+        Column(
+            "points per 100 labels",
+            [_three(100 * p / n) if n else Empty() for p, n in zip(points, labels, strict=True)],
+        ),
+        Column("points per minute", [_three(p / m) for p, m in zip(points, minutes, strict=True)]),
+    ]
     notes = ["A ratio of means: it favours what is cheap, however poor. Points: percentage points of the measure."]
-    if reference:
+    gains = Column("points more per minute more", [_gain(entry, reference, measure) for entry in entries])
+    if reference and not gains.says_nothing:
+        columns.append(gains)
         notes.append(
             f"The last column sets the gain over {reference.label} against the time beyond it, where both are more."
         )
-    return Table(header, rows, notes, "What labels and minutes buy")
+    return Table(columns, notes, "What labels and minutes buy")
 
 
-def _three(value: float) -> str:
+def _three(value: float, sign: str = "") -> Number:
     """Three significant digits, or all of a larger number."""
-    return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
+    return Number(value, f"{sign}.3g" if value < 1000 else f"{sign},.0f")
 
 
-def _gain(entry: Entry, reference: Entry, measure: str) -> str:
+def _gain(entry: Entry, reference: Entry | None, measure: str) -> Cell:
+    if reference is None:
+        return Empty()
     gain = 100 * ((entry.mean(measure) or 0) - (reference.mean(measure) or 0))
     minutes = ((entry.mean(TOTAL) or 0) - (reference.mean(TOTAL) or 0)) / 60
-    return f"+{_three(gain / minutes)}" if gain > 0 and minutes > 0 else "–"
+    return _three(gain / minutes, "+") if gain > 0 and minutes > 0 else Empty()

@@ -1,0 +1,130 @@
+"""A report as data frames: what `leaderboard.csv` and `curves.csv` hold, and every record in tidy form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+
+from harness.messages import closest
+from harness.records.rows import Record
+from harness.report import tables
+from harness.report.cells import HALF, Mean
+from harness.report.compare import Judgement, estimate
+from harness.report.model import Entry, Report, RoundComparison, area_name
+from harness.report.section import Table
+
+
+def leaderboard(report: Report) -> pd.DataFrame:
+    """Every configuration of both phases with all its figures, confirmed ones first, one a row."""
+    rows: list[dict[str, Any]] = []
+    for phase, entries, sections in (
+        ("confirm", report.confirmed, tables.confirmed(report)),
+        ("search", report.searched, tables.searched(report, len(report.searched))),
+    ):
+        fields = [row for section in sections for table in section.tables for row in table.records()]
+        rows += [_configuration(phase, entry) | row for entry, row in zip(entries, fields, strict=True)]
+    frame = pd.DataFrame(rows)
+    return frame[[column for column in frame if "/" not in str(column)] + [c for c in frame if "/" in str(c)]]
+
+
+def _configuration(phase: str, entry: Entry) -> dict[str, Any]:
+    """What identifies a configuration, and all that was measured; half-widths of what is a score."""
+    row: dict[str, Any] = {"phase": phase, "configuration": entry.id, "label": entry.label, **entry.parameters}
+    row |= {"ending": entry.ending, "n_seeds": len(entry.seeds), "seeds": " ".join(map(str, entry.seeds))}
+    for metric in sorted(entry.values):
+        fields = Mean(metric, entry.estimate(metric)).fields(metric)
+        row |= fields if metric.startswith(("val/", "test/")) else {metric: fields[metric]}
+    return row
+
+
+def rows(report: Report) -> pd.DataFrame:
+    """Every metric of every record that counts, one a row, in the order of the records.
+
+    Columns: `phase`, `configuration` (its hash), `label`, `seed`, `trial`, `status` (the trial's when it wrote), one a
+    parameter, `step_kind` (`epoch` or `labels`), `step`, `metric`, `value`.
+    """
+    named = _labels(report)
+    return pd.DataFrame(
+        [
+            {
+                **_trial(record, named),
+                "status": record["status"],
+                **record["parameters"],
+                "step_kind": record["step_kind"],
+                "step": record["step"],
+                "metric": metric,
+                "value": value,
+            }
+            for record in _records(report)
+            for metric, value in record["metrics"].items()
+        ]
+    )
+
+
+def curves(report: Report, metric: str) -> pd.DataFrame:
+    """A metric along its axis, one value a row.
+
+    Columns: `phase`, `configuration`, `label`, `seed`, `trial`, then `labels` or `epoch`, and `value`.
+
+    Raises:
+        ValueError: no trial recorded the metric.
+    """
+    recorded = {name: record["step_kind"] for record in _records(report) for name in record["metrics"]}
+    if metric not in recorded:
+        raise ValueError(f"no trial of {report.folder} recorded {metric!r}; {closest(metric, sorted(recorded))}")
+    named, axis = _labels(report), recorded[metric]
+    points: dict[tuple[str, int], dict[str, Any]] = {}  # where a trial closes, its last step has two records
+    for record in _records(report):
+        if metric in record["metrics"] and record["step_kind"] == axis:
+            place = record["trial"], record["step"]
+            points[place] = {**_trial(record, named), axis: record["step"], "value": record["metrics"][metric]}
+    return pd.DataFrame(list(points.values()))
+
+
+def _records(report: Report) -> Iterator[Record]:
+    for history in report.histories.values():
+        yield from history.values()
+
+
+def _labels(report: Report) -> dict[tuple[str, str], str]:
+    """Phase and configuration -> what people call it; of configurations without an ending nothing."""
+    phases = (("confirm", report.confirmed), ("search", report.searched))
+    return {(phase, entry.id): entry.label for phase, entries in phases for entry in entries}
+
+
+def _trial(record: Record, named: dict[tuple[str, str], str]) -> dict[str, Any]:
+    phase, configuration = record["phase"], record["configuration"]
+    return {
+        "phase": phase,
+        "configuration": configuration,
+        "label": named.get((phase, configuration), configuration),
+        "seed": record["seed"],
+        "trial": record["trial"],
+    }
+
+
+def by_labels(rounds: RoundComparison) -> pd.DataFrame:
+    """Every mean and difference of several rounds, one a row; `labels` is empty for the area under the curve."""
+    frame_rows: list[dict[str, Any]] = []
+    for setting in rounds.settings:
+        for measure in rounds.measures:
+            tested = setting.by_round if measure == rounds.measure else {}
+            columns = [
+                (area_name(measure), None, setting.areas[measure], setting.by_area[measure]),
+                *((measure, step, setting.curves[measure][step], tested.get(step, {})) for step in setting.steps),
+            ]
+            for metric, step, column, judgements in columns:
+                for case in filter(column.get, rounds.order(setting)):
+                    place: dict[str, Any] = {"setting": setting.name, "metric": metric, "labels": step, "case": case}
+                    mean = estimate(list(column[case].values()))
+                    place |= {"mean": mean.mean, HALF: mean.half, "n_seeds": mean.n}
+                    frame_rows.append(place | _judged(metric, judgements.get(case)))
+    return pd.DataFrame(frame_rows).astype({"labels": "Int64"})
+
+
+def _judged(metric: str, judgement: Judgement | None) -> dict[str, Any]:
+    verdict = judgement.verdict if judgement else ""
+    (fields,) = Table(tables.judged_columns(metric, [judgement], [verdict])).records()
+    return fields

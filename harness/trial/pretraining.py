@@ -1,0 +1,156 @@
+"""The encoder before the rounds: built, then pre-trained or taken from the stage cache.
+
+What trains classifiers is not imported here: it is no part of the stage's code, so a change there leaves pre-trained
+encoders valid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.api import UNKNOWN, Backbone, Images, SSLMethod, SupervisedMethod
+from harness.config.schema import as_dict
+from harness.config.trial import TrialConfig, method_arguments
+from harness.data import splits
+from harness.data.oracle import Oracle
+from harness.files import digest_of
+from harness.plugins import registry, weights
+from harness.plugins.registry import PluginSpec
+from harness.seeding import seeded
+from harness.trial import knn, pretrain
+from harness.trial.runtime import Runtime
+from harness.trial.stages import Checkpoint, Stage, StageCache
+
+
+def normalization(config: TrialConfig, images: splits.Data) -> tuple[Tensor, Tensor]:
+    """f32 [C] each: what is subtracted from pixels in [0, 1], and what divides them then."""
+    mean, std = torch.tensor(images.mean), torch.tensor(images.std)
+    return (mean, std) if config.data.normalize else (torch.zeros_like(mean), torch.ones_like(std))
+
+
+def build_method(config: TrialConfig, images: splits.Data, seed: int, where: Runtime) -> SSLMethod:
+    """The SSL method with its backbone."""
+    backbone = untrained_encoder(config, images, seed)
+    with seeded(seed, "ssl_method/init"):
+        method = registry.build(config.ssl_method, backbone, *method_arguments(config.ssl_method, images.num_classes))
+    where.place(method)
+    return method
+
+
+def untrained_encoder(config: TrialConfig, images: splits.Data, seed: int) -> Backbone:
+    """The backbone with its initial weights, which depend on it and the seed alone."""
+    with seeded(seed, "backbone/init"):
+        return registry.build(config.backbone, images.image_shape)
+
+
+def pretrains(config: TrialConfig) -> bool:
+    """Whether the encoder is trained before the rounds; else it keeps its initial weights."""
+    trainable = registry.find("ssl_methods", config.ssl_method.name).num_views > 0  # type: ignore[attr-defined]
+    return config.mode == "pretrain" and trainable and config.pretrain.epochs > 0
+
+
+def pretrain_key(config: TrialConfig, seed: int, fingerprint: str) -> dict[str, Any]:
+    """Everything that determines a pre-trained encoder."""
+    trained = pretrains(config)
+    key = {
+        "seed": seed,
+        "backbone": _initial_encoder(config.backbone),
+        "compute": as_dict(config.compute.resolved()),
+        "trained": trained,
+    }
+    if trained:
+        key |= {
+            "data": fingerprint,
+            "normalize": config.data.normalize,
+            "ssl_method": config.ssl_method.as_dict(),
+            "augmentation": config.augmentation.as_dict(),
+            "pretrain": as_dict(config.pretrain),
+        }
+        if issubclass(registry.find("ssl_methods", config.ssl_method.name), SupervisedMethod):
+            key["start"] = [config.labels.start, config.labels.stratified]  # with data and seed, the labels it reads
+    return key
+
+
+def _initial_encoder(spec: PluginSpec) -> dict[str, Any]:
+    """The settings of an encoder before any training; weights count by their content, wherever their file is."""
+    settings = spec.as_dict()
+    if settings["weights"] is not None:
+        settings["weights"] = weights.identity(registry.find(spec.kind, spec.name), settings["weights"])
+    return settings
+
+
+def pretrained(
+    config: TrialConfig,
+    seed: int,
+    method: SSLMethod,
+    images: splits.Data,
+    oracle: Oracle,
+    start: Tensor,
+    where: Runtime,
+    stages: StageCache,
+    on_epoch: Callable[[int, Mapping[str, float]], None],
+) -> Stage:
+    """Pre-trains the method in place, or loads what an earlier trial trained; names the encoder in any case."""
+    key = pretrain_key(config, seed, images.fingerprint)
+    if not key["trained"]:
+        name = stages.name("pretrain", key, [untrained_encoder, *registry.sources(config.backbone)])
+        return Stage({}, name, 0.0, cached=False)
+    if "start" in key:
+        key["start"] = digest_of({"positions": start.tolist()})
+
+    def validate() -> dict[str, float]:
+        features = where.forward(method.backbone, images.val)
+        return {
+            "pretrain/knn_accuracy": knn.accuracy(features, images.val_labels),
+            "pretrain/embedding_std": pretrain.embedding_std(features),
+        }
+
+    reported = 0
+
+    def report(epoch: int, metrics: Mapping[str, float]) -> None:
+        nonlocal reported
+        reported = epoch
+        on_epoch(epoch, metrics)
+
+    def compute(checkpoint: Checkpoint) -> dict[str, Any]:
+        learnt, labels = learnt_from(method, images, oracle, start)
+        settings, views = config.pretrain, registry.build(config.augmentation)
+        if isinstance(method, SupervisedMethod) and method.labeled_only:  # however few
+            settings = replace(settings, batch_size=min(settings.batch_size, len(learnt)))
+        return pretrain.pretrain(
+            method,
+            learnt,
+            views,
+            settings,
+            where,
+            seed,
+            labels=labels,
+            checkpoint=checkpoint,
+            validate=validate,
+            on_epoch=report,
+        )
+
+    plugins = registry.sources(config.backbone, config.ssl_method, config.augmentation)
+    stage = stages.run("pretrain", key, compute, plugins)
+    method.load_state_dict(stage.value["method"])
+    for epoch, metrics in enumerate(stage.value["history"][reported:], start=reported + 1):
+        on_epoch(epoch, metrics)  # of a stage that was found, not computed
+    return stage
+
+
+def learnt_from(method: SSLMethod, images: splits.Data, oracle: Oracle, start: Tensor) -> tuple[Images, Tensor | None]:
+    """The images of the pre-training and, for a supervised method alone, what is known of their labels."""
+    if isinstance(method, SupervisedMethod) and method.labeled_only:
+        return images.pool.subset(start), oracle.reveal(start)
+    extra = images.unlabeled_extra
+    everything = images.pool if extra is None else splits.joined(images.pool, extra)
+    if not isinstance(method, SupervisedMethod):
+        return everything, None
+    labels = torch.full((len(everything),), UNKNOWN)
+    labels[start] = oracle.reveal(start)
+    return everything, labels

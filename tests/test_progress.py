@@ -1,0 +1,48 @@
+"""Bars on a terminal, lines elsewhere, nothing where it is quiet."""
+
+import io
+import sys
+
+from harness import progress
+
+
+def test_quiet_work_shows_nothing(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
+    with progress.hushed(True), progress.track(10, "Working") as advance:
+        advance(5)
+    assert capsys.readouterr().err == ""
+
+
+def test_progress_is_silent_for_short_work_and_prints_lines_for_long(capsys, monkeypatch):
+    with progress.track(10, "Working") as advance:
+        advance(10)
+    with progress.working("thinking"):
+        pass
+    assert capsys.readouterr() == ("", "")
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
+    with progress.track(10, "Working") as advance:
+        advance(4)
+        advance(6)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert [line.split(" after")[0] for line in err.splitlines()] == ["Working: 4 of 10", "Working: 10 of 10"]
+
+
+def test_progress_is_a_bar_on_a_terminal(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    with progress.track(10, "Working") as advance:
+        advance(10)
+    assert "10/10" in terminal.getvalue()
+    with progress.working("thinking"):
+        pass
+    assert "thinking" in terminal.getvalue()
+    before = terminal.getvalue()
+    with progress.hushed(True), progress.working("resting"):
+        pass
+    assert terminal.getvalue() == before

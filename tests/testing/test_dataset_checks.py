@@ -1,0 +1,91 @@
+"""Every check of a data set is tried on data sets that break one promise."""
+
+import itertools
+import time
+
+import pytest
+import torch
+from good_plugins import GoodDataset, assert_found, broken, checks_of
+
+from harness.api import Source, Split
+from harness.testing.datasets import check_dataset
+
+
+@pytest.mark.parametrize("plugin", [GoodDataset])
+def test_a_plugin_that_keeps_every_promise_passes(plugin):
+    check_dataset(plugin)
+
+
+def _opened(**changes):
+    """A data set whose train split differs."""
+
+    def train(self):
+        fields = {"num_images": 12, "read": self.read, "labels": torch.arange(12) % 2}
+        return Split(**(fields | changes))
+
+    return broken(GoodDataset, train=train)
+
+
+class SharedCursor(GoodDataset):
+    """Two threads move one cursor."""
+
+    def read(self, start, stop):
+        self.start, self.stop = start, stop
+        time.sleep(0.001)
+        return super().read(self.start, self.stop)
+
+
+_ids = itertools.count()
+
+
+BROKEN = [
+    ("identity_is_stable", broken(GoodDataset, identity=lambda self: 7), "is 7, not a text"),
+    ("identity_is_stable", broken(GoodDataset, identity=lambda self: str(next(_ids))), "from one call to the next"),
+    ("identity_is_stable", broken(GoodDataset, identity=lambda self: str(id(self))), "two instances"),
+    ("source_is_complete", broken(GoodDataset, open=lambda self: {"train": self.train()}), "returned dict"),
+    ("source_is_complete", broken(GoodDataset, image_shape=(8, 8)), "image_shape is (8, 8)"),
+    ("source_is_complete", broken(GoodDataset, class_names=("cat", "cat")), "distinct names"),
+    (
+        "source_is_complete",
+        broken(GoodDataset, open=lambda self: Source((3, 8, 8), self.class_names, {"test": self.train()})),
+        "no split 'train' among ['test']",
+    ),
+    (
+        "source_is_complete",
+        broken(
+            GoodDataset,
+            open=lambda self: Source((3, 8, 8), self.class_names, {"train": self.train(), "dev": self.train()}),
+        ),
+        "split 'dev': a split is one of",
+    ),
+    ("source_is_complete", _opened(num_images=0, labels=torch.arange(0)), "has no images"),
+    ("source_is_complete", _opened(labels=None), "has no labels"),
+    ("source_is_complete", _opened(labels=(torch.arange(12) % 2).int()), "torch.int32"),
+    ("source_is_complete", _opened(labels=torch.arange(11) % 2), "(11,) for 12 images"),
+    ("source_is_complete", _opened(labels=torch.arange(12)), "reach from 0 to 11"),
+    (
+        "pieces_have_the_promised_shape",
+        _opened(read=lambda start, stop: torch.zeros(stop - start, 3, 8, 8)),
+        "torch.float32",
+    ),
+    (
+        "pieces_have_the_promised_shape",
+        broken(GoodDataset, image_shape=(1, 8, 8)),
+        "image_shape is (1, 8, 8)",
+    ),
+    (
+        "pieces_have_the_promised_shape",
+        _opened(read=lambda start, stop: GoodDataset().read(0, stop - start)),
+        "differs from reading one image at a time",
+    ),
+    ("threads_read_the_same", SharedCursor, "threads that read at once"),
+]
+
+
+@pytest.mark.parametrize(("name", "plugin", "words"), BROKEN)
+def test_a_broken_promise_is_found(name, plugin, words):
+    assert_found("datasets", name, plugin, words)
+
+
+def test_every_check_is_tried_on_a_broken_plugin():
+    assert {name for name, *_ in BROKEN} >= set(checks_of("datasets"))
