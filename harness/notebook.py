@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.config.plan import load
 from harness.files import CACHE, RESULTS, STAGES
-from harness.report.model import Report
+from harness.report.notebook import Findings
 
 if TYPE_CHECKING:
     from harness.encoders.saved import SavedEncoder
 
 
-@dataclass
-class SweepReport(Report):
+class SweepFindings(Findings):
     """What a sweep found, and the encoder that it kept."""
 
     def encoder(self, device: str = "auto") -> SavedEncoder:
@@ -29,7 +27,7 @@ class SweepReport(Report):
         from harness import embed
         from harness.encoders.saved import SavedEncoder
 
-        return SavedEncoder.load(embed.kept_model(self.folder), device)
+        return SavedEncoder.load(embed.kept_model(self.report.folder), device)
 
 
 def run_sweep(
@@ -43,11 +41,11 @@ def run_sweep(
     cache: str | Path = CACHE,
     address: str | None = None,
     tracking_uri: str | None = None,
-) -> SweepReport:
+) -> SweepFindings:
     """Runs a search space until every trial has an ending, also in a thread.
 
     What could not be done after the last trial, such as a copy, is a warning; trials that failed are in
-    `report.failures`.
+    `.report.failures`.
 
     Args:
         question: a search space: a YAML file, or its content.
@@ -78,7 +76,7 @@ def run_sweep(
     return load_report(outcome.folder)
 
 
-def load_report(folder: str | Path) -> SweepReport:
+def load_report(folder: str | Path) -> SweepFindings:
     """What a sweep found, from its folder, such as `results/runs/augment`.
 
     Raises:
@@ -86,4 +84,4 @@ def load_report(folder: str | Path) -> SweepReport:
     """
     from harness.report.read import read
 
-    return SweepReport(**vars(read(Path(folder))))
+    return SweepFindings(read(Path(folder)))
