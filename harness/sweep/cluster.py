@@ -37,7 +37,6 @@ from harness.messages import message_of, one_line
 from harness.plugins.registry import PluginSpec, classes
 from harness.records import environment
 from harness.sweep.placement import Node
-from harness.sweep.preflight import some_candidates
 from harness.trial.run import Folders, load_data
 
 JOIN_SECONDS = 60.0
@@ -108,7 +107,7 @@ def join(address: str, plan: Plan) -> None:
 
 def modules(plan: Plan) -> list[str]:
     """The files and folders of the code that workers import: ours, and plugins of the user that are not installed."""
-    found = {str(Path(str(package.__file__)).parent): None for package in (harness, baselines)}
+    places = {str(Path(str(package.__file__)).parent): None for package in (harness, baselines)}
     installed = {Path(sysconfig.get_path(kind)).resolve() for kind in ("purelib", "platlib")}
     for spec in specs(plan):
         for cls in classes(spec):
@@ -117,17 +116,17 @@ def modules(plan: Plan) -> list[str]:
                 continue
             file = Path(top.__path__[0] if hasattr(top, "__path__") else str(top.__file__)).resolve()
             if not installed & set(file.parents):
-                found[str(file)] = None
-    return list(found)
+                places[str(file)] = None
+    return list(places)
 
 
 def specs(plan: Plan) -> list[PluginSpec]:
     """Every plugin that the plan's trials name."""
-    found: dict[str, PluginSpec] = {}
-    for candidate in some_candidates(plan):
+    different: dict[str, PluginSpec] = {}
+    for candidate in plan.some_candidates():
         for spec in _specs_in(candidate.trial):
-            found.setdefault(f"{spec.kind} {spec.name} {digest_of(spec.as_dict())}", spec)
-    return list(found.values())
+            different.setdefault(f"{spec.kind} {spec.name} {digest_of(spec.as_dict())}", spec)
+    return list(different.values())
 
 
 def _specs_in(config: Any) -> Iterator[PluginSpec]:
@@ -223,7 +222,7 @@ def look(plan: Plan, prepared: Sequence[tuple[TrialConfig, Data]], folders: Fold
     except OSError as error:
         raise ConfigError([str(error)]) from None
     probe = folders.stages / f".probe-{uuid.uuid4().hex}"
-    data = [(config, found.fingerprint) for config, found in prepared]
+    data = [(config, images.fingerprint) for config, images in prepared]
     question = Question(data, specs(plan), folders, code_version(), environment.numeric_versions(), os.getcwd(), probe)
     ask = ray.remote(num_cpus=0, max_retries=0)(_answer)
     try:
@@ -240,8 +239,8 @@ def look(plan: Plan, prepared: Sequence[tuple[TrialConfig, Data]], folders: Fold
     names = [f"node {node['NodeManagerHostname']} ({node['NodeManagerAddress']})" for node in alive]
     problems = []
     for name, answer in zip(names, answers, strict=True):
-        found = [answer] if isinstance(answer, str) else answer.problems
-        problems += [f"{name}: {problem}" for problem in found]
+        told = [answer] if isinstance(answer, str) else answer.problems
+        problems += [f"{name}: {problem}" for problem in told]
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
     return _nodes(alive, [answer for answer in answers if isinstance(answer, Answer)], folders)
@@ -336,11 +335,11 @@ def _data_problems(question: Question) -> Iterator[str]:
     """Decodes what is not decoded yet."""
     for config, expected in question.data:
         try:
-            found = load_data(config, question.folders.cache, with_test=False)[0].fingerprint
+            fingerprint = load_data(config, question.folders.cache, with_test=False)[0].fingerprint
         except (ValueError, OSError) as error:
             yield f"data set {config.dataset.name}: {error}"
             continue
-        if found != expected:
+        if fingerprint != expected:
             yield f"data set {config.dataset.name} holds other images or labels than on the driver"
 
 

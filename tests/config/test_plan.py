@@ -78,14 +78,14 @@ def test_a_grid_with_confirm_is_a_search(tmp_path):
 
 def test_each_confirmed_configuration_leaves_one_portrait(tmp_path):
     plan = read(tmp_path, GRID, "seeds=[3, 1]")
-    assert [task.seed for task in plan.first_tasks() if plan.portrays(task)] == [3] * 4
+    assert [task.seed for task in plan.first_tasks() if task.portrait] == [3] * 4
     off = read(tmp_path, GRID, "seeds=[3, 1]", "portrait=false")
-    assert not any(off.portrays(task) for task in off.first_tasks())
+    assert not any(task.portrait for task in off.first_tasks())
     assert (plan.as_dict()["portrait"], off.as_dict()["portrait"]) == (True, False)
     searched = read(tmp_path, GRID, "confirm={seeds: [8, 7]}")
-    assert not any(searched.portrays(task) for task in searched.first_tasks())
+    assert not any(task.portrait for task in searched.first_tasks())
     confirmed = searched.confirm_tasks([candidate.parameters for candidate in searched.candidates[:2]])
-    assert [task.seed for task in confirmed if searched.portrays(task)] == [8, 8]
+    assert [task.seed for task in confirmed if task.portrait] == [8, 8]
     with pytest.raises(ConfigError, match="time/portrait_seconds is measured in some trials only"):
         read(tmp_path, GRID, "metric={name: time/portrait_seconds}")
     with pytest.raises(ConfigError, match=r"portrait: expected .*, not 'yes please'"):
