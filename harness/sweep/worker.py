@@ -22,7 +22,7 @@ from harness.config.trial import ComputeConfig
 from harness.files import no_space
 from harness.messages import cause_of
 from harness.records.rows import Record
-from harness.sweep import cluster
+from harness.sweep.inquiry import enter
 from harness.sweep.notes import ended_before, limit_passed, note_limit
 from harness.sweep.objectives import as_reported, values_so_far, watched_accuracy
 from harness.trial.memory import keep_freed_memory
@@ -118,7 +118,7 @@ def portray_in_worker(config: dict[str, Any], job: Job) -> None:
 
 def _begin(job: Job) -> None:
     keep_freed_memory()
-    cluster.enter(job.cwd)
+    enter(job.cwd)
     torch.set_num_threads(job.threads)
 
 
