@@ -73,20 +73,20 @@ def test_whatever_a_plugin_does_fails_its_trial_alone_and_with_its_cause(tmp_pat
     errors = capsys.readouterr().err
     sweep = tmp_path / "runs/bad"
     assert endings(sweep) == {"finished": 2, "failed": 6}
-    found = {row["parameters"]["case"]: row["error"] for row in rows(sweep) if row["status"] == "failed"}
-    assert found["Raises"] == "ArithmeticError: the plugin's own trouble"
+    causes = {row["parameters"]["case"]: row["error"] for row in rows(sweep) if row["status"] == "failed"}
+    assert causes["Raises"] == "ArithmeticError: the plugin's own trouble"
     for name in ("Loops", "LoopsInC"):
-        assert found[name] == "TimeoutError: the trial took longer than resources.time_limit, 40 seconds"
-    held = re.match(r"MemoryError: the trial held ([\d.]+) GB; ", found["Hoards"])
-    assert held, found["Hoards"]
+        assert causes[name] == "TimeoutError: the trial took longer than resources.time_limit, 40 seconds"
+    held = re.match(r"MemoryError: the trial held ([\d.]+) GB; ", causes["Hoards"])
+    assert held, causes["Hoards"]
     assert 1.5 <= float(held[1]) < 3  # a fast machine takes more before it is noticed
-    assert found["Hoards"].endswith("resources.memory_gb is 1.5")
-    assert found["Dies"].startswith("the worker died 3 times")
+    assert causes["Hoards"].endswith("resources.memory_gb is 1.5")
+    assert causes["Dies"].startswith("the worker died 3 times")
     assert len(log.read_text().splitlines()) == 3  # the first time and two more
-    assert found["NaN"].startswith("DivergedError")
-    assert "pretrain.lr" in found["NaN"]
+    assert causes["NaN"].startswith("DivergedError")
+    assert "pretrain.lr" in causes["NaN"]
     assert "Traceback" not in errors
-    for cause in found.values():
+    for cause in causes.values():
         assert cause in errors
     assert Counter(mlflow_statuses(tmp_path, "bad").values()) == {"FINISHED": 3, "FAILED": 6}
 
@@ -133,10 +133,10 @@ def test_a_trial_with_a_damaged_line_is_run_again(tmp_path, method, damaged):
     lines[place] = lines[place].replace(b"val/accuracy", b"val/accuracx")
     (sweep / "rows.jsonl").write_bytes(b"".join(lines))
     assert run(tmp_path, file, "--resume") == 0
-    found, unreadable = record_rows.read(sweep)
+    again, unreadable = record_rows.read(sweep)
     assert unreadable == 1
-    assert len(found) > len(whole)
-    before, after = record_rows.by_trial(whole), record_rows.by_trial(found)
+    assert len(again) > len(whole)
+    before, after = record_rows.by_trial(whole), record_rows.by_trial(again)
     assert {trial: list(history) for trial, history in after.items()} == {
         trial: list(history) for trial, history in before.items()
     }
@@ -267,11 +267,11 @@ def test_a_full_disk_stops_the_sweep_and_loses_nothing(small_disk, capsys):
     assert "make room and go on with" in errors
     assert "--resume" in errors
     assert "Traceback" not in errors
-    found, unreadable = record_rows.read(sweep)
+    records, unreadable = record_rows.read(sweep)
     assert unreadable == 0
-    before = [r for r in found if r["status"] == "finished"]
+    before = [r for r in records if r["status"] == "finished"]
     assert 1 <= len(before) < 6
-    assert not any(r["status"] == "failed" for r in found)
+    assert not any(r["status"] == "failed" for r in records)
     (small_disk / "ballast").write_bytes(b"")
     assert run(small_disk, file, "--resume") == 0, capsys.readouterr()
     assert endings(sweep) == {"finished": 6}
