@@ -100,7 +100,7 @@ def text(prose: str) -> str:
 
 def keys() -> str:
     """A table for every section of a search-space file, the whole file first."""
-    blocks = ["## The file", section_table(plan.Head, further=plan.SECTIONS), *below(plan.Head, "")]
+    blocks = ["## The file", section_table(plan.SweepSettings, further=plan.SECTIONS), *below(plan.SweepSettings, "")]
     blocks += ["## `trial`", doc(trial.TrialConfig), section_table(trial.TrialConfig, further={
         parsing.RECIPE: "a paper's settings, or a file's, under those written here; see [recipes](#a-papers-settings)"
     }), *below(trial.TrialConfig, "trial")]  # fmt: skip
