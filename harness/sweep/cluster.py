@@ -23,8 +23,6 @@ import ray
 from filelock import FileLock
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-import baselines
-import harness
 from harness.config.plan import Plan
 from harness.config.schema import ConfigError
 from harness.config.trial import TrialConfig
@@ -33,7 +31,7 @@ from harness.files import digest_of
 from harness.messages import message_of, one_line
 from harness.plugins.registry import PluginSpec, classes
 from harness.records import environment
-from harness.sweep.inquiry import Answer, Question, answer, check_locks, code_version
+from harness.sweep.inquiry import OURS, Answer, Question, answer, check_locks, code_version
 from harness.sweep.placement import Node
 from harness.trial.run import Folders
 
@@ -105,12 +103,12 @@ def join(address: str, plan: Plan) -> None:
 
 def modules(plan: Plan) -> list[str]:
     """The files and folders of the code that workers import: ours, and plugins of the user that are not installed."""
-    places = {str(Path(str(package.__file__)).parent): None for package in (harness, baselines)}
+    places = {str(folder): None for folder in OURS}
     installed = {Path(sysconfig.get_path(kind)).resolve() for kind in ("purelib", "platlib")}
     for spec in specs(plan):
         for cls in classes(spec):
             top = sys.modules[cls.__module__.partition(".")[0]]
-            if top in (harness, baselines):
+            if Path(str(top.__file__)).parent in OURS:
                 continue
             file = Path(top.__path__[0] if hasattr(top, "__path__") else str(top.__file__)).resolve()
             if not installed & set(file.parents):

@@ -15,13 +15,15 @@ import torch
 from filelock import FileLock, SoftFileLock, Timeout
 
 import baselines
-import harness
 from harness.config.trial import TrialConfig
 from harness.files import digest_of
 from harness.messages import message_of
 from harness.plugins.registry import PluginSpec, classes
 from harness.records import environment
 from harness.trial.run import Folders, load_data
+
+OURS = (Path(__file__).parents[1], Path(str(baselines.__file__)).parent)
+"""The folders of our own code: the harness and its baselines."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ def enter(cwd: str) -> None:
 def differences(question: Question) -> Iterator[str]:
     """Where results here would differ from the driver's, or not come about."""
     if code_version() != question.code:
-        yield f"{Path(str(harness.__file__)).parent} is other code than the driver's; update or remove it"
+        yield f"{OURS[0]} is other code than the driver's; update or remove it"
     for name, version in environment.numeric_versions().items():
         if version != question.packages.get(name, version):  # what the driver has not got, no trial here asks for
             yield f"{name} is {version}, but {question.packages.get(name)} on the driver; install the same"
@@ -166,8 +168,7 @@ def _is_locked(file: Path) -> bool:
 def code_version() -> str:
     """A hash of the sources of this project as this process imports them."""
     files: dict[str, str] = {}
-    for package in (harness, baselines):
-        root = Path(str(package.__file__)).parent
+    for root in OURS:
         for file in (*root.rglob("*.py"), *root.rglob("*.yaml")):
-            files[f"{package.__name__}/{file.relative_to(root).as_posix()}"] = digest_of({"text": file.read_text()})
+            files[f"{root.name}/{file.relative_to(root).as_posix()}"] = digest_of({"text": file.read_text()})
     return digest_of(files)
