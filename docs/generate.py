@@ -378,10 +378,7 @@ def has_result(name: str) -> bool:
 
 def header_of(file: Path) -> dict[str, str]:
     """The opening comment of a search space by its keywords: `Question`, `Source`, `Run`, `Data`, ..."""
-    lines = file.read_text(encoding="utf-8").splitlines()
-    comment = [
-        line.removeprefix("#").rstrip() for line in lines[: next(i for i, s in enumerate(lines) if s[:1] != "#")]
-    ]
+    comment = [line.removeprefix("#").rstrip() for line in plan.opening_comment(file).splitlines()]
     header: dict[str, str] = {}
     key = "Question"
     for line in comment:

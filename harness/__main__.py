@@ -17,7 +17,7 @@ COMMANDS = {
     "plugins": ("harness.plugins.__main__", "list every plugin and recipe"),
     "embed": ("harness.embed", "turn images into embeddings"),
     "tracking": ("harness.tracking.__main__", "deliver records to MLflow"),
-    "schema": ("harness.config.json_schema", "write the JSON schema of search spaces, for editors"),
+    "schema": ("harness.config.__main__", "write the JSON schema of search spaces, for editors"),
 }
 """Name -> the module whose `main` it is, and what it does."""
 

@@ -287,7 +287,7 @@ def load(source: Path | Mapping[str, Any], overrides: Mapping[str, Any]) -> Plan
     space = _space(content, settings.method, recipes, problems)
     _check_settings(settings, bool(content.get("parameters") or content.get("cases")), problems)
     problems.raise_any()
-    header = _opening_comment(source) if isinstance(source, Path) else ""
+    header = opening_comment(source) if isinstance(source, Path) else ""
     given = vars(settings) | {"description": settings.description or _question(header)}
     plan = Plan(**given, tree=content.get("trial") or {}, recipes=recipes, space=space, header=header)
     plan = _with_candidates(plan, problems)
@@ -302,10 +302,11 @@ def _simple_keys(content: dict[str, Any], problems: Problems) -> dict[str, Any]:
     return {key: value for key, value in content.items() if key in KEYS and key not in SECTIONS}
 
 
-def _opening_comment(file: Path) -> str:
-    """The file's first comment, as it stands there."""
+def opening_comment(file: Path) -> str:
+    """The file's first comment, as it stands there, but for what it says to editors."""
     lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
-    return "".join(itertools.takewhile(lambda line: line.startswith("#"), lines))
+    comment = itertools.takewhile(lambda line: line.startswith("#"), lines)
+    return "".join(line for line in comment if not line.startswith("# yaml-language-server:"))
 
 
 def _question(comment: str) -> str:
