@@ -19,6 +19,13 @@ from harness.trial.runtime import Runtime
 from harness.trial.stages import Checkpoint
 
 Metrics = dict[str, float]
+MEASURED = ("pretrain/knn_accuracy", "pretrain/embedding_std")
+"""What is known of the encoder after the epochs at which it is measured."""
+
+
+def is_complete(history: Sequence[Metrics], config: PretrainConfig) -> bool:
+    """Whether the metrics of each epoch hold what `config` has measured; they may be of more frequent measurements."""
+    return all(set(MEASURED) <= row.keys() for epoch, row in enumerate(history, 1) if config.measures(epoch))
 
 
 def pretrain(
@@ -63,7 +70,7 @@ def pretrain(
     history: list[Metrics] = []
     seconds = 0.0
     state = checkpoint.load()
-    if state:
+    if state and is_complete(state["history"], config):
         method.load_state_dict(state["method"])
         optimizer.load_state_dict(state["optimizer"])
         history, seconds = state["history"], state["seconds"]
@@ -78,7 +85,7 @@ def pretrain(
         epoch_seconds = time.perf_counter() - started
         seconds += epoch_seconds
         metrics["throughput/pretrain_images_per_second"] = len(images) // batch_size * batch_size / epoch_seconds
-        if epoch == config.epochs or (config.knn_every and epoch % config.knn_every == 0):
+        if config.measures(epoch):
             metrics |= validate()
         history.append(metrics)
         on_epoch(epoch, metrics)

@@ -69,7 +69,7 @@ def pretrain_key(config: TrialConfig, seed: int, fingerprint: str) -> dict[str, 
             "normalize": config.data.normalize,
             "ssl_method": config.ssl_method.as_dict(),
             "augmentation": config.augmentation.as_dict(),
-            "pretrain": as_dict(config.pretrain),
+            "pretrain": config.pretrain.as_read(),
         }
         if issubclass(registry.find("ssl_methods", config.ssl_method.name), SupervisedMethod):
             key["start"] = [config.labels.start, config.labels.stratified]  # with data and seed, the labels it reads
@@ -105,17 +105,16 @@ def pretrained(
 
     def validate() -> dict[str, float]:
         features = where.forward(method.backbone, images.val)
-        return {
-            "pretrain/knn_accuracy": knn.accuracy(features, images.val_labels),
-            "pretrain/embedding_std": pretrain.embedding_std(features),
-        }
+        measured = knn.accuracy(features, images.val_labels), pretrain.embedding_std(features)
+        return dict(zip(pretrain.MEASURED, measured, strict=True))
 
     reported = 0
 
     def report(epoch: int, metrics: Mapping[str, float]) -> None:
         nonlocal reported
         reported = epoch
-        on_epoch(epoch, metrics)
+        others = () if config.pretrain.measures(epoch) else pretrain.MEASURED  # of a trial that asked for more
+        on_epoch(epoch, {name: value for name, value in metrics.items() if name not in others})
 
     def compute(checkpoint: Checkpoint) -> dict[str, Any]:
         learnt, labels = learnt_from(method, images, oracle, start)
@@ -136,10 +135,11 @@ def pretrained(
         )
 
     plugins = registry.sources(config.backbone, config.ssl_method, config.augmentation)
-    stage = stages.run("pretrain", key, compute, plugins)
+    is_complete = lambda value: pretrain.is_complete(value["history"], config.pretrain)  # noqa: E731
+    stage = stages.run("pretrain", key, compute, plugins, is_complete)
     method.load_state_dict(stage.value["method"])
     for epoch, metrics in enumerate(stage.value["history"][reported:], start=reported + 1):
-        on_epoch(epoch, metrics)  # of a stage that was found, not computed
+        report(epoch, metrics)  # of a stage that was found, not computed
     return stage
 
 
