@@ -148,7 +148,7 @@ def _target(kind: str, name: str) -> str:
     """The `module:Class` that a name stands for, or that of its family."""
     if ":" in name:
         return name
-    built_in = BUILTINS[kind].get(_family(kind, name) or name)
+    built_in = BUILTINS[kind].get(_prefix(kind, name) or name)
     return built_in or next(point.value for point in installed(kind) if point.name == name)
 
 
