@@ -16,26 +16,17 @@ from pathlib import Path
 from typing import Any
 
 
-def report_often(config: dict[str, Any]) -> None:
+def report_often(config: dict[str, Any], number: int, every: float) -> None:
     """A trial that reports `number` records, one every `every` seconds."""
     from ray import tune
 
-    name, started = config["trial_ids"][0], time.time()
-    for step in range(1, config["number"] + 1):
-        time.sleep(max(0.0, started + step * config["every"] - time.time()))
-        record = {
-            "trial": name,
-            "configuration": name.split("-")[1],
-            "phase": "search",
-            "seed": 0,
-            "status": "finished" if step == config["number"] else "running",
-            "step_kind": "epoch",
-            "step": step,
-            "time": int(time.time() * 1000),
-            "parameters": {"number": name},
-            "metrics": {"pretrain/loss": 1 / step},
-        }
-        tune.report({"sent": [record, {}]})
+    from harness.sweep.worker import record_of, tasks_in
+
+    (task,), started = tasks_in(config), time.time()
+    for step in range(1, number + 1):
+        time.sleep(max(0.0, started + step * every - time.time()))
+        record = record_of(task, "epoch", step, {"pretrain/loss": 1 / step})
+        tune.report({"sent": [record | {"status": "finished" if step == number else "running"}, {}]})
 
 
 def main() -> None:
@@ -62,11 +53,14 @@ def _sweep(folder: Path, trials: int, number: int, every: float) -> tuple[list[t
     from mlflow import MlflowClient
     from ray import tune
 
+    from harness.config.plan import Candidate, Task
+    from harness.config.trial import TrialConfig
     from harness.records import rows
     from harness.records.folder import Recorder
     from harness.sweep.callback import RecordCallback
     from harness.sweep.connection import connected
-    from harness.sweep.screen import Display, Progress
+    from harness.sweep.screen import Display, Standing
+    from harness.sweep.search import GivenTasks
     from harness.tracking.tracker import Tracker
 
     space = {"name": "reporting", "description": "", "metric": [{"name": "val/accuracy", "goal": "maximize"}]}
@@ -77,15 +71,12 @@ def _sweep(folder: Path, trials: int, number: int, every: float) -> tuple[list[t
         tracker = Tracker(uri, "reporting", folder, about)
         tracker.start()
         recorder = Recorder(folder, tracker.record)
-        configs = [
-            {"trial_ids": [f"search-{place:08x}-s0"], "number": number, "every": every} for place in range(trials)
-        ]
+        tasks = [Task(Candidate({}, TrialConfig()), seed, "search") for seed in range(trials)]
         share = ray.cluster_resources()["CPU"] / trials
-        with Display(Progress("val/accuracy", True), quiet=True) as display:
+        with Display(Standing("val/accuracy", True), quiet=True) as display:
             tune.Tuner(
-                tune.with_resources(_unpacked, {"cpu": share}),
-                param_space={"task": tune.grid_search(configs)},
-                tune_config=tune.TuneConfig(reuse_actors=True),
+                tune.with_resources(tune.with_parameters(report_often, number=number, every=every), {"cpu": share}),
+                tune_config=tune.TuneConfig(search_alg=GivenTasks(tasks), num_samples=trials, reuse_actors=True),
                 run_config=tune.RunConfig(
                     storage_path=str(folder / "ray"), verbose=0, callbacks=[RecordCallback(recorder, display, None)]
                 ),
@@ -104,10 +95,6 @@ def _sweep(folder: Path, trials: int, number: int, every: float) -> tuple[list[t
     }
     times = [record["time"] for record in found]
     return [(r["trial"], r["step"]) for r in found], (max(times) - min(times)) / 1000, len(steps)
-
-
-def _unpacked(config: dict[str, Any]) -> None:
-    report_often(config["task"])
 
 
 if __name__ == "__main__":

@@ -100,7 +100,7 @@ def text(prose: str) -> str:
 
 def keys() -> str:
     """A table for every section of a search-space file, the whole file first."""
-    blocks = ["## The file", section_table(plan.Head, further=plan.SECTIONS), *below(plan.Head, "")]
+    blocks = ["## The file", section_table(plan.SweepSettings, further=plan.SECTIONS), *below(plan.SweepSettings, "")]
     blocks += ["## `trial`", doc(trial.TrialConfig), section_table(trial.TrialConfig, further={
         parsing.RECIPE: "a paper's settings, or a file's, under those written here; see [recipes](#a-papers-settings)"
     }), *below(trial.TrialConfig, "trial")]  # fmt: skip
@@ -189,7 +189,7 @@ def words(hint: Any, item: dataclasses.Field | None = None) -> str:
 
 def default(item: dataclasses.Field) -> str:
     """The default as YAML."""
-    value = item.default if item.default is not dataclasses.MISSING and item.name != "kind" else ...
+    value = item.default if item.default is not dataclasses.MISSING else ...
     if value is ...:
         return "required"
     if isinstance(value, PluginSpec):
@@ -378,10 +378,7 @@ def has_result(name: str) -> bool:
 
 def header_of(file: Path) -> dict[str, str]:
     """The opening comment of a search space by its keywords: `Question`, `Source`, `Run`, `Data`, ..."""
-    lines = file.read_text(encoding="utf-8").splitlines()
-    comment = [
-        line.removeprefix("#").rstrip() for line in lines[: next(i for i, s in enumerate(lines) if s[:1] != "#")]
-    ]
+    comment = [line.removeprefix("#").rstrip() for line in plan.opening_comment(file).splitlines()]
     header: dict[str, str] = {}
     key = "Question"
     for line in comment:

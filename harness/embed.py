@@ -93,13 +93,21 @@ def model_folder(model: str, tracking_uri: str | None, temporary: Path) -> Path:
         raise ValueError(
             f"{path} is no sweep's folder, no saved encoder's (models/<trial>) and no run of MLflow (runs:/<id>)"
         )
+    return kept_model(path)
+
+
+def kept_model(path: Path) -> Path:
+    """The folder of the encoder that a sweep kept in its folder, of its best trial where it kept several.
+
+    Raises:
+        ValueError: it kept none, or not that of its best trial.
+    """
     saved = sorted(file.parent for file in path.glob("models/*/model.json"))
     if not saved:
         raise ValueError(f"{path} has no saved encoder: go on with its sweep, --resume --set log_model=best")
-    return saved[0] if len(saved) == 1 else _best_of(path, saved)
+    if len(saved) == 1:
+        return saved[0]
 
-
-def _best_of(path: Path, saved: Sequence[Path]) -> Path:
     from harness.encoders import export
     from harness.report import read
 

@@ -341,7 +341,7 @@ def test_the_pages_build_without_a_warning(tmp_path):
 
 def test_every_key_has_its_row():
     written = generate.keys()
-    for section in (plan.Head, plan.Confirm, trial.TrialConfig, trial.PretrainConfig, splits.Step):
+    for section in (plan.SweepSettings, plan.Confirm, trial.TrialConfig, trial.PretrainConfig, splits.Step):
         for item in dataclasses.fields(section):
             assert re.search(rf"^\| `{item.name}` \|", written, re.MULTILINE), f"{section.__name__}.{item.name}"
     assert all(f"| `{key}` |" in written for key in plan.KEYS)

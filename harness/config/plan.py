@@ -8,14 +8,15 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from harness.config.parsing import Recipes, over_recipe, parse_recipes, parse_trial, recipe_trial
+from harness.config.parsing import RECIPE, Recipes, over_recipe, parse_recipes, parse_trial, recipe_trial
 from harness.config.schema import ConfigError, Problems, apply_overrides, as_dict, content_of, parse, setting
-from harness.config.space import CASE, RECIPE, Assignment, Parameter, Space, lookup, parse_cases, parse_parameters
+from harness.config.space import CASE, Assignment, Parameter, Space, lookup, parse_cases, parse_parameters
 from harness.config.trial import TrialConfig
 from harness.files import digest_of
 from harness.messages import closest
@@ -27,11 +28,16 @@ MAX_TRIALS = 100_000
 
 
 @dataclass(frozen=True)
-class Metric:
+class Objective:
     """What the search improves."""
 
     name: str = setting("val/accuracy", "a metric measured without the test set")
     goal: Literal["maximize", "minimize"] | None = setting(None, "the metric's own direction if left out")
+
+    @property
+    def direction(self) -> Literal["maximize", "minimize"]:
+        """As given, else the metric's own."""
+        return self.goal or METRICS[self.name].goal or "maximize"
 
 
 @dataclass(frozen=True)
@@ -68,13 +74,43 @@ class Resources:
 
 
 @dataclass(frozen=True)
+class SweepSettings:
+    """The simple keys of a search-space file."""
+
+    name: str = setting("sweep", "of the sweep and its folder; the file's name if left out")
+    description: str = setting("", "the question; the file's opening comment if left out")
+    method: Literal["grid", "random", "bayes"] = setting(
+        "grid", "grid: every combination; random: run_cap draws; bayes: run_cap suggestions of Optuna's TPE"
+    )
+    metric: tuple[Objective, ...] = setting((Objective(),), "one, or several objectives")
+    run_cap: int | None = setting(None, "configurations tried by random and bayes", low=1, high=10_000)
+    early_terminate: EarlyTerminate = EarlyTerminate()
+    seeds: tuple[int, ...] = setting((0,), "of the search, or of a grid that is measured at once", low=0)
+    confirm: Confirm | None = setting(None, "the second phase")
+    reference: dict | None = setting(None, "the configuration that the others are compared with")
+    resources: Resources = Resources()
+    portrait: bool = setting(
+        True,
+        "maps, neighbours and views for the report, of each confirmed configuration under its first seed, or of the "
+        "best of a search that nothing confirms; some seconds each, in no total",
+    )
+    log_model: Literal["best", "all", "none"] = setting(
+        "none",
+        "the encoders that are kept in `models/` and logged in MLflow: of the best trial, or of all confirmed ones",
+    )
+    system_metrics: bool = setting(
+        False, "CPU, memory, disk, network and GPU of the machine that runs the sweep, in MLflow"
+    )
+
+
+@dataclass(frozen=True)
 class Candidate:
     """One configuration: the values that were chosen, and the trial they make."""
 
     parameters: Assignment
     trial: TrialConfig
 
-    @property
+    @cached_property
     def configuration(self) -> str:
         """8 hexadecimal digits that name it."""
         return digest_of(as_dict(self.trial))[:8]
@@ -82,11 +118,16 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Task:
-    """One trial to run: a configuration under one seed in one phase."""
+    """One trial to run: a configuration under one seed in one phase.
+
+    Attributes:
+        portrait: whether its encoder leaves a portrait.
+    """
 
     candidate: Candidate
     seed: int
     phase: Phase
+    portrait: bool = False
 
     @property
     def trial_id(self) -> str:
@@ -94,37 +135,27 @@ class Task:
         return f"{self.phase}-{self.candidate.configuration}-s{self.seed}"
 
 
-@dataclass(frozen=True)
-class Plan:
+@dataclass(frozen=True, kw_only=True)
+class Plan(SweepSettings):
     """A sweep, checked.
 
     Attributes:
         tree: the `trial:` section as given.
         recipes: those that the trial, the search or its references name, complete with defaults.
         space: what varies.
-        candidates: the configurations of a grid or random search, in order; empty for bayes.
         header: the file's opening comment, as it stands there.
-        portrait: whether encoders leave a portrait.
+        candidates: the configurations of a grid or random search, in order; empty for bayes.
+        probes: of bayes, a configuration for each value of each parameter.
+        references: those of `confirm`.
     """
 
-    name: str
-    description: str
-    method: Literal["grid", "random", "bayes"]
-    metric: tuple[Metric, ...]
-    run_cap: int | None
-    early_terminate: EarlyTerminate
-    seeds: tuple[int, ...]
-    confirm: Confirm | None
-    reference: Mapping[str, Any] | None
-    resources: Resources
-    log_model: Literal["best", "all", "none"]
-    system_metrics: bool
     tree: Mapping[str, Any]
     recipes: Recipes
     space: Space
-    candidates: tuple[Candidate, ...]
     header: str = ""
-    portrait: bool = True
+    candidates: tuple[Candidate, ...] = ()
+    probes: tuple[Candidate, ...] = ()
+    references: tuple[Candidate, ...] = ()
 
     @property
     def searches(self) -> bool:
@@ -146,55 +177,36 @@ class Plan:
     def first_tasks(self) -> list[Task]:
         """The trials of a grid or random search: every configuration under every seed, seeds varying fastest."""
         phase: Phase = "search" if self.searches else "confirm"
-        return [Task(candidate, seed, phase) for candidate in self.candidates for seed in self.seeds]
+        return [self._task(candidate, seed, phase) for candidate in self.candidates for seed in self.seeds]
 
     def confirm_tasks(self, best: list[Assignment]) -> list[Task]:
         """The trials of the second phase: the references and the best of the search, under the fresh seeds."""
         if not self.confirm:
             return []
-        chosen = [self.candidate(assignment) for assignment in [*self.confirm.references, *best]]
         unique: dict[str, Candidate] = {}
-        for candidate in chosen:
+        for candidate in [*self.references, *map(self.candidate, best)]:
             unique.setdefault(candidate.configuration, candidate)
-        return [Task(candidate, seed, "confirm") for candidate in unique.values() for seed in self.confirm.seeds]
+        return [self._task(candidate, seed, "confirm") for candidate in unique.values() for seed in self.confirm.seeds]
 
-    def portrays(self, task: Task) -> bool:
-        """Whether a trial leaves a portrait: of each confirmed configuration that under the first seed."""
-        seeds = self.confirm.seeds if self.confirm else self.seeds
-        return self.portrait and task.phase == "confirm" and task.seed == seeds[0]
+    def _task(self, candidate: Candidate, seed: int, phase: Phase) -> Task:
+        """A trial; of each confirmed configuration that under the first seed leaves a portrait."""
+        first = (self.confirm.seeds if self.confirm else self.seeds)[0]
+        return Task(candidate, seed, phase, self.portrait and phase == "confirm" and seed == first)
+
+    def some_candidates(self) -> tuple[Candidate, ...]:
+        """All configurations that are known in advance, or some that between them have every value."""
+        return (*(self.candidates or self.probes), *self.references)
 
     def as_dict(self) -> dict[str, Any]:
         """The resolved form, as `space.yaml` keeps it."""
-        section = {
-            "name": self.name,
-            "description": self.description,
-            "method": self.method,
-            "metric": [{"name": m.name, "goal": goal_of(m)} for m in self.metric],
-            "run_cap": self.run_cap,
-            "early_terminate": as_dict(self.early_terminate),
-            "seeds": list(self.seeds),
-            "confirm": as_dict(self.confirm) if self.confirm else None,
-            "reference": dict(self.reference) if self.reference else None,
-            "resources": as_dict(self.resources),
-            "portrait": self.portrait,
-            "log_model": self.log_model,
-            "system_metrics": self.system_metrics,
+        settings = {item.name: as_dict(getattr(self, item.name)) for item in fields(SweepSettings)}
+        return settings | {
+            "metric": [{"name": objective.name, "goal": objective.direction} for objective in self.metric],
+            "reference": settings["reference"] or None,
             "recipes": dict(self.recipes) if self._builds_on_recipes else None,
             "trial": self._resolved_trial(),
-        }
-        parameters = {}
-        for p in self.space.parameters:
-            if p.path == CASE:
-                continue
-            about: dict[str, Any] = {"values": list(p.values)} if p.values else {"distribution": p.distribution}
-            if not p.values:
-                about |= {"min": p.low, "max": p.high} | ({"q": p.step} if p.step else {})
-            if p.when:
-                about["when"] = {path: list(values) for path, values in p.when.items()}
-            parameters[p.path] = about
-        return section | {
             "cases": {name: dict(case) for name, case in self.space.cases.items()} or None,
-            "parameters": parameters,
+            "parameters": {p.path: p.as_dict() for p in self.space.parameters if p.path != CASE},
         }
 
     @property
@@ -237,41 +249,6 @@ class Plan:
         return resolved
 
 
-def goal_of(metric: Metric) -> str:
-    """The direction of a metric: as given, else its own."""
-    return metric.goal or METRICS[metric.name].goal or "maximize"
-
-
-@dataclass(frozen=True)
-class Head:
-    """The simple keys of a search-space file."""
-
-    name: str = setting("sweep", "of the sweep and its folder; the file's name if left out")
-    description: str = setting("", "the question; the file's opening comment if left out")
-    method: Literal["grid", "random", "bayes"] = setting(
-        "grid", "grid: every combination; random: run_cap draws; bayes: run_cap suggestions of Optuna's TPE"
-    )
-    metric: tuple[Metric, ...] = setting((Metric(),), "one, or several objectives")
-    run_cap: int | None = setting(None, "configurations tried by random and bayes", low=1, high=10_000)
-    early_terminate: EarlyTerminate = EarlyTerminate()
-    seeds: tuple[int, ...] = setting((0,), "of the search, or of a grid that is measured at once", low=0)
-    confirm: Confirm | None = setting(None, "the second phase")
-    reference: dict | None = setting(None, "the configuration that the others are compared with")
-    resources: Resources = Resources()
-    portrait: bool = setting(
-        True,
-        "maps, neighbours and views for the report, of each confirmed configuration under its first seed, or of the "
-        "best of a search that nothing confirms; some seconds each, in no total",
-    )
-    log_model: Literal["best", "all", "none"] = setting(
-        "none",
-        "the encoders that are kept in `models/` and logged in MLflow: of the best trial, or of all confirmed ones",
-    )
-    system_metrics: bool = setting(
-        False, "CPU, memory, disk, network and GPU of the machine that runs the sweep, in MLflow"
-    )
-
-
 SECTIONS = {
     "recipes": "recipes of this file: name -> settings of a trial, complete or not",
     "trial": "the fixed part: an ordinary trial",
@@ -281,7 +258,7 @@ SECTIONS = {
 """The other keys of a search-space file, and what each holds."""
 
 
-KEYS = (*(item.name for item in fields(Head)), *SECTIONS)
+KEYS = (*(item.name for item in fields(SweepSettings)), *SECTIONS)
 
 
 def load(source: Path | Mapping[str, Any], overrides: Mapping[str, Any]) -> Plan:
@@ -302,23 +279,20 @@ def load(source: Path | Mapping[str, Any], overrides: Mapping[str, Any]) -> Plan
     apply_overrides(content, overrides)
     if isinstance(source, Path):
         content.setdefault("name", source.stem)
-    head = parse(Head, _simple_keys(content, problems), "", problems)
-    if head is None:
+    settings = parse(SweepSettings, _simple_keys(content, problems), "", problems)
+    if settings is None:
         problems.raise_any()
-    assert head is not None
-    recipes = _recipes(content, head, problems)
-    space = _space(content, head.method, recipes, problems)
-    _check_head(head, bool(content.get("parameters") or content.get("cases")), problems)
+    assert settings is not None
+    recipes = _recipes(content, settings, problems)
+    space = _space(content, settings.method, recipes, problems)
+    _check_settings(settings, bool(content.get("parameters") or content.get("cases")), problems)
     problems.raise_any()
-    header = _opening_comment(source) if isinstance(source, Path) else ""
-    description = head.description or _question(header)
-    shared = (description, head.method, head.metric, head.run_cap, head.early_terminate, head.seeds)
-    trial = content.get("trial") or {}
-    kept = (head.resources, head.log_model, head.system_metrics)
-    plan = Plan(head.name, *shared, head.confirm, head.reference, *kept, trial, recipes, space, (), header)
-    candidates = _candidates(plan, problems)
+    header = opening_comment(source) if isinstance(source, Path) else ""
+    given = vars(settings) | {"description": settings.description or _question(header)}
+    plan = Plan(**given, tree=content.get("trial") or {}, recipes=recipes, space=space, header=header)
+    plan = _with_candidates(plan, problems)
     problems.raise_any()
-    return Plan(**{**vars(plan), "candidates": candidates, "portrait": head.portrait})
+    return plan
 
 
 def _simple_keys(content: dict[str, Any], problems: Problems) -> dict[str, Any]:
@@ -328,10 +302,11 @@ def _simple_keys(content: dict[str, Any], problems: Problems) -> dict[str, Any]:
     return {key: value for key, value in content.items() if key in KEYS and key not in SECTIONS}
 
 
-def _opening_comment(file: Path) -> str:
-    """The file's first comment, as it stands there."""
+def opening_comment(file: Path) -> str:
+    """The file's first comment, as it stands there, but for what it says to editors."""
     lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
-    return "".join(itertools.takewhile(lambda line: line.startswith("#"), lines))
+    comment = itertools.takewhile(lambda line: line.startswith("#"), lines)
+    return "".join(line for line in comment if not line.startswith("# yaml-language-server:"))
 
 
 def _question(comment: str) -> str:
@@ -342,10 +317,10 @@ def _question(comment: str) -> str:
     return question[:1].upper() + question[1:]
 
 
-def _recipes(content: Mapping[str, Any], head: Head, problems: Problems) -> Recipes:
+def _recipes(content: Mapping[str, Any], settings: SweepSettings, problems: Problems) -> Recipes:
     """The recipes that the file names, its own before others; one with mistakes is reported where it is used."""
     own = parse_recipes(content.get("recipes"), "recipes", problems)
-    sections = [content.get("trial"), head.reference, *(head.confirm.references if head.confirm else ())]
+    sections = [content.get("trial"), settings.reference, *(settings.confirm.references if settings.confirm else ())]
     cases, parameters = content.get("cases"), content.get("parameters")
     sections += cases.values() if isinstance(cases, Mapping) else []
     chosen = [section.get(RECIPE) for section in sections if isinstance(section, Mapping)]
@@ -353,8 +328,8 @@ def _recipes(content: Mapping[str, Any], head: Head, problems: Problems) -> Reci
     values = about.get("values", [about.get("value")]) if isinstance(about, Mapping) else []
     chosen += values if isinstance(values, list) else []
     names = dict.fromkeys(name for name in chosen if isinstance(name, str))
-    found = {name: own.get(name) or recipe_trial(name, "", Problems()) for name in names}
-    return {name: tree for name, tree in found.items() if tree}
+    trees = {name: own.get(name) or recipe_trial(name, "", Problems()) for name in names}
+    return {name: tree for name, tree in trees.items() if tree}
 
 
 def _space(content: Mapping[str, Any], method: str, recipes: Recipes, problems: Problems) -> Space:
@@ -377,41 +352,41 @@ def _complete(given: Mapping[str, Any], recipes: Recipes) -> Mapping[str, Any]:
     return as_dict(trial) if trial else over_recipe(given, "trial", Problems(), recipes)
 
 
-def _check_head(head: Head, varies: bool, problems: Problems) -> None:
-    if not head.name or set(head.name) & set('/\\:*?"<>|\0') or head.name in (".", ".."):
-        problems.add("name", f"{head.name!r} cannot name a folder")
-    names = [metric.name for metric in head.metric]
+def _check_settings(settings: SweepSettings, varies: bool, problems: Problems) -> None:
+    if not settings.name or set(settings.name) & set('/\\:*?"<>|\0') or settings.name in (".", ".."):
+        problems.add("name", f"{settings.name!r} cannot name a folder")
+    _check_objectives(settings.metric, problems)
+    if len(set(settings.seeds)) != len(settings.seeds) or not settings.seeds:
+        problems.add("seeds", f"{list(settings.seeds)} must be one or more different numbers")
+    if settings.method != "grid" and settings.run_cap is None:
+        problems.add("run_cap", f"method {settings.method} needs a number of configurations to try")
+    if settings.method != "grid" and not varies:
+        problems.add("parameters", f"method {settings.method} needs at least one parameter")
+    if settings.method == "grid" and settings.run_cap is not None:
+        problems.add("run_cap", "a grid runs every combination; leave it out, or use method random")
+    if settings.early_terminate.type != "none" and settings.method == "grid" and settings.confirm is None:
+        problems.add("early_terminate", "a grid without `confirm` is a comparison, in which every trial must finish")
+    _check_custom_resources(settings.resources.custom or {}, problems)
+    if settings.confirm:
+        fresh, used = settings.confirm.seeds, settings.seeds
+        if not fresh or len(set(fresh)) != len(fresh) or set(fresh) & set(used):
+            problems.add("confirm.seeds", f"{list(fresh)} must be fresh and different: not of {list(used)}")
+
+
+def _check_objectives(objectives: Sequence[Objective], problems: Problems) -> None:
+    names = [objective.name for objective in objectives]
     if not names or len(set(names)) != len(names):
         problems.add("metric", f"{names} must be one or more different metrics")
-    for metric in head.metric:
-        if metric.name.startswith("test/"):
-            problems.add("metric.name", f"{metric.name}: the test set is read after the search, never by it; "
-                         f"did you mean {metric.name.replace('test/', 'val/')!r}?")  # fmt: skip
-        elif metric.name not in METRICS:
-            problems.add("metric.name", f"no metric {metric.name!r}; {closest(metric.name, METRICS)}")
-        elif metric.name == "time/portrait_seconds":
-            problems.add("metric.name", f"{metric.name} is measured in some trials only; use time/total_seconds")
-        elif step_kind(metric.name) == "epoch":
-            problems.add(
-                "metric.name", f"{metric.name} is measured in every epoch, not once per trial; use val/accuracy"
-            )
-    if len(set(head.seeds)) != len(head.seeds) or not head.seeds:
-        problems.add("seeds", f"{list(head.seeds)} must be one or more different numbers")
-    if head.method != "grid" and head.run_cap is None:
-        problems.add("run_cap", f"method {head.method} needs a number of configurations to try")
-    if head.method != "grid" and not varies:
-        problems.add("parameters", f"method {head.method} needs at least one parameter")
-    if head.method == "grid" and head.run_cap is not None:
-        problems.add("run_cap", "a grid runs every combination; leave it out, or use method random")
-    if head.early_terminate.type != "none" and head.method == "grid" and head.confirm is None:
-        problems.add("early_terminate", "a grid without `confirm` is a comparison, in which every trial must finish")
-    _check_custom_resources(head.resources.custom or {}, problems)
-    if head.confirm:
-        again = sorted(set(head.confirm.seeds) & set(head.seeds))
-        if again or len(set(head.confirm.seeds)) != len(head.confirm.seeds) or not head.confirm.seeds:
-            problems.add(
-                "confirm.seeds", f"{list(head.confirm.seeds)} must be fresh and different: not of {list(head.seeds)}"
-            )
+    for name in names:
+        if name.startswith("test/"):
+            problems.add("metric.name", f"{name}: the test set is read after the search, never by it; "
+                         f"did you mean {name.replace('test/', 'val/')!r}?")  # fmt: skip
+        elif name not in METRICS:
+            problems.add("metric.name", f"no metric {name!r}; {closest(name, METRICS)}")
+        elif name == "time/portrait_seconds":
+            problems.add("metric.name", f"{name} is measured in some trials only; use time/total_seconds")
+        elif step_kind(name) == "epoch":
+            problems.add("metric.name", f"{name} is measured in every epoch, not once per trial; use val/accuracy")
 
 
 def _check_custom_resources(custom: Mapping[str, Any], problems: Problems) -> None:
@@ -427,41 +402,60 @@ def _check_custom_resources(custom: Mapping[str, Any], problems: Problems) -> No
             problems.add(place, f"{amount:g} is neither a share of one nor a whole number; use {int(amount) + 1}")
 
 
-def _candidates(plan: Plan, problems: Problems) -> tuple[Candidate, ...]:
-    """Checks every value of every parameter by itself, then builds what is known in advance."""
+def _with_candidates(plan: Plan, problems: Problems) -> Plan:
+    """The plan with every configuration that is known in advance, each value of each parameter checked by itself."""
     for parameter in plan.space.unreachable():
         problems.add(
             f"parameters.{parameter.path}.when",
             "never holds: no value of the parameters above it, nor of the trial, fulfils it",
         )
+    parsed: dict[str, Candidate] = {}
+
+    def check(assignment: Assignment, place: str) -> None:
+        name = _name_of(assignment)
+        candidate = parsed.get(name) or _check(plan, assignment, place, problems)
+        if candidate:
+            parsed[name] = candidate
+
     for parameter, number, assignment in plan.space.probes():
-        place = f"parameters.{parameter.path}" + (
-            f".values[{number}]" if parameter.values else (".min", ".max")[number]
-        )
-        _check(plan, assignment, place, problems)
-    for number, reference in enumerate(plan.confirm.references if plan.confirm else ()):
-        _check(plan, reference, f"confirm.references[{number}]", problems)
+        value = f".values[{number}]" if parameter.values else (".min", ".max")[number]
+        check(assignment, f"parameters.{parameter.path}{value}")
+    probes = tuple(parsed.values())
+    given = plan.confirm.references if plan.confirm else ()
+    for number, reference in enumerate(given):
+        check(reference, f"confirm.references[{number}]")
     problems.raise_any()
+    references = tuple(parsed[_name_of(reference)] for reference in given)
     if plan.method == "bayes":
-        return ()
+        return replace(plan, probes=probes, references=references)
     try:
         assignments = plan.space.grid() if plan.method == "grid" else _distinct_draws(plan)
     except ValueError as error:
         problems.add("parameters", str(error))
-        return ()
-    found: dict[str, Candidate] = {}
+        return plan
     for assignment in assignments:
-        place = f"parameters {json.dumps(assignment)}"
-        candidate = _check(plan, assignment, place, problems)
-        if candidate:
-            first = found.setdefault(candidate.configuration, candidate)
-            if first is not candidate and plan.method == "grid":
-                problems.add(place, f"makes the same trial as {json.dumps(first.parameters)}")
-    if len(found) * len(plan.seeds) > MAX_TRIALS:
-        problems.add(
-            "seeds", f"{len(found):,} configurations x {len(plan.seeds):,} seeds are more than {MAX_TRIALS:,} trials"
-        )
-    return tuple(found.values())
+        check(assignment, f"parameters {json.dumps(assignment)}")
+    valid = [parsed[name] for name in map(_name_of, assignments) if name in parsed]
+    candidates = _different(plan, valid, problems)
+    return replace(plan, candidates=candidates, references=references)
+
+
+def _different(plan: Plan, candidates: Sequence[Candidate], problems: Problems) -> tuple[Candidate, ...]:
+    """The candidates without those that make the same trial as one before them, which no combination of a grid may."""
+    different: dict[str, Candidate] = {}
+    for candidate in candidates:
+        first = different.setdefault(candidate.configuration, candidate)
+        if first is not candidate and plan.method == "grid":
+            place = f"parameters {json.dumps(candidate.parameters)}"
+            problems.add(place, f"makes the same trial as {json.dumps(first.parameters)}")
+    if len(different) * len(plan.seeds) > MAX_TRIALS:
+        configurations = f"{len(different):,} configurations"
+        problems.add("seeds", f"{configurations} x {len(plan.seeds):,} seeds are more than {MAX_TRIALS:,} trials")
+    return tuple(different.values())
+
+
+def _name_of(assignment: Assignment) -> str:
+    return json.dumps(assignment, default=str)
 
 
 def _check(plan: Plan, assignment: Assignment, place: str, problems: Problems) -> Candidate | None:
@@ -483,7 +477,7 @@ def _distinct_draws(plan: Plan) -> list[Assignment]:
     distinct: dict[str, Assignment] = {}
     repeated = 0
     for assignment in plan.space.draws(seed=plan.seeds[0]):
-        name = json.dumps(assignment, sort_keys=True)
+        name = _name_of(assignment)
         repeated = repeated + 1 if name in distinct else 0
         distinct.setdefault(name, assignment)
         # Of n equally likely assignments one stays unseen over 20 n repetitions with probability e^-20.

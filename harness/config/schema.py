@@ -263,11 +263,11 @@ def parse_plugin(kind: str, value: Any, path: str, problems: Problems, default: 
         problems.add(path, f"needs the name of a {kind[:-1]}; {closest(name, registry.names(kind))}")
         return None
     try:
-        found = registry.find(kind, name)
+        cls = registry.find(kind, name)
     except ValueError as error:
         problems.add(path, str(error))
         return None
-    known, hints = registry.defaults(found), registry.hints(found)
+    known, hints = registry.defaults(cls), registry.hints(cls)
     chosen = {}
     for key, item in value.items():
         place = f"{path}.{key}"

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from harness.config.parsing import RECIPE
 from harness.config.recipes import merged
 from harness.config.schema import Problems, number, set_path
 from harness.messages import closest
@@ -46,10 +47,6 @@ CASE = "case"
 """The parameter that `cases:` makes: its values are the names of the cases."""
 
 
-RECIPE = "recipe"
-"""The path at which a parameter or a case chooses among recipes."""
-
-
 Assignment = dict[str, Any]
 """Dotted path -> chosen value."""
 
@@ -75,6 +72,16 @@ class Parameter:
     high: float = 0
     step: float | None = None
     when: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """As a search-space file says it."""
+        if self.values:
+            about: dict[str, Any] = {"values": list(self.values)}
+        else:
+            step = {"q": self.step} if self.step else {}
+            about = {"distribution": self.distribution, "min": self.low, "max": self.high, **step}
+        when = {"when": {path: list(values) for path, values in self.when.items()}} if self.when else {}
+        return about | when
 
     @property
     def logarithmic(self) -> bool:

@@ -29,7 +29,7 @@ DEVICE_SHARE = 0.5
 class Step:
     """The given classes keep a fixed number of images, the others all of theirs."""
 
-    kind: Literal["step"] = field(default="step", kw_only=True)
+    kind: Literal["step"]
     classes: tuple[int | str, ...] = field(metadata={"help": "names or numbers of the classes that are cut"})
     keep: int = field(metadata={"help": "images that each of these classes keeps", "low": 1})
 
@@ -77,7 +77,7 @@ class Exponential:
     has enough: the size of a class where all are equally large.
     """
 
-    kind: Literal["exponential"] = field(default="exponential", kw_only=True)
+    kind: Literal["exponential"]
     ratio: float = field(metadata={"help": "largest class over smallest class", "low": 1})
 
     def __post_init__(self) -> None:

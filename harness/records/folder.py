@@ -16,7 +16,7 @@ from pathlib import Path
 import yaml
 from filelock import FileLock, Timeout
 
-from harness.config.plan import Metric, Plan, goal_of
+from harness.config.plan import Objective, Plan
 from harness.config.schema import ConfigError
 from harness.config.space import Assignment
 from harness.files import replace, replace_text
@@ -167,19 +167,19 @@ class Recorder:
         newest = [last(history) for history in self._trials.values()]
         return {r["trial"]: r.get("error", "no cause given") for r in newest if r["status"] == "failed"}
 
-    def best(self, metrics: Sequence[Metric], top: int) -> list[Assignment]:
+    def best(self, objectives: Sequence[Objective], top: int) -> list[Assignment]:
         """The best configurations of the search, by the mean over their seeds.
 
         With several objectives those that no other beats in all of them come first, ordered by the first objective.
         Among equals the order is that of their names, so that it does not depend on which trial was faster.
         """
-        signs = [1.0 if goal_of(metric) == "maximize" else -1.0 for metric in metrics]
+        signs = [1.0 if objective.direction == "maximize" else -1.0 for objective in objectives]
         scores: dict[str, list[tuple[float, ...]]] = {}
         parameters: dict[str, Assignment] = {}
         for history in self._trials.values():
             record = last(history)
             if record["phase"] == "search" and record["status"] == "finished":
-                values = tuple(s * record["metrics"][m.name] for s, m in zip(signs, metrics, strict=True))
+                values = tuple(s * record["metrics"][o.name] for s, o in zip(signs, objectives, strict=True))
                 scores.setdefault(record["configuration"], []).append(values)
                 parameters[record["configuration"]] = record["parameters"]
         means = {name: tuple(sum(v) / len(v) for v in zip(*rows, strict=True)) for name, rows in scores.items()}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,9 @@ from harness.files import no_space
 from harness.records.details import Details
 from harness.records.folder import Recorder
 from harness.records.rows import FINAL
+from harness.sweep.notes import forget_endings, limit_passed, note_ending, note_limit
 from harness.sweep.screen import Display
-from harness.sweep.worker import forget_endings, limit_passed, note_ending, note_limit
+from harness.sweep.worker import record_of, tasks_in
 
 MAX_FAILURES = 2
 """How often a trial whose worker died is tried again."""
@@ -62,13 +62,13 @@ class RecordCallback(tune.Callback):
         if self._time_limit is None:
             return
         began = time.monotonic() - self._time_limit
-        late = {own: name for own, (name, since) in self._running.items() if since < began}
-        for about in trials if late else ():
-            actor = about.temporary_state.ray_actor
-            if about.trial_id in late and actor is not None:
+        late = {of_tune: name for of_tune, (name, since) in self._running.items() if since < began}
+        for trial in trials if late else ():
+            actor = trial.temporary_state.ray_actor
+            if trial.trial_id in late and actor is not None:
                 cause = f"TimeoutError: the trial took longer than resources.time_limit, {self._time_limit:g} seconds"
-                note_limit(late[about.trial_id], cause)
-                del self._running[about.trial_id]
+                note_limit(late[trial.trial_id], cause)
+                del self._running[trial.trial_id]
                 ray.kill(actor)
 
     def on_trial_recover(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
@@ -86,18 +86,18 @@ class RecordCallback(tune.Callback):
         forget_endings(trial.trial_id)
 
     def _close(self, trial: Any, status: str, **more: Any) -> None:
+        """Ends the task that Tune's trial was at; there is none where only a portrait was made."""
         self._running.pop(trial.trial_id, None)
-        config = trial.config.get("task", trial.config)
-        if config.get("only_portrait"):  # its trial has an ending
-            return
-        last = self._recorder.unfinished(config["trial_ids"])
+        tasks = tasks_in(trial.config)
+        last = self._recorder.unfinished([task.trial_id for task in tasks])
         if last is None and status == "failed":  # it died before its first report
-            left = [name for name in config["trial_ids"] if not self._recorder.ended(name)]
-            last = _first_record(config, left[0]) if left else None
-        if last:
-            limit = {"error": limit_passed(last["trial"])} if status == "failed" else {}
-            ending = {**last, "status": status, "step_kind": "labels", "step": 0, "time": int(time.time() * 1000)}
-            self._write(ending | more | {key: value for key, value in limit.items() if value}, Details())
+            left = [task for task in tasks if not self._recorder.ended(task.trial_id)]
+            last = record_of(left[0], "labels", 0, {}) if left else None
+        if last is None:
+            return
+        limit = limit_passed(last["trial"]) if status == "failed" else None
+        ending = {**last, "status": status, "step_kind": "labels", "step": 0, "time": int(time.time() * 1000)}
+        self._write(ending | more | ({"error": limit} if limit else {}), Details())
 
     def _write(self, record: dict[str, Any], details: Details) -> None:
         try:
@@ -112,19 +112,6 @@ class RecordCallback(tune.Callback):
         """Ends the sweep: trials that cannot leave their results behind are not worth running."""
         self.no_space = error
         raise error
-
-
-def _first_record(config: Mapping[str, Any], trial_id: str) -> dict[str, Any]:
-    """A record without metrics of a trial that has left none."""
-    phase, configuration, seed = trial_id.split("-")
-    return {
-        "trial": trial_id,
-        "configuration": configuration,
-        "phase": phase,
-        "seed": int(seed.removeprefix("s")),
-        "parameters": config["parameters"],
-        "metrics": {},
-    }
 
 
 def _cause(trial: Any) -> str:

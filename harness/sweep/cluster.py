@@ -1,8 +1,7 @@
 """Joins a Ray cluster, and asks its nodes before the first trial whether they can do what is asked.
 
 Code goes to the nodes with the job: this project's and the user's own plugin modules. Data does not: every node
-reads it where the configuration says, decodes it once, and must find the same images as the driver. Beside
-`sweep.py` the only module that imports Ray.
+reads it where the configuration says, decodes it once, and must find the same images as the driver.
 """
 
 from __future__ import annotations
@@ -15,19 +14,15 @@ import subprocess
 import sys
 import sysconfig
 import uuid
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
-import torch
-from filelock import FileLock, SoftFileLock, Timeout
+from filelock import FileLock
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-import baselines
-import harness
 from harness.config.plan import Plan
 from harness.config.schema import ConfigError
 from harness.config.trial import TrialConfig
@@ -36,9 +31,9 @@ from harness.files import digest_of
 from harness.messages import message_of, one_line
 from harness.plugins.registry import PluginSpec, classes
 from harness.records import environment
+from harness.sweep.inquiry import OURS, Answer, Question, answer, check_locks, code_version
 from harness.sweep.placement import Node
-from harness.sweep.preflight import some_candidates
-from harness.trial.run import Folders, load_data
+from harness.trial.run import Folders
 
 JOIN_SECONDS = 60.0
 """How long a cluster may take to answer. Ray itself would ask for many minutes."""
@@ -78,10 +73,10 @@ def check_address(address: str) -> None:
             [f"{place}: no Ray cluster that this machine is a node of answers there within {JOIN_SECONDS:g} s"]
         ) from None
     if done.returncode:
-        raise ConfigError([f"{place}: {_cause(done.stderr)}"])
+        raise ConfigError([f"{place}: {cause_in(done.stderr)}"])
 
 
-def _cause(stderr: str) -> str:
+def cause_in(stderr: str) -> str:
     """The message of the exception that ended a process, as one line."""
     _, _, message = stderr.rpartition("\nTraceback (most recent call last):")
     start = re.search(r"^[\w.]+(Error|Exception|Mismatch)\w*: ", message, flags=re.MULTILINE)
@@ -108,26 +103,26 @@ def join(address: str, plan: Plan) -> None:
 
 def modules(plan: Plan) -> list[str]:
     """The files and folders of the code that workers import: ours, and plugins of the user that are not installed."""
-    found = {str(Path(str(package.__file__)).parent): None for package in (harness, baselines)}
+    places = {str(folder): None for folder in OURS}
     installed = {Path(sysconfig.get_path(kind)).resolve() for kind in ("purelib", "platlib")}
     for spec in specs(plan):
         for cls in classes(spec):
             top = sys.modules[cls.__module__.partition(".")[0]]
-            if top in (harness, baselines):
+            if Path(str(top.__file__)).parent in OURS:
                 continue
             file = Path(top.__path__[0] if hasattr(top, "__path__") else str(top.__file__)).resolve()
             if not installed & set(file.parents):
-                found[str(file)] = None
-    return list(found)
+                places[str(file)] = None
+    return list(places)
 
 
 def specs(plan: Plan) -> list[PluginSpec]:
     """Every plugin that the plan's trials name."""
-    found: dict[str, PluginSpec] = {}
-    for candidate in some_candidates(plan):
+    different: dict[str, PluginSpec] = {}
+    for candidate in plan.some_candidates():
         for spec in _specs_in(candidate.trial):
-            found.setdefault(f"{spec.kind} {spec.name} {digest_of(spec.as_dict())}", spec)
-    return list(found.values())
+            different.setdefault(f"{spec.kind} {spec.name} {digest_of(spec.as_dict())}", spec)
+    return list(different.values())
 
 
 def _specs_in(config: Any) -> Iterator[PluginSpec]:
@@ -139,54 +134,6 @@ def _specs_in(config: Any) -> Iterator[PluginSpec]:
     elif isinstance(config, list | tuple):
         for item in config:
             yield from _specs_in(item)
-
-
-@dataclass(frozen=True)
-class Question:
-    """What a node is asked.
-
-    Attributes:
-        data: a trial of each data set and split, with the fingerprint that the driver found.
-        plugins: all that trials name.
-        folders: caches.
-        code: of this project, on the driver.
-        packages: versions on the driver.
-        cwd: the driver's working folder, to which relative paths refer.
-        probe: a file in the folder of stages that the driver holds the lock of.
-    """
-
-    data: Sequence[tuple[TrialConfig, str]]
-    plugins: Sequence[PluginSpec]
-    folders: Folders
-    code: str
-    packages: Mapping[str, str]
-    cwd: str
-    probe: Path
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a node says.
-
-    Attributes:
-        hostname: its name.
-        cpu: model of its processor.
-        gpus: models of its GPUs.
-        gpu_bytes: memory of its smallest GPU.
-        compute: device, precision and layout that trials have there.
-        shared: whether it sees the driver's folder of stages.
-        locked: whether it sees the driver's lock there.
-        problems: why it cannot run the trials.
-    """
-
-    hostname: str
-    cpu: str
-    gpus: list[str]
-    gpu_bytes: int
-    compute: Mapping[str, Any]
-    shared: bool
-    locked: bool
-    problems: list[str]
 
 
 @dataclass(frozen=True)
@@ -223,9 +170,9 @@ def look(plan: Plan, prepared: Sequence[tuple[TrialConfig, Data]], folders: Fold
     except OSError as error:
         raise ConfigError([str(error)]) from None
     probe = folders.stages / f".probe-{uuid.uuid4().hex}"
-    data = [(config, found.fingerprint) for config, found in prepared]
+    data = [(config, images.fingerprint) for config, images in prepared]
     question = Question(data, specs(plan), folders, code_version(), environment.numeric_versions(), os.getcwd(), probe)
-    ask = ray.remote(num_cpus=0, max_retries=0)(_answer)
+    ask = ray.remote(num_cpus=0, max_retries=0)(answer)
     try:
         with FileLock(probe):
             asked = [
@@ -239,12 +186,11 @@ def look(plan: Plan, prepared: Sequence[tuple[TrialConfig, Data]], folders: Fold
         probe.unlink(missing_ok=True)
     names = [f"node {node['NodeManagerHostname']} ({node['NodeManagerAddress']})" for node in alive]
     problems = []
-    for name, answer in zip(names, answers, strict=True):
-        found = [answer] if isinstance(answer, str) else answer.problems
-        problems += [f"{name}: {problem}" for problem in found]
+    for name, told in zip(names, answers, strict=True):
+        problems += [f"{name}: {problem}" for problem in ([told] if isinstance(told, str) else told.problems)]
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
-    return _nodes(alive, [answer for answer in answers if isinstance(answer, Answer)], folders)
+    return nodes_of(alive, [told for told in answers if isinstance(told, Answer)], folders)
 
 
 def _get(reference: Any) -> Answer | str:
@@ -256,126 +202,27 @@ def _get(reference: Any) -> Answer | str:
         return lines[-1] if isinstance(error, ray.exceptions.RayTaskError) else message_of(error, 500)
 
 
-def _nodes(alive: list[dict[str, Any]], answers: list[Answer], folders: Folders) -> Nodes:
-    shared = all(answer.shared for answer in answers)
+def nodes_of(alive: Sequence[Mapping[str, Any]], answers: Sequence[Answer], folders: Folders) -> Nodes:
+    """What Ray says of its nodes and what they say themselves, put together."""
+    shared = all(told.shared for told in answers)
     notes = []
     if not shared:
         notes.append(f"{folders.stages} is not one folder for all nodes: each computes and keeps its own stages")
-    elif not all(answer.locked for answer in answers):
+    elif not all(told.locked for told in answers):
         notes.append(
             f"{folders.stages}: locks are not seen by other nodes, so that two may compute the same stage at once"
         )
     about, nodes = [], []
-    for node, answer in zip(alive, answers, strict=True):
+    for node, told in zip(alive, answers, strict=True):
         offered = {k: v for k, v in node["Resources"].items() if not k.startswith(("node:", "memory", "object_store"))}
-        nodes.append(Node(answer.hostname, node["Resources"], answer.gpu_bytes))
+        nodes.append(Node(told.hostname, node["Resources"], told.gpu_bytes))
         about.append(
             {
-                "hostname": answer.hostname,
-                "cpu": answer.cpu,
-                "gpus": answer.gpus,
+                "hostname": told.hostname,
+                "cpu": told.cpu,
+                "gpus": told.gpus,
                 "resources": offered,
-                **answer.compute,
+                **told.compute,
             }
         )
     return Nodes(nodes, about, answers[0].compute, shared, notes)
-
-
-def _answer(question: Question) -> Answer:
-    enter(question.cwd)
-    problems = list(_differences(question))
-    shared, locked = False, False
-    try:
-        question.folders.stages.mkdir(parents=True, exist_ok=True)
-        check_locks(question.folders.stages)
-        shared = question.probe.exists()
-        locked = shared and _is_locked(question.probe)
-        if not problems:  # other code may decode otherwise
-            problems += _data_problems(question)
-    except OSError as error:
-        problems.append(message_of(error))
-    gpus = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]
-    compute = question.data[0][0].compute.resolved()
-    return Answer(
-        hostname=socket.gethostname(),
-        cpu=environment.cpu(),
-        gpus=[gpu.name for gpu in gpus],
-        gpu_bytes=min((gpu.total_memory for gpu in gpus), default=0),
-        compute={
-            "device": compute.device,
-            "precision": compute.precision,
-            "channels_last": compute.channels_last,
-        },
-        shared=shared,
-        locked=locked,
-        problems=problems,
-    )
-
-
-def enter(cwd: str) -> None:
-    """Relative paths mean what they mean to the driver, where its working folder is there too."""
-    if os.path.isdir(cwd):
-        os.chdir(cwd)
-
-
-def _differences(question: Question) -> Iterator[str]:
-    """Where results here would differ from the driver's, or not come about."""
-    if code_version() != question.code:
-        yield f"{Path(str(harness.__file__)).parent} is other code than the driver's; update or remove it"
-    for name, version in environment.numeric_versions().items():
-        if version != question.packages.get(name, version):  # what the driver has not got, no trial here asks for
-            yield f"{name} is {version}, but {question.packages.get(name)} on the driver; install the same"
-    for spec in question.plugins:
-        try:
-            classes(spec)
-        except ValueError as error:
-            yield f"{error}; install its package on every node"
-
-
-def _data_problems(question: Question) -> Iterator[str]:
-    """Decodes what is not decoded yet."""
-    for config, expected in question.data:
-        try:
-            found = load_data(config, question.folders.cache, with_test=False)[0].fingerprint
-        except (ValueError, OSError) as error:
-            yield f"data set {config.dataset.name}: {error}"
-            continue
-        if found != expected:
-            yield f"data set {config.dataset.name} holds other images or labels than on the driver"
-
-
-def check_locks(folder: Path) -> None:
-    """Whether locks in this folder are the system's, which frees them when their holder dies.
-
-    Raises:
-        OSError: they are not.
-    """
-    file = folder / f".probe-{uuid.uuid4().hex}"
-    lock = FileLock(file)
-    try:
-        with warnings.catch_warnings(action="ignore"), lock:
-            usable = not isinstance(lock, SoftFileLock)  # filelock's way out, in which a dead holder blocks for ever
-    except (OSError, NotImplementedError) as error:
-        raise OSError(f"{folder}: {error}; let --stages be on a disk of each node's own") from None
-    finally:
-        file.unlink(missing_ok=True)
-    if not usable:
-        raise OSError(f"{folder}: its file system has no locks; let --stages be on a disk of each node's own")
-
-
-def _is_locked(file: Path) -> bool:
-    try:
-        with FileLock(file, timeout=0):
-            return False
-    except Timeout:
-        return True
-
-
-def code_version() -> str:
-    """A hash of the sources of this project as this process imports them."""
-    files: dict[str, str] = {}
-    for package in (harness, baselines):
-        root = Path(str(package.__file__)).parent
-        for file in (*root.rglob("*.py"), *root.rglob("*.yaml")):
-            files[f"{package.__name__}/{file.relative_to(root).as_posix()}"] = digest_of({"text": file.read_text()})
-    return digest_of(files)

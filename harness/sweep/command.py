@@ -19,10 +19,18 @@ FINISHED, SOME_FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 """Exit statuses."""
 
 
-def main(arguments: list[str] | None = None, prog: str = "python -m harness.sweep") -> int:
-    """The command line, as `prog`; returns the exit status."""
+def main(
+    arguments: list[str] | None = None, prog: str = "python -m harness.sweep", question: Path | None = None
+) -> int:
+    """The command line, as `prog`; returns the exit status.
+
+    Args:
+        arguments: those of this process if left out.
+        prog: what was typed before them.
+        question: the search space, where the arguments name none.
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
-    options = _parser(prog).parse_args(arguments)
+    options = _parser(prog, question).parse_args(arguments)
     resume = resume_command(prog, arguments)
 
     from harness.config.plan import load
@@ -96,9 +104,11 @@ def farewell(outcome: Outcome, resume: str) -> int:
     return SOME_FAILED if causes or outcome.problems else FINISHED
 
 
-def _parser(prog: str) -> argparse.ArgumentParser:
+def _parser(prog: str, question: Path | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=prog, description="Runs a search space.")
-    parser.add_argument("file", type=Path, help="a search space, as YAML")
+    parser.set_defaults(file=question)
+    if question is None:
+        parser.add_argument("file", type=Path, help="a search space, as YAML")
     parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="override a leaf")
     parser.add_argument("--dry-run", action="store_true", help="show the trials and how many stages they share")
     parser.add_argument("--resume", action="store_true", help="continue an interrupted sweep")

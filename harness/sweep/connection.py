@@ -30,6 +30,7 @@ RAY_VARIABLES = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # `Interrupts` is ours
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "TUNE_MAX_PENDING_TRIALS_PG": "1000",  # trials may start side by side; `ConcurrencyLimiter` bounds them
     "TUNE_GLOBAL_CHECKPOINT_S": "600",  # resuming reads our own records, not Ray's snapshots
 }
 """How Ray is told to keep out of the way; it and the processes that it starts look there when a sweep runs."""

@@ -78,22 +78,22 @@ def _shortages(wanted: Mapping[str, float], nodes: Sequence[Node]) -> list[str]:
     """Why a trial fits nowhere: each resource that no node has enough of, else their combination."""
     where = "this machine" if len(nodes) == 1 else f"the largest of {len(nodes)} nodes"
     known = sorted({kind for node in nodes for kind in node.resources if _custom(kind)})
-    found = []
+    shortages = []
     for kind, amount in wanted.items():
         most = max((node.resources.get(kind, 0.0) for node in nodes), default=0.0)
         if amount <= most:
             continue
         if not _custom(kind):
-            found.append(f"resources.{kind.lower()}s: {amount:g} asked for, but {where} has {most:g}")
+            shortages.append(f"resources.{kind.lower()}s: {amount:g} asked for, but {where} has {most:g}")
         elif most:
-            found.append(f"resources.custom.{kind}: {amount:g} asked for, but {where} has {most:g}")
+            shortages.append(f"resources.custom.{kind}: {amount:g} asked for, but {where} has {most:g}")
         else:
-            found.append(f"resources.custom.{kind}: no node has it; {closest(kind, known)}")
-    if not found:
+            shortages.append(f"resources.custom.{kind}: no node has it; {closest(kind, known)}")
+    if not shortages:
         text = ", ".join(f"{amount:g} {kind}" for kind, amount in wanted.items() if amount)
         offers = "; ".join(f"{node.name}: {_offer(node)}" for node in nodes)
-        found.append(f"resources: no node has {text} together; there are {offers}")
-    return found
+        shortages.append(f"resources: no node has {text} together; there are {offers}")
+    return shortages
 
 
 def _offer(node: Node) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from harness.config.plan import Candidate, Plan
+from harness.config.plan import Plan, Task
 from harness.config.schema import ConfigError, as_dict
 from harness.config.trial import TrialConfig
 from harness.data.oracle import Oracle
@@ -34,17 +33,17 @@ def check_data(plan: Plan, cache: Path) -> list[tuple[TrialConfig, Data]]:
         ConfigError: what does not fit, all of it.
         FileNotFoundError: a data set is missing.
     """
-    found: dict[str, tuple[TrialConfig, Data, Oracle]] = {}
+    prepared: dict[str, tuple[TrialConfig, Data, Oracle]] = {}
     problems: dict[str, None] = {}
     built: set[str] = set()
-    for candidate in some_candidates(plan):
+    for candidate in plan.some_candidates():
         config = candidate.trial
         place = f"trial ({label(candidate.parameters)})" if candidate.parameters else "trial"
         try:
             name = _data_name(config)
-            if name not in found:
-                found[name] = config, *load_data(config, cache, with_test=False, verify=True)
-            _, data, oracle = found[name]
+            if name not in prepared:
+                prepared[name] = config, *load_data(config, cache, with_test=False, verify=True)
+            _, data, oracle = prepared[name]
             _check_sizes(config, data)
             start_pool(config.labels, 0, oracle)
             shares = config.pretrain.resolutions if pretrains(config) else (1.0,)
@@ -58,7 +57,7 @@ def check_data(plan: Plan, cache: Path) -> list[tuple[TrialConfig, Data]]:
             problems[f"{plan.name}: {place}: {error}"] = None
     if problems:
         raise ConfigError(list(problems))
-    return [(config, data) for config, data, _ in found.values()]
+    return [(config, data) for config, data, _ in prepared.values()]
 
 
 def _check_sizes(config: TrialConfig, data: Data) -> None:
@@ -72,16 +71,6 @@ def _check_sizes(config: TrialConfig, data: Data) -> None:
         )
 
 
-def some_candidates(plan: Plan) -> Iterator[Candidate]:
-    """All candidates of a known list; for bayes one for each value of each parameter."""
-    yield from plan.candidates
-    if not plan.candidates:
-        for _, _, assignment in plan.space.probes():
-            yield plan.candidate(assignment)
-    for reference in plan.confirm.references if plan.confirm else ():
-        yield plan.candidate(reference)
-
-
 def _data_name(config: TrialConfig) -> str:
     return digest_of({"dataset": config.dataset.as_dict(), "data": as_dict(config.data)})
 
@@ -92,7 +81,7 @@ def preview(plan: Plan) -> str:
     tasks = plan.first_tasks()
     if plan.method == "bayes":
         lines.append(f"search: {plan.run_cap} configurations x {len(plan.seeds)} seeds, chosen by Optuna as it goes:")
-        lines += [f"  {path}: {_values(about)}" for path, about in plan.as_dict()["parameters"].items()]
+        lines += [f"  {path}: {_range(about)}" for path, about in plan.as_dict()["parameters"].items()]
     else:
         lines.append(f"{tasks[0].phase}: {len(plan.candidates)} configurations x {len(plan.seeds)} seeds")
         lines += [f"  {task.trial_id}  {label(task.candidate.parameters)} seed {task.seed}" for task in tasks]
@@ -103,13 +92,13 @@ def preview(plan: Plan) -> str:
     return "\n".join(lines)
 
 
-def _values(about: dict[str, Any]) -> str:
+def _range(about: dict[str, Any]) -> str:
     if "values" in about:
         return f"one of {about['values']}"
     return f"{about['distribution']} from {about['min']} to {about['max']}"
 
 
-def _sharing(tasks: list[Any]) -> str:
+def _sharing(tasks: list[Task]) -> str:
     keys = []
     for task in tasks:
         key = pretrain_key(task.candidate.trial, task.seed, _data_name(task.candidate.trial))

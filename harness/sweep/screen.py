@@ -1,4 +1,4 @@
-"""What a person sees while a sweep runs: one live table on a terminal, one line per finished trial elsewhere."""
+"""What a person sees while a sweep runs: how it stands, and where that is shown."""
 
 from __future__ import annotations
 
@@ -18,6 +18,10 @@ from harness.records.rows import FINAL, Record
 
 SHOWN = 4
 """Running trials with a line of their own; of the others it is said how many do what."""
+
+
+STATUS_SECONDS = 60.0
+"""How long a log, where there is no terminal to draw on, may stay without a line."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +64,8 @@ class Running:
     def rate(self) -> str:
         """`1,240 img/s` in a training."""
         metrics = self.record["metrics"]
-        found = [value for name, value in metrics.items() if name.startswith("throughput/")] if self.training else []
-        return f"{found[0]:,.0f} img/s" if found else ""
+        rates = [value for name, value in metrics.items() if name.startswith("throughput/")] if self.training else []
+        return f"{rates[0]:,.0f} img/s" if rates else ""
 
     @property
     def left(self) -> str:
@@ -72,30 +76,36 @@ class Running:
 
 
 @dataclass
-class Progress:
-    """The state of a sweep as its records tell it. Knows nothing of Ray.
+class Standing:
+    """How a sweep stands, as its records tell it. Knows nothing of Ray.
 
     Attributes:
         metric: what is improved.
         maximize: whether larger is better.
         total: trials of the present phase.
+        before: those of them that ended in an earlier run.
         phase: "search" or "confirm".
+        started: when this run of the phase began.
+        counts: how many trials ended how in this run.
+        running: trial -> what it is at, in the order in which they began.
+        best: the best value that a trial finished with, and its last record.
+        recent: the lines of the trials that ended last.
     """
 
     metric: str
     maximize: bool
     total: int = 0
+    before: int = 0
     phase: str = ""
     started: float = field(default_factory=time.monotonic)
     counts: Counter[str] = field(default_factory=Counter)
     running: dict[str, Running] = field(default_factory=dict)
     best: tuple[float, Record] | None = None
     recent: list[str] = field(default_factory=list)
-    found: int = 0
 
-    def begin(self, phase: str, total: int, found: int) -> None:
-        """A phase starts; `found` of its trials were finished by an earlier run."""
-        self.phase, self.total, self.found = phase, total, found
+    def begin(self, phase: str, total: int, before: int) -> None:
+        """A phase starts; `before` of its trials ended in an earlier run."""
+        self.phase, self.total, self.before = phase, total, before
         self.counts.clear()
         self.running.clear()
         self.best = None
@@ -121,7 +131,7 @@ class Progress:
     @property
     def done(self) -> int:
         """Trials of this phase that have ended, in this run or an earlier one."""
-        return self.found + sum(self.counts.values())
+        return self.before + sum(self.counts.values())
 
     def _outcome(self, record: Record, value: float | None) -> str:
         what = f"{label(record['parameters'])} seed {record['seed']}"
@@ -202,27 +212,14 @@ class Progress:
         return head
 
 
-def clock(seconds: float) -> str:
-    """`47 s`, `3:05`, `2:14:09`."""
-    seconds = round(seconds)
-    if seconds < 60:
-        return f"{seconds} s"
-    hours, minutes = divmod(seconds // 60, 60)
-    return f"{hours}:{minutes:02}:{seconds % 60:02}" if hours else f"{minutes}:{seconds % 60:02}"
-
-
-STATUS_SECONDS = 60.0
-"""How long a log, where there is no terminal to draw on, may stay without a line."""
-
-
 class Display:
     """The live view on a terminal; elsewhere a line per ended trial, and one a minute in between."""
 
-    def __init__(self, progress: Progress, quiet: bool):
+    def __init__(self, standing: Standing, quiet: bool):
         from rich.console import Console
         from rich.live import Live
 
-        self.progress = progress
+        self._standing = standing
         self._quiet = quiet
         self._console = Console(stderr=True)
         self._live = Live(console=self._console, refresh_per_second=2, get_renderable=self._render, transient=True)
@@ -239,15 +236,28 @@ class Display:
             self._live.stop()
 
     def _render(self) -> Any:
-        return self.progress.render(self._console.width)
+        return self._standing.render(self._console.width)
+
+    def begin(self, phase: str, total: int, before: int) -> None:
+        """Shows that a phase starts; see `Standing.begin`."""
+        self._standing.begin(phase, total, before)
 
     def add(self, record: Record, details: Details) -> None:
         """Shows a record."""
-        line = self.progress.add(record, details.training)
+        line = self._standing.add(record, details.training)
         if self._interactive or self._quiet:
             return
         if line is None and time.monotonic() - self._said >= STATUS_SECONDS:
-            line = self.progress.status()
+            line = self._standing.status()
         if line:
             self._said = time.monotonic()
             print(line, file=sys.stderr, flush=True)
+
+
+def clock(seconds: float) -> str:
+    """`47 s`, `3:05`, `2:14:09`."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    hours, minutes = divmod(seconds // 60, 60)
+    return f"{hours}:{minutes:02}:{seconds % 60:02}" if hours else f"{minutes}:{seconds % 60:02}"

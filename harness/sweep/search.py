@@ -1,107 +1,189 @@
-"""Optuna's search: what it suggests, what it is told, and how its journal goes on after a kill."""
+"""Where Tune's trials come from: a list of tasks, or Optuna's study and its journal, which outlives a kill."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import optuna
+from optuna.storages.journal import JournalFileBackend, JournalStorage
+from optuna.trial import TrialState
 from ray.tune.schedulers import AsyncHyperBandScheduler, MedianStoppingRule, TrialScheduler
-from ray.tune.search.optuna import OptunaSearch
+from ray.tune.search import Searcher
 
-from harness.config.plan import Plan, Task
+from harness.config.plan import Candidate, Plan, Task
 from harness.config.schema import ConfigError
-from harness.config.space import Suggester
-from harness.sweep.worker import proxy_value
+from harness.records.folder import Recorder
+from harness.records.rows import Record
+from harness.seeding import derive
+from harness.sweep.objectives import keys, values_so_far
+from harness.sweep.worker import tune_config
 
 
-class SuggestAssignments:
-    """Optuna's define-by-run function; a class because Tune pickles it."""
+class GivenTasks(Searcher):
+    """Hands out tasks in their order, one to each trial of Tune's."""
 
-    def __init__(self, plan: Plan, seeds: list[int]):
-        self._plan = plan
-        self._seeds = seeds
+    def __init__(self, tasks: Sequence[Task]):
+        super().__init__()
+        self._left = iter(tasks)
 
-    def __call__(self, suggester: Suggester) -> dict[str, Any]:
-        """A Tune configuration for what Optuna suggests."""
-        assignment = self._plan.space.suggest(suggester)
-        candidate = self._plan.candidate(assignment)
-        return tune_config([Task(candidate, seed, "search") for seed in self._seeds])
+    def suggest(self, trial_id: str) -> dict[str, Any]:
+        """The next task, as Tune's configuration."""
+        return tune_config([next(self._left)])
+
+    def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
+        """Of no interest."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: resuming reads our own records."""
 
 
-class AssignmentSearch(OptunaSearch):
-    """Optuna's search; a trial that failed is told as failed, not with a made-up value."""
+class StudySearch(Searcher):
+    """Asks a study for configurations, and tells it how they ended; one that failed gets no made-up value."""
+
+    def __init__(self, study: Study):
+        super().__init__()
+        self._study = study
+        self._numbers: dict[str, int] = {}  # Tune's trial -> Optuna's
+
+    def suggest(self, trial_id: str) -> dict[str, Any]:
+        """What Optuna suggests, as Tune's configuration."""
+        self._numbers[trial_id], tasks = self._study.ask()
+        return tune_config(tasks)
 
     def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
         """Tells Optuna how a trial ended."""
-        failed = bool(result and result.get("failed"))
-        super().on_trial_complete(trial_id, None if failed else result, error or failed)
+        number = self._numbers.pop(trial_id)
+        if error or (result and result.get("failed")):
+            self._study.tell(number, None)
+        elif result:
+            self._study.tell(number, [result[key] for key in keys(self._study.num_objectives)])
+        else:
+            self._study.forget(number)  # it never began
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the study lies in the sweep's folder."""
 
 
-def tune_config(tasks: list[Task]) -> dict[str, Any]:
-    """One configuration under one or several seeds, as Tune hands it to a worker."""
-    return {
-        "parameters": tasks[0].candidate.parameters,
-        "seeds": [task.seed for task in tasks],
-        "phase": tasks[0].phase,
-        "trial_ids": [task.trial_id for task in tasks],
-    }
+class Study:
+    """Optuna's study of a search: what was asked, and what it was told of that.
 
+    Every trial of Optuna's keeps the parameters that it stands for.
 
-class Replay:
-    """Suggests what a study suggested before: a `Suggester` over the parameters of one of its trials.
+    Args:
+        plan: the sweep.
+        file: Optuna's journal.
 
     Raises:
-        KeyError: the study had not come that far.
+        ConfigError: the journal is damaged.
     """
 
-    def __init__(self, parameters: Mapping[str, Any]):
-        self._parameters = parameters
-
-    def suggest_categorical(self, name: str, choices: list[str]) -> str:
-        """See `Suggester`."""
-        return self._parameters[name]
-
-    def suggest_int(self, name: str, low: int, high: int) -> int:
-        """See `Suggester`."""
-        return self._parameters[name]
-
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        """See `Suggester`."""
-        return self._parameters[name]
-
-
-def scheduler_of(plan: Plan) -> TrialScheduler | None:
-    """Early stopping on the validation accuracy after an epoch; reports without it are left alone."""
-    about = plan.early_terminate
-    shared = {"time_attr": "epoch", "metric": "watch", "mode": "max", "grace_period": about.min_iter}
-    if about.type == "asha":
-        longest = 10_000  # longer than any pre-training: rungs are eta apart from min_iter on
-        return AsyncHyperBandScheduler(
-            **shared, max_t=longest, reduction_factor=about.eta, brackets=1, stop_last_trials=False
+    def __init__(self, plan: Plan, file: Path):
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        mend_journal(file)
+        self._plan = plan
+        self._study = optuna.create_study(
+            study_name="search",
+            storage=JournalStorage(JournalFileBackend(str(file))),
+            directions=[objective.direction for objective in plan.metric],
+            load_if_exists=True,
         )
-    return MedianStoppingRule(**shared) if about.type == "median" else None
+
+    @property
+    def num_objectives(self) -> int:
+        """How many values it is told of a configuration."""
+        return len(self._plan.metric)
+
+    @property
+    def num_told(self) -> int:
+        """How many configurations have ended."""
+        return len(self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL)))
+
+    def search(self) -> StudySearch:
+        """A search that goes on from what the study was told; its draws depend on how much that is."""
+        plan = self._plan
+        assert plan.run_cap is not None
+        with warnings.catch_warnings(action="ignore", category=optuna.exceptions.ExperimentalWarning):
+            self._study.sampler = optuna.samplers.TPESampler(
+                seed=derive(plan.seeds[0], f"search/{self.num_told}") % 2**32,
+                multivariate=True,
+                group=True,
+                constant_liar=True,
+                n_startup_trials=max(5, min(10, plan.run_cap // 3)),
+            )
+        return StudySearch(self)
+
+    def ask(self) -> tuple[int, list[Task]]:
+        """Optuna's number of a configuration that it suggests, and the trials to run."""
+        asked = self._study.ask()
+        candidate = self._plan.candidate(self._plan.space.suggest(asked))
+        asked.set_user_attr("parameters", candidate.parameters)
+        return asked.number, self._tasks(candidate)
+
+    def tell(self, number: int, values: Sequence[float] | None) -> None:
+        """Ends a configuration: a value for each objective; None, or one that is no number, where a trial failed."""
+        if values is None or not all(map(math.isfinite, values)):
+            self._study.tell(number, state=TrialState.FAIL)
+        else:
+            self._study.tell(number, list(values))
+
+    def forget(self, number: int) -> None:
+        """Ends a configuration of which nothing is known."""
+        self._study.tell(number, state=TrialState.PRUNED)
+
+    def open_tasks(self, recorder: Recorder) -> list[Task]:
+        """The trials to finish, after an interrupt, before the study is asked again.
+
+        Those are the trials of configurations that it was not told of, and of others those whose ending was lost
+        since (its line was damaged).
+        """
+        tasks: dict[str, Task] = {}  # one configuration may be suggested twice
+        for asked in self._study.get_trials(states=(TrialState.RUNNING, TrialState.COMPLETE, TrialState.FAIL)):
+            if "parameters" in asked.user_attrs:
+                suggested = self._tasks(self._plan.candidate(asked.user_attrs["parameters"]))
+                left = suggested if asked.state == TrialState.RUNNING else _lost(suggested, recorder)
+                tasks |= {task.trial_id: task for task in left}
+            elif asked.state == TrialState.RUNNING:
+                self.forget(asked.number)  # the study had not come that far
+        return list(tasks.values())
+
+    def tell_endings(self, recorder: Recorder) -> None:
+        """Tells it of the configurations that have ended since it was asked for them."""
+        for asked in self._study.get_trials(states=(TrialState.RUNNING,)):
+            tasks = self._tasks(self._plan.candidate(asked.user_attrs["parameters"]))
+            endings = [ending for task in tasks if (ending := recorder.ending(task.trial_id))]
+            if len(endings) == len(tasks):
+                failed = any(ending["status"] == "failed" for ending in endings)
+                self.tell(asked.number, None if failed else self._means(endings))
+
+    def _means(self, endings: list[Record]) -> list[float]:
+        names = [objective.name for objective in self._plan.metric]
+        values = [
+            [ending["metrics"][name] for name in names]
+            if ending["status"] == "finished"
+            else values_so_far(names, ending["metrics"])
+            for ending in endings
+        ]
+        return [sum(column) / len(column) for column in zip(*values, strict=True)]
+
+    def _tasks(self, candidate: Candidate) -> list[Task]:
+        return [Task(candidate, seed, "search") for seed in self._plan.seeds]
 
 
-def num_told(storage: Any) -> int:
-    """How many configurations of the study have ended."""
-    import optuna
-    from optuna.trial import TrialState
-
-    try:
-        study = optuna.load_study(study_name="search", storage=storage)
-    except KeyError:
-        return 0
-    return len(study.get_trials(states=[TrialState.COMPLETE, TrialState.FAIL]))
-
-
-def values_told(ending: Mapping[str, Any], plan: Plan) -> list[float]:
-    """What a finished or early-stopped trial is told to the study as."""
-    metrics = ending["metrics"]
-    if ending["status"] == "finished":
-        return [metrics[metric.name] for metric in plan.metric]
-    return [proxy_value(metric.name, metrics) for metric in plan.metric]
+def _lost(tasks: list[Task], recorder: Recorder) -> list[Task]:
+    """Those of a configuration that was told which have no ending; seeds after one that broke off never began."""
+    lost = []
+    broke_off = False
+    for task in tasks:
+        ending = recorder.ending(task.trial_id)
+        if ending is None and (not broke_off or recorder.unfinished([task.trial_id])):
+            lost.append(task)
+        broke_off = broke_off or (ending is not None and ending["status"] != "finished")
+    return lost
 
 
 def mend_journal(file: Path) -> None:
@@ -125,3 +207,15 @@ def mend_journal(file: Path) -> None:
         except ValueError:
             where = f"{file}: line {number} is damaged"
             raise ConfigError([f"{where}; move it away, and the search starts anew with the stages it has"]) from None
+
+
+def early_stopping(plan: Plan) -> TrialScheduler | None:
+    """Stops trials by the validation accuracy after an epoch; reports without it are left alone."""
+    rule = plan.early_terminate
+    shared = {"time_attr": "epoch", "metric": "watch", "mode": "max", "grace_period": rule.min_iter}
+    if rule.type == "asha":
+        longest = 10_000  # longer than any pre-training: rungs are eta apart from min_iter on
+        return AsyncHyperBandScheduler(
+            **shared, max_t=longest, reduction_factor=rule.eta, brackets=1, stop_last_trials=False
+        )
+    return MedianStoppingRule(**shared) if rule.type == "median" else None

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import progress
-from harness.config.plan import Plan, goal_of
+from harness.config.plan import Plan
 from harness.config.schema import ConfigError
 from harness.config.trial import TrialConfig
 from harness.data.splits import Data
@@ -28,7 +28,7 @@ from harness.sweep.driver import Sweep
 from harness.sweep.interrupts import Interrupts
 from harness.sweep.placement import Placement, place
 from harness.sweep.preflight import check_data
-from harness.sweep.screen import Display, Progress
+from harness.sweep.screen import Display, Standing
 from harness.tracking.server import tracking_uri
 from harness.tracking.tracker import Tracker
 from harness.trial.memory import can_watch_memory
@@ -140,10 +140,11 @@ def _run_in_folder(
 ) -> None:
     """Runs the plan's trials in the sweep's folder, which is ours, and reports them, also after an interrupt."""
     replace_text(outcome.folder / "environment.json", json.dumps(about, indent=1))
-    shown = Progress(plan.metric[0].name, goal_of(plan.metric[0]) == "maximize")
+    first = plan.metric[0]
+    standing = Standing(first.name, first.direction == "maximize")
     with _recording(plan, about, mirror, outcome) as recorder:
         try:
-            with Display(shown, options.quiet) as display:
+            with Display(standing, options.quiet) as display:
                 sweep = Sweep(plan, options.folders, placement, recorder, display, interrupts)
                 outcome.complete = sweep.run()
         except KeyboardInterrupt:

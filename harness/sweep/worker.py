@@ -1,103 +1,157 @@
-"""In a worker: one trial of Tune, one configuration under each of its seeds in turn."""
+"""In a worker: the tasks of one configuration, which are one trial of Tune's, in turn."""
 
 from __future__ import annotations
 
-import json
 import math
 import os
+import pickle
 import signal
 import socket
 import time
-from collections.abc import Mapping
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import ray
+import torch
 from ray import tune
-from ray.experimental import internal_kv
 
-from harness.config.plan import Plan, Task
+from harness.config.plan import Task
 from harness.config.schema import as_dict
+from harness.config.trial import ComputeConfig
 from harness.files import no_space
 from harness.messages import cause_of
-from harness.metrics import WATCHED
 from harness.records.details import Details
-from harness.sweep import cluster
+from harness.records.rows import Record
+from harness.sweep.inquiry import enter
+from harness.sweep.notes import ended_before, limit_passed, note_limit
+from harness.sweep.objectives import as_reported, values_so_far, watched_accuracy
 from harness.trial.memory import keep_freed_memory, watched_memory
 from harness.trial.run import Folders, run
 
 
+class Sealed:
+    """Tasks on their way to a worker, in one piece.
+
+    Tune copies what it finds in a configuration, walks through it and sends it back with every report.
+    """
+
+    def __init__(self, tasks: Sequence[Task]):
+        self._pickled = pickle.dumps(list(tasks))
+
+    def open(self) -> list[Task]:
+        """The tasks."""
+        return pickle.loads(self._pickled)
+
+
+def tune_config(tasks: Sequence[Task]) -> dict[str, Any]:
+    """The configuration of a trial of Tune's: a configuration of ours under one or several seeds."""
+    return {"tasks": Sealed(tasks)}
+
+
+def tasks_in(config: Mapping[str, Any]) -> list[Task]:
+    """The tasks of a trial of Tune's, from its configuration."""
+    return config["tasks"].open()
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every trial of a sweep needs, sent to the workers once.
+
+    Attributes:
+        metrics: what the search improves.
+        folders: caches, absolute.
+        threads: of a trial.
+        memory_gb: 2**30 bytes that a trial's process may hold; None: as many as there are.
+        cwd: the driver's working folder, to which relative paths refer.
+    """
+
+    metrics: tuple[str, ...]
+    folders: Folders
+    threads: int
+    memory_gb: float | None
+    cwd: str
+
+    @property
+    def nothing(self) -> dict[str, float]:
+        """A report to Tune that says nothing of the objectives."""
+        return as_reported([0.0] * len(self.metrics))
+
+
 def run_in_worker(config: dict[str, Any], job: Job) -> None:
-    """One Tune trial: one configuration, under each of its seeds in turn."""
-    import torch
-
-    keep_freed_memory()
-    cluster.enter(job.cwd)
-    torch.set_num_threads(job.threads)
-    config = config.get("task", config)
-    candidate = job.plan.candidate(config["parameters"])
-    if config.get("only_portrait"):
-        _portray(Task(candidate, config["seeds"][0], config["phase"]), job)
-        return
-    objectives: list[list[float]] = []
-    for seed in config["seeds"]:
-        task = Task(candidate, seed, config["phase"])
-        totals = _ended_before(task.trial_id)
+    """One trial of Tune's: one configuration, under each of its seeds in turn."""
+    _begin(job)
+    values: list[list[float]] = []
+    for task in tasks_in(config):
+        totals = ended_before(tune.get_context().get_trial_id(), task.trial_id)
         if totals is None:
-            totals = _run_task(task, job)
-        objectives.append([totals.get(m.name, math.nan) for m in job.plan.metric])
-    means = [sum(values) / len(values) for values in zip(*objectives, strict=True)]
-    failed = any(math.isnan(value) for value in means)
-    tune.report(objective_values([0.0] * len(means) if failed else means) | {"failed": failed})
+            totals = _run(task, job)
+        values.append([totals.get(name, math.nan) for name in job.metrics])
+    means = [sum(column) / len(column) for column in zip(*values, strict=True)]
+    failed = any(math.isnan(mean) for mean in means)
+    tune.report((job.nothing if failed else as_reported(means)) | {"failed": failed})
 
 
-def _run_task(task: Task, job: Job) -> dict[str, float]:
+def portray_in_worker(config: dict[str, Any], job: Job) -> None:
+    """Takes a trial that has ended from the stage cache once more, for its encoder's portrait alone."""
+    _begin(job)
+    (task,) = tasks_in(config)
+
+    def send(portrait: Mapping[str, Any]) -> None:
+        tune.report({"portrait_of": task.trial_id, **portrait, **job.nothing})
+
+    cause = limit_passed(task.trial_id)
+    if cause:
+        send({"warning": cause})
+        return
+    send({})  # from here on the time counts
+    try:
+        check_device(task.candidate.trial.compute)
+        with watched_memory(job.memory_gb, lambda cause: end_own_worker(task.trial_id, cause)):
+            run(task.candidate.trial, task.seed, job.folders, lambda *_: None, with_test=False, deliver=send)
+    except Exception as error:  # its stages are gone, and what makes them anew fails
+        if no_space(error):
+            tune.report({"no_space": str(error), **job.nothing})
+        send({"warning": cause_of(error)})
+    tune.report(job.nothing)
+
+
+def _begin(job: Job) -> None:
+    keep_freed_memory()
+    enter(job.cwd)
+    torch.set_num_threads(job.threads)
+
+
+def _run(task: Task, job: Job) -> dict[str, float]:
     """Runs a trial and reports each record; a trial that fails reports its cause and lets the sweep go on."""
 
     def send(step_kind: str, step: int, metrics: Mapping[str, float], details: Details, **more: Any) -> None:
-        record = {
-            "trial": task.trial_id,
-            "configuration": task.candidate.configuration,
-            "phase": task.phase,
-            "seed": task.seed,
-            "status": "running",
-            "step_kind": step_kind,
-            "step": step,
-            "time": int(time.time() * 1000),
-            "node": socket.gethostname(),
-            "parameters": task.candidate.parameters,
-            "metrics": dict(metrics),
-            **more,
-        }
-        watch = watched_accuracy(metrics)
-        watched = {"epoch": step, "watch": watch} if step_kind == "epoch" and watch is not None else {}
-        proxies = [proxy_value(m.name, metrics) for m in job.plan.metric]
+        record = record_of(task, step_kind, step, metrics) | {"node": socket.gethostname()} | more
+        accuracy = watched_accuracy(metrics) if step_kind == "epoch" else None
+        watched = {"epoch": step, "watch": accuracy} if accuracy is not None else {}
         # In a list, into which Tune does not look: it would keep statistics of every number until the sweep ends.
-        tune.report({"sent": [record, details], **watched, **objective_values(proxies)})
+        sent = {"sent": [record, details]}
+        tune.report(sent | watched | as_reported(values_so_far(job.metrics, metrics)))
 
     cause = limit_passed(task.trial_id)
-    if cause:  # by an earlier worker, which was ended for it
+    if cause:
         send("labels", 0, {}, Details(error=cause), status="failed", error=cause)
         return {}
     send("labels", 0, {}, Details(config=as_dict(task.candidate.trial)))
     portrait: dict[str, Any] = {}
+    deliver = portrait.update if task.portrait else None
     try:
-        with watched_memory(job.plan.resources.memory_gb, lambda cause: end_own_worker(task.trial_id, cause)):
+        check_device(task.candidate.trial.compute)
+        with watched_memory(job.memory_gb, lambda cause: end_own_worker(task.trial_id, cause)):
             totals = run(
-                task.candidate.trial,
-                task.seed,
-                job.folders,
-                send,
-                with_test=task.phase == "confirm",
-                deliver=portrait.update if job.plan.portrays(task) else None,
+                task.candidate.trial, task.seed, job.folders, send, with_test=task.phase == "confirm", deliver=deliver
             )
-        for metric in job.plan.metric:
-            if not math.isfinite(totals.get(metric.name, math.nan)):
-                raise ValueError(f"{metric.name} is {totals.get(metric.name, 'not measured in this trial')}")
+        for name in job.metrics:
+            if not math.isfinite(totals.get(name, math.nan)):
+                raise ValueError(f"{name} is {totals.get(name, 'not measured in this trial')}")
     except Exception as error:
-        import traceback
-
         if no_space(error):  # no fault of the trial's: the sweep stops, and tries it again when it is resumed
-            tune.report({"no_space": str(error), **objective_values([0.0] * len(job.plan.metric))})
+            tune.report({"no_space": str(error), **job.nothing})
         cause = cause_of(error)
         send("labels", 0, {}, Details(error=traceback.format_exc()), status="failed", error=cause)
         return {}
@@ -106,94 +160,36 @@ def _run_task(task: Task, job: Job) -> dict[str, float]:
     return totals
 
 
-def _portray(task: Task, job: Job) -> None:
-    """Takes a trial that has ended from the stage cache once more, for its encoder's portrait alone."""
-    nothing = objective_values([0.0] * len(job.plan.metric))
-
-    def send(found: Mapping[str, Any]) -> None:
-        tune.report({"portrait_of": task.trial_id, **found, **nothing})
-
-    cause = limit_passed(task.trial_id)
-    if cause:  # by an earlier worker, which was ended for it
-        send({"warning": cause})
-        return
-    send({})  # from here on the time counts
-    try:
-        with watched_memory(job.plan.resources.memory_gb, lambda cause: end_own_worker(task.trial_id, cause)):
-            run(task.candidate.trial, task.seed, job.folders, lambda *_: None, with_test=False, deliver=send)
-    except Exception as error:  # its stages are gone, and what makes them anew fails
-        if no_space(error):
-            tune.report({"no_space": str(error), **nothing})
-        send({"warning": cause_of(error)})
-    tune.report(nothing)
+def record_of(task: Task, step_kind: str, step: int, metrics: Mapping[str, float]) -> Record:
+    """A record of a trial that runs, as of now."""
+    return {
+        "trial": task.trial_id,
+        "configuration": task.candidate.configuration,
+        "phase": task.phase,
+        "seed": task.seed,
+        "status": "running",
+        "step_kind": step_kind,
+        "step": step,
+        "time": int(time.time() * 1000),
+        "parameters": task.candidate.parameters,
+        "metrics": dict(metrics),
+    }
 
 
-def proxy_value(metric: str, metrics: Mapping[str, float]) -> float:
-    """What an early-stopped trial counts for in the search: what was seen of it."""
-    watch = watched_accuracy(metrics)
-    return watch if metric.startswith("val/") and watch is not None else 0.0
+def check_device(compute: ComputeConfig) -> None:
+    """Whether this machine has what a trial computes on; the driver could ask its own alone.
 
-
-def watched_accuracy(metrics: Mapping[str, float]) -> float | None:
-    """The validation accuracy after an epoch, by which a trial may be stopped early."""
-    return next((metrics[name] for name in WATCHED if name in metrics), None)
-
-
-def _key(*parts: str) -> str:
-    return "/".join(("selbench", ray.get_runtime_context().get_job_id(), *parts))
+    Raises:
+        RuntimeError: it has not.
+    """
+    if compute.device == "cuda" and not torch.cuda.is_available():
+        raise RuntimeError(
+            f"compute.device is cuda, but {socket.gethostname()} has no CUDA device for this trial; let resources.gpus "
+            "be above 0, or use cpu or auto"
+        )
 
 
 def end_own_worker(trial_id: str, cause: str) -> None:
     """Notes the limit that was passed, and ends this process, as nothing else ends a stuck call."""
     note_limit(trial_id, cause)
     os.kill(os.getpid(), signal.SIGKILL)
-
-
-def note_limit(trial_id: str, cause: str) -> None:
-    """Keeps the cause for the next worker of the trial."""
-    internal_kv._internal_kv_put(_key("limit", trial_id), cause.encode())
-
-
-def limit_passed(trial_id: str) -> str | None:
-    """The limit that a trial passed in this run of the sweep."""
-    found = internal_kv._internal_kv_get(_key("limit", trial_id))
-    return found.decode() if found else None
-
-
-def note_ending(of_tune: str, record: Mapping[str, Any]) -> None:
-    """Notes the totals of a trial that Tune's trial ran and whose ending is written; none for one that failed."""
-    totals = record["metrics"] if record["status"] == "finished" else {}
-    internal_kv._internal_kv_put(_key("ended", of_tune, record["trial"]), json.dumps(totals).encode())
-
-
-def forget_endings(of_tune: str) -> None:
-    """Removes what was noted of the trials of one of Tune's."""
-    internal_kv._internal_kv_del(_key("ended", of_tune, ""), del_by_prefix=True)
-
-
-def _ended_before(trial_id: str) -> dict[str, float] | None:
-    """The totals of a trial that an earlier worker of the same trial of Tune's brought to its end."""
-    found = internal_kv._internal_kv_get(_key("ended", tune.get_context().get_trial_id(), trial_id))
-    return json.loads(found) if found else None
-
-
-def objective_values(values: list[float]) -> dict[str, float]:
-    """As Tune and Optuna read them."""
-    return {f"objective_{number}": value for number, value in enumerate(values)}
-
-
-class Job:
-    """What every trial of a sweep needs, sent to the workers once.
-
-    Attributes:
-        plan: the sweep.
-        folders: caches, absolute.
-        threads: of a trial.
-        cwd: the driver's working folder, to which relative paths refer.
-    """
-
-    def __init__(self, plan: Plan, folders: Folders, threads: int):
-        self.plan = plan
-        self.folders = folders
-        self.threads = threads
-        self.cwd = os.getcwd()

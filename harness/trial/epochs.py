@@ -71,6 +71,7 @@ class Epochs:
         watch: is told of each epoch.
         rate: the metric of images per second.
         validates: whether the watch's measurement is wanted after the epoch of this number.
+        is_complete: whether the history of a checkpoint says all that is asked; if not, the training begins anew.
 
     Attributes:
         history: the metrics of each epoch that has ended.
@@ -84,6 +85,7 @@ class Epochs:
         *,
         rate: str,
         validates: Callable[[int], bool] = lambda number: False,
+        is_complete: Callable[[list[Metrics]], bool] = lambda history: True,
     ):
         self.history: list[Metrics] = []
         self._total = total
@@ -92,7 +94,7 @@ class Epochs:
         self._rate = rate
         self._validates = validates
         saved = watch.checkpoint.load() if watch.checkpoint else None
-        if saved:
+        if saved and is_complete(saved["history"]):
             self.history = saved["history"]
             for name, state in states.items():
                 state.load_state_dict(saved[name])

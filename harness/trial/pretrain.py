@@ -18,6 +18,14 @@ from harness.trial.epochs import Epochs, Metrics, Watch
 from harness.trial.optimizers import build_optimizer, check_finite, descend, learning_rate, set_learning_rate
 from harness.trial.runtime import Runtime
 
+MEASURED = ("pretrain/knn_accuracy", "pretrain/embedding_std")
+"""What is known of the encoder after the epochs at which it is measured."""
+
+
+def is_complete(history: Sequence[Metrics], config: PretrainConfig) -> bool:
+    """Whether the metrics of each epoch hold what `config` has measured; they may be of more frequent measurements."""
+    return all(set(MEASURED) <= row.keys() for epoch, row in enumerate(history, 1) if config.measures(epoch))
+
 
 @dataclass(frozen=True)
 class Examples:
@@ -65,7 +73,8 @@ def pretrain(
         {"method": method, "optimizer": optimizer},
         watch,
         rate="throughput/pretrain_images_per_second",
-        validates=lambda epoch: epoch == config.epochs or bool(config.knn_every and epoch % config.knn_every == 0),
+        validates=config.measures,
+        is_complete=lambda history: is_complete(history, config),
     )
     for epoch in epochs:
         with runtime.compiled(method):

@@ -23,7 +23,7 @@ from harness.plugins.registry import PluginSpec
 from harness.seeding import seeded
 from harness.trial import knn, pretrain
 from harness.trial.context import Context
-from harness.trial.epochs import Watch
+from harness.trial.epochs import Metrics, Watch
 from harness.trial.runtime import Runtime
 from harness.trial.stages import Checkpoint, Stage
 
@@ -70,7 +70,7 @@ def pretrain_key(config: TrialConfig, seed: int, fingerprint: str) -> dict[str, 
             "normalize": config.data.normalize,
             "ssl_method": config.ssl_method.as_dict(),
             "augmentation": config.augmentation.as_dict(),
-            "pretrain": as_dict(config.pretrain),
+            "pretrain": config.pretrain.as_read(),
         }
         if issubclass(registry.find("ssl_methods", config.ssl_method.name), SupervisedMethod):
             key["start"] = [config.labels.start, config.labels.stratified]  # with data and seed, the labels it reads
@@ -98,23 +98,26 @@ def pretrained(context: Context, method: SSLMethod) -> Stage:
 
     def validate() -> dict[str, float]:
         features = context.runtime.forward(method.backbone, data.val)
-        return {
-            "pretrain/knn_accuracy": knn.accuracy(features, data.val_labels),
-            "pretrain/embedding_std": pretrain.embedding_std(features),
-        }
+        measured = knn.accuracy(features, data.val_labels), pretrain.embedding_std(features)
+        return dict(zip(pretrain.MEASURED, measured, strict=True))
+
+    def asked(epoch: int, metrics: Metrics) -> Metrics:
+        others = () if config.pretrain.measures(epoch) else pretrain.MEASURED  # of a trial that asked for more
+        return {name: value for name, value in metrics.items() if name not in others}
 
     def compute(checkpoint: Checkpoint) -> dict[str, Any]:
         images, labels = learnt_from(method, data, context.oracle, context.start)
         settings, examples = config.pretrain, pretrain.Examples(images, context.views, labels)
         if isinstance(method, SupervisedMethod) and method.labeled_only:  # however few
             settings = replace(settings, batch_size=min(settings.batch_size, len(images)))
-        watch = Watch(checkpoint, report.epoch, validate)
+        watch = Watch(checkpoint, lambda epoch, metrics: report.epoch(epoch, asked(epoch, metrics)), validate)
         return pretrain.pretrain(method, examples, settings, context.runtime, context.seed, watch)
 
     plugins = registry.sources(config.backbone, config.ssl_method, config.augmentation)
-    stage = stages.run("pretrain", key, compute, plugins)
+    is_complete = lambda value: pretrain.is_complete(value["history"], config.pretrain)  # noqa: E731
+    stage = stages.run("pretrain", key, compute, plugins, is_complete)
     method.load_state_dict(stage.value["method"])
-    report.rest(stage.value["history"])
+    report.rest([asked(epoch, metrics) for epoch, metrics in enumerate(stage.value["history"], start=1)])
     return stage
 
 

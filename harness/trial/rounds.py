@@ -184,7 +184,7 @@ class Rounds:
     def _training_key(self, encoder: Encoder, labeled: Tensor, last: Trained | None) -> dict[str, Any]:
         key = self._key() | {
             "encoder": encoder.digest,
-            "classifier": as_dict(encoder.config),
+            "classifier": encoder.config.as_read(),
             "labeled": digest_of({"positions": labeled.tolist()}),
         }
         if encoder.config.warm_start and last:

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from harness.config import plan as plan_module
+from harness.config.parsing import parse_trial
 from harness.config.plan import Plan, load
 from harness.config.schema import ConfigError, parse_overrides
 from harness.sweep import preflight
@@ -78,14 +80,14 @@ def test_a_grid_with_confirm_is_a_search(tmp_path):
 
 def test_each_confirmed_configuration_leaves_one_portrait(tmp_path):
     plan = read(tmp_path, GRID, "seeds=[3, 1]")
-    assert [task.seed for task in plan.first_tasks() if plan.portrays(task)] == [3] * 4
+    assert [task.seed for task in plan.first_tasks() if task.portrait] == [3] * 4
     off = read(tmp_path, GRID, "seeds=[3, 1]", "portrait=false")
-    assert not any(off.portrays(task) for task in off.first_tasks())
+    assert not any(task.portrait for task in off.first_tasks())
     assert (plan.as_dict()["portrait"], off.as_dict()["portrait"]) == (True, False)
     searched = read(tmp_path, GRID, "confirm={seeds: [8, 7]}")
-    assert not any(searched.portrays(task) for task in searched.first_tasks())
+    assert not any(task.portrait for task in searched.first_tasks())
     confirmed = searched.confirm_tasks([candidate.parameters for candidate in searched.candidates[:2]])
-    assert [task.seed for task in confirmed if searched.portrays(task)] == [8, 8]
+    assert [task.seed for task in confirmed if task.portrait] == [8, 8]
     with pytest.raises(ConfigError, match="time/portrait_seconds is measured in some trials only"):
         read(tmp_path, GRID, "metric={name: time/portrait_seconds}")
     with pytest.raises(ConfigError, match=r"portrait: expected .*, not 'yes please'"):
@@ -150,6 +152,23 @@ def test_random_candidates_differ_and_end_where_the_space_does(tmp_path):
     text = "method: random\nrun_cap: 5000\nparameters: {pretrain.epochs: {values: [1, 2, 3]}}"
     plan = read(tmp_path, text)
     assert sorted(candidate.parameters["pretrain.epochs"] for candidate in plan.candidates) == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("confirm: {references: [{selector: random}]}\nparameters: {selector: {values: [random, coreset]}}", 2),
+        ("method: bayes\nrun_cap: 5\nparameters: {pretrain.epochs: {min: 1, max: 9}}", 2),
+    ],
+)
+def test_a_configuration_is_parsed_once(tmp_path, monkeypatch, text, number):
+    parsed = []
+    monkeypatch.setattr(plan_module, "parse_trial", lambda *given: parsed.append(given[0]) or parse_trial(*given))
+    plan = read(tmp_path, text)
+    assert len(plan.some_candidates()) >= number
+    preflight.preview(plan)
+    plan.confirm_tasks([])
+    assert len(parsed) == number + 1  # and the trial that they vary
 
 
 def test_bayes_has_no_candidates_in_advance(tmp_path):

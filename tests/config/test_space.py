@@ -164,8 +164,8 @@ def test_the_same_seed_gives_the_same_draws():
 
 
 def test_draws_follow_conditions():
-    found = list(itertools.islice(space(CONDITIONAL).draws(0), 400))
-    assert {frozenset(assignment.items()) for assignment in found} == {
+    assignments = list(itertools.islice(space(CONDITIONAL).draws(0), 400))
+    assert {frozenset(assignment.items()) for assignment in assignments} == {
         frozenset(assignment.items()) for assignment in space(CONDITIONAL).grid()
     }
 
@@ -223,7 +223,7 @@ def test_tpe_finds_the_better_branch_of_a_conditional_space():
         }
     )
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=0))
-    found = []
+    tried = []
     for _ in range(40):
         trial = study.ask()
         assignment = searched.suggest(trial)
@@ -231,9 +231,9 @@ def test_tpe_finds_the_better_branch_of_a_conditional_space():
         assert type(assignment["width"]) is int
         score = 0.0 if assignment["method"] == "a" else 1 - abs(math.log10(assignment["rate"]) + 1)
         study.tell(trial, score)
-        found.append((score, assignment))
-    assert max(found, key=lambda pair: pair[0])[0] > 0.8
-    later = [assignment["method"] for _, assignment in found[20:]]
+        tried.append((score, assignment))
+    assert max(tried, key=lambda pair: pair[0])[0] > 0.8
+    later = [assignment["method"] for _, assignment in tried[20:]]
     assert later.count("a") < len(later) / 2
 
 

@@ -15,7 +15,7 @@ import yaml
 from disk import files_of_at_most
 
 from harness import messages
-from harness.config.plan import Metric, Plan, load
+from harness.config.plan import Objective, Plan, load
 from harness.config.schema import ConfigError, parse_overrides
 from harness.files import no_space, replace_text
 from harness.records import environment, rows
@@ -331,10 +331,10 @@ def test_the_best_is_the_best_mean_over_seeds_of_finished_trials_of_the_search(t
         ("confirm-g-s0", "finished", 1.0),
     ]:
         folder.write(trial, status, {"val/accuracy": accuracy})
-    metric = [Metric("val/accuracy")]
+    metric = [Objective("val/accuracy")]
     assert folder.recorder.best(metric, 9) == [{"x": "b"}, {"x": "c"}, {"x": "a"}]
     assert folder.recorder.best(metric, 1) == [{"x": "b"}]
-    assert folder.recorder.best([Metric("val/accuracy", "minimize")], 1) == [{"x": "a"}]
+    assert folder.recorder.best([Objective("val/accuracy", "minimize")], 1) == [{"x": "a"}]
     assert Folder(tmp_path / "empty").recorder.best(metric, 3) == []
 
 
@@ -343,7 +343,7 @@ def test_the_best_of_equals_does_not_depend_on_which_ended_first(tmp_path):
         folder = Folder(tmp_path / order)
         for name in order:
             folder.write(f"search-{name}-s0", "finished", {"val/accuracy": 0.5})
-        assert folder.recorder.best([Metric("val/accuracy")], 2) == [{"x": "a"}, {"x": "b"}]
+        assert folder.recorder.best([Objective("val/accuracy")], 2) == [{"x": "a"}, {"x": "b"}]
 
 
 def test_the_best_of_two_objectives_are_those_that_nothing_beats(tmp_path):
@@ -356,7 +356,7 @@ def test_the_best_of_two_objectives_are_those_that_nothing_beats(tmp_path):
         ("worst", 0.4, 30.0),
     ]:
         folder.write(f"search-{name}-s0", "finished", {"val/accuracy": accuracy, "time/total_seconds": seconds})
-    both = [Metric("val/accuracy"), Metric("time/total_seconds")]
+    both = [Objective("val/accuracy"), Objective("time/total_seconds")]
     found = [parameters["x"] for parameters in folder.recorder.best(both, 5)]
     assert found == ["best", "good", "quick", "dominated", "worst"]
     assert folder.recorder.best(both, 2) == [{"x": "best"}, {"x": "good"}]

@@ -23,7 +23,7 @@ from harness.config.plan import load
 from harness.config.schema import ConfigError, Problems
 from harness.plugins.registry import PluginSpec
 from harness.records import environment, rows
-from harness.sweep import cluster
+from harness.sweep import cluster, inquiry
 from harness.sweep.command import main
 from harness.trial.run import Folders, load_data
 
@@ -73,8 +73,8 @@ def test_the_cause_of_a_failed_join_is_the_exceptions_message():
         "[2026-01-01] W noise\nTraceback (most recent call last):\n  File ...\nTraceback (most recent call last):\n"
         "  File ...\nRuntimeError: Version mismatch: the cluster has\n    Ray: 1.0\n"
     )
-    assert cluster._cause(stderr) == "Version mismatch: the cluster has Ray: 1.0"
-    assert cluster._cause("Killed\n") == "Killed"
+    assert cluster.cause_in(stderr) == "Version mismatch: the cluster has Ray: 1.0"
+    assert cluster.cause_in("Killed\n") == "Killed"
 
 
 def ask(folder: Path, seconds: float = 0.0, **space) -> Path:
@@ -94,14 +94,14 @@ def test_workers_get_this_project_and_plugins_that_are_not_installed(tmp_path, m
     assert all(Path(path).exists() for path in sent)
 
 
-def question(tmp_path: Path) -> cluster.Question:
+def question(tmp_path: Path) -> inquiry.Question:
     config = parse_trial(SMALL, "trial", Problems())
     assert config is not None
-    return cluster.Question(
+    return inquiry.Question(
         data=[(config, load_data(config, tmp_path / "data", with_test=False)[0].fingerprint)],
         plugins=[PluginSpec("selectors", "coreset")],
         folders=Folders(tmp_path / "data", tmp_path / "stages"),
-        code=cluster.code_version(),
+        code=inquiry.code_version(),
         packages=environment.numeric_versions(),
         cwd=os.getcwd(),
         probe=tmp_path / "stages" / ".probe-x",
@@ -117,20 +117,20 @@ def question(tmp_path: Path) -> cluster.Question:
     ],
 )
 def test_a_node_that_would_compute_otherwise_says_why(tmp_path, change, message):
-    assert not list(cluster._differences(question(tmp_path)))
-    (problem,) = cluster._differences(dataclasses.replace(question(tmp_path), **change))
+    assert not list(inquiry.differences(question(tmp_path)))
+    (problem,) = inquiry.differences(dataclasses.replace(question(tmp_path), **change))
     assert message in problem
 
 
 def test_a_package_that_the_driver_has_not_got_keeps_no_node_out(tmp_path):
     packages = {k: v for k, v in environment.numeric_versions().items() if k != "scikit-activeml"}
-    assert not list(cluster._differences(dataclasses.replace(question(tmp_path), packages=packages)))
+    assert not list(inquiry.differences(dataclasses.replace(question(tmp_path), packages=packages)))
 
 
 @pytest.mark.skipif(find_spec("skactiveml") is None, reason="scikit-activeml is not installed")
 def test_a_node_with_another_scikit_activeml_says_so(tmp_path):
     packages = {**environment.numeric_versions(), "scikit-activeml": "0.1"}
-    (problem,) = cluster._differences(dataclasses.replace(question(tmp_path), packages=packages))
+    (problem,) = inquiry.differences(dataclasses.replace(question(tmp_path), packages=packages))
     assert problem.startswith("scikit-activeml is ")
 
 
@@ -140,24 +140,28 @@ def test_a_node_must_find_the_drivers_data(tmp_path, monkeypatch):
     assert config is not None
     assert absent is not None
     data = [(config, "another fingerprint"), (absent, "")]
-    other, missing = cluster._data_problems(dataclasses.replace(question(tmp_path), data=data))
+    other, missing = inquiry.data_problems(dataclasses.replace(question(tmp_path), data=data))
     assert "data set digits holds other images or labels than on the driver" in other
     assert "no/such" in missing
 
 
 def test_nodes_say_whether_they_share_stages_and_see_locks(tmp_path):
     asked = question(tmp_path)
-    apart = cluster._answer(asked)
+    apart = inquiry.answer(asked)
     assert (apart.shared, apart.problems) == (False, [])
     with filelock.FileLock(asked.probe):
-        together = cluster._answer(asked)
+        together = inquiry.answer(asked)
     assert (together.shared, together.locked) == (True, True)
     asked.probe.touch()
-    assert not cluster._answer(asked).locked
-    alive = [{"Resources": {"CPU": 1.0}}] * 2
-    assert "each computes and keeps its own stages" in cluster._nodes(alive, [together, apart], asked.folders).notes[0]
-    assert not cluster._nodes(alive, [together, together], asked.folders).notes
-    assert "locks" in cluster._nodes(alive, [together, cluster._answer(asked)], asked.folders).notes[0]
+    unlocked = inquiry.answer(asked)
+    assert not unlocked.locked
+
+    def notes(*answers: inquiry.Answer) -> list[str]:
+        return cluster.nodes_of([{"Resources": {"CPU": 1.0}}] * 2, answers, asked.folders).notes
+
+    assert "each computes and keeps its own stages" in notes(together, apart)[0]
+    assert not notes(together, together)
+    assert "locks" in notes(together, unlocked)[0]
     assert [file.name for file in asked.folders.stages.iterdir()] == [asked.probe.name]  # no litter
 
 
@@ -169,7 +173,7 @@ def test_nodes_say_whether_they_share_stages_and_see_locks(tmp_path):
     ],
 )
 def test_a_file_system_without_locks_is_refused(tmp_path, monkeypatch, number, message):
-    cluster.check_locks(tmp_path)
+    inquiry.check_locks(tmp_path)
     asked = question(tmp_path)
 
     def flock(*_: object) -> None:
@@ -177,8 +181,8 @@ def test_a_file_system_without_locks_is_refused(tmp_path, monkeypatch, number, m
 
     monkeypatch.setattr("fcntl.flock", flock)
     with pytest.raises(OSError, match=message):
-        cluster.check_locks(tmp_path)
-    assert message in cluster._answer(asked).problems[0]
+        inquiry.check_locks(tmp_path)
+    assert message in inquiry.answer(asked).problems[0]
 
 
 # ---------------------------------------------------------------- with one
@@ -191,7 +195,7 @@ def run(folder: Path, file: Path, name: str, *more: str) -> int:
 
 def outcome(sweep: Path) -> dict:
     """What the rows say, but for times, memory, and who computed a stage first."""
-    found, unreadable = rows.read(sweep)
+    records, unreadable = rows.read(sweep)
     assert unreadable == 0
     aside = ("time/", "throughput/", "stage/", "memory/")
     told = {
@@ -199,9 +203,9 @@ def outcome(sweep: Path) -> dict:
             r["parameters"],
             {name: value for name, value in r["metrics"].items() if not name.startswith(aside)},
         )
-        for r in found
+        for r in records
     }
-    assert len(told) == len(found), "a record is there twice"
+    assert len(told) == len(records), "a record is there twice"
     return told
 
 

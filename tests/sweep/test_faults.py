@@ -21,8 +21,8 @@ from harness.config.schema import ConfigError
 from harness.records import rows as record_rows
 from harness.records.details import Details
 from harness.records.folder import Recorder
-from harness.sweep.driver import Sweep
-from harness.sweep.search import mend_journal
+from harness.sweep.search import Study, mend_journal
+from harness.sweep.worker import record_of, tasks_in
 
 QUICK = {**TRIAL, "ssl_method": "none"}
 
@@ -35,10 +35,10 @@ def workers_find_the_plugins(monkeypatch):
 def mlflow_statuses(folder: Path, name: str) -> dict[str, str]:
     """Trial -> status of its run; that of the sweep is ''. Each has one run."""
     client = MlflowClient(f"sqlite:///{folder}/runs/mlflow.db")
-    found = client.search_runs([client.get_experiment_by_name(name).experiment_id], max_results=1000)
-    trials = [run.data.tags.get("trial_id", "") for run in found]
+    runs = client.search_runs([client.get_experiment_by_name(name).experiment_id], max_results=1000)
+    trials = [run.data.tags.get("trial_id", "") for run in runs]
     assert max(Counter(trials).values()) == 1
-    return {trial: run.info.status for trial, run in zip(trials, found, strict=True)}
+    return {trial: run.info.status for trial, run in zip(trials, runs, strict=True)}
 
 
 def family(process: subprocess.Popen) -> list[psutil.Process]:
@@ -74,20 +74,20 @@ def test_whatever_a_plugin_does_fails_its_trial_alone_and_with_its_cause(tmp_pat
     errors = capsys.readouterr().err
     sweep = tmp_path / "runs/bad"
     assert endings(sweep) == {"finished": 2, "failed": 6}
-    found = {row["parameters"]["case"]: row["error"] for row in rows(sweep) if row["status"] == "failed"}
-    assert found["Raises"] == "ArithmeticError: the plugin's own trouble"
+    causes = {row["parameters"]["case"]: row["error"] for row in rows(sweep) if row["status"] == "failed"}
+    assert causes["Raises"] == "ArithmeticError: the plugin's own trouble"
     for name in ("Loops", "LoopsInC"):
-        assert found[name] == "TimeoutError: the trial took longer than resources.time_limit, 40 seconds"
-    held = re.match(r"MemoryError: the trial held ([\d.]+) GB; ", found["Hoards"])
-    assert held, found["Hoards"]
+        assert causes[name] == "TimeoutError: the trial took longer than resources.time_limit, 40 seconds"
+    held = re.match(r"MemoryError: the trial held ([\d.]+) GB; ", causes["Hoards"])
+    assert held, causes["Hoards"]
     assert 1.5 <= float(held[1]) < 3  # a fast machine takes more before it is noticed
-    assert found["Hoards"].endswith("resources.memory_gb is 1.5")
-    assert found["Dies"].startswith("the worker died 3 times")
+    assert causes["Hoards"].endswith("resources.memory_gb is 1.5")
+    assert causes["Dies"].startswith("the worker died 3 times")
     assert len(log.read_text().splitlines()) == 3  # the first time and two more
-    assert found["NaN"].startswith("DivergedError")
-    assert "pretrain.lr" in found["NaN"]
+    assert causes["NaN"].startswith("DivergedError")
+    assert "pretrain.lr" in causes["NaN"]
     assert "Traceback" not in errors
-    for cause in found.values():
+    for cause in causes.values():
         assert cause in errors
     assert Counter(mlflow_statuses(tmp_path, "bad").values()) == {"FINISHED": 3, "FAILED": 6}
 
@@ -134,10 +134,10 @@ def test_a_trial_with_a_damaged_line_is_run_again(tmp_path, method, damaged):
     lines[place] = lines[place].replace(b"val/accuracy", b"val/accuracx")
     (sweep / "rows.jsonl").write_bytes(b"".join(lines))
     assert run(tmp_path, file, "--resume") == 0
-    found, unreadable = record_rows.read(sweep)
+    again, unreadable = record_rows.read(sweep)
     assert unreadable == 1
-    assert len(found) > len(whole)
-    before, after = record_rows.by_trial(whole), record_rows.by_trial(found)
+    assert len(again) > len(whole)
+    before, after = record_rows.by_trial(whole), record_rows.by_trial(again)
     assert {trial: list(history) for trial, history in after.items()} == {
         trial: list(history) for trial, history in before.items()
     }
@@ -268,11 +268,11 @@ def test_a_full_disk_stops_the_sweep_and_loses_nothing(small_disk, capsys):
     assert "make room and go on with" in errors
     assert "--resume" in errors
     assert "Traceback" not in errors
-    found, unreadable = record_rows.read(sweep)
+    records, unreadable = record_rows.read(sweep)
     assert unreadable == 0
-    before = [r for r in found if r["status"] == "finished"]
+    before = [r for r in records if r["status"] == "finished"]
     assert 1 <= len(before) < 6
-    assert not any(r["status"] == "failed" for r in found)
+    assert not any(r["status"] == "failed" for r in records)
     (small_disk / "ballast").write_bytes(b"")
     assert run(small_disk, file, "--resume") == 0, capsys.readouterr()
     assert endings(sweep) == {"finished": 6}
@@ -314,7 +314,7 @@ def journal_of(sweep: Path) -> optuna.storages.JournalStorage:
 
 
 class Interrupted:
-    """A search that was killed: some configurations were told to the study, and four were left open."""
+    """A search that was killed: four configurations were left open, and one had no values yet."""
 
     def __init__(self, folder: Path):
         file = write(folder, name="search", method="bayes", run_cap=9, seeds=[0, 1],
@@ -322,84 +322,90 @@ class Interrupted:
         self.plan = load(file, {})
         self.path = folder / "sweep"
         self.path.mkdir()
-        study = optuna.create_study(study_name="search", storage=journal_of(self.path), direction="maximize")
-        self.open = []
-        for _ in range(4):
-            trial = study.ask()
-            self.open.append(self.plan.candidate(self.plan.space.suggest(trial)))
-        study.ask()  # killed before anything was suggested
-        self.sweep = object.__new__(Sweep)
-        self.sweep.plan = self.plan
-        self.sweep.recorder = Recorder(self.path, lambda record: None)
-        self.sweep._list = self._list
-        self.asked: list[str] = []
+        self.asked = [self.study().ask()[1] for _ in range(4)]
+        optuna.load_study(study_name="search", storage=journal_of(self.path)).ask()  # and killed
+        self.recorder = Recorder(self.path, lambda record: None)
 
-    def _list(self, tasks: list[Task]) -> bool:
-        """In place of Tune: what has no ending yet is finished."""
+    def study(self) -> Study:
+        """As a new driver finds it."""
+        return Study(self.plan, self.path / "optuna.log")
+
+    def resume(self, status: str = "finished") -> list[str]:
+        """In place of the driver and Tune: the trials that have no ending yet, which are brought to this one."""
+        study = self.study()
+        tasks = [task for task in study.open_tasks(self.recorder) if not self.recorder.ended(task.trial_id)]
         for task in tasks:
-            if not self.sweep.recorder.ended(task.trial_id):
-                self.asked.append(task.trial_id)
-                self.end(task, "finished", 0.5)
-        return True
+            self.end(task, status, 0.5)
+        study.tell_endings(self.recorder)
+        return [task.trial_id for task in tasks]
 
     def end(self, task: Task, status: str, accuracy: float) -> None:
         name = "val/accuracy" if status == "finished" else "pretrain/knn_accuracy"
-        self.sweep.recorder.write(
-            {"trial": task.trial_id, "configuration": task.candidate.configuration, "phase": "search",
-             "seed": task.seed, "status": status, "step_kind": "labels", "step": 0, "time": 1,
-             "parameters": task.candidate.parameters,
-             "metrics": {name: accuracy}}, Details(),
-        )  # fmt: skip
+        self.recorder.write({**record_of(task, "labels", 0, {name: accuracy}), "status": status}, Details())
 
-    def tasks(self, number: int) -> list[Task]:
-        return [Task(self.open[number], seed, "search") for seed in (0, 1)]
+    def told(self) -> list[optuna.trial.FrozenTrial]:
+        return optuna.load_study(study_name="search", storage=journal_of(self.path)).trials
 
 
 def test_configurations_that_a_kill_left_open_are_finished_and_told(tmp_path):
     killed = Interrupted(tmp_path)
-    killed.end(killed.tasks(0)[0], "finished", 0.7)  # both seeds ended, but the study was not told
-    killed.end(killed.tasks(0)[1], "finished", 0.9)
-    killed.end(killed.tasks(1)[0], "finished", 0.6)  # one of two
-    killed.end(killed.tasks(2)[0], "stopped", 0.3)
-    killed.end(killed.tasks(2)[1], "stopped", 0.4)
-    assert killed.sweep._settle(journal_of(killed.path))
-    assert killed.asked == [task.trial_id for task in [killed.tasks(1)[1], *killed.tasks(3)]]
-    told = optuna.load_study(study_name="search", storage=journal_of(killed.path)).trials
+    first, second, third, fourth = killed.asked
+    killed.end(first[0], "finished", 0.7)  # both seeds ended, but the study was not told
+    killed.end(first[1], "finished", 0.9)
+    killed.end(second[0], "finished", 0.6)  # one of two
+    killed.end(third[0], "stopped", 0.3)
+    killed.end(third[1], "stopped", 0.4)
+    assert killed.resume() == [task.trial_id for task in [second[1], *fourth]]
+    told = killed.told()
     assert [trial.state.name for trial in told] == ["COMPLETE"] * 4 + ["PRUNED"]
     assert [trial.value for trial in told[:4]] == pytest.approx([0.8, 0.55, 0.35, 0.5])
+    assert [trial.user_attrs.get("parameters") for trial in told] == [
+        *(tasks[0].candidate.parameters for tasks in killed.asked),
+        None,
+    ]
 
 
 def test_a_trial_that_was_told_and_whose_ending_is_lost_is_run_again(tmp_path):
     killed = Interrupted(tmp_path)
-    assert killed.sweep._settle(journal_of(killed.path))
-    stopped, never_begun, lost, _, gone, *_ = killed.asked
-    killed.asked.clear()
+    stopped, never_begun, lost, _, gone, *_ = killed.resume()
     statuses = {lost: "running", stopped: "stopped"}
     kept = [row for row in _read(killed.path) if row["trial"] not in (never_begun, gone)]
     changed = [{**row, "status": statuses.get(row["trial"], row["status"])} for row in kept]
-    lines = [record_rows.line({name: row[name] for name in row if name != rows.TRAIL}) for row in changed]
+    lines = [record_rows.line({name: row[name] for name in row if name != record_rows.TRAIL}) for row in changed]
     (killed.path / "rows.jsonl").write_bytes(b"".join(lines))
-    killed.sweep.recorder = Recorder(killed.path, lambda record: None)
-    assert killed.sweep._settle(journal_of(killed.path))
-    assert killed.asked == [lost, gone]
-    told = optuna.load_study(study_name="search", storage=journal_of(killed.path)).trials
-    assert [trial.state.name for trial in told] == ["COMPLETE"] * 4 + ["PRUNED"]
+    killed.recorder = Recorder(killed.path, lambda record: None)
+    assert killed.resume() == [lost, gone]
+    assert [trial.state.name for trial in killed.told()] == ["COMPLETE"] * 4 + ["PRUNED"]
 
 
 def test_a_configuration_whose_trial_failed_is_told_as_failed(tmp_path):
     killed = Interrupted(tmp_path)
-    killed.sweep._list = lambda tasks: [killed.end(task, "failed", 0.0) for task in tasks] and True
-    assert killed.sweep._settle(journal_of(killed.path))
-    told = optuna.load_study(study_name="search", storage=journal_of(killed.path)).trials
-    assert [trial.state.name for trial in told] == ["FAIL"] * 4 + ["PRUNED"]
+    killed.resume("failed")
+    assert [trial.state.name for trial in killed.told()] == ["FAIL"] * 4 + ["PRUNED"]
 
 
 def test_an_interrupt_while_finishing_leaves_them_open(tmp_path):
     killed = Interrupted(tmp_path)
-    killed.sweep._list = lambda tasks: False
-    assert not killed.sweep._settle(journal_of(killed.path))
-    told = optuna.load_study(study_name="search", storage=journal_of(killed.path)).trials
-    assert [trial.state.name for trial in told] == ["RUNNING"] * 4 + ["PRUNED"]
+    killed.resume("running")
+    assert [trial.state.name for trial in killed.told()] == ["RUNNING"] * 4 + ["PRUNED"]
+    assert killed.study().num_told == 0
+
+
+def test_tune_ends_what_a_search_asked_for(tmp_path):
+    study = Interrupted(tmp_path).study()
+    search = study.search()
+    for name in ("finished", "stopped", "failed", "died", "nan", "unbegun"):
+        assert [task.seed for task in tasks_in(search.suggest(name))] == [0, 1]
+    search.on_trial_complete("finished", {"objective_0": 0.7, "failed": False})
+    search.on_trial_complete("stopped", {"objective_0": 0.3})
+    search.on_trial_complete("failed", {"objective_0": 0.0, "failed": True})
+    search.on_trial_complete("died", None, error=True)
+    search.on_trial_complete("nan", {"objective_0": float("nan")})
+    search.on_trial_complete("unbegun")
+    told = optuna.load_study(study_name="search", storage=journal_of(tmp_path / "sweep")).trials[-6:]
+    assert [trial.value for trial in told] == [0.7, 0.3, None, None, None, None]
+    assert [trial.state.name for trial in told] == ["COMPLETE"] * 2 + ["FAIL"] * 3 + ["PRUNED"]
+    assert study.num_told == 5
 
 
 def test_what_a_kill_leaves_of_the_journal_is_mended(tmp_path):

@@ -12,7 +12,7 @@ from rich.console import Console
 from harness.records.details import Training
 from harness.records.names import label
 from harness.sweep import screen
-from harness.sweep.screen import Progress, clock
+from harness.sweep.screen import Standing, clock
 
 PARAMETERS = {"augmentation.first": "crop", "augmentation.second": {"name": "noise", "std": 0.2}}
 
@@ -41,72 +41,72 @@ def now(monkeypatch):
         def monotonic(self) -> float:
             return self.seconds
 
-    found = Clock()
-    monkeypatch.setattr(screen, "time", found)
-    return found
+    clock = Clock()
+    monkeypatch.setattr(screen, "time", clock)
+    return clock
 
 
-def picture(progress: Progress, width: int = 80) -> list[str]:
+def picture(standing: Standing, width: int = 80) -> list[str]:
     console = Console(width=width, record=True, force_terminal=False, file=io.StringIO())
-    console.print(progress.render(width))
+    console.print(standing.render(width))
     return console.export_text().splitlines()
 
 
 def test_counts_follow_the_records():
-    progress = Progress("val/accuracy", maximize=True)
-    progress.begin("search", 5, found=1)
-    assert progress.add(record("a")) is None
-    assert progress.add(record("b")) is None
-    assert (len(progress.running), progress.done) == (2, 1)
-    assert progress.add(record("a", "finished", 0.5)) == (
+    standing = Standing("val/accuracy", maximize=True)
+    standing.begin("search", 5, before=1)
+    assert standing.add(record("a")) is None
+    assert standing.add(record("b")) is None
+    assert (len(standing.running), standing.done) == (2, 1)
+    assert standing.add(record("a", "finished", 0.5)) == (
         "[2/5] val/accuracy 0.5000  first crop, second noise std 0.2 seed 1  (3.0 s)"
     )
-    failed = progress.add(record("b", "failed", error="ValueError: no"))
+    failed = standing.add(record("b", "failed", error="ValueError: no"))
     assert failed == "[3/5] failed: first crop, second noise std 0.2 seed 1: ValueError: no"
     stopped = record("c", "stopped")
     stopped["metrics"]["pretrain/knn_accuracy"] = 0.25
-    assert str(progress.add(stopped)).startswith("[4/5] stopped early: ")
-    assert "pretrain/knn_accuracy 0.2500" in progress.recent[-1]
-    assert dict(progress.counts) == {"finished": 1, "failed": 1, "stopped": 1}
-    assert not progress.running
+    assert str(standing.add(stopped)).startswith("[4/5] stopped early: ")
+    assert "pretrain/knn_accuracy 0.2500" in standing.recent[-1]
+    assert dict(standing.counts) == {"finished": 1, "failed": 1, "stopped": 1}
+    assert not standing.running
 
 
 @pytest.mark.parametrize(("maximize", "best"), [(True, "b"), (False, "c")])
 def test_the_best_is_the_first_of_the_finished_with_the_best_value(maximize, best):
-    progress = Progress("val/accuracy", maximize)
-    progress.begin("search", 9, 0)
+    standing = Standing("val/accuracy", maximize)
+    standing.begin("search", 9, 0)
     values = {"a": 0.5, "b": 0.9, "c": 0.1, "d": 0.9, "e": 0.1}
     for trial, value in values.items():
-        progress.add(record(trial, "finished", value))
-    progress.add(record("f", "stopped", 1.0 if maximize else 0.0))
-    progress.add(record("g", "finished"))
-    assert progress.best is not None
-    assert progress.best[0] == values[best]
-    assert progress.best[1]["trial"] == best
+        standing.add(record(trial, "finished", value))
+    standing.add(record("f", "stopped", 1.0 if maximize else 0.0))
+    standing.add(record("g", "finished"))
+    assert standing.best is not None
+    assert standing.best[0] == values[best]
+    assert standing.best[1]["trial"] == best
 
 
 def test_the_time_left_is_the_pace_of_this_run(now):
-    progress = Progress("val/accuracy", maximize=True)
-    progress.begin("search", 12, found=4)
-    assert progress.eta() is None
+    standing = Standing("val/accuracy", maximize=True)
+    standing.begin("search", 12, before=4)
+    assert standing.eta() is None
     now.seconds += 30
     for trial in "ab":
-        progress.add(record(trial, "finished", 0.5))
+        standing.add(record(trial, "finished", 0.5))
     # 2 trials in 30 seconds, and 12 - 4 - 2 = 6 to go; those of the earlier run say nothing of the pace
-    assert progress.eta() == pytest.approx(90)
-    progress.begin("confirm", 3, found=0)
-    assert progress.eta() is None
-    assert progress.best is None
+    assert standing.eta() == pytest.approx(90)
+    standing.begin("confirm", 3, before=0)
+    assert standing.eta() is None
+    assert standing.best is None
 
 
 def test_the_picture_names_what_a_person_wants_to_know(now):
-    progress = Progress("val/accuracy", maximize=True)
-    progress.begin("search", 10, found=0)
-    progress.add(record("a", "finished", 0.5))
-    progress.add(record("b", "failed", error="ValueError: no"))
-    progress.add(record("c", step_kind="epoch", step=7), Training("pretrain", 7, 20))
+    standing = Standing("val/accuracy", maximize=True)
+    standing.begin("search", 10, before=0)
+    standing.add(record("a", "finished", 0.5))
+    standing.add(record("b", "failed", error="ValueError: no"))
+    standing.add(record("c", step_kind="epoch", step=7), Training("pretrain", 7, 20))
     now.seconds += 60
-    text = "\n".join(picture(progress))
+    text = "\n".join(picture(standing))
     for words in ("search", "2/10 done", "1 running", "1 failed", "4:00 left", "0.5000", "pretrain 7/20"):
         assert words in text, words
     assert "ValueError: no" in text
@@ -114,16 +114,16 @@ def test_the_picture_names_what_a_person_wants_to_know(now):
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_the_picture_stays_small(width, now):
-    progress = Progress("val/accuracy", maximize=True)
-    progress.begin("confirm", 1000, found=800)
+    standing = Standing("val/accuracy", maximize=True)
+    standing.begin("confirm", 1000, before=800)
     long = {f"some.rather.long.path_{number}": "x" * 40 for number in range(12)}
     for number in range(120):
-        progress.add(record(f"t{number}", "failed", error="E" * 500 + "\n" + "F" * 500, parameters=long))
-        progress.add(record(f"u{number}", "finished", 0.5, parameters=long))
+        standing.add(record(f"t{number}", "failed", error="E" * 500 + "\n" + "F" * 500, parameters=long))
+        standing.add(record(f"u{number}", "finished", 0.5, parameters=long))
     for number in range(64):
-        progress.add(record(f"r{number}", parameters=long))
+        standing.add(record(f"r{number}", parameters=long))
     now.seconds += 3 * 3600
-    lines = picture(progress, width)
+    lines = picture(standing, width)
     assert len(lines) <= 12
     assert max(len(line) for line in lines) <= width
     assert any("… and 60 more" in line for line in lines)
@@ -131,20 +131,20 @@ def test_the_picture_stays_small(width, now):
     assert "left" in lines[0], "the head fits on one line"
 
 
-def running(number: int, kinds: int = 3) -> Progress:
+def running(number: int, kinds: int = 3) -> Standing:
     """A sweep with so many running trials: in a long pre-training, between rounds, just begun, in turns."""
-    progress = Progress("val/accuracy", maximize=True)
-    progress.begin("search", 100, found=0)
+    standing = Standing("val/accuracy", maximize=True)
+    standing.begin("search", 100, before=0)
     for trial in range(number):
         name, seed = f"r{trial}", trial + 1
         if trial % kinds == 0:
             for epoch, seconds in ((1, 0.0), (2, 9.0), (3, 13.5)):
                 metrics = {"throughput/pretrain_images_per_second": 12_340.4}
                 row = record(name, seed=seed, step_kind="epoch", step=epoch, time=1000 * seconds, metrics=metrics)
-                progress.add(row, Training("pretrain", epoch, 200))
+                standing.add(row, Training("pretrain", epoch, 200))
         else:
-            progress.add(record(name, seed=seed, step=2500 if trial % kinds == 1 else 0, time=0))
-    return progress
+            standing.add(record(name, seed=seed, step=2500 if trial % kinds == 1 else 0, time=0))
+    return standing
 
 
 def test_two_running_trials_are_two_lines():
@@ -167,19 +167,19 @@ def test_sixty_four_running_trials_are_five_lines():
 
 
 def test_an_epoch_of_another_training_has_no_pace_yet():
-    progress = running(1)
+    standing = running(1)
     row = record("r0", step_kind="epoch", step=201, time=20_000)
-    progress.add(row, Training("finetune", 1, 5))
-    assert (progress.running["r0"].position, progress.running["r0"].left) == ("finetune 1/5", "")
-    progress.add({**row, "time": 21_000}, Training("finetune", 3, 5))  # not all are reported
-    assert progress.running["r0"].left == "1 s left"
+    standing.add(row, Training("finetune", 1, 5))
+    assert (standing.running["r0"].position, standing.running["r0"].left) == ("finetune 1/5", "")
+    standing.add({**row, "time": 21_000}, Training("finetune", 3, 5))  # not all are reported
+    assert standing.running["r0"].left == "1 s left"
 
 
 def test_the_status_of_a_log_is_one_line(now):
-    progress = running(2)
+    standing = running(2)
     now.seconds += 30
-    progress.add(record("done", "finished", 0.5))
-    assert progress.status() == (
+    standing.add(record("done", "finished", 0.5))
+    assert standing.status() == (
         "search: 1/100 done, 2 running; pretrain 3/200 12,340 img/s 14:46 left; 2500 labels; 49:30 left in all"
     )
 
@@ -203,14 +203,14 @@ def test_no_color_is_honoured(monkeypatch):
 
 
 def test_an_empty_sweep_has_a_picture():
-    assert "0/0 done" in picture(Progress("val/accuracy", maximize=True))[0]
+    assert "0/0 done" in picture(Standing("val/accuracy", maximize=True))[0]
 
 
 def test_square_brackets_of_a_user_are_no_markup():
-    progress = Progress("val/accuracy", maximize=True)
-    progress.begin("search", 3, 0)
-    progress.add(record("a", "failed", error="[/bold] [red]x"))
-    assert "[/bold] [red]x" in "\n".join(picture(progress, 120))
+    standing = Standing("val/accuracy", maximize=True)
+    standing.begin("search", 3, 0)
+    standing.add(record("a", "failed", error="[/bold] [red]x"))
+    assert "[/bold] [red]x" in "\n".join(picture(standing, 120))
 
 
 def test_labels():

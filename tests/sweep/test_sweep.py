@@ -49,9 +49,9 @@ def run(folder: Path, file: Path, *more: str) -> int:
 
 
 def rows(folder: Path) -> list[dict]:
-    found, unreadable = record_rows.read(folder)
+    records, unreadable = record_rows.read(folder)
     assert unreadable == 0
-    return found
+    return records
 
 
 def endings(folder: Path) -> Counter:
@@ -110,9 +110,9 @@ def test_each_trial_leaves_its_configuration_picks_and_confusion_matrix(compared
 def test_the_first_seed_of_each_configuration_leaves_a_portrait(compared):
     sweep = compared / "runs/compared"
     trials = sorted((sweep / "trials").iterdir())
-    found = {trial.name: portrait(trial) for trial in trials}
-    assert all((picture is not None) == name.endswith("-s0") for name, picture in found.items())
-    shown = [picture for picture in found.values() if picture]
+    portraits = {trial.name: portrait(trial) for trial in trials}
+    assert all((picture is not None) == name.endswith("-s0") for name, picture in portraits.items())
+    shown = [picture for picture in portraits.values() if picture]
     assert len(shown) == 3
     assert all(picture.picked.tolist() == [20, 10] for picture in shown)
     seconds = {
@@ -202,9 +202,9 @@ def test_a_search_is_confirmed_with_fresh_seeds_and_reads_the_test_set_only_then
     )
     assert run(tmp_path, file) == 0
     sweep = tmp_path / "runs/searched"
-    found = rows(sweep)
-    assert not any(name.startswith("test/") for r in found if r["phase"] == "search" for name in r["metrics"])
-    ended = [r for r in found if r["status"] in ("finished", "stopped")]
+    records = rows(sweep)
+    assert not any(name.startswith("test/") for r in records if r["phase"] == "search" for name in r["metrics"])
+    ended = [r for r in records if r["status"] in ("finished", "stopped")]
     assert sum(r["phase"] == "search" for r in ended) == 6
     confirmed = [r for r in ended if r["phase"] == "confirm"]
     assert Counter(r["seed"] for r in confirmed) == {1: 2, 2: 2}

@@ -1,0 +1,28 @@
+"""What Tune and Optuna are told of a trial: a value for each objective, and what early stopping watches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from harness.metrics import WATCHED
+
+
+def watched_accuracy(metrics: Mapping[str, float]) -> float | None:
+    """The validation accuracy after an epoch, by which a trial may be stopped early."""
+    return next((metrics[name] for name in WATCHED if name in metrics), None)
+
+
+def values_so_far(names: Sequence[str], metrics: Mapping[str, float]) -> list[float]:
+    """What an early-stopped trial counts for in the search: what was seen of it."""
+    watched = watched_accuracy(metrics) or 0.0
+    return [watched if name.startswith("val/") else 0.0 for name in names]
+
+
+def keys(number: int) -> list[str]:
+    """The names under which values are reported to Tune."""
+    return [f"objective_{place}" for place in range(number)]
+
+
+def as_reported(values: Sequence[float]) -> dict[str, float]:
+    """The values of all objectives, as a report to Tune holds them."""
+    return dict(zip(keys(len(values)), values, strict=True))

@@ -1,0 +1,127 @@
+"""A sweep in a process that is not its own: nothing is left behind in the process, and nothing is printed."""
+
+from __future__ import annotations
+
+import copy
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+import torch
+from test_sweep import TRIAL, endings, write
+
+from harness.config.plan import Task, load
+from harness.config.schema import ConfigError
+from harness.config.trial import ComputeConfig
+from harness.sweep import connection
+from harness.sweep.interrupts import Interrupts
+from harness.sweep.session import Options, Outcome, run_plan
+from harness.sweep.worker import check_device, tasks_in, tune_config
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+
+def handlers() -> list[object]:
+    return [signal.getsignal(number) for number in SIGNALS]
+
+
+@pytest.mark.parametrize("module", ["preflight", "command", "interrupts", "screen", "placement", "inquiry"])
+def test_what_a_dry_run_needs_imports_no_ray(module):
+    code = f"import sys, harness.sweep.{module}; assert 'ray' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_an_import_sets_no_variable_and_no_handler():
+    code = (
+        "import os, signal, ray, ray.tune\n"
+        "def state(): return dict(os.environ), [signal.getsignal(s) for s in signal.valid_signals()]\n"
+        "before = state()\n"
+        "import harness.sweep.session\n"
+        "assert state() == before"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_signals_are_put_back():
+    before = handlers()
+    with Interrupts("again") as interrupts, interrupts.stopping_tune():
+        assert all(ours != theirs for ours, theirs in zip(handlers(), before, strict=True))
+    assert handlers() == before
+    with Interrupts() as interrupts:
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        assert interrupts.pressed
+        with pytest.raises(KeyboardInterrupt):  # and the process goes on: it may be a notebook's
+            signal.raise_signal(signal.SIGINT)
+    assert handlers() == before
+
+
+def in_a_thread(work):
+    """What `work` returns or raises in a thread."""
+    outcome = []
+
+    def run() -> None:
+        try:
+            outcome.append(work())
+        except BaseException as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    return outcome[0]
+
+
+def test_no_signal_is_touched_in_a_thread():
+    before = handlers()
+
+    def work() -> bool:
+        with Interrupts() as interrupts, interrupts.stopping_tune():
+            interrupts.install()
+            return handlers() == before
+
+    assert in_a_thread(work) is True
+
+
+def test_a_plan_runs_in_a_thread_and_leaves_the_process_as_it_was(tmp_path, capfd):
+    file = write(tmp_path, name="threaded", trial={**TRIAL, "ssl_method": "none"}, seeds=[0, 1])
+    options = Options(str(tmp_path / "runs"), tmp_path / "stages", tmp_path / "data", quiet=True)
+    variables, before = dict(os.environ), handlers()
+    outcome = in_a_thread(lambda: run_plan(load(file, {}), options))
+    assert isinstance(outcome, Outcome), outcome
+    assert (outcome.complete, outcome.failed, outcome.problems) == (True, {}, [])
+    assert outcome.report is not None
+    assert endings(outcome.folder) == {"finished": 2}
+    assert {name for name in os.environ if name.startswith(("RAY_", "TUNE_"))} <= set(variables)
+    assert handlers() == before
+    assert capfd.readouterr().out == ""
+    refused = in_a_thread(lambda: run_plan(load(file, {}), options))
+    assert isinstance(refused, ConfigError)
+    assert "--resume" in str(refused)
+
+
+def test_a_process_that_uses_ray_is_told_so(monkeypatch):
+    monkeypatch.setattr(connection.ray, "is_initialized", lambda: True)
+    with pytest.raises(ConfigError, match=r"uses Ray already; call ray.shutdown\(\)"), connection.connected():
+        pass
+
+
+def test_tasks_travel_in_one_small_piece(tmp_path):
+    plan = load(write(tmp_path, parameters={"selector": {"values": ["random", "coreset"]}}), {})
+    tasks = [Task(candidate, 3, "search", portrait=True) for candidate in plan.candidates]
+    config = tune_config(tasks)
+    assert tasks_in(pickle.loads(pickle.dumps(copy.deepcopy(config)))) == tasks
+    assert not any(isinstance(value, dict | list) for value in config.values())  # into which Tune looks
+    assert len(pickle.dumps([tune_config([tasks[0]]) for _ in range(1000)])) < 4e6
+
+
+def test_a_worker_without_the_gpu_that_a_trial_computes_on_says_so(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    check_device(ComputeConfig())
+    check_device(ComputeConfig(device="cpu"))
+    with pytest.raises(RuntimeError, match=r"compute.device is cuda, but .* has no CUDA device for this trial; let"):
+        check_device(ComputeConfig(device="cuda"))

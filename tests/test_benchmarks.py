@@ -1,0 +1,50 @@
+"""Every script in benchmarks/ runs, with as little work as it takes, and prints its figures."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SMALL = {
+    "augmentation": "--num-images 64 --repeats 1",
+    "pretrain": "--batches 1 dcnn3",
+    "reporting": "--trials 2 --seconds 1 --every 0.5",
+    "selectors": "coreset --rows 400 --small-rows 300",
+    "selectors_scale": "margin --rows 6000 8000",
+    "startup": "--runs 1",
+    "sweep_overhead": "--trials 2",
+    "training": "--images 4 --rounds 1",
+}
+"""Script -> arguments under which it takes seconds."""
+
+
+LONG = {"reporting": "starts Ray", "sweep_overhead": "starts Ray twice", "training": "compiles a network"}
+NEEDS = {"augmentation": "lightly", "selectors": "skactiveml"}
+
+
+def script(name: str) -> object:
+    marks: list[pytest.MarkDecorator] = [pytest.mark.slow] if name in LONG else []
+    if name in NEEDS:
+        missing = importlib.util.find_spec(NEEDS[name]) is None
+        marks.append(pytest.mark.skipif(missing, reason=f"needs {NEEDS[name]}"))
+    return pytest.param(name, marks=marks)
+
+
+@pytest.mark.parametrize("name", [script(name) for name in SMALL])
+def test_a_benchmark_prints_its_figures(name):
+    command = [sys.executable, "-m", f"benchmarks.{name}", *SMALL[name].split()]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr
+    figures = [line for line in done.stdout.splitlines() if line.startswith("figure ")]
+    assert figures
+    assert [line for line in figures if not re.fullmatch(r"figure \w+ -?\d+(\.\d+)?", line)] == []
+
+
+def test_every_benchmark_is_tried():
+    assert {file.stem for file in (ROOT / "benchmarks").glob("*.py")} == set(SMALL)
