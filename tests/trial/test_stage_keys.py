@@ -247,7 +247,7 @@ CHANGES = {
     "helper imported by its name": plugin("by_name.py", "OFFSET = 0", "OFFSET = 1"),
     "helper in a package": plugin("pack/inner.py", "numbers.SHIFT", "(numbers.SHIFT + 2)"),
     "package of the helper": plugin("pack/__init__.py", "", "from . import numbers\nnumbers.SHIFT = 2\n"),
-    "helper in a package without __init__": plugin("space/inner.py", "return 1", "return -1"),
+    "helper in a package without __init__": plugin("space/inner.py", "return 1", "return 0"),
     "module of the base class": plugin("base.py", "return 0", "return 2"),
     "module that has the class from elsewhere": plugin("front.py", "Picker.step = 1", "Picker.step = 2"),
     "module that defines the class": plugin("middle.py", "values.argsort", "(-values).argsort"),
@@ -278,7 +278,11 @@ CHANGES = {
     "k-NN of the pre-training": Change(
         "pretrain", "", {"harness/trial/knn.py": ("neighbors: int = 20", "neighbors: int = 3")}
     ),
-    "heads": Change("select train", "pretrain", {"harness/trial/heads.py": ("classifier/order/", "classifier/other/")}),
+    "heads": Change(
+        "select train",
+        "pretrain",
+        {"harness/trial/heads.py": ("(inputs - mean) / std, mean", "(inputs - mean) / std / 2, mean")},
+    ),
     "comment in the harness": harmless(
         "harness/trial/pretrain.py", "    optimizer = build", "    # of the method\n    optimizer = build"
     ),
