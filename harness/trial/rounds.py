@@ -19,7 +19,6 @@ from harness.data.oracle import Oracle
 from harness.files import digest_of
 from harness.plugins import registry
 from harness.records.details import Details
-from harness.records.trial_files import Confusion
 from harness.seeding import derive, generator, seeded
 from harness.trial import companions, heads, joint
 from harness.trial.context import Context
@@ -316,7 +315,7 @@ class Rounds:
             results |= {f"{name}/{settings.name}": value for name, value in measured.items()}
         return results
 
-    def _measure(self, model: RoundModel, labeled: Tensor, labels: Tensor) -> tuple[dict[str, float], Confusion]:
+    def _measure(self, model: RoundModel, labeled: Tensor, labels: Tensor) -> tuple[dict[str, float], dict[str, Any]]:
         """The metrics, and the confusion matrix on the test or, where that stays closed, the validation images."""
         context = self.context
         if isinstance(model, HeadModel):  # what the encoder costs is counted there
@@ -325,7 +324,7 @@ class Rounds:
         started = time.perf_counter()
         train_logits = self._logits_of_labeled(model, labeled)
         results = {"train/accuracy": float((train_logits.argmax(1) == labels).float().mean())}
-        confusion: Confusion = {}
+        confusion: dict[str, Any] = {}
         for split, truth in (("val", context.data.val_labels), ("test", context.data.test_labels)):
             if truth is None:
                 continue
