@@ -65,10 +65,10 @@ def image_files(given: Sequence[Path]) -> list[Path]:
     files: list[Path] = []
     for path in given:
         if path.is_dir():
-            found = list(image_file.below(path))
-            if not found:
+            inside = list(image_file.below(path))
+            if not inside:
                 raise ValueError(f"{path} holds no image ({' '.join(image_file.EXTENSIONS)})")
-            files += found
+            files += inside
         elif path.is_file():
             files.append(path)
         else:

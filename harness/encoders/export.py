@@ -165,10 +165,10 @@ def _weights(
 
 
 def _stage(cache: StageCache, kind: str, digest: str) -> dict[str, Any]:
-    found = cache.find(kind, digest)
-    if found is None:
+    stage = cache.find(kind, digest)
+    if stage is None:
         raise ValueError(f"its {kind} stage is no longer in {cache.root / kind / digest}")
-    return found.value
+    return stage.value
 
 
 def _below(state: Mapping[str, torch.Tensor], prefix: str) -> Weights:
