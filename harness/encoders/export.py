@@ -2,7 +2,7 @@
 
 A trial's weights lie in the stage cache, which all workers must share with the process that runs the sweep (`check`
 refuses others); the trial leaves the names of its stages in `stages.json`. So a model is put together here, after the
-last trial, and travels through nothing but the cache: `models/<trial>/`, a `harness.saved_encoder`.
+last trial, and travels through nothing but the cache: `models/<trial>/`, as `harness.encoders.saved` describes it.
 """
 
 from __future__ import annotations
@@ -89,6 +89,26 @@ def _best_seed(entry: Entry, report: Report) -> str:
     sign = 1 if report.maximize else -1
     seeds = sorted(entry.trials, key=lambda seed: (-sign * values[seed] if seed in values else float("inf"), seed))
     return entry.trials[seeds[0]]
+
+
+def kept_by(folder: Path) -> Path:
+    """The folder of the encoder that a sweep kept in its folder, of its best trial where it kept several.
+
+    Raises:
+        ValueError: it kept none, or not that of its best trial.
+    """
+    kept = sorted(file.parent for file in folder.glob("models/*/model.json"))
+    if not kept:
+        raise ValueError(f"{folder} has no saved encoder: go on with its sweep, --resume --set log_model=best")
+    if len(kept) == 1:
+        return kept[0]
+
+    from harness.report import read  # which compares all that was recorded, where that is needed
+
+    (best,) = chosen(read.read(folder), "best")
+    if folder / "models" / best not in kept:
+        raise ValueError(f"{folder}: the best trial, {best}, is not among models/; name one: {kept[0]}")
+    return folder / "models" / best
 
 
 def save(folder: Path, name: str, folders: trial.Folders) -> Path:

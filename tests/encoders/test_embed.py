@@ -22,8 +22,8 @@ from harness import embed
 from harness.config.plan import Candidate, Task, load
 from harness.config.schema import ConfigError, as_dict
 from harness.encoders import export
-from harness.encoders.saved import PyfuncEncoder, SavedEncoder, _digest
-from harness.files import no_space
+from harness.encoders.saved import PyfuncEncoder, SavedEncoder
+from harness.files import checksum, no_space
 from harness.records.details import Details
 from harness.records.folder import Recorder
 from harness.report import read
@@ -272,7 +272,7 @@ def change(model: Path, **values: Any) -> None:
 def test_no_code_is_executed_by_loading(model):
     """Weights that hold an object are refused, even where the checksum is right."""
     torch.save({"backbone": Path("x"), "head": None}, model / "weights.pt")
-    change(model, weights=_digest(model / "weights.pt"))
+    change(model, weights=checksum(model / "weights.pt"))
     with pytest.raises(ValueError, match="holds more than tensors"):
         SavedEncoder.load(model)
 
