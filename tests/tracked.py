@@ -36,7 +36,7 @@ def runs(uri, view=ViewType.ACTIVE_ONLY):
 def begun(uri):
     """The runs, or none while there is no sweep's run yet."""
     there = MlflowClient(uri).get_experiment_by_name("selectors")
-    return found if there and "" in (found := runs(uri)) else {}
+    return shown if there and "" in (shown := runs(uri)) else {}
 
 
 def wait_until(condition, seconds=60):
@@ -57,14 +57,14 @@ def wait_for_trackers(seconds=60):
 def points(uri, run):
     """Every stored point (name, step, value), duplicates included."""
     client = MlflowClient(uri)
-    found = [point for name in run.data.metrics for point in client.get_metric_history(run.info.run_id, name)]
-    return sorted((point.key, point.step, point.value, point.timestamp) for point in found)
+    history = [point for name in run.data.metrics for point in client.get_metric_history(run.info.run_id, name)]
+    return sorted((point.key, point.step, point.value, point.timestamp) for point in history)
 
 
 def held(uri, trial):
     """How many points MLflow holds of a trial."""
-    found = runs(uri).get(trial) if MlflowClient(uri).get_experiment_by_name("selectors") else None
-    return len(points(uri, found)) if found else 0
+    run = runs(uri).get(trial) if MlflowClient(uri).get_experiment_by_name("selectors") else None
+    return len(points(uri, run)) if run else 0
 
 
 def dump(uri):
@@ -79,9 +79,9 @@ def assert_shows(uri, sweep):
         row = json.loads(line)
         for name, value in row["metrics"].items():
             expected.setdefault(row["trial"], {})[name, row["step"]] = value
-    found = runs(uri)
-    assert set(found) == {"", *expected}
+    shown = runs(uri)
+    assert set(shown) == {"", *expected}
     for trial, values in expected.items():
-        stored = points(uri, found[trial])
+        stored = points(uri, shown[trial])
         assert max(Counter((name, step) for name, step, _, _ in stored).values()) == 1
         assert {(name, step): value for name, step, value, _ in stored} == values

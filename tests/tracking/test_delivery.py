@@ -22,8 +22,8 @@ def test_a_trial_with_all_that_belongs_to_it(sweep, uri):
     (sweep.path / "curves.svg").write_text("<svg/>")
     deliver(sweep, uri, rows)
     assert_shows(uri, sweep)
-    found = runs(uri)
-    trial, parent = found["confirm-c1-s1"], found[""]
+    shown = runs(uri)
+    trial, parent = shown["confirm-c1-s1"], shown[""]
     assert trial.info.run_name == "coreset · seed 1"  # only the selector varies in this sweep
     assert parent.info.run_name == "selectors"
     assert trial.info.status == parent.info.status == "FINISHED"
@@ -224,16 +224,16 @@ def test_two_sweeps_share_a_database(tmp_path, uri):
         sweep.trial("c1", 1, SELECTORS, {100: 0.7})
         Delivery(uri, "selectors", sweep.path, sweep.environment, live=False).close(None)
     client = MlflowClient(uri)
-    found = client.search_runs([client.get_experiment_by_name("selectors").experiment_id])
-    assert Counter(run.data.tags["sweep_id"] for run in found) == {"sweep-1": 2, "sweep-2": 2}
+    shown = client.search_runs([client.get_experiment_by_name("selectors").experiment_id])
+    assert Counter(run.data.tags["sweep_id"] for run in shown) == {"sweep-1": 2, "sweep-2": 2}
 
 
 def test_a_sweep_over_data_sets_names_each_trials_own(sweep, uri):
     other = {**sweep.environment["dataset"], "name": "svhn", "fingerprint": "0b" * 32}
     sweep.environment["datasets"] = [sweep.environment["dataset"], other]
     deliver(sweep, uri, sweep.trial("c1", 1, {"dataset.name": "svhn"}, {100: 0.7}))
-    found = runs(uri)
-    names = {trial: {data.dataset.name for data in run.inputs.dataset_inputs} for trial, run in found.items()}
+    shown = runs(uri)
+    names = {trial: {data.dataset.name for data in run.inputs.dataset_inputs} for trial, run in shown.items()}
     assert names == {"": {"digits", "svhn"}, "confirm-c1-s1": {"svhn"}}
 
 
@@ -260,7 +260,7 @@ def test_the_sweeps_run_says_the_question_the_answer_and_how_to_read_it(sweep, u
 def test_what_appears_in_the_folders_later_is_delivered(sweep, uri):
     sweep.trial("c1", 1, SELECTORS, {100: 0.7})
     sync(sweep.path, uri)
-    client, found = MlflowClient(uri), runs(uri)
+    client, shown = MlflowClient(uri), runs(uri)
     (sweep.path / "report.html").write_text("<p>coreset</p>")
     (sweep.path / "pictures").mkdir()
     (sweep.path / "pictures" / "map.svg").write_text("<svg/>")
@@ -268,11 +268,11 @@ def test_what_appears_in_the_folders_later_is_delivered(sweep, uri):
     (sweep.path / "ray").mkdir()
     (sweep.path / "ray" / "state.json").write_text("{}")
     sync(sweep.path, uri)
-    assert set(runs(uri)) == set(found)
-    assert {"report.html", "pictures"} <= (held := {file.path for file in client.list_artifacts(found[""].info.run_id)})
+    assert set(runs(uri)) == set(shown)
+    assert {"report.html", "pictures"} <= (held := {file.path for file in client.list_artifacts(shown[""].info.run_id)})
     assert not {"ray", "trials", "rows.jsonl"} & held
-    assert [file.path for file in client.list_artifacts(found[""].info.run_id, "pictures")] == ["pictures/map.svg"]
-    assert "map.png" in {file.path for file in client.list_artifacts(found["confirm-c1-s1"].info.run_id)}
+    assert [file.path for file in client.list_artifacts(shown[""].info.run_id, "pictures")] == ["pictures/map.svg"]
+    assert "map.png" in {file.path for file in client.list_artifacts(shown["confirm-c1-s1"].info.run_id)}
     before = dump(uri)
     sync(sweep.path, uri)
     assert dump(uri) == before

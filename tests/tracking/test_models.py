@@ -61,8 +61,8 @@ def test_a_saved_encoder_becomes_a_model_that_loads_and_says_the_same(sweep, uri
     sync(sweep.path, uri)
     assert dump(uri) == before
     (model,) = models(uri)
-    found = runs(uri)
-    run, parent = found["confirm-c1-s2"], found[""]
+    shown = runs(uri)
+    run, parent = shown["confirm-c1-s2"], shown[""]
     assert (model.name, model.status, model.source_run_id) == ("encoder", "READY", run.info.run_id)
     assert parent.data.tags["best_model"] == f"runs:/{run.info.run_id}/encoder"
 
@@ -89,7 +89,7 @@ def test_a_saved_encoder_becomes_a_model_that_loads_and_says_the_same(sweep, uri
         assert embed.main([*arguments, "--device", "cpu"]) == 0, capsys.readouterr().err
         assert np.allclose(np.load(output)["embeddings"], expected[:1].numpy(), atol=1e-5)
         output.unlink()
-    without = found["confirm-c1-s1"].info.run_id
+    without = shown["confirm-c1-s1"].info.run_id
     mistakes = {
         without: "was the sweep run with log_model?",
         f"runs:/{without}/encoder": "no encoder was logged",
