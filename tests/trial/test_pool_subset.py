@@ -240,9 +240,9 @@ def keys(monkeypatch):
     asked = {}
     run = StageCache.run
 
-    def noting(self, kind, key, compute):
+    def noting(self, kind, key, *rest, **options):
         asked[kind] = dict(key)
-        return run(self, kind, key, compute)
+        return run(self, kind, key, *rest, **options)
 
     monkeypatch.setattr(StageCache, "run", noting)
     return asked
