@@ -18,12 +18,12 @@ import torch
 
 from harness.api import Images
 from harness.config.trial import ComputeConfig, PretrainConfig
-from harness.data.splits import load
+from harness.data.splits import Splitting, load
 from harness.plugins import registry
 from harness.plugins.registry import PluginSpec
 from harness.trial.memory import keep_freed_memory
 from harness.trial.optimizers import build_optimizer
-from harness.trial.pretrain import _train_epoch
+from harness.trial.pretrain import Examples, Trainer
 from harness.trial.runtime import Runtime
 
 ROUNDS = 5
@@ -52,7 +52,7 @@ def _images(options: argparse.Namespace) -> Images:
         print("random images: no --images given")
         return Images(torch.randint(0, 256, (10_000, 3, 32, 32), dtype=torch.uint8))
     dataset = registry.build(PluginSpec("datasets", "image_folder", {"path": str(options.images)}))
-    return load(dataset, "image_folder", cache=options.cache, with_test=False, device="cpu")[0].pool
+    return load(dataset, "image_folder", Splitting(), cache=options.cache, with_test=False, device="cpu")[0].pool
 
 
 def _measure(backbone: str, images: Images, batches: int) -> tuple[float, float, float]:
@@ -65,12 +65,13 @@ def _measure(backbone: str, images: Images, batches: int) -> tuple[float, float,
     config = PretrainConfig(epochs=1000, batch_size=256)
     optimizer = build_optimizer(method.parameters(), config)
     some = images.subset(torch.arange(batches * config.batch_size))
+    trainer = Trainer(method, Examples(some, augmentation), config, runtime, 0, optimizer)
     rng = torch.Generator(device).manual_seed(0)
     batch = some[torch.arange(config.batch_size)].to(device)
     views = [runtime.inputs(augmentation(batch, view=v, rng=rng)) for v in range(2)]
 
     def ours(epoch: int) -> None:
-        _train_epoch(method, some, None, augmentation, config, runtime, 0, optimizer, [1.0] * epoch)
+        trainer.epoch([1.0] * epoch)
 
     def bare(_: int) -> None:
         for _step in range(batches):

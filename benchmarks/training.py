@@ -25,7 +25,7 @@ from harness.plugins import registry
 from harness.plugins.registry import PluginSpec
 from harness.trial.memory import keep_freed_memory
 from harness.trial.optimizers import build_optimizer
-from harness.trial.pretrain import _train_epoch
+from harness.trial.pretrain import Examples, Trainer
 from harness.trial.runtime import Runtime
 
 EPOCHS = 3
@@ -69,13 +69,13 @@ def _trainer(config: PretrainConfig, images: Images, *, compile: bool) -> Callab
     encoder = registry.build(PluginSpec("backbones", "resnet18"), images.shape[1:])
     method = registry.build(PluginSpec("ssl_methods", "simclr"), encoder)
     runtime.place(method)
-    augmentation = registry.build(PluginSpec("augmentations", "simclr"))
-    optimizer = build_optimizer(method.parameters(), config)
+    examples = Examples(images, registry.build(PluginSpec("augmentations", "simclr")))
+    trainer = Trainer(method, examples, config, runtime, 0, build_optimizer(method.parameters(), config))
 
     def train() -> None:
         for epoch in range(config.epochs):
             with runtime.compiled(method):
-                _train_epoch(method, images, None, augmentation, config, runtime, 0, optimizer, [1.0] * epoch)
+                trainer.epoch([1.0] * epoch)
         if runtime.device.type == "cuda":
             torch.cuda.synchronize()
 

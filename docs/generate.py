@@ -45,7 +45,7 @@ def write(folder: Path) -> None:
         file = folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
-    for picture in (ROOT / "results").glob("*/*.png"):
+    for picture in (ROOT / "results").glob("*/*.[ps][nv]g"):
         place = folder / "results" / picture.parent.name / picture.name
         if place.parent.is_dir():
             shutil.copy(picture, place)

@@ -108,7 +108,16 @@ class Dataset(ABC):
 
 
 class Augmentation(ABC):
-    """A random image operation, batched, with a fresh draw for every image."""
+    """A random image operation, batched, with a fresh draw for every image.
+
+    Example:
+        >>> class Dim(Augmentation):
+        ...     def __call__(self, images, *, view, rng):
+        ...         return images / 255 * torch.rand(len(images), 1, 1, 1, generator=rng)
+        >>> dimmed = Dim()(torch.full((2, 3, 8, 8), 255), view=0, rng=torch.Generator())
+        >>> dimmed.shape, bool((dimmed[0] != dimmed[1]).all())
+        (torch.Size([2, 3, 8, 8]), True)
+    """
 
     @abstractmethod
     def __call__(self, images: Tensor, *, view: int, rng: torch.Generator) -> Tensor:
@@ -225,6 +234,14 @@ class SSLMethod(nn.Module, ABC):
     Attributes:
         num_views: V, how many augmented views of each image `loss` receives. 0: the method does not train
             and the encoder keeps its initial weights.
+
+    Example:
+        >>> class Attract(SSLMethod):
+        ...     def loss(self, views):
+        ...         a, b = map(self.backbone, views)  # [B, D] each
+        ...         return {"loss": (a - b).square().mean()}
+        >>> Attract(nn.Flatten()).loss([torch.zeros(4, 3, 8, 8)] * 2)
+        {'loss': tensor(0.)}
     """
 
     num_views: int = 2
@@ -440,7 +457,16 @@ image, a classifier that a companion can be trained beside."""
 
 
 class Selector(ABC):
-    """Chooses which unlabelled images a person should label next."""
+    """Chooses which unlabelled images a person should label next.
+
+    Example:
+        >>> class First(Selector):
+        ...     def select(self, pool, budget, *, rng):
+        ...         return pool.unlabeled[:budget]
+        >>> from harness.testing import make_pool
+        >>> First().select(make_pool(), 3, rng=torch.Generator()).shape
+        torch.Size([3])
+    """
 
     supports_cold_start: ClassVar[bool] = False
     """Whether `select` may be called with L = 0 (then it must not read `pool.logits`)."""

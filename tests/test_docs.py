@@ -25,6 +25,7 @@ from harness import metrics
 from harness.__main__ import main as selbench
 from harness.config import parsing, plan, recipes, trial
 from harness.config.schema import Problems, setting
+from harness.data import splits
 from harness.sweep import preflight
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -345,7 +346,7 @@ def test_the_pages_build_without_a_warning(tmp_path):
 
 def test_every_key_has_its_row():
     written = generate.keys()
-    for section in (plan.SweepSettings, plan.Confirm, trial.TrialConfig, trial.PretrainConfig, trial.StepImbalance):
+    for section in (plan.SweepSettings, plan.Confirm, trial.TrialConfig, trial.PretrainConfig, splits.Step):
         for item in dataclasses.fields(section):
             assert re.search(rf"^\| `{item.name}` \|", written, re.MULTILINE), f"{section.__name__}.{item.name}"
     assert all(f"| `{key}` |" in written for key in plan.KEYS)

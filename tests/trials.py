@@ -9,9 +9,10 @@ from typing import Any
 from harness.config.parsing import parse_trial
 from harness.config.schema import Problems, set_path
 from harness.config.trial import TrialConfig
+from harness.records.details import Details
 from harness.trial import run as trial
 
-Row = tuple[str, int, dict[str, float], dict[str, Any]]
+Row = tuple[str, int, dict[str, float], Details]
 
 SMALL: dict[str, Any] = {
     "data": {"fraction": 0.15},
@@ -48,10 +49,10 @@ class Bench:
         """The records of a trial and its totals."""
         rows: list[Row] = []
 
-        def report(step_kind: str, step: int, metrics: Any, details: Any) -> None:
-            rows.append((step_kind, step, dict(metrics), dict(details)))
+        def listen(step_kind: str, step: int, metrics: Any, details: Details) -> None:
+            rows.append((step_kind, step, dict(metrics), details))
 
-        totals = trial.run(config, seed, self.folders, report, with_test=with_test)
+        totals = trial.run(config, seed, self.folders, listen, with_test=with_test)
         return rows, totals
 
 

@@ -52,6 +52,11 @@ class TorchvisionModel(Backbone):
         return models.list_models(module=models)
 
     @classmethod
+    def refused(cls) -> Mapping[str, str]:
+        """None of them."""
+        return {}
+
+    @classmethod
     @cache
     def member(cls, name: str) -> type[TorchvisionModel]:
         """The backbone of one of `members`."""

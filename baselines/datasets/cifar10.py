@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 from baselines.datasets.arrays import split_of
 from baselines.datasets.torchvision_sets import TorchvisionSet
@@ -17,11 +18,14 @@ class CIFAR10(TorchvisionSet):
 
     title = "CIFAR-10"
     urls = ("https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",)
+    reader: ClassVar[str] = "CIFAR10"
+    """The class of torchvision that reads it."""
 
     def read(self, root: Path) -> Source:
         """Opens the published pickles."""
         from torchvision import datasets
 
-        parts = {name: datasets.CIFAR10(root, train=name == "train", download=True) for name in ("train", "test")}
+        reader = getattr(datasets, self.reader)
+        parts = {name: reader(root, train=name == "train", download=True) for name in ("train", "test")}
         splits = {name: split_of(part.data.transpose(0, 3, 1, 2), part.targets) for name, part in parts.items()}
         return Source((3, 32, 32), tuple(parts["train"].classes), splits)

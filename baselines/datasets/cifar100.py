@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from baselines.datasets.arrays import split_of
-from baselines.datasets.torchvision_sets import TorchvisionSet
-from harness.api import Source
+from baselines.datasets.cifar10 import CIFAR10
 
 
-class CIFAR100(TorchvisionSet):
+class CIFAR100(CIFAR10):
     """CIFAR-100, Krizhevsky 2009, https://www.cs.toronto.edu/~kriz/cifar.html (3 x 32 x 32).
 
     50,000 training and 10,000 test images in 100 classes, the fine labels.
@@ -17,11 +13,4 @@ class CIFAR100(TorchvisionSet):
 
     title = "CIFAR-100"
     urls = ("https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",)
-
-    def read(self, root: Path) -> Source:
-        """Opens the published pickles."""
-        from torchvision import datasets
-
-        parts = {name: datasets.CIFAR100(root, train=name == "train", download=True) for name in ("train", "test")}
-        splits = {name: split_of(part.data.transpose(0, 3, 1, 2), part.targets) for name, part in parts.items()}
-        return Source((3, 32, 32), tuple(parts["train"].classes), splits)
+    reader = "CIFAR100"

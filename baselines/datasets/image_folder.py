@@ -112,13 +112,13 @@ def _files(folder: Path | str, above: tuple[str, ...] = ()) -> list[tuple[str, o
     Raises:
         ValueError: a folder or file cannot be read, is no file, or is a link to a folder that it lies in.
     """
-    found = []
+    images = []
     here = os.path.realpath(folder)
     if here in above:
         raise ValueError(f"{folder} is a link to a folder that it lies in; remove it")
     for entry in _entries(folder):
         if entry.is_dir():
-            found += _files(entry.path, (*above, here))
+            images += _files(entry.path, (*above, here))
         elif entry.name.lower().endswith(EXTENSIONS):
             try:
                 status = entry.stat()
@@ -126,8 +126,8 @@ def _files(folder: Path | str, above: tuple[str, ...] = ()) -> list[tuple[str, o
                 raise ValueError(f"cannot read {entry.path}: {error.strerror}") from error
             if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait for ever
                 raise ValueError(f"{entry.path} is not a file; remove it")
-            found.append((entry.path, status))
-    return sorted(found, key=lambda item: item[0])
+            images.append((entry.path, status))
+    return sorted(images, key=lambda item: item[0])
 
 
 def _left_out(folder: Path) -> list[str]:

@@ -4,35 +4,22 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor
 
-from baselines.selectors.ranking import highest
-from harness.api import Pool, Selector
+from baselines.selectors.dropout_passes import DropoutPasses
 
 
-class BALD(Selector):
+class BALD(DropoutPasses):
     """BALD with dropout (DBAL), Houlsby et al. 2011, Gal et al. 2017, https://arxiv.org/abs/1703.02910.
 
     Picks the images with the highest mutual information between prediction and weights: the entropy of the mean
     prediction minus the mean entropy of the predictions, over passes with dropout active. A backbone without dropout
     layers is refused by the harness: its passes are all alike. Ties (to 1e-12) are broken at random.
-
-    Args:
-        num_samples: stochastic passes, >= 2.
     """
 
-    reads = frozenset({"stochastic_logits"})
-
-    def __init__(self, *, num_samples: int = 20):
-        if num_samples < 2:
-            raise ValueError(f"num_samples = {num_samples} is not >= 2")
-        self.num_samples = num_samples
-
-    def select(self, pool: Pool, budget: int, *, rng: torch.Generator) -> Tensor:
-        """See `Selector.select`."""
-        logits = pool.stochastic_logits(self.num_samples)[:, pool.unlabeled]
-        return highest(pool, mutual_information(logits).round(decimals=12), budget, rng=rng)
+    def score(self, logits: Tensor) -> Tensor:
+        """The mutual information, rounded."""
+        return mutual_information(logits).round(decimals=12)
 
 
 def mutual_information(logits: Tensor) -> Tensor:

@@ -65,8 +65,8 @@ class CDALRL(Selector):
                 order = torch.randperm(len(p), generator=rng)
                 chance = Bernoulli(logits=policy(p[order], self.sequence_length)[order.argsort()])
                 candidates = chance.logits.detach()[order].argsort(descending=True, stable=True)[:budget]
-                if (found := reward(p, distance, order[candidates])) > best_reward:
-                    best_reward, best = found, order[candidates]
+                if (value := reward(p, distance, order[candidates])) > best_reward:
+                    best_reward, best = value, order[candidates]
                 actions = chance.sample()
                 gained = reward(p, distance, actions.nonzero().squeeze(1))
                 loss = reinforce_loss(chance, actions, gained - baseline)

@@ -160,17 +160,17 @@ class SkactivemlStrategy(Selector):
         """Asks the strategy once; i64 [1 .. budget] rows of `known`, perhaps repeated."""
         asks = asked_by(self.strategy)
         num_clusters = min(known.num_classes, len(known.features))  # what ProbCover wants to know the classes for
-        found = {"classes": np.arange(known.num_classes), "n_classes": num_clusters, "random_state": seed}
+        settings = {"classes": np.arange(known.num_classes), "n_classes": num_clusters, "random_state": seed}
         helpers: dict[str, Any] = {}
         for kind in ("clf", "estimator", "ensemble"):
             if kind in asks:
                 helpers |= {kind: _answers(known, self.num_samples), f"fit_{kind}": False}
         if "ensemble" in asks:
-            found["sample_predictions_method_name"] = "sample_proba"
+            settings["sample_predictions_method_name"] = "sample_proba"
         if "discriminator" in asks:
             helpers["discriminator"] = _discriminator()
         accepted = inspect.signature(strategies()[self.strategy]).parameters.keys()
-        chosen = {name: value for name, value in found.items() if name in accepted}
+        chosen = {name: value for name, value in settings.items() if name in accepted}
         strategy = strategies()[self.strategy](**self.settings, **chosen)
         with _numpy_seeded(seed):
             return np.asarray(strategy.query(known.features, known.labels, batch_size=budget, **helpers))

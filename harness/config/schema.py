@@ -102,7 +102,11 @@ def parse(cls: type[T] | Any, value: Any, path: str, problems: Problems, *, besi
     for key in required:
         if key not in value:
             problems.add(path, f"needs {key!r}")
-    return cls(**chosen) if chosen.keys() >= set(required) else None
+    try:
+        return cls(**chosen) if chosen.keys() >= set(required) else None
+    except ValueError as error:  # values that no range describes
+        problems.add(path, str(error))
+        return None
 
 
 @functools.cache
@@ -259,11 +263,11 @@ def parse_plugin(kind: str, value: Any, path: str, problems: Problems, default: 
         problems.add(path, f"needs the name of a {kind[:-1]}; {closest(name, registry.names(kind))}")
         return None
     try:
-        found = registry.find(kind, name)
+        cls = registry.find(kind, name)
     except ValueError as error:
         problems.add(path, str(error))
         return None
-    known, hints = registry.defaults(found), registry.hints(found)
+    known, hints = registry.defaults(cls), registry.hints(cls)
     chosen = {}
     for key, item in value.items():
         place = f"{path}.{key}"

@@ -2,43 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
 
 import torch
 
 from harness.api import SupervisedMethod
-from harness.config.schema import plugin, setting
+from harness.config.schema import as_dict, plugin, setting
+from harness.data.splits import Splitting
 from harness.plugins import registry
 from harness.plugins.registry import PluginSpec
 
 
 @dataclass(frozen=True)
-class StepImbalance:
-    """The given classes keep a fixed number of images."""
-
-    kind: Literal["step"]
-    classes: tuple[int | str, ...] = setting(..., "names or numbers of the classes that are cut")
-    keep: int = setting(..., "images that each of these classes keeps", low=1)
-
-
-@dataclass(frozen=True)
-class ExponentialImbalance:
-    """A long tail: class k of K keeps n_max * ratio^(-k / (K-1)) images."""
-
-    kind: Literal["exponential"]
-    ratio: float = setting(..., "largest class over smallest class", low=1)
-
-
-@dataclass(frozen=True)
-class DataConfig:
+class DataConfig(Splitting):
     """Which part of the data set is used, and how."""
 
-    fraction: float = setting(1.0, "share of the training data, stratified; the test set is never cut", above=0, high=1)
-    val: int | float = setting(0.1, "validation images carved from the training set: a share or a count", above=0)
-    test: float = setting(0.2, "share carved as a test set where the data set has none", above=0, high=0.9)
-    imbalance: StepImbalance | ExponentialImbalance | None = setting(None, "unbalance the pool")
-    split_seed: int = setting(0, "draws the splits; the same for every trial seed", low=0)
     normalize: bool = setting(True, "subtract the training set's mean and divide by its deviation, per channel")
 
 
@@ -69,6 +48,18 @@ class Optimization:
     patience: int = setting(10, "of plateau: epochs whose training loss may be no lower before a reduction", low=0)
     clip_norm: float | None = setting(None, "gradients with a larger norm are scaled down to it; null: none", above=0)
 
+    def unread(self) -> set[str]:
+        """The settings that this optimizer and schedule do not read; any value gives the same result."""
+        of_schedules = {"step": {"milestones", "gamma"}, "plateau": {"gamma", "patience"}}
+        of_optimizers = {"momentum": ("sgd", "lars"), "decay_norms": ("sgd", "adam", "adamw")}
+        unread = {"milestones", "gamma", "patience"} - of_schedules.get(self.schedule, set())
+        return unread | {name for name, readers in of_optimizers.items() if self.optimizer not in readers}
+
+    def as_read(self) -> dict[str, Any]:
+        """The settings that determine the result, as JSON values: part of a stage's name."""
+        unread = self.unread()
+        return {name: value for name, value in as_dict(self).items() if name not in unread}
+
 
 @dataclass(frozen=True)
 class PretrainConfig(Optimization):
@@ -80,6 +71,14 @@ class PretrainConfig(Optimization):
         (1.0,), "shares of the image's side in equal spans of the epochs, rising to 1: early epochs cost less", above=0
     )
     knn_every: int = setting(1, "epochs between k-NN validation accuracies; 0: only after the last", low=0)
+
+    def unread(self) -> set[str]:
+        """Also `knn_every`: how often the encoder is measured changes no weight."""
+        return super().unread() | {"knn_every"}
+
+    def measures(self, epoch: int) -> bool:
+        """Whether the encoder is measured after this epoch, from 1."""
+        return epoch == self.epochs or bool(self.knn_every and epoch % self.knn_every == 0)
 
 
 @dataclass(frozen=True)
@@ -117,6 +116,20 @@ class ClassifierConfig(Optimization):
     warm_start: bool = setting(
         False, "finetune and joint training go on from the last round's weights; else every round starts anew"
     )
+
+    def unread(self) -> set[str]:
+        """Also the settings of other heads and representations."""
+        descent = {field.name for field in fields(Optimization)} - super().unread()
+        read = {
+            "linear": descent | {"representation", "standardize"},
+            "mlp": descent | {"representation", "standardize", "hidden_dim"},
+            "svm": {"representation", "standardize"},
+            "knn": {"representation", "neighbors", "temperature"},
+            "finetune": descent | {"augmentation", "warm_start"},
+        }[self.name]
+        if "representation" in read and self.representation in ("pca", "tsne"):
+            read = read | {"dims"}
+        return {field.name for field in fields(self)} - read - {"name"}
 
 
 @dataclass(frozen=True)

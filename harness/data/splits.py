@@ -7,9 +7,10 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -26,15 +27,11 @@ DEVICE_SHARE = 0.5
 
 @dataclass(frozen=True)
 class Step:
-    """Imbalance by steps: the named classes keep few images, the others all of theirs.
+    """The given classes keep a fixed number of images, the others all of theirs."""
 
-    Attributes:
-        classes: names, or labels as integers.
-        keep: how many images each of them keeps, at least 1.
-    """
-
-    classes: tuple[int | str, ...]
-    keep: int
+    kind: Literal["step"]
+    classes: tuple[int | str, ...] = field(metadata={"help": "names or numbers of the classes that are cut"})
+    keep: int = field(metadata={"help": "images that each of these classes keeps", "low": 1})
 
     def __post_init__(self) -> None:
         if not self.classes:
@@ -74,16 +71,14 @@ class Step:
 
 @dataclass(frozen=True)
 class Exponential:
-    """Imbalance by an exponential long tail (Cui et al. 2019, https://arxiv.org/abs/1901.05555).
+    """A long tail (Cui et al. 2019, https://arxiv.org/abs/1901.05555).
 
-    Class k keeps n_k = n_0 * ratio ** (-k / (K - 1)) images, rounded down. n_0 is the largest number for which
-    every class has enough: the size of a class where all are equally large.
-
-    Attributes:
-        ratio: n_0 / n_(K-1), at least 1.
+    Class k of K keeps n_0 * ratio^(-k / (K-1)) images, rounded down. n_0 is the largest number for which every class
+    has enough: the size of a class where all are equally large.
     """
 
-    ratio: float
+    kind: Literal["exponential"]
+    ratio: float = field(metadata={"help": "largest class over smallest class", "low": 1})
 
     def __post_init__(self) -> None:
         if not (1 <= self.ratio < math.inf):
@@ -104,7 +99,24 @@ class Exponential:
         return sizes
 
 
-Imbalance = Step | Exponential
+@dataclass(frozen=True)
+class Splitting:
+    """Which images of a data set are used, and for what. The fields tell `harness.config` their meaning and range."""
+
+    fraction: float = field(
+        default=1.0,
+        metadata={"help": "share of the training data, stratified; the test set is never cut", "above": 0, "high": 1},
+    )
+    val: int | float = field(
+        default=0.1,
+        metadata={"help": "validation images carved from the training set: a share or a count", "above": 0},
+    )
+    test: float = field(
+        default=0.2,
+        metadata={"help": "share carved as a test set where the data set has none", "above": 0, "high": 0.9},
+    )
+    imbalance: Step | Exponential | None = field(default=None, metadata={"help": "unbalance the pool"})
+    split_seed: int = field(default=0, metadata={"help": "draws the splits; the same for every trial seed", "low": 0})
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,39 +157,30 @@ class Data:
 def load(
     dataset: Dataset,
     name: str,
+    splitting: Splitting,
     *,
     cache: Path,
-    fraction: float = 1.0,
-    imbalance: Imbalance | None = None,
-    val: float | int = 0.1,
-    test: float | int = 0.2,
-    split_seed: int = 0,
     with_test: bool,
     device: torch.device | str,
     verify: bool = False,
 ) -> tuple[Data, Oracle]:
     """Opens a data set, decoding it if nobody has yet, and splits it. All draws are stratified.
 
-    The validation images depend on `split_seed` (and `val`, `test`) alone: they are the same at every fraction,
-    imbalance and trial seed.
+    The validation images are the same at every fraction, imbalance and trial seed.
 
     Args:
         dataset: where the images come from.
         name: of the data set, for messages and the cache folder.
+        splitting: what becomes of its images. `test` is taken first, where it has no test images of its own, which are
+            always used whole; then `val`, then `fraction` of the rest, which `imbalance` thins.
         cache: where decoded data sets are kept.
-        fraction: the share of the training images, after `val` is set aside, that make the pool, in (0, 1].
-        imbalance: thins out the classes of the pool, after `fraction`; None leaves them as they are.
-        val: a share in (0, 1) or a number of training images, for validation.
-        test: likewise for testing, taken first, where the data set has no test images of its own; those of its own
-            are always used whole.
-        split_seed: of all draws; not the trial's seed.
         with_test: whether `Data.test` may be read.
         device: where batches are wanted. On an accelerator the images are copied there, once per process, while
             they fit in `DEVICE_SHARE` of its free memory; else batches are gathered from the mapped files.
         verify: whether decoded files are compared with their checksum, see `prepare`.
 
     Returns:
-        The images, and the oracle that holds the pool's labels, without a budget.
+        The images, and the oracle of the pool's labels, without a budget.
 
     Raises:
         ValueError: a setting is impossible; names it and the nearest valid value.
@@ -185,21 +188,20 @@ def load(
     """
     device = torch.empty(0, device=device).device  # "cuda" becomes "cuda:0"
     prepared = prepare(dataset, name, cache, verify=verify)
-    rows = _split(prepared, fraction=fraction, imbalance=imbalance, val=val, test=test, split_seed=split_seed)
-    train_labels = prepared.labels["train"]
+    rows = _split(prepared, splitting)
 
     def images(split: str, part: Tensor | None) -> Images:
         store = _store(prepared, split, device)
         return Images(store, None if part is None else part.to(store.device), device)
 
-    test_split = "test" if rows.test is None else "train"
-    test_labels = prepared.labels[test_split][slice(None) if rows.test is None else rows.test]
+    test_split, test_rows = ("test", slice(None)) if rows.test is None else ("train", rows.test)
+    test_labels = prepared.labels[test_split][test_rows]
     extra = prepared.images.get("unlabeled")
     counts = {"pool": len(rows.pool), "val": len(rows.val), "test": len(test_labels)}
     data = Data(
         pool=images("train", rows.pool),
         val=images("train", rows.val),
-        val_labels=train_labels[rows.val],
+        val_labels=prepared.labels["train"][rows.val],
         test=images(test_split, rows.test) if with_test else None,
         test_labels=test_labels.clone() if with_test else None,
         unlabeled_extra=None if extra is None else images("unlabeled", None),
@@ -211,7 +213,7 @@ def load(
         fingerprint=rows.fingerprint(prepared.fingerprint),
         counts=MappingProxyType(counts | ({} if extra is None else {"unlabeled_extra": len(extra)})),
     )
-    return data, Oracle(train_labels[rows.pool], len(prepared.class_names))
+    return data, Oracle(prepared.labels["train"][rows.pool], len(prepared.class_names))
 
 
 class _JoinedImages(Images):
@@ -260,15 +262,14 @@ class _Rows:
         return digest.hexdigest()
 
 
-def _split(
-    prepared: Prepared, *, fraction: float, imbalance: Imbalance | None, val: float, test: float, split_seed: int
-) -> _Rows:
+def _split(prepared: Prepared, splitting: Splitting) -> _Rows:
+    fraction, imbalance, split_seed = splitting.fraction, splitting.imbalance, splitting.split_seed
     labels = prepared.labels["train"]
     rest = torch.arange(len(labels))
     test_rows = None
     if "test" not in prepared.images:
-        test_rows, rest = _carve(labels, rest, "test", test, split_seed)
-    val_rows, rest = _carve(labels, rest, "val", val, split_seed)
+        test_rows, rest = _carve(labels, rest, "test", splitting.test, split_seed)
+    val_rows, rest = _carve(labels, rest, "val", splitting.val, split_seed)
     if not 0 < fraction <= 1:
         raise ValueError(f"fraction: {fraction} is not in (0, 1]")
     size, num_classes = round(fraction * len(rest)), len(prepared.class_names)

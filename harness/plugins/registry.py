@@ -3,14 +3,7 @@
 A plugin is named in a configuration by its name (`coreset`), by a mapping (`{name: coreset, ...}`) or by
 `module:Class`. Third parties publish theirs under the entry-point groups `selbench.<kind>`.
 
-A built-in whose name ends in `/` is a family: `torchvision/` offers `torchvision/resnet50` and many more. Its class
-derives from the contract and takes the hyper-parameters that all members have; it has two class methods:
-
-    members() -> list[str]    the members' names, without the prefix; [] where an optional library is missing
-    member(name) -> type      the class of one of them: a subclass, the same for every call, with the family's
-                              `__module__`; without the library, for any name, a ValueError that says what to install
-
-and it may have a third, `refused() -> Mapping[str, str]`: names that people will look for in vain, and why.
+A built-in whose name ends in `/` is a `Family`: `torchvision/` offers `torchvision/resnet50` and many more.
 
 Beside its own hyper-parameters a plugin has those of its kind, such as `weights` and `freeze` of every backbone:
 `harness/plugins/shared.py`.
@@ -25,7 +18,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 from baselines import BUILTINS
 from harness import api, code
@@ -45,6 +38,26 @@ CONTRACTS: dict[str, type] = {
 LEFT_OUT_UNSET = {"selectors": ("pool_subset",)}
 """Kind -> settings of the kind that canonical mappings hold only if they are not None: stages and sweeps that were
 begun when there was no such setting stay valid."""
+
+
+class Family(Protocol):
+    """Many plugins by one line: a class that derives from the contract and has the hyper-parameters of all members."""
+
+    def members(self) -> list[str]:
+        """The members' names, without the prefix; none where an optional library is missing."""
+        ...
+
+    def member(self, name: str) -> type:
+        """The class of one of them: a subclass, the same for every call, with the family's `__module__`.
+
+        Raises:
+            ValueError: the library is missing; says what to install.
+        """
+        ...
+
+    def refused(self) -> Mapping[str, str]:
+        """Names that people will look for in vain, and why."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -87,21 +100,26 @@ def names(kind: str) -> list[str]:
     return sorted(built_in | {point.name for point in installed(kind)})
 
 
-def _family(kind: str, name: str) -> str | None:
+def _prefix(kind: str, name: str) -> str | None:
     """The name of the family (`torchvision/`) that this name belongs to, if any."""
     prefix, slash, _ = name.partition("/")
     return prefix + slash if slash and prefix + slash in BUILTINS[kind] else None
 
 
+def _family(kind: str, prefix: str) -> Family:
+    family: Family = _load(kind, prefix, BUILTINS[kind][prefix])
+    return family
+
+
 def members(kind: str) -> list[str]:
     """The names of all members of families of this kind: `torchvision/resnet50`, ..."""
-    families = {prefix: _load(kind, prefix, target) for prefix, target in BUILTINS[kind].items() if prefix[-1] == "/"}
+    families = {prefix: _family(kind, prefix) for prefix in BUILTINS[kind] if prefix[-1] == "/"}
     return [prefix + member for prefix, family in families.items() for member in family.members()]
 
 
 def providers(kind: str, name: str) -> list[str]:
     """Who offers `name`: "selbench" for a built-in, "distribution (module:Class)" for an installed one."""
-    offered = ["selbench"] if name in BUILTINS[kind] or _family(kind, name) else []
+    offered = ["selbench"] if name in BUILTINS[kind] or _prefix(kind, name) else []
     for point in installed(kind):
         if point.name == name:
             offered.append(f"{point.dist.name if point.dist else 'unknown'} ({point.value})")
@@ -121,7 +139,7 @@ def find(kind: str, name: str) -> type:
         raise ValueError(f"no {kind[:-1]} {name!r}; {closest(name, names(kind), unlisted=members(kind))}")
     if len(offered) > 1:
         raise ValueError(f"{kind[:-1]} {name!r} is offered by {' and by '.join(offered)}; use module:Class")
-    if prefix := _family(kind, name):
+    if prefix := _prefix(kind, name):
         return _find_member(kind, prefix, name)
     return _load(kind, name, _target(kind, name))
 
@@ -130,14 +148,13 @@ def _target(kind: str, name: str) -> str:
     """The `module:Class` that a name stands for, or that of its family."""
     if ":" in name:
         return name
-    built_in = BUILTINS[kind].get(_family(kind, name) or name)
+    built_in = BUILTINS[kind].get(_prefix(kind, name) or name)
     return built_in or next(point.value for point in installed(kind) if point.name == name)
 
 
 def _find_member(kind: str, prefix: str, name: str) -> type:
-    family = _load(kind, prefix, BUILTINS[kind][prefix])
-    known = [prefix + member for member in family.members()]
-    refused = family.refused() if hasattr(family, "refused") else {}
+    family = _family(kind, prefix)
+    known, refused = [prefix + member for member in family.members()], family.refused()
     if known and name.removeprefix(prefix) in refused:
         raise ValueError(f"{kind[:-1]} {name!r} is not offered: {refused[name.removeprefix(prefix)]}")
     if known and name not in known:
@@ -271,8 +288,8 @@ def describe() -> list[dict[str, Any]]:
         for name in names(kind):
             entry: dict[str, Any] = {"kind": kind, "name": name, "provider": " and ".join(providers(kind, name))}
             try:
-                prefix = _family(kind, name)
-                plugin = _load(kind, prefix, BUILTINS[kind][prefix]) if prefix else find(kind, name)
+                prefix = _prefix(kind, name)
+                plugin: Any = _family(kind, prefix) if prefix else find(kind, name)
                 entry["summary"] = (inspect.getdoc(plugin) or "").partition("\n")[0]
                 entry["hyperparameters"] = {key: _plain(value) for key, value in defaults(plugin).items()}
             except ValueError as error:

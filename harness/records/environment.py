@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import socket
@@ -66,7 +67,7 @@ def describe(folder: Path, prepared: Sequence[tuple[TrialConfig, Data]], concurr
 
 def packages() -> dict[str, str]:
     """The versions of the packages that matter to results."""
-    return {name: found for name in PACKAGES if (found := _version(name))}
+    return _versions(PACKAGES)
 
 
 def _dataset(config: TrialConfig, data: Data) -> dict[str, Any]:
@@ -108,11 +109,13 @@ def cpu() -> str:
 
 def numeric_versions() -> dict[str, str]:
     """The versions of the packages that trials compute with."""
-    return {name: found for name in NUMERIC if (found := _version(name))}
+    return _versions(NUMERIC)
 
 
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
+def _versions(packages: Sequence[str]) -> dict[str, str]:
+    """Of those that are installed."""
+    versions = {}
+    for package in packages:
+        with contextlib.suppress(PackageNotFoundError):
+            versions[package] = version(package)
+    return versions

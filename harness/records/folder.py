@@ -3,20 +3,15 @@
 space.yaml        the resolved search space, below its file's opening comment
 environment.json  hardware, commit, versions, data
 rows.jsonl        every record, in the order in which it was reported
-trials/<trial>/   config.yaml, stages.json, error.txt, class_counts_pool.json, portrait.npz, and of each round
-                  selected_<labels>.json, class_counts_<labels>.json, confusion_matrix_<labels>.json
-                  (`trial_files` reads them)
+trials/<trial>/   what `details` names (`trial_files` reads it)
 """
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
 from filelock import FileLock, Timeout
@@ -26,6 +21,7 @@ from harness.config.schema import ConfigError
 from harness.config.space import Assignment
 from harness.files import replace, replace_text
 from harness.records import rows as record_rows
+from harness.records.details import Details
 from harness.records.rows import FINAL, TRAIL, History, Record, add, by_trial, last, mapping, read, trail_of
 
 
@@ -109,7 +105,7 @@ class Recorder:
         if self._file.tell() and not (folder / "rows.jsonl").read_bytes().endswith(b"\n"):
             self._append(b"\n")  # a killed process left half a line
 
-    def write(self, record: Record, details: Mapping[str, Any]) -> None:
+    def write(self, record: Record, details: Details) -> None:
         """Keeps a record, and before it the files that belong to it."""
         history = self._trials.get(record["trial"], {})
         final = record["status"] in FINAL
@@ -117,7 +113,7 @@ class Recorder:
             after = dict(history)
             add(after, record)
             record = record | {TRAIL: trail_of(after)}
-        self._write_details(record, details)
+        self.keep(record["trial"], record["step"], details)
         self._append(record_rows.line(record))
         if final:
             os.fsync(self._file.fileno())  # an ending survives a power cut
@@ -125,11 +121,12 @@ class Recorder:
         self._trials[record["trial"]] = history
         self._deliver(record)
 
-    def keep_portrait(self, trial: str, portrait: str) -> None:
-        """Keeps a portrait that a worker, perhaps on another machine, sent as base64."""
+    def keep(self, trial: str, labels: int, details: Details) -> None:
+        """Keeps the files of a trial that has used so many labels; no record tells of them."""
         folder = self.folder / "trials" / trial
         folder.mkdir(parents=True, exist_ok=True)
-        replace(folder / "portrait.npz", base64.b64decode(portrait))
+        for name, content in details.files(labels):
+            replace(folder / name, content)
 
     def _append(self, line: bytes) -> None:
         """Writes a line, or nothing at all where the disk is full."""
@@ -193,23 +190,3 @@ class Recorder:
             return len(better), -mine[0], name
 
         return [parameters[name] for name in sorted(means, key=rank)[:top]]
-
-    def _write_details(self, record: Record, details: Mapping[str, Any]) -> None:
-        folder = self.folder / "trials" / record["trial"]
-        folder.mkdir(parents=True, exist_ok=True)
-        if "config" in details:
-            replace_text(folder / "config.yaml", yaml.safe_dump(details["config"], sort_keys=False))
-        if "selected" in details:
-            replace_text(folder / f"selected_{record['step']}.json", json.dumps(details["selected"]))
-        if "class_counts" in details:
-            replace_text(folder / f"class_counts_{record['step']}.json", json.dumps(details["class_counts"]))
-        if "pool_counts" in details:
-            replace_text(folder / "class_counts_pool.json", json.dumps(details["pool_counts"]))
-        if "confusion_matrix" in details:
-            replace_text(folder / f"confusion_matrix_{record['step']}.json", json.dumps(details["confusion_matrix"]))
-        if "portrait" in details:
-            self.keep_portrait(record["trial"], details["portrait"])
-        if "stages" in details:
-            replace_text(folder / "stages.json", json.dumps(details["stages"]))
-        if "error" in details:
-            replace_text(folder / "error.txt", details["error"])

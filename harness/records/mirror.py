@@ -185,8 +185,8 @@ class Mirror:
         """The files of the copy: name -> size, time."""
         from pyarrow import fs
 
-        found = self._store.get_file_info(fs.FileSelector(self._root, recursive=True, allow_not_found=True))
-        files = (info for info in found if info.type == fs.FileType.File)
+        listing = self._store.get_file_info(fs.FileSelector(self._root, recursive=True, allow_not_found=True))
+        files = (info for info in listing if info.type == fs.FileType.File)
         listed = {info.path.removeprefix(f"{self._root}/"): (info.size, info.mtime_ns / 1e9) for info in files}
         return {name: about for name, about in listed.items() if not _private(name)}
 

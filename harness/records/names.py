@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import fields
 from typing import Any
 
+from harness.config.schema import flatten
+from harness.config.trial import TrialConfig
 from harness.messages import cut
 from harness.records.rows import Record
+
+SLOTS = frozenset(item.name for item in fields(TrialConfig) if hasattr(item.default, "name"))
+"""The keys of a trial whose value has a name: `selector`, `ssl_method`, `classifier`, ... The name says it all."""
 
 
 def short_names(paths: Iterable[str]) -> dict[str, str]:
@@ -44,11 +50,10 @@ def labels(parameters: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     paths = list(dict.fromkeys(path for one in parameters.values() for path in one))
     differing = [p for p in paths if len({show(one.get(p, "")) for one in parameters.values()}) > 1]
     short = short_names(differing)
-    plugins = ("selector", "ssl_method", "backbone", "dataset", "classifier", "augmentation")
     names = {}
     for configuration, one in parameters.items():
         shown = [(path, show(one[path])) for path in differing if path in one]
-        parts = [value if path in plugins else f"{short[path]} {value}" for path, value in shown]
+        parts = [value if path in SLOTS else f"{short[path]} {value}" for path, value in shown]
         names[configuration] = " · ".join(parts) or configuration
     return names
 
@@ -60,7 +65,7 @@ def label(parameters: Mapping[str, Any]) -> str:
 
 
 ABBREVIATIONS = {"temperature": "tau"}
-PLUGINS = ("selector", "ssl_method", "backbone", "dataset", "classifier", "augmentation")
+"""Of parameters, in the names of runs."""
 
 
 def varied(space: Mapping[str, Any]) -> set[str]:
@@ -88,7 +93,7 @@ def run_name(record: Record, config: Mapping[str, Any], varied: Collection[str] 
     parts: dict[str, list[str]] = {}
     for path, value in parameters.items():
         section = path.partition(".")[0]
-        plugin = path.removesuffix(".name") in PLUGINS or (isinstance(value, Mapping) and "name" in value)
+        plugin = path.removesuffix(".name") in SLOTS or (isinstance(value, Mapping) and "name" in value)
         name = ABBREVIATIONS.get(short[path], short[path])
         text = show(value)
         if plugin and path.removesuffix(".name") == section:
@@ -101,13 +106,6 @@ def run_name(record: Record, config: Mapping[str, Any], varied: Collection[str] 
     return cut(" · ".join([*(" ".join(words) for words in parts.values()), f"seed {record['seed']}"]), 250)
 
 
-def by_path(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def by_path(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Leaves by path, so that `selector: coreset`, `selector.name: coreset` and `selector: {name: coreset}` agree."""
-    leaves: dict[str, Any] = {}
-    for key, value in tree.items():
-        path = f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            leaves |= by_path(value, f"{path}.")
-        else:
-            leaves[path.removesuffix(".name")] = value
-    return leaves
+    return {path.removesuffix(".name"): value for path, value in flatten(tree).items()}

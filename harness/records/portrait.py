@@ -1,7 +1,7 @@
 """The portrait of an encoder: what a report shows of it, in one small file, `trials/<trial>/portrait.npz`.
 
-`harness.portray` makes one; this module needs numpy and Pillow alone. Thumbnails are kept as JPEG sheets, which keeps
-the file below 150 kB.
+`harness.trial.portray` makes one, `harness.report.looks` show it; this module needs numpy and Pillow alone.
+Thumbnails are kept as JPEG sheets, which keeps the file below 150 kB.
 """
 
 from __future__ import annotations
@@ -83,20 +83,20 @@ def pack(portrait: Portrait) -> bytes:
 
 def unpack(content: bytes) -> Portrait:
     """The portrait in a file's content."""
-    with np.load(io.BytesIO(content), allow_pickle=False) as found:
+    with np.load(io.BytesIO(content), allow_pickle=False) as file:
         tiles = {
-            name: _decoded(found[f"{name}_jpeg"].tobytes(), tuple(found[f"{name}_shape"]))
+            name: _decoded(file[f"{name}_jpeg"].tobytes(), tuple(file[f"{name}_shape"]))
             for name in ("neighbor_images", "views")
         }
         numbers = ("classes", "clusters", "picked", "pick_rounds", "pick_classes", "neighbor_classes")
         return Portrait(
-            class_names=tuple(found["class_names"].tolist()),
-            mapping=str(found["mapping"]),
-            points=found["points"],
-            same_class=float(found["same_class"]),
-            pick_points=found["pick_points"],
-            operations=tuple(found["operations"].tolist()),
-            **{name: found[name].astype(np.int64) for name in numbers},
+            class_names=tuple(file["class_names"].tolist()),
+            mapping=str(file["mapping"]),
+            points=file["points"],
+            same_class=float(file["same_class"]),
+            pick_points=file["pick_points"],
+            operations=tuple(file["operations"].tolist()),
+            **{name: file[name].astype(np.int64) for name in numbers},
             **tiles,
         )
 

@@ -1,92 +1,112 @@
-"""What trials left behind in their folders, read again: `trials/<trial>/` of a sweep."""
+"""What trials left behind in their folders, read again: `trials/<trial>/` of a sweep.
+
+A report reads each trial's files once and keeps them in its model; nothing that shows them asks the disk.
+"""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.records import rows
+import numpy as np
+
 from harness.records.portrait import Portrait, unpack
 
-Confusion = dict[str, Any]
-"""`class_names`, `matrix` (rows = true class, columns = predicted) and the `split` it was counted on."""
 
+@dataclass(frozen=True, eq=False)
+class Confusion:
+    """What a classifier took for what.
 
-def confusion_matrices(folder: Path) -> dict[int, Confusion]:
-    """Number of labels -> the confusion matrix of that round, in rising order; damaged ones are left out.
-
-    Older folders hold the last round's alone, under a name without the number of labels.
+    Attributes:
+        class_names: K names, in label order.
+        matrix: i64 [K, K], images counted: rows are true classes, columns predictions.
+        split: "val" or "test", whose images they are.
     """
-    found = {labels: matrix for labels, file in _by_labels(folder, "confusion_matrix") if (matrix := _confusion(file))}
-    alone = folder / "confusion_matrix.json"
-    if not found and alone.is_file():
-        rounds = [labels for name in ("class_counts", "selected") for labels, _ in _by_labels(folder, name)]
-        if matrix := _confusion(alone):
-            found[max(rounds, default=0)] = matrix
-    return found
+
+    class_names: tuple[str, ...]
+    matrix: np.ndarray
+    split: str
 
 
-def _confusion(file: Path) -> Confusion | None:
-    """A confusion matrix; None if it is damaged."""
-    try:
-        found = rows.mapping(file)
-        names, matrix = found["class_names"], found["matrix"]
-        square = len(matrix) == len(names) and all(len(row) == len(names) for row in matrix)
-        whole = all(isinstance(cell, int) for row in matrix for cell in row)
-    except (ValueError, KeyError, TypeError):
-        return None
-    return found if square and whole and "split" in found else None
+@dataclass(frozen=True, eq=False)
+class TrialFiles:
+    """The files of one trial; damaged ones count as absent. Mappings go by the number of labels, in rising order.
 
-
-def class_counts(folder: Path) -> dict[int, list[int]]:
-    """Number of labels -> how many of them are of each class, in rising order; none at all where one is damaged.
-
-    The rounds are differences of these, so that a gap would show the picks of two rounds as those of one.
+    Attributes:
+        selected: the positions that a round selected; None where the file is damaged.
+        class_counts: how many of the labels are of each class; none at all where one file is damaged, for the rounds
+            are differences of these: a gap would show the picks of two rounds as those of one.
+        pool_counts: how many images of each class the pool holds; None without the file.
+        confusions: the confusion matrix of each round.
+        portrait: the encoder's, where the trial left one.
+        damaged: the names of the files that are there and cannot be read.
     """
-    found = {labels: _counts(file) for labels, file in _by_labels(folder, "class_counts")}
-    whole = {labels: counts for labels, counts in found.items() if counts}
-    return whole if len(whole) == len(found) and len({len(counts) for counts in whole.values()}) <= 1 else {}
+
+    selected: Mapping[int, list[int] | None]
+    class_counts: Mapping[int, list[int]]
+    pool_counts: list[int] | None
+    confusions: Mapping[int, Confusion]
+    portrait: Portrait | None
+    damaged: tuple[str, ...]
+
+    @property
+    def last_confusion(self) -> Confusion | None:
+        """The confusion matrix of the last round that has one."""
+        return self.confusions[max(self.confusions)] if self.confusions else None
 
 
-def pool_counts(folder: Path) -> list[int] | None:
-    """How many images of each class the pool holds; None in older folders, or if the file is damaged."""
-    return _counts(folder / "class_counts_pool.json")
+def read(folder: Path) -> TrialFiles:
+    """Reads what a trial left, each file once."""
+    damaged: list[str] = []
+
+    def content(file: Path, parse: Callable[[bytes], Any]) -> Any:
+        try:
+            return parse(file.read_bytes())
+        except FileNotFoundError:
+            return None
+        except Exception:  # numpy and PIL raise many types for a damaged file
+            damaged.append(file.name)
+            return None
+
+    def rounds(name: str, parse: Callable[[bytes], Any]) -> dict[int, Any]:
+        numbers = ((re.search(r"_(\d+)\.json$", file.name), file) for file in folder.glob(f"{name}_*.json"))
+        return {labels: content(file, parse) for labels, file in sorted((int(n[1]), file) for n, file in numbers if n)}
+
+    selected = rounds("selected", _positions)
+    class_counts = rounds("class_counts", _counts)
+    if len({counts and len(counts) for counts in class_counts.values()}) > 1 or None in class_counts.values():
+        class_counts = {}
+    confusions = {
+        labels: confusion for labels, confusion in rounds("confusion_matrix", _confusion).items() if confusion
+    }
+    pool_counts = content(folder / "class_counts_pool.json", _counts)
+    portrait = content(folder / "portrait.npz", unpack)
+    return TrialFiles(selected, class_counts, pool_counts, confusions, portrait, tuple(damaged))
 
 
-def _counts(file: Path) -> list[int] | None:
-    """A list of counts; None if it is not there or damaged."""
-    try:
-        counts = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    whole = isinstance(counts, list) and counts and all(type(count) is int and count >= 0 for count in counts)
-    return counts if whole else None
+def _positions(content: bytes) -> list[int]:
+    positions = json.loads(content)
+    if not isinstance(positions, list) or not all(type(position) is int for position in positions):
+        raise ValueError("not a list of positions")
+    return positions
 
 
-def portrait(folder: Path) -> Portrait | None:
-    """The encoder's portrait, where the trial left one; None if it is damaged."""
-    file = folder / "portrait.npz"
-    try:
-        return unpack(file.read_bytes()) if file.is_file() else None
-    except Exception:  # numpy and PIL raise many types for a damaged file
-        return None
+def _counts(content: bytes) -> list[int]:
+    counts = json.loads(content)
+    if not isinstance(counts, list) or not counts or not all(type(count) is int and count >= 0 for count in counts):
+        raise ValueError("not a list of counts")
+    return counts
 
 
-def damaged(folder: Path) -> list[str]:
-    """The names of the files that are there and count as absent because they cannot be read."""
-    counts = [file for _, file in _by_labels(folder, "class_counts")]
-    pool, picture = folder / "class_counts_pool.json", folder / "portrait.npz"
-    bad = [file for file in [*counts, pool] if file.is_file() and _counts(file) is None]
-    bad += [file for _, file in _by_labels(folder, "confusion_matrix") if _confusion(file) is None]
-    if picture.is_file() and portrait(folder) is None:
-        bad.append(picture)
-    return [file.name for file in bad]
-
-
-def _by_labels(folder: Path, name: str) -> Iterator[tuple[int, Path]]:
-    """The files `<name>_<labels>.json` in rising order."""
-    numbers = ((re.search(r"_(\d+)\.json$", file.name), file) for file in folder.glob(f"{name}_*.json"))
-    yield from sorted((int(number[1]), file) for number, file in numbers if number)
+def _confusion(content: bytes) -> Confusion:
+    fields = json.loads(content)
+    names, matrix, split = tuple(fields["class_names"]), np.array(fields["matrix"]), fields["split"]
+    if matrix.shape != (len(names), len(names)) or matrix.dtype.kind != "i" or (matrix < 0).any():
+        raise ValueError("not a square matrix of counts")
+    if split not in ("val", "test"):
+        raise ValueError("of neither split")
+    return Confusion(names, matrix, split)

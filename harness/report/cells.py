@@ -162,8 +162,7 @@ class Mean(Cell):
 
     def fields(self, key: str) -> dict[str, Any]:
         """Mean and half-width."""
-        found = self.estimate
-        return {key: found.mean, f"{key} {HALF}": found.half} if found else {}
+        return {key: self.estimate.mean, f"{key} {HALF}": self.estimate.half} if self.estimate else {}
 
 
 @dataclass(frozen=True)
@@ -185,8 +184,8 @@ class Difference(Cell):
         """Difference, half-width and the number of seeds that both have."""
         if self.comparison is None:
             return {}
-        found = self.comparison.difference
-        return {key: found.mean, f"{key} {HALF}": found.half, f"{key} n_seeds": found.n}
+        mean = self.comparison.difference
+        return {key: mean.mean, f"{key} {HALF}": mean.half, f"{key} n_seeds": mean.n}
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,13 @@ import math
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from itertools import combinations, combinations_with_replacement, pairwise
+from itertools import combinations, combinations_with_replacement
 from typing import Any
 
 import numpy as np
 from scipy import stats
 
+from harness.metrics import area_under_curve
 from harness.report.compare import ALPHA, Column, difference
 
 Curves = Mapping[int, Column]
@@ -40,8 +41,7 @@ def areas(curves: Curves) -> dict[str, dict[Any, float]]:
         complete = [seed for seed in rows[0] if all(seed in row for row in rows)]
         for seed in complete:
             points = [(step, row[seed]) for step, row in zip(steps, rows, strict=True)]
-            area = sum((x1 - x0) * (y0 + y1) / 2 for (x0, y0), (x1, y1) in pairwise(points))
-            by_case.setdefault(case, {})[seed] = area / (steps[-1] - steps[0])
+            by_case.setdefault(case, {})[seed] = area_under_curve(points)
     return by_case
 
 

@@ -28,10 +28,10 @@ def importances(
 
     distributions: dict[str, BaseDistribution] = {}
     for path in set.intersection(*(set(one) for one in parameters)):
-        about = domains.get(path, {})
-        if "min" in about:
-            log = "log" in str(about.get("distribution", ""))
-            distributions[path] = FloatDistribution(float(about["min"]), float(about["max"]), log=log)
+        domain = domains.get(path, {})
+        if "min" in domain:
+            log = "log" in str(domain.get("distribution", ""))
+            distributions[path] = FloatDistribution(float(domain["min"]), float(domain["max"]), log=log)
             continue
         choices = sorted({_choice(one[path]) for one in parameters}, key=str)
         if len(choices) > 1:
@@ -43,7 +43,7 @@ def importances(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         for one, value in zip(parameters, values, strict=True):
-            chosen = {path: _value(one[path], about) for path, about in distributions.items()}
+            chosen = {path: _value(one[path], one_of) for path, one_of in distributions.items()}
             study.add_trial(optuna.trial.create_trial(params=chosen, distributions=distributions, value=value))
         evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
         return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from harness.records.rows import History
+from harness.records.trial_files import TrialFiles
 from harness.report.compare import NO_SEED, Comparison, Estimate, Judgement, against, estimate
 from harness.report.curves import Curves, Ranks
 
@@ -69,9 +70,9 @@ class Entry:
         return value.mean if value else None
 
 
-@dataclass
+@dataclass(eq=False)
 class Report:
-    """A sweep, read and compared.
+    """A sweep, read and compared; it is equal to itself alone.
 
     Attributes:
         measure: the metric that the confirmed configurations are compared by: the test twin of the sweep's first
@@ -87,6 +88,7 @@ class Report:
         answer: one or two sentences.
         rounds: the confirmed configurations over several rounds; None where there are none to compare.
         histories: trial -> its records that count.
+        files: trial -> what it left on the disk, read once for all that show it.
     """
 
     folder: Path
@@ -104,11 +106,16 @@ class Report:
     answer: str = ""
     rounds: RoundComparison | None = None
     histories: dict[str, History] = field(default_factory=dict)
+    files: Mapping[str, TrialFiles] = field(default_factory=dict)
 
     @property
     def goal(self) -> str:
         """The first metric of the sweep, on validation data."""
         return str(self.space["metric"][0]["name"])
+
+    def files_of(self, entry: Entry) -> list[TrialFiles]:
+        """What a configuration's trials left on the disk, in the order of its seeds."""
+        return [self.files[trial] for trial in entry.trials.values()]
 
     @property
     def all_notes(self) -> list[str]:

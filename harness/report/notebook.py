@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+    from harness.report.pictures.style import Svg
     from harness.report.section import Picture
 
 
@@ -54,8 +55,8 @@ class Findings:
 
         return frames.curves(self.report, metric)
 
-    def figure(self, name: str) -> Figure:
-        """A picture of the report, drawn anew.
+    def figure(self, name: str) -> Figure | Svg:
+        """A picture of the report, drawn anew; matrices come as SVG, which a notebook shows, too.
 
         Args:
             name: one of `figures`, such as `leaderboard` or `curves`.

@@ -57,6 +57,7 @@ def read(folder: Path) -> Report:
         sum(total.get("time/total_seconds", 0) for total in totals),
         sum(total.get(f"time/{s}_seconds", 0) for total in totals for s in SECONDS if total.get(f"stage/{s}_cached")),
         histories=trials,
+        files={trial: trial_files.read(folder / "trials" / trial) for trial in trials},
     )
     if unreadable:
         report.notes.append(f"{messages.count(unreadable, 'line')} of rows.jsonl could not be read and was skipped.")
@@ -66,7 +67,7 @@ def read(folder: Path) -> Report:
             f"{messages.count(unfinished, 'trial')} did not finish: the sweep is running or was interrupted."
         )
     ended = [record_rows.last(history) for history in trials.values()]
-    bad = [f"{trial}/{name}" for trial in trials for name in trial_files.damaged(folder / "trials" / trial)]
+    bad = [f"{trial}/{name}" for trial, left in report.files.items() for name in left.damaged]
     if bad:
         report.notes.append(f"{messages.count(len(bad), 'damaged file')} left out, the first trials/{bad[0]}.")
     report.notes += [f"{last['trial']}: {messages.one_line(last['warning'])}." for last in ended if "warning" in last]

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from harness.records import names as record_names
+from harness.records.trial_files import TrialFiles
 from harness.report import curves as curve_module
 from harness.report.compare import Column, against
 from harness.report.curves import Curves, chance_overlap, penalties
@@ -33,7 +33,7 @@ def compare_rounds(report: Report) -> RoundComparison | None:
     settings = []
     for name, group in _grouped(report.confirmed).items():
         entries = {labels[entry.id]: entry for entry in group}
-        settings += _setting(name, entries, measures, reference, report.folder, notes)
+        settings += _setting(name, entries, measures, reference, report.files, notes)
     if not settings:
         return None
     cases = by_mean_area(settings, measures[0])
@@ -104,7 +104,7 @@ def _setting(
     entries: Mapping[str, Entry],
     measures: Sequence[str],
     reference: str | None,
-    folder: Path,
+    files: Mapping[str, TrialFiles],
     notes: list[str],
 ) -> list[Setting]:
     """The setting, or none where its cases do not share two numbers of labels."""
@@ -133,7 +133,7 @@ def _setting(
         reference,
         {m: against({m: areas[m]}, reference)[m] if reference else {} for m in measures},
         against({step: curves[first][step] for step in selected or steps}, reference) if reference else {},
-        {case: picks for case, entry in with_curve.items() if (picks := _picks(folder, entry, steps[-1]))},
+        {case: picks for case, entry in with_curve.items() if (picks := _picks(files, entry, steps[-1]))},
     )
     return [setting]
 
@@ -158,24 +158,14 @@ def _missing(areas: Column, entries: Mapping[str, Entry], where: str) -> list[st
     ]
 
 
-def _picks(folder: Path, entry: Entry, last: int) -> dict[int, frozenset[int]]:
+def _picks(files: Mapping[str, TrialFiles], entry: Entry, last: int) -> dict[int, frozenset[int]]:
     """Seed -> every position selected on the way to `last` labels; without trials that lack a round's file."""
     picks = {}
     for seed, trial in entry.trials.items():
-        files = [folder / "trials" / trial / f"selected_{step}.json" for step in _selections(entry) if step <= last]
-        selected = [_positions(file) for file in files]
+        selected = [files[trial].selected.get(step) for step in _selections(entry) if step <= last]
         if selected and None not in selected:
             picks[seed] = frozenset(position for positions in selected for position in positions or ())
     return picks
-
-
-def _positions(file: Path) -> list[int] | None:
-    """What a round selected; None where the file is missing or damaged."""
-    try:
-        positions = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return positions if isinstance(positions, list) and all(isinstance(one, int) for one in positions) else None
 
 
 def _over_settings(columns: Sequence[Mapping[str, Mapping[int, Any]]]) -> dict[str, dict[tuple[int, int], Any]]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from harness.report.cells import Cell, Shown
+from harness.report.pictures.style import Svg
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,24 +20,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure, on the page and beside it in files of its own.
+    """A picture, on the page and beside it as `<stem>.svg`.
 
     What is exactly black takes the page's text colour, light or dark, and the background is left out; a colour that
     must stay as it is (a number on a pale cell) is any other.
 
     Attributes:
-        stem: the files' name without its ending.
-        draw: draws it without pyplot, each time anew.
+        stem: the file's name without its ending.
+        draw: draws it without pyplot, each time anew: a figure, or an SVG without a background.
         alt: what it shows, for those who do not see it: one sentence.
         caption: how to read it; may be empty.
-        photographs: whether it holds some, whose colours must stay.
     """
 
     stem: str
-    draw: Callable[[], Figure]
+    draw: Callable[[], Figure | Svg]
     alt: str
     caption: str = ""
-    photographs: bool = False
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ def _sections(report: Report) -> list[Section]:
 
 
 def markdown(section: Section) -> list[str]:
-    """A section as blocks of Markdown; a picture is a link to its PNG file, HTML of a section's own is left out."""
+    """A section as blocks of Markdown; a picture is a link to its file, HTML of a section's own is left out."""
     blocks = [f"## {section.title}", section.caption, *(block for part in section.parts for block in _part(part))]
     return [block for block in blocks if block]
 
@@ -53,7 +53,7 @@ def _part(part: Part) -> Iterable[str]:
         case Heading():
             yield f"### {part.text}"
         case Picture():
-            yield f"![{part.alt}]({part.stem}.png)"
+            yield f"![{part.alt}]({part.stem}.svg)"
             yield part.caption
         case Table() if part.rows:
             lines = [part.titles, ["---"] * len(part.titles)]

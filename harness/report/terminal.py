@@ -23,8 +23,12 @@ NAME_WIDTH = 20
 """Of the rows' names, before columns are left out; a longer name takes several lines."""
 
 
+EDGES = 2
+"""Characters on the left and right of a table."""
+
+
 TEXT_WIDTH = 14
-"""Of other words, which take as many lines as they need."""
+"""Of other words, which take as many lines as they need, and the least of the names."""
 
 
 def show(report: Report) -> None:
@@ -72,7 +76,8 @@ def _fitting(columns: Sequence[Column], width: int) -> list[Column]:
     """The columns that are shown, in their order."""
     names, *others = columns
     longest = max(len(cell.head) for cell in names.shown)
-    left = width - min(longest, NAME_WIDTH) - sum(_width(column) for column in others if column.essential)
+    left = width - EDGES - max(TEXT_WIDTH, min(longest, NAME_WIDTH))
+    left -= sum(_width(column) for column in others if column.essential)
     chosen = [names]
     for column in others:
         if column.essential:

@@ -29,7 +29,7 @@ SETTINGS = 6
 
 
 def write_comparison(reports: Sequence[Report], file: Path) -> None:
-    """Writes the page, and its picture beside it as PNG and SVG."""
+    """Writes the page, and its picture beside it as SVG."""
     names = _names(reports)
     sections = [_answers(reports, names), _best(reports, names, file.stem), _shared(reports, names)]
     head = PageHead(

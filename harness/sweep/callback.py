@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import ray
 from ray import tune
 
 from harness.files import no_space
+from harness.records.details import Details
 from harness.records.folder import Recorder
 from harness.records.rows import FINAL
 from harness.sweep.notes import forget_endings, limit_passed, note_ending, note_limit
@@ -41,7 +41,7 @@ class RecordCallback(tune.Callback):
         if "no_space" in result:
             self._stop_for_space(OSError(errno.ENOSPC, result["no_space"]))
         if "portrait" in result:
-            self._recorder.keep_portrait(result["portrait_of"], result["portrait"])
+            self._recorder.keep(result["portrait_of"], 0, Details(portrait=result["portrait"]))
         elif "warning" in result:
             print(f"{result['portrait_of']}: {result['warning']}", file=sys.stderr)
         elif "portrait_of" in result:
@@ -51,7 +51,7 @@ class RecordCallback(tune.Callback):
         record, details = result["sent"]
         if record["status"] in FINAL:
             self._running.pop(trial.trial_id, None)
-        elif record["trial"] != self._running.get(trial.trial_id, ("", 0.0))[0] or "config" in details:
+        elif record["trial"] != self._running.get(trial.trial_id, ("", 0.0))[0] or details.config is not None:
             self._running[trial.trial_id] = record["trial"], time.monotonic()
         self._write(record, details)
         if record["status"] in FINAL:
@@ -97,9 +97,9 @@ class RecordCallback(tune.Callback):
             return
         limit = limit_passed(last["trial"]) if status == "failed" else None
         ending = {**last, "status": status, "step_kind": "labels", "step": 0, "time": int(time.time() * 1000)}
-        self._write(ending | more | ({"error": limit} if limit else {}), {})
+        self._write(ending | more | ({"error": limit} if limit else {}), Details())
 
-    def _write(self, record: dict[str, Any], details: Mapping[str, Any]) -> None:
+    def _write(self, record: dict[str, Any], details: Details) -> None:
         try:
             self._recorder.write(record, details)
         except OSError as error:

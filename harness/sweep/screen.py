@@ -6,13 +6,13 @@ import functools
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import RenderableType
 
 from harness.metrics import WATCHED
+from harness.records.details import Details, Training
 from harness.records.names import label
 from harness.records.rows import FINAL, Record
 
@@ -30,21 +30,18 @@ class Running:
 
     Attributes:
         record: its newest.
-        training: what the newest epoch belongs to ("pretrain", "finetune", "joint"), its number there, and how many
-            `epochs` that has; empty between trainings.
+        training: what the newest epoch belongs to; None between trainings.
         pace: seconds of an epoch; None before the second.
     """
 
     record: Record
-    training: Mapping[str, Any]
+    training: Training | None = None
     pace: float | None = None
 
-    def then(self, record: Record, details: Mapping[str, Any]) -> Running:
+    def then(self, record: Record, training: Training | None) -> Running:
         """After another record."""
-        training = details if "training" in details else {}
         before = self.training
-        same = training and before and training["training"] == before["training"]
-        epochs = training["epoch"] - before["epoch"] if same else 0
+        epochs = training.epoch - before.epoch if training and before and training.name == before.name else 0
         if epochs < 1:
             return Running(record, training)
         return Running(record, training, (record["time"] - self.record["time"]) / 1000 / epochs)
@@ -53,14 +50,14 @@ class Running:
     def state(self) -> str:
         """What it is doing, in a word."""
         if self.training:
-            return str(self.training["training"])
+            return self.training.name
         return "rounds" if self.record["step"] else "starting"
 
     @property
     def position(self) -> str:
         """`pretrain 3/20`, `300 labels`."""
         if self.training:
-            return f"{self.state} {self.training['epoch']}/{self.training['epochs']}"
+            return f"{self.state} {self.training.epoch}/{self.training.epochs}"
         return f"{self.record['step']} labels" if self.record["step"] else self.state
 
     @property
@@ -73,9 +70,9 @@ class Running:
     @property
     def left(self) -> str:
         """The time that the training will still take, `0:42`."""
-        if self.pace is None:
+        if self.pace is None or self.training is None:
             return ""
-        return f"{clock(self.pace * (self.training['epochs'] - self.training['epoch']))} left"
+        return f"{clock(self.pace * (self.training.epochs - self.training.epoch))} left"
 
 
 @dataclass
@@ -114,11 +111,11 @@ class Standing:
         self.best = None
         self.started = time.monotonic()
 
-    def add(self, record: Record, details: Mapping[str, Any] | None = None) -> str | None:
-        """Takes in a record, and what came with it; the line of a trial that ended, else None."""
+    def add(self, record: Record, training: Training | None = None) -> str | None:
+        """Takes in a record, and the training that an epoch belongs to; the line of a trial that ended, else None."""
         trial = record["trial"]
         if record["status"] not in FINAL:
-            self.running[trial] = self.running.get(trial, Running(record, {})).then(record, details or {})
+            self.running[trial] = self.running.get(trial, Running(record)).then(record, training)
             return None
         self.running.pop(trial, None)
         self.counts[record["status"]] += 1
@@ -245,9 +242,9 @@ class Display:
         """Shows that a phase starts; see `Standing.begin`."""
         self._standing.begin(phase, total, before)
 
-    def add(self, record: Record, details: Mapping[str, Any]) -> None:
+    def add(self, record: Record, details: Details) -> None:
         """Shows a record."""
-        line = self._standing.add(record, details)
+        line = self._standing.add(record, details.training)
         if self._interactive or self._quiet:
             return
         if line is None and time.monotonic() - self._said >= STATUS_SECONDS:

@@ -31,7 +31,7 @@ from harness.sweep.preflight import check_data
 from harness.sweep.screen import Display, Standing
 from harness.tracking.server import tracking_uri
 from harness.tracking.tracker import Tracker
-from harness.trial.memory_limit import can_watch_memory
+from harness.trial.memory import can_watch_memory
 from harness.trial.run import Folders
 
 

@@ -21,12 +21,12 @@ from harness.config.schema import as_dict
 from harness.config.trial import ComputeConfig
 from harness.files import no_space
 from harness.messages import cause_of
+from harness.records.details import Details
 from harness.records.rows import Record
 from harness.sweep.inquiry import enter
 from harness.sweep.notes import ended_before, limit_passed, note_limit
 from harness.sweep.objectives import as_reported, values_so_far, watched_accuracy
-from harness.trial.memory import keep_freed_memory
-from harness.trial.memory_limit import watched_memory
+from harness.trial.memory import keep_freed_memory, watched_memory
 from harness.trial.run import Folders, run
 
 
@@ -125,19 +125,19 @@ def _begin(job: Job) -> None:
 def _run(task: Task, job: Job) -> dict[str, float]:
     """Runs a trial and reports each record; a trial that fails reports its cause and lets the sweep go on."""
 
-    def send(step_kind: str, step: int, metrics: Mapping[str, float], details: Mapping[str, Any], **more: Any) -> None:
+    def send(step_kind: str, step: int, metrics: Mapping[str, float], details: Details, **more: Any) -> None:
         record = record_of(task, step_kind, step, metrics) | {"node": socket.gethostname()} | more
         accuracy = watched_accuracy(metrics) if step_kind == "epoch" else None
         watched = {"epoch": step, "watch": accuracy} if accuracy is not None else {}
         # In a list, into which Tune does not look: it would keep statistics of every number until the sweep ends.
-        sent = {"sent": [record, dict(details)]}
+        sent = {"sent": [record, details]}
         tune.report(sent | watched | as_reported(values_so_far(job.metrics, metrics)))
 
     cause = limit_passed(task.trial_id)
     if cause:
-        send("labels", 0, {}, {"error": cause}, status="failed", error=cause)
+        send("labels", 0, {}, Details(error=cause), status="failed", error=cause)
         return {}
-    send("labels", 0, {}, {"config": as_dict(task.candidate.trial)})
+    send("labels", 0, {}, Details(config=as_dict(task.candidate.trial)))
     portrait: dict[str, Any] = {}
     deliver = portrait.update if task.portrait else None
     try:
@@ -153,10 +153,10 @@ def _run(task: Task, job: Job) -> dict[str, float]:
         if no_space(error):  # no fault of the trial's: the sweep stops, and tries it again when it is resumed
             tune.report({"no_space": str(error), **job.nothing})
         cause = cause_of(error)
-        send("labels", 0, {}, {"error": traceback.format_exc()}, status="failed", error=cause)
+        send("labels", 0, {}, Details(error=traceback.format_exc()), status="failed", error=cause)
         return {}
     warning = {"warning": portrait.pop("warning")} if "warning" in portrait else {}
-    send("labels", int(totals["labels/used"]), totals, portrait, status="finished", **warning)
+    send("labels", int(totals["labels/used"]), totals, Details(**portrait), status="finished", **warning)
     return totals
 
 

@@ -31,10 +31,12 @@ from filelock import FileLock
 
 from harness.messages import cut
 from harness.metrics import step_kind
-from harness.records import rows
+from harness.records import rows, trial_files
 from harness.records.names import run_name, varied
 from harness.records.rows import History, Record
-from harness.records.trial_files import confusion_matrices
+from harness.records.trial_files import Confusion
+from harness.report.pictures.matrix import confusion_svg
+from harness.report.pictures.style import on_paper
 from harness.tracking.machine import Machine
 from harness.tracking.models import MODEL, save_pyfunc
 from harness.tracking.server import client_library
@@ -72,7 +74,7 @@ MAX_TAG_LENGTH = 5000
 MAX_DIGEST_LENGTH = 36
 
 
-SWEEP_FILES = (".yaml", ".json", ".csv", ".md", ".html", ".png", ".svg")
+SWEEP_FILES = (".yaml", ".json", ".csv", ".md", ".html", ".svg")
 """Endings of what a sweep's run carries: the question, the environment, the report and its pictures."""
 
 
@@ -406,18 +408,12 @@ class Delivery:
     def _log_artifacts(self, run: _Run, trial: str) -> None:
         """The trial's files and what is made of its last confusion matrix."""
         folder = self._folder / "trials" / trial
-        matrices = confusion_matrices(folder)
+        confusion = trial_files.read(folder).last_confusion
         with tempfile.TemporaryDirectory() as temporary:
             together = Path(temporary)
-            if matrices:
-                from harness.report.looks import classes  # with matplotlib, where there is something to show
-
-                confusion = matrices[max(matrices)]
+            if confusion:
                 (together / "classification_report.txt").write_text(_classification_report(confusion))
-                if table := classes.confusion_table(confusion):
-                    (together / "confusion_matrix.html").write_text(table)
-                else:
-                    classes.confusion_figure(confusion).savefig(together / "confusion_matrix.png")
+                (together / "confusion_matrix.svg").write_text(on_paper(confusion_svg(confusion)))
             _link(_files(folder), folder, together)
             self._client.log_artifacts(run.id, temporary)  # in one call, which looks up the run once
         self._log_model(run, trial)
@@ -525,12 +521,12 @@ class Delivery:
         return found.answer, None
 
 
-def _classification_report(confusion: Mapping[str, Any]) -> str:
+def _classification_report(confusion: Confusion) -> str:
     import torch
 
     from harness.metrics import classification_report
 
-    return classification_report(torch.tensor(confusion["matrix"]), confusion["class_names"])
+    return classification_report(torch.from_numpy(confusion.matrix), confusion.class_names)
 
 
 def _points(history: History) -> tuple[list[Point], list[str]]:

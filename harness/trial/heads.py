@@ -8,8 +8,8 @@ encoder itself with a linear layer on top.
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,12 +22,11 @@ from harness.config.trial import ClassifierConfig
 from harness.seeding import derive, generator, seeded
 from harness.trial import knn
 from harness.trial.companions import stage_outputs
+from harness.trial.epochs import Epochs, Metrics, Watch
 from harness.trial.optimizers import build_optimizer, check_finite, descend, learning_rate, set_learning_rate
 from harness.trial.runtime import Runtime
-from harness.trial.stages import Checkpoint
 
 State = dict[str, Any]
-Metrics = dict[str, float]
 RATE = "throughput/train_images_per_second"
 Predictor = Callable[[Tensor], Tensor]
 """f32 [n, D] -> scores f32 [n, K], to be read as logits."""
@@ -63,7 +62,7 @@ def fit(config: ClassifierConfig, inputs: Tensor, labels: Tensor, num_classes: i
         loss = F.cross_entropy(head(inputs[index]), labels[index])
         return loss, loss
 
-    _descend(head, objective, len(labels), config, seed)
+    _descend(head, objective, len(labels), config, seed, Watch())
     return {"head": head.state_dict(), **scale}
 
 
@@ -109,59 +108,53 @@ def _descend(
     count: int,
     config: ClassifierConfig,
     seed: int,
-    checkpoint: Checkpoint | None = None,
-    on_epoch: Callable[[int, Metrics], None] | None = None,
+    watch: Watch,
 ) -> list[Metrics]:
-    """Gradient descent on `count` images, in place; goes on at the checkpoint if there is one.
-
-    Every random stream starts anew each epoch, so that a resumed run draws the same.
-
-    Returns:
-        The metrics of each epoch, as `on_epoch` received them with the epoch's number, from 1.
-    """
+    """Gradient descent on `count` images, in place; returns the metrics of each epoch."""
     optimizer = build_optimizer(model.parameters(), config)
     device = next(model.parameters()).device
-    history: list[Metrics] = []
-    state = checkpoint.load() if checkpoint else None
-    if state:
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        history = state["history"]
-    if checkpoint and on_epoch:
-        with checkpoint.paused():
-            for number, metrics in enumerate(history, start=1):
-                on_epoch(number, metrics)
+    epochs = Epochs(config.epochs, {"model": model, "optimizer": optimizer}, watch, rate=RATE)
     model.train()
-    for epoch in range(len(history), config.epochs):
-        started = time.perf_counter()
-        losses = [row["classifier/loss"] for row in history]
-        rng = generator(seed, f"classifier/augmentation/{epoch}", device)
-        batches = _batches(count, config.batch_size, generator(seed, f"classifier/order/{epoch}"))
+    for epoch in epochs:
+        before = epoch.number - 1
+        losses = [metrics["classifier/loss"] for metrics in epochs.history]
+        rng = generator(seed, f"classifier/augmentation/{before}", device)
+        steps = batches(count, config.batch_size, generator(seed, f"classifier/order/{before}"))
         total = torch.zeros((), device=device)
-        with seeded(seed, f"classifier/epoch/{epoch}"):
-            for step, index in enumerate(batches):
-                progress = (epoch + step / len(batches)) / config.epochs
+        with seeded(seed, f"classifier/epoch/{before}"):
+            for step, index in enumerate(steps):
+                progress = (before + step / len(steps)) / config.epochs
                 set_learning_rate(optimizer, learning_rate(config, progress, losses))
                 loss, task_loss = objective(index, rng, progress)
                 descend(optimizer, loss, config.clip_norm)
                 total += task_loss.detach() * len(index)
-        seen = sum(len(index) for index in batches)
-        mean = float(total) / seen
-        check_finite(model, mean, epoch + 1, name="classifier's", key="classifier.lr")
-        history.append({"classifier/loss": mean, RATE: seen / (time.perf_counter() - started)})
-        if checkpoint and on_epoch:
-            with checkpoint.paused():
-                on_epoch(epoch + 1, history[-1])
-        if checkpoint and checkpoint.due:
-            checkpoint.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "history": history})
-    return history
+        epoch.images = sum(len(index) for index in steps)
+        epoch.metrics = {"classifier/loss": float(total) / epoch.images}
+        check_finite(model, epoch.metrics["classifier/loss"], epoch.number, name="classifier's", key="classifier.lr")
+    return epochs.history
 
 
-def _batches(count: int, batch_size: int, rng: torch.Generator) -> tuple[Tensor, ...]:
-    batches = torch.randperm(count, generator=rng).split(batch_size)
-    if len(batches) > 1 and len(batches[-1]) == 1:  # batch normalisation cannot train on a single image
-        return batches[:-1]
-    return batches
+def batches(count: int, batch_size: int, rng: torch.Generator) -> tuple[Tensor, ...]:
+    """i64 [B] each: the positions 0 .. count-1 in a random order, but for a last batch of one image after others."""
+    parts = torch.randperm(count, generator=rng).split(batch_size)
+    if len(parts) > 1 and len(parts[-1]) == 1:  # batch normalisation cannot train on a single image
+        return parts[:-1]
+    return parts
+
+
+@dataclass(frozen=True)
+class Labeled:
+    """The images that a classifier learns from.
+
+    Attributes:
+        images: L.
+        labels: i64 [L].
+        view: the augmentation that they are seen under, one fresh view per epoch.
+    """
+
+    images: Images
+    labels: Tensor
+    view: Augmentation
 
 
 class FinetunedModel(nn.Module):
@@ -187,39 +180,33 @@ def finetuned_model(backbone: Backbone, num_classes: int, runtime: Runtime, seed
 
 def finetune(
     model: FinetunedModel,
-    images: Images,
-    labels: Tensor,
-    augmentation: Augmentation,
+    labeled: Labeled,
     config: ClassifierConfig,
     runtime: Runtime,
     seed: int,
-    checkpoint: Checkpoint,
+    watch: Watch,
     companion: Companion | None = None,
-    on_epoch: Callable[[int, Metrics], None] | None = None,
 ) -> State:
     """Trains encoder and linear layer together on the labelled images.
 
     Args:
         model: from `finetuned_model`; trained in place.
-        images: L labelled images.
-        labels: i64 [L].
-        augmentation: applied to every batch, one fresh view per epoch.
+        labeled: what is learnt from.
         config: epochs, batch size, optimizer, schedule.
         runtime: device and precision.
         seed: of the trial.
-        checkpoint: where the state is saved between epochs.
+        watch: is told of each epoch.
         companion: trained beside them, in place. One that draws nothing at random and whose loss weighs nothing leaves
             them as if trained alone, to the bit.
-        on_epoch: called after every epoch with the epoch's number, from 1, and its metrics.
 
     Returns:
         {"model": state dict, "history": metrics per epoch} and, with a companion, {"companion": state dict}.
     """
-    labels = labels.to(runtime.device)
+    labels = labeled.labels.to(runtime.device)
 
     def objective(index: Tensor, rng: torch.Generator, progress: float) -> tuple[Tensor, Tensor]:
         with runtime.autocast():
-            batch = runtime.inputs(augmentation(images[index].to(runtime.device), view=0, rng=rng))
+            batch = runtime.inputs(labeled.view(labeled.images[index].to(runtime.device), view=0, rng=rng))
             logits = model(batch).float()
             task_loss = F.cross_entropy(logits, labels[index])
             if companion is None:
@@ -229,11 +216,11 @@ def finetune(
 
     if companion is None:
         with runtime.compiled(model):
-            history = _descend(model, objective, len(labels), config, seed, checkpoint, on_epoch)
+            history = _descend(model, objective, len(labels), config, seed, watch)
         return {"model": model.state_dict(), "history": history}
     both = nn.ModuleDict({"model": model, "companion": companion})
     with stage_outputs(model.backbone) as stages:
-        history = _descend(both, objective, len(labels), config, seed, checkpoint, on_epoch)
+        history = _descend(both, objective, len(labels), config, seed, watch)
     return {"model": model.state_dict(), "companion": companion.state_dict(), "history": history}
 
 

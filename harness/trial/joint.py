@@ -7,8 +7,7 @@ gets weight x SSL loss. A semi-supervised method gets both batches at once and m
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,10 +19,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from harness.api import Augmentation, Backbone, Images, SemiSupervisedMethod, SSLMethod, SupervisedMethod
 from harness.config.trial import ClassifierConfig, JointConfig
 from harness.seeding import generator, seeded
-from harness.trial.heads import RATE, Metrics
+from harness.trial.epochs import Epochs, Metrics, Watch
+from harness.trial.heads import RATE, Labeled
 from harness.trial.optimizers import build_optimizer, check_finite, descend, learning_rate, set_learning_rate
 from harness.trial.runtime import Runtime
-from harness.trial.stages import Checkpoint
 
 State = dict[str, Any]
 
@@ -51,17 +50,13 @@ class Material:
     """What a joint training learns from.
 
     Attributes:
-        labeled: L images.
-        labels: i64 [L].
+        labeled: L images, as the classifier sees them.
         unlabeled: M images, perhaps none.
-        head_view: the augmentation that the classifier sees labelled images under.
         views: the augmentation of the SSL views.
     """
 
-    labeled: Images
-    labels: Tensor
+    labeled: Labeled
     unlabeled: Images
-    head_view: Augmentation
     views: Augmentation
 
 
@@ -72,10 +67,7 @@ def train(
     joint: JointConfig,
     runtime: Runtime,
     seed: int,
-    checkpoint: Checkpoint,
-    *,
-    validate: Callable[[], Metrics] | None = None,
-    on_epoch: Callable[[int, Metrics], None] = lambda epoch, metrics: None,
+    watch: Watch,
 ) -> State:
     """Trains encoder, heads and classifier in place; a training that was killed goes on at its checkpoint.
 
@@ -86,53 +78,33 @@ def train(
         joint: how the two losses are joined.
         runtime: device and precision.
         seed: of the trial.
-        checkpoint: where the state is saved between epochs.
-        validate: measures the model after every `joint.validate_every` epochs; its time is not counted as training.
-        on_epoch: called after every epoch with the epoch's number, from 1, and its metrics.
+        watch: measures the model after every `joint.validate_every` epochs.
 
     Returns:
-        {"model": state dict, "history": the mean of each loss in each epoch, "measured": what else is known of it}.
+        {"model": state dict, "history": the mean of each loss in each epoch, and what else is known of it}.
 
     Raises:
         DivergedError: a loss or a weight became NaN or infinite.
     """
     optimizer = build_optimizer(model.parameters(), settings)
     average = _Average(model, joint.ema)
-    history: list[Metrics] = []
-    measured: list[Metrics] = []
-    state = checkpoint.load()
-    if state:
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        average.load_state_dict(state["average"])
-        history, measured = state["history"], state["measured"]
-    with checkpoint.paused():
-        for number, metrics in enumerate(epochs_of({"history": history, "measured": measured}), start=1):
-            on_epoch(number, metrics)
+    epochs = Epochs(
+        settings.epochs,
+        {"model": model, "optimizer": optimizer, "average": average},
+        watch,
+        rate=RATE,
+        validates=lambda epoch: bool(joint.validate_every and epoch % joint.validate_every == 0),
+    )
     model.train()
     trainer = _Trainer(model, material, settings, joint, runtime, seed, optimizer)
-    for epoch in range(len(history), settings.epochs):
-        started = time.perf_counter()
-        losses = [row["joint/loss"] for row in history]
+    for epoch in epochs:
+        losses = [metrics["joint/loss"] for metrics in epochs.history]
         with runtime.compiled(model):
-            history.append(trainer.epoch(epoch, losses, after_step=average.update))
-        check_finite(model, sum(history[-1].values()), epoch + 1, name="joint training's", key="classifier.lr")
-        measured.append({RATE: trainer.images / (time.perf_counter() - started)})
-        with checkpoint.paused():
-            if validate and joint.validate_every and (epoch + 1) % joint.validate_every == 0:
-                measured[-1] |= validate()
-            on_epoch(epoch + 1, history[-1] | measured[-1])
-        if checkpoint.due:
-            states: dict[str, Any] = {"model": model.state_dict(), "average": average.state_dict()}
-            states |= {"history": history, "measured": measured}
-            checkpoint.save(states | {"optimizer": optimizer.state_dict()})
+            epoch.metrics = trainer.epoch(losses, after_step=average.update)
+        epoch.images = trainer.images
+        check_finite(model, sum(epoch.metrics.values()), epoch.number, name="joint training's", key="classifier.lr")
     average.take_over()
-    return {"model": model.state_dict(), "history": history, "measured": measured}
-
-
-def epochs_of(result: Mapping[str, list[Metrics]]) -> list[Metrics]:
-    """The metrics of each epoch, as `on_epoch` receives them, from what `train` returned."""
-    return [losses | others for losses, others in zip(result["history"], result["measured"], strict=True)]
+    return {"model": model.state_dict(), "history": epochs.history}
 
 
 class _Average(nn.Module):
@@ -171,8 +143,9 @@ class _Trainer:
     optimizer: torch.optim.Optimizer
     images: int = 0
 
-    def epoch(self, epoch: int, losses: list[float], after_step: Callable[[], None]) -> Metrics:
+    def epoch(self, losses: list[float], after_step: Callable[[], None]) -> Metrics:
         """The mean of each loss; `losses` are those of the epochs before. `images` is then how many were seen."""
+        epoch = len(losses)
         self._rng = generator(self.seed, f"joint/augmentation/{epoch}", self.runtime.device)
         batches = list(self._batches(generator(self.seed, f"joint/order/{epoch}")))
         self.images = sum(len(labeled) + len(unlabeled) for labeled, unlabeled in batches)
@@ -190,7 +163,7 @@ class _Trainer:
 
     def _batches(self, rng: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         """i64 positions of labelled and of unlabelled images for each step; whichever are fewer are repeated."""
-        count, others = len(self.material.labels), len(self.material.unlabeled)
+        count, others = len(self.material.labeled.labels), len(self.material.unlabeled)
         if others == 1 and not isinstance(self.model.method, SemiSupervisedMethod):
             others = 0  # batch normalisation cannot train on a single image
         size = min(self.settings.batch_size, count)
@@ -203,8 +176,8 @@ class _Trainer:
     def _step(self, labeled: Tensor, unlabeled: Tensor, start: float, end: float) -> dict[str, Tensor]:
         """One labelled and one unlabelled batch; start and end are the progress of the training before and after."""
         material, method = self.material, self.model.method
-        images, labels = material.labeled[labeled], material.labels[labeled].to(self.runtime.device)
-        inputs = self._view(images, material.head_view, 0)
+        images, labels = material.labeled.images[labeled], material.labeled.labels[labeled].to(self.runtime.device)
+        inputs = self._view(images, material.labeled.view, 0)
         if isinstance(method, SemiSupervisedMethod):
             views = self._views(material.unlabeled[unlabeled])
             with self.runtime.autocast():
@@ -218,14 +191,14 @@ class _Trainer:
         alone = not len(unlabeled)
         both = task + self.joint.weight * losses["loss"]
         self._descend(both, end if alone else (start + end) / 2)
-        found = {"joint/loss": both, "joint/task_loss": task, "joint/ssl_loss": losses["loss"]}
+        means = {"joint/loss": both, "joint/task_loss": task, "joint/ssl_loss": losses["loss"]}
         if not alone:
             views = self._views(material.unlabeled[unlabeled])
             with self.runtime.autocast():
                 losses = method.loss(views)
             self._descend(self.joint.weight * losses["loss"], end)
-            found["joint/unlabeled_ssl_loss"] = losses["loss"]
-        return found
+            means["joint/unlabeled_ssl_loss"] = losses["loss"]
+        return means
 
     def _descend(self, loss: Tensor, progress: float) -> None:
         descend(self.optimizer, loss, self.settings.clip_norm)

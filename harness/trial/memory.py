@@ -1,12 +1,21 @@
-"""How much memory a trial needed, and how the allocator treats what a training step frees."""
+"""The memory of this process: what a trial needed, what it may hold, and what becomes of what a step frees."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
+
+STATUS = Path("/proc/self/status")
+POLL_SECONDS = 0.05
+GIBIBYTE = 2**30
 
 
 class PeakMemory:
@@ -17,6 +26,8 @@ class PeakMemory:
     """
 
     def __init__(self) -> None:
+        import torch
+
         with contextlib.suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")
         if torch.cuda.is_available():
@@ -24,19 +35,68 @@ class PeakMemory:
 
     def peak(self, device: torch.device) -> float:
         """In bytes."""
+        import torch
+
         if device.type == "cuda":
             return float(torch.cuda.max_memory_allocated(device))
-        return float(_peak_resident_bytes())
+        resident = _status("VmHWM")
+        if resident is None:
+            import resource
+
+            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
+        return float(resident)
 
 
-def _peak_resident_bytes() -> int:
+def own_memory() -> int | None:
+    """Bytes that this process holds alone; data sets that are mapped into it do not count. None: not known."""
+    return _status("RssAnon")
+
+
+def can_watch_memory() -> bool:
+    """Whether this system tells how much memory of its own a process holds (Linux does)."""
+    return own_memory() is not None
+
+
+def _status(name: str) -> int | None:
+    """Bytes, as the system counts them for this process; None where it does not."""
     try:
-        status = Path("/proc/self/status").read_text()
-        return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
+        lines = STATUS.read_text().splitlines()
+        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
     except (OSError, StopIteration):
-        import resource
+        return None
 
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+@contextlib.contextmanager
+def watched_memory(gigabytes: float | None, exceeded: Callable[[str], None]) -> Iterator[None]:
+    """Inside the block a thread calls `exceeded` with the cause, once, as soon as the process holds too much.
+
+    The thread sees nothing while a single call holds Python's lock; where such a call takes all the memory that
+    there is, the system ends the process.
+
+    Args:
+        gigabytes: what the process may hold, in units of 2**30 bytes, libraries included; None: anything.
+        exceeded: called from the watching thread.
+    """
+    if gigabytes is None:
+        yield
+        return
+    return_freed_memory()
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(POLL_SECONDS):
+            held = own_memory() or 0
+            if held > gigabytes * GIBIBYTE:
+                exceeded(f"MemoryError: the trial held {held / GIBIBYTE:.2f} GB; resources.memory_gb is {gigabytes:g}")
+                return
+
+    thread = threading.Thread(target=watch, name="memory", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
@@ -53,3 +113,10 @@ def keep_freed_memory() -> None:
         libc = ctypes.CDLL("libc.so.6")
         libc.mallopt(M_MMAP_THRESHOLD, 2**30)
         libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def return_freed_memory() -> None:
+    """Gives back what earlier trials of this process freed, so that it does not count for the next one."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)

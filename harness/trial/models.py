@@ -195,34 +195,31 @@ class PoolOutputs:
     It holds networks and images, and no labels.
 
     Args:
-        images: the pool.
-        rows: i64 [N], the rows of it that the selector is shown; all of them if None.
-        encoder: gives the features before the first training.
+        encoder: gives the features before the first training; of its `pool` the selector is shown images.
         model: of the last round; None before the first.
         method: the SSL method, for `ssl_loss`.
         views: the augmentation of pre-training; also of `augmented_logits`.
-        runtime: device and precision.
         seed: of the trial and round.
+        rows: i64 [N], the rows of the pool that are shown; all of them if None.
     """
 
     def __init__(
         self,
-        images: Images,
-        rows: Tensor | None,
         encoder: Encoder,
         model: RoundModel | None,
         method: SSLMethod,
         views: Augmentation,
-        runtime: Runtime,
         seed: int,
+        rows: Tensor | None = None,
     ):
-        self._images = images if rows is None else images.subset(rows)
+        pool = encoder.parts["pool"]
+        self._images = pool if rows is None else pool.subset(rows)
         self._rows = rows
         self._encoder = encoder
         self._model = model
         self._method = method
         self._views = views
-        self._runtime = runtime
+        self._runtime = encoder.runtime
         self._seed = seed
 
     def _trained(self) -> RoundModel:

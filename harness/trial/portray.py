@@ -65,7 +65,7 @@ def portray(rounds: Rounds, uses_views: bool, deliver: Deliver) -> float:
         OSError: the disk is full.
     """
     assert rounds.last is not None
-    views = rounds.config.augmentation
+    views = rounds.context.config.augmentation
     key = {
         "model": rounds.last.digest,  # also stands for the data, the seed and the machine
         "bought": files.digest_of({"positions": [positions.tolist() for positions in rounds.bought]}),
@@ -77,7 +77,7 @@ def portray(rounds: Rounds, uses_views: bool, deliver: Deliver) -> float:
         return {"file": torch.frombuffer(bytearray(content), dtype=torch.uint8)}
 
     try:
-        stage = rounds.stages.run("portrait", key, compute, registry.sources(views))
+        stage = rounds.context.stages.run("portrait", key, compute, registry.sources(views))
     except Exception as error:  # whatever it is, the trial has its results
         if files.no_space(error):
             raise
@@ -94,16 +94,16 @@ def portrait_of(rounds: Rounds, uses_views: bool) -> Portrait:
         ValueError: the features are not finite.
     """
     assert rounds.last is not None
-    data, model = rounds.data, rounds.last.model
+    data, model = rounds.context.data, rounds.last.model
     everything = _some(len(data.val), SEARCHED, "val")
     features = model.features("val")[everything]
     if not bool(features.isfinite().all()):
         raise ValueError("the encoder's features are not finite")
     labels = data.val_labels[everything]
-    places = _Map(features[:MAPPED])
+    places = FeatureMap(features[:MAPPED])
     chosen, number = _picks(rounds)
     backbone: Any = model.encoder.backbone if isinstance(model, HeadModel) else model.network.backbone
-    of_picks = rounds.runtime.forward(backbone, data.pool.subset(chosen)) if len(chosen) else features[:0]
+    of_picks = rounds.context.runtime.forward(backbone, data.pool.subset(chosen)) if len(chosen) else features[:0]
     nearest = _nearest(features)
     queries = _queries(labels)
     shown = torch.cat([queries[:, None], nearest[queries]], dim=1)
@@ -114,12 +114,12 @@ def portrait_of(rounds: Rounds, uses_views: bool) -> Portrait:
         mapping=places.name,
         points=places.points.numpy(),
         classes=labels[:MAPPED].numpy(),
-        clusters=_clusters(features[:MAPPED], data.num_classes),
+        clusters=clusters(features[:MAPPED], data.num_classes),
         same_class=float(same.mean()) if same.numel() else float("nan"),
         picked=np.array([len(positions) for positions in _bought(rounds)]),
         pick_points=places.of(of_picks).numpy(),
         pick_rounds=number.numpy(),
-        pick_classes=rounds.oracle.reveal(chosen).numpy(),  # these are bought: it costs nothing
+        pick_classes=rounds.context.oracle.reveal(chosen).numpy(),  # these are bought: it costs nothing
         neighbor_classes=labels[shown].numpy(),
         neighbor_images=_thumbnails(data.val, everything[shown]),
         operations=operations,
@@ -132,7 +132,7 @@ def _some(total: int, most: int, name: str) -> Tensor:
     return torch.randperm(total, generator=generator(0, f"portrait/{name}"))[:most]
 
 
-class _Map:
+class FeatureMap:
     """A 2-d map of features f32 [n, D], into which others are placed.
 
     Attributes:
@@ -158,7 +158,7 @@ class _Map:
         return self._place(others) if len(others) else self.points[:0]
 
 
-def _clusters(features: Tensor, count: int) -> np.ndarray:
+def clusters(features: Tensor, count: int) -> np.ndarray:
     """i64 [n]: k-means clusters of f32 [n, D]."""
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
@@ -171,7 +171,7 @@ def _clusters(features: Tensor, count: int) -> np.ndarray:
 
 def _bought(rounds: Rounds) -> list[Tensor]:
     """The positions that were labelled, by round; none where all labels were bought at once."""
-    return rounds.bought if rounds.config.labels.rounds else []
+    return rounds.bought if rounds.context.config.labels.rounds else []
 
 
 def _picks(rounds: Rounds) -> tuple[Tensor, Tensor]:
@@ -202,16 +202,18 @@ def _queries(labels: Tensor) -> Tensor:
 
 def _thumbnails(images: Images, positions: Tensor) -> np.ndarray:
     """u8 [rows, columns, h, w, 3] of i64 [rows, columns]."""
-    return _tiles(images[positions.flatten()].cpu(), _size(images)).reshape(*positions.shape, *_size(images), 3)
+    size = thumbnail_size(images)
+    return tiles(images[positions.flatten()].cpu(), size).reshape(*positions.shape, *size, 3)
 
 
-def _size(images: Images) -> tuple[int, int]:
+def thumbnail_size(images: Images) -> tuple[int, int]:
+    """Height and width of a thumbnail in pixels: the images' shape, no side longer than `THUMBNAIL`."""
     _, _, height, width = images.shape
     share = min(1.0, THUMBNAIL / max(height, width))
     return max(1, round(share * height)), max(1, round(share * width))
 
 
-def _tiles(images: Tensor, size: tuple[int, int]) -> np.ndarray:
+def tiles(images: Tensor, size: tuple[int, int]) -> np.ndarray:
     """u8 [B, h, w, 3] of u8, or f32 in [0, 1], [B, C, H, W]."""
     pixels = images.float().div(255) if images.dtype == torch.uint8 else images.float()
     if tuple(pixels.shape[2:]) != size:
@@ -222,20 +224,20 @@ def _tiles(images: Tensor, size: tuple[int, int]) -> np.ndarray:
 
 def _views(rounds: Rounds) -> tuple[tuple[str, ...], np.ndarray]:
     """Images of the pool, whose classes nobody asks for, under each part of the augmentation and under all of it."""
-    pool = rounds.data.pool
-    parts = rounds.views.parts()
-    shown = [(_name(part), part) for part in parts] if len(parts) > 1 else []
+    pool = rounds.context.data.pool
+    parts = rounds.context.views.parts()
+    shown = [(operation_name(part), part) for part in parts] if len(parts) > 1 else []
     images = pool[_some(len(pool), SHOWN, "views")]
-    size = _size(pool)
-    columns = [_tiles(images.cpu(), size)]
-    for number, (_, operation) in enumerate([*shown, ("", rounds.views)]):
+    size = thumbnail_size(pool)
+    columns = [tiles(images.cpu(), size)]
+    for number, (_, operation) in enumerate([*shown, ("", rounds.context.views)]):
         for view in range(DRAWS):
             rng = generator(0, f"portrait/views/{number}/{view}", images.device)
-            columns.append(_tiles(operation(images, view=view, rng=rng).cpu(), size))
+            columns.append(tiles(operation(images, view=view, rng=rng).cpu(), size))
     return (*(name for name, _ in shown), "views"), np.stack(columns, axis=1)
 
 
-def _name(augmentation: Augmentation) -> str:
+def operation_name(augmentation: Augmentation) -> str:
     """As in a configuration, or as its class is called where it has no name there."""
     kind = type(augmentation)
     place = f"{kind.__module__}:{kind.__name__}"

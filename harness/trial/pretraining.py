@@ -6,7 +6,6 @@ encoders valid.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -23,8 +22,10 @@ from harness.plugins import registry, weights
 from harness.plugins.registry import PluginSpec
 from harness.seeding import seeded
 from harness.trial import knn, pretrain
+from harness.trial.context import Context
+from harness.trial.epochs import Metrics, Watch
 from harness.trial.runtime import Runtime
-from harness.trial.stages import Checkpoint, Stage, StageCache
+from harness.trial.stages import Checkpoint, Stage
 
 
 def normalization(config: TrialConfig, images: splits.Data) -> tuple[Tensor, Tensor]:
@@ -69,7 +70,7 @@ def pretrain_key(config: TrialConfig, seed: int, fingerprint: str) -> dict[str, 
             "normalize": config.data.normalize,
             "ssl_method": config.ssl_method.as_dict(),
             "augmentation": config.augmentation.as_dict(),
-            "pretrain": as_dict(config.pretrain),
+            "pretrain": config.pretrain.as_read(),
         }
         if issubclass(registry.find("ssl_methods", config.ssl_method.name), SupervisedMethod):
             key["start"] = [config.labels.start, config.labels.stratified]  # with data and seed, the labels it reads
@@ -84,71 +85,48 @@ def _initial_encoder(spec: PluginSpec) -> dict[str, Any]:
     return settings
 
 
-def pretrained(
-    config: TrialConfig,
-    seed: int,
-    method: SSLMethod,
-    images: splits.Data,
-    oracle: Oracle,
-    start: Tensor,
-    where: Runtime,
-    stages: StageCache,
-    on_epoch: Callable[[int, Mapping[str, float]], None],
-) -> Stage:
+def pretrained(context: Context, method: SSLMethod) -> Stage:
     """Pre-trains the method in place, or loads what an earlier trial trained; names the encoder in any case."""
-    key = pretrain_key(config, seed, images.fingerprint)
+    config, data, stages = context.config, context.data, context.stages
+    key = pretrain_key(config, context.seed, data.fingerprint)
     if not key["trained"]:
         name = stages.name("pretrain", key, [untrained_encoder, *registry.sources(config.backbone)])
         return Stage({}, name, 0.0, cached=False)
     if "start" in key:
-        key["start"] = digest_of({"positions": start.tolist()})
+        key["start"] = digest_of({"positions": context.start.tolist()})
+    report = context.reporter.training("pretrain", config.pretrain.epochs)
 
     def validate() -> dict[str, float]:
-        features = where.forward(method.backbone, images.val)
-        return {
-            "pretrain/knn_accuracy": knn.accuracy(features, images.val_labels),
-            "pretrain/embedding_std": pretrain.embedding_std(features),
-        }
+        features = context.runtime.forward(method.backbone, data.val)
+        measured = knn.accuracy(features, data.val_labels), pretrain.embedding_std(features)
+        return dict(zip(pretrain.MEASURED, measured, strict=True))
 
-    reported = 0
-
-    def report(epoch: int, metrics: Mapping[str, float]) -> None:
-        nonlocal reported
-        reported = epoch
-        on_epoch(epoch, metrics)
+    def asked(epoch: int, metrics: Metrics) -> Metrics:
+        others = () if config.pretrain.measures(epoch) else pretrain.MEASURED  # of a trial that asked for more
+        return {name: value for name, value in metrics.items() if name not in others}
 
     def compute(checkpoint: Checkpoint) -> dict[str, Any]:
-        learnt, labels = learnt_from(method, images, oracle, start)
-        settings, views = config.pretrain, registry.build(config.augmentation)
+        images, labels = learnt_from(method, data, context.oracle, context.start)
+        settings, examples = config.pretrain, pretrain.Examples(images, context.views, labels)
         if isinstance(method, SupervisedMethod) and method.labeled_only:  # however few
-            settings = replace(settings, batch_size=min(settings.batch_size, len(learnt)))
-        return pretrain.pretrain(
-            method,
-            learnt,
-            views,
-            settings,
-            where,
-            seed,
-            labels=labels,
-            checkpoint=checkpoint,
-            validate=validate,
-            on_epoch=report,
-        )
+            settings = replace(settings, batch_size=min(settings.batch_size, len(images)))
+        watch = Watch(checkpoint, lambda epoch, metrics: report.epoch(epoch, asked(epoch, metrics)), validate)
+        return pretrain.pretrain(method, examples, settings, context.runtime, context.seed, watch)
 
     plugins = registry.sources(config.backbone, config.ssl_method, config.augmentation)
-    stage = stages.run("pretrain", key, compute, plugins)
+    is_complete = lambda value: pretrain.is_complete(value["history"], config.pretrain)  # noqa: E731
+    stage = stages.run("pretrain", key, compute, plugins, is_complete)
     method.load_state_dict(stage.value["method"])
-    for epoch, metrics in enumerate(stage.value["history"][reported:], start=reported + 1):
-        on_epoch(epoch, metrics)  # of a stage that was found, not computed
+    report.rest([asked(epoch, metrics) for epoch, metrics in enumerate(stage.value["history"], start=1)])
     return stage
 
 
-def learnt_from(method: SSLMethod, images: splits.Data, oracle: Oracle, start: Tensor) -> tuple[Images, Tensor | None]:
+def learnt_from(method: SSLMethod, data: splits.Data, oracle: Oracle, start: Tensor) -> tuple[Images, Tensor | None]:
     """The images of the pre-training and, for a supervised method alone, what is known of their labels."""
     if isinstance(method, SupervisedMethod) and method.labeled_only:
-        return images.pool.subset(start), oracle.reveal(start)
-    extra = images.unlabeled_extra
-    everything = images.pool if extra is None else splits.joined(images.pool, extra)
+        return data.pool.subset(start), oracle.reveal(start)
+    extra = data.unlabeled_extra
+    everything = data.pool if extra is None else splits.joined(data.pool, extra)
     if not isinstance(method, SupervisedMethod):
         return everything, None
     labels = torch.full((len(everything),), UNKNOWN)

@@ -5,19 +5,20 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from harness.api import SemiSupervisedMethod
-from harness.config.trial import ExponentialImbalance, StepImbalance, TrialConfig
+from harness.config.trial import TrialConfig
 from harness.data import splits
 from harness.data.oracle import Oracle
 from harness.metrics import area_under_curve
 from harness.plugins import registry
 from harness.trial import portray
+from harness.trial.context import Context, Costs
+from harness.trial.epochs import Listener, Reporter
 from harness.trial.memory import PeakMemory
 from harness.trial.models import Encoder
 from harness.trial.pretraining import build_method, normalization, pretrained, pretrains
-from harness.trial.rounds import Costs, Report, Rounds, start_pool
+from harness.trial.rounds import Rounds, start_pool
 from harness.trial.runtime import Runtime
 from harness.trial.stages import StageCache, machine
 
@@ -39,7 +40,7 @@ def run(
     config: TrialConfig,
     seed: int,
     folders: Folders,
-    report: Report,
+    listener: Listener,
     *,
     with_test: bool,
     deliver: portray.Deliver | None = None,
@@ -50,7 +51,7 @@ def run(
         config: what to do.
         seed: all randomness of the trial comes from it.
         folders: caches.
-        report: receives a record after each epoch of training the encoder and after each round.
+        listener: hears a record after each epoch of training the encoder and after each round.
         with_test: whether the test set is read, once for each round's model.
         deliver: receives a portrait of the encoder at the end; None: none is made.
 
@@ -59,37 +60,31 @@ def run(
     """
     started = time.perf_counter()
     memory = PeakMemory()
-    images, oracle = load_data(config, folders.cache, with_test=with_test)
-    oracle.with_budget(label_budget(config, len(images.pool)))
-    where = Runtime.of(config.compute, *normalization(config, images))
-    stages = StageCache(folders.stages, machine(where.device.type))
-    method = build_method(config, images, seed, where)
-    start = start_pool(config.labels, seed, oracle)
-    about = {"training": "pretrain", "epochs": config.pretrain.epochs}
-    on_epoch: Any = lambda epoch, metrics: report("epoch", epoch, metrics, about | {"epoch": epoch})  # noqa: E731
-    stage = pretrained(config, seed, method, images, oracle, start, where, stages, on_epoch)
-    costs = Costs(pretrain=stage.seconds, pretrain_cached=stage.cached)
-    method.eval()
-    parts = {"pool": images.pool, "val": images.val} | ({"test": images.test} if images.test is not None else {})
-    encoder = Encoder(method.backbone, stage.digest, where, parts, config.classifier, seed)
-    rounds = Rounds(
-        config,
-        seed,
-        images,
-        oracle,
-        start,
-        where,
-        encoder,
-        method,
-        registry.build(config.augmentation),
-        stages,
-        costs,
-        report,
-        config.pretrain.epochs if pretrains(config) else 0,
+    data, oracle = load_data(config, folders.cache, with_test=with_test)
+    oracle.with_budget(label_budget(config, len(data.pool)))
+    runtime = Runtime.of(config.compute, *normalization(config, data))
+    context = Context(
+        config=config,
+        seed=seed,
+        data=data,
+        oracle=oracle,
+        start=start_pool(config.labels, seed, oracle),
+        runtime=runtime,
+        views=registry.build(config.augmentation),
+        stages=StageCache(folders.stages, machine(runtime.device.type)),
+        costs=Costs(),
+        reporter=Reporter(listener),
     )
+    method = build_method(config, data, seed, runtime)
+    stage = pretrained(context, method)
+    context.costs.pretrain, context.costs.pretrain_cached = stage.seconds, stage.cached
+    method.eval()
+    parts = {"pool": data.pool, "val": data.val} | ({"test": data.test} if data.test is not None else {})
+    encoder = Encoder(method.backbone, stage.digest, runtime, parts, config.classifier, seed)
+    rounds = Rounds(context, encoder, method)
     rounds.run()
     wall = {"time/wall_seconds": time.perf_counter() - started}
-    totals = _totals(rounds) | costs.metrics() | wall | {"memory/peak_bytes": memory.peak(where.device)}
+    totals = _totals(rounds) | context.costs.metrics() | wall | {"memory/peak_bytes": memory.peak(runtime.device)}
     if deliver:
         uses_views = method.num_views > 0 and (config.mode == "joint" or pretrains(config))
         totals["time/portrait_seconds"] = portray.portray(rounds, uses_views, deliver)
@@ -97,22 +92,12 @@ def run(
 
 
 def load_data(config: TrialConfig, cache: Path, *, with_test: bool, verify: bool = False) -> tuple[splits.Data, Oracle]:
-    """The trial's images and the oracle of its pool, decoded on first use; `verify` as in `data.load`."""
-    settings = config.data
-    imbalance: splits.Step | splits.Exponential | None = None
-    if isinstance(settings.imbalance, StepImbalance):
-        imbalance = splits.Step(settings.imbalance.classes, settings.imbalance.keep)
-    elif isinstance(settings.imbalance, ExponentialImbalance):
-        imbalance = splits.Exponential(settings.imbalance.ratio)
+    """The trial's images and the oracle of its pool, decoded on first use; `verify` as in `splits.load`."""
     return splits.load(
         registry.build(config.dataset),
         config.dataset.name,
+        config.data,
         cache=cache,
-        fraction=settings.fraction,
-        imbalance=imbalance,
-        val=settings.val,
-        test=settings.test,
-        split_seed=settings.split_seed,
         with_test=with_test,
         device=config.compute.resolved().device,
         verify=verify,
@@ -149,6 +134,6 @@ def _totals(rounds: Rounds) -> dict[str, float]:
     if len(rounds.curve) > 1:
         for split in ("val", "test"):
             if f"{split}/accuracy" in last:
-                points = [(labels, found[f"{split}/accuracy"]) for labels, found in rounds.curve]
+                points = [(labels, metrics[f"{split}/accuracy"]) for labels, metrics in rounds.curve]
                 totals[f"{split}/aubc"] = area_under_curve(points)
     return totals

@@ -152,6 +152,7 @@ class StageCache:
         key: Mapping[str, Any],
         compute: Callable[[Checkpoint], dict[str, Any]],
         plugins: Iterable[Root] = (),
+        is_complete: Callable[[dict[str, Any]], bool] = lambda value: True,
     ) -> Stage:
         """Returns the stage's result, computing it if no process has done so yet.
 
@@ -163,22 +164,23 @@ class StageCache:
             key: everything that determines the result, but for the code; JSON values.
             compute: makes the result: tensors and plain values. Its module and what that imports is in the name.
             plugins: what else it runs, found by names in a configuration and not by imports.
+            is_complete: whether a result that was found says all that is asked; if not, one that does replaces it.
         """
         code = code_of(compute, *plugins)
         key = self._complete(key, code)
         digest = digest_of({"kind": kind, **key})
         folder = self.root / kind / digest
         stage = _read(folder, digest)
-        if stage:
+        if stage and is_complete(stage.value):
             return stage
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / "lock"):  # the system frees the lock of a dead process
             stage = _read(folder, digest)  # another process may have finished it while we waited
-            if stage:
+            if stage and is_complete(stage.value):
                 return stage
             checkpoint = Checkpoint(folder / "checkpoint.pt")
             value = compute(checkpoint)
-            stage = Stage(value, digest, float(value.get("seconds", checkpoint.seconds)), cached=False)
+            stage = Stage(value, digest, checkpoint.seconds, cached=False)
             if code.is_current():
                 _write(folder, stage, key)
             else:

@@ -225,7 +225,7 @@ def test_a_trial_selects_by_a_strategy(tmp_path):
         selector={"name": "skactiveml/TypiClust", "k": 3}, ssl_method="none", labels__rounds=1, classifier={"epochs": 1}
     )
     rows, _ = Bench(tmp_path / "data", tmp_path / "stages").run(config)
-    assert len(set(rows[-1][3]["selected"])) == 10
+    assert len(set(rows[-1][3].selected)) == 10
 
 
 @installed

@@ -122,6 +122,11 @@ MISTAKES = {
     "no resolutions": (trial(pretrain={"resolutions": []}), "trial.pretrain.resolutions", "as [0.5, 0.75, 1.0] does"),
     "kind of imbalance": (trial(data={"imbalance": {"kind": "stp"}}), "trial.data.imbalance.kind", "mean 'step'?"),
     "kind that is a list": (trial(data={"imbalance": {"kind": ["step"]}}), "trial.data.imbalance.kind", "not one of"),
+    "imbalance of no class": (
+        trial(data={"imbalance": {"kind": "step", "classes": [], "keep": 5}}),
+        "trial.data.imbalance",
+        "name at least one class",
+    ),
     "imbalance without keep": (
         trial(data={"imbalance": {"kind": "step", "classes": [0]}}),
         "trial.data.imbalance",

@@ -17,7 +17,7 @@ import torch
 from harness.api import Dataset, Images, Source, Split
 from harness.data import decode, splits
 from harness.data.decode import prepare
-from harness.data.splits import Exponential, Step, load
+from harness.data.splits import Exponential, Splitting, Step, load
 
 
 class Synthetic(Dataset):
@@ -330,8 +330,9 @@ def test_memory_stays_far_below_the_size_of_the_data(tmp_path):
 
 
 def opened(tmp_path, dataset=None, **settings):
-    settings = {"with_test": True, "device": "cpu"} | settings
-    return load(dataset or Synthetic(), "synthetic", cache=tmp_path, **settings)
+    others = {"with_test": True, "device": "cpu"}
+    others |= {name: settings.pop(name) for name in ("with_test", "device", "verify") if name in settings}
+    return load(dataset or Synthetic(), "synthetic", Splitting(**settings), cache=tmp_path, **others)
 
 
 def keys(images):
@@ -381,7 +382,7 @@ def test_the_search_phase_cannot_read_the_test_set_and_sees_the_same_split(tmp_p
 def test_validation_is_the_same_at_every_fraction_and_imbalance(tmp_path):
     whole, _ = opened(tmp_path)
     third, _ = opened(tmp_path, fraction=0.3)
-    tail, _ = opened(tmp_path, imbalance=Exponential(10.0))
+    tail, _ = opened(tmp_path, imbalance=Exponential("exponential", 10.0))
     assert keys(whole.val) == keys(third.val) == keys(tail.val)
     assert keys(opened(tmp_path, split_seed=1)[0].val) != keys(whole.val)
     assert keys(third.pool) < keys(whole.pool)
@@ -400,8 +401,8 @@ def test_fraction_is_stratified(tmp_path):
 
 def test_equal_splits_share_a_fingerprint_and_others_do_not(tmp_path):
     base = opened(tmp_path)[0].fingerprint
-    assert opened(tmp_path, val=60, imbalance=Exponential(1.0))[0].fingerprint == base
-    changes = [{"fraction": 0.5}, {"val": 0.2}, {"split_seed": 1}, {"imbalance": Step((0,), 5)}]
+    assert opened(tmp_path, val=60, imbalance=Exponential("exponential", 1.0))[0].fingerprint == base
+    changes = [{"fraction": 0.5}, {"val": 0.2}, {"split_seed": 1}, {"imbalance": Step("step", (0,), 5)}]
     assert len({base, *(opened(tmp_path, **change)[0].fingerprint for change in changes)}) == 5
     assert opened(tmp_path, Synthetic(version=1))[0].fingerprint != base
 
@@ -414,15 +415,17 @@ def test_the_unlabeled_extra_is_handed_on(tmp_path):
 
 
 def test_step_imbalance_keeps_few_of_the_named_classes(tmp_path):
-    _, oracle = opened(tmp_path, imbalance=Step((1, "class 3"), 7))
+    _, oracle = opened(tmp_path, imbalance=Step("step", (1, "class 3"), 7))
     assert oracle.class_counts.tolist() == [135, 7, 135, 7]
 
 
 def test_exponential_imbalance_has_the_sizes_of_the_formula(tmp_path):
-    _, oracle = opened(tmp_path, imbalance=Exponential(27.0))  # 27 ** (1 / 3) = 3: each class a third of the last
+    _, oracle = opened(
+        tmp_path, imbalance=Exponential("exponential", 27.0)
+    )  # 27 ** (1 / 3) = 3: each class a third of the last
     assert oracle.class_counts.tolist() == [135, 45, 15, 5]
     unequal = Synthetic(count=540, counts=[300, 200, 20, 20])
-    _, oracle = opened(tmp_path, unequal, val=8, imbalance=Exponential(8.0))
+    _, oracle = opened(tmp_path, unequal, val=8, imbalance=Exponential("exponential", 8.0))
     # class 2 has 19 of 20 left after validation: it bounds the tail, 76 / 38 / 19 / 9
     assert oracle.class_counts.tolist() == [76, 38, 19, 9]
 
@@ -440,10 +443,10 @@ def test_exponential_imbalance_has_the_sizes_of_the_formula(tmp_path):
         ({"fraction": 1.01}, r"fraction: 1.01 is not in \(0, 1\]"),
         ({"fraction": float("nan")}, "fraction: nan is not in"),
         ({"fraction": 0.001}, "fraction: 0.001 leaves 1 images for 4 classes; at least 0.0075"),
-        ({"imbalance": Step(("class3",), 5)}, "no class 'class3'; did you mean 'class 3'"),
-        ({"imbalance": Step((4,), 5)}, r"no class 4; labels are 0 \.\. 3"),
-        ({"imbalance": Step((0,), 136)}, "keep: 136 images of class 'class 0' cannot be kept; at most 135"),
-        ({"imbalance": Exponential(200.0)}, "ratio: 200.0 leaves no image of 'class 3'; at most 135"),
+        ({"imbalance": Step("step", ("class3",), 5)}, "no class 'class3'; did you mean 'class 3'"),
+        ({"imbalance": Step("step", (4,), 5)}, r"no class 4; labels are 0 \.\. 3"),
+        ({"imbalance": Step("step", (0,), 136)}, "keep: 136 images of class 'class 0' cannot be kept; at most 135"),
+        ({"imbalance": Exponential("exponential", 200.0)}, "ratio: 200.0 leaves no image of 'class 3'; at most 135"),
     ],
 )
 def test_impossible_settings_are_refused_with_the_nearest_valid_value(tmp_path, settings, message):
@@ -452,7 +455,7 @@ def test_impossible_settings_are_refused_with_the_nearest_valid_value(tmp_path, 
 
 
 def test_the_named_nearest_values_are_valid(tmp_path):
-    for settings in ({"val": 596}, {"val": 4}, {"fraction": 0.0075}, {"imbalance": Exponential(135.0)}):
+    for settings in ({"val": 596}, {"val": 4}, {"fraction": 0.0075}, {"imbalance": Exponential("exponential", 135.0)}):
         assert len(opened(tmp_path, **settings)[1]) >= 4
 
 
@@ -461,7 +464,9 @@ def test_a_class_too_small_to_divide_is_refused(tmp_path):
         opened(tmp_path, Synthetic(counts=[300, 200, 99, 1]))
 
 
-@pytest.mark.parametrize("make", [lambda: Step((), 5), lambda: Step((0,), 0), lambda: Exponential(0.5)])
+@pytest.mark.parametrize(
+    "make", [lambda: Step("step", (), 5), lambda: Step("step", (0,), 0), lambda: Exponential("exponential", 0.5)]
+)
 def test_impossible_imbalance_is_refused_when_it_is_written(make):
     with pytest.raises(ValueError, match="imbalance"):
         make()

@@ -24,11 +24,12 @@ from harness.config.schema import ConfigError, as_dict
 from harness.encoders import export
 from harness.encoders.saved import PyfuncEncoder, SavedEncoder, _digest
 from harness.files import no_space
+from harness.records.details import Details
 from harness.records.folder import Recorder
 from harness.report import read
 from harness.report.model import Entry, Report
 from harness.trial import run as trial
-from harness.trial.rounds import Rounds, Trained
+from harness.trial.rounds import Rounds
 
 FINETUNE = {"name": "finetune", "epochs": 2, "batch_size": 20}
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -66,9 +67,9 @@ class Sweep:
             about = {"step_kind": kind, "step": step, "metrics": dict(metrics), "status": status}
             self.recorder.write(base | about, details)
 
-        send("labels", 0, {}, {"config": as_dict(config)})
+        send("labels", 0, {}, Details(config=as_dict(config)))
         totals = trial.run(config, seed, self.folders, send, with_test=False)
-        send("labels", int(totals["labels/used"]), totals, {}, "finished")
+        send("labels", int(totals["labels/used"]), totals, Details(), "finished")
         self.trials[variant] = task.trial_id
 
 
@@ -76,19 +77,20 @@ class Sweep:
 def sweep(tmp_path_factory):
     """Every variant, with the features and logits of the validation images as the trial's last model gave them."""
     sweep = Sweep(tmp_path_factory.mktemp("embed"))
-    measure, seen = Rounds._train_and_measure, {}
+    run, ran = Rounds.run, []
 
-    def spy(self: Rounds, *args: Any) -> Trained:
-        seen["trained"], seen["data"] = measure(self, *args), self.data
-        return seen["trained"]
+    def spy(self: Rounds) -> None:
+        run(self)
+        ran.append(self)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Rounds, "_train_and_measure", spy)
+        patch.setattr(Rounds, "run", spy)
         for seed, variant in enumerate(VARIANTS):
             sweep.run(variant, seed)
-            sweep.features[variant] = seen["trained"].model.features("val")
-            sweep.logits[variant] = seen["trained"].model.logits("val")
-            sweep.images = seen["data"].val[torch.arange(len(seen["data"].val))]
+            model, images = ran[-1].last.model, ran[-1].context.data.val
+            sweep.features[variant] = model.features("val")
+            sweep.logits[variant] = model.logits("val")
+            sweep.images = images[torch.arange(len(images))]
     return sweep
 
 

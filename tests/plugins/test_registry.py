@@ -289,6 +289,10 @@ class Many(Selector):
         return ["Margin", "Entropy"]
 
     @classmethod
+    def refused(cls):
+        return {}
+
+    @classmethod
     def member(cls, name):
         return type(name, (cls,), {"__doc__": f"{name} of many.", "__module__": cls.__module__})
 

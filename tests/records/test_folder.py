@@ -19,6 +19,7 @@ from harness.config.plan import Objective, Plan, load
 from harness.config.schema import ConfigError, parse_overrides
 from harness.files import no_space, replace_text
 from harness.records import environment, rows
+from harness.records.details import Details
 from harness.records.folder import Recorder, open_folder
 from harness.report import read as read_module
 from harness.sweep import preflight
@@ -146,7 +147,7 @@ class Folder:
                 "metrics": metrics or {},
                 **({"error": "ValueError: no"} if status == "failed" else {}),
             },
-            details,
+            Details(**details),
         )
 
 

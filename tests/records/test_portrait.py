@@ -53,7 +53,7 @@ class Run:
 
     @property
     def selected(self) -> list[list[int]]:
-        return [details["selected"] for *_, details in self.rows if "selected" in details]
+        return [details.selected for *_, details in self.rows if details.selected is not None]
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def test_a_portrait_shows_validation_images_and_what_was_bought(coreset, folders
     assert found.picked.tolist() == [20, 10, 10]
     assert np.bincount(found.pick_rounds).tolist() == [20, 10, 10]
     bought = np.bincount(found.pick_classes, minlength=10).tolist()
-    assert bought == coreset.rows[-1][3]["class_counts"]
+    assert bought == coreset.rows[-1][3].class_counts
     assert oracle.used == 0
 
 
@@ -148,7 +148,7 @@ def test_selectors_on_one_encoder_share_the_map(coreset, folders):
 def test_others_are_placed_among_those_that_they_resemble():
     group = torch.arange(360) % 3
     features = torch.randn(360, 16, generator=torch.Generator().manual_seed(0)) + 8 * torch.eye(16)[group]
-    made = portray._Map(features[:300])
+    made = portray.FeatureMap(features[:300])
     assert made.name == "t-SNE"
     nearest = torch.cdist(made.of(features[300:]), made.points).argmin(1)
     assert torch.equal(group[nearest], group[300:])
@@ -157,7 +157,7 @@ def test_others_are_placed_among_those_that_they_resemble():
 @pytest.mark.parametrize("count", [1, 2, 29])
 def test_few_images_are_mapped_by_their_principal_components(count):
     features = torch.randn(count, 5, generator=torch.Generator().manual_seed(0))
-    made = portray._Map(features)
+    made = portray.FeatureMap(features)
     assert made.name == "PCA"
     assert made.points.shape == (count, 2)
     assert torch.allclose(made.of(features), made.points)
@@ -167,9 +167,9 @@ def test_few_images_are_mapped_by_their_principal_components(count):
 
 
 def test_a_collapsed_encoder_has_a_map_too():
-    made = portray._Map(torch.ones(100, 8))
+    made = portray.FeatureMap(torch.ones(100, 8))
     assert made.points.eq(0).all()
-    assert set(portray._clusters(torch.ones(100, 8), 10).tolist()) == {0}
+    assert set(portray.clusters(torch.ones(100, 8), 10).tolist()) == {0}
 
 
 @pytest.mark.parametrize(
@@ -214,9 +214,9 @@ def test_a_portrait_buys_no_label_and_reads_no_test_image(folders, monkeypatch):
     original = portray.portrait_of
 
     def spy(rounds: Any, uses_views: bool) -> Portrait:
-        before = rounds.oracle.used
+        before = rounds.context.oracle.used
         found = original(rounds, uses_views)
-        bought.append(rounds.oracle.used - before)
+        bought.append(rounds.context.oracle.used - before)
         return found
 
     monkeypatch.setattr(portray, "portrait_of", spy)
@@ -309,9 +309,9 @@ def test_thumbnails_keep_their_places():
 def test_large_images_become_thumbnails_of_the_same_shape():
     images = torch.zeros(2, 3, 96, 64, dtype=torch.uint8)
     images[:, 0] = 200
-    size = portray._size(api.Images(images))
+    size = portray.thumbnail_size(api.Images(images))
     assert size == (32, 21)
-    tiles = portray._tiles(images, size)
+    tiles = portray.tiles(images, size)
     assert tiles.shape == (2, 32, 21, 3)
     assert tiles[..., 0].min() == 200 == tiles[..., 0].max()
     assert not tiles[..., 1:].any()
@@ -330,7 +330,7 @@ def test_large_images_become_thumbnails_of_the_same_shape():
     ],
 )
 def test_an_augmentation_names_its_parts(name, parts):
-    assert [portray._name(part) for part in registry.build(PluginSpec("augmentations", name)).parts()] == parts
+    assert [portray.operation_name(part) for part in registry.build(PluginSpec("augmentations", name)).parts()] == parts
 
 
 @pytest.mark.parametrize("name", registry.names("augmentations"))

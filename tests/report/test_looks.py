@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
-import html
+import base64
+import io
 import json
 import math
 import re
+import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 from sweep_folder import SweepFolder, selection_sweep
 
 from harness.records import trial_files
 from harness.records.portrait import Portrait, pack
+from harness.records.trial_files import Confusion
 from harness.report import model, read, summary
 from harness.report import write as report
 from harness.report.looks import balance, classes, gallery, maps, neighbors, views
 from harness.report.looks.look import colours, mosaic
 from harness.report.pictures import style
+from harness.report.pictures.matrix import confusion_svg
 from harness.report.section import Picture, Table
 from harness.report.sections import looks as looks_section
 
 NAMES = ("cat", "dog", "owl")
 ALL = ["embedding", "encoders", "neighbors", "classes", "confusion", "picks", "balance", "views"]
+
+
+def table_of(look):
+    """What a reader gets of a picture's table, row by row."""
+    return [list(map(str, row)) for row in look.rows]
 
 
 def made_up(seed: int = 0, *, picks: int = 60) -> Portrait:
@@ -107,12 +119,11 @@ def test_every_picture_of_a_complete_sweep_is_drawn_small_and_named_in_the_summa
     text = summary.summary(found)
     shown = gallery.find(found)
     for look in shown:
-        style.save(look.draw(), folder / look.stem, photographs=look.photographs)
+        style.save(look.draw(), folder / look.stem)
     assert [look.stem for look in shown] == ALL
     for look in shown:
-        for ending in ("png", "svg"):
-            assert 1000 < (folder / f"{look.stem}.{ending}").stat().st_size < 200_000, (look.stem, ending)
-        assert f"]({look.stem}.png)" in text
+        assert 1000 < (folder / f"{look.stem}.svg").stat().st_size < 200_000, look.stem
+        assert f"]({look.stem}.svg)" in text
         assert look.caption in text
         assert look.caption.endswith(".")
     kinds = {
@@ -120,8 +131,68 @@ def test_every_picture_of_a_complete_sweep_is_drawn_small_and_named_in_the_summa
         for stem in ("views", "embedding")
     }
     assert kinds == {"views": {"jpeg"}, "embedding": {"png"}}
-    photograph = Image.open(folder / "views.png").convert("RGB")
-    assert len(photograph.getcolors(10**6)) > 1000
+    (photograph,) = embedded((folder / "views.svg").read_text())
+    assert len(photograph.convert("RGB").getcolors(10**6)) > 1000
+
+
+def embedded(svg: str) -> list[Image.Image]:
+    """The images in a picture."""
+    found = re.findall(r"data:image/\w+;base64,([^\"]+)", svg)
+    return [Image.open(io.BytesIO(base64.b64decode(image))) for image in found]
+
+
+READS: Counter[str] | None = None
+
+
+def count_reads(event: str, arguments: tuple) -> None:
+    if event == "open" and READS is not None and "/trials/" in str(arguments[0]):
+        READS[str(arguments[0]).partition("/trials/")[2]] += 1
+
+
+sys.addaudithook(count_reads)  # nothing opens a file past it
+
+
+def test_a_report_reads_each_file_of_its_trials_once(complete, monkeypatch):
+    names = [f"{file.parent.name}/{file.name}" for file in complete.sweep.path.glob("trials/*/*")]
+    assert sum(name.endswith("portrait.npz") for name in names) == 3
+    monkeypatch.setattr(sys.modules[__name__], "READS", Counter())
+    report.write_report(complete.sweep.path)
+    reads = {name: times for name, times in READS.items() if name in names}
+    assert reads == {name: 1 for name in names if not name.endswith(".yaml")}
+
+
+def test_looks_are_found_once_and_pictures_drawn_once(complete, monkeypatch):
+    found, drawn = Counter(), Counter()
+
+    def counted(build):
+        def look(report):
+            found[build.__name__] += 1
+            return build(report)
+
+        return look
+
+    def savefig(figure, *arguments, **options):
+        drawn[options["format"]] += 1
+        return original(figure, *arguments, **options)
+
+    original = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", savefig)
+    monkeypatch.setattr(gallery, "LOOKS", tuple(map(counted, gallery.LOOKS)))
+    report.write_report(complete.sweep.path)
+    assert sorted(found.values()) == [1] * len(ALL)
+    files = {file.stem for file in complete.sweep.path.iterdir() if file.suffix in (".svg", ".png")}
+    assert set(ALL) <= files
+    assert drawn == {"svg": len(files - {"confusion", "penalty", "overlap"})}  # which are written by hand
+
+
+def test_noise_stays_small_too(selectors):
+    """Photographs that hardly compress lose quality before a file is large."""
+    noise = np.random.default_rng(0).integers(0, 256, (6, 15, 32, 32, 3)).astype(np.uint8)
+    operations = tuple(f"operation {k}" for k in range(6))
+    selectors.portray("coreset", replace(made_up(), operations=(*operations, "views"), views=noise))
+    look = views.views(selectors.report())
+    assert look is not None
+    assert len(style.save(look.draw(), selectors.sweep.path / "noise")) < 200_000
 
 
 def test_a_sweep_without_these_files_has_none_of_the_pictures(tmp_path):
@@ -138,7 +209,6 @@ def test_the_page_has_them_in_a_section_of_their_own(complete):
     assert section is not None
     shown = [part for part in section.parts if isinstance(part, Picture)]
     assert [picture.stem for picture in shown] == ALL
-    assert [picture.stem for picture in shown if picture.photographs] == ["neighbors", "views"]
     tables = [part.name for part in section.parts if isinstance(part, Table)]
     assert tables == ["Encoders side by side", "Accuracy by class, test images", "Class balance of the picks"]
 
@@ -168,7 +238,7 @@ def test_one_encoder_is_shown_once_and_has_no_owner(selectors):
 def test_several_encoders_stand_side_by_side(complete):
     look = maps.encoders(complete.report())
     assert look is not None
-    assert [row[:2] for row in look.rows] == [["coreset", "0.800"], ["margin", "0.400"]]
+    assert [row[:2] for row in table_of(look)] == [["coreset", "0.800"], ["margin", "0.400"]]
     assert [axes.get_title(loc="right") for axes in look.draw().axes] == ["80 % same class", "40 % same class"]
 
 
@@ -250,7 +320,7 @@ def test_accuracy_by_class_by_hand(selectors):
     found = selectors.report()
     item = classes.by_class(found, found.confirmed[0])
     assert item is not None
-    assert (item.class_names, item.split) == (list(NAMES), "test")
+    assert (item.class_names, item.split) == (NAMES, "test")
     assert item.first is not None
     assert (item.first[0], item.last[0]) == (200, 600)
     first, last = ([e.mean for e in column if e] for column in (item.first[1], item.last[1]))
@@ -263,7 +333,7 @@ def test_the_table_names_the_worst_and_the_best_class(selectors):
     look = classes.accuracy(selectors.report())
     assert look is not None
     assert look.header == ["configuration", "first: worst class", "last: worst class", "best class", "n"]
-    assert look.rows[0] == ["coreset", "32.0 (cat)", "52.0 (cat)", "100.0 (owl)", "3"]
+    assert table_of(look)[0] == ["coreset", "32.0 (cat)", "52.0 (cat)", "100.0 (owl)", "3"]
     assert "200 labels" in look.caption
     assert "random, the reference" in look.caption
     (axes,) = look.draw().axes
@@ -277,7 +347,7 @@ def test_a_class_without_images_has_no_accuracy(selectors):
         selectors.write(trial, "confusion_matrix_600", matrix)
     look = classes.accuracy(selectors.report())
     assert look is not None
-    assert look.rows[0][2:4] == ["80.0 (dog)", "100.0 (owl)"]
+    assert table_of(look)[0][2:4] == ["80.0 (dog)", "100.0 (owl)"]
     assert "validation images" in look.caption
     (axes,) = look.draw().axes
     assert [label.get_text() for label in axes.get_xticklabels()] == ["owl", "dog"]
@@ -288,34 +358,53 @@ def test_confusion_is_that_of_the_last_round_over_all_seeds(selectors):
     assert look is not None
     assert "cat for dog (48 %); dog for cat (10 %)" in look.caption
     assert "3 seeds" in look.caption
-    counts = [text.get_text() for text in look.draw().axes[0].texts]
-    assert counts[:3] == ["156", "144", "0"]
+    assert texts(look.draw())[1:4] == ["156", "144", "0"]
 
 
-def test_a_picture_and_a_table_of_confusion_have_every_count():
-    names = [f"class <{k}>" for k in range(20)]
-    matrix = [[1000 * row + column for column in range(20)] for row in range(20)]
-    about = {"class_names": names, "matrix": matrix, "split": "test"}
-    axes = classes.confusion_figure(about).axes[0]
-    assert [[int(text.get_text()) for text in axes.texts[20 * k : 20 * k + 20]] for k in range(20)] == matrix
-    assert [label.get_text() for label in axes.get_yticklabels()] == names
-    table = classes.confusion_table(about)
-    assert table
-    cells = [int(cell) for cell in re.findall(r"<td[^>]*>(\d+)</td>", table)]
-    assert cells == [cell for row in matrix for cell in row]
-    for side in ("col", "row"):
-        headings = re.findall(rf"<th scope={side}>([^<]*)</th>", table)
-        assert [html.unescape(heading) for heading in headings] == names
+def texts(svg: str) -> list[str]:
+    """The texts of a picture, from top to bottom of the file."""
+    return [str(text.text) for text in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
+
+
+def cells(svg: str) -> dict[tuple[int, int], float]:
+    """Row and column of each shaded cell of a confusion matrix -> its shade."""
+    paths = ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}path")
+    return {
+        (int(row), int(column)): float(path.attrib["fill-opacity"])
+        for path in paths
+        for column, row in re.findall(r"M(\d+) (\d+)h1v1h-1z", path.attrib["d"])
+    }
+
+
+def test_a_picture_of_confusion_has_every_count():
+    names = tuple(f"class <{k}>" for k in range(20))
+    matrix = np.arange(20)[:, None] * 1000 + np.arange(20)
+    drawn = confusion_svg(Confusion(names, matrix, "test"))
+    title, *others = texts(drawn)
+    assert title == f"test: {matrix.trace():,} of {matrix.sum():,} correct; shade: share of the true class"
+    assert [int(text) for text in others[:400]] == matrix.flatten().tolist()
+    assert others[400:] == [*names, *names, "true class", "predicted class"]
+
+
+def test_shades_are_shares_of_the_true_class():
+    drawn = confusion_svg(Confusion(("a", "b", "c"), np.array([[30, 10, 0], [0, 0, 0], [0, 1, 999]]), "val"))
+    assert cells(drawn) == {(0, 0): 0.75, (0, 1): 0.25, (2, 2): 1.0}
 
 
 def test_many_classes_fit():
     rng = np.random.default_rng(0)
-    matrix = rng.integers(0, 9, (100, 100)) + 60 * np.eye(100, dtype=int)
-    about = {"class_names": [f"class {k}" for k in range(100)], "matrix": matrix.tolist(), "split": "val"}
-    axes = classes.confusion_figure(about).axes[0]
-    assert not axes.texts
-    assert len(axes.get_xticks()) == 25
-    assert classes.confusion_table(about) is None
+    matrix = rng.integers(0, 9, (100, 100)) + 300 * np.eye(100, dtype=int)
+    drawn = confusion_svg(Confusion(tuple(f"class {k}" for k in range(100)), matrix, "val"))
+    assert texts(drawn)[1:] == [*2 * [f"class {k}" for k in range(0, 100, 4)], "true class", "predicted class"]
+    assert len(drawn) < 200_000
+    assert {(k, k) for k in range(100)} <= cells(drawn).keys()
+
+
+def test_of_too_many_cells_the_darkest_are_drawn():
+    matrix = np.ones((120, 120), int) + np.eye(120, dtype=int)
+    shades = cells(confusion_svg(Confusion(tuple(map(str, range(120))), matrix, "val")))
+    assert len(shades) == 10_000
+    assert {(k, k) for k in range(120)} <= shades.keys()
 
 
 # ---------------------------------------------------------------- balance
@@ -331,7 +420,7 @@ def test_evenness_by_hand():
 def test_balance_is_of_the_picks_without_the_start_pool(selectors):
     look = balance.balance(selectors.report())
     assert look is not None
-    rows = {row[0]: row[1:] for row in look.rows}
+    rows = {row[0]: row[1:] for row in table_of(look)}
     assert rows["coreset"] == ["400", "0.000 ± 0.000", "100.0 (owl)", "0.0 (cat)", "3"]
     assert rows["random"][2:4] == ["50.0 (cat)", "20.0 (owl)"]
     assert rows["(the pool)"] == ["10000", "0.937", "50.0 (cat)", "20.0 (owl)", "–"]
@@ -347,7 +436,7 @@ def test_a_cold_start_has_no_start_pool(selectors):
         (trial / "class_counts_200.json").unlink()
     found = selectors.report()
     entry = next(entry for entry in found.confirmed if entry.label == "margin")
-    item = balance.read(found, entry)
+    item = balance.of_picks(found, entry)
     assert item is not None
     assert item.count == 600
 
@@ -358,42 +447,83 @@ def test_without_the_pools_counts_equal_shares_are_expected(selectors):
     look = balance.balance(selectors.report())
     assert look is not None
     assert "equally many of each" in look.caption
-    assert all(row[0] != "(the pool)" for row in look.rows)
+    assert all(row[0] != "(the pool)" for row in table_of(look))
 
 
 # ---------------------------------------------------------------- the files
 
 
-def test_an_older_folder_holds_the_last_confusion_matrix_alone(tmp_path):
-    matrix = {"class_names": ["a"], "matrix": [[1]], "split": "val"}
-    (tmp_path / "confusion_matrix.json").write_text(json.dumps(matrix))
-    assert trial_files.confusion_matrices(tmp_path) == {0: matrix}
-    (tmp_path / "selected_90.json").write_text("[1]")
-    (tmp_path / "class_counts_100.json").write_text("[1]")
-    assert trial_files.confusion_matrices(tmp_path) == {100: matrix}
-    (tmp_path / "confusion_matrix_50.json").write_text(json.dumps(matrix | {"split": "test"}))
-    assert trial_files.confusion_matrices(tmp_path) == {50: matrix | {"split": "test"}}
-    assert trial_files.pool_counts(tmp_path) is None
-    assert trial_files.portrait(tmp_path) is None
-
-
 def test_files_of_rounds_are_in_the_order_of_labels(tmp_path):
     for labels in (1000, 200, 90):
         (tmp_path / f"class_counts_{labels}.json").write_text(f"[{labels}]")
+        (tmp_path / f"selected_{labels}.json").write_text(f"[{labels}, 3]")
+        matrix = {"class_names": ["a"], "matrix": [[labels]], "split": "val"}
+        (tmp_path / f"confusion_matrix_{labels}.json").write_text(json.dumps(matrix))
     (tmp_path / "class_counts_pool.json").write_text("[7]")
-    assert list(trial_files.class_counts(tmp_path).items()) == [(90, [90]), (200, [200]), (1000, [1000])]
-    assert trial_files.pool_counts(tmp_path) == [7]
+    files = trial_files.read(tmp_path)
+    assert list(files.class_counts.items()) == [(90, [90]), (200, [200]), (1000, [1000])]
+    assert list(files.selected.items()) == [(90, [90, 3]), (200, [200, 3]), (1000, [1000, 3])]
+    assert [(labels, c.matrix.tolist()) for labels, c in files.confusions.items()] == [
+        (90, [[90]]), (200, [[200]]), (1000, [[1000]]),
+    ]  # fmt: skip
+    assert files.last_confusion is files.confusions[1000]
+    assert (files.last_confusion.class_names, files.last_confusion.split) == (("a",), "val")
+    assert files.pool_counts == [7]
+    assert files.damaged == ()
+
+
+def test_an_empty_folder_and_none_at_all_hold_nothing(tmp_path):
+    for folder in (tmp_path, tmp_path / "none"):
+        files = trial_files.read(folder)
+        assert not files.selected
+        assert not files.class_counts
+        assert not files.confusions
+        assert files.pool_counts is files.portrait is files.last_confusion is None
+        assert files.damaged == ()
 
 
 @pytest.mark.parametrize("content", ["", "[1", "7", "[]", '["a"]', "[1.5]", "[1, 2]"])
 def test_damaged_counts_count_as_absent(tmp_path, content):
     (tmp_path / "class_counts_20.json").write_text("[20]")
     (tmp_path / "class_counts_30.json").write_text(content)
-    assert trial_files.class_counts(tmp_path) == {}
+    files = trial_files.read(tmp_path)
+    assert files.class_counts == {}
     if content != "[1, 2]":
-        assert trial_files.damaged(tmp_path) == ["class_counts_30.json"]
+        assert files.damaged == ("class_counts_30.json",)
         (tmp_path / "class_counts_pool.json").write_text(content)
-        assert trial_files.pool_counts(tmp_path) is None
+        files = trial_files.read(tmp_path)
+        assert files.pool_counts is None
+        assert files.damaged == ("class_counts_30.json", "class_counts_pool.json")
+
+
+@pytest.mark.parametrize("content", ["", "7", '["a"]', "[1.5]", "[true]"])
+def test_damaged_picks_are_known_to_have_been_picked(tmp_path, content):
+    (tmp_path / "selected_20.json").write_text(content)
+    files = trial_files.read(tmp_path)
+    assert files.selected == {20: None}
+    assert files.damaged == ("selected_20.json",)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"matrix": [[1, 2]]},
+        {"matrix": [[1, 2], [3]]},
+        {"matrix": [[1.5, 2], [3, 4]]},
+        {"matrix": [[-1, 2], [3, 4]]},
+        {"matrix": None},
+        {"class_names": ["a"]},
+        {"class_names": None},
+        {"split": None},
+    ],
+)
+def test_damaged_confusion_matrices_are_left_out(tmp_path, damage):
+    whole = {"class_names": ["a", "b"], "matrix": [[1, 2], [3, 4]], "split": "val"}
+    (tmp_path / "confusion_matrix_20.json").write_text(json.dumps(whole))
+    (tmp_path / "confusion_matrix_30.json").write_text(json.dumps(whole | damage))
+    files = trial_files.read(tmp_path)
+    assert list(files.confusions) == [20]
+    assert files.damaged == ("confusion_matrix_30.json",)
 
 
 def test_a_report_does_without_what_is_damaged_and_says_so(tmp_path):
@@ -402,7 +532,7 @@ def test_a_report_does_without_what_is_damaged_and_says_so(tmp_path):
     folder = sweep.path / "trials" / "confirm-a-s1"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "portrait.npz").write_bytes(pack(made_up())[:300])
-    assert trial_files.portrait(folder) is None
+    assert trial_files.read(folder).portrait is None
     found = read.read(sweep.path)
     assert found.notes == ["1 damaged file left out, the first trials/confirm-a-s1/portrait.npz."]
     gallery.find(found)

@@ -93,9 +93,9 @@ def test_the_page_stands_alone_and_is_small(searched):
     assert {link[1:] for link in outline.links if link.startswith("#")} <= set(outline.ids)
     assert set(re.findall(r'(?:url\(#|xlink:href="#)([^)"]+)', text)) <= set(outline.ids)
     assert len(text) < 700_000
-    for file in [*found.folder.glob("*.png"), *found.folder.glob("*.svg")]:
+    for file in found.folder.glob("*.svg"):
         assert file.stat().st_size < 200_000
-    assert {file.stem for file in found.folder.glob("*.png")} == {
+    assert {file.stem for file in found.folder.glob("*.svg")} == {
         "leaderboard", "pairs", "importance", "parallel", "scatter", "pareto", "seconds",
         "classes", "confusion", "balance",
     }  # fmt: skip
@@ -308,7 +308,7 @@ def test_sweeps_that_share_everything_are_compared(tmp_path):
     shared = text.split('id="shared"')[1]
     assert shared.count("<tr>") == 3  # the header and both configurations
     assert "+0.0120" in shared
-    assert (tmp_path / "compare.png").exists()
+    assert (tmp_path / "compare.svg").exists()
 
 
 @pytest.mark.parametrize(
@@ -348,7 +348,7 @@ def test_other_data_is_not_compared(tmp_path):
     assert "No two of these sweeps are comparable" in text
     assert "against the best of" not in text
     assert text.split('id="shared"')[1].count("not comparable") == 2
-    assert not (tmp_path / "compare.png").exists()  # a picture of both would invite to compare
+    assert not (tmp_path / "compare.svg").exists()  # a picture of both would invite to compare
 
 
 def test_other_measures_labels_and_searches_are_not_compared(tmp_path):
@@ -372,7 +372,7 @@ def test_the_command_compares_several_folders(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "compare.html").exists()
     assert "compared: compare.html" in capsys.readouterr().out
     assert __main__.main(["a", "b", "--output", "both.html"]) == 0
-    assert (tmp_path / "both.png").exists()
+    assert (tmp_path / "both.svg").exists()
 
 
 @pytest.mark.parametrize(

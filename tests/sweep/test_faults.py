@@ -19,6 +19,7 @@ from test_sweep import HERE, SLOW, TRIAL, endings, rows, run, start, without_age
 from harness.config.plan import Task, load
 from harness.config.schema import ConfigError
 from harness.records import rows as record_rows
+from harness.records.details import Details
 from harness.records.folder import Recorder
 from harness.sweep.search import Study, mend_journal
 from harness.sweep.worker import record_of, tasks_in
@@ -340,7 +341,7 @@ class Interrupted:
 
     def end(self, task: Task, status: str, accuracy: float) -> None:
         name = "val/accuracy" if status == "finished" else "pretrain/knn_accuracy"
-        self.recorder.write({**record_of(task, "labels", 0, {name: accuracy}), "status": status}, {})
+        self.recorder.write({**record_of(task, "labels", 0, {name: accuracy}), "status": status}, Details())
 
     def told(self) -> list[optuna.trial.FrozenTrial]:
         return optuna.load_study(study_name="search", storage=journal_of(self.path)).trials

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from harness.records.details import Training
 from harness.records.names import label
 from harness.sweep import screen
 from harness.sweep.screen import Standing, clock
@@ -103,7 +104,7 @@ def test_the_picture_names_what_a_person_wants_to_know(now):
     standing.begin("search", 10, before=0)
     standing.add(record("a", "finished", 0.5))
     standing.add(record("b", "failed", error="ValueError: no"))
-    standing.add(record("c", step_kind="epoch", step=7), {"training": "pretrain", "epoch": 7, "epochs": 20})
+    standing.add(record("c", step_kind="epoch", step=7), Training("pretrain", 7, 20))
     now.seconds += 60
     text = "\n".join(picture(standing))
     for words in ("search", "2/10 done", "1 running", "1 failed", "4:00 left", "0.5000", "pretrain 7/20"):
@@ -135,15 +136,14 @@ def running(number: int, kinds: int = 3) -> Standing:
     standing = Standing("val/accuracy", maximize=True)
     standing.begin("search", 100, before=0)
     for trial in range(number):
-        about = {"training": "pretrain", "epochs": 200}
         name, seed = f"r{trial}", trial + 1
         if trial % kinds == 0:
             for epoch, seconds in ((1, 0.0), (2, 9.0), (3, 13.5)):
                 metrics = {"throughput/pretrain_images_per_second": 12_340.4}
                 row = record(name, seed=seed, step_kind="epoch", step=epoch, time=1000 * seconds, metrics=metrics)
-                standing.add(row, about | {"epoch": epoch})
+                standing.add(row, Training("pretrain", epoch, 200))
         else:
-            standing.add(record(name, seed=seed, step=2500 if trial % kinds == 1 else 0, time=0), {"config": {}})
+            standing.add(record(name, seed=seed, step=2500 if trial % kinds == 1 else 0, time=0))
     return standing
 
 
@@ -169,9 +169,9 @@ def test_sixty_four_running_trials_are_five_lines():
 def test_an_epoch_of_another_training_has_no_pace_yet():
     standing = running(1)
     row = record("r0", step_kind="epoch", step=201, time=20_000)
-    standing.add(row, {"training": "finetune", "epoch": 1, "epochs": 5})
+    standing.add(row, Training("finetune", 1, 5))
     assert (standing.running["r0"].position, standing.running["r0"].left) == ("finetune 1/5", "")
-    standing.add({**row, "time": 21_000}, {"training": "finetune", "epoch": 3, "epochs": 5})  # not all are reported
+    standing.add({**row, "time": 21_000}, Training("finetune", 3, 5))  # not all are reported
     assert standing.running["r0"].left == "1 s left"
 
 

@@ -16,7 +16,7 @@ import yaml
 from mlflow import MlflowClient
 
 from harness.records import rows as record_rows
-from harness.records.trial_files import portrait
+from harness.records import trial_files
 from harness.sweep.command import farewell, main, resume_command
 from harness.sweep.session import Outcome
 
@@ -110,7 +110,7 @@ def test_each_trial_leaves_its_configuration_picks_and_confusion_matrix(compared
 def test_the_first_seed_of_each_configuration_leaves_a_portrait(compared):
     sweep = compared / "runs/compared"
     trials = sorted((sweep / "trials").iterdir())
-    portraits = {trial.name: portrait(trial) for trial in trials}
+    portraits = {trial.name: trial_files.read(trial).portrait for trial in trials}
     assert all((picture is not None) == name.endswith("-s0") for name, picture in portraits.items())
     shown = [picture for picture in portraits.values() if picture]
     assert len(shown) == 3
@@ -120,7 +120,7 @@ def test_the_first_seed_of_each_configuration_leaves_a_portrait(compared):
     }
     assert all((value is not None) == name.endswith("-s0") for name, value in seconds.items())
     for name in ("embedding", "neighbors", "picks", "views", "classes", "confusion", "balance"):
-        assert (sweep / f"{name}.png").exists(), name
+        assert (sweep / f"{name}.svg").exists(), name
 
 
 def test_selectors_share_start_pools_and_pretraining(compared):
@@ -230,8 +230,8 @@ def test_the_best_of_a_search_that_nothing_confirms_leaves_a_portrait(tmp_path):
     sweep = tmp_path / "runs/unconfirmed"
     last = [row for row in rows(sweep) if row["status"] == "finished"]
     best = min(last, key=lambda row: (-row["metrics"]["val/accuracy"], row["configuration"]))
-    assert [trial.name for trial in (sweep / "trials").iterdir() if portrait(trial)] == [best["trial"]]
-    assert (sweep / "embedding.png").exists()
+    assert [trial.name for trial in (sweep / "trials").iterdir() if trial_files.read(trial).portrait] == [best["trial"]]
+    assert (sweep / "embedding.svg").exists()
     assert endings(sweep) == {"finished": 2}
 
 

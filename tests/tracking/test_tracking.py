@@ -119,7 +119,7 @@ def assert_shows(uri, sweep):
 def test_a_trial_with_all_that_belongs_to_it(sweep, uri):
     rows = sweep.trial("c1", 1, SELECTORS, {100: 0.7, 200: 0.8})
     (sweep.path / "summary.md").write_text("coreset wins")
-    (sweep.path / "curves.png").write_bytes(b"\x89PNG\xff")
+    (sweep.path / "curves.svg").write_text("<svg/>")
     deliver(sweep, uri, rows)
     assert_shows(uri, sweep)
     found = runs(uri)
@@ -165,16 +165,16 @@ def test_a_trial_with_all_that_belongs_to_it(sweep, uri):
         "classification_report.txt",
         "confusion_matrix_100.json",
         "confusion_matrix_200.json",
-        "confusion_matrix.html",
+        "confusion_matrix.svg",
     }
     assert {file.path for file in client.list_artifacts(trial.info.run_id)} == names
     assert {file.path for file in client.list_artifacts(parent.info.run_id)} == {
         "space.yaml",
         "environment.json",
         "summary.md",
-        "curves.png",
+        "curves.svg",
     }
-    assert ">40</td>" in Path(client.download_artifacts(trial.info.run_id, "confusion_matrix.html")).read_text()
+    assert ">40</text>" in Path(client.download_artifacts(trial.info.run_id, "confusion_matrix.svg")).read_text()
     report = Path(client.download_artifacts(trial.info.run_id, "classification_report.txt")).read_text()
     assert "cat       0.89      0.80      0.84        50" in report  # 40 of 45 predicted, 40 of 50 true
 

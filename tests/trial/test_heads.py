@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from baselines.augmentations.identity import Identity
 from baselines.augmentations.noise import Noise
 from baselines.backbones.dcnn3 import DCNN3
-from harness.api import Backbone, Images
+from harness.api import Augmentation, Backbone, Images
 from harness.config.trial import ClassifierConfig, ComputeConfig
 from harness.seeding import derive, seeded
 from harness.trial import heads, represent
+from harness.trial.epochs import Watch
 from harness.trial.models import Encoder
 from harness.trial.optimizers import DivergedError
 from harness.trial.runtime import Runtime
@@ -206,11 +207,14 @@ def backbone() -> Normalised:
         return Normalised()
 
 
+def labeled(view: Augmentation) -> heads.Labeled:
+    return heads.Labeled(Images(STRIPES), STRIPE_LABELS, view)
+
+
 def tune(encoder: Backbone, checkpoint: Checkpoint, seed: int = 0, **changes: Any) -> heads.FinetunedModel:
     config = settings("finetune", **{"epochs": 6, "batch_size": 16} | changes)
     model = heads.finetuned_model(encoder, 2, runtime(), seed)
-    images = Images(STRIPES)
-    heads.finetune(model, images, STRIPE_LABELS, Noise(), config, runtime(), seed, checkpoint)
+    heads.finetune(model, labeled(Noise()), config, runtime(), seed, Watch(checkpoint))
     return model
 
 
@@ -299,7 +303,7 @@ def test_a_finetuned_backbone_is_compiled_for_training_alone(tmp_path, monkeypat
     where = replace(runtime(), compile=True)
     model = heads.finetuned_model(backbone(), 2, where, 0)
     config, checkpoint = settings("finetune", epochs=1), Checkpoint(tmp_path / "c.pt")
-    heads.finetune(model, Images(STRIPES), STRIPE_LABELS, Identity(), config, where, 0, checkpoint)
+    heads.finetune(model, labeled(Identity()), config, where, 0, Watch(checkpoint))
     assert model.backbone in compiled
     assert model.backbone._compiled_call_impl is None
 
@@ -307,12 +311,12 @@ def test_a_finetuned_backbone_is_compiled_for_training_alone(tmp_path, monkeypat
 def test_a_single_image_can_be_finetuned_on_and_a_last_single_one_is_left_out(tmp_path):
     model = heads.finetuned_model(DCNN3((1, 8, 8), width=2), 2, runtime(), 0)
     config = settings("finetune", epochs=2)
-    one = Images(STRIPES[:1])
-    heads.finetune(model, one, torch.tensor([1]), Identity(), config, runtime(), 0, Checkpoint(tmp_path / "c.pt"))
-    sizes = [len(batch) for batch in heads._batches(33, 16, torch.Generator())]
+    one = heads.Labeled(Images(STRIPES[:1]), torch.tensor([1]), Identity())
+    heads.finetune(model, one, config, runtime(), 0, Watch(Checkpoint(tmp_path / "c.pt")))
+    sizes = [len(batch) for batch in heads.batches(33, 16, torch.Generator())]
     assert sizes == [16, 16]
-    assert [len(batch) for batch in heads._batches(1, 16, torch.Generator())] == [1]
-    assert [len(batch) for batch in heads._batches(34, 16, torch.Generator())] == [16, 16, 2]
+    assert [len(batch) for batch in heads.batches(1, 16, torch.Generator())] == [1]
+    assert [len(batch) for batch in heads.batches(34, 16, torch.Generator())] == [16, 16, 2]
 
 
 # ---------------------------------------------------------------- representations

@@ -23,6 +23,8 @@ from harness.config.trial import ClassifierConfig, ComputeConfig, JointConfig
 from harness.seeding import generator, seeded
 from harness.trial import joint
 from harness.trial import run as trial
+from harness.trial.epochs import Watch
+from harness.trial.heads import Labeled
 from harness.trial.joint import JointModel, Material, unlabeled_positions
 from harness.trial.optimizers import DivergedError
 from harness.trial.runtime import Runtime
@@ -73,14 +75,19 @@ def model_of(cls: Any = Spread, **hyperparameters: Any) -> JointModel:
 def material(num_unlabeled: int = 12, view: Any = Identity) -> Material:
     images = Images(POOL)
     unlabeled = images.subset(torch.arange(8, 8 + num_unlabeled))
-    return Material(images.subset(torch.arange(8)), LABELS, unlabeled, view(), view())
+    return Material(Labeled(images.subset(torch.arange(8)), LABELS, view()), unlabeled, view())
 
 
 def train(
     model: JointModel, tmp_path: Any, what: Material | None = None, settings: Any = SETTINGS, **options: Any
 ) -> dict[str, Any]:
     about, file = JointConfig(**options), AlwaysDue(tmp_path / "checkpoint.pt")
-    return joint.train(model, what or material(), settings, about, runtime(), 0, file)
+    return joint.train(model, what or material(), settings, about, runtime(), 0, Watch(file))
+
+
+def losses(result: dict[str, Any]) -> list[dict[str, float]]:
+    """Of each epoch: all that is measured but the rate."""
+    return [{k: v for k, v in row.items() if not k.startswith("throughput/")} for row in result["history"]]
 
 
 # ---------------------------------------------------------------- the steps
@@ -126,7 +133,7 @@ def test_a_semi_supervised_method_gets_both_batches_in_one_step(tmp_path):
     model = model_of(Spy, threshold=0.0)
     result = train(model, tmp_path, unlabeled_ratio=2)
     assert seen == [(4, 4, [8, 8])] * 4  # two labelled batches of 4 in an epoch outnumber one of 8 unlabelled
-    assert result["history"][0].keys() == {"joint/loss", "joint/supervised", "joint/unlabeled", "joint/used"}
+    assert losses(result)[0].keys() == {"joint/loss", "joint/supervised", "joint/unlabeled", "joint/used"}
 
 
 def test_without_unlabelled_images_only_labelled_ones_are_learnt_from(tmp_path):
@@ -134,7 +141,7 @@ def test_without_unlabelled_images_only_labelled_ones_are_learnt_from(tmp_path):
     result = train(model, tmp_path, material(num_unlabeled=0))
     assert model.method.sizes == [4, 4] * 2
     assert model.method.progress[-1] == pytest.approx(1)
-    assert result["history"][0].keys() == {"joint/loss", "joint/task_loss", "joint/ssl_loss"}
+    assert losses(result)[0].keys() == {"joint/loss", "joint/task_loss", "joint/ssl_loss"}
 
 
 def test_the_average_of_the_weights_is_what_is_evaluated(tmp_path):
@@ -174,7 +181,7 @@ def test_a_resumed_training_is_the_uninterrupted_one_to_the_bit(tmp_path, cls, e
             train(model_of(cls, **small), tmp_path, **options)
     torch.rand(1000)  # another process has another global state
     resumed = train(model_of(cls, **small), tmp_path, **options)
-    assert resumed["history"] == whole["history"]
+    assert losses(resumed) == losses(whole)
     for name, value in whole["model"].items():
         assert torch.equal(resumed["model"][name], value), name
 
@@ -252,7 +259,7 @@ def test_the_epochs_of_a_joint_training_are_reported_also_where_it_was_found(fre
     epochs = [row for row in first if row[0] == "epoch"]
     assert epochs == [row for row in found if row[0] == "epoch"]  # the seconds of the first computation, too
     assert [step for _, step, _, _ in epochs] == [1, 2, 3, 4]  # a number would be a repetition in the second round
-    assert [(about["epoch"], about["epochs"]) for *_, about in epochs] == [(1, 2), (2, 2)] * 2
+    assert [(about.training.epoch, about.training.epochs) for *_, about in epochs] == [(1, 2), (2, 2)] * 2
     assert all(metrics["throughput/train_images_per_second"] > 0 for _, _, metrics, _ in epochs)
     last = rounds_of(first)[-1][2]
     assert epochs[-1][2]["joint/loss"] == last["joint/loss"]
@@ -266,7 +273,7 @@ def test_the_epochs_of_a_joint_training_are_reported_also_where_it_was_found(fre
 def test_of_a_long_finetuning_a_few_epochs_are_reported(fresh):
     config = configure(classifier={"name": "finetune", "epochs": 50}, labels={"start": 20}, pretrain__epochs=1)
     rows, _ = fresh().run(config)
-    epochs = [(step, about["training"], about["epoch"]) for kind, step, _, about in rows if kind == "epoch"]
+    epochs = [(step, about.training.name, about.training.epoch) for kind, step, _, about in rows if kind == "epoch"]
     assert epochs[:3] == [(1, "pretrain", 1), (4, "finetune", 3), (7, "finetune", 6)]
     assert epochs[-1] == (51, "finetune", 50)
     assert len(epochs) == 1 + 17
@@ -277,7 +284,7 @@ def test_selectors_see_the_ssl_loss_of_the_joint_model(fresh):
     config = configure(ssl_method=MOBY, selector="high_ssl_loss", **JOINT)
     rows, _ = fresh().run(config)
     untrained, _ = fresh().run(configure(ssl_method=MOBY, selector="high_ssl_loss", pretrain__epochs=0))
-    assert rounds_of(rows)[1][3]["selected"] != rounds_of(untrained)[1][3]["selected"]
+    assert rounds_of(rows)[1][3].selected != rounds_of(untrained)[1][3].selected
 
 
 @pytest.mark.parametrize("mode", ["joint", "pretrain"])
@@ -321,7 +328,7 @@ def test_a_supervised_method_reads_the_start_pool_and_no_other_label(fresh, name
     loop = pretrain.pretrain
     monkeypatch.setattr(
         "harness.trial.pretrain.pretrain",
-        lambda *args, labels, **more: seen.append(labels) or loop(*args, labels=labels, **more),
+        lambda method, examples, *rest: seen.append(examples.labels) or loop(method, examples, *rest),
     )
     fresh().run(configure(ssl_method={"name": name}))
     fresh().run(configure(ssl_method={"name": "simclr"}))

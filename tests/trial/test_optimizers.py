@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from harness.config.trial import Optimization, PretrainConfig
-from harness.trial.lars import LARS
 from harness.trial.optimizers import (
+    LARS,
     DivergedError,
     build_optimizer,
     check_finite,

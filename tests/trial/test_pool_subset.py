@@ -123,7 +123,7 @@ def test_the_pool_is_a_part_of_the_whole_and_picks_are_mapped_back(fresh, spied,
             assert torch.allclose(shown_logits, logits[shown], atol=1e-5)
         assert shapes == [(2, len(shown), 10)] * 2
         picks = shown[pool.unlabeled[-10:]]
-        assert rounds_of(rows)[number][3]["selected"] == picks.tolist()
+        assert rounds_of(rows)[number][3].selected == picks.tolist()
         labeled = torch.cat([labeled, picks]).sort().values
 
 
@@ -228,7 +228,7 @@ def test_what_a_companion_says_is_computed_for_the_subset_alone(fresh, monkeypat
     classifier = {"name": "finetune", "epochs": 1}
     rows, _ = fresh().run(configure(selector=selector, classifier=classifier, ssl_method="none"))
     assert seen == [50, 60]
-    assert len(rows[-1][3]["selected"]) == 10
+    assert len(rows[-1][3].selected) == 10
 
 
 # --- stages ---

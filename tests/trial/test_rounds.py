@@ -18,6 +18,7 @@ from harness.data.oracle import Oracle
 from harness.data.splits import Data
 from harness.metrics import area_under_curve
 from harness.trial import run as trial
+from harness.trial.context import Context
 from harness.trial.rounds import Rounds, start_pool
 
 
@@ -45,10 +46,10 @@ def test_each_round_uses_exactly_its_labels(bench):
     assert [metrics["labels/used"] for _, _, metrics, _ in labels_rows(rows)] == [20, 30, 40]
     assert totals["labels/used"] == 40
     assert totals["labels/val"] == labels_rows(rows)[0][2]["labels/val"] > 0
-    picks = [details["selected"] for *_, details in labels_rows(rows)[1:]]
+    picks = [details.selected for *_, details in labels_rows(rows)[1:]]
     assert [len(set(positions)) for positions in picks] == [10, 10]
     assert not set(picks[0]) & set(picks[1])
-    assert "selected" not in rows[2][3]
+    assert rows[2][3].selected is None
 
 
 def test_all_labels_and_cold_starts(bench):
@@ -142,7 +143,7 @@ def test_the_pool_is_what_the_contract_says(bench, spied):
         assert pool.features.shape[0] == 194
         assert pool.logits.shape == (194, 10)
         assert pool.features.device.type == pool.logits.device.type == "cpu"
-    assert rows[1][3]["selected"] == spied[0].unlabeled[:10].tolist()
+    assert rows[1][3].selected == spied[0].unlabeled[:10].tolist()
     _, oracle = trial.load_data(config, bench.folders.cache, with_test=False)
     assert torch.equal(spied[1].labels, oracle.reveal(spied[1].labeled))
 
@@ -215,7 +216,7 @@ class Cheat(Selector):
         count = 0
         for item in reachable(pool):
             count += 1
-            if isinstance(item, Oracle | Data | Rounds):
+            if isinstance(item, Oracle | Data | Context | Rounds):
                 self.found.append(type(item).__name__)
             if isinstance(item, Tensor) and item.dim() == 1 and len(item) > len(pool.labels):
                 for name, labels in self.hidden.items():
@@ -256,7 +257,7 @@ def test_the_search_for_labels_finds_them_where_they_are(bench):
 
     class Leaky:
         def features(self) -> Tensor:
-            return oracle._labels
+            return oracle.reveal(torch.arange(len(oracle)))
 
     pool = Pool(data.pool, torch.arange(0), torch.arange(194), torch.arange(0), 10, Leaky())  # type: ignore[arg-type]
     assert not any(isinstance(item, Oracle) for item in reachable(pool.images))

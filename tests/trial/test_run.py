@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -214,7 +215,7 @@ def test_unlabelled_extra_images_join_pretraining(fresh, monkeypatch):
 def test_every_metric_is_known_in_range_and_on_its_axis(fresh):
     rows, totals = fresh().run(configure(selector="coreset"), with_test=True)
     for kind, _, metrics, details in rows:
-        json.dumps(details)
+        json.dumps(asdict(details))
         for name, value in metrics.items():
             assert METRICS[name].low <= value <= METRICS[name].high, name
             assert step_kind(name) == kind
@@ -224,8 +225,8 @@ def test_every_metric_is_known_in_range_and_on_its_axis(fresh):
     parts = [totals[f"time/{part}_seconds"] for part in ("pretrain", "encode", "select", "train", "evaluate")]
     assert totals["time/total_seconds"] == pytest.approx(sum(parts))
     assert totals["time/wall_seconds"] >= max(parts)
-    matrix = torch.tensor(rows[-1][3]["confusion_matrix"]["matrix"])
-    assert rows[-1][3]["confusion_matrix"]["split"] == "test"
+    matrix = torch.tensor(rows[-1][3].confusion_matrix["matrix"])
+    assert rows[-1][3].confusion_matrix["split"] == "test"
     assert float(matrix.diagonal().sum() / matrix.sum()) == pytest.approx(rows[-1][2]["test/accuracy"])
 
 

@@ -61,7 +61,8 @@ def fixed(backbone):
 
 
 def outputs_of(model):
-    return PoolOutputs(IMAGES, None, None, model, None, None, runtime(), seed=0)
+    encoder = Encoder(model.backbone, "", runtime(), {"pool": IMAGES}, ClassifierConfig(), 0)
+    return PoolOutputs(encoder, model, None, None, seed=0)
 
 
 def seen_by(backbone, monkeypatch):

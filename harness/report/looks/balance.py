@@ -9,10 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 
-from harness.records import trial_files
 from harness.report.cells import Cell, Count, Empty, Number, Spread, Text
 from harness.report.compare import Estimate, estimate
-from harness.report.looks.look import Look
+from harness.report.looks.look import Look, some
 from harness.report.model import Entry, Report
 from harness.report.pictures.style import REFERENCE, canvas, clean, short
 
@@ -44,14 +43,13 @@ def evenness(counts: np.ndarray) -> float:
     return float(-(shares * np.log(shares)).sum() / math.log(len(counts))) if len(counts) > 1 else 1.0
 
 
-def read(report: Report, entry: Entry) -> Balance | None:
-    """The picks of a configuration's trials; None where nothing was selected."""
+def of_picks(report: Report, entry: Entry) -> Balance | None:
+    """The classes of what a configuration's trials picked; None where nothing was selected."""
     picked = []
-    for trial in entry.trials.values():
-        folder = report.folder / "trials" / trial
-        counts = trial_files.class_counts(folder)
-        drawn = [step for step in counts if not (folder / f"selected_{step}.json").is_file()]  # the start pool
-        if counts and len(drawn) < len(counts):
+    for files in report.files_of(entry):
+        counts = files.class_counts
+        drawn = [step for step in counts if step not in files.selected]  # the start pool
+        if len(drawn) < len(counts):
             start = np.array(counts[max(drawn)]) if drawn else 0
             picked.append(np.array(counts[max(counts)]) - start)
     picked = [counts for counts in picked if counts.sum() > 0]
@@ -64,22 +62,20 @@ def read(report: Report, entry: Entry) -> Balance | None:
 def balance(report: Report) -> Look | None:
     """Bars of the picks' classes for each configuration, and how even they are."""
     entries = report.confirmed or report.searched[:1]
-    found = [(entry, item) for entry in entries if (item := read(report, entry))]
-    pool, names = _pool(report, [entry for entry, _ in found])
-    found = [(entry, item) for entry, item in found if len(item.shares) == len(names)]  # others' classes are other ones
-    if not found or not names:
+    balances = [(entry, item) for entry in entries if (item := of_picks(report, entry))]
+    pool, names = _pool(report, [entry for entry, _ in balances])
+    balances = [(entry, item) for entry, item in balances if len(item.shares) == len(names)]  # else of other classes
+    if not balances or not names:
         return None
-    shown = found[:MOST]
-    reference = [(e, item) for e, item in found[MOST:] if e is report.reference]
-    shown = [*shown[: MOST - len(reference)], *reference]
+    shown = some(balances, report, MOST)
     rows: list[list[Cell]] = [
-        [Text(entry.label), *_cells(item, names), Count(item.evenness.n)] for entry, item in found
+        [Text(entry.label), *_cells(item, names), Count(item.evenness.n)] for entry, item in balances
     ]
     if pool is not None:
         extremes = _extremes(pool / pool.sum(), names)
         rows.append([Text("(the pool)"), Count(pool.sum()), Number(evenness(pool), ".3f"), *extremes, Empty()])
     line = "in the pool" if pool is not None else "that equally many of each would have"
-    rest = f" {len(shown)} of {len(found)} configurations." if len(shown) < len(found) else ""
+    rest = f" {len(shown)} of {len(balances)} configurations." if len(shown) < len(balances) else ""
     return Look(
         "balance",
         "Class balance of the picks",
@@ -108,14 +104,9 @@ def _extremes(shares: np.ndarray, names: Sequence[str]) -> list[Cell]:
 
 def _pool(report: Report, entries: Sequence[Entry]) -> tuple[np.ndarray | None, Sequence[str]]:
     """The pool's class counts, where all trials share them, and the names of the classes."""
-    folders = [report.folder / "trials" / trial for entry in entries for trial in entry.trials.values()]
-    pools = {tuple(counts) for folder in folders if (counts := trial_files.pool_counts(folder))}
-    names: Sequence[str] = ()
-    for folder in folders:
-        matrices = trial_files.confusion_matrices(folder)
-        if matrices:
-            names = matrices[max(matrices)]["class_names"]
-            break
+    trials = [files for entry in entries for files in report.files_of(entry)]
+    pools = {tuple(files.pool_counts) for files in trials if files.pool_counts}
+    names = next((last.class_names for files in trials if (last := files.last_confusion)), ())
     return (np.array(pools.pop(), float) if len(pools) == 1 else None), names
 
 

@@ -1,12 +1,12 @@
-"""What a sweep shows of the encoders it learned and of the images it picked: pictures, and tables of their numbers.
+"""The table of contents of the looks: what a sweep shows of the encoders it learned and of the images it picked.
 
-Each picture is found by a function `(report) -> Look | None`, None where the sweep has no data for it. `LOOKS` is the
-table of contents.
+Each look is made by a function `(report) -> Look | None`, None where the sweep has no data for it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 from harness.report.looks import balance, classes, maps, neighbors, views
 from harness.report.looks.look import Look
@@ -24,12 +24,13 @@ LOOKS: tuple[Callable[[Report], Look | None], ...] = (
     balance.balance,
     views.views,
 )
-"""In the order of `summary.md` and of the report page, which draws them (`harness.page.looks`)."""
+"""In the order of `summary.md` and of the report page."""
 
 
-def find(report: Report) -> list[Look]:
-    """Every picture that the sweep has data for; nothing is drawn yet."""
-    return [look for build in LOOKS if (look := build(report))]
+@lru_cache(maxsize=1)  # the summary and the page ask for the same
+def find(report: Report) -> tuple[Look, ...]:
+    """Every look that the sweep has data for; nothing is drawn yet."""
+    return tuple(look for build in LOOKS if (look := build(report)))
 
 
 def sections(report: Report) -> list[Section]:

@@ -1,18 +1,21 @@
-"""A picture that is not drawn yet, and what those of portraits share."""
+"""The type of a look, and what those of portraits share."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from harness.records import trial_files
 from harness.records.portrait import Portrait
 from harness.report.cells import Cell
 from harness.report.model import Entry, Report
+from harness.report.pictures.style import Svg
 from harness.report.section import Picture, Section, Table
+
+T = TypeVar("T")
 
 CLASS_COLOURS = (
     "#0173B2", "#E69F00", "#019E73", "#D55F00", "#CC79A7", "#56B4E9", "#8C6D01", "#5E4FA2", "#E41A1C", "#6B6B6B",
@@ -27,7 +30,7 @@ NAMED = 20
 
 @dataclass
 class Look:
-    """A picture with what is said of it.
+    """A picture that is not drawn yet, with what is said of it.
 
     Attributes:
         stem: the files' name without its ending.
@@ -35,7 +38,6 @@ class Look:
         alt: what it shows, for those who do not see it: one sentence.
         caption: how to read it, with its numbers.
         draw: draws it.
-        photographs: whether it holds some, whose colours must stay.
         header: of a table of its numbers, if there is one.
         rows: of that table.
         notes: below the table.
@@ -45,39 +47,34 @@ class Look:
     title: str
     alt: str
     caption: str
-    draw: Callable[[], Figure]
-    photographs: bool = False
+    draw: Callable[[], Figure | Svg]
     header: list[str] = field(default_factory=list)
     rows: list[list[Cell]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def section(self) -> Section:
         """As a part of the report."""
-        picture = Picture(self.stem, self.draw, self.alt, self.caption, self.photographs)
+        picture = Picture(self.stem, self.draw, self.alt, self.caption)
         table = [Table.of_rows(self.header, self.rows, self.notes, self.title)] if self.rows else []
         return Section(self.title, parts=[picture, *table])
 
 
 def portraits(report: Report) -> list[tuple[Entry, Portrait]]:
     """The confirmed configurations that left a portrait, best first; of a search that nothing confirms, its best."""
-    found = []
-    for entry in report.confirmed or report.searched:
-        trials = (report.folder / "trials" / trial for trial in entry.trials.values())
-        first = next(filter(None, map(trial_files.portrait, trials)), None)
-        if first:
-            found.append((entry, first))
-    return found
+    entries = [(entry, [files.portrait for files in report.files_of(entry) if files.portrait])
+               for entry in report.confirmed or report.searched]  # fmt: skip
+    return [(entry, of_seeds[0]) for entry, of_seeds in entries if of_seeds]
 
 
 def whose(report: Report) -> str:
     """` of <the best configuration>`; nothing where all portraits show one encoder."""
-    found = portraits(report)
-    one = len(found) > 1 and all(np.array_equal(found[0][1].points, portrait.points) for _, portrait in found)
-    return "" if one else f" of {found[0][0].label}"
+    (best, first), *others = portraits(report)
+    one = others and all(np.array_equal(first.points, portrait.points) for _, portrait in others)
+    return "" if one else f" of {best.label}"
 
 
-def some(items: Sequence[tuple[Entry, Portrait]], report: Report, most: int) -> list[tuple[Entry, Portrait]]:
-    """The first of them, the reference among them."""
+def some(items: Sequence[tuple[Entry, T]], report: Report, most: int) -> list[tuple[Entry, T]]:
+    """The first `most` of what is shown of configurations, the reference's among them."""
     chosen = list(items[:most])
     reference = [item for item in items[most:] if item[0] is report.reference]
     return [*chosen[: most - len(reference)], *reference]

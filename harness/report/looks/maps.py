@@ -30,10 +30,10 @@ POINT = 9.0
 
 def embedding(report: Report) -> Look | None:
     """The map of the best configuration, three times: by class, by cluster, with the picks."""
-    found = portraits(report)
-    if not found:
+    best = next(iter(portraits(report)), None)
+    if not best:
         return None
-    entry, portrait = found[0]
+    entry, portrait = best
     agreement = _agreement(portrait)
     caption = (
         f"{_how(portrait)} of {len(portrait.points):,} validation images in the feature space{whose(report)}"
@@ -80,11 +80,11 @@ def encoders(report: Report) -> Look | None:
 
 def picks(report: Report) -> Look | None:
     """What each configuration picked, on its map, where several picked."""
-    found = [(entry, portrait) for entry, portrait in portraits(report) if len(portrait.pick_points)]
-    if len(found) < 2:
+    picking = [(entry, portrait) for entry, portrait in portraits(report) if len(portrait.pick_points)]
+    if len(picking) < 2:
         return None
-    shown = some(found, report, MOST)
-    rest = f" ({len(shown)} of {len(found)} configurations)" if len(shown) < len(found) else ""
+    shown = some(picking, report, MOST)
+    rest = f" ({len(shown)} of {len(picking)} configurations)" if len(shown) < len(picking) else ""
     first = shown[0][1]
     same = all(np.array_equal(first.points, portrait.points) for _, portrait in shown)
     where = "One encoder, hence one map." if same else "Each map is that of the configuration's own encoder."

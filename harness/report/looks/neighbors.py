@@ -18,10 +18,9 @@ COLUMNS = 2
 
 def neighbors(report: Report) -> Look | None:
     """The neighbours under the best configuration's encoder."""
-    found = next(((e, p) for e, p in portraits(report) if p.neighbor_images.shape[1] > 1), None)
-    if not found:
+    portrait = next((p for _, p in portraits(report) if p.neighbor_images.shape[1] > 1), None)
+    if not portrait:
         return None
-    _, portrait = found
     same = portrait.neighbor_classes[:, 1:] == portrait.neighbor_classes[:, :1]
     return Look(
         "neighbors",
@@ -31,7 +30,6 @@ def neighbors(report: Report) -> Look | None:
         f"feature space). Green: of the same class, orange: of another, whose name stands below; {same.sum()} of "
         f"{same.size} here, {100 * portrait.same_class:.0f} % over all mapped images.",
         lambda: _figure(portrait),
-        photographs=True,
     )
 
 

@@ -13,10 +13,9 @@ from harness.report.pictures.style import canvas
 
 def views(report: Report) -> Look | None:
     """The augmentation of the best configuration that was trained with one."""
-    found = next(((entry, portrait) for entry, portrait in portraits(report) if len(portrait.views)), None)
-    if not found:
+    portrait = next((portrait for _, portrait in portraits(report) if len(portrait.views)), None)
+    if not portrait:
         return None
-    _, portrait = found
     several = len(portrait.operations) > 1
     parts = ", ".join(portrait.operations[:-1])
     each = f" under each part of the augmentation alone ({parts}), then under all of it" if several else ""
@@ -27,7 +26,6 @@ def views(report: Report) -> Look | None:
         f"{len(portrait.views)} training images{each or ' under the augmentation'}: two draws each. An operation that "
         "is applied with a probability leaves some images as they are.",
         lambda: _figure(portrait),
-        photographs=True,
     )
 
 

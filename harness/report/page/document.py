@@ -42,12 +42,12 @@ class PageHead:
 
 
 def render(head: PageHead, sections: Sequence[Section], folder: Path) -> str:
-    """The page; its pictures are also written into the folder, as PNG and SVG."""
+    """The page; its pictures are also written into the folder, as SVG."""
     return _template().render(head=head, sections=sections, draw=lambda picture: _draw(picture, folder))
 
 
 def _draw(picture: Picture, folder: Path) -> Markup:
-    svg = style.save(picture.draw(), folder / picture.stem, photographs=picture.photographs)
+    svg = style.save(picture.draw(), folder / picture.stem)
     return Markup(inline(svg, picture.stem, picture.alt))
 
 

@@ -18,7 +18,7 @@ THEME = {
     "#009e73": "var(--green)",
     "#8c6d00": "var(--brown)",
 }
-"""Colours of `harness.pictures` -> what stands for them on the page; every other colour stays as it is."""
+"""Colours of `harness.report.pictures` -> what stands for them on the page; every other colour stays as it is."""
 
 
 _FONT = re.compile(r"(font-family: |font: [^\"';]*?px )[^;\"]+")  # matplotlib writes the one or, before 3.10, the other
@@ -38,7 +38,7 @@ def inline(svg: str, prefix: str, alt: str) -> str:
     for tag in ("metadata", "style"):  # the style is every element's, which the page's style sheet repeats for pictures
         body = re.sub(rf"<{tag}\b.*?</{tag}>\s*", "", body, flags=re.DOTALL)
     body = re.sub(r"<!--.*?-->\s*", "", body, flags=re.DOTALL)
-    width = float(found[1]) if (found := _SIZE.search(body)) else 480.0
+    width = float(size[1]) if (size := _SIZE.search(body)) else 480.0
     body = body[body.index(">") + 1 :]
     viewbox = re.search(r'viewBox="[^"]+"', svg)
     assert viewbox is not None

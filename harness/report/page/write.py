@@ -38,7 +38,7 @@ def sections(report: Report) -> list[Section]:
 
 
 def write_page(report: Report) -> None:
-    """Writes `report.html` into the sweep's folder, and every picture of it as PNG and SVG."""
+    """Writes `report.html` into the sweep's folder, and every picture of it as SVG."""
     text = render(_head(report), sections(report), report.folder)
     (report.folder / "report.html").write_text(text, encoding="utf-8")
 

@@ -13,16 +13,16 @@ from matplotlib.figure import Figure
 from harness.report import curves
 from harness.report.compare import ALPHA, Estimate, estimate
 from harness.report.model import RoundComparison, Setting, area_name
+from harness.report.pictures.matrix import matrix_svg
 from harness.report.pictures.style import (
     BETTER,
     COLOURS,
-    DARK,
-    LIGHT,
     MARKERS,
     MAX_COLOURED,
     REFERENCE,
     UNCLEAR,
     WORSE,
+    Svg,
     canvas,
     clean,
     short,
@@ -123,11 +123,11 @@ def differences(rounds: RoundComparison, setting: Setting) -> Figure:
 
 
 def _difference_panel(axes: Axes, rounds: RoundComparison, setting: Setting, case: str) -> None:
-    found = {step: column[case].comparison for step, column in setting.by_round.items() if case in column}
+    comparisons = {step: column[case].comparison for step, column in setting.by_round.items() if case in column}
     area = setting.by_area[rounds.measure].get(case)
     colour = {"better": BETTER, "worse": WORSE}.get(area.verdict if area else "", UNCLEAR)
     axes.axhline(0, color=REFERENCE, linewidth=1.0, linestyle=(0, (5, 2)))
-    steps, mean, half = _points({step: comparison.difference for step, comparison in found.items()})
+    steps, mean, half = _points({step: comparison.difference for step, comparison in comparisons.items()})
     axes.fill_between(steps, mean - half, mean + half, color=colour, alpha=0.25, linewidth=0)
     axes.plot(steps, mean, color=colour, marker="o", markersize=3, linewidth=1.4)
     axes.set_title(short(case, 22), fontsize=9, fontweight="bold", loc="left", pad=3)
@@ -140,17 +140,17 @@ def _difference_panel(axes: Axes, rounds: RoundComparison, setting: Setting, cas
     clean(axes)
 
 
-def penalties(rounds: RoundComparison) -> Figure:
+def penalties(rounds: RoundComparison) -> Svg:
     """The penalty matrix, with the column means below it."""
-    mean = curves.overall_penalty(rounds.penalty)
-    table = np.vstack([rounds.penalty, mean])
+    table = np.vstack([rounds.penalty, curves.overall_penalty(rounds.penalty)])
     title = "How often the row beats the column (share of rounds, 95 %)"
     if len(rounds.settings) > 1:
         title = f"How often the row beats the column (shares of rounds over {len(rounds.settings)} settings, 95 %)"
-    return _heat_map(table, [*rounds.cases, "mean: penalty"], rounds.cases, title, blank=0.0, high=len(rounds.settings))
+    table = np.where(table == 0, np.nan, table)
+    return _matrix(table, [*rounds.cases, "mean: penalty"], rounds.cases, title, high=len(rounds.settings))
 
 
-def overlap(rounds: RoundComparison) -> Figure:
+def overlap(rounds: RoundComparison) -> Svg:
     """The overlap matrix, without its diagonal of ones."""
     assert rounds.overlap is not None
     table = rounds.overlap.copy()
@@ -159,73 +159,52 @@ def overlap(rounds: RoundComparison) -> Figure:
     title = f"Overlap of the picks under the same seed (Jaccard{chance})"
     largest = max([float(value) for value in table[np.isfinite(table)]], default=1.0)
     high = max(largest, min(1.0, 4 * (rounds.chance or 0.25)))  # so that what is mere chance looks pale
-    return _heat_map(table, rounds.cases, rounds.cases, title, blank=None, high=high)
+    return _matrix(table, rounds.cases, rounds.cases, title, high=high)
 
 
-def _heat_map(
-    table: np.ndarray, rows: Sequence[str], columns: Sequence[str], title: str, *, blank: float | None, high: float
-) -> Figure:
-    """A matrix in shades of one blue, each cell with its number; cells that are NaN or `blank` stay empty."""
-    cell = 0.62 if len(columns) <= 10 else 0.40
-    side = cell * len(columns)
-    figure = canvas(max(side + 2.6, 6.0), side * len(rows) / len(columns) + 2.2)
-    axes = figure.subplots()
-    shown = np.ma.masked_invalid(table if blank is None else np.where(table == blank, np.nan, table))
-    axes.pcolormesh(np.zeros_like(table), alpha=0, edgecolor="#DDDDDD", linewidth=0.6)  # the grid, of empty cells too
-    axes.pcolormesh(shown, cmap="Blues", vmin=0, vmax=high, edgecolor="#DDDDDD", linewidth=0.6)
-    axes.set_aspect("equal")
-    axes.invert_yaxis()
-    axes.set_xticks(np.arange(len(columns)) + 0.5, [short(c) for c in columns], rotation=90 if len(columns) > 6 else 30)
-    if len(columns) <= 6:
-        for label in axes.get_xticklabels():
-            label.set(ha="right", rotation_mode="anchor")
-    axes.set_yticks(np.arange(len(rows)) + 0.5, [short(row) for row in rows])
-    size = 9 if len(columns) <= 10 else 7
-    axes.tick_params(length=0, labelsize=9 if len(columns) <= 10 else 8)
-    for (i, j), value in np.ndenumerate(table):
-        if np.isfinite(value) and value != blank:
-            text = f"{value:.2f}" if len(columns) <= 10 else f"{value:.2f}".removeprefix("0")
-            colour = LIGHT if value > 0.6 * high else DARK
-            axes.text(j + 0.5, i + 0.5, text, ha="center", va="center", fontsize=size, color=colour)
-    if len(rows) > len(columns):
-        axes.axhline(len(columns), color="black", linewidth=1.2)
-    figure.suptitle(title, fontsize=10)
-    return figure
+def _matrix(table: np.ndarray, rows: Sequence[str], columns: Sequence[str], title: str, *, high: float) -> Svg:
+    """A matrix whose cells are empty where it is NaN, and darkest at `high`."""
+    numbers = [["" if math.isnan(value) else f"{value:.2f}" for value in row] for row in table.tolist()]
+    if len(columns) > 10:
+        numbers = [[number.removeprefix("0") for number in row] for row in numbers]
+    rows, names = [[short(name) for name in side] for side in (rows, columns)]
+    cell, parted = 34.0 if len(columns) <= 10 else 26.0, len(columns) if len(rows) > len(columns) else 0
+    return matrix_svg(table / high, rows, names, title, numbers=numbers, cell=cell, parted=parted)
 
 
 def critical_difference(rounds: RoundComparison) -> Figure:
     """Demšar's (2006) critical-difference diagram, upright so that many names fit; bars join what is not told apart."""
-    found = rounds.ranks
-    assert found is not None
-    names = list(found.mean)
+    ranks = rounds.ranks
+    assert ranks is not None
+    names = list(ranks.mean)
     blocks = "seeds" if len(rounds.settings) == 1 else "blocks"
     reference = {setting.reference for setting in rounds.settings}
-    figure = canvas(7.2, 0.25 * len(names) + 0.16 * (len(found.groups) > 0) + 1.7)
+    figure = canvas(7.2, 0.25 * len(names) + 0.16 * (len(ranks.groups) > 0) + 1.7)
     axes = figure.subplots()
     for place, name in enumerate(names):
         colour = REFERENCE if name in reference else BETTER
-        axes.plot([1, found.mean[name]], [place, place], color="#DDDDDD", linewidth=1, zorder=1)
-        axes.plot(found.mean[name], place, "D" if name in reference else "o", color=colour, markersize=6, zorder=3)
+        axes.plot([1, ranks.mean[name]], [place, place], color="#DDDDDD", linewidth=1, zorder=1)
+        axes.plot(ranks.mean[name], place, "D" if name in reference else "o", color=colour, markersize=6, zorder=3)
     right = len(names) + 0.35
     step = max(0.35, len(names) / 45)
-    for number, group in enumerate(found.groups):
+    for number, group in enumerate(ranks.groups):
         x = right + number * step
         axes.plot([x, x], [names.index(group[0]) - 0.2, names.index(group[-1]) + 0.2], color="#333333", linewidth=3)
-    rejected = found.p <= ALPHA
-    axes.errorbar(1 + found.critical / 2, -1.1, xerr=found.critical / 2, color="#333333", capsize=4, linewidth=1.2)
+    rejected = ranks.p <= ALPHA
+    axes.errorbar(1 + ranks.critical / 2, -1.1, xerr=ranks.critical / 2, color="#333333", capsize=4, linewidth=1.2)
     axes.text(
-        1 + found.critical + 0.01 * len(names),
+        1 + ranks.critical + 0.01 * len(names),
         -1.1,
-        f"  critical difference {found.critical:.1f}",
+        f"  critical difference {ranks.critical:.1f}",
         va="center",
         fontsize=8,
     )
     axes.set_yticks(range(len(names)), [short(name) for name in names])
     axes.set_ylim(len(names) - 0.4, -1.8)
-    axes.set_xlim(0.9, max(right + len(found.groups) * step, 1 + found.critical))
-    axes.set_xlabel(f"mean rank by {area_name(rounds.measure)} over {found.blocks} {blocks} (1 is best)")
+    axes.set_xlim(0.9, max(right + len(ranks.groups) * step, 1 + ranks.critical))
+    axes.set_xlabel(f"mean rank by {area_name(rounds.measure)} over {ranks.blocks} {blocks} (1 is best)")
     axes.spines[["top", "right"]].set_visible(False)
     verdict = "bars join what is not told apart" if rejected else "no evidence that the cases rank differently"
-    p = "< .001" if found.p < 0.001 else f"= {found.p:.3f}"
+    p = "< .001" if ranks.p < 0.001 else f"= {ranks.p:.3f}"
     figure.suptitle(f"Friedman's test p {p}: {verdict}", fontsize=10)
     return figure

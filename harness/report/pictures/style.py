@@ -1,4 +1,4 @@
-"""How pictures look and are saved."""
+"""How pictures look, and how they become SVG, which pages, Markdown and MLflow show alike."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ import re
 from io import BytesIO, StringIO
 from pathlib import Path
 from textwrap import shorten, wrap
+from typing import TYPE_CHECKING
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-DPI = 110
-MAX_BYTES = 180_000
+MAX_IMAGES_BYTES = 100_000
+"""Of all images in one picture, where lower quality can keep them below it."""
+
+
 MAX_COLOURED = 7
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D00")
 MARKERS = "osD^vPX"
@@ -21,56 +25,69 @@ PAPER, DARK, LIGHT = "#FEFEFE", "#111111", "#FFFFFF"
 """The background, and numbers on a dark or pale cell. These are not black: what is, takes the report page's colour."""
 
 
-def save(figure: Figure, path: Path, *, photographs: bool = False) -> str:
-    """Both formats; the same data gives the same bytes. The PNG has a palette, which makes it a third as large.
+class Svg(str):
+    """A picture as SVG, without a background; a notebook shows it."""
+
+    def _repr_svg_(self) -> str:
+        return on_paper(self)
+
+
+def save(figure: Figure | Svg, path: Path) -> Svg:
+    """Writes a picture as `<path>.svg`; the same data gives the same bytes.
 
     Args:
-        figure: is laid out by this.
+        figure: is drawn by this, once.
         path: without an ending.
-        photographs: whether the picture holds some; they keep all their colours, unless that makes the file large.
 
     Returns:
-        The SVG, without a background of its own; the file has a white one.
+        The SVG, without a background; the file has a white one.
     """
-    import matplotlib
-    from PIL import Image
+    drawn = figure if isinstance(figure, Svg) else svg(figure)
+    path.with_suffix(".svg").write_text(on_paper(drawn), encoding="utf-8")
+    return drawn
 
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI)
-    figure.set_layout_engine("none")  # laid out once is enough for both
-    image = Image.open(buffer).convert("RGB")
-    if not photographs:
-        image = image.quantize(128, dither=Image.Dither.NONE)
-    image.save(path.with_suffix(".png"), optimize=True)
-    if path.with_suffix(".png").stat().st_size > MAX_BYTES:
-        image.quantize(256).save(path.with_suffix(".png"), optimize=True)
+
+def svg(figure: Figure) -> Svg:
+    """A figure as SVG without a background, its text as text and its images small."""
+    import matplotlib
+
     text = StringIO()
     with matplotlib.rc_context({"svg.hashsalt": "selbench", "svg.fonttype": "none"}):
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
-    svg = light(text.getvalue())
-    white = '<rect width="100%" height="100%" fill="#ffffff"/>\n <defs>'
-    path.with_suffix(".svg").write_text(svg.replace("<defs>", white, 1), encoding="utf-8")
-    return svg
+    return Svg(light(text.getvalue()))
+
+
+def on_paper(svg: str) -> str:
+    """An SVG with a white background, to be looked at by itself on a dark screen too."""
+    return re.sub(r"<svg\b[^>]*>", r'\g<0>\n<rect width="100%" height="100%" fill="#ffffff"/>', svg, count=1)
 
 
 def light(svg: str) -> str:
     """An SVG whose images are small: photographs as JPEG, clouds of points with a palette."""
-    return re.sub(r"data:image/png;base64,\s*([^\"]+)", lambda found: _lighter(base64.b64decode(found[1])), svg)
+    pattern = r"data:image/png;base64,\s*([^\"]+)"
+    images = [base64.b64decode(image) for image in re.findall(pattern, svg)]
+    for quality in (92, 80, 60, 30):
+        lighter = [_lighter(image, quality) for image in images]
+        if sum(map(len, lighter)) <= MAX_IMAGES_BYTES:
+            break
+    replacements = iter(lighter)
+    return re.sub(pattern, lambda _: next(replacements), svg)
 
 
-def _lighter(png: bytes) -> str:
+def _lighter(png: bytes, quality: int) -> str:
+    """The image as a link that holds it: JPEG where it is opaque and that is smaller."""
     from PIL import Image
 
     image, buffer = Image.open(BytesIO(png)).convert("RGBA"), BytesIO()
     opaque = image.getchannel("A").getextrema()[0] == 255
     if opaque:
-        image.convert("RGB").save(buffer, "JPEG", quality=92, subsampling=0)
+        image.convert("RGB").save(buffer, "JPEG", quality=quality, subsampling=0)
     else:
-        image.quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(
-            buffer, "PNG", optimize=True
-        )
-    kind, content = ("jpeg", buffer.getvalue()) if opaque else ("png", buffer.getvalue())
-    kind, content = (kind, content) if len(content) < len(png) else ("png", png)
+        palette = image.quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+        palette.save(buffer, "PNG", optimize=True)
+    kind, content = ("jpeg" if opaque else "png"), buffer.getvalue()
+    if len(content) >= len(png):
+        kind, content = "png", png
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
@@ -83,13 +100,9 @@ def canvas(width: float, height: float) -> Figure:
 
 def short(name: str, width: int = 26) -> str:
     """The name, cut off where it is longer."""
-    return (
-        shorten(name, width, placeholder="…")
-        if " " in name
-        else name
-        if len(name) <= width
-        else name[: width - 1] + "…"
-    )
+    if " " in name:
+        return shorten(name, width, placeholder="…")
+    return name if len(name) <= width else name[: width - 1] + "…"
 
 
 def wrapped(name: str, width: int = 36) -> str:

@@ -52,7 +52,7 @@ def hyperparameters(report: Report) -> Section | None:
 
 def _domains(report: Report) -> dict[str, Mapping[str, Any]]:
     given = (report.space.get("parameters") or {}).items()
-    return {path.removesuffix(".name"): about for path, about in given if isinstance(about, Mapping)}
+    return {path.removesuffix(".name"): domain for path, domain in given if isinstance(domain, Mapping)}
 
 
 def _varied(report: Report, entries: Sequence[Entry]) -> dict[str, list[Any]]:

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.trial import memory_limit
-from harness.trial.memory_limit import GIBIBYTE, own_memory, watched_memory
+from harness.trial import memory
+from harness.trial.memory import GIBIBYTE, own_memory, watched_memory
 
 pytestmark = pytest.mark.skipif(own_memory() is None, reason="this system does not tell what a process holds")
 
@@ -25,7 +25,7 @@ def take(size: int) -> np.ndarray:
 
 def held() -> float:
     """What the process still holds after giving back what earlier tests freed, as `watched_memory` does first."""
-    memory_limit._return_freed_memory()
+    memory.return_freed_memory()
     return (own_memory() or 0) / GIBIBYTE
 
 
@@ -47,7 +47,7 @@ def test_too_much_is_told_once_with_what_was_held():
         deadline = time.monotonic() + 10
         while not causes and time.monotonic() < deadline:
             time.sleep(0.01)
-        time.sleep(3 * memory_limit.POLL_SECONDS)
+        time.sleep(3 * memory.POLL_SECONDS)
     del taken
     (cause,) = causes
     assert cause.startswith("MemoryError: the trial held ")
@@ -58,11 +58,11 @@ def test_enough_is_not_told_and_nothing_goes_on_watching():
     causes: list[str] = []
     for limit in (held() + 1, None):
         with watched_memory(limit, causes.append):
-            time.sleep(3 * memory_limit.POLL_SECONDS)
+            time.sleep(3 * memory.POLL_SECONDS)
         assert not any(thread.name == "memory" for thread in threading.enumerate())
     assert causes == []
 
 
 def test_a_system_that_does_not_tell_is_known(monkeypatch):
-    monkeypatch.setattr(memory_limit, "STATUS", Path("/nowhere"))
-    assert not memory_limit.can_watch_memory()
+    monkeypatch.setattr(memory, "STATUS", Path("/nowhere"))
+    assert not memory.can_watch_memory()

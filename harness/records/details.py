@@ -1,0 +1,75 @@
+"""What a trial tells beside metrics, and the files that it becomes in the trial's folder."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+
+@dataclass(frozen=True)
+class Training:
+    """Where a training of the encoder stands.
+
+    Attributes:
+        name: "pretrain", "finetune" or "joint".
+        epoch: the number, from 1, of the epoch that has ended.
+        epochs: that it has in all.
+    """
+
+    name: str
+    epoch: int
+    epochs: int
+
+
+def _yaml(value: Any) -> bytes:
+    return yaml.safe_dump(value, sort_keys=False).encode()
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value).encode()
+
+
+def _kept(file: str, encode: Callable[[Any], bytes] = _json) -> Any:
+    """A field that becomes a file; `{labels}` in its name stands for the number of labels used."""
+    return field(default=None, metadata={"file": file, "encode": encode})
+
+
+@dataclass(frozen=True)
+class Details:
+    """What comes with a record: plain values, which travel between processes; None where there is nothing to tell.
+
+    Attributes:
+        training: of an epoch: the training that it belongs to; no file.
+        config: of a trial that begins: its configuration as plain mappings.
+        selected: of a round: the positions in the pool that were picked.
+        class_counts: of a round: the labels bought so far by class.
+        pool_counts: the pool's images by class.
+        confusion_matrix: of a round, see `harness.records.trial_files.Confusion`; on test data where the trial reads
+            them, else on validation data.
+        stages: the names of the stages that hold the round's model, and the machine's choices, see `ComputeConfig`.
+        portrait: of the encoder at the end: its file in base64.
+        error: of a trial that failed: the traceback.
+    """
+
+    training: Training | None = None
+    config: Mapping[str, Any] | None = _kept("config.yaml", _yaml)
+    selected: Sequence[int] | None = _kept("selected_{labels}.json")
+    class_counts: Sequence[int] | None = _kept("class_counts_{labels}.json")
+    pool_counts: Sequence[int] | None = _kept("class_counts_pool.json")
+    confusion_matrix: Mapping[str, Any] | None = _kept("confusion_matrix_{labels}.json")
+    stages: Mapping[str, Any] | None = _kept("stages.json")
+    portrait: str | None = _kept("portrait.npz", base64.b64decode)
+    error: str | None = _kept("error.txt", str.encode)
+
+    def files(self, labels: int) -> Iterator[tuple[str, bytes]]:
+        """The name and content of each file that this becomes after `labels` labels."""
+        for item in dataclasses.fields(self):
+            value = getattr(self, item.name)
+            if value is not None and "file" in item.metadata:
+                yield item.metadata["file"].format(labels=labels), item.metadata["encode"](value)
