@@ -26,6 +26,7 @@ import yaml
 
 import baselines
 from harness import api
+from harness.__main__ import COMMANDS
 from harness.config import parsing, plan, recipes, space, trial
 from harness.config.schema import as_dict
 from harness.metrics import METRICS, Metric, step_kind
@@ -326,27 +327,26 @@ def pool() -> str:
 
 
 def command_line() -> str:
-    """The help of every module of the harness that is a command."""
-    blocks = []
-    commands = [file.parent.name for file in (ROOT / "harness").glob("*/__main__.py")]
-    commands += [file.stem for file in (ROOT / "harness").glob("*.py") if "__main__" in file.read_text("utf-8")]
-    for name in sorted(commands):
-        blocks.append(f"## `python -m harness.{name}`\n\n```text\n{help_of(name)}\n```")
+    """The help of `selbench` and of each of its commands, with its other name where there is one."""
+    blocks = [_command("selbench", "harness.__main__", ())]
+    for name, (module, _) in COMMANDS.items():
+        module_run = module.removesuffix(".__main__").removesuffix(".command")
+        runs = (ROOT / module_run.replace(".", "/") / "__main__.py").is_file() or module == "harness.embed"
+        also = f"`python -m {module_run}` is the same.\n\n" if runs else ""
+        blocks.append(_command(f"selbench {name}", module, (f"selbench {name}",), also))
     return "\n\n".join(blocks)
 
 
-def help_of(module: str) -> str:
-    """What a command prints for `--help`."""
+def _command(name: str, module: str, more: tuple[str, ...], also: str = "") -> str:
+    """A command with what it prints for `--help`."""
     printed = io.StringIO()
-    in_a_room = (ROOT / "harness" / module).is_dir()
-    main = importlib.import_module(f"harness.{module}.__main__" if in_a_room else f"harness.{module}").main
     with (
         mock.patch.dict(os.environ, COLUMNS="100"),
         contextlib.redirect_stdout(printed),
         contextlib.suppress(SystemExit),
     ):
-        main(["--help"])
-    return printed.getvalue().strip()
+        importlib.import_module(module).main(["--help"], *more)
+    return f"## `{name}`\n\n{also}```text\n{printed.getvalue().strip()}\n```"
 
 
 # Questions and results ---------------------------------------------------------------------------------------------

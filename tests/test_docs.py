@@ -22,6 +22,7 @@ import yaml
 from markdown_it import MarkdownIt
 
 from harness import metrics
+from harness.__main__ import main as selbench
 from harness.config import parsing, plan, recipes, trial
 from harness.config.schema import Problems, setting
 from harness.data import splits
@@ -33,7 +34,7 @@ import generate  # noqa: E402
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 LANGUAGES = {"sh", "yaml", "python", "text", "toml"}
-PROGRAMS = r"(?:make|python|mlflow|git|pip|cd|\.|ray|docker|ssh|kubectl|tmux|export) "
+PROGRAMS = r"(?:make|python|selbench|mlflow|git|pip|cd|\.|ray|docker|ssh|kubectl|tmux|export) "
 
 SMALL = (
     "--set trial.dataset=digits --set trial.data.fraction=0.3 --set trial.backbone='{name: dcnn3, width: 4}' "
@@ -57,6 +58,7 @@ EQUIVALENTS = [
         "",
         "needs machines; test_cluster.py and test_deploy.py try what can be tried",
     ),
+    (r"selbench demo", "selbench demo --dry-run", "minutes; test_wheel.py runs it as installed"),
     (r"make (.*)", r"make -n \1", "sets up an environment of its own; commands of the harness that it prints are run"),
     (r"\. \.venv/bin/activate", "", "the tests run inside an environment already"),
     (
@@ -116,8 +118,10 @@ def blocks(page: Path) -> list[Block]:
         line = (token.map or [0])[0] + 1
         if token.type == "inline":
             before = token.content
-            spans = (child.content for child in token.children or [] if child.type == "code_inline")
-            found += [Block(page, line, "sh", span) for span in spans if re.match(r"(make|python -m) \w", span)]
+            spans = [child.content for child in token.children or [] if child.type == "code_inline"]
+            found += [
+                Block(page, line, "sh", span) for span in spans if re.match(r"(make|python -m|selbench) \w", span)
+            ]
         elif token.type == "code_block":
             commands = [row for row in token.content.splitlines() if re.match(PROGRAMS, row)]
             found += [Block(page, line, "sh", "\n".join(commands))] if commands else []
@@ -198,9 +202,10 @@ class Desk:
         words = shlex.split(command)
         if not words:
             return 0
-        if words[:2] == ["python", "-m"] and words[2].startswith("harness."):
+        if words[0] == "selbench" or (words[:2] == ["python", "-m"] and words[2].startswith("harness.")):
+            main, arguments = (selbench, words[1:]) if words[0] == "selbench" else (main_of(words[2]), words[3:])
             try:
-                return main_of(words[2])(words[3:])
+                return main(arguments)
             except SystemExit as exit:
                 return int(exit.code or 0)
         if words[:2] == ["make", "-n"]:
