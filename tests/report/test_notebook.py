@@ -61,7 +61,7 @@ def test_curves_by_labels_and_by_epoch(findings):
 
 def test_figures_are_those_of_the_folder(sweep, findings):
     write_report(sweep.path)
-    assert set(findings.figures) == {path.stem for path in sweep.path.glob("*.png")}
+    assert set(findings.figures) == {path.stem for path in sweep.path.glob("*.svg")}
     figure = findings.figure("curves")
     assert [axes.get_ylabel() for axes in figure.axes] == ["test/accuracy (%)", "val/accuracy (%)"]
     assert findings.figure("curves") is not figure
