@@ -25,7 +25,7 @@ from harness.seeding import seeded
 from harness.trial import knn, resolutions
 from harness.trial.epochs import Watch
 from harness.trial.optimizers import DivergedError, build_optimizer, scheduled
-from harness.trial.pretrain import Examples, embedding_std, pretrain
+from harness.trial.pretrain import MEASURED, Examples, embedding_std, pretrain
 from harness.trial.runtime import Runtime
 from harness.trial.stages import Checkpoint
 
@@ -99,7 +99,7 @@ def train(model: SSLMethod, file: Any, seed: int = 0, config: PretrainConfig = C
     watch = Watch(
         AlwaysDue(file),
         on_epoch or (lambda epoch, metrics: None),
-        lambda: {"pretrain/knn_accuracy": float(next(model.parameters()).detach().sum())},
+        lambda: dict.fromkeys(MEASURED, float(next(model.parameters()).detach().sum())),
     )
     return pretrain(model, Examples(IMAGES, Noise()), config, runtime(), seed, watch)
 
