@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,8 @@ def run(job: dict[str, Any]) -> None:
         rows: list[Any] = []
 
         def report(step_kind: str, step: int, metrics: Any, details: Any) -> None:
-            rows.append((step_kind, step, dict(metrics), dict(details)))  # noqa: B023
+            told = asdict(replace(details, stages=None))  # without the names
+            rows.append((step_kind, step, dict(metrics), told))  # noqa: B023
             while edits:
                 file, text = edits.popitem()
                 Path(file).write_text(text)
@@ -54,8 +56,6 @@ def run(job: dict[str, Any]) -> None:
             for name, value in metrics.items()
             if name.startswith("stage/")
         }
-        for *_, details in rows:
-            details.pop("stages", None)  # names
         runs.append({"rows": results(rows), "cached": cached})
     Path(job["result"]).write_text(json.dumps(runs))
 
