@@ -326,9 +326,9 @@ def _versions(libraries: Collection[str]) -> dict[str, str | None]:
 def _distribution(name: str) -> tuple[str | None, tuple[str, ...]]:
     """The version of a distribution, and what it requires by itself, without its extras."""
     try:
-        found = metadata.distribution(name)
+        installed = metadata.distribution(name)
     except metadata.PackageNotFoundError:
         return None, ()
-    lines = [line for line in found.requires or () if not re.search(r"\bextra\s*==", line)]
+    lines = [line for line in installed.requires or () if not re.search(r"\bextra\s*==", line)]
     names = [match[0] for line in lines if (match := re.match(r"[A-Za-z0-9._-]+", line))]
-    return found.version, tuple(re.sub(r"[-_.]+", "-", name).lower() for name in names)
+    return installed.version, tuple(re.sub(r"[-_.]+", "-", name).lower() for name in names)

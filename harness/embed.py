@@ -65,10 +65,10 @@ def image_files(given: Sequence[Path]) -> list[Path]:
     files: list[Path] = []
     for path in given:
         if path.is_dir():
-            found = list(image_file.below(path))
-            if not found:
+            inside = list(image_file.below(path))
+            if not inside:
                 raise ValueError(f"{path} holds no image ({' '.join(image_file.EXTENSIONS)})")
-            files += found
+            files += inside
         elif path.is_file():
             files.append(path)
         else:
@@ -93,28 +93,9 @@ def model_folder(model: str, tracking_uri: str | None, temporary: Path) -> Path:
         raise ValueError(
             f"{path} is no sweep's folder, no saved encoder's (models/<trial>) and no run of MLflow (runs:/<id>)"
         )
-    return kept_model(path)
-
-
-def kept_model(path: Path) -> Path:
-    """The folder of the encoder that a sweep kept in its folder, of its best trial where it kept several.
-
-    Raises:
-        ValueError: it kept none, or not that of its best trial.
-    """
-    saved = sorted(file.parent for file in path.glob("models/*/model.json"))
-    if not saved:
-        raise ValueError(f"{path} has no saved encoder: go on with its sweep, --resume --set log_model=best")
-    if len(saved) == 1:
-        return saved[0]
-
     from harness.encoders import export
-    from harness.report import read
 
-    (best,) = export.chosen(read.read(path), "best")
-    if path / "models" / best not in saved:
-        raise ValueError(f"{path}: the best trial, {best}, is not among models/; name one: {saved[0]}")
-    return path / "models" / best
+    return export.kept_by(path)
 
 
 def embed(encoder: SavedEncoder, files: Sequence[Path]) -> np.ndarray:

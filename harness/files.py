@@ -20,13 +20,18 @@ STAGES, CACHE = RESULTS / "stages", RESULTS / "data"
 
 
 CHECKSUM_LENGTH = 24
-"""Hexadecimal digits of a file's checksum."""
+"""Hexadecimal digits of a checksum."""
 
 
 def digest_of(key: Mapping[str, Any]) -> str:
     """24 hexadecimal digits that name a key."""
     text = json.dumps(key, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+    return digest(text.encode(errors="surrogatepass"))  # the name of a file need not be valid text
+
+
+def digest(content: bytes) -> str:
+    """24 hexadecimal digits that name a content."""
+    return hashlib.blake2b(content, digest_size=CHECKSUM_LENGTH // 2).hexdigest()
 
 
 def no_space(error: BaseException | None) -> bool:
@@ -85,10 +90,9 @@ def replace_text(file: Path, text: str) -> None:
 
 def replace(file: Path, content: bytes) -> None:
     """Writes a file so that it is either the old or the new one, never half of it."""
-    temporary = file.with_name(f".{file.name}.new")
+    temporary = beside(file)
     try:
         temporary.write_bytes(content)
         temporary.replace(file)
-    except OSError:
+    finally:
         temporary.unlink(missing_ok=True)
-        raise

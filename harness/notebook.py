@@ -24,10 +24,10 @@ class SweepFindings(Findings):
         Raises:
             ValueError: none was kept.
         """
-        from harness import embed
+        from harness.encoders import export
         from harness.encoders.saved import SavedEncoder
 
-        return SavedEncoder.load(embed.kept_model(self.report.folder), device)
+        return SavedEncoder.load(export.kept_by(self.report.folder), device)
 
 
 def run_sweep(

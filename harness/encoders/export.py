@@ -2,7 +2,7 @@
 
 A trial's weights lie in the stage cache, which all workers must share with the process that runs the sweep (`check`
 refuses others); the trial leaves the names of its stages in `stages.json`. So a model is put together here, after the
-last trial, and travels through nothing but the cache: `models/<trial>/`, a `harness.saved_encoder`.
+last trial, and travels through nothing but the cache: `models/<trial>/`, as `harness.encoders.saved` describes it.
 """
 
 from __future__ import annotations
@@ -91,6 +91,26 @@ def _best_seed(entry: Entry, report: Report) -> str:
     return entry.trials[seeds[0]]
 
 
+def kept_by(folder: Path) -> Path:
+    """The folder of the encoder that a sweep kept in its folder, of its best trial where it kept several.
+
+    Raises:
+        ValueError: it kept none, or not that of its best trial.
+    """
+    kept = sorted(file.parent for file in folder.glob("models/*/model.json"))
+    if not kept:
+        raise ValueError(f"{folder} has no saved encoder: go on with its sweep, --resume --set log_model=best")
+    if len(kept) == 1:
+        return kept[0]
+
+    from harness.report import read  # which compares all that was recorded, where that is needed
+
+    (best,) = chosen(read.read(folder), "best")
+    if folder / "models" / best not in kept:
+        raise ValueError(f"{folder}: the best trial, {best}, is not among models/; name one: {kept[0]}")
+    return folder / "models" / best
+
+
 def save(folder: Path, name: str, folders: trial.Folders) -> Path:
     """Saves the encoder of a finished trial in `models/<name>` of the sweep's folder, and returns that.
 
@@ -165,10 +185,10 @@ def _weights(
 
 
 def _stage(cache: StageCache, kind: str, digest: str) -> dict[str, Any]:
-    found = cache.find(kind, digest)
-    if found is None:
+    stage = cache.find(kind, digest)
+    if stage is None:
         raise ValueError(f"its {kind} stage is no longer in {cache.root / kind / digest}")
-    return found.value
+    return stage.value
 
 
 def _below(state: Mapping[str, torch.Tensor], prefix: str) -> Weights:

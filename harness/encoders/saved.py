@@ -5,12 +5,11 @@ A saved encoder is a folder. No code is read from it, and nothing in it is unpic
     model.json    the backbone and its hyper-parameters, the form of its images, normalisation, precision, the task head
     weights.pt    state dicts of backbone and head, read with weights_only=True
 
-`harness.export` writes it at the end of a sweep, `harness.embed` and MLflow's pyfunc (`_load_pyfunc`) read it.
+`harness.encoders.export` writes it at the end of a sweep; `harness.embed` and MLflow (`_load_pyfunc`) read it.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -54,20 +53,16 @@ def write(folder: Path, about: Mapping[str, Any], backbone: State, head: Mapping
         folder: made if it is not there.
         about: what `model.json` says, but for `format` and `weights`.
         backbone: its state dict.
-        head: state of a linear or mlp head, as `classify.fit` returns it; None without one.
+        head: state of a linear or mlp head, as `heads.fit` returns it; None without one.
 
     Raises:
         OSError: it cannot be written, such as on a full disk.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    file, new = folder / "weights.pt", folder / ".model.json.new"
-    files.save({"backbone": dict(backbone), "head": head}, file)
-    text = json.dumps({"format": FORMAT, **about, "weights": _digest(file)}, indent=1)
-    try:
-        new.write_text(text, encoding="utf-8")
-        new.replace(folder / "model.json")
-    finally:
-        new.unlink(missing_ok=True)
+    weights = folder / "weights.pt"
+    files.save({"backbone": dict(backbone), "head": head}, weights)
+    content = {"format": FORMAT, **about, "weights": files.checksum(weights)}
+    files.replace_text(folder / "model.json", json.dumps(content, indent=1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,17 +152,12 @@ def _weights(folder: Path, digest: str) -> dict[str, Any]:
     file = folder / "weights.pt"
     if not file.is_file():
         raise ValueError(f"{folder} has no weights.pt")
-    if _digest(file) != digest:
+    if files.checksum(file) != digest:
         raise ValueError(f"{file} is damaged: its checksum is not the one in model.json")
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises many types
         raise ValueError(f"{file} cannot be read, or holds more than tensors: {type(error).__name__}") from error
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=12)).hexdigest()
 
 
 class PyfuncEncoder:

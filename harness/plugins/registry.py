@@ -35,11 +35,6 @@ CONTRACTS: dict[str, type] = {
 """Each kind of plugin and the class it must derive from."""
 
 
-LEFT_OUT_UNSET = {"selectors": ("pool_subset",)}
-"""Kind -> settings of the kind that canonical mappings hold only if they are not None: stages and sweeps that were
-begun when there was no such setting stay valid."""
-
-
 class Family(Protocol):
     """Many plugins by one line: a class that derives from the contract and has the hyper-parameters of all members."""
 
@@ -69,16 +64,10 @@ class PluginSpec:
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """The canonical mapping: `name` and every hyper-parameter, defaults filled in, also those of nested plugins.
-
-        `LEFT_OUT_UNSET` are the exception.
-        """
+        """The canonical mapping: `name` and every hyper-parameter, defaults filled in, also those of nested plugins."""
         plugin = find(self.kind, self.name)
         chosen = {**defaults(plugin), **self.hyperparameters}
         chosen |= _named_plugins(plugin, chosen)
-        for name in LEFT_OUT_UNSET.get(self.kind, ()):
-            if chosen.get(name) is None:
-                chosen.pop(name, None)
         return {"name": self.name} | {key: _plain(value) for key, value in chosen.items()}
 
 

@@ -10,7 +10,6 @@ than half of the backbone are refused, so that a training never starts from rand
 from __future__ import annotations
 
 import argparse
-import hashlib
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -22,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from harness import files
 from harness.api import Backbone, PublishedWeights
 from harness.messages import closest
 
@@ -61,8 +61,7 @@ def identity(backbone: type[Backbone], weights: str) -> str:
 
 @cache
 def _digest(file: Path, size: int, modified: int, changed: int) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=12)).hexdigest()
+    return files.checksum(file)
 
 
 def _existing(weights: str, published: Mapping[str, PublishedWeights]) -> Path:

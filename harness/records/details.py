@@ -50,7 +50,7 @@ class Details:
         selected: of a round: the positions in the pool that were picked.
         class_counts: of a round: the labels bought so far by class.
         pool_counts: the pool's images by class.
-        confusion_matrix: of a round, see `harness.records.trial_files.Confusion`; on test data where the trial reads
+        confusion_matrix: of a round, see `trial_files.Confusion`; on test data where the trial reads
             them, else on validation data.
         stages: the names of the stages that hold the round's model, and the machine's choices, see `ComputeConfig`.
         portrait: of the encoder at the end: its file in base64.

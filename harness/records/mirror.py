@@ -10,7 +10,6 @@ An object store has no locks: one driver at a time is the user's to see to.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 import threading
@@ -19,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from harness import files
 from harness.config.schema import ConfigError
 from harness.messages import message_of
 
@@ -103,10 +103,8 @@ class Mirror:
     def _fetch_file(self, name: str) -> None:
         file = self._folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_name(f".{file.name}.new")
-        temporary.write_bytes(self._get(name))
-        os.utime(temporary, (self._there[name][1],) * 2)
-        temporary.replace(file)
+        files.replace(file, self._get(name))
+        os.utime(file, (self._there[name][1],) * 2)
 
     # Copying ---------------------------------------------------------------------------------------------------
 
@@ -166,7 +164,7 @@ class Mirror:
         with ThreadPoolExecutor(8) as threads:
             list(threads.map(self._copy_file, changed, changed.values()))
         for name in (RECORDS, STUDY):
-            digest = hashlib.blake2b(last[name]).digest() if name in last else None
+            digest = files.digest(last[name]) if name in last else None
             if digest and digest != self._copied.get(name):
                 self._put(name, last[name])
                 self._copied[name] = digest
@@ -185,9 +183,9 @@ class Mirror:
         """The files of the copy: name -> size, time."""
         from pyarrow import fs
 
-        listing = self._store.get_file_info(fs.FileSelector(self._root, recursive=True, allow_not_found=True))
-        files = (info for info in listing if info.type == fs.FileType.File)
-        listed = {info.path.removeprefix(f"{self._root}/"): (info.size, info.mtime_ns / 1e9) for info in files}
+        entries = self._store.get_file_info(fs.FileSelector(self._root, recursive=True, allow_not_found=True))
+        stored = (info for info in entries if info.type == fs.FileType.File)
+        listed = {info.path.removeprefix(f"{self._root}/"): (info.size, info.mtime_ns / 1e9) for info in stored}
         return {name: about for name, about in listed.items() if not _private(name)}
 
     def _get(self, name: str) -> bytes:

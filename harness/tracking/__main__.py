@@ -17,17 +17,17 @@ def main(arguments: list[str] | None = None, prog: str = "python -m harness.trac
     options = parser.parse_args(arguments)
 
     from harness import messages
-    from harness.tracking.server import say, tracking_uri
+    from harness.tracking.server import print_line, tracking_uri
     from harness.tracking.tracker import sync
 
     try:
         uri = tracking_uri(options.tracking_uri, options.folder.resolve().parent)
         experiment = sync(options.folder, uri, options.experiment)
     except ValueError as error:
-        say(str(error))
+        print_line(str(error))
         return 2
     except Exception as error:
-        say(messages.public(messages.cause_of(error)))
+        print_line(messages.public(messages.cause_of(error)))
         return 1
     print(f"delivered {options.folder} to {messages.public(uri)}, experiment {experiment}")
     return 0

@@ -1,15 +1,18 @@
-"""Encoders in MLflow: saved as pyfunc models, fetched again."""
+"""Encoders in MLflow: logged as pyfunc models, fetched again."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
-import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
-from harness import messages
-from harness.tracking.server import client_library
+from harness import files, messages
+from harness.tracking.description import parameters_of
+from harness.tracking.experiment import Experiment, TrackedRun
+from harness.tracking.server import import_mlflow, valid_tags
 
 MODEL = "encoder"
 """The name of a trial's model: `runs:/<run>/encoder`."""
@@ -29,7 +32,7 @@ def fetch_model(model: str, uri: str, folder: Path) -> Path:
     Raises:
         ValueError: MLflow has no such model, or it is another kind of model.
     """
-    mlflow = client_library()
+    mlflow = import_mlflow()
     from mlflow.exceptions import MlflowException
 
     of_run = re.fullmatch(rf"(?:runs:/)?([0-9a-f]{{32}})(?:/{MODEL})?/?", model)
@@ -38,9 +41,9 @@ def fetch_model(model: str, uri: str, folder: Path) -> Path:
         raise ValueError(f"{model} is not a run's id, runs:/<id>, runs:/<id>/{MODEL} or models:/m-<id>")
     client = mlflow.MlflowClient(uri)
     try:
-        held = [client.get_logged_model(logged[1])] if logged else _models_of_run(client, of_run[1])  # type: ignore[index]
-        if held:  # not by its name, which MLflow would look up at the address set for the whole process
-            data = f"{held[0].artifact_location}/data"
+        encoders = [client.get_logged_model(logged[1])] if logged else _models_of_run(client, of_run[1])  # type: ignore[index]
+        if encoders:  # not by its name, which MLflow would look up at the address set for the whole process
+            data = f"{encoders[0].artifact_location}/data"
             path = mlflow.artifacts.download_artifacts(artifact_uri=data, dst_path=str(folder), tracking_uri=uri)
             for file in Path(path).rglob("model.json"):
                 return file.parent
@@ -59,11 +62,44 @@ def _models_of_run(client: Any, run_id: str) -> list[Any]:
     return list(client.search_logged_models([run.info.experiment_id], filter_string=of_run))
 
 
-def save_pyfunc(path: Path, source: Path, model_id: str, run_id: str) -> None:
+def log_model(experiment: Experiment, run: TrackedRun, trial: str, source: Path) -> None:
+    """Logs a trial's saved encoder as the model `encoder` of its run, if that very encoder is not there already.
+
+    Args:
+        experiment: the sweep's.
+        run: the trial's.
+        trial: the value of the model's tag `trial_id`.
+        source: the folder of the saved encoder.
+    """
+    client, content = experiment.client, files.checksum(source / "model.json")
+    of_run = f"source_run_id = '{run.id}' AND name = '{MODEL}'"
+    logged = client.search_logged_models([experiment.id], filter_string=of_run)
+    if any(model.tags.get("content") == content and model.status == "READY" for model in logged):
+        return
+    for model in logged:  # of other weights, or cut off while it was sent
+        client.delete_logged_model(model.model_id)
+    about = json.loads((source / "model.json").read_text())
+    params = parameters_of({"backbone": about["backbone"], "image_shape": about["image_shape"]})
+    tags = valid_tags({"content": content, "trial_id": trial})
+    model = client.create_logged_model(experiment.id, MODEL, run.id, tags, params, "encoder")
+    with tempfile.TemporaryDirectory() as temporary:
+        write_model(Path(temporary) / "model", source, model.model_id, run.id)
+        client.log_model_artifacts(model.model_id, f"{temporary}/model")
+    client.log_outputs(run.id, [import_mlflow().entities.LoggedModelOutput(model.model_id, step=0)])
+    client.finalize_logged_model(model.model_id, "READY")
+
+
+def write_model(path: Path, source: Path, model_id: str, run_id: str) -> None:
     """Writes a saved encoder as an MLflow model that needs nothing but the packages it names: the code goes with it.
 
     That of a backbone of the user's is the file or package that it is in. Loading the model imports the code and reads
     tensors; no object is unpickled.
+
+    Args:
+        path: the folder to be made.
+        source: the folder of the saved encoder.
+        model_id: that MLflow gave the model.
+        run_id: of the trial's run.
     """
     import numpy as np
     from mlflow.models import Model, ModelSignature
@@ -81,22 +117,24 @@ def save_pyfunc(path: Path, source: Path, model_id: str, run_id: str) -> None:
         Schema([TensorSpec(np.dtype(np.float32), (-1, embeddings.shape[1]))]),
         ParamSchema([ParamSpec("output", "string", "embeddings")]),
     )
-    root = Path(__file__).resolve().parent.parent
-    code = {"harness": root / "harness", "baselines": root / "baselines"}
-    for cls in registry.classes(registry.as_spec("backbones", about["backbone"])):
-        name = cls.__module__.partition(".")[0]
-        top = sys.modules[name]
-        code.setdefault(name, Path(top.__path__[0] if hasattr(top, "__path__") else str(top.__file__)))
+    classes = registry.classes(registry.as_spec("backbones", about["backbone"]))
+    code = {"harness", "baselines", *(cls.__module__.partition(".")[0] for cls in classes)}
     packages = {
         name: about["packages"][name] for name in ("torch", "torchvision", "numpy") if name in about["packages"]
     }
-    client_library().pyfunc.save_model(
+    import_mlflow().pyfunc.save_model(
         str(path),
         loader_module="harness.encoders.saved",
         data_path=str(source),
-        code_paths=[str(path) for path in code.values()],
+        code_paths=[_source(name) for name in sorted(code)],
         mlflow_model=Model(run_id=run_id, model_id=model_id),
         signature=signature,
         input_example=example,
         pip_requirements=[*(f"{name}=={version}" for name, version in packages.items()), "pyyaml", "filelock"],
     )
+
+
+def _source(name: str) -> str:
+    """The folder of a package, or the file of a module."""
+    module = importlib.import_module(name)
+    return str(module.__path__[0] if hasattr(module, "__path__") else module.__file__)

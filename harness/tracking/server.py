@@ -1,4 +1,4 @@
-"""Which MLflow server, and how its client is set up."""
+"""Which MLflow server, how its client is set up, and what it takes: names, lengths, entities."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ import logging
 import os
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from harness import messages
 
 SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks")
+
+MAX_NAME_LENGTH = 250  # this and the following are limits of MLflow's
+
+MAX_TAG_LENGTH = 5000
 
 
 def tracking_uri(argument: str | None, results: Path) -> str:
@@ -32,12 +37,12 @@ def tracking_uri(argument: str | None, results: Path) -> str:
     return uri
 
 
-def say(text: str) -> None:
-    """One line on stderr."""
+def print_line(text: str) -> None:
+    """One line on stderr that says who speaks."""
     print(f"tracking: {text}", file=sys.stderr, flush=True)
 
 
-def client_library() -> Any:
+def import_mlflow() -> Any:
     """MLflow, imported when first needed (it takes seconds), and quiet."""
     quiet = {
         "MLFLOW_LOGGING_LEVEL": "WARNING",
@@ -58,3 +63,15 @@ def client_library() -> Any:
     # It prints errors of the database with a traceback, and raises them, too.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     return mlflow
+
+
+def valid_name(name: str) -> str:
+    """The name of a metric, parameter or tag with what MLflow does not allow in names replaced."""
+    return re.sub(r"[^\w.\- :/]", "_", name)[:MAX_NAME_LENGTH]
+
+
+def valid_tags(tags: Mapping[str, Any]) -> dict[str, str]:
+    """Tags as MLflow takes them; those whose value is None are left out."""
+    return {
+        valid_name(name): messages.cut(str(value), MAX_TAG_LENGTH) for name, value in tags.items() if value is not None
+    }

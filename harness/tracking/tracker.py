@@ -14,34 +14,55 @@ from typing import Any
 from harness import messages
 from harness.records import rows
 from harness.records.rows import Record
-from harness.tracking.delivery import MAX_RETRY_SECONDS, MOST_BEHIND, PACE_SECONDS, POLL_SECONDS, Delivery
-from harness.tracking.server import say
+from harness.tracking.delivery import Delivery
+from harness.tracking.server import print_line
+
+POLL_SECONDS = 0.2
+"""Between two looks at what has been recorded."""
+
+RETRY_SECONDS = 30.0
+"""The longest wait before a server that does not answer is tried again."""
+
+ENDINGS = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
+"""MLflow's word for how a sweep ended."""
 
 
 class Tracker:
-    """Delivers records in a thread, beside the sweep; no method raises, and none but `finish` waits for long.
+    """Delivers records in a thread, beside the sweep; no method raises, and none but `finish` waits.
 
     Args:
         uri: see `tracking_uri`.
         experiment: MLflow experiment, created if it does not exist.
         folder: the sweep's folder, with `space.yaml`; records that are already in it are delivered as well.
         environment: the content of `environment.json`.
+        poll_seconds: between two looks at what has been recorded.
+        retry_seconds: the longest wait before a server that does not answer is tried again.
+
+    Attributes:
+        failing: whether the last delivery failed.
     """
 
-    ENDINGS = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}  # noqa: RUF012
-
-    def __init__(self, uri: str, experiment: str, folder: Path, environment: Mapping[str, Any]):
+    def __init__(
+        self,
+        uri: str,
+        experiment: str,
+        folder: Path,
+        environment: Mapping[str, Any],
+        *,
+        poll_seconds: float = POLL_SECONDS,
+        retry_seconds: float = RETRY_SECONDS,
+    ):
+        self.failing = False
         self._arguments = uri, experiment, Path(folder), environment
+        self._poll_seconds = poll_seconds
+        self._retry_seconds = retry_seconds
         self._queue: queue.SimpleQueue[Record] = queue.SimpleQueue()
         self._finishing = threading.Event()
         self._ending = "KILLED"
         self._deadline = math.inf
         self._patience: float | None = None
-        self._delivered = False
-        self._complained = False
-        self._behind: set[str] = set()  # trials that have ended and whose runs are not closed yet
-        self._closed: set[str] = set()
-        self._progress = threading.Condition()
+        self._complete = False
+        self._delivered: set[str] = set()
         self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
 
     def start(self) -> None:
@@ -49,19 +70,8 @@ class Tracker:
         self._thread.start()
 
     def record(self, row: Record) -> None:
-        """Takes a record for delivery. The caller must not change it afterwards.
-
-        Returns at once, but for the end of a trial while MLflow answers and lacks more than `MOST_BEHIND` of them:
-        then it waits until it lacks fewer, for `PACE_SECONDS` at most.
-        """
-        with self._progress:  # so that an ending is counted before it can be counted off
-            self._queue.put(row)
-            if row["status"] in rows.FINAL:
-                self._behind.add(row["trial"])
-                self._progress.wait_for(self._need_not_wait, PACE_SECONDS)
-
-    def _need_not_wait(self) -> bool:
-        return len(self._behind) <= MOST_BEHIND or self._complained or not self._thread.is_alive()
+        """Takes a record for delivery and returns at once. The caller must not change it afterwards."""
+        self._queue.put(row)
 
     def finish(self, status: str, timeout: float = 60.0, *, patient: bool = False) -> bool:
         """Delivers what is left, with the sweep's artifacts, and closes every run.
@@ -74,59 +84,55 @@ class Tracker:
         Returns:
             Whether all was delivered.
         """
-        self._ending = self.ENDINGS[status]
+        self._ending = ENDINGS[status]
         self._deadline = time.monotonic() + timeout
         if patient:
             self._patience = timeout
         self._finishing.set()
         while self._thread.is_alive() and (left := self._deadline - time.monotonic()) > 0:
             self._thread.join(left)
-        if not self._delivered:
+        if not self._complete:
             uri, experiment, folder, _ = self._arguments
             options = f"--tracking-uri {messages.public(uri)} --experiment {experiment}"
-            say(f"not all was delivered; later: python -m harness.tracking sync {folder} {options}")
-        return self._delivered
+            print_line(f"not all was delivered; later: python -m harness.tracking sync {folder} {options}")
+        return self._complete
 
     def _work(self) -> None:
         delivery: Delivery | None = None
-        pause = POLL_SECONDS
+        pause = self._poll_seconds
         while True:
             finishing = self._finishing.wait(pause)
             try:
-                delivery = delivery or Delivery(*self._arguments, live=True, delivered=self._advance)
+                delivery = delivery or Delivery(*self._arguments, live=True, delivered=self._prolong)
                 while not self._queue.empty():
                     delivery.add(self._queue.get())
                 if finishing:
                     delivery.close(self._ending)
-                    self._delivered = True
+                    self._complete = True
                     return
                 delivery.flush()
-                pause, self._complained = POLL_SECONDS, False
+                pause, self.failing = self._poll_seconds, False
             except Exception as error:
                 self._complain(error)
-                pause = min(2 * pause, MAX_RETRY_SECONDS)
+                pause = min(2 * pause, self._retry_seconds)
                 if finishing:
                     if time.monotonic() + 1 > self._deadline:
                         return
                     time.sleep(1)
 
-    def _advance(self, trial: str) -> None:
-        with self._progress:
-            self._behind.discard(trial)
-            self._progress.notify_all()
-        if self._patience is not None and trial not in self._closed:
+    def _prolong(self, trial: str) -> None:
+        """A trial was delivered: where patience was asked for, the time for the others begins anew."""
+        if self._patience is not None and trial not in self._delivered:
             self._deadline = time.monotonic() + self._patience
-        self._closed.add(trial)
+        self._delivered.add(trial)
 
     def _complain(self, error: Exception) -> None:
         """Says in one line that deliveries fail, once until they succeed again."""
-        if not self._complained:
-            with self._progress:
-                self._complained = True
-                self._progress.notify_all()
+        if not self.failing:
+            self.failing = True
             cause = messages.public(messages.cause_of(error, 300))
             uri = messages.public(self._arguments[0])
-            say(f"MLflow at {uri} does not answer as it should and is tried again ({cause})")
+            print_line(f"MLflow at {uri} does not answer as it should and is tried again ({cause})")
 
 
 def sync(folder: Path, uri: str, experiment: str | None = None) -> str:

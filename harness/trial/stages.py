@@ -30,7 +30,7 @@ import torch
 from filelock import FileLock
 
 from harness.code import Code, Root, code_of
-from harness.files import CHECKSUM_LENGTH, beside, checksum, digest_of, save
+from harness.files import CHECKSUM_LENGTH, checksum, digest_of, replace_text, save
 
 
 @dataclass(frozen=True)
@@ -220,9 +220,4 @@ def _write(folder: Path, stage: Stage, key: Mapping[str, Any]) -> None:
     save(stage.value, folder / "result.pt")
     meta = {"key": key, "seconds": stage.seconds, "checksum": checksum(folder / "result.pt"), "finished": time.time()}
     meta["own_checksum"] = digest_of(json.loads(json.dumps(meta)))
-    temporary = beside(folder / "meta.json")
-    try:
-        temporary.write_text(json.dumps(meta, indent=1))
-        temporary.replace(folder / "meta.json")
-    finally:
-        temporary.unlink(missing_ok=True)
+    replace_text(folder / "meta.json", json.dumps(meta, indent=1))

@@ -22,8 +22,8 @@ from harness import embed
 from harness.config.plan import Candidate, Task, load
 from harness.config.schema import ConfigError, as_dict
 from harness.encoders import export
-from harness.encoders.saved import PyfuncEncoder, SavedEncoder, _digest
-from harness.files import no_space
+from harness.encoders.saved import PyfuncEncoder, SavedEncoder
+from harness.files import checksum, no_space
 from harness.records.details import Details
 from harness.records.folder import Recorder
 from harness.report import read
@@ -127,16 +127,16 @@ def test_variants_do_not_agree_by_chance(sweep):
 
 
 def test_the_best_trial_is_saved_once_and_all_on_request(sweep):
-    found = read.read(sweep.path)
-    values = {e.trials[s]: e.values["val/accuracy"][s] for e in found.confirmed for s in e.seeds}
-    (best,) = export.chosen(found, "best")
+    report = read.read(sweep.path)
+    values = {e.trials[s]: e.values["val/accuracy"][s] for e in report.confirmed for s in e.seeds}
+    (best,) = export.chosen(report, "best")
     assert values[best] == max(values.values())
-    assert sorted(export.chosen(found, "all")) == sorted(sweep.trials.values())
-    assert export.chosen(found, "none") == []
-    assert export.write(found, "best", sweep.folders) == []
+    assert sorted(export.chosen(report, "all")) == sorted(sweep.trials.values())
+    assert export.chosen(report, "none") == []
+    assert export.write(report, "best", sweep.folders) == []
     model = sweep.path / "models" / best / "model.json"
     before = model.stat().st_mtime_ns
-    assert export.write(found, "best", sweep.folders) == []
+    assert export.write(report, "best", sweep.folders) == []
     assert model.stat().st_mtime_ns == before
 
 
@@ -155,9 +155,9 @@ def test_of_the_seeds_the_best_on_validation_data_is_chosen():
     entry = Entry("c", {}, [1, 2, 3], {"val/accuracy": {1: 0.5, 2: 0.9, 3: 0.9}, "test/accuracy": {1: 1.0}},
                          [], {}, {1: "s1", 2: "s2", 3: "s3"}, "finished")  # fmt: skip
     shared = (Path("f"), {"metric": [{"name": "val/accuracy"}]}, {}, "test/accuracy")
-    found = Report(*shared, True, [entry], [], None, {}, 0, 0)
-    assert export.chosen(found, "best") == ["s2"]
-    assert export.chosen(found, "all") == ["s1", "s2", "s3"]
+    report = Report(*shared, True, [entry], [], None, {}, 0, 0)
+    assert export.chosen(report, "best") == ["s2"]
+    assert export.chosen(report, "all") == ["s1", "s2", "s3"]
     assert export.chosen(Report(*shared, False, [entry], [], None, {}, 0, 0), "best") == ["s1"]
 
 
@@ -272,7 +272,7 @@ def change(model: Path, **values: Any) -> None:
 def test_no_code_is_executed_by_loading(model):
     """Weights that hold an object are refused, even where the checksum is right."""
     torch.save({"backbone": Path("x"), "head": None}, model / "weights.pt")
-    change(model, weights=_digest(model / "weights.pt"))
+    change(model, weights=checksum(model / "weights.pt"))
     with pytest.raises(ValueError, match="holds more than tensors"):
         SavedEncoder.load(model)
 

@@ -323,7 +323,7 @@ def test_members_of_a_family_are_plugins():
     assert providers("selectors", "many/Margin") == ["selbench"]
     spec = as_spec("selectors", {"name": "many/Entropy", "beta": 2.0})
     assert build(spec).beta == 2.0
-    assert spec.as_dict() == {"name": "many/Entropy", "beta": 2.0}  # without a pool_subset that is not set
+    assert spec.as_dict() == {"name": "many/Entropy", "beta": 2.0, "pool_subset": None}
     assert registry.members("selectors")[-2:] == ["many/Margin", "many/Entropy"]
 
 

@@ -200,7 +200,7 @@ def test_a_sweep_without_these_files_has_none_of_the_pictures(tmp_path):
     sweep.trial("search-only", 0, {"selector": "random"}, {20: 0.5}, phase="search", status="stopped")
     for file in (tmp_path / "sweep" / "trials").glob("*/*.json"):
         file.unlink()
-    assert gallery.find(read.read(sweep.path)) == []
+    assert gallery.find(read.read(sweep.path)) == ()
     report.write_report(sweep.path)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,7 +23,7 @@ from harness.api import Images, SSLMethod
 from harness.config.schema import ConfigError
 from harness.config.trial import ClassifierConfig, ComputeConfig, JointConfig
 from harness.seeding import generator, seeded
-from harness.trial import joint
+from harness.trial import joint, stages
 from harness.trial import run as trial
 from harness.trial.epochs import Watch
 from harness.trial.heads import Labeled
@@ -347,7 +349,7 @@ def test_a_killed_training_counts_the_seconds_before_its_death(fresh, mode, monk
     save = Checkpoint.save
 
     def die_after_saving(self: Checkpoint, state: dict[str, Any]) -> None:
-        self._started -= 1000
+        patch.setattr(stages, "time", SimpleNamespace(perf_counter=lambda: time.perf_counter() + 1000, monotonic=int))
         save(self, state)
         raise Killed
 

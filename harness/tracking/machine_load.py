@@ -7,7 +7,7 @@ import time
 SAMPLE_SECONDS = 10.0
 
 
-class Machine:
+class MachineLoad:
     """What MLflow's own monitors say of this machine: CPU, memory, disk, network and GPUs, as they name it."""
 
     def __init__(self) -> None:
@@ -19,13 +19,16 @@ class Machine:
         self._every = monitor.sampling_interval
         self.sample()  # loads are measured since the last sample
 
+    def is_due(self, last: bool = False) -> bool:
+        """Whether it is time for a sample; for the `last` after a second: a load over no time is none."""
+        return time.monotonic() >= self._taken + (1 if last else self._every)
+
     def sample(self) -> dict[str, float]:
-        """Values by name, such as `cpu_utilization_percentage`; `taken` now, the next one `due` then."""
+        """Values since the last sample, by name, such as `cpu_utilization_percentage`."""
         values: dict[str, float] = {}
         for monitor in self._monitors:
             monitor.collect_metrics()
             values |= monitor.aggregate_metrics()
             monitor.clear_metrics()
-        self.taken = time.monotonic()
-        self.due = self.taken + self._every
+        self._taken = time.monotonic()
         return values

@@ -1,0 +1,208 @@
+"""What the server holds of a sweep: its experiment and its runs, and how something is added to them."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from harness.messages import cut
+from harness.tracking.points import Point
+from harness.tracking.server import import_mlflow, valid_name, valid_tags
+
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+"""Opens the UI on runs and charts rather than on its pages for language models."""
+
+MAX_ENTITIES = 1000  # of one log_batch; this and the following are limits of MLflow's
+
+MAX_PARAMETERS = 100
+
+MAX_PARAMETER_LENGTH = 6000
+
+MAX_DIGEST_LENGTH = 36
+
+
+@dataclass
+class TrackedRun:
+    """What is known of a run on the server.
+
+    Attributes:
+        status: RUNNING, FINISHED, FAILED or KILLED.
+        delivered: digest of what was delivered when it was closed, or is when it will be.
+        metrics: the names of its metrics when it was found.
+        points: the points the server holds; None until asked.
+        described: whether parameters and data set are known to be there.
+        new: whether it was created here and has not been closed yet.
+    """
+
+    id: str
+    status: str = "RUNNING"
+    delivered: str | None = None
+    metrics: list[str] = field(default_factory=list)
+    points: set[Point] | None = None
+    described: bool = False
+    new: bool = False
+
+
+class Experiment:
+    """The runs of one sweep, as the server held them when it was asked, with what was sent from here since.
+
+    Every method raises whatever MLflow raises; after an error only a new object knows what the server holds.
+
+    Args:
+        uri: see `tracking_uri`; a database is created or migrated.
+        name: of the MLflow experiment, created if it does not exist.
+        sweep_id: the value of the tag `sweep_id` that the sweep's runs have.
+
+    Attributes:
+        client: MLflow's.
+        id: of the experiment.
+        runs: trial -> run; the sweep's own is ''.
+    """
+
+    def __init__(self, uri: str, name: str, sweep_id: str):
+        # Two processes that migrate one new database at once corrupt each other's work.
+        database = Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+        if database:
+            database.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{database}.lock") if database else nullcontext():
+            self.client = import_mlflow().MlflowClient(uri)  # which migrates
+            experiment = self.client.get_experiment_by_name(name)
+            if experiment:
+                self.id = experiment.experiment_id
+            else:
+                # MLflow's own default is a folder below the current directory.
+                place = (database.resolve().parent / "mlflow_artifacts").as_uri() if database else None
+                self.id = self.client.create_experiment(name, artifact_location=place, tags=EXPERIMENT_TAGS)
+        self.runs = self._find_runs(sweep_id)
+
+    def _find_runs(self, sweep_id: str) -> dict[str, TrackedRun]:
+        """The sweep's run, as '', and its trials' runs.
+
+        A request that the server carried out after we had given it up leaves a second run of the same trial: of those
+        the oldest stays, of the sweep's own the one that trials are below, and the others are deleted, if we may.
+        """
+        there = list(self._search(f"tags.sweep_id = '{sweep_id}'"))
+        children = Counter(run.data.tags.get("mlflow.parentRunId") for run in there)
+        runs: dict[str, TrackedRun] = {}
+        for run in sorted(there, key=lambda run: (-children[run.info.run_id], run.info.start_time, run.info.run_id)):
+            trial = run.data.tags.get("trial_id", "")
+            if trial in runs:
+                with suppress(import_mlflow().exceptions.MlflowException):
+                    self.client.delete_run(run.info.run_id)
+            else:
+                tags, metrics = run.data.tags, list(run.data.metrics)
+                runs[trial] = TrackedRun(run.info.run_id, run.info.status, tags.get("delivered"), metrics)
+        return runs
+
+    def _search(self, wanted: str) -> Iterator[Any]:
+        token = None
+        while True:
+            page = self.client.search_runs([self.id], wanted, max_results=1000, page_token=token)
+            yield from page
+            token = page.token
+            if not token:
+                return
+
+    def points_of(self, run: TrackedRun) -> set[Point]:
+        """The points the server holds of a run."""
+        if run.points is None:
+            points = [point for name in run.metrics for point in self.client.get_metric_history(run.id, name)]
+            run.points = {(point.key, point.value, point.timestamp, point.step) for point in points}
+        return run.points
+
+    def create(self, trial: str, name: str, started: int | None, tags: Mapping[str, Any]) -> TrackedRun:
+        """Creates the run of a trial, or of the sweep ('').
+
+        Args:
+            trial: whose run it is.
+            name: shown in the UI.
+            started: unix milliseconds; None: now.
+            tags: those that are None are left out.
+        """
+        run_id = self.client.create_run(self.id, started, valid_tags(tags), name).info.run_id
+        run = self.runs[trial] = TrackedRun(run_id, delivered=tags.get("delivered"), points=set(), new=True)
+        return run
+
+    def delete(self, run: TrackedRun) -> None:
+        """Deletes a run, in whose place another is created."""
+        self.client.delete_run(run.id)
+
+    def reopen(self, run: TrackedRun) -> None:
+        """Shows a run that was closed as running again."""
+        self.client.update_run(run.id, status="RUNNING")
+        run.status = "RUNNING"
+
+    def log(self, run: TrackedRun, parameters: Mapping[str, str], points: Collection[Point]) -> None:
+        """Sends parameters, and of the points those that the server does not hold, in as few requests as it allows."""
+        held = self.points_of(run) if points else set()
+        new = [point for point in points if point not in held]
+        entities = import_mlflow().entities
+        params = [
+            entities.Param(valid_name(name), cut(value, MAX_PARAMETER_LENGTH)) for name, value in parameters.items()
+        ]
+        metrics = [entities.Metric(*point) for point in new]
+        while params or metrics:
+            some, params = params[:MAX_PARAMETERS], params[MAX_PARAMETERS:]
+            room = MAX_ENTITIES - len(some)
+            self.client.log_batch(run.id, metrics=metrics[:room], params=some)
+            metrics = metrics[room:]
+        held.update(new)
+
+    def log_data_sets(self, run: TrackedRun, data_sets: Collection[Mapping[str, Any]]) -> None:
+        """Says what a run was trained on.
+
+        Args:
+            run: to which it is added.
+            data_sets: with `name`, `fingerprint` and whatever else is known of them.
+        """
+        entities = import_mlflow().entities
+        inputs = []
+        for data in data_sets:
+            data_set = entities.Dataset(
+                name=str(data["name"]),
+                digest=str(data["fingerprint"])[:MAX_DIGEST_LENGTH],
+                source_type="local",
+                source=json.dumps({"fingerprint": data["fingerprint"]}),
+                profile=json.dumps({key: value for key, value in data.items() if key not in ("name", "fingerprint")}),
+            )
+            inputs.append(entities.DatasetInput(data_set, [entities.InputTag("mlflow.data.context", "training")]))
+        self.client.log_inputs(run.id, inputs)
+
+    def log_load(self, run: TrackedRun, load: Mapping[str, float], started: int | None) -> None:
+        """Adds the machine's load to a run, at as many seconds as have passed since `started` (unix milliseconds)."""
+        now = int(time.time() * 1000)
+        step = (now - started) // 1000 if started else 0
+        metric = import_mlflow().entities.Metric
+        samples = [metric(f"system/{name}", value, now, step) for name, value in load.items()]
+        self.client.log_batch(run.id, metrics=samples)
+
+    def log_folder(self, run: TrackedRun, folder: Path) -> None:
+        """Sends the files in a folder and its sub-folders; in one call, which looks up the run once."""
+        self.client.log_artifacts(run.id, str(folder))
+
+    def end(self, run: TrackedRun, ending: str, tags: Mapping[str, Any], when: int | None) -> None:
+        """Closes a run. The tag `delivered` may come before all is there: it counts with the status, sent last.
+
+        Args:
+            run: to be closed.
+            ending: FINISHED, FAILED or KILLED.
+            tags: with `delivered`; those that are None are deleted.
+            when: unix milliseconds; None: now.
+        """
+        if run.delivered != tags["delivered"]:
+            old = {} if run.new else self.client.get_run(run.id).data.tags
+            for name in tags:
+                if tags[name] is None and name in old:
+                    self.client.delete_tag(run.id, name)
+            tag = import_mlflow().entities.RunTag
+            self.client.log_batch(run.id, tags=[tag(name, value) for name, value in valid_tags(tags).items()])
+        self.client.set_terminated(run.id, ending, end_time=when)
+        run.status, run.delivered, run.new = ending, tags["delivered"], False

@@ -1,0 +1,278 @@
+"""What MLflow shows of a sweep's records, and that delivering them twice changes nothing."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from sweep_folder import SweepFolder
+from tracked import SELECTORS, assert_shows, begun, deliver, dump, points, runs, wait_until
+
+from harness.tracking.delivery import Delivery
+from harness.tracking.tracker import Tracker, sync
+
+
+def test_a_trial_with_all_that_belongs_to_it(sweep, uri):
+    rows = sweep.trial("c1", 1, SELECTORS, {100: 0.7, 200: 0.8})
+    (sweep.path / "summary.md").write_text("coreset wins")
+    (sweep.path / "curves.svg").write_text("<svg/>")
+    deliver(sweep, uri, rows)
+    assert_shows(uri, sweep)
+    shown = runs(uri)
+    trial, parent = shown["confirm-c1-s1"], shown[""]
+    assert trial.info.run_name == "coreset · seed 1"  # only the selector varies in this sweep
+    assert parent.info.run_name == "selectors"
+    assert trial.info.status == parent.info.status == "FINISHED"
+    assert trial.info.end_time == rows[-1]["time"]
+    assert trial.data.params == {
+        "dataset.name": "digits",
+        "ssl_method.name": "simclr",
+        "ssl_method.temperature": "0.2",
+        "backbone.name": "dcnn3",
+        "selector.name": "coreset",
+        "seed": "1",
+    }
+    tags = {
+        "mlflow.parentRunId": parent.info.run_id,
+        "sweep_id": "sweep-1",
+        "ssl_method": "simclr",
+        "selector": "coreset",
+        "dataset": "digits",
+        "backbone": "dcnn3",
+        "phase": "confirm",
+        "seed": "1",
+        "commit": "399b5c3c59c6c23e",
+        "host": "box",
+        "device": "cpu",
+        "version/torch": "2.15.0",
+    }
+    assert tags.items() <= trial.data.tags.items()
+    assert "early_stopped" not in trial.data.tags
+    (data,) = trial.inputs.dataset_inputs
+    assert (data.dataset.name, data.dataset.digest) == ("digits", sweep.environment["dataset"]["fingerprint"][:36])
+    client = MlflowClient(uri)
+    names = {
+        "config.yaml",
+        "selected_100.json",
+        "selected_200.json",
+        "class_counts_100.json",
+        "class_counts_200.json",
+        "class_counts_pool.json",
+        "classification_report.txt",
+        "confusion_matrix_100.json",
+        "confusion_matrix_200.json",
+        "confusion_matrix.svg",
+    }
+    assert {file.path for file in client.list_artifacts(trial.info.run_id)} == names
+    assert {file.path for file in client.list_artifacts(parent.info.run_id)} == {
+        "space.yaml",
+        "environment.json",
+        "summary.md",
+        "curves.svg",
+    }
+    assert ">40</text>" in Path(client.download_artifacts(trial.info.run_id, "confusion_matrix.svg")).read_text()
+    report = Path(client.download_artifacts(trial.info.run_id, "classification_report.txt")).read_text()
+    assert "cat       0.89      0.80      0.84        50" in report  # 40 of 45 predicted, 40 of 50 true
+
+
+@pytest.mark.parametrize(
+    ("status", "shown", "tags"),
+    [
+        ("finished", "FINISHED", {}),
+        ("stopped", "FINISHED", {"early_stopped": "true"}),
+        ("failed", "FAILED", {"error": "OutOfMemoryError: 3 GiB"}),
+        ("running", "KILLED", {}),
+    ],
+)
+def test_endings(sweep, uri, status, shown, tags):
+    error = "OutOfMemoryError: 3 GiB" if status == "failed" else None
+    deliver(sweep, uri, sweep.trial("c1", 1, SELECTORS, {100: 0.7}, status=status, error=error), status="interrupted")
+    run = runs(uri)["confirm-c1-s1"]
+    assert run.info.status == shown
+    assert {name: run.data.tags[name] for name in ("early_stopped", "error") if name in run.data.tags} == tags
+    assert runs(uri)[""].info.status == "KILLED"
+
+
+def test_a_failed_trial_that_succeeds_when_tried_again_is_no_longer_failed(sweep, uri):
+    deliver(sweep, uri, sweep.trial("c1", 1, SELECTORS, {}, status="failed", error="died"), status="failed")
+    assert runs(uri)["confirm-c1-s1"].info.status == "FAILED"
+    deliver(sweep, uri, sweep.trial("c1", 1, SELECTORS, {100: 0.7}))
+    run = runs(uri)["confirm-c1-s1"]
+    assert run.info.status == "FINISHED"
+    assert "error" not in run.data.tags
+
+
+def test_numbers_that_are_none_are_dropped_and_named(sweep, uri):
+    rows = sweep.records("c1", 1, SELECTORS, {100: 0.7})
+    rows[0]["metrics"]["pretrain/loss"] = float("nan")
+    rows[1]["metrics"]["pretrain/loss"] = float("inf")
+    sweep.append(rows)
+    deliver(sweep, uri, rows)
+    run = runs(uri)["confirm-c1-s1"]
+    assert "pretrain/loss" not in run.data.metrics
+    assert run.data.tags["dropped_metrics"] == "pretrain/loss at epoch 1 is nan; pretrain/loss at epoch 2 is inf"
+    before = dump(uri)
+    sync(sweep.path, uri)
+    assert dump(uri) == before
+
+
+def test_a_name_uses_one_axis_only(sweep, uri):
+    rows = sweep.records("c1", 1, SELECTORS, {100: 0.7})
+    rows[1]["metrics"]["val/accuracy"] = 0.1
+    deliver(sweep, uri, rows)
+    stored = [point[:3] for point in points(uri, runs(uri)["confirm-c1-s1"]) if point[0].startswith("val/")]
+    assert stored == [("val/accuracy", 100, 0.7), ("val/accuracy/by_epoch", 2, 0.1)]
+
+
+def test_long_parameters_are_cut_with_a_mark_and_many_fit(sweep, uri):
+    parameters = {"selector.name": "x" * 7000, **{f"selector.p{k}": k for k in range(250)}}
+    deliver(sweep, uri, sweep.trial("c1", 1, parameters, {100: 0.7}))
+    params = runs(uri)["confirm-c1-s1"].data.params
+    assert len(params["selector.name"]) == 6000
+    assert params["selector.name"].endswith("[cut]")
+    assert params["selector.p249"] == "249"
+
+
+def test_sync_delivers_once(sweep, uri):
+    for seed in (1, 2):
+        sweep.trial("c1", seed, SELECTORS, {100: 0.7, 200: 0.8}, epochs=30)
+    sweep.trial("c2", 1, SELECTORS, {100: 0.7}, status="running")
+    sync(sweep.path, uri)
+    assert_shows(uri, sweep)
+    assert runs(uri)[""].info.status == runs(uri)["confirm-c2-s1"].info.status == "KILLED"
+    before = dump(uri)
+    sync(sweep.path, uri)
+    assert dump(uri) == before
+    sweep.trial("c3", 1, SELECTORS, {100: 0.9})
+    sync(sweep.path, uri)
+    assert_shows(uri, sweep)
+
+
+def test_sync_after_the_tracker_changes_nothing(sweep, uri):
+    deliver(sweep, uri, sweep.trial("c1", 1, SELECTORS, {100: 0.7}), status="failed")
+    before = dump(uri)
+    sync(sweep.path, uri)
+    assert dump(uri) == before
+
+
+def test_a_lost_answer_makes_no_second_run(sweep, uri, monkeypatch):
+    create, lost = MlflowClient.create_run, []
+
+    def create_and_lose_the_answer(self, *args, **kwargs):
+        run = create(self, *args, **kwargs)
+        if len(lost) < 2:  # the sweep's and the first trial's
+            lost.append(run)
+            raise ConnectionError("connection reset")
+        return run
+
+    monkeypatch.setattr(MlflowClient, "create_run", create_and_lose_the_answer)
+    deliver(sweep, uri, sweep.trial("c1", 1, SELECTORS, {100: 0.7}))
+    assert len(lost) == 2
+    assert_shows(uri, sweep)
+
+
+def test_of_two_runs_of_one_trial_one_stays(sweep, uri):
+    """A server that was slow to answer may have made a run after the tracker had given it up."""
+    deliver(sweep, uri, sweep.trial("c1", 1, SELECTORS, {100: 0.7}))
+    client = MlflowClient(uri)
+    for run in runs(uri).values():
+        tags = {name: value for name, value in run.data.tags.items() if name != "delivered"}
+        for start in (run.info.start_time - 1, run.info.start_time, run.info.start_time + 1):
+            client.create_run(run.info.experiment_id, start, tags)
+    sync(sweep.path, uri)
+    assert_shows(uri, sweep)
+    assert {run.info.status for run in runs(uri).values()} == {"FINISHED"}
+    (trial,) = (run for name, run in runs(uri).items() if name)
+    assert trial.data.tags["mlflow.parentRunId"] == runs(uri)[""].info.run_id
+
+
+def test_a_run_that_may_not_be_deleted_stops_nothing(sweep, uri, monkeypatch):
+    deliver(sweep, uri, sweep.trial("c1", 1, SELECTORS, {100: 0.7}))
+    first = runs(uri)["confirm-c1-s1"]
+    MlflowClient(uri).create_run(first.info.experiment_id, first.info.start_time + 1, first.data.tags)
+
+    def refuse(self, run_id):
+        raise MlflowException("Permission denied")
+
+    monkeypatch.setattr(MlflowClient, "delete_run", refuse)
+    sweep.trial("c2", 1, SELECTORS, {100: 0.7})
+    sync(sweep.path, uri)
+    monkeypatch.undo()
+    sync(sweep.path, uri)
+    assert_shows(uri, sweep)
+
+
+def test_damaged_files_of_a_trial_do_not_hold_up_its_delivery(sweep, uri):
+    rows = sweep.trial("c1", 1, SELECTORS, {100: 0.7, 200: 0.8})
+    trial = sweep.path / "trials/confirm-c1-s1"
+    for name, content in [("config.yaml", "a: [1"), ("confusion_matrix.json", '{"matrix": [[1'), ("error.txt", "")]:
+        (trial / name).write_text(content)
+    deliver(sweep, uri, rows)
+    assert_shows(uri, sweep)
+    assert runs(uri)["confirm-c1-s1"].data.params["selector.name"] == "coreset"
+
+
+def test_two_sweeps_share_a_database(tmp_path, uri):
+    first, second = SweepFolder(tmp_path / "a"), SweepFolder(tmp_path / "b")
+    second.environment["sweep_id"] = "sweep-2"
+    for sweep in (first, second):
+        (sweep.path / "environment.json").write_text(json.dumps(sweep.environment))
+        sweep.trial("c1", 1, SELECTORS, {100: 0.7})
+        Delivery(uri, "selectors", sweep.path, sweep.environment, live=False).close(None)
+    client = MlflowClient(uri)
+    shown = client.search_runs([client.get_experiment_by_name("selectors").experiment_id])
+    assert Counter(run.data.tags["sweep_id"] for run in shown) == {"sweep-1": 2, "sweep-2": 2}
+
+
+def test_a_sweep_over_data_sets_names_each_trials_own(sweep, uri):
+    other = {**sweep.environment["dataset"], "name": "svhn", "fingerprint": "0b" * 32}
+    sweep.environment["datasets"] = [sweep.environment["dataset"], other]
+    deliver(sweep, uri, sweep.trial("c1", 1, {"dataset.name": "svhn"}, {100: 0.7}))
+    shown = runs(uri)
+    names = {trial: {data.dataset.name for data in run.inputs.dataset_inputs} for trial, run in shown.items()}
+    assert names == {"": {"digits", "svhn"}, "confirm-c1-s1": {"svhn"}}
+
+
+def test_the_sweeps_run_says_the_question_the_answer_and_how_to_read_it(sweep, uri):
+    tracker = Tracker(uri, "selectors", sweep.path, sweep.environment)
+    tracker.start()
+    for seed in (1, 2, 3):
+        for number, selector in enumerate(("random", "coreset")):
+            parameters = {"selector.name": selector}
+            for row in sweep.trial(selector, seed, parameters, {100: 0.7 + 0.1 * number + 0.001 * seed}):
+                tracker.record(row)
+    wait_until(lambda: begun(uri))
+    note = runs(uri)[""].data.tags["mlflow.note.content"]
+    assert note.startswith("**Question.** Which selector finds the better 200 labels?")
+    assert tracker.finish("finished")
+    note = runs(uri)[""].data.tags["mlflow.note.content"]
+    assert "**Answer.** coreset was the best of 2 with test/accuracy 0.79" in note
+    assert "Steps are numbers of labels" in note
+    before = dump(uri)
+    sync(sweep.path, uri)
+    assert dump(uri) == before
+
+
+def test_what_appears_in_the_folders_later_is_delivered(sweep, uri):
+    sweep.trial("c1", 1, SELECTORS, {100: 0.7})
+    sync(sweep.path, uri)
+    client, shown = MlflowClient(uri), runs(uri)
+    (sweep.path / "report.html").write_text("<p>coreset</p>")
+    (sweep.path / "pictures").mkdir()
+    (sweep.path / "pictures" / "map.svg").write_text("<svg/>")
+    (sweep.path / "trials" / "confirm-c1-s1" / "map.png").write_bytes(b"png")
+    (sweep.path / "ray").mkdir()
+    (sweep.path / "ray" / "state.json").write_text("{}")
+    sync(sweep.path, uri)
+    assert set(runs(uri)) == set(shown)
+    assert {"report.html", "pictures"} <= (held := {file.path for file in client.list_artifacts(shown[""].info.run_id)})
+    assert not {"ray", "trials", "rows.jsonl"} & held
+    assert [file.path for file in client.list_artifacts(shown[""].info.run_id, "pictures")] == ["pictures/map.svg"]
+    assert "map.png" in {file.path for file in client.list_artifacts(shown["confirm-c1-s1"].info.run_id)}
+    before = dump(uri)
+    sync(sweep.path, uri)
+    assert dump(uri) == before

@@ -1,0 +1,73 @@
+"""Which server, its client, and the command that delivers to it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from mlflow.exceptions import MlflowException
+from tracked import SELECTORS, assert_shows
+
+from harness.tracking import __main__ as command
+from harness.tracking.server import import_mlflow, tracking_uri
+
+
+def test_a_request_whose_answer_is_lost_is_not_sent_again_unseen():
+    """MLflow's client would repeat it of its own, and make a second run that nobody knows of."""
+    asked: list[str] = []
+
+    class HangsUp(BaseHTTPRequestHandler):
+        def do_POST(self):
+            asked.append(self.path)
+            self.connection.shutdown(socket.SHUT_RDWR)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), HangsUp) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        client = import_mlflow().MlflowClient(f"http://127.0.0.1:{server.server_port}")
+        with pytest.raises(MlflowException, match="runs/create"):
+            client.create_run("0")
+        server.shutdown()
+    assert asked == ["/api/2.0/mlflow/runs/create"]
+
+
+def test_tracking_uri(tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert tracking_uri(None, tmp_path) == f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://server:5000")
+    assert tracking_uri(None, tmp_path) == "http://server:5000"
+    assert tracking_uri("sqlite:////a/b.db", tmp_path) == "sqlite:////a/b.db"
+    assert tracking_uri("postgresql+psycopg2://u:p@h/d", tmp_path) == "postgresql+psycopg2://u:p@h/d"
+    with pytest.raises(ValueError, match=r"'mlruns'.*did you mean 'sqlite:///.*/mlruns/mlflow.db'"):
+        tracking_uri("mlruns", tmp_path)
+    with pytest.raises(ValueError, match=r"'postgres://box/db' is not one of .*; did you mean 'postgresql://box/db'\?"):
+        tracking_uri("postgres://me:secret@box/db", tmp_path)
+
+
+def test_command_line(sweep, uri, tmp_path, capsys):
+    sweep.trial("c1", 1, SELECTORS, {100: 0.7})
+    assert command.main(["sync", str(sweep.path), "--tracking-uri", uri]) == 0
+    assert_shows(uri, sweep)
+    assert command.main(["sync", str(tmp_path / "nothing"), "--tracking-uri", uri]) == 2
+    assert "space.yaml" in capsys.readouterr().err
+
+
+def test_a_new_database_is_made_without_noise(sweep, tmp_path):
+    sweep.trial("c1", 1, SELECTORS, {100: 0.7})
+    # MLflow comes first, as in a sweep, where another library imports it.
+    program = (
+        f"import mlflow, sys; from harness.tracking.__main__ import main; sys.exit(main(['sync', {str(sweep.path)!r}]))"
+    )
+    command = [sys.executable, "-c", program]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    done = subprocess.run(
+        command, cwd=Path(__file__).parents[2], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""
+    assert done.stdout.count("\n") == 1
+    assert_shows(f"sqlite:///{tmp_path}/mlflow.db", sweep)
