@@ -7,7 +7,7 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import ray
@@ -45,7 +45,7 @@ def connected(plan: Plan | None = None, address: str | None = None) -> Iterator[
     """
     if ray.is_initialized():
         raise ConfigError(["this process uses Ray already; call ray.shutdown() before a sweep is run in it"])
-    with _variables(RAY_VARIABLES):
+    with _ray_variables():
         if address:
             assert plan is not None
             cluster.join(address, plan)
@@ -67,18 +67,18 @@ def connected(plan: Plan | None = None, address: str | None = None) -> Iterator[
 
 
 @contextlib.contextmanager
-def _variables(values: Mapping[str, str]) -> Iterator[None]:
-    """Inside the block the environment holds these; afterwards what it held before."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
+def _ray_variables() -> Iterator[None]:
+    """Inside the block the environment holds `RAY_VARIABLES`; afterwards what Ray reads and sets is as it was."""
+    before = dict(os.environ)
+    os.environ.update(RAY_VARIABLES)
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
+        for name in [name for name in os.environ if name.startswith(("RAY_", "TUNE_")) or name == "PYTHONBREAKPOINT"]:
+            if name in before:
+                os.environ[name] = before[name]
             else:
-                os.environ[name] = value
+                del os.environ[name]
 
 
 def this_machine_before_ray() -> list[Node]:

@@ -37,13 +37,14 @@ def test_what_a_dry_run_needs_imports_no_ray(module):
 
 def test_an_import_sets_no_variable_and_no_handler():
     code = (
-        "import os, signal, ray, ray.tune\n"
+        "import os, signal, ray.tune, torch\n"
         "def state(): return dict(os.environ), [signal.getsignal(s) for s in signal.valid_signals()]\n"
         "before = state()\n"
         "import harness.sweep.session\n"
-        "assert state() == before"
+        "assert state() == before, (before, state())"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    own = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "PYTHONPATH")}
+    subprocess.run([sys.executable, "-c", code], check=True, env=own)
 
 
 def test_signals_are_put_back():
@@ -87,16 +88,21 @@ def test_no_signal_is_touched_in_a_thread():
     assert in_a_thread(work) is True
 
 
+def of_ray() -> dict[str, str]:
+    mine = ("RAY_", "TUNE_", "PYTHONBREAKPOINT")
+    return {name: value for name, value in os.environ.items() if name.startswith(mine)}
+
+
 def test_a_plan_runs_in_a_thread_and_leaves_the_process_as_it_was(tmp_path, capfd):
     file = write(tmp_path, name="threaded", trial={**TRIAL, "ssl_method": "none"}, seeds=[0, 1])
     options = Options(str(tmp_path / "runs"), tmp_path / "stages", tmp_path / "data", quiet=True)
-    variables, before = dict(os.environ), handlers()
+    variables, before = of_ray(), handlers()
     outcome = in_a_thread(lambda: run_plan(load(file, {}), options))
     assert isinstance(outcome, Outcome), outcome
     assert (outcome.complete, outcome.failed, outcome.problems) == (True, {}, [])
     assert outcome.report is not None
     assert endings(outcome.folder) == {"finished": 2}
-    assert {name for name in os.environ if name.startswith(("RAY_", "TUNE_"))} <= set(variables)
+    assert of_ray() == variables
     assert handlers() == before
     assert capfd.readouterr().out == ""
     refused = in_a_thread(lambda: run_plan(load(file, {}), options))
