@@ -37,7 +37,7 @@ def test_what_a_dry_run_needs_imports_no_ray(module):
 
 def test_an_import_sets_no_variable_and_no_handler():
     code = (
-        "import os, signal, ray.tune, torch\n"
+        "import os, signal, ray.tune, sklearn, torch\n"  # which set some themselves
         "def state(): return dict(os.environ), [signal.getsignal(s) for s in signal.valid_signals()]\n"
         "before = state()\n"
         "import harness.sweep.session\n"
