@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import pickle
 import signal
 import socket
 import time
@@ -31,17 +30,13 @@ from harness.trial.run import Folders, run
 
 
 class Sealed:
-    """Tasks on their way to a worker, in one piece.
-
-    Tune copies what it finds in a configuration, walks through it and sends it back with every report.
-    """
+    """Tasks on their way to a worker, which Tune neither walks through nor copies, as it does with mappings and lists."""
 
     def __init__(self, tasks: Sequence[Task]):
-        self._pickled = pickle.dumps(list(tasks))
+        self.tasks = tuple(tasks)
 
-    def open(self) -> list[Task]:
-        """The tasks."""
-        return pickle.loads(self._pickled)
+    def __deepcopy__(self, memo: object) -> Sealed:
+        return self
 
 
 def tune_config(tasks: Sequence[Task]) -> dict[str, Any]:
@@ -49,9 +44,9 @@ def tune_config(tasks: Sequence[Task]) -> dict[str, Any]:
     return {"tasks": Sealed(tasks)}
 
 
-def tasks_in(config: Mapping[str, Any]) -> list[Task]:
+def tasks_in(config: Mapping[str, Any]) -> tuple[Task, ...]:
     """The tasks of a trial of Tune's, from its configuration."""
-    return config["tasks"].open()
+    return config["tasks"].tasks
 
 
 @dataclass(frozen=True)

@@ -126,13 +126,13 @@ def spied():
     ["repeats", "labelled", "beyond", "negative", "int32", "too few", "too many", "matrix", "list", "nothing"],
 )
 def test_an_answer_that_breaks_the_contract_is_refused(bench, way):
-    config = configure(selector={"name": "test_active:Misbehaving", "way": way}, ssl_method="none")
-    with pytest.raises(ValueError, match=r"selector 'test_active:Misbehaving' returned"):
+    config = configure(selector={"name": "test_rounds:Misbehaving", "way": way}, ssl_method="none")
+    with pytest.raises(ValueError, match=r"selector 'test_rounds:Misbehaving' returned"):
         bench.run(config)
 
 
 def test_the_pool_is_what_the_contract_says(bench, spied):
-    config = configure(selector="test_active:Spy", ssl_method="none")
+    config = configure(selector="test_rounds:Spy", ssl_method="none")
     rows, _ = bench.run(config)
     assert [(len(pool.labeled), len(pool.unlabeled)) for pool in spied] == [(20, 174), (30, 164)]
     for pool in spied:
@@ -155,7 +155,7 @@ def test_a_selector_cannot_change_what_the_trial_knows(bench, monkeypatch):
             part.zero_()
         return answer
 
-    config = configure(selector="test_active:Spy", ssl_method="none")
+    config = configure(selector="test_rounds:Spy", ssl_method="none")
     honest, _ = bench.run(config)
     monkeypatch.setattr(Spy, "select", scribble)
     cheated, _ = Bench(bench.folders.cache, bench.folders.stages.parent / "other").run(config)
@@ -230,7 +230,7 @@ class Cheat(Selector):
 @pytest.mark.parametrize("start", [0, 20])
 def test_nothing_a_selector_can_reach_holds_hidden_labels(bench, monkeypatch, head, start):
     config = configure(
-        selector="test_active:Cheat",
+        selector="test_rounds:Cheat",
         classifier={"name": head, "epochs": 1},
         pretrain={"epochs": 1, "batch_size": 64},
         labels={"start": start, "budget": 10, "rounds": 2},
@@ -273,7 +273,7 @@ def test_the_search_for_labels_finds_them_where_they_are(bench):
 def test_a_selector_that_asks_the_model_before_there_is_one_is_told(bench, monkeypatch):
     monkeypatch.setattr(Spy, "select", lambda self, pool, budget, rng: pool.logits)
     with pytest.raises(ValueError, match="no classifier has been trained yet"):
-        bench.run(configure(selector="test_active:Spy", labels={"start": 0, "budget": 5, "rounds": 1}))
+        bench.run(configure(selector="test_rounds:Spy", labels={"start": 0, "budget": 5, "rounds": 1}))
 
 
 # ---------------------------------------------------------------- the area under the curve
