@@ -7,7 +7,6 @@ import os
 import platform
 import socket
 import subprocess
-import sys
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -29,13 +28,16 @@ NUMERIC = ("torch", "torchvision", "numpy", "scikit-learn", "numba", "openTSNE",
 PACKAGES = (*NUMERIC, "ray", "optuna", "mlflow", "pandas")
 
 
-def describe(folder: Path, prepared: Sequence[tuple[TrialConfig, Data]], concurrent: int) -> dict[str, Any]:
+def describe(
+    folder: Path, prepared: Sequence[tuple[TrialConfig, Data]], concurrent: int, command: str
+) -> dict[str, Any]:
     """The content of `environment.json`.
 
     Args:
         folder: the sweep's; a resumed sweep keeps its id and its start.
         prepared: a trial of each data set and split, with its data.
         concurrent: how many trials run side by side, which every time in the records was measured beside.
+        command: what was typed or called; kept without the password of a URI.
 
     Raises:
         ValueError: the file is there and damaged.
@@ -59,7 +61,7 @@ def describe(folder: Path, prepared: Sequence[tuple[TrialConfig, Data]], concurr
         "concurrent_trials": concurrent,
         "python": platform.python_version(),
         "packages": packages(),
-        "command": messages.public(" ".join(["python -m harness.sweep", *sys.argv[1:]])),
+        "command": messages.public(command),
         "dataset": _dataset(*prepared[0]),
         "datasets": [_dataset(*item) for item in prepared],
     }
