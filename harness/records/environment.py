@@ -62,7 +62,6 @@ def describe(
         "python": platform.python_version(),
         "packages": packages(),
         "command": messages.public(command),
-        "dataset": _dataset(*prepared[0]),
         "datasets": [_dataset(*item) for item in prepared],
     }
 

@@ -179,7 +179,7 @@ def _over_settings(columns: Sequence[Mapping[str, Mapping[int, Any]]]) -> dict[s
 
 def _chance(environment: Mapping[str, Any], settings: Sequence[Setting]) -> float | None:
     """The overlap of random draws, where every trial picked equally many images out of equally many."""
-    pools = {data["train"] for data in environment.get("datasets") or [environment["dataset"]]}
+    pools = {data["train"] for data in environment["datasets"]}
     ends = {setting.steps[-1] for setting in settings}
     sizes = {len(picks) for setting in settings for by_seed in setting.picks.values() for picks in by_seed.values()}
     if not len(pools) == len(ends) == len(sizes) == 1:
