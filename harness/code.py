@@ -31,10 +31,8 @@ from typing import Any
 STARTED = time.time()
 """A file that was written later is not sure to be what a module was loaded from, unless `load` has loaded it."""
 
-
 TABLE_OF_CONTENTS = "baselines"
 """Left out: its table grows with every method, and the class that a name leads to counts by itself."""
-
 
 Root = Callable[..., Any] | str
 """Where code begins: a function, a class, a callable, or a module by its name."""

@@ -24,7 +24,6 @@ from harness.records import rows
 NUMERIC = ("torch", "torchvision", "numpy", "scikit-learn", "numba", "openTSNE", "scikit-activeml")
 """Packages that trials compute with; the last is optional."""
 
-
 PACKAGES = (*NUMERIC, "ray", "optuna", "mlflow", "pandas")
 
 

@@ -23,7 +23,6 @@ from harness.report.section import Column, Heading, Picture, Section, Table
 SHOWN = 3
 """How many of the best of each sweep are set side by side."""
 
-
 SETTINGS = 6
 """How many settings that differ are named."""
 
