@@ -64,7 +64,7 @@ def _sweep(folder: Path, trials: int, number: int, every: float) -> tuple[list[t
     from harness.tracking.tracker import Tracker
 
     space = {"name": "reporting", "description": "", "metric": [{"name": "val/accuracy", "goal": "maximize"}]}
-    about = {"sweep_id": "reporting", "dataset": {"name": "none", "fingerprint": "0"}}
+    about = {"sweep_id": "reporting", "datasets": [{"name": "none", "fingerprint": "0"}]}
     (folder / "space.yaml").write_text(json.dumps(space))
     uri = f"sqlite:///{folder}/mlflow.db"
     with connected():

@@ -31,10 +31,8 @@ from typing import Any
 STARTED = time.time()
 """A file that was written later is not sure to be what a module was loaded from, unless `load` has loaded it."""
 
-
 TABLE_OF_CONTENTS = "baselines"
 """Left out: its table grows with every method, and the class that a name leads to counts by itself."""
-
 
 Root = Callable[..., Any] | str
 """Where code begins: a function, a class, a callable, or a module by its name."""
@@ -271,7 +269,7 @@ def _imported(node: Import, package: str) -> Iterator[str]:
         base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
         for alias in node.names:
             within = f"{base}.{alias.name}"
-            yield within if _is_own(base) and _spec(within) else base
+            yield within if _spec(within) else base
     elif getattr(node.func, "attr", getattr(node.func, "id", "")) in ("import_module", "__import__"):
         name = node.args[0] if node.args else None
         if isinstance(name, ast.Constant) and isinstance(name.value, str) and not name.value.startswith("."):

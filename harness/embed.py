@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from harness.encoders.saved import SavedEncoder
 
-ENDINGS = (".npz", ".csv")
+SUFFIXES = (".npz", ".csv")
 CHUNK = 2048
 """Images decoded before they are embedded: memory does not grow with their number."""
 
@@ -113,8 +113,8 @@ def embed(encoder: SavedEncoder, files: Sequence[Path]) -> np.ndarray:
 
 
 def _check_output(output: Path) -> None:
-    if output.suffix not in ENDINGS:
-        raise ValueError(f"--output {output}: ends in neither {' nor '.join(ENDINGS)}; did you mean {output}.npz?")
+    if output.suffix not in SUFFIXES:
+        raise ValueError(f"--output {output}: ends in neither {' nor '.join(SUFFIXES)}; did you mean {output}.npz?")
     if not output.resolve().parent.is_dir():
         raise ValueError(f"--output {output}: no folder {output.resolve().parent}")
 

@@ -18,7 +18,6 @@ RESULTS = Path("results/runs")
 STAGES, CACHE = RESULTS / "stages", RESULTS / "data"
 """Where results of stages, and decoded data sets, are kept if nothing else is said."""
 
-
 CHECKSUM_LENGTH = 24
 """Hexadecimal digits of a checksum."""
 

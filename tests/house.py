@@ -113,15 +113,19 @@ class House:
         )
 
     def namesakes(self, allowed: Iterable[str] = ()) -> list[str]:
-        """Public classes that share their name with another.
+        """Public classes, and types that modules name (`Curves = Mapping[...]`), that share their name with another.
 
         Args:
             allowed: names that may be shared.
         """
         homes: dict[str, list[str]] = defaultdict(list)
         for module, node in self._nodes(ast.ClassDef):
-            if not node.name.startswith("_") and node.name not in allowed:
-                homes[node.name].append(module)
+            homes[node.name].append(module)
+        for module, tree in self.modules.items():
+            for node in tree.body:
+                if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+                    homes[node.targets[0].id].append(module)
+        homes = {name: of for name, of in homes.items() if re.match(r"[A-Z]\w*[a-z]", name) and name not in allowed}
         return sorted(f"{name}: {', '.join(sorted(of))}" for name, of in homes.items() if len(of) > 1)
 
     def dangling(self, texts: Mapping[str, str]) -> list[str]:

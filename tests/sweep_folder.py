@@ -53,14 +53,16 @@ class SweepFolder:
             "started": "2026-01-01T00:00:00Z",
             "device": "cpu",
             "concurrent_trials": 2,
-            "dataset": {
-                "name": "digits",
-                "fingerprint": "0a" * 32,
-                "train": 1200,
-                "val": 150,
-                "test": 300,
-                "classes": list("0123456789"),
-            },
+            "datasets": [
+                {
+                    "name": "digits",
+                    "fingerprint": "0a" * 32,
+                    "train": 1200,
+                    "val": 150,
+                    "test": 300,
+                    "classes": list("0123456789"),
+                },
+            ],
         }
         (path / "space.yaml").write_text(yaml.safe_dump(self.space, sort_keys=False))
         (path / "environment.json").write_text(json.dumps(self.environment))
@@ -182,7 +184,7 @@ def selection_sweep(
         failed: (selector, seed) of trials that fail after half of the rounds.
     """
     sweep = SweepFolder(path, **space)
-    sweep.environment["dataset"]["train"] = 10_000
+    sweep.environment["datasets"][0]["train"] = 10_000
     (path / "environment.json").write_text(json.dumps(sweep.environment))
     rng = np.random.default_rng(0)
     for number, setting in enumerate(settings):

@@ -94,8 +94,15 @@ def test_a_package_of_ones_own_counts_by_its_source_also_where_it_is_installed(p
     site.mkdir()
     (site / "c6_mine.py").write_text("import c6_other\nclass Mine: pass")
     (site / "c6_other.py").write_text("")
+    (site / "c6_pack").mkdir()
+    (site / "c6_pack/__init__.py").write_text("")
+    (site / "c6_pack/root.py").write_text("from c6_pack import part\nclass Mine: pass")
+    (site / "c6_pack/part.py").write_text("from . import further")
+    (site / "c6_pack/further.py").write_text("")
     monkeypatch.syspath_prepend(str(site))
     assert modules_of(load("c6_mine").Mine) == {"c6_mine"}
+    inside = {"c6_pack", "c6_pack.root", "c6_pack.part", "c6_pack.further"}
+    assert modules_of(load("c6_pack.root").Mine) == inside
     assert code_of("c6_mine").key["versions"]["c6_other"] is None  # of no distribution
 
 

@@ -44,7 +44,7 @@ def test_functions_fit_on_a_screen():
     none(HARNESS.long_functions(MOST_LINES_OF_A_FUNCTION) + BASELINES.long_functions(MOST_LINES_OF_A_FUNCTION))
 
 
-def test_no_two_classes_have_one_name():
+def test_no_two_types_have_one_name():
     none(HARNESS.namesakes() + BASELINES.namesakes(NAMESAKES))
 
 
@@ -164,10 +164,14 @@ def test_sizes_are_seen(built):
 
 def test_namesakes_are_seen(built):
     house = built(
-        {"a.py": "class A: ...\nclass _B: ...\nclass C: ...", "b.py": "class A: ...\nclass _B: ...", "c.py": "C = 1"}
+        {
+            "a.py": "class Ape: ...\nclass _Bee: ...\nclass Cat: ...\nMOST = 1\nT = TypeVar('T')",
+            "b.py": "class Ape: ...\nclass _Bee: ...\nMOST = 2\nT = TypeVar('T')",
+            "c.py": "Cat = int",
+        }
     )
-    assert house.namesakes() == ["A: harness.a, harness.b"]
-    assert house.namesakes({"A"}) == []
+    assert house.namesakes() == ["Ape: harness.a, harness.b", "Cat: harness.a, harness.c"]
+    assert house.namesakes({"Ape", "Cat"}) == []
 
 
 def test_modules_that_are_not_there_are_seen(built):

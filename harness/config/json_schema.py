@@ -20,7 +20,6 @@ Schema = dict[str, Any]
 NUMBER = {"anyOf": [{"type": "number"}, {"type": "string", "pattern": r"^[-+]?[0-9.]+[eE][-+]?[0-9]+$"}]}
 """YAML 1.1 reads 1e-4 as a text, and so do we."""
 
-
 PLAIN: dict[Any, Schema] = {
     int: {"type": "integer"},
     float: NUMBER,

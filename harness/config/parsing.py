@@ -24,7 +24,6 @@ from harness.config.trial import TrialConfig
 RECIPE = "recipe"
 """The key of a trial that names a recipe; it is resolved, so that a TrialConfig does not hold it."""
 
-
 Recipes = Mapping[str, Mapping[str, Any]]
 """Name -> a trial's mapping, complete with defaults."""
 

@@ -257,7 +257,6 @@ SECTIONS = {
 }
 """The other keys of a search-space file, and what each holds."""
 
-
 KEYS = (*(item.name for item in fields(SweepSettings)), *SECTIONS)
 
 

@@ -357,7 +357,6 @@ def read_yaml(file: Path) -> Any:
 MAX_CHARACTERS = 500_000
 """Of a YAML file: PyYAML reads some 50,000 a second."""
 
-
 MAX_NODES = 100_000
 """Of a YAML document with its aliases written out, which a few lines of aliases can make endless."""
 

@@ -29,7 +29,6 @@ DISTRIBUTIONS = {
 }
 """How a range is drawn from."""
 
-
 KEYS = {
     "values": "the choices: plain values, or mappings that set a whole plugin or section",
     "value": "short for one choice",
@@ -41,11 +40,9 @@ KEYS = {
 }
 """What a parameter may say."""
 
-
 MAX_COMBINATIONS = 10_000
 CASE = "case"
 """The parameter that `cases:` makes: its values are the names of the cases."""
-
 
 Assignment = dict[str, Any]
 """Dotted path -> chosen value."""

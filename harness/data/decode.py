@@ -35,7 +35,6 @@ log = logging.getLogger(__name__)
 CHUNK_BYTES = 1 << 20
 """How much is decoded at a time by one thread. Part of the fingerprint: it is a hash of the chunks' hashes."""
 
-
 MAX_THREADS = 16
 """That decode at once: each holds some 10 MB, and Python's lock leaves more of them nothing to do."""
 

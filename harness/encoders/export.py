@@ -119,7 +119,7 @@ def save(folder: Path, name: str, folders: trial.Folders) -> Path:
     """
     stages = folder / "trials" / name / "stages.json"
     if not stages.is_file():
-        raise ValueError(f"{stages} is missing: it was not finished by this version")
+        raise ValueError(f"{stages} is missing: the trial left no stages")
     about = json.loads(stages.read_text())
     config = _config(folder / "trials" / name / "config.yaml")
     seed = next(record["seed"] for record in rows.read(folder)[0] if record["trial"] == name)

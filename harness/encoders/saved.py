@@ -25,6 +25,7 @@ from harness.api import Backbone, Images
 from harness.config.trial import ClassifierConfig, ComputeConfig
 from harness.messages import message_of
 from harness.plugins import registry
+from harness.plugins.weights import Tensors
 from harness.trial import heads
 from harness.trial.heads import Predictor
 from harness.trial.runtime import Runtime
@@ -43,10 +44,9 @@ KEYS = (
     "class_names",
     "weights",
 )
-State = Mapping[str, Tensor]
 
 
-def write(folder: Path, about: Mapping[str, Any], backbone: State, head: Mapping[str, Any] | None) -> None:
+def write(folder: Path, about: Mapping[str, Any], backbone: Tensors, head: Mapping[str, Any] | None) -> None:
     """Writes a saved encoder; `model.json` last, so that a folder that has it is complete.
 
     Args:

@@ -25,7 +25,7 @@ from harness import files
 from harness.api import Backbone, PublishedWeights
 from harness.messages import closest
 
-State = Mapping[str, Tensor]
+Tensors = Mapping[str, Tensor]
 
 
 def load_weights(backbone: Backbone, weights: str) -> None:
@@ -101,7 +101,7 @@ class _Match:
         count: how many are there, of the right shape.
     """
 
-    state: State
+    state: Tensors
     prefix: str
     names: Mapping[str, str]
     count: int
@@ -144,7 +144,7 @@ def load_state(backbone: Backbone, content: Any, source: str) -> str:
     return "\n  ".join(lines)
 
 
-def _states(content: Any, path: str = "") -> Iterator[State]:
+def _states(content: Any, path: str = "") -> Iterator[Tensors]:
     """Every mapping in the content that holds tensors, with the whole paths of their names."""
     if isinstance(content, Mapping):
         named = {f"{path}{key}": value for key, value in content.items() if isinstance(key, str)}
@@ -155,7 +155,7 @@ def _states(content: Any, path: str = "") -> Iterator[State]:
             yield from _states(value, f"{name}.")
 
 
-def _best_match(states: list[State], own: State, backbone: Backbone) -> _Match | None:
+def _best_match(states: list[Tensors], own: Tensors, backbone: Backbone) -> _Match | None:
     """The mapping and prefix that fit most tensors.
 
     Of equals a `teacher` is the better encoder (DINO evaluates it); else the first wins, which in files of MoCo, BYOL
@@ -175,7 +175,7 @@ def _best_match(states: list[State], own: State, backbone: Backbone) -> _Match |
     return max(matches, key=lambda match: (match.count, "teacher" in match.prefix.split(".")), default=None)
 
 
-def _ways_to_name(own: State, backbone: Backbone) -> list[dict[str, str]]:
+def _ways_to_name(own: Tensors, backbone: Backbone) -> list[dict[str, str]]:
     """What a file may call the backbone's tensors, below a prefix: that name -> ours.
 
     Our names; those of the network that the backbone wraps (`layers.conv1.weight` is `conv1.weight`); and those in
@@ -210,7 +210,7 @@ def _adapted(theirs: Tensor, ours: Tensor) -> Tensor:
     return theirs.sum(1, keepdim=True) if _is_for_colours(theirs, ours) else theirs
 
 
-def _leftovers(match: _Match, own: State, there: State, loaded: State) -> Iterator[str]:
+def _leftovers(match: _Match, own: Tensors, there: Tensors, loaded: Tensors) -> Iterator[str]:
     missing = [name for name in own if name not in there and not name.endswith("num_batches_tracked")]
     if missing:
         yield f"warning: missing, left at their initial values: {_grouped(missing, depth=3)}"

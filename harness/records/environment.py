@@ -7,7 +7,6 @@ import os
 import platform
 import socket
 import subprocess
-import sys
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -25,17 +24,19 @@ from harness.records import rows
 NUMERIC = ("torch", "torchvision", "numpy", "scikit-learn", "numba", "openTSNE", "scikit-activeml")
 """Packages that trials compute with; the last is optional."""
 
-
 PACKAGES = (*NUMERIC, "ray", "optuna", "mlflow", "pandas")
 
 
-def describe(folder: Path, prepared: Sequence[tuple[TrialConfig, Data]], concurrent: int) -> dict[str, Any]:
+def describe(
+    folder: Path, prepared: Sequence[tuple[TrialConfig, Data]], concurrent: int, command: str
+) -> dict[str, Any]:
     """The content of `environment.json`.
 
     Args:
         folder: the sweep's; a resumed sweep keeps its id and its start.
         prepared: a trial of each data set and split, with its data.
         concurrent: how many trials run side by side, which every time in the records was measured beside.
+        command: what was typed or called; kept without the password of a URI.
 
     Raises:
         ValueError: the file is there and damaged.
@@ -59,8 +60,7 @@ def describe(folder: Path, prepared: Sequence[tuple[TrialConfig, Data]], concurr
         "concurrent_trials": concurrent,
         "python": platform.python_version(),
         "packages": packages(),
-        "command": messages.public(" ".join(["python -m harness.sweep", *sys.argv[1:]])),
-        "dataset": _dataset(*prepared[0]),
+        "command": messages.public(command),
         "datasets": [_dataset(*item) for item in prepared],
     }
 

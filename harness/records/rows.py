@@ -21,14 +21,11 @@ Record = dict[str, Any]
 History = dict[tuple[str, int, str], Record]
 """The records of one trial that count, in order, by (step_kind, step, status)."""
 
-
 FINAL = ("finished", "stopped", "failed")
 """The statuses that end a trial; `stopped` is early stopping."""
 
-
 TRAIL = "trail"
 """The key of an ending under which it has the `trail_of` its trial's records."""
-
 
 CHECKSUM = "crc32"
 """The last key of a line: the CRC-32 of the line without it, as 8 hexadecimal digits. Lines may be without."""

@@ -15,7 +15,6 @@ from harness.report.compare import NO_EVIDENCE, Comparison, Estimate
 HALF = "half-width 95 %"
 """Ends the names of the columns of half-widths in files for programs."""
 
-
 Tone = Literal["", "better", "worse", "strong"]
 
 

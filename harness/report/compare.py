@@ -20,7 +20,7 @@ POWER = 0.80
 NO_EVIDENCE = "no evidence of a difference"
 NO_SEED = "no seed in common with the reference"
 Key = TypeVar("Key", bound=Hashable)
-Column = Mapping[str, Mapping[Any, float]]
+Cases = Mapping[str, Mapping[Any, float]]
 """Case -> seed -> value."""
 
 
@@ -167,7 +167,7 @@ def _verdict(comparison: Comparison, p_holm: float | None, maximize: bool) -> st
     return "better" if (comparison.difference.mean > 0) == maximize else "worse"
 
 
-def against(columns: Mapping[Key, Column], reference: str, *, maximize: bool = True) -> dict[Key, dict[str, Judgement]]:
+def against(columns: Mapping[Key, Cases], reference: str, *, maximize: bool = True) -> dict[Key, dict[str, Judgement]]:
     """Compares every case with the reference in every column; Holm's correction runs over all of them together.
 
     Returns:

@@ -18,9 +18,9 @@ import numpy as np
 from scipy import stats
 
 from harness.metrics import area_under_curve
-from harness.report.compare import ALPHA, Column, difference
+from harness.report.compare import ALPHA, Cases, difference
 
-Curves = Mapping[int, Column]
+Curves = Mapping[int, Cases]
 """Number of labels -> case -> seed -> value."""
 
 
@@ -106,7 +106,7 @@ class Ranks:
     groups: list[list[str]]
 
 
-def ranks(values: Column) -> Ranks | None:
+def ranks(values: Cases) -> Ranks | None:
     """Ranks the cases within each block (Friedman's test) and gives Nemenyi's critical difference.
 
     As in Demšar 2006 (https://jmlr.org/papers/v7/demsar06a.html): q(0.05, k, inf) / sqrt(2) * sqrt(k (k + 1) / (6 N)).

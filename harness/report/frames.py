@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from harness.messages import closest
+from harness.metrics import step_kind
 from harness.records.rows import Record
 from harness.report import tables
 from harness.report.cells import HALF, Mean
@@ -66,17 +67,20 @@ def rows(report: Report) -> pd.DataFrame:
 def curves(report: Report, metric: str) -> pd.DataFrame:
     """A metric along its axis, one value a row.
 
-    Columns: `phase`, `configuration`, `label`, `seed`, `trial`, then `labels` or `epoch`, and `value`.
+    Columns: `phase`, `configuration`, `label`, `seed`, `trial`, then `labels` or `epoch`, and `value`. The ending of a
+    trial that was stopped or failed is no point: it repeats the trial's last record.
 
     Raises:
         ValueError: no trial recorded the metric.
     """
-    recorded = {name: record["step_kind"] for record in _records(report) for name in record["metrics"]}
+    axis = step_kind(metric)
+    records = [record for record in _records(report) if record["status"] in ("running", "finished")]
+    recorded = {name for record in records for name in record["metrics"] if step_kind(name) == record["step_kind"]}
     if metric not in recorded:
         raise ValueError(f"no trial of {report.folder} recorded {metric!r}; {closest(metric, sorted(recorded))}")
-    named, axis = _labels(report), recorded[metric]
-    points: dict[tuple[str, int], dict[str, Any]] = {}  # where a trial closes, its last step has two records
-    for record in _records(report):
+    named = _labels(report)
+    points: dict[tuple[str, int], dict[str, Any]] = {}  # where a trial finishes, its last step has two records
+    for record in records:
         if metric in record["metrics"] and record["step_kind"] == axis:
             place = record["trial"], record["step"]
             points[place] = {**_trial(record, named), axis: record["step"], "value": record["metrics"][metric]}

@@ -12,7 +12,7 @@ def facts(report: Report) -> list[tuple[str, list[str]]]:
     space, environment = report.space, report.environment
     domains = [f"`{path}`: {words.domain(spec)}" for path, spec in (space.get("parameters") or {}).items()]
     cases = [f"cases {', '.join(space['cases'])}"] if space.get("cases") else []
-    data_sets = environment.get("datasets") or [environment["dataset"]]
+    data_sets = environment["datasets"]
     gpus = ", ".join(map(str, environment.get("gpus") or [])) or "no GPU"
     at_once = environment.get("concurrent_trials")
     sharing = "one trial at a time" if at_once == 1 else f"up to {at_once} trials at once, sharing the machine"

@@ -13,7 +13,7 @@ from typing import Any
 from harness.records import names as record_names
 from harness.records.trial_files import TrialFiles
 from harness.report import curves as curve_module
-from harness.report.compare import Column, against
+from harness.report.compare import Cases, against
 from harness.report.curves import Curves, chance_overlap, penalties
 from harness.report.model import SCORES, Entry, Report, RoundComparison, Setting, by_mean_area
 
@@ -143,7 +143,7 @@ def _selections(entry: Entry) -> list[int]:
     return list(entry.curves.get("time/select_seconds", {}))
 
 
-def _missing(areas: Column, entries: Mapping[str, Entry], where: str) -> list[str]:
+def _missing(areas: Cases, entries: Mapping[str, Entry], where: str) -> list[str]:
     """Says which seeds a case lacks that another has."""
     seeds = {seed for entry in entries.values() for seed in entry.seeds}
     lacking: dict[tuple[int, ...], list[str]] = {}
@@ -179,7 +179,7 @@ def _over_settings(columns: Sequence[Mapping[str, Mapping[int, Any]]]) -> dict[s
 
 def _chance(environment: Mapping[str, Any], settings: Sequence[Setting]) -> float | None:
     """The overlap of random draws, where every trial picked equally many images out of equally many."""
-    pools = {data["train"] for data in environment.get("datasets") or [environment["dataset"]]}
+    pools = {data["train"] for data in environment["datasets"]}
     ends = {setting.steps[-1] for setting in settings}
     sizes = {len(picks) for setting in settings for by_seed in setting.picks.values() for picks in by_seed.values()}
     if not len(pools) == len(ends) == len(sizes) == 1:

@@ -18,14 +18,11 @@ if TYPE_CHECKING:
 SEARCH_ROWS = 10
 """How many configurations of a search are listed."""
 
-
 NAME_WIDTH = 20
 """Of the rows' names, before columns are left out; a longer name takes several lines."""
 
-
 EDGES = 2
 """Characters on the left and right of a table."""
-
 
 TEXT_WIDTH = 14
 """Of other words, which take as many lines as they need, and the least of the names."""

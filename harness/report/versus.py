@@ -23,7 +23,6 @@ from harness.report.section import Column, Heading, Picture, Section, Table
 SHOWN = 3
 """How many of the best of each sweep are set side by side."""
 
-
 SETTINGS = 6
 """How many settings that differ are named."""
 
@@ -51,7 +50,7 @@ def _names(reports: Sequence[Report]) -> list[str]:
 
 def _fingerprints(report: Report) -> set[str]:
     """Of the images and their split; data sets of different sizes are different."""
-    data = report.environment.get("datasets") or [report.environment["dataset"]]
+    data = report.environment["datasets"]
     return {f"{one['fingerprint']} {one['train']} {one['val']} {one['test']}" for one in data}
 
 
@@ -163,7 +162,7 @@ def _answers(reports: Sequence[Report], names: Sequence[str]) -> Section:
     for name, report in zip(names, reports, strict=True):
         question = messages.one_line(report.space.get("description") or "")
         section.parts += [Heading(name), *([question] if question else []), report.answer, *report.notes]
-    data = [report.environment.get("datasets") or [report.environment["dataset"]] for report in reports]
+    data = [report.environment["datasets"] for report in reports]
     columns = [
         Column("sweep", [Text(name) for name in names]),
         Column("data", [Text(", ".join(map(_data, one))) for one in data]),

@@ -38,7 +38,6 @@ from harness.trial.run import Folders
 JOIN_SECONDS = 60.0
 """How long a cluster may take to answer. Ray itself would ask for many minutes."""
 
-
 WORKER_VARIABLES = {"RAY_CHDIR_TO_TRIAL_DIR": "0"}
 """What workers read from their environment; those of a private Ray inherit the driver's."""
 

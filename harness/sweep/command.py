@@ -31,7 +31,7 @@ def main(
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     options = _parser(prog, question).parse_args(arguments)
-    resume = resume_command(prog, arguments)
+    typed, resume = f"{prog} {shlex.join(arguments)}", resume_command(prog, arguments)
 
     from harness.config.plan import load
     from harness.config.schema import parse_overrides
@@ -43,7 +43,7 @@ def main(
         if options.dry_run:
             print(preview(plan))
             return FINISHED
-        return _run(plan, options, resume)
+        return _run(plan, options, typed, resume)
     except (ValueError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
         print(error, file=sys.stderr)
         return WRONG
@@ -64,7 +64,7 @@ def resume_command(prog: str, arguments: list[str]) -> str:
     return public(f"{prog} {shlex.join([*given, '--resume'])}")
 
 
-def _run(plan: Plan, options: argparse.Namespace, resume: str) -> int:
+def _run(plan: Plan, options: argparse.Namespace, typed: str, resume: str) -> int:
     from harness.sweep.interrupts import Interrupts
     from harness.sweep.session import Options, run_plan  # and with it Ray
 
@@ -76,6 +76,7 @@ def _run(plan: Plan, options: argparse.Namespace, resume: str) -> int:
         quiet=options.quiet,
         address=options.address,
         tracking_uri=options.tracking_uri,
+        command=typed,
     )
     outcome = run_plan(plan, asked, Interrupts(resume))
     if outcome.complete and outcome.report and not options.quiet:

@@ -19,7 +19,6 @@ from harness.records.rows import FINAL, Record
 SHOWN = 4
 """Running trials with a line of their own; of the others it is said how many do what."""
 
-
 STATUS_SECONDS = 60.0
 """How long a log, where there is no terminal to draw on, may stay without a line."""
 

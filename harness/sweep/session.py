@@ -47,6 +47,7 @@ class Options:
         quiet: whether nothing is shown but what is wrong.
         address: of a Ray cluster to run on, `auto` or HOST:PORT; None: this machine.
         tracking_uri: of MLflow; None: MLFLOW_TRACKING_URI, else a SQLite file in the results.
+        command: what was typed or called, for the records.
     """
 
     results: str = str(RESULTS)
@@ -56,6 +57,7 @@ class Options:
     quiet: bool = False
     address: str | None = None
     tracking_uri: str | None = None
+    command: str = "harness.run_sweep"
 
     @property
     def folders(self) -> Folders:
@@ -111,7 +113,8 @@ def run_plan(plan: Plan, options: Options, interrupts: Interrupts | None = None)
             placement = place(plan.resources, nodes, plan.name)
             lock = open_folder(outcome.folder, plan, resume=options.resume)
             try:
-                about = environment.describe(outcome.folder, prepared, concurrent=placement.concurrent) | beyond
+                about = environment.describe(outcome.folder, prepared, placement.concurrent, options.command)
+                about |= beyond
                 _run_in_folder(plan, options, placement, about, mirror, guard, outcome)
             finally:
                 lock.release()

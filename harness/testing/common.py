@@ -25,7 +25,6 @@ from harness.seeding import seeded
 Factory = Callable[..., Any]
 """A plugin's class, or a function that is called in its place."""
 
-
 Check = Callable[..., None]
 """A promise: takes the plugin (and, in COMMON_CHECKS, its kind) and raises AssertionError if it is broken."""
 

@@ -24,7 +24,7 @@ from harness.tracking.experiment import Experiment, TrackedRun
 from harness.tracking.machine_load import MachineLoad
 from harness.tracking.points import points_of
 
-ENDINGS = {"finished": "FINISHED", "stopped": "FINISHED", "failed": "FAILED"}
+TRIAL_ENDINGS = {"finished": "FINISHED", "stopped": "FINISHED", "failed": "FAILED"}
 """MLflow's word for a trial's last status; one that has none is RUNNING, or KILLED when the sweep ends."""
 
 
@@ -105,7 +105,7 @@ class Delivery:
             raise first
 
     def _ending(self, trial: str, closing: bool = False) -> str:
-        return ENDINGS.get(rows.last(self._trials[trial])["status"], "KILLED" if closing else "RUNNING")
+        return TRIAL_ENDINGS.get(rows.last(self._trials[trial])["status"], "KILLED" if closing else "RUNNING")
 
     def _connect(self) -> Experiment:
         """The experiment, with the sweep's run in it."""

@@ -56,7 +56,7 @@ class SweepDescription:
 
     def data_sets(self) -> list[Mapping[str, Any]]:
         """What the sweep ran on: one data set, or several, or one in several splits."""
-        return self._environment.get("datasets") or [self._environment["dataset"]]
+        return self._environment["datasets"]
 
     def trial_name(self, history: History, config: Mapping[str, Any]) -> str:
         """What differs from other trials, then the seed."""
@@ -65,7 +65,7 @@ class SweepDescription:
     def trial_tags(self, trial: str, history: History, config: Mapping[str, Any]) -> dict[str, Any]:
         """Of a trial's run before it has ended."""
         environment, first = self._environment, next(iter(history.values()))
-        sections = {"dataset": environment.get("dataset", {}).get("name")}
+        sections = {"dataset": self.data_sets()[0]["name"]}
         sections |= {section: _name(config[section]) for section in SLOTS if section in config}
         return self._common_tags() | sections | {
             "kind": "trial",

@@ -21,11 +21,8 @@ EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 """Opens the UI on runs and charts rather than on its pages for language models."""
 
 MAX_ENTITIES = 1000  # of one log_batch; this and the following are limits of MLflow's
-
 MAX_PARAMETERS = 100
-
 MAX_PARAMETER_LENGTH = 6000
-
 MAX_DIGEST_LENGTH = 36
 
 

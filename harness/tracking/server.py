@@ -16,7 +16,6 @@ from harness import messages
 SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks")
 
 MAX_NAME_LENGTH = 250  # this and the following are limits of MLflow's
-
 MAX_TAG_LENGTH = 5000
 
 

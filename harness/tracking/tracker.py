@@ -23,7 +23,7 @@ POLL_SECONDS = 0.2
 RETRY_SECONDS = 30.0
 """The longest wait before a server that does not answer is tried again."""
 
-ENDINGS = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
+SWEEP_ENDINGS = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
 """MLflow's word for how a sweep ended."""
 
 
@@ -84,7 +84,7 @@ class Tracker:
         Returns:
             Whether all was delivered.
         """
-        self._ending = ENDINGS[status]
+        self._ending = SWEEP_ENDINGS[status]
         self._deadline = time.monotonic() + timeout
         if patient:
             self._patience = timeout

@@ -15,7 +15,7 @@ from harness.trial.run import Folders, run
 
 
 @dataclass(frozen=True)
-class Record:
+class Measured:
     """What a trial measured at one point.
 
     Attributes:
@@ -44,7 +44,7 @@ class Trial:
     config: TrialConfig
     seed: int
     totals: dict[str, float]
-    records: tuple[Record, ...]
+    records: tuple[Measured, ...]
     warning: str | None = None
 
 
@@ -57,7 +57,7 @@ def run_trial(
     stages: str | Path = STAGES,
     cache: str | Path = CACHE,
     portrait: str | Path | None = None,
-    show: Callable[[Record], None] = lambda record: None,
+    show: Callable[[Measured], None] = lambda record: None,
 ) -> Trial:
     """Runs one trial, here and now.
 
@@ -79,11 +79,11 @@ def run_trial(
         FileNotFoundError: the data set is missing.
     """
     config = read_trial(Path(trial) if isinstance(trial, str) else trial, set or {})
-    records: list[Record] = []
+    records: list[Measured] = []
     portrayed: dict[str, Any] = {}
 
     def keep(step_kind: str, step: int, metrics: Mapping[str, float], *_: object) -> None:
-        records.append(Record(step_kind, step, dict(metrics)))
+        records.append(Measured(step_kind, step, dict(metrics)))
         show(records[-1])
 
     folders = Folders(Path(cache), Path(stages))

@@ -93,8 +93,8 @@ class Epochs:
         self._watch = watch
         self._rate = rate
         self._validates = validates
-        saved = watch.checkpoint.load() if watch.checkpoint else None
-        if saved and is_complete(saved["history"]):
+        saved = watch.checkpoint.load(lambda state: is_complete(state["history"])) if watch.checkpoint else None
+        if saved:
             self.history = saved["history"]
             for name, state in states.items():
                 state.load_state_dict(saved[name])

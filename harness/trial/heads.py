@@ -27,12 +27,14 @@ from harness.trial.optimizers import build_optimizer, check_finite, descend, lea
 from harness.trial.runtime import Runtime
 
 State = dict[str, Any]
+"""What a stage keeps of a head: tensors and plain values."""
+
 RATE = "throughput/train_images_per_second"
+
 Predictor = Callable[[Tensor], Tensor]
 """f32 [n, D] -> scores f32 [n, K], to be read as logits."""
 
-
-Objective = Callable[[Tensor, torch.Generator, float], tuple[Tensor, Tensor]]
+Losses = Callable[[Tensor, torch.Generator, float], tuple[Tensor, Tensor]]
 """(i64 [B] positions, generator of views, progress in [0, 1)) -> (what is descended, the task loss), each []."""
 
 
@@ -58,11 +60,11 @@ def fit(config: ClassifierConfig, inputs: Tensor, labels: Tensor, num_classes: i
     with seeded(seed, "classifier/init"):
         head = _head(config, inputs.shape[1], num_classes)
 
-    def objective(index: Tensor, _: torch.Generator, __: float) -> tuple[Tensor, Tensor]:
+    def losses(index: Tensor, _: torch.Generator, __: float) -> tuple[Tensor, Tensor]:
         loss = F.cross_entropy(head(inputs[index]), labels[index])
         return loss, loss
 
-    _descend(head, objective, len(labels), config, seed, Watch())
+    _descend(head, losses, len(labels), config, seed, Watch())
     return {"head": head.state_dict(), **scale}
 
 
@@ -104,7 +106,7 @@ def _head(config: ClassifierConfig, dims: int, num_classes: int) -> nn.Module:
 
 def _descend(
     model: nn.Module,
-    objective: Objective,
+    losses: Losses,
     count: int,
     config: ClassifierConfig,
     seed: int,
@@ -117,15 +119,15 @@ def _descend(
     model.train()
     for epoch in epochs:
         before = epoch.number - 1
-        losses = [metrics["classifier/loss"] for metrics in epochs.history]
+        earlier = [metrics["classifier/loss"] for metrics in epochs.history]
         rng = generator(seed, f"classifier/augmentation/{before}", device)
         steps = batches(count, config.batch_size, generator(seed, f"classifier/order/{before}"))
         total = torch.zeros((), device=device)
         with seeded(seed, f"classifier/epoch/{before}"):
             for step, index in enumerate(steps):
                 progress = (before + step / len(steps)) / config.epochs
-                set_learning_rate(optimizer, learning_rate(config, progress, losses))
-                loss, task_loss = objective(index, rng, progress)
+                set_learning_rate(optimizer, learning_rate(config, progress, earlier))
+                loss, task_loss = losses(index, rng, progress)
                 descend(optimizer, loss, config.clip_norm)
                 total += task_loss.detach() * len(index)
         epoch.images = sum(len(index) for index in steps)
@@ -204,7 +206,7 @@ def finetune(
     """
     labels = labeled.labels.to(runtime.device)
 
-    def objective(index: Tensor, rng: torch.Generator, progress: float) -> tuple[Tensor, Tensor]:
+    def losses(index: Tensor, rng: torch.Generator, progress: float) -> tuple[Tensor, Tensor]:
         with runtime.autocast():
             batch = runtime.inputs(labeled.view(labeled.images[index].to(runtime.device), view=0, rng=rng))
             logits = model(batch).float()
@@ -216,11 +218,11 @@ def finetune(
 
     if companion is None:
         with runtime.compiled(model):
-            history = _descend(model, objective, len(labels), config, seed, watch)
+            history = _descend(model, losses, len(labels), config, seed, watch)
         return {"model": model.state_dict(), "history": history}
     both = nn.ModuleDict({"model": model, "companion": companion})
     with stage_outputs(model.backbone) as stages:
-        history = _descend(both, objective, len(labels), config, seed, watch)
+        history = _descend(both, losses, len(labels), config, seed, watch)
     return {"model": model.state_dict(), "companion": companion.state_dict(), "history": history}
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,11 +19,9 @@ from harness.api import Augmentation, Backbone, Images, SemiSupervisedMethod, SS
 from harness.config.trial import ClassifierConfig, JointConfig
 from harness.seeding import generator, seeded
 from harness.trial.epochs import Epochs, Metrics, Watch
-from harness.trial.heads import RATE, Labeled
+from harness.trial.heads import RATE, Labeled, State
 from harness.trial.optimizers import build_optimizer, check_finite, descend, learning_rate, set_learning_rate
 from harness.trial.runtime import Runtime
-
-State = dict[str, Any]
 
 
 class JointModel(nn.Module):

@@ -36,14 +36,11 @@ QUERIES, NEIGHBORS = 8, 5
 SHOWN, DRAWS = 6, 2
 """Images under each operation, and draws of each."""
 
-
 SMALLEST_MAP = 30
 """Images below which a t-SNE map has no neighbourhoods to preserve; they are mapped by PCA."""
 
-
 THUMBNAIL = 32
 """Pixels of a thumbnail's longer side, at most."""
-
 
 TSNE_DIMS = 50
 Deliver = Callable[[Mapping[str, Any]], None]

@@ -79,14 +79,16 @@ class Checkpoint:
         finally:
             self._before -= time.perf_counter() - started
 
-    def load(self) -> dict[str, Any] | None:
-        """The last state saved, or None; a damaged one counts as none."""
+    def load(self, accepts: Callable[[dict[str, Any]], bool] = lambda state: True) -> dict[str, Any] | None:
+        """The last state saved, or None; one that is damaged or not accepted counts as none, and so does its time."""
         try:
             with self._file.open("rb") as stream:
                 stream.seek(-CHECKSUM_LENGTH, os.SEEK_END)
                 if stream.read().decode() != checksum(self._file, CHECKSUM_LENGTH):
                     raise ValueError("checksum differs")
             content = torch.load(self._file, map_location="cpu", weights_only=True)
+            if not accepts(content["state"]):
+                return None
             self._before += content["seconds"]
             return content["state"]
         except FileNotFoundError:

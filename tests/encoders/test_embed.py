@@ -54,7 +54,7 @@ class Sweep:
         self.path.mkdir()
         space = {"name": "sweep", "description": "?", "metric": [{"name": "val/accuracy", "goal": "maximize"}]}
         (self.path / "space.yaml").write_text(yaml.safe_dump(space))
-        (self.path / "environment.json").write_text(json.dumps({"dataset": {"name": "digits", "train": 1000}}))
+        (self.path / "environment.json").write_text(json.dumps({"datasets": [{"name": "digits", "train": 1000}]}))
         self.recorder = Recorder(self.path, lambda record: None)
 
     def run(self, variant: str, seed: int) -> None:

@@ -368,15 +368,18 @@ def test_the_best_of_two_objectives_are_those_that_nothing_beats(tmp_path):
 def test_the_environment_is_described_and_a_resumed_sweep_keeps_its_id(tmp_path):
     plan = ask(tmp_path)
     prepared = preflight.check_data(plan, tmp_path / "data")
-    first = environment.describe(tmp_path, prepared, concurrent=2)
+    typed = "selbench sweep a.yaml --tracking-uri postgresql://me:secret@box/db"
+    first = environment.describe(tmp_path, prepared, 2, typed)
     (tmp_path / "environment.json").write_text(json.dumps(first))
-    second = environment.describe(tmp_path, prepared, concurrent=1)
+    second = environment.describe(tmp_path, prepared, 1, typed)
     assert (first["sweep_id"], first["started"]) == (second["sweep_id"], second["started"])
     assert (first["concurrent_trials"], second["concurrent_trials"]) == (2, 1)
-    assert (first["dataset"]["name"], first["dataset"]["train"] + first["dataset"]["val"]) == ("digits", 1438)
-    assert first["dataset"]["fingerprint"] == prepared[0][1].fingerprint
+    (data,) = first["datasets"]
+    assert (data["name"], data["train"] + data["val"]) == ("digits", 1438)
+    assert data["fingerprint"] == prepared[0][1].fingerprint
     assert first["packages"]["torch"]
-    assert environment.describe(tmp_path / "other", prepared, concurrent=1)["sweep_id"] != first["sweep_id"]
+    assert first["command"] == "selbench sweep a.yaml --tracking-uri postgresql://box/db"
+    assert environment.describe(tmp_path / "other", prepared, 1, typed)["sweep_id"] != first["sweep_id"]
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,17 @@ def test_curves_by_labels_and_by_epoch(findings):
         findings.curves("val/acuracy")
 
 
+def test_the_ending_of_a_stopped_trial_is_no_point_of_a_curve(tmp_path):
+    sweep = SweepFolder(tmp_path / "s")
+    sweep.trial("a", 0, {"ssl_method.temperature": 0.1}, {200: 0.8}, phase="search")
+    rows = sweep.trial("b", 0, {"ssl_method.temperature": 0.2}, {}, phase="search", status="running")
+    ending = {"status": "stopped", "step_kind": "labels", "step": 0, "time": rows[-1]["time"] + 1}
+    sweep.append([rows[-1] | ending])
+    curves = Findings(read(sweep.path)).curves("pretrain/knn_accuracy")
+    assert curves.epoch.tolist() == [1, 2, 1, 2]
+    assert curves.value.tolist() == pytest.approx([0.6, 0.7, 0.6, 0.7])
+
+
 def test_figures_are_those_of_the_folder(sweep, findings):
     write_report(sweep.path)
     assert set(findings.figures) == {path.stem for path in sweep.path.glob("*.svg")}

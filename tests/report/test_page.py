@@ -341,7 +341,7 @@ def test_settings_that_differ_are_named(tmp_path):
 
 def test_other_data_is_not_compared(tmp_path):
     data = {"name": "digits", "fingerprint": "1b" * 32, "train": 1200, "val": 150, "test": 300, "classes": 10}
-    reports = pair_of_sweeps(tmp_path, dataset=data)
+    reports = pair_of_sweeps(tmp_path, datasets=[data])
     versus.write_comparison(reports, tmp_path / "compare.html")
     text = (tmp_path / "compare.html").read_text()
     assert "a and b are not comparable: the images or their split differ." in text

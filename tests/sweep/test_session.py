@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import pickle
 import signal
@@ -102,6 +103,7 @@ def test_a_plan_runs_in_a_thread_and_leaves_the_process_as_it_was(tmp_path, capf
     assert (outcome.complete, outcome.failed, outcome.problems) == (True, {}, [])
     assert outcome.report is not None
     assert endings(outcome.folder) == {"finished": 2}
+    assert json.loads((outcome.folder / "environment.json").read_text())["command"] == "harness.run_sweep"
     assert of_ray() == variables
     assert handlers() == before
     assert capfd.readouterr().out == ""

@@ -84,6 +84,8 @@ def test_a_grid_leaves_everything_that_programs_read(compared):
     for name in ("space.yaml", "rows.jsonl", "environment.json", "leaderboard.csv", "summary.md", "ray"):
         assert (sweep / name).exists(), name
     assert yaml.safe_load((sweep / "space.yaml").read_text())["description"] == "A question?"
+    typed = json.loads((sweep / "environment.json").read_text())["command"]
+    assert typed.startswith(f"python -m harness.sweep {compared}"), typed
     assert len(pd.read_csv(sweep / "leaderboard.csv")) == 3
     frame = pd.read_json(sweep / "rows.jsonl", lines=True)
     assert {"trial", "seed", "step_kind", "step", "parameters", "metrics", "phase", "status"} <= set(frame)

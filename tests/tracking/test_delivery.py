@@ -53,7 +53,7 @@ def test_a_trial_with_all_that_belongs_to_it(sweep, uri):
     assert tags.items() <= trial.data.tags.items()
     assert "early_stopped" not in trial.data.tags
     (data,) = trial.inputs.dataset_inputs
-    assert (data.dataset.name, data.dataset.digest) == ("digits", sweep.environment["dataset"]["fingerprint"][:36])
+    assert (data.dataset.name, data.dataset.digest) == ("digits", sweep.environment["datasets"][0]["fingerprint"][:36])
     client = MlflowClient(uri)
     names = {
         "config.yaml",
@@ -229,8 +229,8 @@ def test_two_sweeps_share_a_database(tmp_path, uri):
 
 
 def test_a_sweep_over_data_sets_names_each_trials_own(sweep, uri):
-    other = {**sweep.environment["dataset"], "name": "svhn", "fingerprint": "0b" * 32}
-    sweep.environment["datasets"] = [sweep.environment["dataset"], other]
+    other = {**sweep.environment["datasets"][0], "name": "svhn", "fingerprint": "0b" * 32}
+    sweep.environment["datasets"].append(other)
     deliver(sweep, uri, sweep.trial("c1", 1, {"dataset.name": "svhn"}, {100: 0.7}))
     shown = runs(uri)
     names = {trial: {data.dataset.name for data in run.inputs.dataset_inputs} for trial, run in shown.items()}

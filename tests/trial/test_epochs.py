@@ -97,6 +97,19 @@ def test_a_killed_training_goes_on_where_it_was_with_its_seconds(tmp_path, clock
     assert checkpoint.seconds == 15
 
 
+def test_a_training_that_begins_anew_counts_its_own_seconds_alone(tmp_path, clock):
+    Training3(AlwaysDue(tmp_path / "c.pt"), clock).run(last=1)
+    checkpoint = Checkpoint(tmp_path / "c.pt")
+    training = Training3(checkpoint, clock)
+    asked = {"rate": "rate", "is_complete": lambda history: all("accuracy" in row for row in history)}
+    numbers = []
+    for epoch in Epochs(3, {"module": training.module}, training.watch, **asked):
+        numbers.append(epoch.number)
+        clock.now += 5
+    assert numbers == [1, 2, 3]
+    assert checkpoint.seconds == 15
+
+
 def test_a_training_that_keeps_nothing_needs_no_checkpoint(clock):
     training = Training3(Checkpoint, clock)  # type: ignore[arg-type]
     training.watch = Watch(on_epoch=training.tell)

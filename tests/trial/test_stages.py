@@ -58,9 +58,17 @@ def test_the_seconds_of_the_first_computation_survive(tmp_path):
     first = StageCache(tmp_path).run("select", {"a": 1}, slow)
     assert 0.2 <= first.seconds < 2
     assert StageCache(tmp_path).run("select", {"a": 1}, slow).seconds == first.seconds
-    own = StageCache(tmp_path).run("pretrain", KEY, Counting({"seconds": 12.5}))  # a resumed loop counts its own
-    assert own.seconds == 12.5
-    assert StageCache(tmp_path).run("pretrain", KEY, Counting()).seconds == 12.5
+
+    def killed(checkpoint: Checkpoint) -> dict[str, Any]:
+        slow(checkpoint)
+        checkpoint.save({"epoch": 1})
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        StageCache(tmp_path).run("pretrain", KEY, killed)
+    resumed = StageCache(tmp_path).run("pretrain", KEY, lambda checkpoint: checkpoint.load() or {})
+    assert resumed.value == {"epoch": 1}
+    assert 0.2 <= resumed.seconds < 2
 
 
 def test_the_order_of_keys_does_not_matter_but_everything_else_does(tmp_path):

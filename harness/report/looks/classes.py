@@ -22,7 +22,6 @@ SPLITS = {"test": "test", "val": "validation"}
 MOST = 20
 """With more classes the ten best and the ten worst are drawn."""
 
-
 ENOUGH = 3
 """Seeds from which on intervals are drawn: with two a class's would reach from nothing to all."""
 

@@ -23,7 +23,6 @@ CLASS_COLOURS = (
 """Okabe and Ito's, and three more that stand apart from them. A shade off those that the report page changes in the
 dark, so that a legend keeps the colours of its cloud of points, which are pixels."""
 
-
 NAMED = 20
 """With more classes than these their names would be longer than the picture."""
 

@@ -23,7 +23,6 @@ MOST = 8
 PALE, THIN = "#999999", 0.45
 """Of what lies behind: pale on a light page and on a dark one."""
 
-
 POINT = 9.0
 """Area of a point, in square points, on a map of a thousand."""
 

@@ -20,7 +20,6 @@ THEME = {
 }
 """Colours of `harness.report.pictures` -> what stands for them on the page; every other colour stays as it is."""
 
-
 _FONT = re.compile(r"(font-family: |font: [^\"';]*?px )[^;\"]+")  # matplotlib writes the one or, before 3.10, the other
 _ID = re.compile(r'\bid="([^"]+)"')
 _SIZE = re.compile(r'width="([\d.]+)pt"')

@@ -18,14 +18,11 @@ from harness.report.pictures.style import Svg, short
 NUMBERED = 20
 """Up to so many classes, a confusion matrix has its numbers."""
 
-
 MAX_NAMED = 25
 """Of more classes every second, third, ... is named, so that so many names stand along a side."""
 
-
 MAX_CELLS = 10_000
 """Of more than these the darkest are drawn, which keeps the file small."""
-
 
 SHADE = "#08519c"  # unlike the colours that the page changes, it bears white numbers on a dark page too
 LETTER = 5.8  # width of one, in points, in a wide typeface of 10 points

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 MAX_IMAGES_BYTES = 100_000
 """Of all images in one picture, where lower quality can keep them below it."""
 
-
 MAX_COLOURED = 7
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D00")
 MARKERS = "osD^vPX"

@@ -20,11 +20,9 @@ from harness.report.section import Heading, Picture, Section
 ENOUGH = 10
 """Fewer configurations than this have no importances worth showing."""
 
-
 _PAPER = {"facecolor": style.PAPER, "edgecolor": "none", "pad": 0.8}
 BEST = 3
 """How many of the best are coloured."""
-
 
 Means = Sequence[tuple[Entry, float]]
 """Configurations with their mean of the measure."""

@@ -16,7 +16,6 @@ from harness.report.section import Picture, Section
 SEARCH_ROWS = 200
 """How many configurations of a search are listed on the page."""
 
-
 DRAWN_ROWS = 30
 """How many confirmed configurations are drawn."""
 

@@ -26,7 +26,6 @@ STAGES = {
 }
 """Stage -> colour, in the order in which they run."""
 
-
 ROWS = 30
 """How many configurations are drawn and listed."""
 
@@ -95,7 +94,6 @@ def _draw_pareto(report: Report, entries: Sequence[Entry], measure: str, best: S
 
 Box = tuple[float, float, float, float]
 """Left, bottom, right, top, in pixels."""
-
 
 PLACES = ((7, 5), (7, -5), (-7, 5), (-7, -5), (7, 16), (7, -16), (-7, 16), (-7, -16))
 """Where a name may stand beside its point, in typographic points; left of it, it ends there."""
