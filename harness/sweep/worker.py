@@ -30,7 +30,7 @@ from harness.trial.run import Folders, run
 
 
 class Sealed:
-    """Tasks on their way to a worker, which Tune neither walks through nor copies, as it does with mappings and lists."""
+    """Tasks on their way to a worker, which Tune neither walks nor copies, as it does mappings and lists."""
 
     def __init__(self, tasks: Sequence[Task]):
         self.tasks = tuple(tasks)
