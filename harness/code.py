@@ -28,6 +28,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from packaging.requirements import Requirement
+
 STARTED = time.time()
 """A file that was written later is not sure to be what a module was loaded from, unless `load` has loaded it."""
 
@@ -322,11 +324,14 @@ def _versions(libraries: Collection[str]) -> dict[str, str | None]:
 
 @cache
 def _distribution(name: str) -> tuple[str | None, tuple[str, ...]]:
-    """The version of a distribution, and what it requires by itself, without its extras."""
-    try:
-        installed = metadata.distribution(name)
-    except metadata.PackageNotFoundError:
+    """The version of a distribution, and what it requires on this machine by itself, without its extras.
+
+    What a library carries along in a folder of its own, as Ray does once it is imported, is not installed.
+    """
+    places = [place for place in sys.path if not {"site-packages", "dist-packages"} & set(Path(place).parts[:-1])]
+    installed = next(iter(metadata.distributions(name=name, path=places)), None)
+    if installed is None:
         return None, ()
-    lines = [line for line in installed.requires or () if not re.search(r"\bextra\s*==", line)]
-    names = [match[0] for line in lines if (match := re.match(r"[A-Za-z0-9._-]+", line))]
-    return installed.version, tuple(re.sub(r"[-_.]+", "-", name).lower() for name in names)
+    required = [Requirement(line) for line in installed.requires or ()]
+    here = [item.name for item in required if item.marker is None or item.marker.evaluate({"extra": ""})]
+    return installed.version, tuple(re.sub(r"[-_.]+", "-", name).lower() for name in here)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -158,3 +159,45 @@ def test_the_digest_of_a_module_does_not_depend_on_what_has_been_imported(place)
     before = code_of("c11_root").key
     load("c11_other")
     assert code_of("c11_root").key == before
+
+
+def distribution(folder, name, version, *requires):
+    """The metadata of a distribution, as an installer leaves them."""
+    place = folder / f"{name}-{version}.dist-info"
+    place.mkdir(parents=True)
+    lines = [
+        "Metadata-Version: 2.1",
+        f"Name: {name}",
+        f"Version: {version}",
+        *(f"Requires-Dist: {r}" for r in requires),
+    ]
+    (place / "METADATA").write_text("\n".join(lines) + "\n")
+    (place / "top_level.txt").write_text(f"{name}\n")
+
+
+VERSIONS = """
+import sys
+import harness.code
+sys.path[:0] = sys.argv[1:]
+print(harness.code.code_of("c20_mine").key["versions"])
+"""
+
+
+def test_a_version_is_of_what_is_installed_and_required_here(tmp_path):
+    """Not of what a library carries along in a folder of its own, as Ray does, nor of what another system needs."""
+    installed = tmp_path / "site-packages"
+    distribution(installed, "c20_library", "1.0", "c20_needed>=1", 'c20_windows; sys_platform == "nowhere"')
+    distribution(installed, "c20_needed", "2.0")
+    distribution(installed, "c20_windows", "3.0")
+    distribution(installed / "c20_library" / "vendored", "c20_needed", "0.1")
+    for name in ("c20_library", "c20_needed", "c20_windows"):
+        (installed / f"{name}.py").write_text("")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "c20_mine.py").write_text("import c20_library")
+    orders = [[installed / "c20_library" / "vendored", installed], [installed]]
+    printed = []
+    for places in orders:
+        command = [sys.executable, "-c", VERSIONS, *map(str, [*places, tmp_path / "mine"])]
+        root = Path(__file__).parents[1]
+        printed.append(subprocess.run(command, capture_output=True, text=True, check=True, cwd=root).stdout)
+    assert printed[0] == printed[1] == "{'c20-needed': '2.0', 'c20_library': '1.0'}\n"
