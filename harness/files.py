@@ -14,7 +14,6 @@ from typing import Any
 RESULTS = Path("results/runs")
 """Where the folders of sweeps are, if nothing else is said."""
 
-
 STAGES, CACHE = RESULTS / "stages", RESULTS / "data"
 """Where results of stages, and decoded data sets, are kept if nothing else is said."""
 

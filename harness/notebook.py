@@ -73,7 +73,7 @@ def run_sweep(
         warnings.warn(problem, stacklevel=2)
     if not outcome.complete:
         raise KeyboardInterrupt("interrupted; go on with resume=True")
-    return load_report(outcome.folder)
+    return SweepFindings(outcome.report) if outcome.report else load_report(outcome.folder)  # which says what is wrong
 
 
 def load_report(folder: str | Path) -> SweepFindings:
