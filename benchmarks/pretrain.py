@@ -18,7 +18,7 @@ import torch
 
 from harness.api import Images
 from harness.config.trial import ComputeConfig, PretrainConfig
-from harness.data.splits import Splitting, load
+from harness.data.splits import Splitting, open_data
 from harness.plugins import registry
 from harness.plugins.registry import PluginSpec
 from harness.trial.memory import keep_freed_memory
@@ -52,7 +52,7 @@ def _images(options: argparse.Namespace) -> Images:
         print("random images: no --images given")
         return Images(torch.randint(0, 256, (10_000, 3, 32, 32), dtype=torch.uint8))
     dataset = registry.build(PluginSpec("datasets", "image_folder", {"path": str(options.images)}))
-    return load(dataset, "image_folder", Splitting(), cache=options.cache, with_test=False, device="cpu")[0].pool
+    return open_data(dataset, "image_folder", Splitting(), cache=options.cache, with_test=False, device="cpu")[0].pool
 
 
 def _measure(backbone: str, images: Images, batches: int) -> tuple[float, float, float]:

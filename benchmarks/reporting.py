@@ -83,7 +83,7 @@ def _sweep(folder: Path, trials: int, number: int, every: float) -> tuple[list[t
             ).fit()
         recorder.close()
         assert tracker.finish("finished", timeout=300)
-    found, unreadable = rows.read(folder)
+    found, unreadable = rows.read_rows(folder)
     assert unreadable == 0
     client = MlflowClient(uri)
     runs = client.search_runs([client.get_experiment_by_name("reporting").experiment_id], max_results=1000)

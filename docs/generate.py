@@ -55,7 +55,9 @@ def pages() -> dict[str, str]:
     """Path below `generated` -> Markdown."""
     return {
         "keys.md": keys(),
-        "parameter_keys.md": table(("key", "meaning"), [(code(key), text(about)) for key, about in space.KEYS.items()]),
+        "parameter_keys.md": table(
+            ("key", "meaning"), [(code(key), text(about)) for key, about in space.PARAMETER_KEYS.items()]
+        ),
         "distributions.md": table(
             ("distribution", "how values are drawn"),
             [(code(name), text(about)) for name, about in space.DISTRIBUTIONS.items()],
@@ -101,7 +103,11 @@ def text(prose: str) -> str:
 
 def keys() -> str:
     """A table for every section of a search-space file, the whole file first."""
-    blocks = ["## The file", section_table(plan.SweepSettings, further=plan.SECTIONS), *below(plan.SweepSettings, "")]
+    blocks = [
+        "## The file",
+        section_table(plan.SweepSettings, further=plan.QUESTION_SECTIONS),
+        *below(plan.SweepSettings, ""),
+    ]
     blocks += ["## `trial`", doc(trial.TrialConfig), section_table(trial.TrialConfig, further={
         parsing.RECIPE: "a paper's settings, or a file's, under those written here; see [recipes](#a-papers-settings)"
     }), *below(trial.TrialConfig, "trial")]  # fmt: skip
@@ -238,7 +244,7 @@ def metric_row(metric: Metric) -> tuple[str, ...]:
 def plugin_reference() -> str:
     """Every plugin of every kind, then the recipes."""
     blocks = []
-    listed = registry.describe()
+    listed = registry.describe_plugins()
     for kind in registry.CONTRACTS:
         of_kind = [entry for entry in listed if entry["kind"] == kind and entry["provider"] == "selbench"]
         blocks.append(f"(plugins-{kind})=\n## {title_of(kind)}")
@@ -247,7 +253,7 @@ def plugin_reference() -> str:
             about = arguments_of(PREPARATIONS[registry.CONTRACTS[kind]])
             blocks += [f"Every {kind[:-1].replace('_', ' ')} also takes", argument_table(shared, about)]
         blocks += [plugin_section(entry, set(shared)) for entry in of_kind]
-    return "\n\n".join([*blocks, "(plugins-recipes)=\n## Recipes", *map(recipe_section, recipes.describe())])
+    return "\n\n".join([*blocks, "(plugins-recipes)=\n## Recipes", *map(recipe_section, recipes.describe_recipes())])
 
 
 def title_of(kind: str) -> str:

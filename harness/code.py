@@ -31,7 +31,7 @@ from typing import Any
 from packaging.requirements import Requirement
 
 STARTED = time.time()
-"""A file that was written later is not sure to be what a module was loaded from, unless `load` has loaded it."""
+"""A file that was written later is not sure to be what a module was loaded from, unless `load_module` has loaded it."""
 
 TABLE_OF_CONTENTS = "baselines"
 """Left out: its table grows with every method, and the class that a name leads to counts by itself."""
@@ -83,7 +83,7 @@ def code_of(*roots: Root) -> Code:
     return code if code.is_current() else replace(code, key={**key, "unknown": uuid.uuid4().hex})
 
 
-def load(name: str) -> ModuleType:
+def load_module(name: str) -> ModuleType:
     """Imports a module, and remembers its source and those of what it imports, as they are at this moment."""
     if name in sys.modules:
         return importlib.import_module(name)

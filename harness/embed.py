@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None, prog: str = "python -m harness.embe
             folder = model_folder(options.model, options.tracking_uri, Path(temporary))
             encoder = SavedEncoder.load(folder, options.device)
         embeddings = embed(encoder, files)
-        write(options.output, files, embeddings)
+        write_embeddings(options.output, files, embeddings)
     except (ValueError, OSError) as error:
         print(message_of(error), file=sys.stderr)
         return 2
@@ -119,7 +119,7 @@ def _check_output(output: Path) -> None:
         raise ValueError(f"--output {output}: no folder {output.resolve().parent}")
 
 
-def write(output: Path, files: Sequence[Path], embeddings: np.ndarray) -> None:
+def write_embeddings(output: Path, files: Sequence[Path], embeddings: np.ndarray) -> None:
     """Writes .npz (`files`, `embeddings` f32 [N, D]) or .csv (a row per image: file, e0, e1, ...)."""
     if output.suffix == ".npz":
         import numpy as np

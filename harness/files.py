@@ -41,7 +41,7 @@ def no_space(error: BaseException | None) -> bool:
     return False
 
 
-def save(value: dict[str, Any], file: Path, signed: bool = False) -> None:
+def save_tensors(value: dict[str, Any], file: Path, signed: bool = False) -> None:
     """Writes a value atomically; `signed` puts its checksum behind it, which torch does not mind.
 
     Raises:
@@ -49,7 +49,7 @@ def save(value: dict[str, Any], file: Path, signed: bool = False) -> None:
     """
     import torch
 
-    temporary = beside(file)
+    temporary = temporary_name(file)
     try:
         with temporary.open("wb") as stream:
             torch.save(value, stream)
@@ -66,7 +66,7 @@ def save(value: dict[str, Any], file: Path, signed: bool = False) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def beside(file: Path) -> Path:
+def temporary_name(file: Path) -> Path:
     """A hidden name that no other process uses, on whichever node: process ids repeat from container to container."""
     return file.with_name(f".{file.name}.{socket.gethostname()}.{os.getpid()}")
 
@@ -88,7 +88,7 @@ def replace_text(file: Path, text: str) -> None:
 
 def replace(file: Path, content: bytes) -> None:
     """Writes a file so that it is either the old or the new one, never half of it."""
-    temporary = beside(file)
+    temporary = temporary_name(file)
     try:
         temporary.write_bytes(content)
         temporary.replace(file)

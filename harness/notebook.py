@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.config.plan import load
+from harness.config.plan import load_plan
 from harness.files import CACHE, RESULTS, STAGES
 from harness.report.notebook import Findings
 
@@ -63,7 +63,7 @@ def run_sweep(
         ValueError, OSError: what does not fit the data, the folder or the disk.
         KeyboardInterrupt: what has finished is kept, and `resume=True` goes on.
     """
-    plan = load(Path(question) if isinstance(question, str) else question, set or {})
+    plan = load_plan(Path(question) if isinstance(question, str) else question, set or {})
 
     from harness.sweep.session import Options, run_plan  # and with it Ray
 
@@ -82,6 +82,6 @@ def load_report(folder: str | Path) -> SweepFindings:
     Raises:
         ValueError: the folder is not a sweep's, or holds no records.
     """
-    from harness.report.read import read
+    from harness.report.read import read_report
 
-    return SweepFindings(read(Path(folder)))
+    return SweepFindings(read_report(Path(folder)))

@@ -113,19 +113,18 @@ class House:
         )
 
     def namesakes(self, allowed: Iterable[str] = ()) -> list[str]:
-        """Public classes, and types that modules name (`Curves = Mapping[...]`), that share their name with another.
+        """Public names that modules give to a class, a function, a type or a constant, and that another gives too.
+
+        Every `__main__` has its `main`, and type variables are of one letter.
 
         Args:
             allowed: names that may be shared.
         """
         homes: dict[str, list[str]] = defaultdict(list)
-        for module, node in self._nodes(ast.ClassDef):
-            homes[node.name].append(module)
         for module, tree in self.modules.items():
-            for node in tree.body:
-                if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-                    homes[node.targets[0].id].append(module)
-        homes = {name: of for name, of in homes.items() if re.match(r"[A-Z]\w*[a-z]", name) and name not in allowed}
+            for name in _definitions(tree):
+                if len(name) > 1 and name[0] != "_" and name not in {"main", *allowed}:
+                    homes[name].append(module)
         return sorted(f"{name}: {', '.join(sorted(of))}" for name, of in homes.items() if len(of) > 1)
 
     def dangling(self, texts: Mapping[str, str]) -> list[str]:
@@ -174,6 +173,17 @@ class House:
             for node in ast.walk(tree):
                 if isinstance(node, kinds):
                     yield name, node
+
+
+def _definitions(tree: ast.Module) -> Iterator[str]:
+    """What a module defines at its top."""
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            yield node.name
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+                if isinstance(target, ast.Name):
+                    yield target.id
 
 
 def imports(tree: ast.AST, home: str = "") -> Iterator[tuple[str, str]]:

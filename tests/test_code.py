@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from harness.code import code_of, load
+from harness.code import code_of, load_module
 
 
 @pytest.fixture
@@ -84,8 +84,8 @@ def test_of_a_package_on_the_way_counts_what_its_import_runs(place):
 
 def test_bases_count_even_if_their_modules_are_not_imported_by_name(place):
     place(c5_base="class Base: pass", c5_factory="import sys\ndef make():\n    return sys.modules['c5_base'].Base")
-    load("c5_base")
-    base = load("c5_factory").make()
+    load_module("c5_base")
+    base = load_module("c5_factory").make()
     assert modules_of(type("Mine", (base,), {"__module__": "c5_factory"})) == {"c5_factory", "c5_base"}
 
 
@@ -101,9 +101,9 @@ def test_a_package_of_ones_own_counts_by_its_source_also_where_it_is_installed(p
     (site / "c6_pack/part.py").write_text("from . import further")
     (site / "c6_pack/further.py").write_text("")
     monkeypatch.syspath_prepend(str(site))
-    assert modules_of(load("c6_mine").Mine) == {"c6_mine"}
+    assert modules_of(load_module("c6_mine").Mine) == {"c6_mine"}
     inside = {"c6_pack", "c6_pack.root", "c6_pack.part", "c6_pack.further"}
-    assert modules_of(load("c6_pack.root").Mine) == inside
+    assert modules_of(load_module("c6_pack.root").Mine) == inside
     assert code_of("c6_mine").key["versions"]["c6_other"] is None  # of no distribution
 
 
@@ -129,7 +129,7 @@ EDITS = {
 def test_an_edit_after_loading_makes_the_code_unknown_unless_it_does_the_same(place, capsys, edit):
     name = f"c8_{edit.replace(' ', '_')}"
     folder = place(**{name: "x = 1\n"})
-    load(name)
+    load_module(name)
     before = code_of(name)
     assert before.is_current()
     text, same = EDITS[edit]
@@ -157,7 +157,7 @@ def test_what_has_no_file_is_not_known(monkeypatch):
 def test_the_digest_of_a_module_does_not_depend_on_what_has_been_imported(place):
     place(c11_root="def f():\n    import c11_other", c11_other="import c11_third", c11_third="")
     before = code_of("c11_root").key
-    load("c11_other")
+    load_module("c11_other")
     assert code_of("c11_root").key == before
 
 

@@ -32,7 +32,7 @@ def test_example_keeps_its_promises(example, kind, class_name):
     plugin = example(class_name)
     testing.check_imports(plugin)
     getattr(testing, f"check_{kind[:-1]}")(plugin)
-    assert registry.find(kind, f"{plugin.__module__}:{class_name}") is plugin
+    assert registry.find_plugin(kind, f"{plugin.__module__}:{class_name}") is plugin
 
 
 def test_selector_picks_the_images_nearest_to_the_mean(example):

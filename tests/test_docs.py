@@ -277,13 +277,13 @@ def test_yaml_is_a_question_that_can_be_asked(at_desk, block):
     file = at_desk.folder / "block.yaml"
     file.write_text(block.text)
     if "deviations" in yaml.safe_load(block.text):
-        recipe = recipes.load(file)
+        recipe = recipes.load_recipe(file)
         problems = Problems()
         for variant in (None, *(recipe.variants or {})):  # whose method is that of the page
             parsing.parse_trial(recipe.tree(variant) | {"ssl_method": "simclr"}, "trial", problems)
         problems.raise_any()
     else:
-        assert preflight.preview(plan.load(file, {}))
+        assert preflight.preview(plan.load_plan(file, {}))
 
 
 @pytest.mark.parametrize("block", of("python"), ids=name_of)
@@ -349,7 +349,7 @@ def test_every_key_has_its_row():
     for section in (plan.SweepSettings, plan.Confirm, trial.TrialConfig, trial.PretrainConfig, splits.Step):
         for item in dataclasses.fields(section):
             assert re.search(rf"^\| `{item.name}` \|", written, re.MULTILINE), f"{section.__name__}.{item.name}"
-    assert all(f"| `{key}` |" in written for key in plan.KEYS)
+    assert all(f"| `{key}` |" in written for key in plan.QUESTION_KEYS)
     assert "| `fraction` | number | `1.0` | > 0, ≤ 1 |" in written
     assert "| `keep` | whole number | required | ≥ 1 |" in written
     assert "[selector](#plugins-selectors)" in written

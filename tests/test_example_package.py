@@ -13,7 +13,7 @@ CHECK = """
 from harness.plugins import registry
 from harness.testing import check_imports, check_selector
 
-plugin = registry.find("selectors", "information_density")
+plugin = registry.find_plugin("selectors", "information_density")
 check_imports(plugin)
 check_selector(plugin)
 print(registry.build(registry.PluginSpec("selectors", "information_density", {"beta": 2.0})).beta)

@@ -44,7 +44,7 @@ def test_functions_fit_on_a_screen():
     none(HARNESS.long_functions(MOST_LINES_OF_A_FUNCTION) + BASELINES.long_functions(MOST_LINES_OF_A_FUNCTION))
 
 
-def test_no_two_types_have_one_name():
+def test_no_two_things_have_one_name():
     none(HARNESS.namesakes() + BASELINES.namesakes(NAMESAKES))
 
 
@@ -165,13 +165,19 @@ def test_sizes_are_seen(built):
 def test_namesakes_are_seen(built):
     house = built(
         {
-            "a.py": "class Ape: ...\nclass _Bee: ...\nclass Cat: ...\nMOST = 1\nT = TypeVar('T')",
-            "b.py": "class Ape: ...\nclass _Bee: ...\nMOST = 2\nT = TypeVar('T')",
-            "c.py": "Cat = int",
+            "a.py": "class Ape: ...\nclass _Bee: ...\nclass Cat: ...\nMOST = 1\nT = TypeVar('T')\ndef main(): ...",
+            "b.py": "class Ape: ...\nclass _Bee: ...\nMOST: int = 2\nT = TypeVar('T')\ndef main(): ...",
+            "c.py": "Cat = int\ndef read(): ...",
+            "d.py": "def read(): ...\nclass Dog:\n    def read(self): ...\n    MOST = 3",
         }
     )
-    assert house.namesakes() == ["Ape: harness.a, harness.b", "Cat: harness.a, harness.c"]
-    assert house.namesakes({"Ape", "Cat"}) == []
+    assert house.namesakes() == [
+        "Ape: harness.a, harness.b",
+        "Cat: harness.a, harness.c",
+        "MOST: harness.a, harness.b",
+        "read: harness.c, harness.d",
+    ]
+    assert house.namesakes({"Ape", "Cat", "MOST", "read"}) == []
 
 
 def test_modules_that_are_not_there_are_seen(built):

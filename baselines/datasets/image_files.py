@@ -12,7 +12,7 @@ from harness.api import Split
 from harness.image_file import decode
 
 
-def split_of(paths: Sequence[Path], labels: Sequence[int] | None, image_shape: tuple[int, int, int]) -> Split:
+def split_of_files(paths: Sequence[Path], labels: Sequence[int] | None, image_shape: tuple[int, int, int]) -> Split:
     """A split whose images are decoded when they are read."""
 
     def read(start: int, stop: int) -> Tensor:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from baselines.datasets.image_files import split_of
+from baselines.datasets.image_files import split_of_files
 from harness.api import Dataset, Source, Split
 from harness.image_file import EXTENSIONS, undecodable
 
@@ -76,7 +76,7 @@ class ImageFolder(Dataset):
         shape = self._image_shape(files["train"][0][0])
 
         def split(paths: list[Path], labels: list[int]) -> Split:
-            return split_of(paths, labels, shape)
+            return split_of_files(paths, labels, shape)
 
         return Source(shape, names, {name: split(*listed) for name, listed in files.items()})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from baselines.datasets.image_files import split_of
+from baselines.datasets.image_files import split_of_files
 from baselines.datasets.torchvision_sets import TorchvisionSet
 from harness.api import Source
 
@@ -44,5 +44,5 @@ class OxfordIIITPet(TorchvisionSet):
         named = {"train": "trainval", "test": "test"}
         parts = {name: datasets.OxfordIIITPet(root, split=theirs, download=True) for name, theirs in named.items()}
         # torchvision offers paths and labels without decoding under these names only
-        splits = {name: split_of(part._images, part._labels, shape) for name, part in parts.items()}
+        splits = {name: split_of_files(part._images, part._labels, shape) for name, part in parts.items()}
         return Source(shape, tuple(parts["train"].classes), splits)

@@ -8,7 +8,7 @@ from torch import Tensor
 from baselines.selectors.finite import require_finite
 from harness.api import Pool, Selector
 
-BLOCK_ELEMENTS = 1 << 22
+PREDICTION_BLOCK_ELEMENTS = 1 << 22
 """Entries of one block of predictions given the labels so far."""
 
 
@@ -92,7 +92,7 @@ def expected_entropy(p: Tensor, posterior: Tensor, weight: Tensor) -> Tensor:
         posterior: f64 [M, n], the passes' probabilities given each combination of labels.
         weight: f64 [M], of sum 1.
     """
-    size = max(1, BLOCK_ELEMENTS // (p.shape[1] * len(posterior)))
+    size = max(1, PREDICTION_BLOCK_ELEMENTS // (p.shape[1] * len(posterior)))
     return torch.cat([entropy((part @ posterior.T).transpose(1, 2)) @ weight for part in p.split(size)])
 
 

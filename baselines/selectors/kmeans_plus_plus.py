@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from baselines.selectors.kcenter import BLOCK_ELEMENTS
+
 BATCH = 256
-BLOCK_ELEMENTS = 1 << 22
-"""Entries of one block of distances."""
 
 
 class Blocks(Protocol):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from baselines.selectors.kcenter import SquaredEuclidean
-from baselines.selectors.kmeans_plus_plus import BLOCK_ELEMENTS, kmeans_plus_plus
+from baselines.selectors.kcenter import BLOCK_ELEMENTS, SquaredEuclidean
+from baselines.selectors.kmeans_plus_plus import kmeans_plus_plus
 
 
 def kmeans(

@@ -7,11 +7,9 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from baselines.selectors.finite import require_finite
+from baselines.selectors.kcenter import BLOCK_ELEMENTS
 from baselines.selectors.lloyd import kmeans
 from harness.api import Pool, Selector
-
-BLOCK_ELEMENTS = 1 << 23
-"""Entries of one block of distances inside a cluster."""
 
 
 class TypiClust(Selector):

@@ -38,7 +38,7 @@ def check_classifiers(config: TrialConfig, path: str, problems: Problems) -> Non
 
 def check_mode(config: TrialConfig, path: str, problems: Problems) -> None:
     """What `mode: joint` asks of method, classifier and selector."""
-    method: type[SSLMethod] = registry.find("ssl_methods", config.ssl_method.name)
+    method: type[SSLMethod] = registry.find_plugin("ssl_methods", config.ssl_method.name)
     if issubclass(method, SupervisedMethod) and config.labels.start == 0:
         problems.add(f"{path}.labels.start", f"{config.ssl_method.name} learns from labels; use 1 or more")
     if config.mode == "pretrain":
@@ -83,16 +83,16 @@ def check_labels(config: TrialConfig, path: str, problems: Problems) -> None:
     if labels.start == 0:
         if not labels.rounds:
             problems.add(f"{path}.labels", "`start: 0` and no rounds: there would be nothing to train on")
-        if not registry.find("selectors", config.selector.name).supports_cold_start:  # type: ignore[attr-defined]
+        if not registry.find_plugin("selectors", config.selector.name).supports_cold_start:  # type: ignore[attr-defined]
             problems.add(
                 f"{path}.labels.start", f"selector {config.selector.name!r} cannot start without labels; use 1 or more"
             )
 
 
-def check_selector(config: TrialConfig, path: str, problems: Problems) -> None:
+def check_what_selector_reads(config: TrialConfig, path: str, problems: Problems) -> None:
     """Whether the trial gives what its selector reads; dropout is looked for once there is a backbone."""
     name, classifier = config.selector.name, config.classifier
-    selector: type[Selector] = registry.find("selectors", name)
+    selector: type[Selector] = registry.find_plugin("selectors", name)
     if not config.labels.rounds:
         return
     shown = config.selector.hyperparameters.get("pool_subset")
@@ -102,7 +102,7 @@ def check_selector(config: TrialConfig, path: str, problems: Problems) -> None:
             f"{config.labels.budget} images cannot be chosen from {shown}; use at least {config.labels.budget}",
         )
     if "ssl_loss" in selector.reads:
-        method: type[SSLMethod] = registry.find("ssl_methods", config.ssl_method.name)
+        method: type[SSLMethod] = registry.find_plugin("ssl_methods", config.ssl_method.name)
         if not method.has_sample_loss():
             problems.add(
                 f"{path}.selector",
@@ -208,7 +208,7 @@ def try_method(plugin: Tried, backbone: Tried) -> None:
 
 
 def _check_dropout(config: TrialConfig, backbone: Backbone, path: str, problems: Problems) -> None:
-    selector: type[Selector] = registry.find("selectors", config.selector.name)
+    selector: type[Selector] = registry.find_plugin("selectors", config.selector.name)
     if not config.labels.rounds or "stochastic_logits" not in selector.reads or backbone.dropouts():
         return
     known = "dropout" in registry.defaults(type(backbone))

@@ -45,7 +45,7 @@ def schema() -> Schema:
         "cases": {"type": ["object", "null"], "additionalProperties": _ref("settings")},
         "parameters": {"anyOf": [_ref("parameters"), {"type": "null"}]},
     }
-    top["properties"] |= {key: _about(sections[key], help) for key, help in plan.SECTIONS.items()}
+    top["properties"] |= {key: _about(sections[key], help) for key, help in plan.QUESTION_SECTIONS.items()}
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "selbench search space",
@@ -88,7 +88,7 @@ def _shorthand(properties: dict[str, Schema]) -> None:
     one = {"anyOf": [names, _ref(ClassifierConfig.__name__)]}
     properties["classifier"] = _about({"anyOf": [*one["anyOf"], {"type": "array", "items": one, "minItems": 1}]}, None)
     properties["beside"]["anyOf"] = [{"type": "array", "items": one}, _ref(ClassifierConfig.__name__)]
-    known = [entry["name"] for entry in recipes.describe()]
+    known = [entry["name"] for entry in recipes.describe_recipes()]
     files = {"type": "string", "pattern": r"\.ya?ml(/|$)"}
     own = {"type": "string", "description": "of `recipes` of this file"}
     properties["recipe"] = {"anyOf": [{"enum": known}, files, own, {"type": "null"}], "description": "settings below"}
@@ -121,15 +121,17 @@ def _plugin(kind: str) -> Schema:
     everything: dict[str, Schema] = {}
     named: list[Schema] = []
     elsewhere = {"type": "string", "pattern": "^[^/]+/.+|:"}  # a member of a family, or `module:Class`
-    for entry in registry.describe():
+    for entry in registry.describe_plugins():
         if entry["kind"] != kind or entry["name"].endswith("<name>"):
             continue
-        cls = registry.find(kind, entry["name"])
+        cls = registry.find_plugin(kind, entry["name"])
         own = {key: _hyperparameter(cls, key, default) for key, default in entry["hyperparameters"].items()}
         everything |= {key: {} for key in own}
         name = {"const": entry["name"], "description": entry["summary"]}
         named.append(_mapping({"name": name, **own}, ["name"]))
-    families = [entry for entry in registry.describe() if entry["kind"] == kind and entry["name"].endswith("<name>")]
+    families = [
+        entry for entry in registry.describe_plugins() if entry["kind"] == kind and entry["name"].endswith("<name>")
+    ]
     everything |= {key: {} for entry in families for key in entry["hyperparameters"]}
     names = [option["properties"]["name"]["const"] for option in named]
     other = {"type": "object", "properties": {"name": elsewhere}, "required": ["name"]}
@@ -157,7 +159,7 @@ def _parameter() -> Schema:
         "q": NUMBER,
         "when": {"type": "object"},
     }
-    return _mapping({key: _about(values[key], help) for key, help in space.KEYS.items()}, [])
+    return _mapping({key: _about(values[key], help) for key, help in space.PARAMETER_KEYS.items()}, [])
 
 
 def _by_path(value: Schema) -> Schema:

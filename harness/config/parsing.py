@@ -15,7 +15,7 @@ from harness.config.checks import (
     check_milestones,
     check_mode,
     check_resolutions,
-    check_selector,
+    check_what_selector_reads,
     try_plugins,
 )
 from harness.config.schema import ConfigError, Problems, apply_overrides, as_dict, content_of, parse
@@ -45,7 +45,7 @@ def parse_trial(value: Any, path: str, problems: Problems, own: Recipes | None =
     check_labels(config, path, problems)
     check_classifiers(config, path, problems)
     check_mode(config, path, problems)
-    check_selector(config, path, problems)
+    check_what_selector_reads(config, path, problems)
     check_milestones(config.pretrain, f"{path}.pretrain", problems)
     check_resolutions(config.pretrain.resolutions, f"{path}.pretrain.resolutions", problems)
     if config.compute.device == "cuda" and not torch.cuda.is_available():
@@ -76,7 +76,7 @@ def recipe_trial(name: Any, path: str, problems: Problems) -> dict[str, Any] | N
         problems.add(path, f"expected a recipe's name, or the path of a recipe file, not {name!r}")
         return None
     try:
-        file, recipe, variant = recipes.find(name)
+        file, recipe, variant = recipes.find_recipe(name)
     except ConfigError as error:
         for problem in error.problems:
             problems.add(path, problem)

@@ -249,7 +249,7 @@ class Plan(SweepSettings):
         return resolved
 
 
-SECTIONS = {
+QUESTION_SECTIONS = {
     "recipes": "recipes of this file: name -> settings of a trial, complete or not",
     "trial": "the fixed part: an ordinary trial",
     "cases": "named combinations: name -> settings by dotted path below the trial; they vary together",
@@ -257,10 +257,10 @@ SECTIONS = {
 }
 """The other keys of a search-space file, and what each holds."""
 
-KEYS = (*(item.name for item in fields(SweepSettings)), *SECTIONS)
+QUESTION_KEYS = (*(item.name for item in fields(SweepSettings)), *QUESTION_SECTIONS)
 
 
-def load(source: Path | Mapping[str, Any], overrides: Mapping[str, Any]) -> Plan:
+def load_plan(source: Path | Mapping[str, Any], overrides: Mapping[str, Any]) -> Plan:
     """Reads and checks a search space.
 
     Args:
@@ -273,7 +273,7 @@ def load(source: Path | Mapping[str, Any], overrides: Mapping[str, Any]) -> Plan
     content, name = content_of(source)
     problems = Problems(name)
     if not isinstance(content, dict):
-        problems.add("", f"expected a mapping with keys {', '.join(KEYS)}, not {type(content).__name__}")
+        problems.add("", f"expected a mapping with keys {', '.join(QUESTION_KEYS)}, not {type(content).__name__}")
         problems.raise_any()
     apply_overrides(content, overrides)
     if isinstance(source, Path):
@@ -296,9 +296,9 @@ def load(source: Path | Mapping[str, Any], overrides: Mapping[str, Any]) -> Plan
 
 def _simple_keys(content: dict[str, Any], problems: Problems) -> dict[str, Any]:
     for key in content:
-        if key not in KEYS:
-            problems.add(str(key), f"no such key; {closest(key, KEYS)}")
-    return {key: value for key, value in content.items() if key in KEYS and key not in SECTIONS}
+        if key not in QUESTION_KEYS:
+            problems.add(str(key), f"no such key; {closest(key, QUESTION_KEYS)}")
+    return {key: value for key, value in content.items() if key in QUESTION_KEYS and key not in QUESTION_SECTIONS}
 
 
 def opening_comment(file: Path) -> str:

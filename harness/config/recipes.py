@@ -44,12 +44,12 @@ class Recipe:
         return merged(self.trial, self.variants[variant].trial) if variant and self.variants else self.trial
 
 
-def names() -> list[str]:
+def recipe_names() -> list[str]:
     """The recipes that come with selbench."""
     return sorted(file.stem for file in FOLDER.glob("*.yaml"))
 
 
-def find(name: str) -> tuple[Path, Recipe, str | None]:
+def find_recipe(name: str) -> tuple[Path, Recipe, str | None]:
     """The file of a recipe, its content, and the variant that was asked for.
 
     Args:
@@ -61,20 +61,20 @@ def find(name: str) -> tuple[Path, Recipe, str | None]:
     """
     parts = re.fullmatch(r"(?P<file>.+\.ya?ml|[^/]+)(/(?P<variant>[^/]+))?", name)
     if not parts:
-        raise ValueError(f"no recipe {name!r}; {closest(name, names())}")
+        raise ValueError(f"no recipe {name!r}; {closest(name, recipe_names())}")
     file = Path(parts["file"])
     if file.suffix not in (".yaml", ".yml"):
-        if parts["file"] not in names():
-            raise ValueError(f"no recipe {name!r}; {closest(parts['file'], names())}")
+        if parts["file"] not in recipe_names():
+            raise ValueError(f"no recipe {name!r}; {closest(parts['file'], recipe_names())}")
         file = FOLDER / f"{parts['file']}.yaml"
-    recipe = load(file)
+    recipe = load_recipe(file)
     variant, known = parts["variant"], recipe.variants or {}
     if variant and variant not in known:
         raise ValueError(f"recipe {parts['file']!r} has no variant {variant!r}; {closest(variant, known)}")
     return file, recipe, variant
 
 
-def load(file: Path) -> Recipe:
+def load_recipe(file: Path) -> Recipe:
     """Reads and checks a recipe file; its `trial:` is checked where trials are.
 
     Raises:
@@ -118,13 +118,13 @@ def merged(base: Any, over: Any) -> Any:
     return {**base, **{key: merged(base[key], item) if key in base else item for key, item in over.items()}}
 
 
-def describe() -> list[dict[str, Any]]:
-    """Every recipe and variant, in the form of `plugins.registry.describe`; `hyperparameters` are what it sets."""
+def describe_recipes() -> list[dict[str, Any]]:
+    """Every recipe and variant, in the form of `registry.describe_plugins`; `hyperparameters` are what it sets."""
     listed = []
-    for name in names():
+    for name in recipe_names():
         entry: dict[str, Any] = {"kind": "recipes", "name": name, "provider": "selbench"}
         try:
-            recipe = load(FOLDER / f"{name}.yaml")
+            recipe = load_recipe(FOLDER / f"{name}.yaml")
         except ConfigError as error:
             listed.append(entry | {"summary": "", "hyperparameters": {}, "error": str(error)})
             continue

@@ -183,7 +183,7 @@ def _convert(option: Any, value: Any) -> Any:
     if option is bool:
         return value if isinstance(value, bool) else NOT_ONE
     if option in (int, float):
-        return number(option, value)
+        return to_number(option, value)
     if option is str:
         return value if isinstance(value, str) else NOT_ONE
     if option is Path:
@@ -191,7 +191,7 @@ def _convert(option: Any, value: Any) -> Any:
     return value if option is Any or (isinstance(option, type) and isinstance(value, option)) else NOT_ONE
 
 
-def number(option: type, value: Any) -> Any:
+def to_number(option: type, value: Any) -> Any:
     """`value` as int or float, also from text such as "1e-4" (which YAML reads as text); NOT_ONE if it is none."""
     if isinstance(value, str):
         try:
@@ -260,10 +260,10 @@ def parse_plugin(kind: str, value: Any, path: str, problems: Problems, default: 
         return None
     name = value.get("name", default)
     if not isinstance(name, str):
-        problems.add(path, f"needs the name of a {kind[:-1]}; {closest(name, registry.names(kind))}")
+        problems.add(path, f"needs the name of a {kind[:-1]}; {closest(name, registry.plugin_names(kind))}")
         return None
     try:
-        cls = registry.find(kind, name)
+        cls = registry.find_plugin(kind, name)
     except ValueError as error:
         problems.add(path, str(error))
         return None

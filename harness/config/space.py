@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from harness.config.parsing import RECIPE
 from harness.config.recipes import merged
-from harness.config.schema import Problems, number, set_path
+from harness.config.schema import Problems, set_path, to_number
 from harness.messages import closest
 
 DISTRIBUTIONS = {
@@ -29,7 +29,7 @@ DISTRIBUTIONS = {
 }
 """How a range is drawn from."""
 
-KEYS = {
+PARAMETER_KEYS = {
     "values": "the choices: plain values, or mappings that set a whole plugin or section",
     "value": "short for one choice",
     "distribution": "how the range from min to max is drawn from; not for a grid",
@@ -306,8 +306,8 @@ def _parse(name: str, about: Any, place: str, method: str, problems: Problems) -
         problems.add(place, f"expected {{values: [...]}} or {{min, max}}, not {about!r}; write {{values: [{about}]}}")
         return None
     for key in about:
-        if key not in KEYS:
-            problems.add(f"{place}.{key}", f"no such key; {closest(key, KEYS)}")
+        if key not in PARAMETER_KEYS:
+            problems.add(f"{place}.{key}", f"no such key; {closest(key, PARAMETER_KEYS)}")
             return None
     conditions = about.get("when", {})
     if not isinstance(conditions, Mapping):
@@ -335,7 +335,7 @@ def _parse(name: str, about: Any, place: str, method: str, problems: Problems) -
 def _parse_range(
     name: str, about: Mapping[str, Any], place: str, when: Mapping[str, tuple[Any, ...]], problems: Problems
 ) -> Parameter | None:
-    low, high = (number(float, about.get(key)) for key in ("min", "max"))
+    low, high = (to_number(float, about.get(key)) for key in ("min", "max"))
     if not isinstance(low, float) or not isinstance(high, float):
         problems.add(place, "needs `values`, or `min` and `max` as numbers")
         return None
@@ -351,7 +351,7 @@ def _parse_range(
             f"{place}.distribution", f"no distribution {distribution!r}; {closest(distribution, DISTRIBUTIONS)}"
         )
         return None
-    step = number(float, about["q"]) if "q" in about else (1.0 if distribution.startswith("q_") else None)
+    step = to_number(float, about["q"]) if "q" in about else (1.0 if distribution.startswith("q_") else None)
     if not low < high:
         problems.add(place, f"min {about['min']} must be below max {about['max']}")
     elif "log" in distribution and low <= 0:

@@ -212,4 +212,4 @@ class TrialConfig:
 
 def method_arguments(spec: PluginSpec, num_classes: int) -> tuple[int, ...]:
     """What the constructor of an SSL method gets after the backbone."""
-    return (num_classes,) if issubclass(registry.find(spec.kind, spec.name), SupervisedMethod) else ()
+    return (num_classes,) if issubclass(registry.find_plugin(spec.kind, spec.name), SupervisedMethod) else ()

@@ -1,4 +1,4 @@
-"""From a decoded data set to a trial's images: `load` splits it into the pool, the validation and the test images
+"""From a decoded data set to a trial's images: `open_data` splits it into the pool, the validation and the test images
 and hands the pool's labels to the oracle.
 """
 
@@ -154,7 +154,7 @@ class Data:
     counts: Mapping[str, int]
 
 
-def load(
+def open_data(
     dataset: Dataset,
     name: str,
     splitting: Splitting,

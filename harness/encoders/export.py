@@ -29,7 +29,7 @@ from harness.trial.stages import StageCache
 Which = Literal["best", "all", "none"]
 
 
-def check(plan: Plan, shared_stages: bool) -> None:
+def check_export(plan: Plan, shared_stages: bool) -> None:
     """Whether the encoders that a plan wants to keep will be found; asked before its first trial.
 
     Args:
@@ -48,7 +48,7 @@ def check(plan: Plan, shared_stages: bool) -> None:
         )
 
 
-def write(report: Report, which: Which, folders: trial.Folders) -> list[str]:
+def export_encoders(report: Report, which: Which, folders: trial.Folders) -> list[str]:
     """Saves the encoder of the best trial or of all confirmed ones; what is there already is left alone.
 
     Returns:
@@ -62,7 +62,7 @@ def write(report: Report, which: Which, folders: trial.Folders) -> list[str]:
         if (report.folder / "models" / name / "model.json").exists():
             continue
         try:
-            save(report.folder, name, folders)
+            save_encoder(report.folder, name, folders)
         except (ValueError, OSError) as error:
             if no_space(error):
                 raise
@@ -105,13 +105,13 @@ def kept_by(folder: Path) -> Path:
 
     from harness.report import read  # which compares all that was recorded, where that is needed
 
-    (best,) = chosen(read.read(folder), "best")
+    (best,) = chosen(read.read_report(folder), "best")
     if folder / "models" / best not in kept:
         raise ValueError(f"{folder}: the best trial, {best}, is not among models/; name one: {kept[0]}")
     return folder / "models" / best
 
 
-def save(folder: Path, name: str, folders: trial.Folders) -> Path:
+def save_encoder(folder: Path, name: str, folders: trial.Folders) -> Path:
     """Saves the encoder of a finished trial in `models/<name>` of the sweep's folder, and returns that.
 
     Raises:
@@ -122,12 +122,12 @@ def save(folder: Path, name: str, folders: trial.Folders) -> Path:
         raise ValueError(f"{stages} is missing: the trial left no stages")
     about = json.loads(stages.read_text())
     config = _config(folder / "trials" / name / "config.yaml")
-    seed = next(record["seed"] for record in rows.read(folder)[0] if record["trial"] == name)
+    seed = next(record["seed"] for record in rows.read_rows(folder)[0] if record["trial"] == name)
     images, _ = trial.load_data(config, folders.cache, with_test=False)
     weights, head, state = _weights(config, seed, images, about, StageCache(folders.stages))
     mean, std = pretraining.normalization(config, images)
     target = folder / "models" / name
-    saved.write(
+    saved.write_encoder(
         target,
         {
             "trial": name,

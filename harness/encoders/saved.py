@@ -31,7 +31,7 @@ from harness.trial.heads import Predictor
 from harness.trial.runtime import Runtime
 
 FORMAT = 1
-KEYS = (
+MODEL_KEYS = (
     "format",
     "trial",
     "backbone",
@@ -46,7 +46,7 @@ KEYS = (
 )
 
 
-def write(folder: Path, about: Mapping[str, Any], backbone: Tensors, head: Mapping[str, Any] | None) -> None:
+def write_encoder(folder: Path, about: Mapping[str, Any], backbone: Tensors, head: Mapping[str, Any] | None) -> None:
     """Writes a saved encoder; `model.json` last, so that a folder that has it is complete.
 
     Args:
@@ -60,7 +60,7 @@ def write(folder: Path, about: Mapping[str, Any], backbone: Tensors, head: Mappi
     """
     folder.mkdir(parents=True, exist_ok=True)
     weights = folder / "weights.pt"
-    files.save({"backbone": dict(backbone), "head": head}, weights)
+    files.save_tensors({"backbone": dict(backbone), "head": head}, weights)
     content = {"format": FORMAT, **about, "weights": files.checksum(weights)}
     files.replace_text(folder / "model.json", json.dumps(content, indent=1))
 
@@ -138,7 +138,7 @@ def _about(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{folder} is not a saved encoder: it has no model.json")
     try:
         about = json.loads(file.read_text(encoding="utf-8"))
-        missing = [key for key in KEYS if key not in about]
+        missing = [key for key in MODEL_KEYS if key not in about]
     except (ValueError, TypeError) as error:
         raise ValueError(f"{file} cannot be read: {message_of(error, 200)}") from error
     if missing:

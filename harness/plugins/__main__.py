@@ -12,7 +12,7 @@ def _with_recipes() -> list[dict[str, Any]]:
     from harness.config import recipes  # which reads its files by a schema that knows plugins
     from harness.plugins import registry
 
-    return registry.describe() + recipes.describe()
+    return registry.describe_plugins() + recipes.describe_recipes()
 
 
 def _print_table(listed: list[dict[str, Any]]) -> None:

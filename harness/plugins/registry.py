@@ -65,7 +65,7 @@ class PluginSpec:
 
     def as_dict(self) -> dict[str, Any]:
         """The canonical mapping: `name` and every hyper-parameter, defaults filled in, also those of nested plugins."""
-        plugin = find(self.kind, self.name)
+        plugin = find_plugin(self.kind, self.name)
         chosen = {**defaults(plugin), **self.hyperparameters}
         chosen |= _named_plugins(plugin, chosen)
         return {"name": self.name} | {key: _plain(value) for key, value in chosen.items()}
@@ -83,7 +83,7 @@ def installed(kind: str) -> tuple[EntryPoint, ...]:
     return tuple(entry_points(group=f"selbench.{kind}"))
 
 
-def names(kind: str) -> list[str]:
+def plugin_names(kind: str) -> list[str]:
     """Every name that can be used for this kind, built-in or installed; a family is one, `torchvision/<name>`."""
     built_in = {f"{name}<name>" if name.endswith("/") else name for name in BUILTINS[kind]}
     return sorted(built_in | {point.name for point in installed(kind)})
@@ -115,7 +115,7 @@ def providers(kind: str, name: str) -> list[str]:
     return offered
 
 
-def find(kind: str, name: str) -> type:
+def find_plugin(kind: str, name: str) -> type:
     """The class of a plugin.
 
     Raises:
@@ -125,7 +125,7 @@ def find(kind: str, name: str) -> type:
         return _load(kind, name, name)
     offered = providers(kind, name)
     if not offered:
-        raise ValueError(f"no {kind[:-1]} {name!r}; {closest(name, names(kind), unlisted=members(kind))}")
+        raise ValueError(f"no {kind[:-1]} {name!r}; {closest(name, plugin_names(kind), unlisted=members(kind))}")
     if len(offered) > 1:
         raise ValueError(f"{kind[:-1]} {name!r} is offered by {' and by '.join(offered)}; use module:Class")
     if prefix := _prefix(kind, name):
@@ -159,7 +159,7 @@ def _load(kind: str, name: str, target: str) -> Any:
     singular = kind[:-1]
     module_name, _, class_name = target.partition(":")
     try:
-        plugin = getattr(code.load(module_name), class_name)
+        plugin = getattr(code.load_module(module_name), class_name)
     except Exception as error:  # a plugin's module may fail in any way; the others stay usable
         raise ValueError(f"{singular} {name!r} cannot be imported from {target!r}: {cause_of(error)}") from error
     if not (inspect.isclass(plugin) and issubclass(plugin, CONTRACTS[kind])):
@@ -211,7 +211,7 @@ def _named_plugins(plugin: type, chosen: Mapping[str, Any]) -> dict[str, PluginS
 
 def classes(spec: PluginSpec) -> list[type]:
     """The class of a plugin and those of the plugins among its hyper-parameters: the code that it runs."""
-    return [find(inner.kind, inner.name) for inner in _with_nested(spec)]
+    return [find_plugin(inner.kind, inner.name) for inner in _with_nested(spec)]
 
 
 def sources(*specs: PluginSpec) -> list[code.Root]:
@@ -221,11 +221,11 @@ def sources(*specs: PluginSpec) -> list[code.Root]:
     """
     every = [inner for spec in specs for inner in _with_nested(spec)]
     modules = [_target(inner.kind, inner.name).partition(":")[0] for inner in every]
-    return [*(find(inner.kind, inner.name) for inner in every), *modules]
+    return [*(find_plugin(inner.kind, inner.name) for inner in every), *modules]
 
 
 def _with_nested(spec: PluginSpec) -> list[PluginSpec]:
-    plugin = find(spec.kind, spec.name)
+    plugin = find_plugin(spec.kind, spec.name)
     nested = _named_plugins(plugin, {**defaults(plugin), **spec.hyperparameters})
     return [spec, *(deeper for inner in nested.values() for deeper in _with_nested(inner))]
 
@@ -236,7 +236,7 @@ def build(spec: PluginSpec, *positional: Any) -> Any:
     Raises:
         ValueError: an unknown hyper-parameter or a value that the plugin refuses.
     """
-    plugin = find(spec.kind, spec.name)
+    plugin = find_plugin(spec.kind, spec.name)
     known = defaults(plugin)
     unknown = sorted(set(spec.hyperparameters) - set(known))
     if unknown:
@@ -266,19 +266,19 @@ def as_spec(kind: str, value: str | Mapping[str, Any] | PluginSpec) -> PluginSpe
     rest = dict(value) if isinstance(value, Mapping) else {}
     name = rest.pop("name", None)
     if not isinstance(name, str):
-        raise ValueError(f"{value!r} names no {kind[:-1]}; {closest('', names(kind))}")
+        raise ValueError(f"{value!r} names no {kind[:-1]}; {closest('', plugin_names(kind))}")
     return PluginSpec(kind, name, rest)
 
 
-def describe() -> list[dict[str, Any]]:
+def describe_plugins() -> list[dict[str, Any]]:
     """Every plugin as `{kind, name, provider, summary, hyperparameters}`; one that fails says so in `error`."""
     listed = []
     for kind in CONTRACTS:
-        for name in names(kind):
+        for name in plugin_names(kind):
             entry: dict[str, Any] = {"kind": kind, "name": name, "provider": " and ".join(providers(kind, name))}
             try:
                 prefix = _prefix(kind, name)
-                plugin: Any = _family(kind, prefix) if prefix else find(kind, name)
+                plugin: Any = _family(kind, prefix) if prefix else find_plugin(kind, name)
                 entry["summary"] = (inspect.getdoc(plugin) or "").partition("\n")[0]
                 entry["hyperparameters"] = {key: _plain(value) for key, value in defaults(plugin).items()}
             except ValueError as error:

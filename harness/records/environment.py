@@ -27,7 +27,7 @@ NUMERIC = ("torch", "torchvision", "numpy", "scikit-learn", "numba", "openTSNE",
 PACKAGES = (*NUMERIC, "ray", "optuna", "mlflow", "pandas")
 
 
-def describe(
+def describe_environment(
     folder: Path, prepared: Sequence[tuple[TrialConfig, Data]], concurrent: int, command: str
 ) -> dict[str, Any]:
     """The content of `environment.json`.

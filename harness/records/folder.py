@@ -22,7 +22,7 @@ from harness.config.space import Assignment
 from harness.files import replace, replace_text
 from harness.records import rows as record_rows
 from harness.records.details import Details
-from harness.records.rows import FINAL, TRAIL, History, Record, add, by_trial, last, mapping, read, trail_of
+from harness.records.rows import FINAL, TRAIL, History, Record, add, by_trial, last, mapping, read_rows, trail_of
 
 
 def open_folder(path: Path, plan: Plan, *, resume: bool) -> FileLock:
@@ -100,7 +100,7 @@ class Recorder:
     def __init__(self, folder: Path, deliver: Callable[[Record], None]):
         self.folder = folder
         self._deliver = deliver
-        self._trials: dict[str, History] = by_trial(read(folder)[0])
+        self._trials: dict[str, History] = by_trial(read_rows(folder)[0])
         self._file = (folder / "rows.jsonl").open("ab", buffering=0)
         if self._file.tell() and not (folder / "rows.jsonl").read_bytes().endswith(b"\n"):
             self._append(b"\n")  # a killed process left half a line

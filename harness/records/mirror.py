@@ -22,7 +22,7 @@ from harness import files
 from harness.config.schema import ConfigError
 from harness.messages import message_of
 
-SCHEMES = ("s3", "gs")
+MIRROR_SCHEMES = ("s3", "gs")
 PERIOD_SECONDS = 10.0
 FINAL_SECONDS = 60.0
 """How long the last copy is tried again."""
@@ -61,7 +61,7 @@ class Mirror:
         self._folder = folder
         self.uri = f"{uri.partition('?')[0].rstrip('/')}/{folder.name}"
         scheme = uri.partition("://")[0]
-        if scheme not in SCHEMES:
+        if scheme not in MIRROR_SCHEMES:
             raise ConfigError([f"--results {uri}: expected a folder, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX"])
         if scheme == "gs" and "retry_limit_seconds" not in uri:
             uri += f"{'&' if '?' in uri else '?'}retry_limit_seconds=30"  # by default it tries for minutes

@@ -25,20 +25,20 @@ def short_names(paths: Iterable[str]) -> dict[str, str]:
     return {path: end if ends.count(end) == 1 else whole[path] for (path, end) in zip(whole, ends, strict=True)}
 
 
-def show(value: Any) -> str:
+def show_value(value: Any) -> str:
     """A parameter's value in a few characters: `0.2`, `moco_v2`, `moco_v2 queue_size 4096`."""
     if isinstance(value, dict):
         rest = {key: item for key, item in value.items() if key != "name"}
         head = [str(value["name"])] if "name" in value else []
-        return " ".join(head + [f"{key} {show(item)}" for key, item in rest.items()])
+        return " ".join(head + [f"{key} {show_value(item)}" for key, item in rest.items()])
     if isinstance(value, float):
         return f"{value:.3g}"
     if isinstance(value, list | tuple):
-        return "+".join(map(show, value))
+        return "+".join(map(show_value, value))
     return str(value)
 
 
-def labels(parameters: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+def name_configurations(parameters: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     """A name for people for each of several configurations: the parameters in which they differ.
 
     Args:
@@ -48,11 +48,11 @@ def labels(parameters: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
         Configuration -> such as `coreset · temperature 0.2`, or the configuration itself where none differ.
     """
     paths = list(dict.fromkeys(path for one in parameters.values() for path in one))
-    differing = [p for p in paths if len({show(one.get(p, "")) for one in parameters.values()}) > 1]
+    differing = [p for p in paths if len({show_value(one.get(p, "")) for one in parameters.values()}) > 1]
     short = short_names(differing)
     names = {}
     for configuration, one in parameters.items():
-        shown = [(path, show(one[path])) for path in differing if path in one]
+        shown = [(path, show_value(one[path])) for path in differing if path in one]
         parts = [value if path in SLOTS else f"{short[path]} {value}" for path, value in shown]
         names[configuration] = " · ".join(parts) or configuration
     return names
@@ -61,7 +61,7 @@ def labels(parameters: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
 def label(parameters: Mapping[str, Any]) -> str:
     """Parameters in a few words: `first crop, second blur, temperature 0.2`."""
     names = short_names(parameters)
-    return ", ".join(f"{names[path]} {show(value)}" for path, value in parameters.items()) or "(no parameters)"
+    return ", ".join(f"{names[path]} {show_value(value)}" for path, value in parameters.items()) or "(no parameters)"
 
 
 ABBREVIATIONS = {"temperature": "tau"}
@@ -95,7 +95,7 @@ def run_name(record: Record, config: Mapping[str, Any], varied: Collection[str] 
         section = path.partition(".")[0]
         plugin = path.removesuffix(".name") in SLOTS or (isinstance(value, Mapping) and "name" in value)
         name = ABBREVIATIONS.get(short[path], short[path])
-        text = show(value)
+        text = show_value(value)
         if plugin and path.removesuffix(".name") == section:
             parts.setdefault(section, []).insert(0, text)
         elif plugin or path in ("case", "recipe"):

@@ -41,7 +41,7 @@ def _crc32(text: str) -> str:
     return f"{zlib.crc32(text.encode()):08x}"
 
 
-def read(folder: Path) -> tuple[list[Record], int]:
+def read_rows(folder: Path) -> tuple[list[Record], int]:
     """Reads `rows.jsonl`.
 
     Returns:

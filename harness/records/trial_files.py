@@ -59,7 +59,7 @@ class TrialFiles:
         return self.confusions[max(self.confusions)] if self.confusions else None
 
 
-def read(folder: Path) -> TrialFiles:
+def read_trial_files(folder: Path) -> TrialFiles:
     """Reads what a trial left, each file once."""
     damaged: list[str] = []
 

@@ -19,7 +19,7 @@ def main(arguments: list[str] | None = None, prog: str = "python -m harness.repo
     options = parser.parse_args(arguments)
 
     from harness.report import versus
-    from harness.report.terminal import show
+    from harness.report.terminal import print_report
     from harness.report.write import write_report
 
     try:
@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None, prog: str = "python -m harness.repo
         print(error, file=sys.stderr)
         return 2
     for report in reports:
-        show(report)
+        print_report(report)
     if output:
         print(f"compared: {output}")
     return 0

@@ -140,7 +140,7 @@ class Quantity(Cell):
 
     def show(self) -> Shown:
         """The value alone."""
-        return NOTHING if self.value is None else Shown(words.number(self.metric, self.value), self.value)
+        return NOTHING if self.value is None else Shown(words.show_number(self.metric, self.value), self.value)
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,9 @@ class Mean(Cell):
             return NOTHING
         mean, half = self.estimate.mean, self.estimate.half
         return Shown(
-            words.number(self.metric, mean), mean, "" if half is None else f" ± {words.number(self.metric, half)}"
+            words.show_number(self.metric, mean),
+            mean,
+            "" if half is None else f" ± {words.show_number(self.metric, half)}",
         )
 
     def fields(self, key: str) -> dict[str, Any]:
@@ -176,8 +178,8 @@ class Difference(Cell):
         if self.comparison is None:
             return NOTHING
         mean, half = self.comparison.difference.mean, self.comparison.difference.half
-        low, high = (words.number(self.metric, end, "+") for end in (mean - (half or 0), mean + (half or 0)))
-        return Shown(words.number(self.metric, mean, "+"), mean, "" if half is None else f" [{low}, {high}]")
+        low, high = (words.show_number(self.metric, end, "+") for end in (mean - (half or 0), mean + (half or 0)))
+        return Shown(words.show_number(self.metric, mean, "+"), mean, "" if half is None else f" [{low}, {high}]")
 
     def fields(self, key: str) -> dict[str, Any]:
         """Difference, half-width and the number of seeds that both have."""
@@ -245,4 +247,4 @@ class Seconds(Cell):
         """Three digits at least."""
         if self.value is None:
             return NOTHING
-        return Shown(words.number("time/total_seconds", self.value), self.value, mark="*" if self.cached else "")
+        return Shown(words.show_number("time/total_seconds", self.value), self.value, mark="*" if self.cached else "")

@@ -21,8 +21,8 @@ def leaderboard(report: Report) -> pd.DataFrame:
     """Every configuration of both phases with all its figures, confirmed ones first, one a row."""
     rows: list[dict[str, Any]] = []
     for phase, entries, sections in (
-        ("confirm", report.confirmed, tables.confirmed(report)),
-        ("search", report.searched, tables.searched(report, len(report.searched))),
+        ("confirm", report.confirmed, tables.comparison_tables(report)),
+        ("search", report.searched, tables.search_tables(report, len(report.searched))),
     ):
         fields = [row for section in sections for table in section.tables for row in table.records()]
         rows += [_configuration(phase, entry) | row for entry, row in zip(entries, fields, strict=True)]

@@ -75,9 +75,9 @@ class Findings:
         return list(self._pictures())
 
     def _pictures(self) -> dict[str, Picture]:
-        from harness.report.page.write import sections
+        from harness.report.page.write import page_sections
 
-        return {picture.stem: picture for section in sections(self.report) for picture in section.pictures}
+        return {picture.stem: picture for section in page_sections(self.report) for picture in section.pictures}
 
     def __repr__(self) -> str:
         return f"{self.report.space['name']}: {self.answer}"
@@ -86,7 +86,7 @@ class Findings:
         """The answer and the leaderboard; of a search alone its best configurations."""
         import pandas as pd
 
-        shown = tables.confirmed(self.report) or tables.searched(self.report, limit=10)
+        shown = tables.comparison_tables(self.report) or tables.search_tables(self.report, limit=10)
         blocks = [f"<p><b>{escape(self.report.space['name'])}</b>: {escape(self.answer)}</p>"]
         for table in (table for section in shown for table in section.tables):
             texts = pd.DataFrame([list(map(str, row)) for row in table.rows], columns=table.titles)

@@ -18,7 +18,7 @@ from harness.report.model import SECONDS, Entry, Report
 from harness.report.rounds import compare_rounds
 
 
-def read(folder: Path) -> Report:
+def read_report(folder: Path) -> Report:
     """Reads a sweep's folder and compares what it holds.
 
     Raises:
@@ -29,7 +29,7 @@ def read(folder: Path) -> Report:
             raise ValueError(f"{folder} is not a sweep's folder: it has no {name}")
     space = mapping(folder / "space.yaml")
     environment = mapping(folder / "environment.json")
-    rows, unreadable = record_rows.read(folder)
+    rows, unreadable = record_rows.read_rows(folder)
     trials = by_trial(rows)
     if not trials:
         raise ValueError(f"{folder} holds no records yet")
@@ -57,7 +57,7 @@ def read(folder: Path) -> Report:
         sum(total.get("time/total_seconds", 0) for total in totals),
         sum(total.get(f"time/{s}_seconds", 0) for total in totals for s in SECONDS if total.get(f"stage/{s}_cached")),
         histories=trials,
-        files={trial: trial_files.read(folder / "trials" / trial) for trial in trials},
+        files={trial: trial_files.read_trial_files(folder / "trials" / trial) for trial in trials},
     )
     if unreadable:
         report.notes.append(f"{messages.count(unreadable, 'line')} of rows.jsonl could not be read and was skipped.")
@@ -90,7 +90,7 @@ def _entries(trials: Mapping[str, History], measure: str, maximize: bool, ending
         if record_rows.last(history)["status"] in endings:
             groups.setdefault(record_rows.last(history)["configuration"], []).append(history)
     entries = [_entry(configuration, group) for configuration, group in groups.items()]
-    labels = names.labels({entry.id: entry.parameters for entry in entries})
+    labels = names.name_configurations({entry.id: entry.parameters for entry in entries})
     for entry in entries:
         entry.label = labels[entry.id]
 
@@ -202,7 +202,7 @@ def _answer(report: Report) -> str:
     versus += f" (95 %, paired over {other.comparison.difference.n} seeds): {other.verdict}"
     if other.verdict in ("better", "worse"):
         return f"{first} {versus}."
-    smallest = words.number(name, other.comparison.smallest)
+    smallest = words.show_number(name, other.comparison.smallest)
     return f"{first} {versus}; so many seeds can resolve differences of {smallest} or more."
 
 

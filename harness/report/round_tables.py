@@ -20,7 +20,7 @@ MATRIX_COLUMNS = 10
 """A matrix of more cases is a picture and a CSV file only: as a table nobody could read it."""
 
 
-def answer(rounds: RoundComparison) -> str:
+def answer_over_rounds(rounds: RoundComparison) -> str:
     """Which cases differ from the reference over all rounds, in which direction, and which do not."""
     return " ".join(filter(None, (_answer(rounds, setting) for setting in rounds.settings)))
 
@@ -91,7 +91,7 @@ def _lead(judgement: Judgement | None, digits: int = 2) -> Cell:
     return Points(judgement.comparison.difference, digits, "+", _mark(judgement))
 
 
-def sections(rounds: RoundComparison) -> list[Section]:
+def round_sections(rounds: RoundComparison) -> list[Section]:
     """What several rounds show, the most important first."""
     parts: list[Section] = []
     for number, setting in enumerate(rounds.settings):
@@ -168,7 +168,7 @@ def _difference_sections(rounds: RoundComparison, setting: Setting, number: int)
         "Percentage points, mean ± half-width of the 95 % t-interval of the differences seed by seed. Unmarked: "
         f"the interval holds 0, {NO_EVIDENCE}; †: it does not; ‡: Holm's p is at most .05, too, for {tests} tests."
     )
-    picture = Picture(rounds.stem("differences", number), partial(pictures.differences, rounds, setting), title)
+    picture = Picture(rounds.stem("differences", number), partial(pictures.draw_differences, rounds, setting), title)
     table = Table(columns(lambda judgement: _lead(judgement, 1)), [note], title)
     differences = Section(_titled(title, setting), parts=[picture, table])
     if not tests:
@@ -215,7 +215,7 @@ def _penalty_sections(rounds: RoundComparison) -> list[Section]:
     )
     title = "Who beats whom"
     section = Section(
-        title, parts=[Picture("penalty", partial(pictures.penalties, rounds), "pairwise penalties"), text]
+        title, parts=[Picture("penalty", partial(pictures.draw_penalties, rounds), "pairwise penalties"), text]
     )
     if len(rounds.cases) <= MATRIX_COLUMNS:
         penalty = curves.overall_penalty(rounds.penalty)
@@ -262,7 +262,7 @@ def _overlap_sections(rounds: RoundComparison) -> list[Section]:
     section = Section(
         title,
         parts=[
-            Picture("overlap", partial(pictures.overlap, rounds), "overlap of the picks"),
+            Picture("overlap", partial(pictures.draw_overlap, rounds), "overlap of the picks"),
             "The share |A and B| / |A or B| (Jaccard) of all that two cases selected under the same seed, the start "
             f"pool left out; mean over seeds.{chance}",
         ],

@@ -84,7 +84,7 @@ def _case_labels(entries: Sequence[Entry]) -> dict[str, str]:
     if not _is_grid_of_selectors(entries):
         return {entry.id: entry.label for entry in entries}
     keys = {entry.id: _key(_selector(entry.parameters)) for entry in entries}
-    names = record_names.labels({keys[entry.id]: _selector(entry.parameters) for entry in entries})
+    names = record_names.name_configurations({keys[entry.id]: _selector(entry.parameters) for entry in entries})
     return {entry.id: names[keys[entry.id]] for entry in entries}
 
 
@@ -95,7 +95,7 @@ def _grouped(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
     groups: dict[str, list[Entry]] = {}
     for entry in entries:
         groups.setdefault(_key(_others(entry.parameters)), []).append(entry)
-    names = record_names.labels({key: _others(group[0].parameters) for key, group in groups.items()})
+    names = record_names.name_configurations({key: _others(group[0].parameters) for key, group in groups.items()})
     return {names[key] if len(groups) > 1 else "": group for key, group in groups.items()}
 
 

@@ -11,13 +11,13 @@ from harness.report.looks import gallery
 from harness.report.model import Report
 from harness.report.section import Heading, Part, Picture, Section, Table
 
-SEARCH_ROWS = 20
+SUMMARY_SEARCH_ROWS = 20
 """How many configurations of a search are listed."""
 
 
 def summary(report: Report) -> str:
     """The text of `summary.md`."""
-    over_rounds = round_tables.answer(report.rounds) if report.rounds else ""
+    over_rounds = round_tables.answer_over_rounds(report.rounds) if report.rounds else ""
     blocks = [
         f"# {report.space['name']}",
         f"**Answer.** {report.answer}",
@@ -33,11 +33,11 @@ def summary(report: Report) -> str:
 
 def _sections(report: Report) -> list[Section]:
     return [
-        *tables.confirmed(report),
-        *tables.beside(report),
-        *(round_tables.sections(report.rounds) if report.rounds else tables.curves(report)),
-        *gallery.sections(report),
-        *tables.searched(report, SEARCH_ROWS),
+        *tables.comparison_tables(report),
+        *tables.tables_of_other_classifiers(report),
+        *(round_tables.round_sections(report.rounds) if report.rounds else tables.curve_tables(report)),
+        *gallery.look_sections(report),
+        *tables.search_tables(report, SUMMARY_SEARCH_ROWS),
         *tables.failed(report),
     ]
 

@@ -38,7 +38,7 @@ def judged_columns(metric: str, judgements: Sequence[Judgement | None], verdicts
     ]
 
 
-def confirmed(report: Report) -> list[Section]:
+def comparison_tables(report: Report) -> list[Section]:
     """The confirmed configurations with everything that was compared; none where nothing was confirmed."""
     entries = report.confirmed
     if not entries:
@@ -51,7 +51,7 @@ def confirmed(report: Report) -> list[Section]:
         *judged_columns(report.measure, judgements, [entry.verdict for entry in entries]),
         *(_means(metric, entries) for metric in others),
         _seeds(entries),
-        Column("labels (+ val)", [labels(entry) for entry in entries], "labels/used"),
+        Column("labels (+ val)", [label_count(entry) for entry in entries], "labels/used"),
         *(_seconds(stage, entries) for stage in SECONDS),
     ]
     said = [column for column in columns if column.essential or not column.says_nothing]
@@ -90,12 +90,12 @@ def seconds(entry: Entry, stage: str) -> Seconds:
     return Seconds(entry.mean(f"time/{stage}_seconds"), cached)
 
 
-def labels(entry: Entry) -> Count:
+def label_count(entry: Entry) -> Count:
     """Labels of training images and, beside them, of validation images."""
     return Count(entry.mean("labels/used"), entry.mean("labels/val"))
 
 
-def beside(report: Report) -> list[Section]:
+def tables_of_other_classifiers(report: Report) -> list[Section]:
     """The same comparison under each classifier beside the first; the p values of each are a family of their own."""
     measured = dict.fromkeys(metric for entry in report.confirmed for metric in entry.values)
     sections = []
@@ -131,7 +131,7 @@ def _footnotes(report: Report) -> list[str]:
     return notes
 
 
-def curves(report: Report) -> list[Section]:
+def curve_tables(report: Report) -> list[Section]:
     """The learning curves alone, where there are no two to compare."""
     entries, measure = (report.confirmed, report.measure) if report.confirmed else (report.searched, report.goal)
     entries = entries[:CURVES]
@@ -148,7 +148,7 @@ def curves(report: Report) -> list[Section]:
     return [Section(title, parts=[Table([_names(entries), *points], name=title)])]
 
 
-def searched(report: Report, limit: int) -> list[Section]:
+def search_tables(report: Report, limit: int) -> list[Section]:
     """The configurations of the search, at most so many; none where nothing was searched."""
     if not report.searched:
         return []

@@ -15,7 +15,7 @@ from harness.report.section import Column, Table
 if TYPE_CHECKING:
     import rich.table
 
-SEARCH_ROWS = 10
+TERMINAL_SEARCH_ROWS = 10
 """How many configurations of a search are listed."""
 
 NAME_WIDTH = 20
@@ -28,7 +28,7 @@ TEXT_WIDTH = 14
 """Of other words, which take as many lines as they need, and the least of the names."""
 
 
-def show(report: Report) -> None:
+def print_report(report: Report) -> None:
     """Prints the answer and the tables to the terminal."""
     from rich.console import Console
     from rich.markup import escape
@@ -36,10 +36,10 @@ def show(report: Report) -> None:
     console = Console(highlight=False)
     console.print(f"[bold]{escape(report.space['name'])}[/bold]: {escape(report.answer)}")
     if report.rounds:
-        console.print(escape(round_tables.answer(report.rounds)))
+        console.print(escape(round_tables.answer_over_rounds(report.rounds)))
     for note in report.all_notes:
         console.print(f"[yellow]{escape(note)}[/yellow]")
-    for section in [*tables.confirmed(report), *tables.searched(report, SEARCH_ROWS)]:
+    for section in [*tables.comparison_tables(report), *tables.search_tables(report, TERMINAL_SEARCH_ROWS)]:
         for table in section.tables:
             console.print(grid(table, console.width))
     if report.failures:

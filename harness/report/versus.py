@@ -11,7 +11,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from harness import messages
-from harness.records.names import by_path, show
+from harness.records.names import by_path, show_value
 from harness.report import tables, words
 from harness.report.cells import Cell, Count, Difference, Empty, Mean, Probability, Seconds, Text
 from harness.report.compare import judged, paired
@@ -20,7 +20,7 @@ from harness.report.page.document import PageHead, render
 from harness.report.pictures import style
 from harness.report.section import Column, Heading, Picture, Section, Table
 
-SHOWN = 3
+BEST_SHOWN = 3
 """How many of the best of each sweep are set side by side."""
 
 SETTINGS = 6
@@ -36,7 +36,7 @@ def write_comparison(reports: Sequence[Report], file: Path) -> None:
         "selbench report",
         " · ".join(names),
         answer=[_verdict(reports, names)],
-        notes=differences(reports, names),
+        notes=settings_that_differ(reports, names),
         facts=[(name, [str(report.folder)]) for name, report in zip(names, reports, strict=True)],
     )
     file.write_text(render(head, [section for section in sections if section], file.parent), encoding="utf-8")
@@ -109,7 +109,7 @@ def _settings(one: Report, other: Report) -> list[str]:
     trials = [by_path(report.space.get("trial") or {}) for report in (one, other)]
     varied = {path for report in (one, other) for entry in report.confirmed for path in entry.parameters}
     fixed = [path for path in trials[0] if path in trials[1] and not _varies(path, varied)]
-    shown = {path: [show(trial[path]) for trial in trials] for path in fixed}
+    shown = {path: [show_value(trial[path]) for trial in trials] for path in fixed}
     return [f"{path} {a} and {b}" for path, (a, b) in shown.items() if a != b]
 
 
@@ -118,7 +118,7 @@ def _varies(path: str, varied: set[str]) -> bool:
     return any(path == other or path.startswith(f"{other}.") or other.startswith(f"{path}.") for other in varied)
 
 
-def differences(reports: Sequence[Report], names: Sequence[str]) -> list[str]:
+def settings_that_differ(reports: Sequence[Report], names: Sequence[str]) -> list[str]:
     """A sentence for each pair of sweeps that differ in anything but the question."""
     said = []
     for (one, a), (other, b) in combinations(zip(names, reports, strict=True), 2):
@@ -222,7 +222,7 @@ def _best_table(chosen: Chosen) -> Table:
         Column(measure, [_mean(report, entry) for _, report, entry in chosen]),
         Column("n", [Count(len(entry.seeds)) for entry in entries]),
         Column("seeds", [_seed_list(entry.seeds) for entry in entries]),
-        Column("labels (+ val)", [tables.labels(entry) for entry in entries]),
+        Column("labels (+ val)", [tables.label_count(entry) for entry in entries]),
         Column("total s", [tables.seconds(entry, "total") for entry in entries]),
         Column("place", [Text(_place(report, entry)) for _, report, entry in chosen]),
     ]
@@ -248,7 +248,7 @@ def _comparable(reports: Sequence[Report]) -> list[list[int]]:
 
 
 def _chosen(report: Report) -> list[Entry]:
-    best = report.confirmed[:SHOWN]
+    best = report.confirmed[:BEST_SHOWN]
     return best if report.reference is None or report.reference in best else [*best, report.reference]
 
 

@@ -11,7 +11,7 @@ from harness.report.compare import Estimate
 from harness.report.model import Entry
 
 
-def number(metric: str, value: float, sign: str = "") -> str:
+def show_number(metric: str, value: float, sign: str = "") -> str:
     """Fractions with four decimals, counts whole, the rest with three significant digits."""
     declared = known(metric)
     unit = declared.unit if declared else ""
@@ -69,7 +69,7 @@ def data_set(data: Mapping[str, Any]) -> str:
 def domain(spec: Any) -> str:
     """A parameter's domain as in the YAML, on one line."""
     if not isinstance(spec, Mapping):
-        return names.show(spec)
+        return names.show_value(spec)
     if "values" in spec:
-        return "one of " + ", ".join(map(names.show, spec["values"]))
-    return ", ".join(f"{key} {names.show(value)}" for key, value in spec.items())
+        return "one of " + ", ".join(map(names.show_value, spec["values"]))
+    return ", ".join(f"{key} {names.show_value(value)}" for key, value in spec.items())

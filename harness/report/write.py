@@ -9,7 +9,7 @@ import pandas as pd
 from harness.report import frames
 from harness.report.model import Report, RoundComparison
 from harness.report.page.write import write_page
-from harness.report.read import read
+from harness.report.read import read_report
 from harness.report.summary import summary
 
 
@@ -19,7 +19,7 @@ def write_report(folder: Path) -> Report:
     Raises:
         ValueError: the folder is not a sweep's, or holds no records.
     """
-    report = read(folder)
+    report = read_report(folder)
     frames.leaderboard(report).to_csv(folder / "leaderboard.csv", index=False)
     (folder / "summary.md").write_text(summary(report), encoding="utf-8")
     if report.rounds:

@@ -33,13 +33,13 @@ def main(
     options = _parser(prog, question).parse_args(arguments)
     typed, resume = f"{prog} {shlex.join(arguments)}", resume_command(prog, arguments)
 
-    from harness.config.plan import load
+    from harness.config.plan import load_plan
     from harness.config.schema import parse_overrides
     from harness.sweep.interrupts import NoSpaceError
     from harness.sweep.preflight import preview
 
     try:
-        plan = load(options.file, parse_overrides(options.set))
+        plan = load_plan(options.file, parse_overrides(options.set))
         if options.dry_run:
             print(preview(plan))
             return FINISHED
@@ -82,7 +82,7 @@ def _run(plan: Plan, options: argparse.Namespace, typed: str, resume: str) -> in
     if outcome.complete and outcome.report and not options.quiet:
         from harness.report import terminal
 
-        terminal.show(outcome.report)
+        terminal.print_report(outcome.report)
     return farewell(outcome, resume)
 
 

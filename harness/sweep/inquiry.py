@@ -77,7 +77,7 @@ class Answer:
 def answer(question: Question) -> Answer:
     """What this node says."""
     enter(question.cwd)
-    problems = list(differences(question))
+    problems = list(differences_from_driver(question))
     shared, locked = False, False
     try:
         question.folders.stages.mkdir(parents=True, exist_ok=True)
@@ -112,7 +112,7 @@ def enter(cwd: str) -> None:
         os.chdir(cwd)
 
 
-def differences(question: Question) -> Iterator[str]:
+def differences_from_driver(question: Question) -> Iterator[str]:
     """Where results here would differ from the driver's, or not come about."""
     if code_version() != question.code:
         yield f"{OURS[0]} is other code than the driver's; update or remove it"

@@ -52,7 +52,7 @@ def check_data(plan: Plan, cache: Path) -> list[tuple[TrialConfig, Data]]:
                 built.add(digest_of(network))
                 with torch.device("meta"):
                     backbone = registry.build(config.backbone, data.image_shape)
-                resolutions.check(backbone, data.image_shape, shares)
+                resolutions.try_resolutions(backbone, data.image_shape, shares)
         except ValueError as error:
             problems[f"{plan.name}: {place}: {error}"] = None
     if problems:
@@ -63,7 +63,7 @@ def check_data(plan: Plan, cache: Path) -> list[tuple[TrialConfig, Data]]:
 def _check_sizes(config: TrialConfig, data: Data) -> None:
     label_budget(config, len(data.pool))
     images = len(data.pool) + (len(data.unlabeled_extra) if data.unlabeled_extra is not None else 0)
-    method: Any = registry.find("ssl_methods", config.ssl_method.name)
+    method: Any = registry.find_plugin("ssl_methods", config.ssl_method.name)
     few = getattr(method, "labeled_only", False)  # then a batch may be as small as the labels are few
     if pretrains(config) and not few and config.pretrain.batch_size > images:
         raise ValueError(

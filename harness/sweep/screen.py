@@ -16,7 +16,7 @@ from harness.records.details import Details, Training
 from harness.records.names import label
 from harness.records.rows import FINAL, Record
 
-SHOWN = 4
+TRIALS_SHOWN = 4
 """Running trials with a line of their own; of the others it is said how many do what."""
 
 STATUS_SECONDS = 60.0
@@ -178,7 +178,7 @@ class Standing:
                 what = Text(label(one.record["parameters"]), style="default")
                 table.add_row(f"  {one.position}", one.rate, one.left, what, f"seed {one.record['seed']}", style="cyan")
             lines.append(table)
-        others = list(self.running.values())[SHOWN:]
+        others = list(self.running.values())[TRIALS_SHOWN:]
         if others:
             states = Counter(one.state for one in others).most_common()
             doing = ", ".join(f"{count} {state}" for state, count in states)
@@ -188,7 +188,7 @@ class Standing:
 
     def _shown(self) -> list[Running]:
         """Those that began first: their lines stay where they are."""
-        return list(self.running.values())[:SHOWN]
+        return list(self.running.values())[:TRIALS_SHOWN]
 
     def _head(self, width: int) -> RenderableType:
         """The phase, a bar as long as there is room for, the counts, the time left."""

@@ -109,11 +109,13 @@ def run_plan(plan: Plan, options: Options, interrupts: Interrupts | None = None)
         with connected(plan, options.address):
             guard.install()
             nodes, beyond = nodes_for(plan, options.address, options.folders, prepared)
-            export.check(plan, beyond.get("shared_stages", True))
+            export.check_export(plan, beyond.get("shared_stages", True))
             placement = place(plan.resources, nodes, plan.name)
             lock = open_folder(outcome.folder, plan, resume=options.resume)
             try:
-                about = environment.describe(outcome.folder, prepared, placement.concurrent, options.command)
+                about = environment.describe_environment(
+                    outcome.folder, prepared, placement.concurrent, options.command
+                )
                 about |= beyond
                 _run_in_folder(plan, options, placement, about, mirror, guard, outcome)
             finally:
@@ -157,7 +159,7 @@ def _run_in_folder(
                 outcome.report = _write_report(outcome)
             if outcome.report:
                 kept = plan.log_model if outcome.complete else "none"
-                outcome.problems += export.write(outcome.report, kept, options.folders)
+                outcome.problems += export.export_encoders(outcome.report, kept, options.folders)
         outcome.failed = recorder.failed()
 
 

@@ -62,7 +62,7 @@ def _link(paths: Collection[Path], root: Path, target: Path) -> None:
 
 def _write_confusion(folder: Path, target: Path) -> None:
     """Writes what is made of a trial's last confusion matrix, if there is one: numbers by class, and a look at it."""
-    confusion = trial_files.read(folder).last_confusion
+    confusion = trial_files.read_trial_files(folder).last_confusion
     if not confusion:
         return
     import torch

@@ -58,7 +58,7 @@ class Delivery:
         self._live = live
         self._delivered = delivered
         self._description = SweepDescription(folder, environment)
-        self._trials = rows.by_trial(rows.read(folder)[0])
+        self._trials = rows.by_trial(rows.read_rows(folder)[0])
         self._pending = dict.fromkeys(self._trials)
         self._load: MachineLoad | None = None
         self._experiment: Experiment | None = None
@@ -213,7 +213,7 @@ class Delivery:
         from harness.report import read
 
         try:
-            report = read.read(self._folder)
+            report = read.read_report(self._folder)
         except ValueError:  # nothing has been recorded yet
             return None, None
         for trial in export.chosen(report, "best"):

@@ -13,7 +13,7 @@ from typing import Any
 
 from harness import messages
 
-SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks")
+SERVER_SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks")
 
 MAX_NAME_LENGTH = 250  # this and the following are limits of MLflow's
 MAX_TAG_LENGTH = 5000
@@ -27,12 +27,12 @@ def tracking_uri(argument: str | None, results: Path) -> str:
     """
     uri = argument or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{results.resolve()}/mlflow.db"
     scheme = re.split(r"[:+]", uri)[0]
-    if scheme not in SCHEMES:
+    if scheme not in SERVER_SCHEMES:
         uri = messages.public(uri)
-        close = difflib.get_close_matches(scheme, SCHEMES, 1) if "://" in uri else []
+        close = difflib.get_close_matches(scheme, SERVER_SCHEMES, 1) if "://" in uri else []
         folder = Path(uri.removeprefix("file:")).resolve()
         nearest = close[0] + uri.removeprefix(scheme) if close else f"sqlite:///{folder}/mlflow.db"
-        raise ValueError(f"tracking URI {uri!r} is not one of {', '.join(SCHEMES)}; did you mean {nearest!r}?")
+        raise ValueError(f"tracking URI {uri!r} is not one of {', '.join(SERVER_SCHEMES)}; did you mean {nearest!r}?")
     return uri
 
 

@@ -35,7 +35,7 @@ def stage_outputs(backbone: Backbone) -> Iterator[list[Tensor]]:
             hook.remove()
 
 
-def build(selector: Selector, backbone: Backbone, images: Images, runtime: Runtime, seed: int) -> Companion:
+def build_companion(selector: Selector, backbone: Backbone, images: Images, runtime: Runtime, seed: int) -> Companion:
     """The selector's companion for this backbone, with fresh weights from a random stream of its own.
 
     Args:

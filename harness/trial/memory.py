@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
 
 STATUS = Path("/proc/self/status")
-POLL_SECONDS = 0.05
+MEMORY_POLL_SECONDS = 0.05
 GIBIBYTE = 2**30
 
 
@@ -84,7 +84,7 @@ def watched_memory(gigabytes: float | None, exceeded: Callable[[str], None]) -> 
     over = threading.Event()
 
     def watch() -> None:
-        while not over.wait(POLL_SECONDS):
+        while not over.wait(MEMORY_POLL_SECONDS):
             held = own_memory() or 0
             if held > gigabytes * GIBIBYTE:
                 exceeded(f"MemoryError: the trial held {held / GIBIBYTE:.2f} GB; resources.memory_gb is {gigabytes:g}")

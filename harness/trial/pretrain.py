@@ -65,7 +65,7 @@ def pretrain(
     images = examples.images
     if len(images) < config.batch_size:
         raise ValueError(f"pretrain.batch_size {config.batch_size} is larger than the pool; use at most {len(images)}")
-    resolutions.check(method.backbone, images.shape[1:], config.resolutions)
+    resolutions.try_resolutions(method.backbone, images.shape[1:], config.resolutions)
     optimizer = build_optimizer(method.parameters(), config)
     trainer = Trainer(method, examples, config, runtime, seed, optimizer)
     epochs = Epochs(

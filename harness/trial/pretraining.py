@@ -51,7 +51,7 @@ def untrained_encoder(config: TrialConfig, images: splits.Data, seed: int) -> Ba
 
 def pretrains(config: TrialConfig) -> bool:
     """Whether the encoder is trained before the rounds; else it keeps its initial weights."""
-    trainable = registry.find("ssl_methods", config.ssl_method.name).num_views > 0  # type: ignore[attr-defined]
+    trainable = registry.find_plugin("ssl_methods", config.ssl_method.name).num_views > 0  # type: ignore[attr-defined]
     return config.mode == "pretrain" and trainable and config.pretrain.epochs > 0
 
 
@@ -72,7 +72,7 @@ def pretrain_key(config: TrialConfig, seed: int, fingerprint: str) -> dict[str, 
             "augmentation": config.augmentation.as_dict(),
             "pretrain": config.pretrain.as_read(),
         }
-        if issubclass(registry.find("ssl_methods", config.ssl_method.name), SupervisedMethod):
+        if issubclass(registry.find_plugin("ssl_methods", config.ssl_method.name), SupervisedMethod):
             key["start"] = [config.labels.start, config.labels.stratified]  # with data and seed, the labels it reads
     return key
 
@@ -81,7 +81,7 @@ def _initial_encoder(spec: PluginSpec) -> dict[str, Any]:
     """The settings of an encoder before any training; weights count by their content, wherever their file is."""
     settings = spec.as_dict()
     if settings["weights"] is not None:
-        settings["weights"] = weights.identity(registry.find(spec.kind, spec.name), settings["weights"])
+        settings["weights"] = weights.identity(registry.find_plugin(spec.kind, spec.name), settings["weights"])
     return settings
 
 

@@ -39,7 +39,7 @@ def _scaled(sides: Sequence[int], share: float) -> list[int]:
     return [max(1, round(side * share)) for side in sides]
 
 
-def check(backbone: Backbone, image_shape: tuple[int, int, int], shares: Sequence[float]) -> None:
+def try_resolutions(backbone: Backbone, image_shape: tuple[int, int, int], shares: Sequence[float]) -> None:
     """Tries the backbone at every size, without memory or arithmetic.
 
     Args:

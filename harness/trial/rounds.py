@@ -242,7 +242,7 @@ class Rounds:
         if not config.labels.rounds or "companion_outputs" not in selector.reads:
             return None
         key["companion"] = {name: value for name, value in spec.as_dict().items() if name != "pool_subset"}
-        return companions.build(selector, backbone, images, context.runtime, context.seed)
+        return companions.build_companion(selector, backbone, images, context.runtime, context.seed)
 
     def _train_jointly(self, labeled: Tensor, labels: Tensor, last: Trained | None) -> tuple[RoundModel, Stage]:
         context = self.context

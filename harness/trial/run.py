@@ -92,8 +92,8 @@ def run(
 
 
 def load_data(config: TrialConfig, cache: Path, *, with_test: bool, verify: bool = False) -> tuple[splits.Data, Oracle]:
-    """The trial's images and the oracle of its pool, decoded on first use; `verify` as in `splits.load`."""
-    return splits.load(
+    """The trial's images and the oracle of its pool, decoded on first use; `verify` as in `splits.open_data`."""
+    return splits.open_data(
         registry.build(config.dataset),
         config.dataset.name,
         config.data,
@@ -114,7 +114,9 @@ def label_budget(config: TrialConfig, pool_size: int) -> int:
     if labels.start == "all":
         return pool_size
     total = labels.start + labels.budget * labels.rounds
-    if total == pool_size and issubclass(registry.find("ssl_methods", config.ssl_method.name), SemiSupervisedMethod):
+    if total == pool_size and issubclass(
+        registry.find_plugin("ssl_methods", config.ssl_method.name), SemiSupervisedMethod
+    ):
         raise ValueError(
             f"labels: {total} of {pool_size} images leave {config.ssl_method.name} no unlabelled one; "
             f"use at most {pool_size - 1}"

@@ -30,7 +30,7 @@ import torch
 from filelock import FileLock
 
 from harness.code import Code, Root, code_of
-from harness.files import CHECKSUM_LENGTH, checksum, digest_of, replace_text, save
+from harness.files import CHECKSUM_LENGTH, checksum, digest_of, replace_text, save_tensors
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Checkpoint:
 
     def save(self, state: dict[str, Any]) -> None:
         """Writes the state atomically."""
-        save({"state": state, "seconds": self.seconds}, self._file, signed=True)
+        save_tensors({"state": state, "seconds": self.seconds}, self._file, signed=True)
         self._last = time.monotonic()
 
     def forget(self) -> None:
@@ -219,7 +219,7 @@ def _read(folder: Path, digest: str) -> Stage | None:
 
 
 def _write(folder: Path, stage: Stage, key: Mapping[str, Any]) -> None:
-    save(stage.value, folder / "result.pt")
+    save_tensors(stage.value, folder / "result.pt")
     meta = {"key": key, "seconds": stage.seconds, "checksum": checksum(folder / "result.pt"), "finished": time.time()}
     meta["own_checksum"] = digest_of(json.loads(json.dumps(meta)))
     replace_text(folder / "meta.json", json.dumps(meta, indent=1))

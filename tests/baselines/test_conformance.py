@@ -105,7 +105,7 @@ def built_ins(*kinds):
 
 def factory(kind, name):
     """Called like the class, with hyper-parameters that are plugins built as a configuration builds them."""
-    plugin = registry.find(kind, name)
+    plugin = registry.find_plugin(kind, name)
     if (kind, name) in SMALLER:
         return partial(plugin, **SMALLER[kind, name])
     nested = any(registry.nested_kind(hint) for hint in registry.hints(plugin).values())
@@ -124,7 +124,7 @@ def test_plugin_keeps_its_promises(kind, name):
 
 @pytest.mark.parametrize(("kind", "name"), SMALLER)
 def test_plugin_that_is_checked_smaller_keeps_its_defaults(kind, name):
-    hyperparameters_are_keywords(registry.find(kind, name), kind)
+    hyperparameters_are_keywords(registry.find_plugin(kind, name), kind)
 
 
 @pytest.mark.gpu
@@ -145,13 +145,13 @@ def test_image_folder_keeps_its_promises(tmp_path):
         for number in range(4):
             pixels = np.full((6, 9, 3), 20 * number, dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / label / f"{number}.png")
-    check("datasets", "image_folder", partial(registry.find("datasets", "image_folder"), path=str(tmp_path)))
+    check("datasets", "image_folder", partial(registry.find_plugin("datasets", "image_folder"), path=str(tmp_path)))
 
 
 def test_npz_keeps_its_promises(tmp_path):
     images = np.random.default_rng(0).integers(256, size=(12, 6, 9, 3), dtype=np.uint8)
     np.savez(tmp_path / "images.npz", x_train=images, y_train=np.arange(12) % 3)
-    check("datasets", "npz", partial(registry.find("datasets", "npz"), path=str(tmp_path / "images.npz")))
+    check("datasets", "npz", partial(registry.find_plugin("datasets", "npz"), path=str(tmp_path / "images.npz")))
 
 
 @pytest.mark.parametrize("name", ABSENT_DATASETS)
@@ -165,7 +165,7 @@ def test_dataset_without_its_files_keeps_the_other_promises(name, monkeypatch, t
 
 @pytest.mark.parametrize(("kind", "name"), built_ins(*registry.CONTRACTS))
 def test_plugin_imports_the_contracts_alone(kind, name):
-    check_imports(registry.find(kind, name))
+    check_imports(registry.find_plugin(kind, name))
 
 
 def test_tables_name_plugins():

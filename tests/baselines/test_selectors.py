@@ -21,7 +21,7 @@ from baselines.selectors.random import Random
 from baselines.selectors.representative_random import RepresentativeRandom
 from baselines.selectors.shares import even_shares
 from baselines.selectors.ual import UAL, rank_in_cluster
-from harness.plugins.registry import find
+from harness.plugins.registry import find_plugin
 
 UNCERTAINTY = [Entropy, Margin, LeastConfidence]
 CHEAP = {
@@ -32,8 +32,8 @@ CHEAP = {
     "vaal": {"epochs": 1, "batch_size": 8, "width": 2},
 }
 NAMES = [name for name in BUILTINS["selectors"] if not name.endswith("/")]  # families have tests of their own
-ALL = [pytest.param(partial(find("selectors", name), **CHEAP.get(name, {})), id=name) for name in NAMES]
-COLD = [name for name in NAMES if find("selectors", name).supports_cold_start]
+ALL = [pytest.param(partial(find_plugin("selectors", name), **CHEAP.get(name, {})), id=name) for name in NAMES]
+COLD = [name for name in NAMES if find_plugin("selectors", name).supports_cold_start]
 
 
 def pool_of(n=60, dim=6, num_classes=4, labeled=(3, 10, 11, 40), **parts):
@@ -70,7 +70,7 @@ def test_same_generator_same_picks(selector):
 def test_cold_start_reads_no_logits(name):
     features = blobs(40, 5)[0]
     pool = make_pool(features=features, ssl_loss=features.norm(dim=1))
-    assert valid(find("selectors", name)().select(pool, 15, rng=rng()), pool, 15)
+    assert valid(find_plugin("selectors", name)().select(pool, 15, rng=rng()), pool, 15)
 
 
 DEGENERATE = {
@@ -174,7 +174,7 @@ def test_selector_refuses_what_a_diverged_model_hands_out(name):
     for part in broken.values():
         part[20] = math.nan
     with pytest.raises(ValueError, match="diverged"):
-        find("selectors", name)(**CHEAP.get(name, {})).select(pool_of(**broken), 5, rng=rng())
+        find_plugin("selectors", name)(**CHEAP.get(name, {})).select(pool_of(**broken), 5, rng=rng())
 
 
 @pytest.mark.parametrize("selector", UNCERTAINTY)

@@ -16,7 +16,7 @@ from baselines.selectors.skactiveml_strategy import NOT_MEMBERS, SkactivemlStrat
 from harness.code import code_of
 from harness.config.schema import ConfigError, Problems, parse_plugin
 from harness.plugins import __main__, registry
-from harness.plugins.registry import PluginSpec, build, find
+from harness.plugins.registry import PluginSpec, build, find_plugin
 
 installed = pytest.mark.skipif(find_spec("skactiveml") is None, reason="scikit-activeml is not installed")
 
@@ -42,15 +42,15 @@ def test_every_strategy_is_checked_or_named_with_its_reason():
 @installed
 def test_a_strategy_that_is_not_offered_says_why():
     with refused("selector 'skactiveml/FourDs' is not offered: it reads the mixture model of a classifier"):
-        find("selectors", "skactiveml/FourDs")
+        find_plugin("selectors", "skactiveml/FourDs")
     with refused("no selector 'skactiveml/TypiClus'; did you mean 'skactiveml/TypiClust'?"):
-        find("selectors", "skactiveml/TypiClus")
+        find_plugin("selectors", "skactiveml/TypiClus")
 
 
 @installed
 def test_members_are_plugins_of_one_file():
-    member = find("selectors", "skactiveml/Badge")
-    assert find("selectors", "skactiveml/Badge") is member
+    member = find_plugin("selectors", "skactiveml/Badge")
+    assert find_plugin("selectors", "skactiveml/Badge") is member
     assert (member.__name__, member.__module__) == ("Badge", SkactivemlStrategy.__module__)
     assert member.__doc__.startswith("scikit-activeml's Badge: Batch Active Learning by Diverse Gradient Embedding")
 
@@ -68,9 +68,9 @@ def test_without_the_library_one_line_says_what_to_install(capsys):
     with refused(
         "selector 'skactiveml/Anything': scikit-activeml is not installed: pip install 'selbench[skactiveml]'"
     ):
-        find("selectors", "skactiveml/Anything")
+        find_plugin("selectors", "skactiveml/Anything")
     with refused("no selector 'corset'; did you mean 'coreset'?"):
-        find("selectors", "corset")
+        find_plugin("selectors", "corset")
     assert __main__.main([]) == 0
     assert "skactiveml/<name>" in capsys.readouterr().out
 
@@ -80,11 +80,11 @@ def test_without_the_library_one_line_says_what_to_install(capsys):
 
 @installed
 def test_hyperparameters_are_those_of_the_constructor_that_yaml_can_hold():
-    assert registry.hints(find("selectors", "skactiveml/ProbCover"))["alpha"] is float
+    assert registry.hints(find_plugin("selectors", "skactiveml/ProbCover"))["alpha"] is float
     own = {"cluster_algo_dict": None, "k": 5}
-    assert own.items() <= registry.defaults(find("selectors", "skactiveml/TypiClust")).items()
+    assert own.items() <= registry.defaults(find_plugin("selectors", "skactiveml/TypiClust")).items()
     for name in SkactivemlStrategy.members():
-        offered = registry.defaults(find("selectors", f"skactiveml/{name}")).values()
+        offered = registry.defaults(find_plugin("selectors", f"skactiveml/{name}")).values()
         assert all(value is None or isinstance(value, bool | int | float | str) for value in offered), name
 
 
@@ -125,7 +125,9 @@ def test_costs_between_any_number_of_classes_are_accepted():
 @installed
 def test_a_cold_start_is_for_those_that_ask_for_no_model():
     cold = {
-        name for name in SkactivemlStrategy.members() if find("selectors", f"skactiveml/{name}").supports_cold_start
+        name
+        for name in SkactivemlStrategy.members()
+        if find_plugin("selectors", f"skactiveml/{name}").supports_cold_start
     }
     assert cold == {"CoreSet", "GreedySamplingX", "MaxHerding", "ProbCover", "RandomSampling", "TypiClust"}
     problem = "labels.start: selector 'skactiveml/Badge' cannot start without labels"

@@ -29,12 +29,12 @@ TARGETS = {"byol": "target", "dino": "teacher_backbone", "moby": "key_encoder", 
 
 
 def method_of(name, **options):
-    return new(registry.find("ssl_methods", name), **SMALL[name], **options)
+    return new(registry.find_plugin("ssl_methods", name), **SMALL[name], **options)
 
 
 def test_every_trained_method_is_tested_here():
     """But for those that learn from labels, which have files of their own."""
-    classes = {name: registry.find("ssl_methods", name) for name in baselines.BUILTINS["ssl_methods"]}
+    classes = {name: registry.find_plugin("ssl_methods", name) for name in baselines.BUILTINS["ssl_methods"]}
     reading = (SupervisedMethod, SemiSupervisedMethod)
     trained = {name for name, cls in classes.items() if cls.num_views > 0 and not issubclass(cls, reading)}
     assert trained == set(SMALL)

@@ -12,7 +12,7 @@ from torchvision.models._api import WeightsEnum
 from baselines.backbones.resnet18 import ResNet18
 from baselines.backbones.torchvision_model import TorchvisionModel
 from harness.plugins import registry
-from harness.plugins.registry import PluginSpec, build, find
+from harness.plugins.registry import PluginSpec, build, find_plugin
 from harness.trial.companions import stage_outputs
 
 MEMBERS = TorchvisionModel.members()
@@ -144,17 +144,17 @@ def test_images_that_do_not_fit_are_refused(name, image_shape):
 
 
 def test_members_are_plugins_of_one_file():
-    member = find("backbones", "torchvision/resnet50")
+    member = find_plugin("backbones", "torchvision/resnet50")
     assert issubclass(member, TorchvisionModel)
-    assert find("backbones", "torchvision/resnet50") is member
+    assert find_plugin("backbones", "torchvision/resnet50") is member
     assert (member.__name__, member.__module__) == ("resnet50", TorchvisionModel.__module__)
     with pytest.raises(
         ValueError, match=re.escape("no backbone 'torchvision/resnet5'; did you mean 'torchvision/resnet50'?")
     ):
-        find("backbones", "torchvision/resnet5")
+        find_plugin("backbones", "torchvision/resnet5")
     with pytest.raises(ValueError, match=re.escape("did you mean 'torchvision/efficientnet_b0'?")):
-        find("backbones", "efficientnet_b0")
-    assert registry.names("backbones").count("torchvision/<name>") == 1
+        find_plugin("backbones", "efficientnet_b0")
+    assert registry.plugin_names("backbones").count("torchvision/<name>") == 1
 
 
 # --- published weights ---
@@ -195,7 +195,7 @@ def test_resnets_with_another_stem_say_that_it_keeps_its_initial_values(capsys):
 
 
 def test_names_of_published_weights_are_those_of_torchvision():
-    known = find("backbones", "torchvision/resnet50").published_weights()
+    known = find_plugin("backbones", "torchvision/resnet50").published_weights()
     assert set(known) == {"DEFAULT", "IMAGENET1K_V1", "IMAGENET1K_V2"}
     assert known["DEFAULT"].identity == known["IMAGENET1K_V2"].identity != known["IMAGENET1K_V1"].identity
     assert ResNet18.published_weights().keys() == {"DEFAULT", "IMAGENET1K_V1"}

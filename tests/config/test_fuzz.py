@@ -14,7 +14,7 @@ import pytest
 import yaml
 from test_trial_config import ODD, _mutate, _places
 
-from harness.config.plan import load
+from harness.config.plan import load_plan
 from harness.config.schema import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -102,7 +102,7 @@ def verdict(file: Path, text: str) -> str:
     signal.setitimer(signal.ITIMER_REAL, SECONDS)
     problems: list[str] = []
     try:
-        load(file, {})
+        load_plan(file, {})
     except ConfigError as error:
         problems = error.problems
         assert problems

@@ -58,15 +58,15 @@ def test_no_key_is_missing(section):
             if getattr(known, "__name__", "") in named and dataclasses.is_dataclass(known) and known not in seen:
                 waiting.append(known)
     assert len(seen) > 4
-    assert set(plan.KEYS) == set(made["properties"])
-    assert set(space.KEYS) == set(made["definitions"]["parameter"]["properties"])
+    assert set(plan.QUESTION_KEYS) == set(made["properties"])
+    assert set(space.PARAMETER_KEYS) == set(made["definitions"]["parameter"]["properties"])
 
 
 @pytest.mark.parametrize("kind", registry.CONTRACTS)
 def test_no_plugin_and_no_hyperparameter_is_missing(validator, kind):
     slot = {"datasets": "dataset", "backbones": "backbone", "ssl_methods": "ssl_method", "selectors": "selector"}
     key = slot.get(kind, "augmentation")
-    for entry in registry.describe():
+    for entry in registry.describe_plugins():
         if entry["kind"] == kind and "<" not in entry["name"]:
             spelled = json.loads(json.dumps({"name": entry["name"], **entry["hyperparameters"]}))
             for value in (entry["name"], spelled):

@@ -10,7 +10,7 @@ import yaml
 
 from harness.config import plan as plan_module
 from harness.config.parsing import parse_trial
-from harness.config.plan import Plan, load
+from harness.config.plan import Plan, load_plan
 from harness.config.schema import ConfigError, parse_overrides
 from harness.sweep import preflight
 
@@ -54,7 +54,7 @@ cases:
 def read(tmp_path: Path, text: str, *overrides: str) -> Plan:
     file = tmp_path / "space.yaml"
     file.write_text(text)
-    return load(file, parse_overrides(list(overrides)))
+    return load_plan(file, parse_overrides(list(overrides)))
 
 
 def names(plan: Plan) -> list[str]:

@@ -11,7 +11,7 @@ import yaml
 
 from harness.config import recipes
 from harness.config.parsing import parse_trial, read_trial, recipe_trial
-from harness.config.plan import Plan, load
+from harness.config.plan import Plan, load_plan
 from harness.config.recipes import merged
 from harness.config.schema import ConfigError, Problems, as_dict, parse_overrides
 from harness.plugins.__main__ import main as list_plugins
@@ -176,7 +176,7 @@ def test_a_mistake_of_the_users_is_not_the_recipes(mine):
 def read(tmp_path: Path, text: str, *overrides: str) -> Plan:
     file = tmp_path / "space.yaml"
     file.write_text(text)
-    return load(file, parse_overrides(list(overrides)))
+    return load_plan(file, parse_overrides(list(overrides)))
 
 
 CHOICE = """
@@ -301,12 +301,12 @@ NAMES = {
 
 
 def test_the_recipes_are_all_there():
-    assert set(recipes.names()) >= NAMES
+    assert set(recipes.recipe_names()) >= NAMES
 
 
-@pytest.mark.parametrize("name", recipes.names())
+@pytest.mark.parametrize("name", recipes.recipe_names())
 def test_a_recipe_is_complete(name):
-    recipe = recipes.load(recipes.FOLDER / f"{name}.yaml")
+    recipe = recipes.load_recipe(recipes.FOLDER / f"{name}.yaml")
     assert recipe.description.endswith(".")
     assert recipe.description.count(". ") == 0, "one sentence"
     assert recipe.source
@@ -322,9 +322,9 @@ def test_a_recipe_is_complete(name):
         assert variant.settings
 
 
-@pytest.mark.parametrize("name", recipes.names())
+@pytest.mark.parametrize("name", recipes.recipe_names())
 def test_a_recipe_is_a_valid_trial(name):
-    recipe = recipes.load(recipes.FOLDER / f"{name}.yaml")
+    recipe = recipes.load_recipe(recipes.FOLDER / f"{name}.yaml")
     for used in [name, *(f"{name}/{variant}" for variant in recipe.variants or {})]:
         problems = Problems()
         assert recipe_trial(used, "trial.recipe", problems), problems.found
@@ -332,7 +332,7 @@ def test_a_recipe_is_a_valid_trial(name):
 
 @pytest.mark.parametrize("name", ["mobyv2al_table2", "mobyv2al_table3"])
 def test_the_tables_of_mobyv2al_are_plans(name):
-    plan = load(Path("search_spaces/papers") / f"{name}.yaml", {})
+    plan = load_plan(Path("search_spaces/papers") / f"{name}.yaml", {})
     methods = {candidate.trial.ssl_method.name for candidate in plan.candidates}
     assert methods >= {"moby", "moco_v2", "byol"}
     assert {candidate.trial.classifier.epochs for candidate in plan.candidates} == {200}
@@ -356,6 +356,6 @@ def test_a_broken_recipe_does_not_hide_the_others(tmp_path, monkeypatch):
     monkeypatch.setattr(recipes, "FOLDER", tmp_path)
     write(tmp_path / "broken.yaml", trail={})
     write(tmp_path / "good.yaml", description="Good.", trial={"backbone": "dcnn3"})
-    broken, good = recipes.describe()
+    broken, good = recipes.describe_recipes()
     assert "trail: no such key; did you mean 'trial'?" in broken["error"]
     assert good["summary"] == "Good."

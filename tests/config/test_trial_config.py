@@ -14,7 +14,7 @@ from trials import SMALL
 
 from harness.config import checks
 from harness.config.parsing import parse_trial
-from harness.config.plan import Plan, load
+from harness.config.plan import Plan, load_plan
 from harness.config.schema import (
     ConfigError,
     Problems,
@@ -57,7 +57,7 @@ parameters:
 def read(tmp_path: Path, content: Any, overrides: list[str] | None = None) -> Plan:
     file = tmp_path / "space.yaml"
     file.write_text(content if isinstance(content, str) else yaml.safe_dump(content), encoding="utf-8")
-    return load(file, parse_overrides(overrides or []))
+    return load_plan(file, parse_overrides(overrides or []))
 
 
 def problems_of(tmp_path: Path, content: Any, overrides: list[str] | None = None) -> list[str]:
@@ -356,11 +356,11 @@ def test_numbers_may_be_written_as_yaml_reads_them_as_text(tmp_path):
 def test_a_missing_file_names_the_nearest(tmp_path):
     (tmp_path / "augment.yaml").write_text("")
     with pytest.raises(ConfigError, match=r"augmnt.yaml: no such file; did you mean 'augment.yaml'\?"):
-        load(tmp_path / "augmnt.yaml", {})
+        load_plan(tmp_path / "augmnt.yaml", {})
     with pytest.raises(ConfigError, match="no such folder"):
-        load(tmp_path / "nowhere" / "augment.yaml", {})
+        load_plan(tmp_path / "nowhere" / "augment.yaml", {})
     with pytest.raises(ConfigError, match="cannot be read"):
-        load(tmp_path, {})
+        load_plan(tmp_path, {})
 
 
 @pytest.mark.parametrize(
@@ -391,7 +391,7 @@ def test_what_is_not_plain_yaml_is_refused(tmp_path, text, words):
 def test_a_file_that_is_not_text_is_refused(tmp_path):
     (tmp_path / "space.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match="cannot be read"):
-        load(tmp_path / "space.yaml", {})
+        load_plan(tmp_path / "space.yaml", {})
 
 
 # ---------------------------------------------------------------- overrides

@@ -16,7 +16,7 @@ import yaml
 from sweep_folder import SweepFolder
 
 from baselines.datasets.npz import Npz
-from harness.config.plan import load
+from harness.config.plan import load_plan
 from harness.config.schema import ConfigError
 from harness.plugins import weights
 from harness.records.folder import open_folder
@@ -88,7 +88,7 @@ def evil(tmp_path, monkeypatch):
 def test_yaml_runs_nothing(tmp_path, evil, text):
     (tmp_path / "question.yaml").write_text(text.format(exploded=evil))
     with pytest.raises(ConfigError, match="not valid YAML"):
-        load(tmp_path / "question.yaml", {})
+        load_plan(tmp_path / "question.yaml", {})
     with pytest.raises(ValueError, match="is damaged"):
         mapping(tmp_path / "question.yaml")
     assert not evil.exists()
@@ -127,9 +127,9 @@ def test_a_sweeps_folder_that_is_only_read_imports_no_class_it_names(tmp_path, e
     tracker.sync(sweep.path, f"sqlite:///{tmp_path}/mlflow.db")
     (tmp_path / "mine.yaml").write_text("trial: {selector: random}")
     with pytest.raises(ConfigError, match="differs"):
-        open_folder(sweep.path, load(tmp_path / "mine.yaml", {}), resume=True)
+        open_folder(sweep.path, load_plan(tmp_path / "mine.yaml", {}), resume=True)
     assert not evil.exists()
     (tmp_path / "named.yaml").write_text(yaml.safe_dump({"trial": {"selector": named}}))
     with pytest.raises(ConfigError):
-        load(tmp_path / "named.yaml", {})
+        load_plan(tmp_path / "named.yaml", {})
     assert evil.exists(), "the module that the person named is imported; else this test could not fail"

@@ -14,7 +14,7 @@ from torch import Tensor
 from baselines.datasets.digits import Digits
 from harness.api import Pool
 from harness.data.oracle import BudgetExceeded, Oracle, stratified_draw
-from harness.data.splits import Splitting, load
+from harness.data.splits import Splitting, open_data
 from harness.seeding import generator
 
 LABELS = torch.tensor([0, 1, 2, 0, 1, 2, 0, 0])
@@ -193,7 +193,9 @@ def holds(item, secrets):
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory):
-    return load(Digits(), "digits", Splitting(), cache=tmp_path_factory.mktemp("cache"), with_test=False, device="cpu")
+    return open_data(
+        Digits(), "digits", Splitting(), cache=tmp_path_factory.mktemp("cache"), with_test=False, device="cpu"
+    )
 
 
 def pool_of(data, oracle, model):

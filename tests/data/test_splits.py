@@ -17,7 +17,7 @@ import torch
 from harness.api import Dataset, Images, Source, Split
 from harness.data import decode, splits
 from harness.data.decode import prepare
-from harness.data.splits import Exponential, Splitting, Step, load
+from harness.data.splits import Exponential, Splitting, Step, open_data
 
 
 class Synthetic(Dataset):
@@ -332,7 +332,7 @@ def test_memory_stays_far_below_the_size_of_the_data(tmp_path):
 def opened(tmp_path, dataset=None, **settings):
     others = {"with_test": True, "device": "cpu"}
     others |= {name: settings.pop(name) for name in ("with_test", "device", "verify") if name in settings}
-    return load(dataset or Synthetic(), "synthetic", Splitting(**settings), cache=tmp_path, **others)
+    return open_data(dataset or Synthetic(), "synthetic", Splitting(**settings), cache=tmp_path, **others)
 
 
 def keys(images):

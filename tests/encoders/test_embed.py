@@ -19,7 +19,7 @@ from trials import configure
 
 from baselines.datasets.image_folder import ImageFolder
 from harness import embed
-from harness.config.plan import Candidate, Task, load
+from harness.config.plan import Candidate, Task, load_plan
 from harness.config.schema import ConfigError, as_dict
 from harness.encoders import export
 from harness.encoders.saved import PyfuncEncoder, SavedEncoder
@@ -109,7 +109,7 @@ def pictures(sweep, tmp_path_factory):
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_embeddings_and_logits_are_those_of_the_trial(sweep, variant):
-    saved = export.save(sweep.path, sweep.trials[variant], sweep.folders)
+    saved = export.save_encoder(sweep.path, sweep.trials[variant], sweep.folders)
     encoder = SavedEncoder.load(saved, "cpu")
     embeddings = encoder.embed(sweep.images)
     assert torch.allclose(embeddings, sweep.features[variant], atol=1e-5)
@@ -127,16 +127,16 @@ def test_variants_do_not_agree_by_chance(sweep):
 
 
 def test_the_best_trial_is_saved_once_and_all_on_request(sweep):
-    report = read.read(sweep.path)
+    report = read.read_report(sweep.path)
     values = {e.trials[s]: e.values["val/accuracy"][s] for e in report.confirmed for s in e.seeds}
     (best,) = export.chosen(report, "best")
     assert values[best] == max(values.values())
     assert sorted(export.chosen(report, "all")) == sorted(sweep.trials.values())
     assert export.chosen(report, "none") == []
-    assert export.write(report, "best", sweep.folders) == []
+    assert export.export_encoders(report, "best", sweep.folders) == []
     model = sweep.path / "models" / best / "model.json"
     before = model.stat().st_mtime_ns
-    assert export.write(report, "best", sweep.folders) == []
+    assert export.export_encoders(report, "best", sweep.folders) == []
     assert model.stat().st_mtime_ns == before
 
 
@@ -144,11 +144,11 @@ def test_the_best_trial_is_saved_once_and_all_on_request(sweep):
 def test_encoders_that_would_stay_on_their_nodes_are_refused(tmp_path, which):
     file = tmp_path / "far.yaml"
     file.write_text("{name: far, method: grid, metric: {name: val/accuracy}, trial: {dataset: digits}}")
-    plan = load(file, {"log_model": which})
-    export.check(plan, shared_stages=True)
+    plan = load_plan(file, {"log_model": which})
+    export.check_export(plan, shared_stages=True)
     with pytest.raises(ConfigError, match=f"^far: log_model: {which} needs a folder of stages that all nodes share"):
-        export.check(plan, shared_stages=False)
-    export.check(load(file, {}), shared_stages=False)
+        export.check_export(plan, shared_stages=False)
+    export.check_export(load_plan(file, {}), shared_stages=False)
 
 
 def test_of_the_seeds_the_best_on_validation_data_is_chosen():
@@ -164,9 +164,9 @@ def test_of_the_seeds_the_best_on_validation_data_is_chosen():
 def test_a_stage_that_is_gone_is_named(sweep, tmp_path):
     other = trial.Folders(sweep.folders.cache, tmp_path)
     with pytest.raises(ValueError, match="its train stage is no longer in"):
-        export.save(sweep.path, sweep.trials["linear"], other)
+        export.save_encoder(sweep.path, sweep.trials["linear"], other)
     shutil.rmtree(sweep.path / "models", ignore_errors=True)
-    lines = export.write(read.read(sweep.path), "all", other)
+    lines = export.export_encoders(read.read_report(sweep.path), "all", other)
     assert len(lines) == len(VARIANTS)
     assert all(line.startswith("log_model: confirm-") for line in lines)
 
@@ -175,14 +175,14 @@ def test_a_stage_that_is_gone_is_named(sweep, tmp_path):
 def test_a_full_disk_leaves_no_half_encoder_and_ends_the_sweep(sweep, size):
     shutil.rmtree(sweep.path / "models", ignore_errors=True)
     with files_of_at_most(size), pytest.raises(OSError, match=r"weights.pt") as caught:
-        export.write(read.read(sweep.path), "best", sweep.folders)
+        export.export_encoders(read.read_report(sweep.path), "best", sweep.folders)
     assert no_space(caught.value)
     assert [file for file in (sweep.path / "models").rglob("*") if file.is_file()] == []
-    assert export.write(read.read(sweep.path), "best", sweep.folders) == []
+    assert export.export_encoders(read.read_report(sweep.path), "best", sweep.folders) == []
 
 
 def test_the_command_embeds_files_as_the_trial_did(sweep, pictures, tmp_path, capsys):
-    model = export.save(sweep.path, sweep.trials["linear"], sweep.folders)
+    model = export.save_encoder(sweep.path, sweep.trials["linear"], sweep.folders)
     assert embed.main([str(model), str(pictures), "--output", str(tmp_path / "e.npz"), "--device", "cpu"]) == 0
     out = capsys.readouterr().out
     assert out.count("\n") == 1
@@ -200,16 +200,16 @@ def test_the_command_embeds_files_as_the_trial_did(sweep, pictures, tmp_path, ca
 
 
 def test_a_sweeps_folder_stands_for_its_best(sweep, pictures, tmp_path, capsys):
-    for name in export.chosen(read.read(sweep.path), "all"):
-        export.save(sweep.path, name, sweep.folders)
-    (best,) = export.chosen(read.read(sweep.path), "best")
+    for name in export.chosen(read.read_report(sweep.path), "all"):
+        export.save_encoder(sweep.path, name, sweep.folders)
+    (best,) = export.chosen(read.read_report(sweep.path), "best")
     one = str(pictures / "a" / "000.png")
     assert embed.main([str(sweep.path), one, "--output", str(tmp_path / "e.npz")]) == 0
     assert f"of {best}:" in capsys.readouterr().out
 
 
 def test_images_of_another_size_are_cropped_and_resized_as_an_image_folder_does(sweep, tmp_path):
-    model = export.save(sweep.path, sweep.trials["linear"], sweep.folders)
+    model = export.save_encoder(sweep.path, sweep.trials["linear"], sweep.folders)
     rng = np.random.default_rng(0)
     for name, size in (("tall", (30, 20, 3)), ("wide", (9, 40, 3))):
         (tmp_path / "train" / name).mkdir(parents=True)
@@ -222,7 +222,7 @@ def test_images_of_another_size_are_cropped_and_resized_as_an_image_folder_does(
 
 
 def test_pyfunc_validates_its_images(sweep):
-    model = export.save(sweep.path, sweep.trials["linear"], sweep.folders)
+    model = export.save_encoder(sweep.path, sweep.trials["linear"], sweep.folders)
     encoder = PyfuncEncoder(SavedEncoder.load(model, "cpu"))
     images = sweep.images.permute(0, 2, 3, 1).numpy()
     assert np.allclose(encoder.predict(images), sweep.features["linear"].numpy(), atol=1e-5)
@@ -237,7 +237,7 @@ def test_pyfunc_validates_its_images(sweep):
 @pytest.fixture
 def model(sweep, tmp_path):
     """A saved encoder of the test's own."""
-    source = export.save(sweep.path, sweep.trials["linear"], sweep.folders)
+    source = export.save_encoder(sweep.path, sweep.trials["linear"], sweep.folders)
     for name in ("model.json", "weights.pt"):
         (tmp_path / name).write_bytes((source / name).read_bytes())
     return tmp_path

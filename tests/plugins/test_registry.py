@@ -19,7 +19,17 @@ from harness.api import Backbone, Selector
 from harness.config.schema import Problems, parse_plugin
 from harness.plugins import registry
 from harness.plugins.__main__ import main
-from harness.plugins.registry import PluginSpec, as_spec, build, classes, defaults, describe, find, names, providers
+from harness.plugins.registry import (
+    PluginSpec,
+    as_spec,
+    build,
+    classes,
+    defaults,
+    describe_plugins,
+    find_plugin,
+    plugin_names,
+    providers,
+)
 
 KINDS = ["datasets", "augmentations", "backbones", "ssl_methods", "selectors"]
 
@@ -69,9 +79,9 @@ def refused(message):
 @pytest.mark.parametrize("kind", KINDS)
 def test_built_ins_are_found(kind):
     single = {name: target for name, target in BUILTINS[kind].items() if name[-1] != "/"}
-    assert set(names(kind)) >= set(single)
+    assert set(plugin_names(kind)) >= set(single)
     for name, target in single.items():
-        plugin = find(kind, name)
+        plugin = find_plugin(kind, name)
         assert f"{plugin.__module__}:{plugin.__name__}" == target
         assert plugin.__module__.rpartition(".")[0] == f"baselines.{kind}"
         assert providers(kind, name)[0] == "selbench"
@@ -93,7 +103,7 @@ def test_kinds_of_the_contracts_and_of_the_built_ins_agree():
 )
 def test_an_unknown_name_is_met_with_the_nearest(kind, name, message):
     with refused(message):
-        find(kind, name)
+        find_plugin(kind, name)
 
 
 def test_closest_of_nothing():
@@ -101,7 +111,7 @@ def test_closest_of_nothing():
 
 
 def test_a_class_can_be_named_by_its_module():
-    assert find("selectors", "baselines.selectors.random:Random") is Random
+    assert find_plugin("selectors", "baselines.selectors.random:Random") is Random
     assert build(PluginSpec("augmentations", "baselines.augmentations.flip:Flip")).__class__ is Flip
 
 
@@ -122,7 +132,7 @@ def test_a_class_can_be_named_by_its_module():
 )
 def test_a_class_that_is_none_is_refused(target, message):
     with refused(message):
-        find("selectors", target)
+        find_plugin("selectors", target)
 
 
 @pytest.mark.parametrize("text", ["class Selector(:", "1 / 0", "raise RuntimeError('broken')", "import not_installed"])
@@ -132,8 +142,8 @@ def test_a_module_that_fails_is_a_users_mistake(tmp_path, monkeypatch, install, 
     monkeypatch.syspath_prepend(tmp_path)
     install("faulty", "selectors", "faulty", f"{module}:Mine")
     with refused(f"selector 'faulty' cannot be imported from '{module}:Mine'"):
-        find("selectors", "faulty")
-    (entry,) = (item for item in describe() if item["name"] == "faulty")
+        find_plugin("selectors", "faulty")
+    (entry,) = (item for item in describe_plugins() if item["name"] == "faulty")
     assert entry["provider"] == f"faulty ({module}:Mine)"
     assert "cannot be imported" in entry["error"]
 
@@ -143,26 +153,26 @@ def test_a_module_that_fails_is_a_users_mistake(tmp_path, monkeypatch, install, 
 
 def test_an_installed_plugin_is_found_under_its_name(install):
     install("somebodys-package", "selectors", "theirs", "baselines.selectors.random:Random")
-    assert "theirs" in names("selectors")
-    assert find("selectors", "theirs") is Random
+    assert "theirs" in plugin_names("selectors")
+    assert find_plugin("selectors", "theirs") is Random
     assert providers("selectors", "theirs") == ["somebodys-package (baselines.selectors.random:Random)"]
     with refused("no backbone 'theirs'"):
-        find("backbones", "theirs")
+        find_plugin("backbones", "theirs")
 
 
 def test_a_name_offered_twice_is_an_error_when_it_is_used(install):
     install("one", "selectors", "twice", "a:A")
     install("two", "selectors", "twice", "b:B")
-    assert names("selectors").count("twice") == 1
+    assert plugin_names("selectors").count("twice") == 1
     with refused("selector 'twice' is offered by one (a:A) and by two (b:B); use module:Class"):
-        find("selectors", "twice")
+        find_plugin("selectors", "twice")
 
 
 def test_an_installed_plugin_cannot_replace_a_built_in(install):
     install("sneaky", "selectors", "random", "sneaky:Random")
     with refused("selector 'random' is offered by selbench and by sneaky (sneaky:Random); use module:Class"):
-        find("selectors", "random")
-    assert find("selectors", "coreset").__name__ == "CoreSet"
+        find_plugin("selectors", "random")
+    assert find_plugin("selectors", "coreset").__name__ == "CoreSet"
 
 
 # --- hyper-parameters ---
@@ -317,7 +327,7 @@ def families(monkeypatch):
 
 @pytest.mark.usefixtures("families")
 def test_members_of_a_family_are_plugins():
-    found = find("selectors", "many/Margin")
+    found = find_plugin("selectors", "many/Margin")
     assert issubclass(found, Many)
     assert found.__name__ == "Margin"
     assert providers("selectors", "many/Margin") == ["selbench"]
@@ -340,13 +350,13 @@ def test_members_of_a_family_are_plugins():
 )
 def test_an_unknown_member_is_met_with_the_nearest(name, message):
     with refused(message):
-        find("selectors", name)
+        find_plugin("selectors", name)
 
 
 @pytest.mark.usefixtures("families")
 def test_a_family_is_one_entry_of_a_list(capsys):
-    assert {"many/<name>", "absent/<name>"} <= set(names("selectors"))
-    entries = {entry["name"]: entry for entry in describe()}
+    assert {"many/<name>", "absent/<name>"} <= set(plugin_names("selectors"))
+    entries = {entry["name"]: entry for entry in describe_plugins()}
     assert entries["many/<name>"] == {
         "kind": "selectors",
         "name": "many/<name>",
@@ -364,7 +374,7 @@ def test_a_family_is_one_entry_of_a_list(capsys):
 def test_an_installed_plugin_cannot_replace_a_member(install):
     install("sneaky", "selectors", "many/Margin", "sneaky:Margin")
     with refused("selector 'many/Margin' is offered by selbench and by sneaky (sneaky:Margin); use module:Class"):
-        find("selectors", "many/Margin")
+        find_plugin("selectors", "many/Margin")
 
 
 # --- plugins in plugins ---
@@ -421,7 +431,7 @@ def test_json_lists_every_plugin(capsys, install):
     assert main(["--json"]) == 0
     listed = [entry for entry in json.loads(capsys.readouterr().out) if entry["kind"] != "recipes"]
     assert {(entry["kind"], entry["name"]) for entry in listed} == {
-        (kind, name) for kind in KINDS for name in names(kind)
+        (kind, name) for kind in KINDS for name in plugin_names(kind)
     }
     by_name = {(entry["kind"], entry["name"]): entry for entry in listed}
     assert by_name["backbones", "dcnn3"] == {
@@ -443,4 +453,4 @@ def test_table_lists_every_plugin(capsys, monkeypatch):
     printed = capsys.readouterr().out
     for kind in KINDS:
         assert kind.replace("_", " ") in printed
-        assert all(name in printed for name in names(kind))
+        assert all(name in printed for name in plugin_names(kind))

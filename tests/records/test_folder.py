@@ -15,7 +15,7 @@ import yaml
 from disk import files_of_at_most
 
 from harness import messages
-from harness.config.plan import Objective, Plan, load
+from harness.config.plan import Objective, Plan, load_plan
 from harness.config.schema import ConfigError, parse_overrides
 from harness.files import no_space, replace_text
 from harness.records import environment, rows
@@ -37,7 +37,7 @@ parameters: {pretrain.epochs: {values: [1, 2]}}
 
 def ask(tmp_path: Path, *overrides: str) -> Plan:
     (tmp_path / "question.yaml").write_text(QUESTION)
-    return load(tmp_path / "question.yaml", parse_overrides(list(overrides)))
+    return load_plan(tmp_path / "question.yaml", parse_overrides(list(overrides)))
 
 
 # ---------------------------------------------------------------- opening
@@ -159,7 +159,7 @@ def test_records_are_kept_and_delivered_at_once(tmp_path):
     later = {"class_counts": [4, 6], "pool_counts": [40, 60], "confusion_matrix": {"matrix": [[2]]}}
     folder.write("search-a-s0", "running", {"val/accuracy": 0.6}, 30, **later)
     folder.write("search-a-s0", "finished", {"val/accuracy": 0.6}, 30, portrait=base64.b64encode(b"a face").decode())
-    read, unreadable = rows.read(tmp_path)  # before the file is closed
+    read, unreadable = rows.read_rows(tmp_path)  # before the file is closed
     assert unreadable == 0
     assert read == folder.delivered
     trial = tmp_path / "trials" / "search-a-s0"
@@ -183,7 +183,7 @@ def test_a_changed_line_is_not_believed(tmp_path, change):
     key = change.partition(b": ")[0]
     first, second = file.read_bytes().splitlines(keepends=True)
     file.write_bytes(re.sub(re.escape(key) + rb": [^,}]+", change, first) + second)
-    read, unreadable = rows.read(tmp_path)
+    read, unreadable = rows.read_rows(tmp_path)
     assert [record["trial"] for record in read] == ["search-b-s7"]
     assert unreadable == 1
     assert not Recorder(tmp_path, print).ended("search-a-s7")
@@ -208,7 +208,7 @@ def test_a_trial_that_lacks_a_record_is_run_again(tmp_path, damaged):
     for step in (10, 20):
         again.write("search-a-s7", "running", {"val/accuracy": 0.1}, step)
     again.write("search-a-s7", "finished", {"val/accuracy": 0.5}, 20)
-    read, unreadable = rows.read(tmp_path)
+    read, unreadable = rows.read_rows(tmp_path)
     assert unreadable == 1
     history = rows.by_trial(read)["search-a-s7"]
     assert [(r["step"], r["status"], r["time"]) for r in history.values()] == [
@@ -223,7 +223,7 @@ def test_an_ending_that_alone_is_left_of_a_trial_counts_for_nothing(tmp_path):
     folder = Folder(tmp_path)
     folder.write("search-a-s7", "running", {}, 10)
     folder.write("search-a-s7", "finished", {"val/accuracy": 0.5}, 20)
-    read, _ = rows.read(tmp_path)
+    read, _ = rows.read_rows(tmp_path)
     assert rows.by_trial(read[1:]) == {}
 
 
@@ -233,7 +233,7 @@ def test_lines_without_a_checksum_are_read(tmp_path):
     (line,) = (tmp_path / "rows.jsonl").read_text().splitlines()
     bare = {key: value for key, value in json.loads(line).items() if key != rows.CHECKSUM}
     (tmp_path / "rows.jsonl").write_text(line + "\n" + json.dumps(bare | {"trial": "b"}) + "\n")
-    read, unreadable = rows.read(tmp_path)
+    read, unreadable = rows.read_rows(tmp_path)
     assert [record["trial"] for record in read] == ["search-a-s0", "b"]
     assert unreadable == 0
 
@@ -251,7 +251,7 @@ def test_a_full_disk_takes_a_record_whole_or_not_at_all(tmp_path, room):
     assert folder.recorder.failed() == {}
     folder.write("search-b-s0", "finished")
     folder.recorder.close()
-    read, unreadable = rows.read(tmp_path)
+    read, unreadable = rows.read_rows(tmp_path)
     assert [record["trial"] for record in read] == ["search-a-s0", "search-b-s0"]
     assert unreadable == 0
 
@@ -277,7 +277,7 @@ def test_damaged_files_of_a_sweep_are_named(tmp_path, name, content):
     with pytest.raises(ConfigError, match=rf"{name} is damaged: [^\n]*$"):
         open_folder(sweep, plan, resume=True)
     with pytest.raises(ValueError, match=rf"{name} is damaged: [^\n]*$"):
-        read_module.read(sweep)
+        read_module.read_report(sweep)
     with pytest.raises(ValueError, match=rf"{name} is damaged: [^\n]*$"):
         tracker.sync(sweep, f"sqlite:///{tmp_path}/mlflow.db")
     assert (sweep / name).read_bytes() == content
@@ -312,7 +312,7 @@ def test_half_a_last_line_loses_that_line_alone(tmp_path):
     assert not again.recorder.ended("search-b-s0")
     again.write("search-b-s0", "finished")
     again.recorder.close()
-    read, unreadable = rows.read(tmp_path)
+    read, unreadable = rows.read_rows(tmp_path)
     assert [record["trial"] for record in read] == ["search-a-s0", "search-b-s0"]
     assert unreadable == 1
 
@@ -369,9 +369,9 @@ def test_the_environment_is_described_and_a_resumed_sweep_keeps_its_id(tmp_path)
     plan = ask(tmp_path)
     prepared = preflight.check_data(plan, tmp_path / "data")
     typed = "selbench sweep a.yaml --tracking-uri postgresql://me:secret@box/db"
-    first = environment.describe(tmp_path, prepared, 2, typed)
+    first = environment.describe_environment(tmp_path, prepared, 2, typed)
     (tmp_path / "environment.json").write_text(json.dumps(first))
-    second = environment.describe(tmp_path, prepared, 1, typed)
+    second = environment.describe_environment(tmp_path, prepared, 1, typed)
     assert (first["sweep_id"], first["started"]) == (second["sweep_id"], second["started"])
     assert (first["concurrent_trials"], second["concurrent_trials"]) == (2, 1)
     (data,) = first["datasets"]
@@ -379,7 +379,7 @@ def test_the_environment_is_described_and_a_resumed_sweep_keeps_its_id(tmp_path)
     assert data["fingerprint"] == prepared[0][1].fingerprint
     assert first["packages"]["torch"]
     assert first["command"] == "selbench sweep a.yaml --tracking-uri postgresql://box/db"
-    assert environment.describe(tmp_path / "other", prepared, 1, typed)["sweep_id"] != first["sweep_id"]
+    assert environment.describe_environment(tmp_path / "other", prepared, 1, typed)["sweep_id"] != first["sweep_id"]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from trials import SMALL
 from harness.config.schema import ConfigError
 from harness.records import mirror as mirror_module
 from harness.records.mirror import Mirror, is_remote, local_folder
-from harness.records.rows import read
+from harness.records.rows import read_rows
 from harness.sweep.command import main
 
 
@@ -197,9 +197,9 @@ def test_a_sweep_in_a_store_is_resumed_from_another_folder(tmp_path, bucket, mon
 
     assert sweep("second", "--resume") == 0
     there = tmp_path / "second/results/runs/s3/bucket/prefix/question"
-    found = read(there)[0]
+    found = read_rows(there)[0]
     assert [r["status"] for r in found].count("finished") == 2
-    assert found[: finished[0] + 1] == read(here)[0][: finished[0] + 1]  # kept, not computed again
+    assert found[: finished[0] + 1] == read_rows(here)[0][: finished[0] + 1]  # kept, not computed again
     body = bucket.get_object(Bucket="bucket", Key="prefix/question/rows.jsonl")["Body"].read()
     assert body == (there / "rows.jsonl").read_bytes()
 

@@ -333,7 +333,7 @@ def test_an_augmentation_names_its_parts(name, parts):
     assert [portray.operation_name(part) for part in registry.build(PluginSpec("augmentations", name)).parts()] == parts
 
 
-@pytest.mark.parametrize("name", registry.names("augmentations"))
+@pytest.mark.parametrize("name", registry.plugin_names("augmentations"))
 def test_the_parts_of_an_augmentation_are_augmentations(name):
     augmentation = registry.build(PluginSpec("augmentations", name))
     assert all(isinstance(part, api.Augmentation) and part is not augmentation for part in augmentation.parts())

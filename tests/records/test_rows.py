@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from harness.records.rows import by_trial, last, read
+from harness.records.rows import by_trial, last, read_rows
 
 
 def row(step, time, status="running", kind="epoch"):
@@ -33,4 +33,4 @@ def test_an_ending_is_void_when_the_trial_goes_on():
 def test_half_a_line_is_skipped_and_counted(tmp_path):
     whole = json.dumps(row(1, 10))
     (tmp_path / "rows.jsonl").write_text(f"{whole}\n{whole[:30]}")
-    assert read(tmp_path) == ([row(1, 10)], 1)
+    assert read_rows(tmp_path) == ([row(1, 10)], 1)

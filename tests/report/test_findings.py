@@ -8,7 +8,7 @@ from sweep_folder import SweepFolder, selection_sweep
 
 from harness.report.frames import leaderboard
 from harness.report.notebook import Findings
-from harness.report.read import read
+from harness.report.read import read_report
 from harness.report.write import write_report
 
 GAINS = {"random": 0.0, "good": 0.06}
@@ -23,7 +23,7 @@ def sweep(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def findings(sweep):
-    return Findings(read(sweep.path))
+    return Findings(read_report(sweep.path))
 
 
 def test_the_leaderboard_is_that_of_the_file(sweep, findings):
@@ -65,7 +65,7 @@ def test_the_ending_of_a_stopped_trial_is_no_point_of_a_curve(tmp_path):
     rows = sweep.trial("b", 0, {"ssl_method.temperature": 0.2}, {}, phase="search", status="running")
     ending = {"status": "stopped", "step_kind": "labels", "step": 0, "time": rows[-1]["time"] + 1}
     sweep.append([rows[-1] | ending])
-    curves = Findings(read(sweep.path)).curves("pretrain/knn_accuracy")
+    curves = Findings(read_report(sweep.path)).curves("pretrain/knn_accuracy")
     assert curves.epoch.tolist() == [1, 2, 1, 2]
     assert curves.value.tolist() == pytest.approx([0.6, 0.7, 0.6, 0.7])
 
@@ -84,7 +84,7 @@ def test_a_notebook_shows_the_answer_and_the_leaderboard(tmp_path):
     sweep = SweepFolder(tmp_path / "s", name="a <b>")
     sweep.trial("a", 0, {"ssl_method.temperature": 0.1}, {200: 0.8}, phase="search")
     sweep.trial("b", 0, {"ssl_method.temperature": 0.2}, {200: 0.9}, phase="search")
-    findings = Findings(read(sweep.path))
+    findings = Findings(read_report(sweep.path))
     html = findings._repr_html_()
     assert html.startswith("<p><b>a &lt;b&gt;</b>: temperature 0.2 reached val/accuracy 0.9000")
     assert html.index("<td>temperature 0.2</td>") < html.index("<td>temperature 0.1</td>")

@@ -97,7 +97,7 @@ class Selectors:
         (folder / f"{name}.json").write_text(json.dumps(content))
 
     def report(self) -> model.Report:
-        return read.read(self.sweep.path)
+        return read.read_report(self.sweep.path)
 
 
 @pytest.fixture
@@ -117,9 +117,9 @@ def complete(selectors):
 def test_every_picture_of_a_complete_sweep_is_drawn_small_and_named_in_the_summary(complete):
     found, folder = complete.report(), complete.sweep.path
     text = summary.summary(found)
-    shown = gallery.find(found)
+    shown = gallery.find_looks(found)
     for look in shown:
-        style.save(look.draw(), folder / look.stem)
+        style.save_picture(look.draw(), folder / look.stem)
     assert [look.stem for look in shown] == ALL
     for look in shown:
         assert 1000 < (folder / f"{look.stem}.svg").stat().st_size < 200_000, look.stem
@@ -192,7 +192,7 @@ def test_noise_stays_small_too(selectors):
     selectors.portray("coreset", replace(made_up(), operations=(*operations, "views"), views=noise))
     look = views.views(selectors.report())
     assert look is not None
-    assert len(style.save(look.draw(), selectors.sweep.path / "noise")) < 200_000
+    assert len(style.save_picture(look.draw(), selectors.sweep.path / "noise")) < 200_000
 
 
 def test_a_sweep_without_these_files_has_none_of_the_pictures(tmp_path):
@@ -200,7 +200,7 @@ def test_a_sweep_without_these_files_has_none_of_the_pictures(tmp_path):
     sweep.trial("search-only", 0, {"selector": "random"}, {20: 0.5}, phase="search", status="stopped")
     for file in (tmp_path / "sweep" / "trials").glob("*/*.json"):
         file.unlink()
-    assert gallery.find(read.read(sweep.path)) == ()
+    assert gallery.find_looks(read.read_report(sweep.path)) == ()
     report.write_report(sweep.path)
 
 
@@ -214,7 +214,7 @@ def test_the_page_has_them_in_a_section_of_their_own(complete):
 
 
 def test_without_portraits_classes_and_picks_are_shown(selectors):
-    assert [look.stem for look in gallery.find(selectors.report())] == ["classes", "confusion", "balance"]
+    assert [look.stem for look in gallery.find_looks(selectors.report())] == ["classes", "confusion", "balance"]
 
 
 # ---------------------------------------------------------------- maps
@@ -330,7 +330,7 @@ def test_accuracy_by_class_by_hand(selectors):
 
 
 def test_the_table_names_the_worst_and_the_best_class(selectors):
-    look = classes.accuracy(selectors.report())
+    look = classes.class_accuracy(selectors.report())
     assert look is not None
     assert look.header == ["configuration", "first: worst class", "last: worst class", "best class", "n"]
     assert table_of(look)[0] == ["coreset", "32.0 (cat)", "52.0 (cat)", "100.0 (owl)", "3"]
@@ -345,7 +345,7 @@ def test_a_class_without_images_has_no_accuracy(selectors):
     for trial in selectors.trials():
         matrix = {"class_names": list(NAMES), "matrix": [[0, 0, 0], [10, 80, 10], [0, 0, 5]], "split": "val"}
         selectors.write(trial, "confusion_matrix_600", matrix)
-    look = classes.accuracy(selectors.report())
+    look = classes.class_accuracy(selectors.report())
     assert look is not None
     assert table_of(look)[0][2:4] == ["80.0 (dog)", "100.0 (owl)"]
     assert "validation images" in look.caption
@@ -460,7 +460,7 @@ def test_files_of_rounds_are_in_the_order_of_labels(tmp_path):
         matrix = {"class_names": ["a"], "matrix": [[labels]], "split": "val"}
         (tmp_path / f"confusion_matrix_{labels}.json").write_text(json.dumps(matrix))
     (tmp_path / "class_counts_pool.json").write_text("[7]")
-    files = trial_files.read(tmp_path)
+    files = trial_files.read_trial_files(tmp_path)
     assert list(files.class_counts.items()) == [(90, [90]), (200, [200]), (1000, [1000])]
     assert list(files.selected.items()) == [(90, [90, 3]), (200, [200, 3]), (1000, [1000, 3])]
     assert [(labels, c.matrix.tolist()) for labels, c in files.confusions.items()] == [
@@ -474,7 +474,7 @@ def test_files_of_rounds_are_in_the_order_of_labels(tmp_path):
 
 def test_an_empty_folder_and_none_at_all_hold_nothing(tmp_path):
     for folder in (tmp_path, tmp_path / "none"):
-        files = trial_files.read(folder)
+        files = trial_files.read_trial_files(folder)
         assert not files.selected
         assert not files.class_counts
         assert not files.confusions
@@ -486,12 +486,12 @@ def test_an_empty_folder_and_none_at_all_hold_nothing(tmp_path):
 def test_damaged_counts_count_as_absent(tmp_path, content):
     (tmp_path / "class_counts_20.json").write_text("[20]")
     (tmp_path / "class_counts_30.json").write_text(content)
-    files = trial_files.read(tmp_path)
+    files = trial_files.read_trial_files(tmp_path)
     assert files.class_counts == {}
     if content != "[1, 2]":
         assert files.damaged == ("class_counts_30.json",)
         (tmp_path / "class_counts_pool.json").write_text(content)
-        files = trial_files.read(tmp_path)
+        files = trial_files.read_trial_files(tmp_path)
         assert files.pool_counts is None
         assert files.damaged == ("class_counts_30.json", "class_counts_pool.json")
 
@@ -499,7 +499,7 @@ def test_damaged_counts_count_as_absent(tmp_path, content):
 @pytest.mark.parametrize("content", ["", "7", '["a"]', "[1.5]", "[true]"])
 def test_damaged_picks_are_known_to_have_been_picked(tmp_path, content):
     (tmp_path / "selected_20.json").write_text(content)
-    files = trial_files.read(tmp_path)
+    files = trial_files.read_trial_files(tmp_path)
     assert files.selected == {20: None}
     assert files.damaged == ("selected_20.json",)
 
@@ -521,7 +521,7 @@ def test_damaged_confusion_matrices_are_left_out(tmp_path, damage):
     whole = {"class_names": ["a", "b"], "matrix": [[1, 2], [3, 4]], "split": "val"}
     (tmp_path / "confusion_matrix_20.json").write_text(json.dumps(whole))
     (tmp_path / "confusion_matrix_30.json").write_text(json.dumps(whole | damage))
-    files = trial_files.read(tmp_path)
+    files = trial_files.read_trial_files(tmp_path)
     assert list(files.confusions) == [20]
     assert files.damaged == ("confusion_matrix_30.json",)
 
@@ -532,10 +532,10 @@ def test_a_report_does_without_what_is_damaged_and_says_so(tmp_path):
     folder = sweep.path / "trials" / "confirm-a-s1"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "portrait.npz").write_bytes(pack(made_up())[:300])
-    assert trial_files.read(folder).portrait is None
-    found = read.read(sweep.path)
+    assert trial_files.read_trial_files(folder).portrait is None
+    found = read.read_report(sweep.path)
     assert found.notes == ["1 damaged file left out, the first trials/confirm-a-s1/portrait.npz."]
-    gallery.find(found)
+    gallery.find_looks(found)
 
 
 def test_a_warning_of_a_trial_is_a_note_of_the_report(tmp_path):
@@ -543,4 +543,4 @@ def test_a_warning_of_a_trial_is_a_note_of_the_report(tmp_path):
     rows = sweep.records("a", 1, {"selector": "random"}, {20: 0.5})
     rows[-1]["warning"] = "no portrait of the encoder: RuntimeError: no brush"
     sweep.append(rows)
-    assert read.read(sweep.path).notes == ["confirm-a-s1: no portrait of the encoder: RuntimeError: no brush."]
+    assert read.read_report(sweep.path).notes == ["confirm-a-s1: no portrait of the encoder: RuntimeError: no brush."]

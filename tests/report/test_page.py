@@ -21,7 +21,7 @@ from harness.report.importance import importances
 from harness.report.page.svg import inline
 from harness.report.page.write import about
 from harness.report.pictures import style
-from harness.report.read import read
+from harness.report.read import read_report
 from harness.report.section import Table
 from harness.report.sections import deviations, hyperparameters, pairs, times
 from harness.report.sections.deviations import description
@@ -120,7 +120,7 @@ def test_the_question_and_what_its_file_says_beside_it(searched):
 def test_the_opening_comment_is_kept_in_the_folder(tmp_path):
     file = tmp_path / "question.yaml"
     file.write_text("# Question: does it?\n#\n# Data: digits\nname: q\ntrial: {dataset: digits}\n")
-    made = plan.load(file, {})
+    made = plan.load_plan(file, {})
     for resume in (False, True):
         open_folder(tmp_path / "q", made, resume=resume).release()
         kept = (tmp_path / "q" / "space.yaml").read_text()
@@ -167,7 +167,7 @@ def test_a_picture_follows_the_page(tmp_path):
     axes.plot([0, 1], [0, 1], "o-", color="#000000")
     axes.text(0.5, 0.5, "on a cell", color=style.DARK)
     axes.set_title("title")
-    svg = style.save(figure, tmp_path / "picture")
+    svg = style.save_picture(figure, tmp_path / "picture")
     assert '<rect width="100%" height="100%" fill="#ffffff"/>' in (tmp_path / "picture.svg").read_text()
     html = inline(svg, "picture", 'what it "shows"')
     assert html.startswith("<svg viewBox=")
@@ -191,7 +191,7 @@ def test_the_pairs_are_the_best_and_the_mean_of_the_rows(tmp_path):
         sweep.trial(name, 0, chosen, {200: accuracy}, phase="search")
     chosen = {"augmentation.first": "crop", "augmentation.second": "crop"}
     sweep.trial("e", 0, chosen, {}, phase="search", status="stopped")
-    (picture,) = pairs.pairs(read(sweep.path)).parts
+    (picture,) = pairs.pairs(read_report(sweep.path)).parts
     best, mean = picture.draw().axes
     assert sorted(text.get_text() for text in best.texts) == ["40.0", "45.0", "70.0"]
     assert sorted(text.get_text() for text in mean.texts) == ["40.0", "45.0", "60.0"]
@@ -206,7 +206,7 @@ def test_one_half_of_a_pair_alone_is_no_pair(tmp_path):
     for name in ("crop", "flip"):
         chosen = {"augmentation.first": name, "augmentation.second": "blur"}
         sweep.trial(name, 0, chosen, {200: 0.5}, phase="search")
-    assert pairs.pairs(read(sweep.path)) is None
+    assert pairs.pairs(read_report(sweep.path)) is None
 
 
 def test_importance_finds_what_matters():
@@ -225,7 +225,7 @@ def test_few_configurations_have_no_importance(tmp_path):
     sweep = SweepFolder(tmp_path / "s", parameters={"ssl_method.temperature": {"values": [0.1, 0.2, 0.3, 0.4]}})
     for number in range(4):
         sweep.trial(str(number), 0, {"ssl_method.temperature": 0.1 * number}, {200: 0.5}, phase="search")
-    section = hyperparameters.hyperparameters(read(sweep.path))
+    section = hyperparameters.hyperparameters(read_report(sweep.path))
     assert [part.stem for part in section.parts if hasattr(part, "stem")] == ["scatter"]
 
 
@@ -240,7 +240,7 @@ def test_labels_and_minutes(tmp_path):
     sweep = SweepFolder(tmp_path / "s")
     for name, accuracy, seconds in (("random", 0.61, 60), ("coreset", 0.71, 180)):
         sweep.trial(name, 1, {"selector.name": name}, {200: accuracy}, seconds=seconds)
-    table = next(part for part in times.times(read(sweep.path)).parts if isinstance(part, Table))
+    table = next(part for part in times.times(read_report(sweep.path)).parts if isinstance(part, Table))
     assert [list(map(str, row)) for row in table.rows] == [
         ["coreset", "0.7000", "200", "3", "35", "23.3", "+5"],  # 70 / 2, 70 / 3, (70 - 60) / (3 - 1)
         ["random", "0.6000", "200", "1", "30", "60", "–"],
@@ -293,12 +293,12 @@ def pair_of_sweeps(tmp_path, **environment):
                 )
         if name == "b":
             (sweep.path / "environment.json").write_text(json.dumps(sweep.environment | environment))
-    return [read(tmp_path / name) for name in "ab"]
+    return [read_report(tmp_path / name) for name in "ab"]
 
 
 def test_sweeps_that_share_everything_are_compared(tmp_path):
     reports = pair_of_sweeps(tmp_path)
-    assert versus.differences(reports, "ab") == []
+    assert versus.settings_that_differ(reports, "ab") == []
     versus.write_comparison(reports, tmp_path / "compare.html")
     text = (tmp_path / "compare.html").read_text()
     assert "The best of a, coreset, against the best of b, coreset: test/accuracy -0.0120 [" in text
@@ -323,7 +323,7 @@ def test_sweeps_that_share_everything_are_compared(tmp_path):
 def test_what_differs_is_said(tmp_path, environment, words):
     reports = pair_of_sweeps(tmp_path, **environment)
     assert versus.obstacles(*reports) == []
-    assert any(words in sentence for sentence in versus.differences(reports, "ab"))
+    assert any(words in sentence for sentence in versus.settings_that_differ(reports, "ab"))
 
 
 def test_settings_that_differ_are_named(tmp_path):
@@ -334,7 +334,7 @@ def test_settings_that_differ_are_named(tmp_path):
         sweep = SweepFolder(tmp_path / name, trial=trial)
         for seed in (1, 2):
             sweep.trial("c", seed, {"selector.name": "coreset"}, {200: 0.7})
-        reports.append(read(sweep.path))
+        reports.append(read_report(sweep.path))
     (said,) = versus.cautions(*reports)
     assert said == "the settings that neither sweep varies differ: backbone.width 8 and 32"
 
@@ -359,7 +359,7 @@ def test_other_measures_labels_and_searches_are_not_compared(tmp_path):
     plain = SweepFolder(tmp_path / "p")
     for sweep in (timed, plain):
         sweep.trial("a", 1, {"selector.name": "random"}, {200: 0.5})
-    reports = {sweep.path.name: read(sweep.path) for sweep in (rounds, search, timed, plain)}
+    reports = {sweep.path.name: read_report(sweep.path) for sweep in (rounds, search, timed, plain)}
     assert "fresh seeds" in versus.obstacles(reports["s"], reports["p"])[0]
     assert "test/accuracy, the other time/total_seconds" in versus.obstacles(reports["p"], reports["t"])[0]
     assert "they used different numbers of labels" in versus.obstacles(reports["r"], reports["p"])

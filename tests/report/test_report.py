@@ -12,7 +12,7 @@ from sweep_folder import SweepFolder
 
 from harness.report import __main__
 from harness.report.compare import NO_EVIDENCE, estimate, holm, paired, smallest_difference
-from harness.report.read import read
+from harness.report.read import read_report
 from harness.report.write import write_report
 
 RANDOM, CORESET = {"selector.name": "random"}, {"selector.name": "coreset"}
@@ -128,7 +128,7 @@ def test_a_claim_that_holm_does_not_support_is_not_made(sweep):
     confirm(sweep, "c", CORESET, [0.740, 0.720, 0.735])  # p = 0.036 alone, 0.4 among 11
     for k in range(10):
         confirm(sweep, f"o{k}", {"selector.name": f"other{k}"}, 0.70 + rng.normal(0, 0.03, 3))
-    entry = next(entry for entry in read(sweep.path).confirmed if entry.id == "c")
+    entry = next(entry for entry in read_report(sweep.path).confirmed if entry.id == "c")
     assert entry.comparison.difference.excludes_zero
     assert entry.comparison.p < 0.05 < entry.p_holm
     assert entry.verdict == f"{NO_EVIDENCE} after Holm's correction"
@@ -139,7 +139,7 @@ def test_less_is_better_where_the_sweep_minimises(tmp_path):
     for seed, (slow, fast) in enumerate([(20, 10), (22, 11), (24, 12.5)], 1):
         sweep.trial("r", seed, RANDOM, {200: 0.7}, seconds=slow)
         sweep.trial("c", seed, CORESET, {200: 0.7}, seconds=fast)
-    result = read(sweep.path)
+    result = read_report(sweep.path)
     assert result.measure == "time/total_seconds"
     assert [(entry.label, entry.verdict) for entry in result.confirmed] == [
         ("coreset", "better"),
@@ -191,7 +191,7 @@ def test_reference(tmp_path, space, expected):
     confirm(sweep, "r", RANDOM, [0.70, 0.71])
     confirm(sweep, "c", CORESET, [0.75, 0.77])
     confirm(sweep, "m", {"selector.name": "margin"}, [0.73, 0.71])
-    result = read(sweep.path)
+    result = read_report(sweep.path)
     assert result.reference.label == expected
     assert any("nonsense" in note for note in result.notes) == ("nonsense" in str(space))
 
@@ -265,7 +265,7 @@ def test_seconds_from_the_cache_are_marked(sweep):
 def test_a_resumed_trial_counts_once_with_its_later_values(sweep):
     confirm(sweep, "r", RANDOM, [0.1, 0.2], status="running")
     confirm(sweep, "r", RANDOM, [0.7, 0.8])
-    (entry,) = read(sweep.path).confirmed
+    (entry,) = read_report(sweep.path).confirmed
     assert entry.values["test/accuracy"] == pytest.approx({1: 0.7, 2: 0.8})
 
 
@@ -273,7 +273,7 @@ def test_numbers_that_are_none_do_not_count(sweep):
     rows = sweep.records("r", 1, RANDOM, {100: 0.51, 200: 0.7})
     rows[-2]["metrics"]["test/accuracy"] = float("nan")
     sweep.append(rows)
-    (entry,) = read(sweep.path).confirmed
+    (entry,) = read_report(sweep.path).confirmed
     assert entry.mean("test/accuracy") == pytest.approx(0.5)
 
 
@@ -281,7 +281,7 @@ def test_half_a_line_is_noted(sweep):
     confirm(sweep, "r", RANDOM, [0.7, 0.8])
     with (sweep.path / "rows.jsonl").open("a") as file:
         file.write('{"trial": "conf')
-    assert read(sweep.path).notes == ["1 line of rows.jsonl could not be read and was skipped."]
+    assert read_report(sweep.path).notes == ["1 line of rows.jsonl could not be read and was skipped."]
 
 
 @pytest.mark.parametrize("missing", ["space.yaml", "environment.json", "rows.jsonl"])

@@ -13,7 +13,7 @@ from sweep_folder import SweepFolder, selection_sweep
 
 from harness.report import round_tables
 from harness.report.pictures import style
-from harness.report.read import read
+from harness.report.read import read_report
 from harness.report.summary import summary
 from harness.report.write import write_report
 
@@ -37,7 +37,7 @@ def sweep(tmp_path):
 
 
 def test_differences_are_those_of_the_rows(sweep):
-    rounds = read(sweep.path).rounds
+    rounds = read_report(sweep.path).rounds
     (setting,) = rounds.settings
     assert (rounds.measures, setting.steps) == (["test/accuracy", "val/accuracy"], [200, 400, 600, 800, 1000])
     assert setting.selected == [400, 600, 800, 1000]  # the start pool tells nothing apart
@@ -51,8 +51,8 @@ def test_differences_are_those_of_the_rows(sweep):
 
 
 def test_the_words(sweep):
-    report = read(sweep.path)
-    answer = round_tables.answer(report.rounds)
+    report = read_report(sweep.path)
+    answer = round_tables.answer_over_rounds(report.rounds)
     assert answer.startswith(
         "By test/aubc, 200 to 1000 labels (points, 95 %, paired over seeds, Holm's correction for 3"
     )
@@ -76,14 +76,14 @@ def test_the_words(sweep):
 
 def test_where_random_wins_it_says_so(tmp_path):
     sweep = selection_sweep(tmp_path / "s", {"random": 0.0, "bad": -0.1, "worse": -0.2}, rounds=3, reference=RANDOM)
-    answer = round_tables.answer(read(sweep.path).rounds)
+    answer = round_tables.answer_over_rounds(read_report(sweep.path).rounds)
     assert "nothing is better than random beyond doubt. Worse than random beyond doubt: bad" in answer
     assert answer.endswith("random has the highest mean of all 3.")
 
 
 def test_a_failed_trial_is_left_out_of_its_pairs_and_named(tmp_path):
     sweep = selection_sweep(tmp_path / "s", GAINS, rounds=4, failed=[("good", 2)], reference=RANDOM)
-    rounds = read(sweep.path).rounds
+    rounds = read_report(sweep.path).rounds
     (setting,) = rounds.settings
     by_case = {case: found.comparison.difference.n for case, found in setting.by_area["test/accuracy"].items()}
     assert by_case == {"good": 4, "bad": 5, "same": 5}
@@ -91,7 +91,7 @@ def test_a_failed_trial_is_left_out_of_its_pairs_and_named(tmp_path):
     assert rounds.notes == [
         "Without a complete curve: good under seed 2; only seeds that both sides have are compared."
     ]
-    assert "better than random by" in summary(read(sweep.path))
+    assert "better than random by" in summary(read_report(sweep.path))
 
 
 def test_a_round_without_a_number_is_left_out_of_its_pairs(sweep):
@@ -101,7 +101,7 @@ def test_a_round_without_a_number_is_left_out_of_its_pairs(sweep):
         if line["trial"] == "confirm-good-s3" and line["step"] == 600:
             line["metrics"].pop("test/accuracy", None)
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    (setting,) = read(sweep.path).rounds.settings
+    (setting,) = read_report(sweep.path).rounds.settings
     assert [setting.by_round[step]["good"].comparison.difference.n for step in setting.selected] == [5, 4, 5, 5]
     assert setting.by_area["test/accuracy"]["good"].comparison.difference.n == 4
     assert setting.by_area["val/accuracy"]["good"].comparison.difference.n == 5
@@ -110,7 +110,7 @@ def test_a_round_without_a_number_is_left_out_of_its_pairs(sweep):
 def test_one_seed_says_nothing_and_draws_no_interval(tmp_path):
     sweep = selection_sweep(tmp_path / "s", GAINS, seeds=[1], rounds=2, reference=RANDOM)
     report = write_report(sweep.path)
-    assert "nothing can be said of: good, same, bad" in round_tables.answer(report.rounds)
+    assert "nothing can be said of: good, same, bad" in round_tables.answer_over_rounds(report.rounds)
     text = summary(report)
     assert "beyond doubt" not in text
     assert "Who beats whom" not in text
@@ -140,12 +140,12 @@ def test_pictures_of_few_and_many(tmp_path, count, seeds):
 
 def test_the_same_data_draws_the_same_bytes(tmp_path):
     sweep = selection_sweep(tmp_path / "s", GAINS, rounds=2, reference=RANDOM)
-    rounds = read(sweep.path).rounds
+    rounds = read_report(sweep.path).rounds
     drawn = []
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        for picture in (picture for section in round_tables.sections(rounds) for picture in section.pictures):
-            style.save(picture.draw(), tmp_path / name / picture.stem)
+        for picture in (picture for section in round_tables.round_sections(rounds) for picture in section.pictures):
+            style.save_picture(picture.draw(), tmp_path / name / picture.stem)
         drawn.append({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()})
     assert len(drawn[0]) == 5
     assert drawn[0] == drawn[1]
@@ -172,11 +172,11 @@ def test_overlap_is_that_of_the_files_and_chance_that_of_the_pool(tmp_path):
             folder = sweep.path / "trials" / f"confirm-{case}-s{seed}"
             (folder / "selected_400.json").write_text(json.dumps(list(range(first, first + 200))))
             (folder / "selected_600.json").write_text(json.dumps(list(range(1000 + first, 1200 + first))))
-    rounds = read(sweep.path).rounds
+    rounds = read_report(sweep.path).rounds
     assert rounds.overlap[0, 1] == pytest.approx((1 + 200 / 600) / 2)
     assert rounds.chance == pytest.approx(400 / (2 * 9800 - 400), rel=0.01)  # 400 of the 9,800 beside the start pool
     (sweep.path / "trials" / "confirm-other-s1" / "selected_600.json").unlink()
-    assert read(sweep.path).rounds.overlap[0, 1] == pytest.approx(200 / 600)
+    assert read_report(sweep.path).rounds.overlap[0, 1] == pytest.approx(200 / 600)
 
 
 def test_settings_are_compared_within_and_counted_together(tmp_path):
@@ -190,14 +190,14 @@ def test_settings_are_compared_within_and_counted_together(tmp_path):
     assert rounds.ranks.blocks == 10
     assert 1 < rounds.penalty[0, rounds.cases.index("bad")] <= 2
     assert (sweep.path / "curves_2.svg").exists()
-    assert "simclr: by test/aubc" in round_tables.answer(rounds)
+    assert "simclr: by test/aubc" in round_tables.answer_over_rounds(rounds)
 
 
 def test_a_case_with_one_measurement_is_left_out_and_named(tmp_path):
     sweep = selection_sweep(tmp_path / "s", GAINS, rounds=3, reference=RANDOM)
     for seed in range(1, 6):
         sweep.trial("all", seed, {"selector.name": "every_label"}, {9000: 0.95})
-    rounds = read(sweep.path).rounds
+    rounds = read_report(sweep.path).rounds
     assert "every_label" not in rounds.cases
     assert rounds.notes == ["Left out, for they were measured at one number of labels only: every_label."]
 

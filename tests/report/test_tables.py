@@ -15,7 +15,7 @@ from harness.report.compare import NO_EVIDENCE, Comparison, Estimate
 from harness.report.page.document import PageHead, render
 from harness.report.section import Column, Section, Table
 from harness.report.summary import markdown
-from harness.report.terminal import show
+from harness.report.terminal import print_report
 from harness.report.write import write_report
 
 ACCURACY = "val/accuracy"
@@ -24,7 +24,7 @@ ACCURACY = "val/accuracy"
 def everywhere(sweep, capsys, monkeypatch):
     """What each reader gets: summary, page, terminal of 200 columns, leaderboard."""
     monkeypatch.setenv("COLUMNS", "200")
-    show(write_report(sweep.path))
+    print_report(write_report(sweep.path))
     texts = {name: (sweep.path / name).read_text() for name in ("summary.md", "report.html", "leaderboard.csv")}
     return {**texts, "terminal": capsys.readouterr().out}
 

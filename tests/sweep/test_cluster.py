@@ -19,7 +19,7 @@ from cluster_nodes import PLUGIN, nodes
 from trials import SMALL
 
 from harness.config.parsing import parse_trial
-from harness.config.plan import load
+from harness.config.plan import load_plan
 from harness.config.schema import ConfigError, Problems
 from harness.plugins.registry import PluginSpec
 from harness.records import environment, rows
@@ -89,7 +89,7 @@ def ask(folder: Path, seconds: float = 0.0, **space) -> Path:
 
 def test_workers_get_this_project_and_plugins_that_are_not_installed(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
-    sent = cluster.modules(load(ask(tmp_path, name="question"), {}))
+    sent = cluster.modules(load_plan(ask(tmp_path, name="question"), {}))
     assert [Path(path).name for path in sent] == ["harness", "baselines", "telling.py"]
     assert all(Path(path).exists() for path in sent)
 
@@ -117,20 +117,20 @@ def question(tmp_path: Path) -> inquiry.Question:
     ],
 )
 def test_a_node_that_would_compute_otherwise_says_why(tmp_path, change, message):
-    assert not list(inquiry.differences(question(tmp_path)))
-    (problem,) = inquiry.differences(dataclasses.replace(question(tmp_path), **change))
+    assert not list(inquiry.differences_from_driver(question(tmp_path)))
+    (problem,) = inquiry.differences_from_driver(dataclasses.replace(question(tmp_path), **change))
     assert message in problem
 
 
 def test_a_package_that_the_driver_has_not_got_keeps_no_node_out(tmp_path):
     packages = {k: v for k, v in environment.numeric_versions().items() if k != "scikit-activeml"}
-    assert not list(inquiry.differences(dataclasses.replace(question(tmp_path), packages=packages)))
+    assert not list(inquiry.differences_from_driver(dataclasses.replace(question(tmp_path), packages=packages)))
 
 
 @pytest.mark.skipif(find_spec("skactiveml") is None, reason="scikit-activeml is not installed")
 def test_a_node_with_another_scikit_activeml_says_so(tmp_path):
     packages = {**environment.numeric_versions(), "scikit-activeml": "0.1"}
-    (problem,) = inquiry.differences(dataclasses.replace(question(tmp_path), packages=packages))
+    (problem,) = inquiry.differences_from_driver(dataclasses.replace(question(tmp_path), packages=packages))
     assert problem.startswith("scikit-activeml is ")
 
 
@@ -195,7 +195,7 @@ def run(folder: Path, file: Path, name: str, *more: str) -> int:
 
 def outcome(sweep: Path) -> dict:
     """What the rows say, but for times, memory, and who computed a stage first."""
-    records, unreadable = rows.read(sweep)
+    records, unreadable = rows.read_rows(sweep)
     assert unreadable == 0
     aside = ("time/", "throughput/", "stage/", "memory/")
     told = {
@@ -288,7 +288,7 @@ def test_the_trials_of_a_node_that_dies_move(home):
         assert not there.worker_nodes
     (lost,) = [offset for what, node, _, offset in said(home) if node == doomed.node_id and what == "begins"]
     assert ["ends", lost] in [[what, offset] for what, node, _, offset in said(home) if node != doomed.node_id]
-    ended = [r for r in rows.read(home / "runs/moved")[0] if r["status"] == "finished"]
+    ended = [r for r in rows.read_rows(home / "runs/moved")[0] if r["status"] == "finished"]
     assert len(ended) == len({r["trial"] for r in ended}) == 2
 
 

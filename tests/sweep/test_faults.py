@@ -16,7 +16,7 @@ import pytest
 from mlflow import MlflowClient
 from test_sweep import HERE, SLOW, TRIAL, endings, rows, run, start, without_agents, write
 
-from harness.config.plan import Task, load
+from harness.config.plan import Task, load_plan
 from harness.config.schema import ConfigError
 from harness.records import rows as record_rows
 from harness.records.details import Details
@@ -134,7 +134,7 @@ def test_a_trial_with_a_damaged_line_is_run_again(tmp_path, method, damaged):
     lines[place] = lines[place].replace(b"val/accuracy", b"val/accuracx")
     (sweep / "rows.jsonl").write_bytes(b"".join(lines))
     assert run(tmp_path, file, "--resume") == 0
-    again, unreadable = record_rows.read(sweep)
+    again, unreadable = record_rows.read_rows(sweep)
     assert unreadable == 1
     assert len(again) > len(whole)
     before, after = record_rows.by_trial(whole), record_rows.by_trial(again)
@@ -208,7 +208,7 @@ def test_ten_kills_of_the_driver_lose_nothing(tmp_path, seed):
 
 
 def _read(sweep: Path) -> list[dict]:
-    return record_rows.read(sweep)[0]
+    return record_rows.read_rows(sweep)[0]
 
 
 def test_ctrl_c_twice_stops_at_once(tmp_path):
@@ -268,7 +268,7 @@ def test_a_full_disk_stops_the_sweep_and_loses_nothing(small_disk, capsys):
     assert "make room and go on with" in errors
     assert "--resume" in errors
     assert "Traceback" not in errors
-    records, unreadable = record_rows.read(sweep)
+    records, unreadable = record_rows.read_rows(sweep)
     assert unreadable == 0
     before = [r for r in records if r["status"] == "finished"]
     assert 1 <= len(before) < 6
@@ -319,7 +319,7 @@ class Interrupted:
     def __init__(self, folder: Path):
         file = write(folder, name="search", method="bayes", run_cap=9, seeds=[0, 1],
                      parameters={"ssl_method.temperature": {"min": 0.1, "max": 0.9}})  # fmt: skip
-        self.plan = load(file, {})
+        self.plan = load_plan(file, {})
         self.path = folder / "sweep"
         self.path.mkdir()
         self.asked = [self.study().ask()[1] for _ in range(4)]

@@ -15,7 +15,7 @@ import pytest
 import torch
 from test_sweep import TRIAL, endings, write
 
-from harness.config.plan import Task, load
+from harness.config.plan import Task, load_plan
 from harness.config.schema import ConfigError
 from harness.config.trial import ComputeConfig
 from harness.sweep import connection
@@ -98,7 +98,7 @@ def test_a_plan_runs_in_a_thread_and_leaves_the_process_as_it_was(tmp_path, capf
     file = write(tmp_path, name="threaded", trial={**TRIAL, "ssl_method": "none"}, seeds=[0, 1])
     options = Options(str(tmp_path / "runs"), tmp_path / "stages", tmp_path / "data", quiet=True)
     variables, before = of_ray(), handlers()
-    outcome = in_a_thread(lambda: run_plan(load(file, {}), options))
+    outcome = in_a_thread(lambda: run_plan(load_plan(file, {}), options))
     assert isinstance(outcome, Outcome), outcome
     assert (outcome.complete, outcome.failed, outcome.problems) == (True, {}, [])
     assert outcome.report is not None
@@ -107,7 +107,7 @@ def test_a_plan_runs_in_a_thread_and_leaves_the_process_as_it_was(tmp_path, capf
     assert of_ray() == variables
     assert handlers() == before
     assert capfd.readouterr().out == ""
-    refused = in_a_thread(lambda: run_plan(load(file, {}), options))
+    refused = in_a_thread(lambda: run_plan(load_plan(file, {}), options))
     assert isinstance(refused, ConfigError)
     assert "--resume" in str(refused)
 
@@ -119,7 +119,7 @@ def test_a_process_that_uses_ray_is_told_so(monkeypatch):
 
 
 def test_tasks_travel_in_one_small_piece(tmp_path):
-    plan = load(write(tmp_path, parameters={"selector": {"values": ["random", "coreset"]}}), {})
+    plan = load_plan(write(tmp_path, parameters={"selector": {"values": ["random", "coreset"]}}), {})
     tasks = tuple(Task(candidate, 3, "search", portrait=True) for candidate in plan.candidates)
     config = tune_config(tasks)
     assert tasks_in(pickle.loads(pickle.dumps(copy.deepcopy(config)))) == tasks

@@ -49,14 +49,15 @@ def run(folder: Path, file: Path, *more: str) -> int:
 
 
 def rows(folder: Path) -> list[dict]:
-    records, unreadable = record_rows.read(folder)
+    records, unreadable = record_rows.read_rows(folder)
     assert unreadable == 0
     return records
 
 
 def endings(folder: Path) -> Counter:
     return Counter(
-        record_rows.last(history)["status"] for history in record_rows.by_trial(record_rows.read(folder)[0]).values()
+        record_rows.last(history)["status"]
+        for history in record_rows.by_trial(record_rows.read_rows(folder)[0]).values()
     )
 
 
@@ -112,7 +113,7 @@ def test_each_trial_leaves_its_configuration_picks_and_confusion_matrix(compared
 def test_the_first_seed_of_each_configuration_leaves_a_portrait(compared):
     sweep = compared / "runs/compared"
     trials = sorted((sweep / "trials").iterdir())
-    portraits = {trial.name: trial_files.read(trial).portrait for trial in trials}
+    portraits = {trial.name: trial_files.read_trial_files(trial).portrait for trial in trials}
     assert all((picture is not None) == name.endswith("-s0") for name, picture in portraits.items())
     shown = [picture for picture in portraits.values() if picture]
     assert len(shown) == 3
@@ -232,7 +233,9 @@ def test_the_best_of_a_search_that_nothing_confirms_leaves_a_portrait(tmp_path):
     sweep = tmp_path / "runs/unconfirmed"
     last = [row for row in rows(sweep) if row["status"] == "finished"]
     best = min(last, key=lambda row: (-row["metrics"]["val/accuracy"], row["configuration"]))
-    assert [trial.name for trial in (sweep / "trials").iterdir() if trial_files.read(trial).portrait] == [best["trial"]]
+    assert [trial.name for trial in (sweep / "trials").iterdir() if trial_files.read_trial_files(trial).portrait] == [
+        best["trial"]
+    ]
     assert (sweep / "embedding.svg").exists()
     assert endings(sweep) == {"finished": 2}
 
@@ -345,12 +348,12 @@ def test_an_interrupted_sweep_goes_on_where_it_was(tmp_path, blow):
     if blow != signal.SIGKILL:
         assert process.returncode == 130
         assert "--resume" in errors
-    before = {r["trial"]: r for r in record_rows.read(sweep)[0] if r["status"] == "finished"}
+    before = {r["trial"]: r for r in record_rows.read_rows(sweep)[0] if r["status"] == "finished"}
     assert 2 <= len(before) < 8
     resumed = start(tmp_path, file, "--resume")
     out, errors = resumed.communicate(timeout=120)
     assert resumed.returncode == 0, out + errors
-    finished = [r for r in record_rows.read(sweep)[0] if r["status"] == "finished"]
+    finished = [r for r in record_rows.read_rows(sweep)[0] if r["status"] == "finished"]
     assert Counter(r["trial"] for r in finished) == dict.fromkeys({r["trial"] for r in finished}, 1)
     assert len(finished) == 8
     assert all(r == before[r["trial"]] for r in finished if r["trial"] in before)

@@ -40,7 +40,7 @@ def save_encoder(sweep, trial, seed=0):
         "packages": {"torch": "2.15.0"},
     }
     state = {"head": head.state_dict(), "mean": torch.zeros(1), "std": torch.ones(1)}
-    saved.write(sweep.path / "models" / trial, about, backbone.state_dict(), state)
+    saved.write_encoder(sweep.path / "models" / trial, about, backbone.state_dict(), state)
     return SavedEncoder.load(sweep.path / "models" / trial, "cpu")
 
 

@@ -50,7 +50,7 @@ def tune(
     config = settings("finetune", **{"epochs": 6, "batch_size": 16} | changes)
     model = heads.finetuned_model(encoder or backbone(), 2, runtime(), 0)
     pool = Images(images)
-    companion = companions.build(selector, model.backbone, pool, runtime(), 0) if selector else None
+    companion = companions.build_companion(selector, model.backbone, pool, runtime(), 0) if selector else None
     labeled = heads.Labeled(pool, STRIPE_LABELS, Noise())
     heads.finetune(model, labeled, config, runtime(), 0, Watch(checkpoint), companion)
     return model, companion
@@ -84,7 +84,7 @@ def test_a_companion_without_weight_leaves_the_classifier_as_it_is_to_the_bit(tm
     assert losses(saved) == losses(watched)  # what `plateau` reads is the task's alone
     assert len(losses(saved)) == 6
     assert learnt is not None
-    fresh = companions.build(LearningLoss(), backbone(), Images(STRIPES), runtime(), 0)
+    fresh = companions.build_companion(LearningLoss(), backbone(), Images(STRIPES), runtime(), 0)
     assert not equal(learnt, fresh)
 
 
@@ -95,10 +95,10 @@ def test_a_companion_is_built_from_a_stream_of_its_own_and_changes_nothing():
     for other in (1, 2):
         torch.manual_seed(other)
         state = torch.get_rng_state()
-        built.append(companions.build(LearningLoss(), network, Images(STRIPES), runtime(), 0))
+        built.append(companions.build_companion(LearningLoss(), network, Images(STRIPES), runtime(), 0))
         assert torch.equal(state, torch.get_rng_state())
     assert equal(*built)
-    assert not equal(built[0], companions.build(LearningLoss(), network, Images(STRIPES), runtime(), 1))
+    assert not equal(built[0], companions.build_companion(LearningLoss(), network, Images(STRIPES), runtime(), 1))
     assert network.training
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
 

@@ -47,7 +47,7 @@ def test_too_much_is_told_once_with_what_was_held():
         deadline = time.monotonic() + 10
         while not causes and time.monotonic() < deadline:
             time.sleep(0.01)
-        time.sleep(3 * memory.POLL_SECONDS)
+        time.sleep(3 * memory.MEMORY_POLL_SECONDS)
     del taken
     (cause,) = causes
     assert cause.startswith("MemoryError: the trial held ")
@@ -58,7 +58,7 @@ def test_enough_is_not_told_and_nothing_goes_on_watching():
     causes: list[str] = []
     for limit in (held() + 1, None):
         with watched_memory(limit, causes.append):
-            time.sleep(3 * memory.POLL_SECONDS)
+            time.sleep(3 * memory.MEMORY_POLL_SECONDS)
         assert not any(thread.name == "memory" for thread in threading.enumerate())
     assert causes == []
 

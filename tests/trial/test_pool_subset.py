@@ -253,7 +253,7 @@ def test_no_subset_is_the_same_spelled_or_not(fresh, keys):
     fresh().run(config)
     spelled = configure(selector={"name": "random", "pool_subset": None}, ssl_method="none", labels__rounds=1)
     assert keys["select"]["selector"] == config.selector.as_dict() == spelled.selector.as_dict()
-    assert registry.defaults(registry.find("selectors", "random")) == {"pool_subset": None}
+    assert registry.defaults(registry.find_plugin("selectors", "random")) == {"pool_subset": None}
 
 
 def test_a_subset_is_part_of_the_selections_name_and_not_of_the_companions_training(fresh, keys):

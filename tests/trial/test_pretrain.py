@@ -339,11 +339,11 @@ def test_a_backbone_of_one_size_is_refused_before_it_trains(tmp_path):
         train(model, tmp_path / "c.pt", config=replace(CONFIG, resolutions=(0.5, 1.0)))
     assert not model.steps
     with pytest.raises(ValueError, match=r"16x16, which DCNN3 does not take \(512 features instead of 2048\)"):
-        resolutions.check(DCNN3((3, 32, 32)), (3, 32, 32), (0.5, 1.0))
+        resolutions.try_resolutions(DCNN3((3, 32, 32)), (3, 32, 32), (0.5, 1.0))
     vit = ViT((3, 32, 32), dim=12, depth=1, heads=1)
-    resolutions.check(vit, (3, 32, 32), (0.5, 0.75, 1.0))
+    resolutions.try_resolutions(vit, (3, 32, 32), (0.5, 0.75, 1.0))
     with pytest.raises(ValueError, match=r"patch = 4 does not divide the image, 22x22"):
-        resolutions.check(vit, (3, 32, 32), (0.7, 1.0))
+        resolutions.try_resolutions(vit, (3, 32, 32), (0.7, 1.0))
     assert not any(parameter.is_meta for parameter in vit.parameters())
 
 

@@ -15,7 +15,7 @@ from harness.report.looks.look import Look, some
 from harness.report.model import Entry, Report
 from harness.report.pictures.style import REFERENCE, canvas, clean, short
 
-MOST = 8
+MOST_PANELS = 8
 """Panels in the picture; the table has all."""
 
 
@@ -67,7 +67,7 @@ def balance(report: Report) -> Look | None:
     balances = [(entry, item) for entry, item in balances if len(item.shares) == len(names)]  # else of other classes
     if not balances or not names:
         return None
-    shown = some(balances, report, MOST)
+    shown = some(balances, report, MOST_PANELS)
     rows: list[list[Cell]] = [
         [Text(entry.label), *_cells(item, names), Count(item.evenness.n)] for entry, item in balances
     ]

@@ -19,10 +19,10 @@ from harness.report.pictures.matrix import confusion_svg
 from harness.report.pictures.style import canvas, clean, short
 
 SPLITS = {"test": "test", "val": "validation"}
-MOST = 20
+MOST_CLASSES = 20
 """With more classes the ten best and the ten worst are drawn."""
 
-ENOUGH = 3
+SEEDS_FOR_INTERVALS = 3
 """Seeds from which on intervals are drawn: with two a class's would reach from nothing to all."""
 
 
@@ -63,7 +63,7 @@ def by_class(report: Report, entry: Entry) -> ClassAccuracy | None:
     return ClassAccuracy(last.class_names, last.split, first, recalls(steps[-1]))
 
 
-def accuracy(report: Report) -> Look | None:
+def class_accuracy(report: Report) -> Look | None:
     """Bars of the best configuration, the reference's beside them, and the worst and best class of each."""
     entries = report.confirmed or report.searched[:1]
     by_entry = [(entry, item) for entry in entries if (item := by_class(report, entry))]
@@ -73,14 +73,18 @@ def accuracy(report: Report) -> Look | None:
     beside = next(((e, item) for e, item in by_entry[1:] if e is report.reference), None)
     seeds = len(best.seeds)
     spread = f"Lines: 95 % t-interval over {seeds} seeds."
-    if seeds < ENOUGH:
+    if seeds < SEEDS_FOR_INTERVALS:
         spread = f"Mean over {seeds} seeds, too few for an interval." if seeds > 1 else "One seed, so no intervals."
     if shown.first:
         what = f"pale after the first round ({shown.first[0]:,} labels), dark after the last ({shown.last[0]:,})"
     else:
         what = f"with {shown.last[0]:,} labels" if shown.last[0] else "in the last round"
     mark = f" Diamonds: {beside[0].label}, the reference, after its last round." if beside else ""
-    fewer = f" The {MOST // 2} best and the {MOST // 2} worst classes." if len(shown.class_names) > MOST else ""
+    fewer = (
+        f" The {MOST_CLASSES // 2} best and the {MOST_CLASSES // 2} worst classes."
+        if len(shown.class_names) > MOST_CLASSES
+        else ""
+    )
     header = ["configuration", *(["first: worst class"] if shown.first else []), "last: worst class", "best class", "n"]
     return Look(
         "classes",
@@ -110,8 +114,8 @@ def _row(entry: Entry, item: ClassAccuracy, *, first: bool) -> list[Cell]:
 def _bars(shown: ClassAccuracy, beside: ClassAccuracy | None, reference: str) -> Figure:
     means = {k: recall.mean for k, recall in enumerate(shown.last[1]) if recall}
     order = sorted(means, key=lambda k: -means[k])
-    if len(order) > MOST:
-        order = [*order[: MOST // 2], *order[-MOST // 2 :]]
+    if len(order) > MOST_CLASSES:
+        order = [*order[: MOST_CLASSES // 2], *order[-MOST_CLASSES // 2 :]]
     places = np.arange(len(order))
     figure = canvas(max(6.4, 0.62 * len(order) + 1.6), 4.0)
     axes = figure.subplots()
@@ -151,7 +155,7 @@ def _bar(
 ) -> None:
     recalls = [column[1][k] for k in order]
     means = [100 * e.mean if e else math.nan for e in recalls]
-    halves = np.array([100 * e.half if e and e.half and e.n >= ENOUGH else 0.0 for e in recalls])
+    halves = np.array([100 * e.half if e and e.half and e.n >= SEEDS_FOR_INTERVALS else 0.0 for e in recalls])
     axes.bar(places, means, width, color=colour, label=label)
     low = np.minimum(halves, np.nan_to_num(means))  # no share lies below 0
     high = np.minimum(halves, 100 - np.nan_to_num(means))

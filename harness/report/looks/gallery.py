@@ -13,12 +13,12 @@ from harness.report.looks.look import Look
 from harness.report.model import Report
 from harness.report.section import Section
 
-__all__ = ["LOOKS", "Look", "find", "sections"]
+__all__ = ["LOOKS", "Look", "find_looks", "look_sections"]
 LOOKS: tuple[Callable[[Report], Look | None], ...] = (
     maps.embedding,
     maps.encoders,
     neighbors.neighbors,
-    classes.accuracy,
+    classes.class_accuracy,
     classes.confusion,
     maps.picks,
     balance.balance,
@@ -28,11 +28,11 @@ LOOKS: tuple[Callable[[Report], Look | None], ...] = (
 
 
 @lru_cache(maxsize=1)  # the summary and the page ask for the same
-def find(report: Report) -> tuple[Look, ...]:
+def find_looks(report: Report) -> tuple[Look, ...]:
     """Every look that the sweep has data for; nothing is drawn yet."""
     return tuple(look for build in LOOKS if (look := build(report)))
 
 
-def sections(report: Report) -> list[Section]:
+def look_sections(report: Report) -> list[Section]:
     """The same as parts of a report."""
-    return [look.section() for look in find(report)]
+    return [look.section() for look in find_looks(report)]

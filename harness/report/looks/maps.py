@@ -16,7 +16,7 @@ from harness.report.looks.look import NAMED, Look, colours, portraits, some, who
 from harness.report.model import Entry, Report
 from harness.report.pictures.style import canvas, short
 
-MOST = 8
+MOST_MAPS = 8
 """Maps in one picture."""
 
 
@@ -59,7 +59,7 @@ def encoders(report: Report) -> Look | None:
             different.append((entry, portrait))
     if len(different) < 2:
         return None
-    shown = some(different, report, MOST)
+    shown = some(different, report, MOST_MAPS)
     rest = f"; {len(shown)} of {len(different)} encoders" if len(shown) < len(different) else ""
     return Look(
         "encoders",
@@ -82,7 +82,7 @@ def picks(report: Report) -> Look | None:
     picking = [(entry, portrait) for entry, portrait in portraits(report) if len(portrait.pick_points)]
     if len(picking) < 2:
         return None
-    shown = some(picking, report, MOST)
+    shown = some(picking, report, MOST_MAPS)
     rest = f" ({len(shown)} of {len(picking)} configurations)" if len(shown) < len(picking) else ""
     first = shown[0][1]
     same = all(np.array_equal(first.points, portrait.points) for _, portrait in shown)

@@ -47,7 +47,7 @@ def render(head: PageHead, sections: Sequence[Section], folder: Path) -> str:
 
 
 def _draw(picture: Picture, folder: Path) -> Markup:
-    svg = style.save(picture.draw(), folder / picture.stem)
+    svg = style.save_picture(picture.draw(), folder / picture.stem)
     return Markup(inline(svg, picture.stem, picture.alt))
 
 

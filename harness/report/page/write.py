@@ -18,12 +18,12 @@ from harness.report.page.document import PageHead, render
 from harness.report.section import Section
 from harness.report.sections import deviations, failures, hyperparameters, leaderboard, looks, pairs, rounds, times
 
-SECTIONS: tuple[Callable[[Report], Section | None], ...] = (
-    leaderboard.confirmed,
-    leaderboard.searched,
+PAGE_SECTIONS: tuple[Callable[[Report], Section | None], ...] = (
+    leaderboard.comparison_section,
+    leaderboard.search_section,
     pairs.pairs,
     hyperparameters.hyperparameters,
-    rounds.curves,
+    rounds.rounds_section,
     looks.looks,
     times.times,
     failures.failures,
@@ -32,14 +32,14 @@ SECTIONS: tuple[Callable[[Report], Section | None], ...] = (
 """In the order of the page."""
 
 
-def sections(report: Report) -> list[Section]:
+def page_sections(report: Report) -> list[Section]:
     """Every section that the sweep has data for; no picture is drawn yet."""
-    return [section for build in SECTIONS if (section := build(report))]
+    return [section for build in PAGE_SECTIONS if (section := build(report))]
 
 
 def write_page(report: Report) -> None:
     """Writes `report.html` into the sweep's folder, and every picture of it as SVG."""
-    text = render(_head(report), sections(report), report.folder)
+    text = render(_head(report), page_sections(report), report.folder)
     (report.folder / "report.html").write_text(text, encoding="utf-8")
 
 

@@ -95,7 +95,7 @@ def _styles(order: Sequence[str], reference: str | None) -> dict[str, dict[str, 
     return styles
 
 
-def differences(rounds: RoundComparison, setting: Setting) -> Figure:
+def draw_differences(rounds: RoundComparison, setting: Setting) -> Figure:
     """A small panel per case: its paired difference to the reference over the labels, with the 95 % band."""
     order = [case for case in rounds.order(setting) if case != setting.reference]
     columns = min((4, 5, 6), key=lambda count: -len(order) % count) if len(order) > 6 else min(3, len(order))
@@ -140,7 +140,7 @@ def _difference_panel(axes: Axes, rounds: RoundComparison, setting: Setting, cas
     clean(axes)
 
 
-def penalties(rounds: RoundComparison) -> Svg:
+def draw_penalties(rounds: RoundComparison) -> Svg:
     """The penalty matrix, with the column means below it."""
     table = np.vstack([rounds.penalty, curves.overall_penalty(rounds.penalty)])
     title = "How often the row beats the column (share of rounds, 95 %)"
@@ -150,7 +150,7 @@ def penalties(rounds: RoundComparison) -> Svg:
     return _matrix(table, [*rounds.cases, "mean: penalty"], rounds.cases, title, high=len(rounds.settings))
 
 
-def overlap(rounds: RoundComparison) -> Svg:
+def draw_overlap(rounds: RoundComparison) -> Svg:
     """The overlap matrix, without its diagonal of ones."""
     assert rounds.overlap is not None
     table = rounds.overlap.copy()

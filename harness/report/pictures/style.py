@@ -31,7 +31,7 @@ class Svg(str):
         return on_paper(self)
 
 
-def save(figure: Figure | Svg, path: Path) -> Svg:
+def save_picture(figure: Figure | Svg, path: Path) -> Svg:
     """Writes a picture as `<path>.svg`; the same data gives the same bytes.
 
     Args:

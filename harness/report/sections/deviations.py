@@ -72,7 +72,7 @@ def _recipe(name: str) -> list[Any]:
     from harness.config.schema import ConfigError
 
     try:
-        _, recipe, _ = recipes.find(name)
+        _, recipe, _ = recipes.find_recipe(name)
     except (ValueError, ConfigError):
         return []
     items = Markup("").join(Markup("<li>{}</li>").format(prose(text)) for text in recipe.deviations)

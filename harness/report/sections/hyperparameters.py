@@ -10,14 +10,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from harness.records.names import short_names, show
+from harness.records.names import short_names, show_value
 from harness.report import words
 from harness.report.importance import importances
 from harness.report.model import Entry, Report
 from harness.report.pictures import style
 from harness.report.section import Heading, Picture, Section
 
-ENOUGH = 10
+CONFIGURATIONS_FOR_IMPORTANCES = 10
 """Fewer configurations than this have no importances worth showing."""
 
 _PAPER = {"facecolor": style.PAPER, "edgecolor": "none", "pad": 0.8}
@@ -59,7 +59,7 @@ def _varied(report: Report, entries: Sequence[Entry]) -> dict[str, list[Any]]:
     for path in _domains(report):
         if all(path in entry.parameters for entry in entries):
             values = [entry.parameters[path] for entry in entries]
-            if len({show(value) for value in values}) > 1:
+            if len({show_value(value) for value in values}) > 1:
                 varied[path] = values
     return varied
 
@@ -76,7 +76,7 @@ def _is_log(report: Report, path: str, values: Sequence[float]) -> bool:
 
 
 def _importance(report: Report, measure: str, means: Means, varied: Mapping[str, Sequence[Any]]) -> Picture | None:
-    if len(means) < ENOUGH:
+    if len(means) < CONFIGURATIONS_FOR_IMPORTANCES:
         return None
     parameters = [{path: entry.parameters[path] for path in varied} for entry, _ in means]
     shares = importances(parameters, [mean for _, mean in means], _domains(report))
@@ -158,10 +158,10 @@ def _heights(axes: Axes, x: int, report: Report, path: str, values: Sequence[Any
         heights = (numbers - low) / ((high - low) or 1)
         known = sorted(set(values))
         shown = known if len(known) <= 5 else [known[0], known[-1]]
-        marks = {show(value): float(heights[values.index(value)]) for value in shown}
+        marks = {show_value(value): float(heights[values.index(value)]) for value in shown}
     else:
-        texts = [show(value) for value in values]
-        asked = [show(value) for value in _domains(report)[path].get("values", [])]
+        texts = [show_value(value) for value in values]
+        asked = [show_value(value) for value in _domains(report)[path].get("values", [])]
         known = [text for text in dict.fromkeys([*asked, *texts]) if text in texts]
         place = {text: number / max(1, len(known) - 1) for number, text in enumerate(known)}
         heights = np.array([place[text] for text in texts])
@@ -207,7 +207,7 @@ def _draw_scatter(
             axes.set_xscale("log")
         known = sorted({*values, *early})
         if len(known) <= 6 and "values" in _domains(report)[path]:
-            axes.set_xticks(known, [show(value) for value in known])
+            axes.set_xticks(known, [show_value(value) for value in known])
             axes.minorticks_off()
         elif axes.get_xscale() == "log":
             _plain_log_ticks(axes, known)

@@ -13,26 +13,26 @@ from harness.report.model import Entry, Report
 from harness.report.pictures import style
 from harness.report.section import Picture, Section
 
-SEARCH_ROWS = 200
+PAGE_SEARCH_ROWS = 200
 """How many configurations of a search are listed on the page."""
 
 DRAWN_ROWS = 30
 """How many confirmed configurations are drawn."""
 
 
-def confirmed(report: Report) -> Section | None:
+def comparison_section(report: Report) -> Section | None:
     """The comparison on test data."""
     section = Section("Leaderboard", "leaderboard")
-    for table_section in tables.confirmed(report):
+    for table_section in tables.comparison_tables(report):
         section.parts += [*_intervals(report), *table_section.parts]
-    for other in tables.beside(report):
+    for other in tables.tables_of_other_classifiers(report):
         section.parts += other.below()
     return section if section.parts else None
 
 
-def searched(report: Report) -> Section | None:
+def search_section(report: Report) -> Section | None:
     """The search on validation data."""
-    for section in tables.searched(report, SEARCH_ROWS):
+    for section in tables.search_tables(report, PAGE_SEARCH_ROWS):
         return Section(section.title, "search", section.parts, section.caption)
     return None
 

@@ -9,5 +9,5 @@ from harness.report.section import Section
 
 def looks(report: Report) -> Section | None:
     """The pictures and tables of `looks.gallery`."""
-    parts = [part for section in gallery.sections(report) for part in section.below()]
+    parts = [part for section in gallery.look_sections(report) for part in section.below()]
     return Section("What was learnt and picked", "looks", parts) if parts else None

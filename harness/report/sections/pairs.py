@@ -49,7 +49,7 @@ def pairs(report: Report) -> Section | None:
     measured: dict[tuple[str, str], list[float]] = {}
     tried: set[tuple[str, str]] = set()
     for entry in entries:
-        pair = names.show(entry.parameters[FIRST]), names.show(entry.parameters[SECOND])
+        pair = names.show_value(entry.parameters[FIRST]), names.show_value(entry.parameters[SECOND])
         tried.add(pair)
         mean = entry.mean(measure)
         if mean is not None:
@@ -70,7 +70,7 @@ def _operations(report: Report, entries: Sequence[Entry], path: str) -> list[str
     domain = (report.space.get("parameters") or {}).get(path)
     asked = domain.get("values", []) if isinstance(domain, Mapping) else []
     named: list[Any] = [*asked, *(entry.parameters[path] for entry in entries)]
-    return list(dict.fromkeys(names.show(value) for value in named))
+    return list(dict.fromkeys(names.show_value(value) for value in named))
 
 
 def _picture(pairs: Pairs, best: tuple[str, str]) -> Picture:
