@@ -10,8 +10,27 @@ from typing import Any
 import numpy as np
 import yaml
 
+from harness.records import rows as record_rows
+from harness.records.rows import FINAL
+
 Record = dict[str, Any]
 START = 1_700_000_000_000  # unix milliseconds
+
+
+def append_rows(path: Path, rows: Sequence[Record]) -> None:
+    """Appends records as a sweep would: with checksums, endings with the trail of what is before them."""
+    trials = record_rows.by_trial(record_rows.read_rows(path.parent)[0])
+    with path.open("ab") as file:
+        for row in rows:
+            history = trials.setdefault(row["trial"], {})
+            file.write(record_rows.line(record_rows.sealed(history, row) if row["status"] in FINAL else row))
+            record_rows.add(history, row)
+
+
+def replace_rows(path: Path, rows: Sequence[Record]) -> None:
+    """Puts these records in the place of all that were there."""
+    path.write_bytes(b"")
+    append_rows(path, [{name: row[name] for name in row if name != record_rows.TRAIL} for row in rows])
 
 
 class SweepFolder:
@@ -155,8 +174,7 @@ class SweepFolder:
             (folder / "error.txt").write_text(f"Traceback\n{error}\n")
 
     def append(self, rows: Sequence[Record]) -> None:
-        with (self.path / "rows.jsonl").open("a") as file:
-            file.writelines(json.dumps(row) + "\n" for row in rows)
+        append_rows(self.path / "rows.jsonl", rows)
 
     def trial(self, *args: Any, **kwargs: Any) -> list[Record]:
         """`records`, appended."""

@@ -22,7 +22,7 @@ from harness.config.space import Assignment
 from harness.files import replace, replace_text
 from harness.records import rows as record_rows
 from harness.records.details import Details
-from harness.records.rows import FINAL, TRAIL, History, Record, add, by_trial, last, mapping, read_rows, trail_of
+from harness.records.rows import FINAL, History, Record, add, by_trial, last, mapping, read_rows, sealed
 
 
 def open_folder(path: Path, plan: Plan, *, resume: bool) -> FileLock:
@@ -110,9 +110,7 @@ class Recorder:
         history = self._trials.get(record["trial"], {})
         final = record["status"] in FINAL
         if final:
-            after = dict(history)
-            add(after, record)
-            record = record | {TRAIL: trail_of(after)}
+            record = sealed(history, record)
         self.keep(record["trial"], record["step"], details)
         self._append(record_rows.line(record))
         if final:

@@ -28,7 +28,7 @@ TRAIL = "trail"
 """The key of an ending under which it has the `trail_of` its trial's records."""
 
 CHECKSUM = "crc32"
-"""The last key of a line: the CRC-32 of the line without it, as 8 hexadecimal digits. Lines may be without."""
+"""The last key of a line: the CRC-32 of the line without it, as 8 hexadecimal digits."""
 
 
 def line(record: Record) -> bytes:
@@ -46,7 +46,7 @@ def read_rows(folder: Path) -> tuple[list[Record], int]:
 
     Returns:
         The records in the order written, and how many lines could not be read (a process killed while it
-        wrote leaves half a line) or do not have the checksum that they name.
+        wrote leaves half a line) or do not have their checksum.
     """
     path = folder / "rows.jsonl"
     records: list[Record] = []
@@ -55,9 +55,8 @@ def read_rows(folder: Path) -> tuple[list[Record], int]:
         try:
             record = json.loads(text)
             record["trial"], record["step_kind"], record["step"], record["status"], record["time"], record["metrics"]
-            checksum = record.pop(CHECKSUM, None)
-            if checksum is not None and checksum != _crc32(json.dumps(record)):
-                raise ValueError(checksum)
+            if record.pop(CHECKSUM) != _crc32(json.dumps(record)):
+                raise ValueError(text)
         except (ValueError, TypeError, KeyError):
             unreadable += 1
         else:
@@ -106,17 +105,24 @@ def trail_of(history: History) -> str:
     return _crc32(json.dumps([record["time"] for record in history.values()]))
 
 
+def sealed(history: History, ending: Record) -> Record:
+    """The ending of a trial with the trail of its records; `history` stays as it is."""
+    after = dict(history)
+    add(after, ending)
+    return ending | {TRAIL: trail_of(after)}
+
+
 def by_trial(records: Iterable[Record]) -> dict[str, History]:
     """The records that count, for every trial, in the order in which the trials first appear.
 
     A trial that lacks a record which its ending knows of (its line was damaged) has no ending: it is to be run again.
-    Endings may be without a trail.
     """
     trials: dict[str, History] = {}
     for record in records:
         add(trials.setdefault(record["trial"], {}), record)
     for trial, history in list(trials.items()):
-        if last(history).get(TRAIL) not in (None, trail_of(history)):
+        ending = last(history)
+        if ending["status"] in FINAL and ending.get(TRAIL) != trail_of(history):
             history.popitem()
             if not history:
                 del trials[trial]

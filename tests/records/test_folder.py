@@ -227,15 +227,24 @@ def test_an_ending_that_alone_is_left_of_a_trial_counts_for_nothing(tmp_path):
     assert rows.by_trial(read[1:]) == {}
 
 
-def test_lines_without_a_checksum_are_read(tmp_path):
+def test_lines_without_a_checksum_count_for_nothing(tmp_path):
     folder = Folder(tmp_path)
     folder.write("search-a-s0", "finished", {"val/accuracy": float("nan")})
     (line,) = (tmp_path / "rows.jsonl").read_text().splitlines()
     bare = {key: value for key, value in json.loads(line).items() if key != rows.CHECKSUM}
     (tmp_path / "rows.jsonl").write_text(line + "\n" + json.dumps(bare | {"trial": "b"}) + "\n")
     read, unreadable = rows.read_rows(tmp_path)
-    assert [record["trial"] for record in read] == ["search-a-s0", "b"]
-    assert unreadable == 0
+    assert [record["trial"] for record in read] == ["search-a-s0"]
+    assert unreadable == 1
+
+
+def test_an_ending_without_a_trail_is_none(tmp_path):
+    folder = Folder(tmp_path)
+    folder.write("search-a-s0", "running", {}, 10)
+    folder.write("search-a-s0", "finished", {}, 20)
+    read, _ = rows.read_rows(tmp_path)
+    del read[-1][rows.TRAIL]
+    assert [record["status"] for record in rows.by_trial(read)["search-a-s0"].values()] == ["running"]
 
 
 @pytest.mark.parametrize("room", [0, 1, 100])

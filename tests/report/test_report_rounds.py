@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
-from sweep_folder import SweepFolder, selection_sweep
+from sweep_folder import SweepFolder, replace_rows, selection_sweep
 
+from harness.records.rows import read_rows
 from harness.report import round_tables
 from harness.report.pictures import style
 from harness.report.read import read_report
@@ -95,12 +96,11 @@ def test_a_failed_trial_is_left_out_of_its_pairs_and_named(tmp_path):
 
 
 def test_a_round_without_a_number_is_left_out_of_its_pairs(sweep):
-    path = sweep.path / "rows.jsonl"
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    lines, _ = read_rows(sweep.path)
     for line in lines:
         if line["trial"] == "confirm-good-s3" and line["step"] == 600:
             line["metrics"].pop("test/accuracy", None)
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    replace_rows(sweep.path / "rows.jsonl", lines)
     (setting,) = read_report(sweep.path).rounds.settings
     assert [setting.by_round[step]["good"].comparison.difference.n for step in setting.selected] == [5, 4, 5, 5]
     assert setting.by_area["test/accuracy"]["good"].comparison.difference.n == 4

@@ -14,6 +14,7 @@ import optuna
 import psutil
 import pytest
 from mlflow import MlflowClient
+from sweep_folder import replace_rows
 from test_sweep import HERE, SLOW, TRIAL, endings, rows, run, start, without_agents, write
 
 from harness.config.plan import Task, load_plan
@@ -371,8 +372,7 @@ def test_a_trial_that_was_told_and_whose_ending_is_lost_is_run_again(tmp_path):
     statuses = {lost: "running", stopped: "stopped"}
     kept = [row for row in _read(killed.path) if row["trial"] not in (never_begun, gone)]
     changed = [{**row, "status": statuses.get(row["trial"], row["status"])} for row in kept]
-    lines = [record_rows.line({name: row[name] for name in row if name != record_rows.TRAIL}) for row in changed]
-    (killed.path / "rows.jsonl").write_bytes(b"".join(lines))
+    replace_rows(killed.path / "rows.jsonl", changed)
     killed.recorder = Recorder(killed.path, lambda record: None)
     assert killed.resume() == [lost, gone]
     assert [trial.state.name for trial in killed.told()] == ["COMPLETE"] * 4 + ["PRUNED"]
