@@ -363,7 +363,7 @@ class PoolModel(Protocol):
         """f32 [num_samples, N, K]."""
         ...
 
-    def ssl_loss(self) -> Tensor:
+    def ssl_loss(self, num_draws: int) -> Tensor:
         """f32 [N]."""
         ...
 
@@ -407,14 +407,13 @@ class Pool:
         return self.model.logits()
 
     @cached_property
-    def ssl_loss(self) -> Tensor:
-        """f32 [N]: the SSL method's loss of every image, on the CPU."""
-        return self.model.ssl_loss()
-
-    @cached_property
     def companion_outputs(self) -> Tensor:
         """f32 [N, ...]: what the selector's `companion` says of every image, on the CPU."""
         return self.model.companion_outputs()
+
+    def ssl_loss(self, num_draws: int = 8) -> Tensor:
+        """f32 [N]: the SSL method's loss of every image, the mean over draws of views and batches, on the CPU."""
+        return self.model.ssl_loss(num_draws)
 
     def stochastic_logits(self, num_samples: int) -> Tensor:
         """f32 [num_samples, N, K]: forward passes with dropout active."""

@@ -133,9 +133,9 @@ class Data:
         num_classes: K.
         class_names: K names, in label order.
         image_shape: (C, H, W).
-        mean: C means of the data set's training images, in [0, 1].
-        std: C standard deviations of the data set's training images, in [1/255, 1].
-        fingerprint: a hash of all images and labels and of which of them are in which part.
+        mean: C means of the pool's images, in [0, 1].
+        std: C standard deviations of the pool's images, in [1/255, 1].
+        fingerprint: a hash of all images and labels, of which of them are in which part, and of their order there.
         counts: part -> number of images, for reports; `test` is counted even where it is None.
     """
 
@@ -166,7 +166,8 @@ def open_data(
 ) -> tuple[Data, Oracle]:
     """Opens a data set, decoding it if nobody has yet, and splits it. All draws are stratified.
 
-    The validation images are the same at every fraction, imbalance and trial seed.
+    The validation images are the same at every fraction, imbalance and trial seed. Each part is in an order of its own
+    that `split_seed` draws, so that a position says nothing of a label, as it does in a folder that is sorted by class.
 
     Args:
         dataset: where the images come from.
@@ -194,8 +195,9 @@ def open_data(
         store = _store(prepared, split, device)
         return Images(store, None if part is None else part.to(store.device), device)
 
-    test_split, test_rows = ("test", slice(None)) if rows.test is None else ("train", rows.test)
-    test_labels = prepared.labels[test_split][test_rows]
+    test_split = "test" if "test" in prepared.images else "train"
+    test_labels = prepared.labels[test_split][rows.test]
+    mean, std = prepared.moments(rows.pool)
     extra = prepared.images.get("unlabeled")
     counts = {"pool": len(rows.pool), "val": len(rows.val), "test": len(test_labels)}
     data = Data(
@@ -203,13 +205,13 @@ def open_data(
         val=images("train", rows.val),
         val_labels=prepared.labels["train"][rows.val],
         test=images(test_split, rows.test) if with_test else None,
-        test_labels=test_labels.clone() if with_test else None,
+        test_labels=test_labels if with_test else None,
         unlabeled_extra=None if extra is None else images("unlabeled", None),
         num_classes=len(prepared.class_names),
         class_names=prepared.class_names,
         image_shape=prepared.image_shape,
-        mean=prepared.mean,
-        std=prepared.std,
+        mean=mean,
+        std=std,
         fingerprint=rows.fingerprint(prepared.fingerprint),
         counts=MappingProxyType(counts | ({} if extra is None else {"unlabeled_extra": len(extra)})),
     )
@@ -248,17 +250,17 @@ def joined(first: Images, second: Images) -> Images:
 
 @dataclass(frozen=True, eq=False)
 class _Rows:
-    """Which training images are in which part: i64, sorted. `test` is None where the data set has its own."""
+    """Which images are in which part, i64, in a random order; of the test split where the data set has one."""
 
     pool: Tensor
     val: Tensor
-    test: Tensor | None
+    test: Tensor
 
     def fingerprint(self, content: str) -> str:
         """A hash of the content and of the rows themselves: settings that lead to equal splits share it."""
         digest = hashlib.blake2b(content.encode(), digest_size=16)
         for part in (self.pool, self.val, self.test):
-            digest.update(b"own" if part is None else len(part).to_bytes(8, "little") + part.numpy().tobytes())
+            digest.update(len(part).to_bytes(8, "little") + part.numpy().tobytes())
         return digest.hexdigest()
 
 
@@ -266,8 +268,9 @@ def _split(prepared: Prepared, splitting: Splitting) -> _Rows:
     fraction, imbalance, split_seed = splitting.fraction, splitting.imbalance, splitting.split_seed
     labels = prepared.labels["train"]
     rest = torch.arange(len(labels))
-    test_rows = None
-    if "test" not in prepared.images:
+    if "test" in prepared.images:
+        test_rows = torch.arange(len(prepared.labels["test"]))
+    else:
         test_rows, rest = _carve(labels, rest, "test", splitting.test, split_seed)
     val_rows, rest = _carve(labels, rest, "val", splitting.val, split_seed)
     if not 0 < fraction <= 1:
@@ -281,7 +284,12 @@ def _split(prepared: Prepared, splitting: Splitting) -> _Rows:
     if imbalance is not None:
         sizes = imbalance.sizes(torch.bincount(labels[rest], minlength=num_classes), prepared.class_names)
         rest = rest[_thin(labels[rest], sizes, generator(split_seed, "split/imbalance"))]
-    return _Rows(rest, val_rows, test_rows)
+    parts = {"pool": rest, "val": val_rows, "test": test_rows}
+    return _Rows(**{part: _in_random_order(rows, split_seed, part) for part, rows in parts.items()})
+
+
+def _in_random_order(rows: Tensor, split_seed: int, part: str) -> Tensor:
+    return rows[torch.randperm(len(rows), generator=generator(split_seed, f"split/order/{part}"))]
 
 
 def _carve(labels: Tensor, rows: Tensor, part: str, share: float | int, split_seed: int) -> tuple[Tensor, Tensor]:

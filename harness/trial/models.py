@@ -279,9 +279,10 @@ class PoolOutputs:
         view = lambda x: self._views(x, view=0, rng=rng)  # noqa: E731
         return torch.stack([self._batched(model.logits_of, view) for _ in range(num_samples)])
 
-    def ssl_loss(self) -> Tensor:
-        """f32 [N]: each image's loss within a batch of its neighbours in the pool's order."""
+    def ssl_loss(self, num_draws: int) -> Tensor:
+        """f32 [N]: each image's loss, the mean over `num_draws` draws of its views and of the batch that it is in."""
         rng = generator(self._seed, "pool/ssl_loss", self._runtime.device)
+        orders = generator(self._seed, "pool/ssl_loss/order")
         if not self._method.has_sample_loss():
             raise ValueError(f"{type(self._method).__name__} defines no loss per image; use a selector that needs none")
         self._method.eval()
@@ -291,8 +292,13 @@ class PoolOutputs:
             with self._runtime.autocast():
                 return self._method.sample_loss(views).float().cpu()
 
-        with seeded(self._seed, "pool/ssl_loss"):  # of a method that draws in its loss
-            return self._batched(loss_of, lambda x: x)
+        count = len(self._images)
+        losses = torch.zeros(count)
+        with seeded(self._seed, "pool/ssl_loss"), torch.no_grad():  # of a method that draws in its loss
+            for _ in range(num_draws):
+                for index in torch.randperm(count, generator=orders).tensor_split(-(-count // EVALUATION_BATCH)):
+                    losses[index] += loss_of(self._pixels(index))
+        return losses / num_draws
 
     def companion_outputs(self) -> Tensor:
         """f32 [N, ...], in evaluation mode."""
@@ -303,9 +309,9 @@ class PoolOutputs:
 
     def _batched(self, function: Callable[[Tensor], Tensor], view: Callable[[Tensor], Tensor]) -> Tensor:
         with torch.no_grad():
-            return torch.cat(
-                [
-                    function(view(self._images[index].to(self._runtime.device).float().div_(255)))
-                    for index in torch.arange(len(self._images)).split(EVALUATION_BATCH)
-                ]
-            )
+            every = torch.arange(len(self._images)).split(EVALUATION_BATCH)
+            return torch.cat([function(view(self._pixels(index))) for index in every])
+
+    def _pixels(self, index: Tensor) -> Tensor:
+        """f32 [n, C, H, W] in [0, 1], on the device."""
+        return self._images[index].to(self._runtime.device).float().div_(255)

@@ -84,7 +84,7 @@ def _companion(**members):
 
 def _reads_ssl_loss_at_first(self, pool, budget, *, rng):
     if not len(pool.labeled):
-        pool.ssl_loss.sum()
+        pool.ssl_loss().sum()
     return GoodSelector.select(self, pool, budget, rng=rng)
 
 
@@ -137,7 +137,7 @@ BROKEN = [
     ("picks_need_no_global_generator", broken(GoodSelector, select=_global_state_in_secret), "depends on a global"),
     *(
         ("pool_is_not_modified", _modify(part), f"modified pool.{part}")
-        for part in ("images", "labeled", "unlabeled", "labels", "features", "logits", "ssl_loss")
+        for part in ("images", "labeled", "unlabeled", "labels", "features", "logits")
     ),
     (
         "degenerate_pools_work",
@@ -176,7 +176,7 @@ BROKEN = [
     ("reads_are_as_declared", broken(GoodSelector, reads=frozenset({"ssl_loss"})), "refused in vain"),
     (
         "reads_are_as_declared",
-        broken(GoodSelector, select=_scores_by(lambda pool: pool.ssl_loss)),
+        broken(GoodSelector, select=_scores_by(lambda pool: pool.ssl_loss())),
         "it reads pool.ssl_loss, but reads does not say so",
     ),
     ("reads_are_as_declared", broken(GoodSelector, select=_reads_ssl_loss_at_first), "it reads pool.ssl_loss"),
@@ -242,7 +242,7 @@ def test_pool_is_consistent():
     assert pool.labels.shape == (5,)
     assert pool.features.shape == (60, 16)
     assert pool.logits.shape == (60, 4)
-    assert (pool.ssl_loss > 0).all()
+    assert (pool.ssl_loss() > 0).all()
     # Inverted dropout and pixel noise have mean 0: on average, the samples are the logits.
     for sampled in (pool.stochastic_logits(4000), pool.augmented_logits(4000)):
         assert sampled.shape == (4000, 60, 4)

@@ -210,7 +210,7 @@ class Cheat(Selector):
 
     def select(self, pool: Pool, budget: int, *, rng: torch.Generator) -> Tensor:
         # What honest selectors read is computed first, so that whatever it leaves behind is searched too.
-        read = [pool.features, pool.ssl_loss]
+        read = [pool.features, pool.ssl_loss()]
         if len(pool.labeled):
             read += [pool.logits, pool.augmented_logits(1)]
         count = 0
