@@ -300,5 +300,6 @@ def _decode_split(
 
 def _sums(images: np.ndarray) -> np.ndarray:
     """i64 [B, C, 2]: the sum of the values of each channel of u8 [B, C, H, W], and that of their squares."""
-    values = images.reshape(*images.shape[:2], -1).astype(np.int64)
-    return np.stack([values.sum(2), (values * values).sum(2)], axis=2)
+    values = images.reshape(*images.shape[:2], -1)
+    squares = np.square(values, dtype=np.uint16)  # 255^2 fits
+    return np.stack([part.sum(2, dtype=np.int64) for part in (values, squares)], axis=2)

@@ -192,7 +192,7 @@ def open_data(
     rows = _split(prepared, splitting)
 
     def images(split: str, part: Tensor | None) -> Images:
-        store = _store(prepared, split, device)
+        store = store_of(prepared, split, device)
         return Images(store, None if part is None else part.to(store.device), device)
 
     test_split = "test" if "test" in prepared.images else "train"
@@ -221,14 +221,20 @@ def open_data(
 class _JoinedImages(Images):
     """Rows of two sets of images, the second's positions after the first's."""
 
-    def __init__(self, first: Images, second: Images, rows: Tensor | None = None):
+    def __init__(self, first: Images, second: Images, rows: Tensor):
         assert first.shape[1:] == second.shape[1:], "joined images have one shape"
-        every = torch.arange(len(first) + len(second))
-        super().__init__(first._store, every if rows is None else rows, first.device)
-        self._first, self._second = first, second
+        self.device = first.device
+        self._first, self._second, self._rows = first, second, rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        return (len(self), *self._first.shape[1:])
 
     def __getitem__(self, index: Tensor) -> Tensor:
-        rows = self._positions(index)
+        rows = self._rows[index.cpu()]
         in_second = rows >= len(self._first)
         out = torch.empty(len(rows), *self.shape[1:], dtype=torch.uint8, device=self.device)
         out[~in_second] = self._first[rows[~in_second]]
@@ -236,16 +242,12 @@ class _JoinedImages(Images):
         return out
 
     def subset(self, index: Tensor) -> Images:
-        return _JoinedImages(self._first, self._second, self._positions(index))
-
-    def _positions(self, index: Tensor) -> Tensor:
-        assert self._rows is not None
-        return self._rows[index.cpu()]
+        return _JoinedImages(self._first, self._second, self._rows[index.cpu()])
 
 
 def joined(first: Images, second: Images) -> Images:
     """Both sets of images, `first`'s positions first; of the same shape, and possibly of different files."""
-    return _JoinedImages(first, second)
+    return _JoinedImages(first, second, torch.arange(len(first) + len(second)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -323,8 +325,8 @@ resident: dict[tuple[str, str, torch.device], Tensor] = {}
 """(fingerprint, split, device) -> the images there, of the data set last loaded. Holds no labels."""
 
 
-def _store(prepared: Prepared, split: str, device: torch.device) -> Tensor:
-    """The images of a split, u8 [M, C, H, W]: on the device if that is worth it and possible, else mapped."""
+def store_of(prepared: Prepared, split: str, device: torch.device) -> Tensor:
+    """All images of a split, u8 [M, C, H, W]: on the device if that is worth it and possible, else mapped."""
     mapped = prepared.images[split]
     if device.type == "cpu":
         return mapped

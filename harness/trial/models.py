@@ -63,6 +63,16 @@ class Encoder:
         other._features = self._features
         return other
 
+    def of_pool(self) -> Encoder:
+        """This encoder and what is known of the pool, for a selector: of other images neither pixels nor features."""
+        pool = {"pool": self.parts["pool"]}
+        other = Encoder(self.backbone, self.digest, self.runtime, pool, self.config, self.seed)
+        other._features, other._inputs = (
+            {part: values for part, values in known.items() if part in pool} for known in (self._features, self._inputs)
+        )
+        other._map = self._map
+        return other
+
     def features(self, part: str, rows: Tensor | None = None) -> Tensor:
         """f32 [N, D] on the CPU, or [n, D] of i64 [n] rows: where nothing is known yet, these alone are computed."""
         if rows is not None:
@@ -122,6 +132,10 @@ class HeadModel:
         self.backbone = encoder.backbone
         self._predict = predict
 
+    def of_pool(self) -> HeadModel:
+        """This model, see `Encoder.of_pool`."""
+        return HeadModel(self.encoder.of_pool(), self._predict)
+
     def features(self, part: str, rows: Tensor | None = None) -> Tensor:
         """f32 [N, D], or [n, D] of i64 [n] rows."""
         return self.encoder.features(part, rows)
@@ -157,12 +171,15 @@ class TunedModel:
         parts: Mapping[str, Images],
         companion: Companion | None = None,
     ):
-        self.network: nn.Module = network
+        self.network = network
         self.backbone = network.backbone
         self.companion = companion
-        self._head = network.head
         self._runtime = runtime
         self._parts = parts
+
+    def of_pool(self) -> TunedModel:
+        """This model without images other than the pool's, for a selector."""
+        return TunedModel(self.network, self._runtime, {"pool": self._parts["pool"]}, self.companion)
 
     def features(self, part: str, rows: Tensor | None = None) -> Tensor:
         """f32 [N, D], or [n, D] of i64 [n] rows."""
@@ -180,7 +197,7 @@ class TunedModel:
     def logits_from(self, features: Tensor) -> Tensor:
         """f32 [n, K] of features f32 [n, D]."""
         with self._runtime.autocast():
-            return self._head(features.to(self._runtime.device)).float().cpu()
+            return self.network.head(features.to(self._runtime.device)).float().cpu()
 
     def _images(self, part: str, rows: Tensor | None) -> Images:
         return self._parts[part] if rows is None else self._parts[part].subset(rows)
@@ -192,7 +209,7 @@ RoundModel = HeadModel | TunedModel
 class PoolOutputs:
     """The lazy parts of a `Pool`: what the current model and the SSL method say of the pool's images.
 
-    It holds networks and images, and no labels.
+    It holds networks and the pool's images, and no labels, and nothing of validation and test images.
 
     Args:
         encoder: gives the features before the first training; of its `pool` the selector is shown images.
@@ -215,8 +232,8 @@ class PoolOutputs:
         pool = encoder.parts["pool"]
         self._images = pool if rows is None else pool.subset(rows)
         self._rows = rows
-        self._encoder = encoder
-        self._model = model
+        self._encoder = encoder.of_pool()
+        self._model = model.of_pool() if model else None
         self._method = method
         self._views = views
         self._runtime = encoder.runtime

@@ -360,8 +360,10 @@ def test_parts_are_disjoint_complete_and_their_labels_right(tmp_path):
 
 def test_the_source_s_own_test_set_is_used_whole(tmp_path):
     data, _ = opened(tmp_path, fraction=0.3, test=0.01)
-    assert torch.equal(data.test[torch.arange(80)], prepare(Synthetic(), "synthetic", tmp_path).images["test"])
-    assert torch.equal(data.test_labels, torch.arange(80) % 4)
+    index_of = {Synthetic().image("test", index).numpy().tobytes(): index for index in range(80)}
+    drawn = [index_of[image.numpy().tobytes()] for image in data.test[torch.arange(80)]]
+    assert sorted(drawn) == list(range(80)) != drawn
+    assert data.test_labels.tolist() == [index % 4 for index in drawn]
     assert data.counts == {"pool": 162, "val": 60, "test": 80}
 
 
@@ -479,8 +481,9 @@ def test_impossible_imbalance_is_refused_when_it_is_written(make):
 
 
 def test_on_the_cpu_the_mapped_store_is_used_as_it_is(tmp_path):
-    data, _ = opened(tmp_path)
-    assert data.pool._store.data_ptr() == data.val._store.data_ptr()
+    prepared = prepare(Synthetic(), "synthetic", tmp_path)
+    assert splits.store_of(prepared, "train", torch.device("cpu")) is prepared.images["train"]
+    opened(tmp_path)
     assert not splits.resident
 
 
@@ -493,28 +496,28 @@ def accelerator(monkeypatch):
 
 
 def test_stores_are_copied_to_an_accelerator_once_per_process(tmp_path, accelerator):
-    first, _ = opened(tmp_path, device=accelerator, with_test=False)
-    assert {key[1] for key in splits.resident} == {"train"}
-    second, _ = opened(tmp_path, device=accelerator, fraction=0.5)
-    assert first.pool._store.device == accelerator
-    assert first.pool._store is first.val._store is second.pool._store
+    opened(tmp_path, device=accelerator, with_test=False)
+    (key,), (store,) = splits.resident.keys(), splits.resident.values()
+    assert (key[1], store.device) == ("train", accelerator)
+    opened(tmp_path, device=accelerator, fraction=0.5)
+    assert splits.resident[key] is store
     assert {key[1] for key in splits.resident} == {"train", "test"}
     assert all(store.ndim == 4 and store.dtype == torch.uint8 for store in splits.resident.values())
 
 
 def test_another_data_set_takes_the_place_of_the_last(tmp_path, accelerator):
-    first, _ = opened(tmp_path, device=accelerator)
+    opened(tmp_path, device=accelerator)
+    first = list(splits.resident.values())
     opened(tmp_path, Synthetic(version=1), device=accelerator)
-    assert len(splits.resident) == 2
-    assert all(store is not first.pool._store for store in splits.resident.values())
+    assert len(splits.resident) == len(first) == 2
+    assert not {id(store) for store in first} & {id(store) for store in splits.resident.values()}
 
 
 def test_stores_that_do_not_fit_stay_mapped_and_batches_go_to_the_device(tmp_path, accelerator, monkeypatch):
     monkeypatch.setattr(splits, "free_memory", lambda device: 2 * 600 * 105 - 1)  # one byte short for train
     data, _ = opened(tmp_path, device=accelerator)
-    assert data.pool._store.device.type == "cpu"
+    assert {key[1] for key in splits.resident} == {"test"}
     assert data.pool[torch.tensor([0])].device == accelerator
-    assert data.test._store.device == accelerator
 
 
 @pytest.mark.gpu
@@ -522,7 +525,7 @@ def test_stores_that_do_not_fit_stay_mapped_and_batches_go_to_the_device(tmp_pat
 def test_on_cuda_the_images_are_those_of_the_cpu(tmp_path):
     here, _ = opened(tmp_path)
     there, _ = opened(tmp_path, device="cuda")
-    assert there.pool._store.is_cuda
+    assert all(store.is_cuda for store in splits.resident.values())
     index = torch.randperm(len(here.pool))[:50]
     assert torch.equal(there.pool[index].cpu(), here.pool[index])
 
