@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, Protocol, Self
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +25,8 @@ from torch import Tensor, nn
 class Images:
     """Rows of a uint8 image store [*, C, H, W], gathered on demand.
 
-    The store may be memory-mapped and far larger than memory, so only the rows asked for are read.
+    The store may be memory-mapped and far larger than memory, so only the rows asked for are read. It may hold further
+    images, which are not for those who are handed these: no attribute leads to it, and what is gathered is a copy.
 
     Args:
         store: u8 [M, C, H, W], in memory, memory-mapped or on an accelerator.
@@ -33,28 +35,30 @@ class Images:
     """
 
     def __init__(self, store: Tensor, rows: Tensor | None = None, device: torch.device | None = None):
-        self._store = store
-        self._rows = rows
+        _stored[self] = store, torch.arange(len(store)) if rows is None else rows
         self.device = device or store.device
 
     def __len__(self) -> int:
-        return len(self._store) if self._rows is None else len(self._rows)
+        return len(_stored[self][1])
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
         """(N, C, H, W)."""
-        channels, height, width = self._store.shape[1:]
+        channels, height, width = _stored[self][0].shape[1:]
         return len(self), channels, height, width
 
     def __getitem__(self, index: Tensor) -> Tensor:
         """Gathers u8 [B, C, H, W] for i64 [B] positions in 0 .. N-1."""
-        rows = index if self._rows is None else self._rows[index.to(self._rows.device)]
-        return self._store[rows.to(self._store.device)].to(self.device, non_blocking=True)
+        store, rows = _stored[self]
+        return store[rows[index.to(rows.device)].to(store.device)].to(self.device, non_blocking=True)
 
     def subset(self, index: Tensor) -> Images:
         """The images at i64 [n] positions, without reading any of them."""
-        rows = index if self._rows is None else self._rows[index.to(self._rows.device)]
-        return Images(self._store, rows, self.device)
+        store, rows = _stored[self]
+        return Images(store, rows[index.to(rows.device)], self.device)
+
+
+_stored: WeakKeyDictionary[Images, tuple[Tensor, Tensor]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -349,32 +353,29 @@ class PoolModel(Protocol):
 
     def features(self) -> Tensor:
         """f32 [N, D]."""
-        ...
 
     def logits(self) -> Tensor:
         """f32 [N, K]."""
-        ...
 
     def stochastic_logits(self, num_samples: int) -> Tensor:
         """f32 [num_samples, N, K]."""
-        ...
 
     def augmented_logits(self, num_samples: int) -> Tensor:
         """f32 [num_samples, N, K]."""
-        ...
 
-    def ssl_loss(self) -> Tensor:
+    def ssl_loss(self, num_draws: int) -> Tensor:
         """f32 [N]."""
-        ...
 
     def companion_outputs(self) -> Tensor:
         """f32 [N, ...]."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
 class Pool:
     """All that a selector may know. The lazy parts cost nothing unless they are read.
+
+    Its images are in a random order: a position says nothing of a label. No attribute leads to a validation or test
+    image, nor to a label that has not been bought.
 
     Attributes:
         images: N images, indexed like every other part of the pool.
@@ -407,14 +408,13 @@ class Pool:
         return self.model.logits()
 
     @cached_property
-    def ssl_loss(self) -> Tensor:
-        """f32 [N]: the SSL method's loss of every image, on the CPU."""
-        return self.model.ssl_loss()
-
-    @cached_property
     def companion_outputs(self) -> Tensor:
         """f32 [N, ...]: what the selector's `companion` says of every image, on the CPU."""
         return self.model.companion_outputs()
+
+    def ssl_loss(self, num_draws: int = 8) -> Tensor:
+        """f32 [N]: the SSL method's loss of every image, the mean over draws of views and batches, on the CPU."""
+        return self.model.ssl_loss(num_draws)
 
     def stochastic_logits(self, num_samples: int) -> Tensor:
         """f32 [num_samples, N, K]: forward passes with dropout active."""
@@ -460,11 +460,11 @@ class Selector(ABC):
     """Chooses which unlabelled images a person should label next.
 
     Example:
-        >>> class First(Selector):
+        >>> class Guess(Selector):
         ...     def select(self, pool, budget, *, rng):
-        ...         return pool.unlabeled[:budget]
+        ...         return pool.unlabeled[torch.randperm(len(pool.unlabeled), generator=rng)[:budget]]
         >>> from harness.testing import make_pool
-        >>> First().select(make_pool(), 3, rng=torch.Generator()).shape
+        >>> Guess().select(make_pool(), 3, rng=torch.Generator()).shape
         torch.Size([3])
     """
 
@@ -487,7 +487,7 @@ class Selector(ABC):
 
     @abstractmethod
     def select(self, pool: Pool, budget: int, *, rng: torch.Generator) -> Tensor:
-        """Chooses `budget` images.
+        """Chooses `budget` images; between equal ones by `rng`, and never by their positions.
 
         Args:
             pool: what may be known.

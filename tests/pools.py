@@ -29,7 +29,7 @@ class FakeModel:
     def logits(self) -> Tensor:
         return self._answer("logits")
 
-    def ssl_loss(self) -> Tensor:
+    def ssl_loss(self, num_draws: int) -> Tensor:
         return self._answer("ssl_loss")
 
     def companion_outputs(self) -> Tensor:

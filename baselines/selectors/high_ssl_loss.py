@@ -14,11 +14,19 @@ class HighSSLLoss(Selector):
 
     Picks the images with the highest self-supervised loss under the pre-trained encoder. Needs an SSL method that
     defines a loss per image. Ties are broken at random.
+
+    Args:
+        num_draws: >= 1; of views and batches, over which the loss is averaged: two single draws hardly agree.
     """
 
     supports_cold_start = True
     reads = frozenset({"ssl_loss"})
 
+    def __init__(self, *, num_draws: int = 8):
+        if num_draws < 1:
+            raise ValueError(f"num_draws = {num_draws} is not >= 1")
+        self.num_draws = num_draws
+
     def select(self, pool: Pool, budget: int, *, rng: torch.Generator) -> Tensor:
         """See `Selector.select`."""
-        return highest(pool, pool.ssl_loss[pool.unlabeled], budget, rng=rng)
+        return highest(pool, pool.ssl_loss(self.num_draws)[pool.unlabeled], budget, rng=rng)

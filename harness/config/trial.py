@@ -145,6 +145,7 @@ class JointConfig:
         "the unlabelled images that are learnt from: all of the pool, as many as labelled ones at random, or as "
         "many, those with the lowest SSL loss under the last round's model (at random in the first round)",
     )
+    loss_draws: int = setting(8, "draws of views and batches over which `lowest_loss` averages that loss", low=1)
     unlabeled_ratio: int = setting(1, "unlabelled images for each labelled one in a step", low=1)
     validate_every: int = setting(
         0, "epochs between accuracies on validation images, by which early_terminate judges; 0: none", low=0

@@ -46,20 +46,32 @@ class Prepared:
     Attributes:
         image_shape: (C, H, W).
         class_names: K names, in label order.
-        mean: C means of the training images, in [0, 1].
-        std: C standard deviations of the training images, in [1/255, 1].
         fingerprint: a hash of all images and labels.
         images: split -> u8 [M, C, H, W], mapped copy-on-write.
         labels: split -> i64 [M], for the splits that have labels.
+        sums: i64 [M, C, 2], of each training image the sum of its channels' values and that of their squares.
     """
 
     image_shape: tuple[int, int, int]
     class_names: tuple[str, ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
     fingerprint: str
     images: Mapping[str, Tensor]
     labels: Mapping[str, Tensor]
+    sums: Tensor
+
+    def moments(self, rows: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Means in [0, 1] and standard deviations in [1/255, 1] of each channel of some training images, exact.
+
+        Args:
+            rows: i64 [n], n >= 1.
+        """
+        count = len(rows) * math.prod(self.image_shape[1:])
+        totals = self.sums[rows].sum(0).tolist()
+        mean = tuple(total / count / 255 for total, _ in totals)
+        deviations = (math.sqrt(squares * count - total**2) / count / 255 for total, squares in totals)
+        return mean, tuple(
+            max(deviation, 1 / 255) for deviation in deviations
+        )  # a constant channel must not divide by 0
 
 
 def prepare(dataset: Dataset, name: str, cache: Path, *, verify: bool = False) -> Prepared:
@@ -124,14 +136,14 @@ def _open(folder: Path) -> Prepared | None:
             images[split] = _map(folder / f"{split}_images.npy", (part["num_images"], *shape), np.dtype(np.uint8))
             if part["labeled"]:
                 labels[split] = _map(folder / f"{split}_labels.npy", (part["num_images"],), np.dtype(np.int64))
+        sums_shape = (meta["splits"]["train"]["num_images"], shape[0], 2)
         return Prepared(
             image_shape=shape,
             class_names=tuple(meta["class_names"]),
-            mean=tuple(meta["mean"]),
-            std=tuple(meta["std"]),
             fingerprint=meta["fingerprint"],
             images=MappingProxyType(images),
             labels=MappingProxyType(labels),
+            sums=_map(folder / "train_sums.npy", sums_shape, np.dtype(np.int64)),
         )
     except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
         log.warning("%s is damaged (%s); decoding again", folder, error)
@@ -219,31 +231,29 @@ def _check(source: Source, name: str) -> None:
 def _decode(source: Source, name: str, folder: Path) -> dict[str, Any]:
     """Writes the arrays of every split into `folder` and returns the meta data that describes them."""
     fingerprint = hashlib.blake2b(repr((source.image_shape, source.class_names)).encode(), digest_size=16)
-    levels = np.zeros((source.image_shape[0], 256), dtype=np.int64)
+    sums = np.zeros((source.splits["train"].num_images, source.image_shape[0], 2), dtype=np.int64)
     splits = {}
     with track(sum(part.num_images for part in source.splits.values()), f"Decoding {name}") as advance:
         for split, part in sorted(source.splits.items()):
-            histogram = levels if split == "train" else None
-            digests = _decode_split(source, part, folder / f"{split}_images.npy", histogram, advance)
+            counted = sums if split == "train" else None
+            digests = _decode_split(source, part, folder / f"{split}_images.npy", counted, advance)
             labels = None if part.labels is None or split == "unlabeled" else part.labels.cpu().long().numpy()
             if labels is not None:
                 np.save(folder / f"{split}_labels.npy", labels)
             fingerprint.update(f"{split} {part.num_images}".encode() + b"".join(digests))
             fingerprint.update(b"" if labels is None else labels.tobytes())
             splits[split] = {"num_images": part.num_images, "labeled": labels is not None}
-    mean, std = _moments(levels)
+    np.save(folder / "train_sums.npy", sums)
     return {
         "image_shape": source.image_shape,
         "class_names": source.class_names,
         "splits": splits,
-        "mean": mean,
-        "std": std,
         "fingerprint": fingerprint.hexdigest(),
     }
 
 
 def _decode_split(
-    source: Source, part: Split, path: Path, levels: np.ndarray | None, advance: Callable[[int], None]
+    source: Source, part: Split, path: Path, sums: np.ndarray | None, advance: Callable[[int], None]
 ) -> list[bytes]:
     """Writes u8 [M, C, H, W] to `path` chunk by chunk, from several threads.
 
@@ -251,7 +261,7 @@ def _decode_split(
         source: whose split it is.
         part: the split.
         path: of the array file.
-        levels: i64 [C, 256], counts of pixel values to be added to; None to count none.
+        sums: i64 [M, C, 2], to be filled, see `Prepared.sums`; None to sum nothing.
         advance: told how many images were written.
 
     Returns:
@@ -276,12 +286,11 @@ def _decode_split(
                     f"not torch.uint8 {expected}"
                 )
             pixels = np.ascontiguousarray(images.cpu().numpy())
-            counts = None if levels is None else _count_levels(pixels)
+            if sums is not None:
+                sums[start:stop] = _sums(pixels)
             with lock:
                 file.seek(first + start * math.prod(source.image_shape))
                 file.write(pixels.data)
-                if levels is not None:
-                    levels[:] += counts
             advance(stop - start)
             return _chunk_digest(pixels)
 
@@ -289,15 +298,8 @@ def _decode_split(
             return list(threads.map(chunk, range(0, part.num_images, step)))
 
 
-def _count_levels(images: np.ndarray) -> np.ndarray:
-    """i64 [C, 256]: how often each value occurs in each channel of u8 [B, C, H, W]."""
-    return np.stack([np.bincount(images[:, channel].ravel(), minlength=256) for channel in range(images.shape[1])])
-
-
-def _moments(levels: np.ndarray) -> tuple[list[float], list[float]]:
-    """Means and standard deviations per channel in [0, 1], exact, from counts i64 [C, 256]."""
-    values = np.arange(256) / 255
-    weights = levels / levels.sum(axis=1, keepdims=True)
-    mean = weights @ values
-    std = np.sqrt((weights * (values - mean[:, None]) ** 2).sum(axis=1))
-    return mean.tolist(), std.clip(1 / 255).tolist()  # a constant channel must not divide by 0
+def _sums(images: np.ndarray) -> np.ndarray:
+    """i64 [B, C, 2]: the sum of the values of each channel of u8 [B, C, H, W], and that of their squares."""
+    values = images.reshape(*images.shape[:2], -1)
+    squares = np.square(values, dtype=np.uint16)  # 255^2 fits
+    return np.stack([part.sum(2, dtype=np.int64) for part in (values, squares)], axis=2)

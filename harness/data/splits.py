@@ -133,9 +133,9 @@ class Data:
         num_classes: K.
         class_names: K names, in label order.
         image_shape: (C, H, W).
-        mean: C means of the data set's training images, in [0, 1].
-        std: C standard deviations of the data set's training images, in [1/255, 1].
-        fingerprint: a hash of all images and labels and of which of them are in which part.
+        mean: C means of the pool's images, in [0, 1].
+        std: C standard deviations of the pool's images, in [1/255, 1].
+        fingerprint: a hash of all images and labels, of which of them are in which part, and of their order there.
         counts: part -> number of images, for reports; `test` is counted even where it is None.
     """
 
@@ -166,7 +166,8 @@ def open_data(
 ) -> tuple[Data, Oracle]:
     """Opens a data set, decoding it if nobody has yet, and splits it. All draws are stratified.
 
-    The validation images are the same at every fraction, imbalance and trial seed.
+    The validation images are the same at every fraction, imbalance and trial seed. Each part is in an order of its own
+    that `split_seed` draws, so that a position says nothing of a label, as it does in a folder that is sorted by class.
 
     Args:
         dataset: where the images come from.
@@ -191,11 +192,12 @@ def open_data(
     rows = _split(prepared, splitting)
 
     def images(split: str, part: Tensor | None) -> Images:
-        store = _store(prepared, split, device)
+        store = store_of(prepared, split, device)
         return Images(store, None if part is None else part.to(store.device), device)
 
-    test_split, test_rows = ("test", slice(None)) if rows.test is None else ("train", rows.test)
-    test_labels = prepared.labels[test_split][test_rows]
+    test_split = "test" if "test" in prepared.images else "train"
+    test_labels = prepared.labels[test_split][rows.test]
+    mean, std = prepared.moments(rows.pool)
     extra = prepared.images.get("unlabeled")
     counts = {"pool": len(rows.pool), "val": len(rows.val), "test": len(test_labels)}
     data = Data(
@@ -203,13 +205,13 @@ def open_data(
         val=images("train", rows.val),
         val_labels=prepared.labels["train"][rows.val],
         test=images(test_split, rows.test) if with_test else None,
-        test_labels=test_labels.clone() if with_test else None,
+        test_labels=test_labels if with_test else None,
         unlabeled_extra=None if extra is None else images("unlabeled", None),
         num_classes=len(prepared.class_names),
         class_names=prepared.class_names,
         image_shape=prepared.image_shape,
-        mean=prepared.mean,
-        std=prepared.std,
+        mean=mean,
+        std=std,
         fingerprint=rows.fingerprint(prepared.fingerprint),
         counts=MappingProxyType(counts | ({} if extra is None else {"unlabeled_extra": len(extra)})),
     )
@@ -219,14 +221,20 @@ def open_data(
 class _JoinedImages(Images):
     """Rows of two sets of images, the second's positions after the first's."""
 
-    def __init__(self, first: Images, second: Images, rows: Tensor | None = None):
+    def __init__(self, first: Images, second: Images, rows: Tensor):
         assert first.shape[1:] == second.shape[1:], "joined images have one shape"
-        every = torch.arange(len(first) + len(second))
-        super().__init__(first._store, every if rows is None else rows, first.device)
-        self._first, self._second = first, second
+        self.device = first.device
+        self._first, self._second, self._rows = first, second, rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        return (len(self), *self._first.shape[1:])
 
     def __getitem__(self, index: Tensor) -> Tensor:
-        rows = self._positions(index)
+        rows = self._rows[index.cpu()]
         in_second = rows >= len(self._first)
         out = torch.empty(len(rows), *self.shape[1:], dtype=torch.uint8, device=self.device)
         out[~in_second] = self._first[rows[~in_second]]
@@ -234,31 +242,27 @@ class _JoinedImages(Images):
         return out
 
     def subset(self, index: Tensor) -> Images:
-        return _JoinedImages(self._first, self._second, self._positions(index))
-
-    def _positions(self, index: Tensor) -> Tensor:
-        assert self._rows is not None
-        return self._rows[index.cpu()]
+        return _JoinedImages(self._first, self._second, self._rows[index.cpu()])
 
 
 def joined(first: Images, second: Images) -> Images:
     """Both sets of images, `first`'s positions first; of the same shape, and possibly of different files."""
-    return _JoinedImages(first, second)
+    return _JoinedImages(first, second, torch.arange(len(first) + len(second)))
 
 
 @dataclass(frozen=True, eq=False)
 class _Rows:
-    """Which training images are in which part: i64, sorted. `test` is None where the data set has its own."""
+    """Which images are in which part, i64, in a random order; of the test split where the data set has one."""
 
     pool: Tensor
     val: Tensor
-    test: Tensor | None
+    test: Tensor
 
     def fingerprint(self, content: str) -> str:
         """A hash of the content and of the rows themselves: settings that lead to equal splits share it."""
         digest = hashlib.blake2b(content.encode(), digest_size=16)
         for part in (self.pool, self.val, self.test):
-            digest.update(b"own" if part is None else len(part).to_bytes(8, "little") + part.numpy().tobytes())
+            digest.update(len(part).to_bytes(8, "little") + part.numpy().tobytes())
         return digest.hexdigest()
 
 
@@ -266,8 +270,9 @@ def _split(prepared: Prepared, splitting: Splitting) -> _Rows:
     fraction, imbalance, split_seed = splitting.fraction, splitting.imbalance, splitting.split_seed
     labels = prepared.labels["train"]
     rest = torch.arange(len(labels))
-    test_rows = None
-    if "test" not in prepared.images:
+    if "test" in prepared.images:
+        test_rows = torch.arange(len(prepared.labels["test"]))
+    else:
         test_rows, rest = _carve(labels, rest, "test", splitting.test, split_seed)
     val_rows, rest = _carve(labels, rest, "val", splitting.val, split_seed)
     if not 0 < fraction <= 1:
@@ -281,7 +286,12 @@ def _split(prepared: Prepared, splitting: Splitting) -> _Rows:
     if imbalance is not None:
         sizes = imbalance.sizes(torch.bincount(labels[rest], minlength=num_classes), prepared.class_names)
         rest = rest[_thin(labels[rest], sizes, generator(split_seed, "split/imbalance"))]
-    return _Rows(rest, val_rows, test_rows)
+    parts = {"pool": rest, "val": val_rows, "test": test_rows}
+    return _Rows(**{part: _in_random_order(rows, split_seed, part) for part, rows in parts.items()})
+
+
+def _in_random_order(rows: Tensor, split_seed: int, part: str) -> Tensor:
+    return rows[torch.randperm(len(rows), generator=generator(split_seed, f"split/order/{part}"))]
 
 
 def _carve(labels: Tensor, rows: Tensor, part: str, share: float | int, split_seed: int) -> tuple[Tensor, Tensor]:
@@ -315,8 +325,8 @@ resident: dict[tuple[str, str, torch.device], Tensor] = {}
 """(fingerprint, split, device) -> the images there, of the data set last loaded. Holds no labels."""
 
 
-def _store(prepared: Prepared, split: str, device: torch.device) -> Tensor:
-    """The images of a split, u8 [M, C, H, W]: on the device if that is worth it and possible, else mapped."""
+def store_of(prepared: Prepared, split: str, device: torch.device) -> Tensor:
+    """All images of a split, u8 [M, C, H, W]: on the device if that is worth it and possible, else mapped."""
     mapped = prepared.images[split]
     if device.type == "cpu":
         return mapped

@@ -224,15 +224,14 @@ def unlabeled_positions(
         unlabeled: i64 [U], the candidates.
         num_labeled: L.
         losses: f32 [N], the SSL loss of each image of the pool under the last round's model; None in the first round.
-        rng: for random ones.
+        rng: for random ones, and between equal losses.
 
     Returns:
         i64 [U] or i64 [min(L, U)], sorted.
     """
     if joint.unlabeled == "all" or num_labeled >= len(unlabeled):
         return unlabeled
+    shuffled = unlabeled[torch.randperm(len(unlabeled), generator=rng)]
     if joint.unlabeled == "lowest_loss" and losses is not None:
-        chosen = losses()[unlabeled].argsort(stable=True)[:num_labeled]
-    else:
-        chosen = torch.randperm(len(unlabeled), generator=rng)[:num_labeled]
-    return unlabeled[chosen].sort().values
+        shuffled = shuffled[losses()[shuffled].argsort(stable=True)]  # equals stay in random order
+    return shuffled[:num_labeled].sort().values

@@ -63,6 +63,16 @@ class Encoder:
         other._features = self._features
         return other
 
+    def of_pool(self) -> Encoder:
+        """This encoder and what is known of the pool, for a selector: of other images neither pixels nor features."""
+        pool = {"pool": self.parts["pool"]}
+        other = Encoder(self.backbone, self.digest, self.runtime, pool, self.config, self.seed)
+        other._features, other._inputs = (
+            {part: values for part, values in known.items() if part in pool} for known in (self._features, self._inputs)
+        )
+        other._map = self._map
+        return other
+
     def features(self, part: str, rows: Tensor | None = None) -> Tensor:
         """f32 [N, D] on the CPU, or [n, D] of i64 [n] rows: where nothing is known yet, these alone are computed."""
         if rows is not None:
@@ -122,6 +132,10 @@ class HeadModel:
         self.backbone = encoder.backbone
         self._predict = predict
 
+    def of_pool(self) -> HeadModel:
+        """This model, see `Encoder.of_pool`."""
+        return HeadModel(self.encoder.of_pool(), self._predict)
+
     def features(self, part: str, rows: Tensor | None = None) -> Tensor:
         """f32 [N, D], or [n, D] of i64 [n] rows."""
         return self.encoder.features(part, rows)
@@ -157,12 +171,15 @@ class TunedModel:
         parts: Mapping[str, Images],
         companion: Companion | None = None,
     ):
-        self.network: nn.Module = network
+        self.network = network
         self.backbone = network.backbone
         self.companion = companion
-        self._head = network.head
         self._runtime = runtime
         self._parts = parts
+
+    def of_pool(self) -> TunedModel:
+        """This model without images other than the pool's, for a selector."""
+        return TunedModel(self.network, self._runtime, {"pool": self._parts["pool"]}, self.companion)
 
     def features(self, part: str, rows: Tensor | None = None) -> Tensor:
         """f32 [N, D], or [n, D] of i64 [n] rows."""
@@ -180,7 +197,7 @@ class TunedModel:
     def logits_from(self, features: Tensor) -> Tensor:
         """f32 [n, K] of features f32 [n, D]."""
         with self._runtime.autocast():
-            return self._head(features.to(self._runtime.device)).float().cpu()
+            return self.network.head(features.to(self._runtime.device)).float().cpu()
 
     def _images(self, part: str, rows: Tensor | None) -> Images:
         return self._parts[part] if rows is None else self._parts[part].subset(rows)
@@ -192,7 +209,7 @@ RoundModel = HeadModel | TunedModel
 class PoolOutputs:
     """The lazy parts of a `Pool`: what the current model and the SSL method say of the pool's images.
 
-    It holds networks and images, and no labels.
+    It holds networks and the pool's images, and no labels, and nothing of validation and test images.
 
     Args:
         encoder: gives the features before the first training; of its `pool` the selector is shown images.
@@ -215,8 +232,8 @@ class PoolOutputs:
         pool = encoder.parts["pool"]
         self._images = pool if rows is None else pool.subset(rows)
         self._rows = rows
-        self._encoder = encoder
-        self._model = model
+        self._encoder = encoder.of_pool()
+        self._model = model.of_pool() if model else None
         self._method = method
         self._views = views
         self._runtime = encoder.runtime
@@ -279,9 +296,10 @@ class PoolOutputs:
         view = lambda x: self._views(x, view=0, rng=rng)  # noqa: E731
         return torch.stack([self._batched(model.logits_of, view) for _ in range(num_samples)])
 
-    def ssl_loss(self) -> Tensor:
-        """f32 [N]: each image's loss within a batch of its neighbours in the pool's order."""
+    def ssl_loss(self, num_draws: int) -> Tensor:
+        """f32 [N]: each image's loss, the mean over `num_draws` draws of its views and of the batch that it is in."""
         rng = generator(self._seed, "pool/ssl_loss", self._runtime.device)
+        orders = generator(self._seed, "pool/ssl_loss/order")
         if not self._method.has_sample_loss():
             raise ValueError(f"{type(self._method).__name__} defines no loss per image; use a selector that needs none")
         self._method.eval()
@@ -291,8 +309,13 @@ class PoolOutputs:
             with self._runtime.autocast():
                 return self._method.sample_loss(views).float().cpu()
 
-        with seeded(self._seed, "pool/ssl_loss"):  # of a method that draws in its loss
-            return self._batched(loss_of, lambda x: x)
+        count = len(self._images)
+        losses = torch.zeros(count)
+        with seeded(self._seed, "pool/ssl_loss"), torch.no_grad():  # of a method that draws in its loss
+            for _ in range(num_draws):
+                for index in torch.randperm(count, generator=orders).tensor_split(-(-count // EVALUATION_BATCH)):
+                    losses[index] += loss_of(self._pixels(index))
+        return losses / num_draws
 
     def companion_outputs(self) -> Tensor:
         """f32 [N, ...], in evaluation mode."""
@@ -303,9 +326,9 @@ class PoolOutputs:
 
     def _batched(self, function: Callable[[Tensor], Tensor], view: Callable[[Tensor], Tensor]) -> Tensor:
         with torch.no_grad():
-            return torch.cat(
-                [
-                    function(view(self._images[index].to(self._runtime.device).float().div_(255)))
-                    for index in torch.arange(len(self._images)).split(EVALUATION_BATCH)
-                ]
-            )
+            every = torch.arange(len(self._images)).split(EVALUATION_BATCH)
+            return torch.cat([function(view(self._pixels(index))) for index in every])
+
+    def _pixels(self, index: Tensor) -> Tensor:
+        """f32 [n, C, H, W] in [0, 1], on the device."""
+        return self._images[index].to(self._runtime.device).float().div_(255)

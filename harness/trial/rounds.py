@@ -262,7 +262,7 @@ class Rounds:
 
         def compute(checkpoint: Checkpoint) -> dict[str, Any]:
             seed = derive(context.seed, f"joint/{len(labeled)}")
-            losses = (lambda: self._outputs(last, seed).ssl_loss()) if last else None
+            losses = (lambda: self._outputs(last, seed).ssl_loss(config.joint.loss_draws)) if last else None
             others = joint.unlabeled_positions(
                 config.joint,
                 self._is_unlabeled(labeled).nonzero().flatten(),

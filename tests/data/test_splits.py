@@ -82,8 +82,11 @@ def test_decoded_images_labels_and_moments_are_those_of_the_source(tmp_path):
         assert torch.equal(images, expected)
     assert torch.equal(prepared.labels["test"], dataset.labels("test"))
     train = prepared.images["train"].double() / 255
-    assert prepared.mean == pytest.approx(train.mean((0, 2, 3)).tolist(), abs=1e-12)
-    assert prepared.std == pytest.approx(train.std((0, 2, 3), correction=0).tolist(), abs=1e-12)
+    some = torch.tensor([3, 1, 40])
+    for rows in (torch.arange(len(train)), some):
+        mean, std = prepared.moments(rows)
+        assert mean == pytest.approx(train[rows].mean((0, 2, 3)).tolist(), abs=1e-12)
+        assert std == pytest.approx(train[rows].std((0, 2, 3), correction=0).tolist(), abs=1e-12)
     assert prepared.image_shape == (3, 5, 7)
     assert prepared.class_names == ("class 0", "class 1", "class 2", "class 3")
 
@@ -157,7 +160,7 @@ def test_changed_meta_data_are_found(tmp_path, caplog):
     path = folder_of(tmp_path) / "meta.json"
     meta = json.loads(path.read_text())
     path.write_text(json.dumps(meta | {"mean": [0.1, 0.2, 0.3]}))
-    assert prepare(Synthetic(), "synthetic", tmp_path).mean == first.mean
+    assert torch.equal(prepare(Synthetic(), "synthetic", tmp_path).sums, first.sums)
     assert "checksum of meta.json differs" in caplog.text
 
 
@@ -295,7 +298,7 @@ def test_a_constant_channel_can_be_divided_by_its_deviation(tmp_path):
             return source()
 
     prepared = prepare(Constant(), "constant", tmp_path)
-    assert (prepared.mean, prepared.std) == ((0.0,), (1 / 255,))
+    assert prepared.moments(torch.tensor([0, 2])) == ((0.0,), (1 / 255,))
 
 
 def test_memory_stays_far_below_the_size_of_the_data(tmp_path):
@@ -357,8 +360,10 @@ def test_parts_are_disjoint_complete_and_their_labels_right(tmp_path):
 
 def test_the_source_s_own_test_set_is_used_whole(tmp_path):
     data, _ = opened(tmp_path, fraction=0.3, test=0.01)
-    assert torch.equal(data.test[torch.arange(80)], prepare(Synthetic(), "synthetic", tmp_path).images["test"])
-    assert torch.equal(data.test_labels, torch.arange(80) % 4)
+    index_of = {Synthetic().image("test", index).numpy().tobytes(): index for index in range(80)}
+    drawn = [index_of[image.numpy().tobytes()] for image in data.test[torch.arange(80)]]
+    assert sorted(drawn) == list(range(80)) != drawn
+    assert data.test_labels.tolist() == [index % 4 for index in drawn]
     assert data.counts == {"pool": 162, "val": 60, "test": 80}
 
 
@@ -476,8 +481,9 @@ def test_impossible_imbalance_is_refused_when_it_is_written(make):
 
 
 def test_on_the_cpu_the_mapped_store_is_used_as_it_is(tmp_path):
-    data, _ = opened(tmp_path)
-    assert data.pool._store.data_ptr() == data.val._store.data_ptr()
+    prepared = prepare(Synthetic(), "synthetic", tmp_path)
+    assert splits.store_of(prepared, "train", torch.device("cpu")) is prepared.images["train"]
+    opened(tmp_path)
     assert not splits.resident
 
 
@@ -490,28 +496,28 @@ def accelerator(monkeypatch):
 
 
 def test_stores_are_copied_to_an_accelerator_once_per_process(tmp_path, accelerator):
-    first, _ = opened(tmp_path, device=accelerator, with_test=False)
-    assert {key[1] for key in splits.resident} == {"train"}
-    second, _ = opened(tmp_path, device=accelerator, fraction=0.5)
-    assert first.pool._store.device == accelerator
-    assert first.pool._store is first.val._store is second.pool._store
+    opened(tmp_path, device=accelerator, with_test=False)
+    (key,), (store,) = splits.resident.keys(), splits.resident.values()
+    assert (key[1], store.device) == ("train", accelerator)
+    opened(tmp_path, device=accelerator, fraction=0.5)
+    assert splits.resident[key] is store
     assert {key[1] for key in splits.resident} == {"train", "test"}
     assert all(store.ndim == 4 and store.dtype == torch.uint8 for store in splits.resident.values())
 
 
 def test_another_data_set_takes_the_place_of_the_last(tmp_path, accelerator):
-    first, _ = opened(tmp_path, device=accelerator)
+    opened(tmp_path, device=accelerator)
+    first = list(splits.resident.values())
     opened(tmp_path, Synthetic(version=1), device=accelerator)
-    assert len(splits.resident) == 2
-    assert all(store is not first.pool._store for store in splits.resident.values())
+    assert len(splits.resident) == len(first) == 2
+    assert not {id(store) for store in first} & {id(store) for store in splits.resident.values()}
 
 
 def test_stores_that_do_not_fit_stay_mapped_and_batches_go_to_the_device(tmp_path, accelerator, monkeypatch):
     monkeypatch.setattr(splits, "free_memory", lambda device: 2 * 600 * 105 - 1)  # one byte short for train
     data, _ = opened(tmp_path, device=accelerator)
-    assert data.pool._store.device.type == "cpu"
+    assert {key[1] for key in splits.resident} == {"test"}
     assert data.pool[torch.tensor([0])].device == accelerator
-    assert data.test._store.device == accelerator
 
 
 @pytest.mark.gpu
@@ -519,7 +525,7 @@ def test_stores_that_do_not_fit_stay_mapped_and_batches_go_to_the_device(tmp_pat
 def test_on_cuda_the_images_are_those_of_the_cpu(tmp_path):
     here, _ = opened(tmp_path)
     there, _ = opened(tmp_path, device="cuda")
-    assert there.pool._store.is_cuda
+    assert all(store.is_cuda for store in splits.resident.values())
     index = torch.randperm(len(here.pool))[:50]
     assert torch.equal(there.pool[index].cpu(), here.pool[index])
 

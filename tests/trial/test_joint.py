@@ -221,6 +221,13 @@ def test_unlabelled_images_are_chosen_as_asked(which, losses, expected):
         assert found.tolist() == expected
 
 
+def test_equal_losses_prefer_no_position():
+    config, losses = JointConfig(unlabeled="lowest_loss"), torch.ones(8)
+    draws = [unlabeled_positions(config, CANDIDATES, 2, lambda: losses, generator(seed, "test")) for seed in range(200)]
+    counts = torch.bincount(torch.cat(draws), minlength=8)[CANDIDATES]
+    assert (counts - 80).abs().max() < 4 * (200 * 0.4 * 0.6) ** 0.5  # four standard deviations
+
+
 def test_more_labelled_than_unlabelled_images_leave_no_choice():
     found = unlabeled_positions(JointConfig(unlabeled="as_labeled"), CANDIDATES, 9, None, torch.Generator())
     assert torch.equal(found, CANDIDATES)

@@ -7,12 +7,13 @@ import types
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from trials import Bench, configure
 
-from harness.api import Pool, Selector
+from harness.api import Images, Pool, Selector
 from harness.config.trial import LabelsConfig
 from harness.data.oracle import Oracle
 from harness.data.splits import Data
@@ -20,6 +21,7 @@ from harness.metrics import area_under_curve
 from harness.trial import run as trial
 from harness.trial.context import Context
 from harness.trial.rounds import Rounds, start_pool
+from harness.trial.runtime import Runtime
 
 
 @pytest.fixture
@@ -210,7 +212,7 @@ class Cheat(Selector):
 
     def select(self, pool: Pool, budget: int, *, rng: torch.Generator) -> Tensor:
         # What honest selectors read is computed first, so that whatever it leaves behind is searched too.
-        read = [pool.features, pool.ssl_loss]
+        read = [pool.features, pool.ssl_loss()]
         if len(pool.labeled):
             read += [pool.logits, pool.augmented_logits(1)]
         count = 0
@@ -248,6 +250,78 @@ def test_nothing_a_selector_can_reach_holds_hidden_labels(bench, monkeypatch, he
     assert Cheat.found == []
     assert len(Cheat.visited) == 2
     assert min(Cheat.visited) > 200, "the search reached hardly anything"
+
+
+def memory_of(item: Any) -> bytes:
+    """All bytes that a tensor or an array stands in, also those of what it is a view of; nothing of other things."""
+    if isinstance(item, Tensor):
+        storage = item.untyped_storage()
+        return torch.empty(0, dtype=torch.uint8).set_(storage).numpy().tobytes()
+    while isinstance(item, np.ndarray) and isinstance(item.base, np.ndarray):
+        item = item.base
+    return item.tobytes() if isinstance(item, np.ndarray) else b""
+
+
+PARTS = ("pool", "val", "test")
+
+
+class Peek(Selector):
+    """Searches everything it can reach for images that are not the pool's, and for what an encoder says of them."""
+
+    hidden: ClassVar[dict[str, set[bytes]]] = {}
+    found: ClassVar[set[str]] = set()
+    searched: ClassVar[list[int]] = []
+
+    def select(self, pool: Pool, budget: int, *, rng: torch.Generator) -> Tensor:
+        read = [pool.features, pool.logits, pool.ssl_loss(1), pool.augmented_logits(1)]
+        contents = {memory_of(part) for part in read}
+        for item in reachable(pool):
+            gathered = item[torch.arange(len(item))] if isinstance(item, Images) else item
+            contents.add(memory_of(gathered))
+        self.searched.append(sum(map(len, contents)))
+        for name, secrets in self.hidden.items():
+            others = secrets - self.hidden["pool"]
+            if any(secret in content for content in contents for secret in (others or secrets)):
+                self.found.add(name)
+        return pool.unlabeled[:budget]
+
+
+TUNED = {"name": "finetune", "epochs": 1}
+
+
+@pytest.mark.parametrize(
+    ("mode", "classifier"),
+    [
+        ("pretrain", {"name": "linear"}),
+        ("pretrain", {"name": "knn", "representation": "raw"}),
+        ("pretrain", TUNED),
+        ("joint", TUNED),
+    ],
+)
+def test_nothing_a_selector_can_reach_holds_images_but_the_pools(bench, monkeypatch, mode, classifier):
+    config = configure(selector="test_rounds:Peek", mode=mode, classifier=classifier, pretrain__epochs=1)
+    data, _ = trial.load_data(config, bench.folders.cache, with_test=True)
+    assert data.test is not None
+    pixels = {name: images[torch.arange(len(images))] for name, images in vars(data).items() if name in PARTS}
+    Peek.hidden = {name: {row.numpy().tobytes() for row in part} for name, part in pixels.items()}
+    for name, part in pixels.items():
+        Peek.hidden[f"{name} as numbers"] = {row.numpy().tobytes() for row in part.flatten(1).float() / 255}
+    forward = Runtime.forward
+
+    def noting(self: Runtime, module: Any, images: Images) -> Tensor:
+        outputs = forward(self, module, images)
+        for name in PARTS[1:]:
+            if torch.equal(images[torch.arange(len(images))], pixels[name]):
+                told = {row.numpy().tobytes() for row in outputs if row.any()}
+                Peek.hidden[f"what is said of {name}"] = Peek.hidden.get(f"what is said of {name}", set()) | told
+        return outputs
+
+    monkeypatch.setattr(Runtime, "forward", noting)
+    Peek.found.clear(), Peek.searched.clear()
+    bench.run(config, with_test=True)
+    assert len(Peek.searched) == 2
+    assert "pool" in Peek.found, "the search reached hardly anything"
+    assert {name for name in Peek.found if not name.startswith("pool")} == set()
 
 
 def test_the_search_for_labels_finds_them_where_they_are(bench):
