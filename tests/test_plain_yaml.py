@@ -146,6 +146,14 @@ def test_a_text_is_no_number(tmp_path):
         load_plan(file, {})
 
 
+@pytest.mark.parametrize("text", ["name: no", "trial: {data: {imbalance: {kind: step, classes: [no, cat], keep: 1}}}"])
+def test_a_yes_or_no_where_a_text_belongs_is_told_to_be_quoted(tmp_path, text):
+    file = tmp_path / "q.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=r"not \[?False.*put them in quotes"):
+        load_plan(file, {})
+
+
 def test_one_module_reads_and_writes_yaml():
     users = []
     for file in [

@@ -241,7 +241,14 @@ def _hint(options: tuple[Any, ...], value: Any) -> str:
     choices = [c for option in options if typing.get_origin(option) is Literal for c in typing.get_args(option)]
     if isinstance(value, str) and {int, float}.intersection(options) and _is_number(value):
         return "; leave out the quotes"
+    if any(isinstance(item, bool) for item in (value if isinstance(value, list) else [value])):
+        return "; YAML reads yes, no, on and off as true or false: put them in quotes" if _has_texts(options) else ""
     return f"; {closest(value, choices)}" if choices and isinstance(value, str) else ""
+
+
+def _has_texts(options: tuple[Any, ...]) -> bool:
+    """Whether a text, or a list of texts, is among these types."""
+    return any(option is str or _has_texts(typing.get_args(option)) for option in options)
 
 
 def _is_number(text: str) -> bool:
