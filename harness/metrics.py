@@ -56,7 +56,8 @@ def _seconds(name: str, description: str) -> Metric:
 
 
 def _cached(stage: str) -> Metric:
-    description = f"1 if the {stage} stage was read from the cache; its seconds are then those of its first computation"
+    which = "the pretrain stage" if stage == "pretrain" else f"this round's {stage} stage"
+    description = f"1 if {which} was read from the cache; its seconds are then those of its first computation"
     return Metric(f"stage/{stage}_cached", "flag", 0, 1, None, description)
 
 
@@ -91,10 +92,14 @@ METRICS: dict[str, Metric] = {
         Metric("joint/val_accuracy", "fraction", 0, 1, "maximize", "validation accuracy after an epoch, not averaged"),
         Metric("classifier/loss", "nats", 0, math.inf, "minimize", "cross-entropy of fine-tuning, mean over the epoch"),
         _seconds("encode", "features and representations of a fixed encoder, once per trial"),
-        _seconds("select", "choosing the images to label"),
-        _seconds("train", "training on the labelled images"),
-        _seconds("evaluate", "measuring on validation and test"),
+        _seconds("select", "choosing the images to label, all rounds together"),
+        _seconds("train", "training on the labelled images, all rounds together"),
+        _seconds("evaluate", "measuring on validation and test, all rounds together"),
         _seconds("total", "all of these together, stages from the cache at the seconds they first took"),
+        Metric("time/saved_seconds", "seconds", 0, math.inf, None, "of that total, what was read from the cache"),
+        _seconds("round_select", "choosing the images of this round"),
+        _seconds("round_train", "training of this round"),
+        _seconds("round_evaluate", "measuring of this round"),
         _seconds("portrait", "the encoder's portrait (maps, neighbours, views) for the report; in no total"),
         _seconds("wall", "the trial from start to end as it ran, waiting and cached stages included"),
         Metric(
@@ -121,6 +126,15 @@ METRICS: dict[str, Metric] = {
         _cached("train"),
     ]
 }
+PER_ROUND = (
+    "time/round_select_seconds",
+    "time/round_train_seconds",
+    "time/round_evaluate_seconds",
+    "stage/select_cached",
+    "stage/train_cached",
+)
+"""What is measured of each round and, unlike everything else of rounds, not of the trial when it ends."""
+
 WATCHED = ("pretrain/knn_accuracy", "joint/val_accuracy")
 """What early stopping judges an epoch by; a training reports one of them."""
 

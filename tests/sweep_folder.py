@@ -124,7 +124,8 @@ class SweepFolder:
         for epoch in range(1, epochs + 1):
             record("epoch", epoch, {"pretrain/loss": 5.0 / epoch, "pretrain/knn_accuracy": 0.5 + 0.1 * epoch})
         for labels, accuracy in curve.items():
-            metrics = {"val/accuracy": accuracy, "labels/used": labels, "time/select_seconds": 0.5}
+            metrics = {"val/accuracy": accuracy, "labels/used": labels}
+            metrics |= {"time/round_select_seconds": 0.5, "stage/select_cached": 0}
             if phase == "confirm":
                 metrics["test/accuracy"] = accuracy - 0.01
             record("labels", labels, metrics)
@@ -133,9 +134,10 @@ class SweepFolder:
                 "labels/used": max(curve, default=0),
                 "labels/val": 150,
                 "time/pretrain_seconds": 0.6 * seconds,
-                "time/select_seconds": 0.5,
+                "time/select_seconds": 0.5 * len(curve),
                 "time/train_seconds": 0.3 * seconds,
                 "time/total_seconds": seconds,
+                "time/saved_seconds": 0,
                 "stage/pretrain_cached": 0,
             }
             record("labels", max(curve, default=0), totals, status)
@@ -222,7 +224,8 @@ def selection_sweep(
                 rows = sweep.records(name, seed, parameters, curve, status=status, error=error)
                 for row in rows:
                     if row["step"] == 200:
-                        row["metrics"].pop("time/select_seconds", None)
+                        row["metrics"].pop("time/round_select_seconds", None)
+                        row["metrics"].pop("stage/select_cached", None)
                 sweep.append(rows)
                 folder = path / "trials" / rows[0]["trial"]
                 (folder / "selected_200.json").unlink(missing_ok=True)  # the start pool is drawn, not selected

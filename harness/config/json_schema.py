@@ -17,12 +17,9 @@ from harness.plugins import registry
 from harness.plugins.registry import PluginSpec
 
 Schema = dict[str, Any]
-NUMBER = {"anyOf": [{"type": "number"}, {"type": "string", "pattern": r"^[-+]?[0-9.]+[eE][-+]?[0-9]+$"}]}
-"""YAML 1.1 reads 1e-4 as a text, and so do we."""
-
 PLAIN: dict[Any, Schema] = {
     int: {"type": "integer"},
-    float: NUMBER,
+    float: {"type": "number"},
     bool: {"type": "boolean"},
     str: {"type": "string"},
     Path: {"type": "string"},
@@ -154,9 +151,9 @@ def _parameter() -> Schema:
         "values": {"type": "array", "minItems": 1},
         "value": {},
         "distribution": {"enum": list(space.DISTRIBUTIONS)},
-        "min": NUMBER,
-        "max": NUMBER,
-        "q": NUMBER,
+        "min": PLAIN[float],
+        "max": PLAIN[float],
+        "q": PLAIN[float],
         "when": {"type": "object"},
     }
     return _mapping({key: _about(values[key], help) for key, help in space.PARAMETER_KEYS.items()}, [])

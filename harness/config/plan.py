@@ -20,7 +20,7 @@ from harness.config.space import CASE, Assignment, Parameter, Space, lookup, par
 from harness.config.trial import TrialConfig
 from harness.files import digest_of
 from harness.messages import closest
-from harness.metrics import METRICS, step_kind
+from harness.metrics import METRICS, PER_ROUND, step_kind
 
 Phase = Literal["search", "confirm"]
 MAX_TRIALS = 100_000
@@ -386,6 +386,10 @@ def _check_objectives(objectives: Sequence[Objective], problems: Problems) -> No
             problems.add("metric.name", f"{name} is measured in some trials only; use time/total_seconds")
         elif step_kind(name) == "epoch":
             problems.add("metric.name", f"{name} is measured in every epoch, not once per trial; use val/accuracy")
+        elif name in PER_ROUND:
+            problems.add(
+                "metric.name", f"{name} is measured in every round, not once per trial; use time/total_seconds"
+            )
 
 
 def _check_custom_resources(custom: Mapping[str, Any], problems: Problems) -> None:

@@ -17,7 +17,8 @@ from dataclasses import field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from harness.messages import closest, message_of
+from harness.messages import closest
+from harness.plain_yaml import parse_yaml, to_yaml
 from harness.plugins import registry
 from harness.plugins.registry import PluginSpec
 
@@ -164,7 +165,7 @@ NOT_ONE = object()
 
 
 def _convert(option: Any, value: Any) -> Any:
-    """`value` as this type, or NOT_ONE. Numbers written as `1e-4` reach us as strings."""
+    """`value` as this type, or NOT_ONE."""
     if option in (None, type(None)):
         return None if value is None else NOT_ONE
     if typing.get_origin(option) is Literal:
@@ -192,12 +193,7 @@ def _convert(option: Any, value: Any) -> Any:
 
 
 def to_number(option: type, value: Any) -> Any:
-    """`value` as int or float, also from text such as "1e-4" (which YAML reads as text); NOT_ONE if it is none."""
-    if isinstance(value, str):
-        try:
-            value = float(value)
-        except ValueError:
-            return NOT_ONE
+    """`value` as int or float, or NOT_ONE."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return NOT_ONE
     if option is int:
@@ -243,7 +239,23 @@ def _say(options: tuple[Any, ...]) -> str:
 
 def _hint(options: tuple[Any, ...], value: Any) -> str:
     choices = [c for option in options if typing.get_origin(option) is Literal for c in typing.get_args(option)]
+    if isinstance(value, str) and {int, float}.intersection(options) and _is_number(value):
+        return "; leave out the quotes"
+    if any(isinstance(item, bool) for item in (value if isinstance(value, list) else [value])):
+        return "; YAML reads yes, no, on and off as true or false: put them in quotes" if _has_texts(options) else ""
     return f"; {closest(value, choices)}" if choices and isinstance(value, str) else ""
+
+
+def _has_texts(options: tuple[Any, ...]) -> bool:
+    """Whether a text, or a list of texts, is among these types."""
+    return any(option is str or _has_texts(typing.get_args(option)) for option in options)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return to_number(float, parse_yaml(text)) is not NOT_ONE
+    except ValueError:
+        return False
 
 
 def parse_plugin(kind: str, value: Any, path: str, problems: Problems, default: str | None = None) -> PluginSpec | None:
@@ -357,39 +369,6 @@ def read_yaml(file: Path) -> Any:
 MAX_CHARACTERS = 500_000
 """Of a YAML file: PyYAML reads some 50,000 a second."""
 
-MAX_NODES = 100_000
-"""Of a YAML document with its aliases written out, which a few lines of aliases can make endless."""
-
-
-def parse_yaml(text: str) -> Any:
-    """The content of a YAML document that holds plain values only.
-
-    Raises:
-        ValueError: not valid YAML, or not plain, or too large.
-    """
-    import yaml
-
-    try:
-        content = yaml.safe_load(text)
-    except Exception as error:  # PyYAML's constructors raise many types for a value such as 2020-13-45
-        raise ValueError(f"not valid YAML: {message_of(error)}") from None
-    waiting, seen = [content], 0
-    while waiting:
-        item = waiting.pop()
-        seen += 1
-        if seen > MAX_NODES:
-            raise ValueError(f"more than {MAX_NODES:,} values with all aliases written out, or an alias inside itself")
-        if isinstance(item, dict):
-            odd = [key for key in item if not isinstance(key, str)]
-            if odd:
-                raise ValueError(f"the key {odd[0]!r} is not a text; put it in quotes")
-            waiting += item.values()
-        elif isinstance(item, list):
-            waiting += item
-        elif not isinstance(item, str | int | float | None):
-            raise ValueError(f"the value {item!s} is read as a {type(item).__name__}; put it in quotes")
-    return content
-
 
 def plain(content: Any) -> Any:
     """A copy of what a program wrote, as a YAML file would hold it.
@@ -397,12 +376,8 @@ def plain(content: Any) -> Any:
     Raises:
         ConfigError: no YAML file could hold it.
     """
-    import yaml
-
     try:
-        return parse_yaml(yaml.safe_dump(content))
-    except yaml.representer.RepresenterError as error:
-        raise ConfigError([f"{error.args[-1]!r}: neither a text, a number, true, false, null nor a list"]) from None
+        return parse_yaml(to_yaml(content))
     except ValueError as error:
         raise ConfigError([str(error)]) from None
 

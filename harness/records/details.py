@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
+from harness.plain_yaml import to_yaml
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Training:
 
 
 def _yaml(value: Any) -> bytes:
-    return yaml.safe_dump(value, sort_keys=False).encode()
+    return to_yaml(value).encode()
 
 
 def _json(value: Any) -> bytes:

@@ -13,13 +13,13 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import yaml
 from filelock import FileLock, Timeout
 
 from harness.config.plan import Objective, Plan
 from harness.config.schema import ConfigError
 from harness.config.space import Assignment
 from harness.files import replace, replace_text
+from harness.plain_yaml import parse_yaml, to_yaml
 from harness.records import rows as record_rows
 from harness.records.details import Details
 from harness.records.rows import FINAL, History, Record, add, by_trial, last, mapping, read_rows, sealed
@@ -35,7 +35,7 @@ def open_folder(path: Path, plan: Plan, *, resume: bool) -> FileLock:
         ConfigError: the folder exists and `resume` is not set, holds another question, or is in use.
     """
     space = path / "space.yaml"
-    resolved = plan.header + yaml.safe_dump(plan.as_dict(), sort_keys=False, allow_unicode=True)
+    resolved = plan.header + to_yaml(plan.as_dict())
     path.mkdir(parents=True, exist_ok=True)
     lock = claim(path)
     try:
@@ -80,7 +80,7 @@ def _check_same_question(space: Path, plan: Plan) -> None:
         raise ConfigError(
             [f"{error}; move {space.parent.name} away, or delete this file if it was the same question"]
         ) from None
-    now = yaml.safe_load(yaml.safe_dump(plan.as_dict()))
+    now = parse_yaml(to_yaml(plan.as_dict()))
     asked = ("method", "metric", "seeds", "recipes", "trial", "cases", "parameters")
     changed = [key for key in asked if before.get(key) != now[key]]
     if changed:

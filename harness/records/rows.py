@@ -13,9 +13,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from harness.messages import message_of
+from harness.plain_yaml import parse_yaml
 
 Record = dict[str, Any]
 History = dict[tuple[str, int, str], Record]
@@ -72,8 +71,8 @@ def mapping(file: Path) -> dict[str, Any]:
     """
     try:
         text = file.read_text(encoding="utf-8")
-        content = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
-    except (ValueError, yaml.YAMLError, RecursionError) as error:
+        content = json.loads(text) if file.suffix == ".json" else parse_yaml(text)
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{file} is damaged: {message_of(error)}") from None
     if not isinstance(content, dict):
         raise ValueError(f"{file} is damaged: it holds no mapping")

@@ -55,7 +55,7 @@ def read_report(folder: Path) -> Report:
             if record_rows.last(history)["status"] == "failed"
         },
         sum(total.get("time/total_seconds", 0) for total in totals),
-        sum(total.get(f"time/{s}_seconds", 0) for total in totals for s in SECONDS if total.get(f"stage/{s}_cached")),
+        sum(map(_saved, trials.values())),
         histories=trials,
         files={trial: trial_files.read_trial_files(folder / "trials" / trial) for trial in trials},
     )
@@ -118,11 +118,26 @@ def _entry(configuration: str, histories: Sequence[History]) -> Entry:
         parameters=by_path(record_rows.last(histories[0])["parameters"]),
         seeds=sorted(record_rows.last(history)["seed"] for history in histories),
         values=values,
-        cached=[stage for stage in SECONDS if any(values.get(f"stage/{stage}_cached", {}).values())],
+        cached=[stage for stage in SECONDS if _ever(curves.get(f"stage/{stage}_cached", {}))],
         curves={name: dict(sorted(curve.items())) for name, curve in curves.items()},
         trials={record_rows.last(history)["seed"]: record_rows.last(history)["trial"] for history in histories},
         ending=f"early-stopped at epoch {epoch}" if stopped else "finished",
     )
+
+
+def _ever(flags: Mapping[int, Mapping[int, float]]) -> bool:
+    """Whether any of labels -> seed -> flag is set: one round that came from the cache is enough."""
+    return any(flag for by_seed in flags.values() for flag in by_seed.values())
+
+
+def _saved(history: History) -> float:
+    """Seconds of a trial's total that the cache saved; summed over rounds where the records do not hold the sum."""
+    closing = _at_most_labels(history)
+    if "time/saved_seconds" in closing or "time/total_seconds" not in closing:
+        return closing.get("time/saved_seconds", 0.0)
+    parts = [(closing, "pretrain")]
+    parts += [(r["metrics"], s) for r in history.values() if r["status"] == "running" for s in ("select", "train")]
+    return sum(measured.get(f"time/{s}_seconds", 0) * measured.get(f"stage/{s}_cached", 0) for measured, s in parts)
 
 
 def _by_labels(history: History) -> list[dict[str, Any]]:

@@ -140,7 +140,7 @@ def _setting(
 
 def _selections(entry: Entry) -> list[int]:
     """The numbers of labels that were reached by selecting."""
-    return list(entry.curves.get("time/select_seconds", {}))
+    return list(entry.curves.get("stage/select_cached", {}))
 
 
 def _missing(areas: Cases, entries: Mapping[str, Entry], where: str) -> list[str]:

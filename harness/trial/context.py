@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -14,24 +14,31 @@ from harness.trial.epochs import Reporter
 from harness.trial.runtime import Runtime
 from harness.trial.stages import StageCache
 
+PURPOSES = ("pretrain", "encode", "select", "train", "evaluate")
+"""What a trial's seconds are spent on."""
+
 
 @dataclass
 class Costs:
-    """Seconds by purpose; a cached stage counts the seconds it took when it was computed."""
+    """What a trial's rounds cost together; a cached stage counts the seconds it took when it was computed.
 
-    pretrain: float = 0.0
-    encode: float = 0.0
-    select: float = 0.0
-    train: float = 0.0
-    evaluate: float = 0.0
-    pretrain_cached: bool = False
+    Attributes:
+        seconds: purpose -> seconds.
+        saved: those of them that were not spent again, thanks to the cache.
+    """
+
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PURPOSES, 0.0))
+    saved: float = 0.0
+
+    def add(self, purpose: str, seconds: float, *, cached: bool = False) -> None:
+        """Counts what was spent, or what a stage from the cache once took."""
+        self.seconds[purpose] += seconds
+        self.saved += seconds if cached else 0.0
 
     def metrics(self) -> dict[str, float]:
-        """As `time/*`, with their total."""
-        purposes = ("pretrain", "encode", "select", "train", "evaluate")
-        parts = {f"time/{purpose}_seconds": getattr(self, purpose) for purpose in purposes}
-        total = {"time/total_seconds": sum(parts.values())}
-        return parts | total | {"stage/pretrain_cached": float(self.pretrain_cached)}
+        """As `time/*`, with their total and the saved part of it."""
+        parts = {f"time/{purpose}_seconds": seconds for purpose, seconds in self.seconds.items()}
+        return parts | {"time/total_seconds": sum(self.seconds.values()), "time/saved_seconds": self.saved}
 
 
 @dataclass(frozen=True)

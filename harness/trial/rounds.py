@@ -110,8 +110,7 @@ class Rounds:
             self.encoder.features("pool")  # paid for once per trial, whichever selector reads them first
         plugins = registry.sources(spec, views, config.ssl_method)
         stage = context.stages.run("select", key, lambda _: {"picks": self._picks(labeled, last, number)}, plugins)
-        context.costs.select += stage.seconds
-        return stage.value["picks"], {"time/select_seconds": stage.seconds, "stage/select_cached": float(stage.cached)}
+        return stage.value["picks"], self._cost("select", stage)
 
     def _picks(self, labeled: Tensor, last: Trained | None, number: int) -> Tensor:
         context, config = self.context, self.context.config
@@ -150,12 +149,10 @@ class Rounds:
         context = self.context
         labels = context.oracle.reveal(labeled)
         trained, stage = self._train(labeled, labels, last)
-        context.costs.train += stage.seconds
         results, matrix = self._measure(trained.model, labeled, labels)
-        context.costs.evaluate += results["time/evaluate_seconds"]
+        context.costs.add("evaluate", results["time/round_evaluate_seconds"])
         results |= self._joint_metrics(trained.model, stage) | self._measure_beside(trained, labeled, labels)
-        context.costs.encode = self.encoder.seconds
-        results |= selection | {"time/train_seconds": stage.seconds, "stage/train_cached": float(stage.cached)}
+        results |= selection | self._cost("train", stage)
         results |= {
             "labels/used": float(context.oracle.used),
             "labels/val": float(len(context.data.val_labels)),
@@ -171,6 +168,11 @@ class Rounds:
         self.curve.append((context.oracle.used, results))
         context.reporter.round(context.oracle.used, results, details)
         return trained
+
+    def _cost(self, purpose: str, stage: Stage) -> dict[str, float]:
+        """What a stage of a round cost, counted and as metrics of the round."""
+        self.context.costs.add(purpose, stage.seconds, cached=stage.cached)
+        return {f"time/round_{purpose}_seconds": stage.seconds, f"stage/{purpose}_cached": float(stage.cached)}
 
     def _train(self, labeled: Tensor, labels: Tensor, last: Trained | None) -> tuple[Trained, Stage]:
         """This round's model of the first classifier."""
@@ -311,7 +313,7 @@ class Rounds:
         for settings in context.config.beside:
             model, stage = self._fit(encoder.under(settings), labeled, labels, None)
             measured, _ = self._measure(model, labeled, labels)
-            measured["time/train_seconds"] = stage.seconds
+            measured["time/round_train_seconds"] = stage.seconds
             results |= {f"{name}/{settings.name}": value for name, value in measured.items()}
         return results
 
@@ -333,7 +335,7 @@ class Rounds:
             results |= {f"{split}/{name}": value for name, value in metrics.scores(matrix).items()}
             results[f"{split}/loss"] = float(F.cross_entropy(logits, truth))
             confusion = {"class_names": list(context.data.class_names), "matrix": matrix.tolist(), "split": split}
-        return results | {"time/evaluate_seconds": time.perf_counter() - started}, confusion
+        return results | {"time/round_evaluate_seconds": time.perf_counter() - started}, confusion
 
     def _logits_of_labeled(self, model: RoundModel, labeled: Tensor) -> Tensor:
         if isinstance(model, TunedModel):

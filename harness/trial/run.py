@@ -77,14 +77,19 @@ def run(
     )
     method = build_method(config, data, seed, runtime)
     stage = pretrained(context, method)
-    context.costs.pretrain, context.costs.pretrain_cached = stage.seconds, stage.cached
+    context.costs.add("pretrain", stage.seconds, cached=stage.cached)
     method.eval()
     parts = {"pool": data.pool, "val": data.val} | ({"test": data.test} if data.test is not None else {})
     encoder = Encoder(method.backbone, stage.digest, runtime, parts, config.classifier, seed)
     rounds = Rounds(context, encoder, method)
     rounds.run()
-    wall = {"time/wall_seconds": time.perf_counter() - started}
-    totals = _totals(rounds) | context.costs.metrics() | wall | {"memory/peak_bytes": memory.peak(runtime.device)}
+    context.costs.add("encode", encoder.seconds)
+    about = {
+        "stage/pretrain_cached": float(stage.cached),
+        "time/wall_seconds": time.perf_counter() - started,
+        "memory/peak_bytes": memory.peak(runtime.device),
+    }
+    totals = _totals(rounds) | context.costs.metrics() | about
     if deliver:
         uses_views = method.num_views > 0 and (config.mode == "joint" or pretrains(config))
         totals["time/portrait_seconds"] = portray.portray(rounds, uses_views, deliver)

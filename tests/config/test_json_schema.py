@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from jsonschema import Draft7Validator
 
 from harness.config import plan, space, trial
 from harness.config.json_schema import schema
+from harness.plain_yaml import parse_yaml
 from harness.plugins import registry
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,7 +32,7 @@ def test_the_committed_schema_is_that_of_the_code():
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_every_search_space_is_valid_and_names_the_schema(validator, file):
-    assert [error.message for error in validator.iter_errors(yaml.safe_load(file.read_text("utf-8")))] == []
+    assert [error.message for error in validator.iter_errors(parse_yaml(file.read_text("utf-8")))] == []
     named = file.read_text("utf-8").partition("\n")[0].removeprefix("# yaml-language-server: $schema=")
     assert (file.parent / named).resolve() == ROOT / "search_spaces/schema.json"
 
@@ -82,6 +82,7 @@ def test_no_plugin_and_no_hyperparameter_is_missing(validator, kind):
         {"trial": {"pretrain": {"epoch": 3}}},
         {"trial": {"pretrain": {"epochs": -1}}},
         {"trial": {"pretrain": {"lr": 0}}},
+        {"trial": {"pretrain": {"lr": "1e-3"}}},
         {"trial": {"pretrain": {"optimizer": "sdg"}}},
         {"trial": {"selector": "corset"}},
         {"trial": {"ssl_method": {"name": "simclr", "temprature": 0.5}}},
@@ -104,7 +105,7 @@ def test_a_mistake_is_refused(validator, content):
         {"metric": [{"name": "val/accuracy"}, {"name": "time/total_seconds", "goal": "minimize"}]},
         {"trial": {"recipe": "moco_v2/small", "pretrain": None, "labels": {"start": "all"}}},
         {"trial": {"recipe": "mine.yaml", "selector": "my_module:Mine", "backbone": "torchvision/resnet50"}},
-        {"trial": {"ssl_method": {"temperature": "1e-1"}, "augmentation": {"name": "pair", "first": {"name": "crop"}}}},
+        {"trial": {"ssl_method": {"temperature": 1e-1}, "augmentation": {"name": "pair", "first": {"name": "crop"}}}},
         {"trial": {"classifier": ["linear", {"name": "knn", "neighbors": 3}]}},
         {"parameters": {"recipe": {"values": ["simclr", "byol"]}, "augmentation.first.strength": {"min": 0, "max": 1}}},
         {"parameters": {"ssl_method.queue_size": {"values": [1, 2], "when": {"ssl_method.name": "moco_v2"}}}},

@@ -12,6 +12,7 @@ from harness.config import plan as plan_module
 from harness.config.parsing import parse_trial
 from harness.config.plan import Plan, load_plan
 from harness.config.schema import ConfigError, parse_overrides
+from harness.metrics import PER_ROUND
 from harness.sweep import preflight
 
 GRID = """
@@ -169,6 +170,12 @@ def test_a_configuration_is_parsed_once(tmp_path, monkeypatch, text, number):
     preflight.preview(plan)
     plan.confirm_tasks([])
     assert len(parsed) == number + 1  # and the trial that they vary
+
+
+@pytest.mark.parametrize("name", PER_ROUND)
+def test_what_is_measured_in_every_round_is_no_goal(tmp_path, name):
+    with pytest.raises(ConfigError, match=f"{name} is measured in every round, not once"):
+        read(tmp_path, GRID, f"metric={{name: {name}}}")
 
 
 def test_bayes_has_no_candidates_in_advance(tmp_path):

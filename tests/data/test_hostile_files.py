@@ -48,7 +48,7 @@ def unsafe(name: str, call: ast.Call) -> str | None:
     """Why a call may run code that a file holds."""
     given = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
     module, _, function = name.rpartition(".")
-    if module == "yaml" and function not in ("safe_load", "safe_dump"):
+    if module == "yaml" and "load" in function:
         return "yaml"
     if name == "torch.load" and given.get("weights_only") != "True":
         return "torch.load"
@@ -62,14 +62,14 @@ def unsafe(name: str, call: ast.Call) -> str | None:
 
 def test_no_source_loads_a_file_in_a_way_that_runs_its_code():
     seen = [name for file in SOURCES for name, _ in calls(file)]
-    assert {"yaml.safe_load", "torch.load", "np.load"} <= set(seen)
+    assert {"torch.load", "np.load"} <= set(seen)
     found = [(file, call.lineno, unsafe(name, call)) for file in SOURCES for name, call in calls(file)]
     assert [item for item in found if item[2]] == []
 
 
 @pytest.mark.parametrize(
-    "line", ["yaml.load(x)", "yaml.unsafe_load(x)", "torch.load(x)", "torch.load(x, weights_only=False)",
-             "np.load(x, allow_pickle=True)", "pickle.load(x)", "eval(x)"],
+    "line", ["yaml.load(x)", "yaml.unsafe_load(x)", "yaml.safe_load(x)", "torch.load(x)",
+             "torch.load(x, weights_only=False)", "np.load(x, allow_pickle=True)", "pickle.load(x)", "eval(x)"],
 )  # fmt: skip
 def test_the_search_for_such_calls_finds_them(line):
     assert unsafe(line.partition("(")[0], ast.parse(line).body[0].value)

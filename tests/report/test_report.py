@@ -250,7 +250,7 @@ def test_learning_curves_and_values_at_the_most_labels(sweep):
 
 def test_seconds_from_the_cache_are_marked(sweep):
     rows = sweep.records("r", 1, RANDOM, {200: 0.7})
-    rows[-1]["metrics"]["stage/pretrain_cached"] = 1
+    rows[-1]["metrics"] |= {"stage/pretrain_cached": 1, "time/saved_seconds": 6}
     sweep.append(rows)
     sweep.trial("c", 1, CORESET, {200: 0.7})
     result = write_report(sweep.path)
