@@ -26,7 +26,7 @@ class Optimization:
     """Gradient descent, in the same words wherever something is trained (`harness/trial/optimizers.py`)."""
 
     epochs: int = setting(100, "passes over the images", low=1)
-    batch_size: int = setting(256, "images per step", low=1)
+    batch_size: int = setting(256, "images per step, at most: an epoch's batches are of nearly equal size", low=1)
     optimizer: Literal["sgd", "adam", "adamw", "lars"] = setting("sgd", "lars: SGD for batches of thousands of images")
     lr: float = setting(
         0.06,
@@ -66,7 +66,9 @@ class PretrainConfig(Optimization):
     """The self-supervised loop."""
 
     epochs: int = setting(20, "passes over the pool; 0 keeps the initial weights", low=0)
-    batch_size: int = setting(256, "images per step; the last incomplete batch is dropped", low=2)
+    batch_size: int = setting(
+        256, "images per step, at most: ceil(pool / batch_size) batches of nearly equal size", low=2
+    )
     resolutions: tuple[float, ...] = setting(
         (1.0,), "shares of the image's side in equal spans of the epochs, rising to 1: early epochs cost less", above=0
     )
@@ -103,7 +105,7 @@ class ClassifierConfig(Optimization):
     representation: Literal["features", "raw", "pca", "tsne"] = setting("features", "what the head reads")
     standardize: bool = setting(True, "zero mean and unit variance per input dimension, by the labelled images")
     epochs: int = setting(100, "of linear, mlp, finetune", low=1)
-    batch_size: int = setting(256, "of linear, mlp, finetune", low=1)
+    batch_size: int = setting(256, "of linear, mlp, finetune, at most: batches are of nearly equal size", low=1)
     optimizer: Literal["sgd", "adam", "adamw", "lars"] = setting("adam", "of linear, mlp, finetune")
     lr: float = setting(1e-3, "learning rate, for any batch_size", above=0)
     weight_decay: float = setting(0.0, "decoupled from the gradient for adamw, added to it for the others", low=0)
@@ -145,7 +147,7 @@ class JointConfig:
         "the unlabelled images that are learnt from: all of the pool, as many as labelled ones at random, or as "
         "many, those with the lowest SSL loss under the last round's model (at random in the first round)",
     )
-    unlabeled_ratio: int = setting(1, "unlabelled images for each labelled one in a step", low=1)
+    unlabeled_ratio: int = setting(1, "unlabelled images for each labelled one in a step, at most", low=1)
     validate_every: int = setting(
         0, "epochs between accuracies on validation images, by which early_terminate judges; 0: none", low=0
     )

@@ -21,6 +21,7 @@ from harness.api import Augmentation, Backbone, Companion, Images
 from harness.config.trial import ClassifierConfig
 from harness.seeding import derive, generator, seeded
 from harness.trial import knn
+from harness.trial.batches import even_batches
 from harness.trial.companions import stage_outputs
 from harness.trial.epochs import Epochs, Metrics, Watch
 from harness.trial.optimizers import build_optimizer, check_finite, descend, learning_rate, set_learning_rate
@@ -121,7 +122,7 @@ def _descend(
         before = epoch.number - 1
         earlier = [metrics["classifier/loss"] for metrics in epochs.history]
         rng = generator(seed, f"classifier/augmentation/{before}", device)
-        steps = batches(count, config.batch_size, generator(seed, f"classifier/order/{before}"))
+        steps = even_batches(count, config.batch_size, generator(seed, f"classifier/order/{before}"))
         total = torch.zeros((), device=device)
         with seeded(seed, f"classifier/epoch/{before}"):
             for step, index in enumerate(steps):
@@ -130,18 +131,10 @@ def _descend(
                 loss, task_loss = losses(index, rng, progress)
                 descend(optimizer, loss, config.clip_norm)
                 total += task_loss.detach() * len(index)
-        epoch.images = sum(len(index) for index in steps)
-        epoch.metrics = {"classifier/loss": float(total) / epoch.images}
+        epoch.images = count
+        epoch.metrics = {"classifier/loss": float(total) / count}
         check_finite(model, epoch.metrics["classifier/loss"], epoch.number, name="classifier's", key="classifier.lr")
     return epochs.history
-
-
-def batches(count: int, batch_size: int, rng: torch.Generator) -> tuple[Tensor, ...]:
-    """i64 [B] each: the positions 0 .. count-1 in a random order, but for a last batch of one image after others."""
-    parts = torch.randperm(count, generator=rng).split(batch_size)
-    if len(parts) > 1 and len(parts[-1]) == 1:  # batch normalisation cannot train on a single image
-        return parts[:-1]
-    return parts
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from harness.api import Augmentation, Backbone, Images, SemiSupervisedMethod, SSLMethod, SupervisedMethod
 from harness.config.trial import ClassifierConfig, JointConfig
 from harness.seeding import generator, seeded
+from harness.trial.batches import even_batches
 from harness.trial.epochs import Epochs, Metrics, Watch
 from harness.trial.heads import RATE, Labeled, State
 from harness.trial.optimizers import build_optimizer, check_finite, descend, learning_rate, set_learning_rate
@@ -164,11 +165,13 @@ class _Trainer:
         if others == 1 and not isinstance(self.model.method, SemiSupervisedMethod):
             others = 0  # batch normalisation cannot train on a single image
         size = min(self.settings.batch_size, count)
-        other_size = min(size * self.joint.unlabeled_ratio, others)
-        steps = max(count // size, others // other_size if others else 0)
-        labeled = _cycled(count, steps * size, rng).split(size)
-        unlabeled = _cycled(others, steps * other_size, rng).split(other_size) if others else [labeled[0][:0]] * steps
-        yield from zip(labeled, unlabeled, strict=True)
+        sides = (count, size), (others, size * self.joint.unlabeled_ratio)
+        labeled, unlabeled = (list(even_batches(*side, rng)) for side in sides)
+        steps = max(len(labeled), len(unlabeled))
+        for batches, side in zip((labeled, unlabeled), sides, strict=True):
+            while len(batches) < steps:
+                batches += even_batches(*side, rng)
+        return zip(labeled[:steps], unlabeled[:steps], strict=True)
 
     def _step(self, labeled: Tensor, unlabeled: Tensor, start: float, end: float) -> dict[str, Tensor]:
         """One labelled and one unlabelled batch; start and end are the progress of the training before and after."""
@@ -206,12 +209,6 @@ class _Trainer:
 
     def _view(self, images: Tensor, augmentation: Augmentation, view: int) -> Tensor:
         return self.runtime.inputs(augmentation(images.to(self.runtime.device), view=view, rng=self._rng))
-
-
-def _cycled(count: int, length: int, rng: torch.Generator) -> Tensor:
-    """i64 [length]: random orders of 0 .. count-1, one after the other."""
-    orders = [torch.randperm(count, generator=rng) for _ in range(-(-length // count))]
-    return torch.cat(orders)[:length]
 
 
 def unlabeled_positions(
