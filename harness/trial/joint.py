@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -19,8 +18,9 @@ from harness.api import Augmentation, Backbone, Images, SemiSupervisedMethod, SS
 from harness.config.trial import ClassifierConfig, JointConfig
 from harness.seeding import generator, seeded
 from harness.trial.batches import even_batches
+from harness.trial.classes import image_weights
 from harness.trial.epochs import Epochs, Metrics, Watch
-from harness.trial.heads import RATE, Labeled, State
+from harness.trial.heads import RATE, Labeled, State, weighted_loss
 from harness.trial.optimizers import build_optimizer, check_finite, descend, learning_rate, set_learning_rate
 from harness.trial.runtime import Runtime
 
@@ -94,7 +94,8 @@ def train(
         validates=lambda epoch: bool(joint.validate_every and epoch % joint.validate_every == 0),
     )
     model.train()
-    trainer = _Trainer(model, material, settings, joint, runtime, seed, optimizer)
+    weights = image_weights(material.labeled.labels, settings.class_weight)
+    trainer = _Trainer(model, material, settings, joint, runtime, seed, optimizer, weights)
     for epoch in epochs:
         losses = [metrics["joint/loss"] for metrics in epochs.history]
         with runtime.compiled(model):
@@ -139,6 +140,7 @@ class _Trainer:
     runtime: Runtime
     seed: int
     optimizer: torch.optim.Optimizer
+    weights: Tensor
     images: int = 0
 
     def epoch(self, losses: list[float], after_step: Callable[[], None]) -> Metrics:
@@ -186,7 +188,7 @@ class _Trainer:
             return {f"joint/{name}": value for name, value in losses.items()}
         views = self._views(images)
         with self.runtime.autocast():
-            task = F.cross_entropy(self.model(inputs).float(), labels)
+            task = weighted_loss(self.model(inputs).float(), labels, self.weights[labeled].to(labels.device))
             losses = method.labeled_loss(views, labels) if isinstance(method, SupervisedMethod) else method.loss(views)
         alone = not len(unlabeled)
         both = task + self.joint.weight * losses["loss"]

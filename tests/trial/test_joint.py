@@ -406,7 +406,7 @@ def test_a_budget_that_leaves_a_semi_supervised_method_nothing_unlabelled_is_ref
             {**JOINT, "labels": {"start": 1}, "ssl_method": {"name": "simclr"}},
             "trial.labels.start: 1 image makes no batch",
         ),
-        ({"classifier": ["linear", "forest"]}, r"trial.beside\[0\].name: expected linear \| mlp"),
+        ({"classifier": ["linear", "forest"]}, r"trial.beside\[0\].name: expected logistic \| linear"),
     ],
 )
 def test_combinations_that_cannot_be_are_refused(settings, message):
