@@ -22,7 +22,7 @@ SMALL: dict[str, Any] = {
     "pretrain": {"epochs": 2, "batch_size": 64},
     "labels": {"start": 20, "budget": 10, "rounds": 2},
     "selector": "random",
-    "classifier": {"epochs": 4},
+    "classifier": {"name": "linear", "epochs": 4},
     "compute": {"device": "cpu", "precision": "float32"},
 }
 

@@ -31,7 +31,7 @@ class MoCoV2(SSLMethod):
         hidden_dim: width of the head's hidden layer, >= 1; 2,048 in the paper.
         projection_dim: D of queries and keys, >= 1.
         symmetric: both views are queries and keys.
-        bn_splits: parts of a batch that batch normalisation sees apart, >= 1; each needs two images or more.
+        bn_splits: parts of a batch that batch normalisation sees apart, >= 1; fewer where one would be a single image.
     """
 
     def __init__(

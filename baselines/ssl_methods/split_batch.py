@@ -13,13 +13,15 @@ from torch.nn.modules.batchnorm import _BatchNorm
 def forward_in_splits(network: nn.Module, images: Tensor, num_splits: int) -> Tensor:
     """The outputs [B, ...] of a batch whose parts are normalised one by one, as if each were on a device of its own.
 
+    There are fewer parts where the batch has not two images for each.
     In evaluation mode, and for networks without batch normalisation, splitting would change nothing and is not done.
     """
     layers = [layer for layer in network.modules() if isinstance(layer, _BatchNorm) and layer.training]
-    if num_splits == 1 or not layers:
+    parts = images.tensor_split(max(1, min(num_splits, len(images) // 2)))
+    if len(parts) == 1 or not layers:
         return network(images)
-    with _one_update_in(layers, num_splits):
-        return torch.cat([network(part) for part in images.chunk(num_splits)])
+    with _one_update_in(layers, len(parts)):
+        return torch.cat([network(part) for part in parts])
 
 
 def forward_shuffled(network: nn.Module, images: Tensor, num_splits: int) -> Tensor:

@@ -59,6 +59,10 @@ def check_mode(config: TrialConfig, path: str, problems: Problems) -> None:
         problems.add(
             f"{path}.joint.ema", f"the heads of {config.ssl_method.name} would be those of another encoder; use 0"
         )
+    if issubclass(method, SemiSupervisedMethod) and config.classifier.class_weight != "none":
+        problems.add(
+            f"{path}.classifier.class_weight", f"{config.ssl_method.name} makes the loss of the classifier; use none"
+        )
     if issubclass(method, SemiSupervisedMethod) and config.labels.start == "all":
         problems.add(f"{path}.labels.start", f"`all` leaves {config.ssl_method.name} no unlabelled image; use a number")
     if method.num_views == 0:

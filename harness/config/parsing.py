@@ -19,7 +19,7 @@ from harness.config.checks import (
     try_plugins,
 )
 from harness.config.schema import ConfigError, Problems, apply_overrides, as_dict, content_of, parse
-from harness.config.trial import TrialConfig
+from harness.config.trial import ClassifierConfig, TrialConfig
 
 RECIPE = "recipe"
 """The key of a trial that names a recipe; it is resolved, so that a TrialConfig does not hold it."""
@@ -42,6 +42,7 @@ def parse_trial(value: Any, path: str, problems: Problems, own: Recipes | None =
     config = parse(TrialConfig, value, path, problems, beside=(RECIPE,))
     if config is None or len(problems.found) > before:
         return None
+    _check_unnamed_heads(value or {}, path, problems)
     check_labels(config, path, problems)
     check_classifiers(config, path, problems)
     check_mode(config, path, problems)
@@ -54,6 +55,22 @@ def parse_trial(value: Any, path: str, problems: Problems, own: Recipes | None =
         )
     try_plugins(config, path, problems)
     return config if len(problems.found) == before else None
+
+
+def _check_unnamed_heads(value: Mapping[str, Any], path: str, problems: Problems) -> None:
+    """Settings of a classifier without a name, which the default one would ignore."""
+    default = ClassifierConfig()
+    for place, head in [("classifier", value.get("classifier")), *_numbered("beside", value.get("beside"))]:
+        ignored = sorted(default.unread() & head.keys()) if isinstance(head, Mapping) and "name" not in head else []
+        if ignored:
+            unread = " and ".join(ignored)
+            problems.add(
+                f"{path}.{place}", f"{default.name}, the default, reads no {unread}; give the name of a head that does"
+            )
+
+
+def _numbered(key: str, items: Any) -> list[tuple[str, Any]]:
+    return [(f"{key}[{number}]", item) for number, item in enumerate(items or ())]
 
 
 def over_recipe(value: Any, path: str, problems: Problems, own: Recipes) -> Any:

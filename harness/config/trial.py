@@ -26,7 +26,7 @@ class Optimization:
     """Gradient descent, in the same words wherever something is trained (`harness/trial/optimizers.py`)."""
 
     epochs: int = setting(100, "passes over the images", low=1)
-    batch_size: int = setting(256, "images per step", low=1)
+    batch_size: int = setting(256, "images per step, at most: an epoch's batches are of nearly equal size", low=1)
     optimizer: Literal["sgd", "adam", "adamw", "lars"] = setting("sgd", "lars: SGD for batches of thousands of images")
     lr: float = setting(
         0.06,
@@ -66,7 +66,9 @@ class PretrainConfig(Optimization):
     """The self-supervised loop."""
 
     epochs: int = setting(20, "passes over the pool; 0 keeps the initial weights", low=0)
-    batch_size: int = setting(256, "images per step; the last incomplete batch is dropped", low=2)
+    batch_size: int = setting(
+        256, "images per step, at most: ceil(pool / batch_size) batches of nearly equal size", low=2
+    )
     resolutions: tuple[float, ...] = setting(
         (1.0,), "shares of the image's side in equal spans of the epochs, rising to 1: early epochs cost less", above=0
     )
@@ -97,17 +99,22 @@ class LabelsConfig:
 class ClassifierConfig(Optimization):
     """The task head, trained on the labelled images only."""
 
-    name: Literal["linear", "mlp", "finetune", "svm", "knn"] = setting(
-        "linear", "finetune trains the encoder too; the others read a fixed encoder"
+    name: Literal["logistic", "linear", "mlp", "finetune", "ridge", "kernel_ridge", "svm", "knn"] = setting(
+        "logistic",
+        "finetune trains the encoder too; the others read a fixed encoder. logistic: L2 penalty chosen by folds of the "
+        "labelled images; linear and mlp: by gradient descent; ridge and kernel_ridge (RBF): penalty by leave-one-out",
     )
     representation: Literal["features", "raw", "pca", "tsne"] = setting("features", "what the head reads")
     standardize: bool = setting(True, "zero mean and unit variance per input dimension, by the labelled images")
     epochs: int = setting(100, "of linear, mlp, finetune", low=1)
-    batch_size: int = setting(256, "of linear, mlp, finetune", low=1)
+    batch_size: int = setting(256, "of linear, mlp, finetune, at most: batches are of nearly equal size", low=1)
     optimizer: Literal["sgd", "adam", "adamw", "lars"] = setting("adam", "of linear, mlp, finetune")
     lr: float = setting(1e-3, "learning rate, for any batch_size", above=0)
     weight_decay: float = setting(0.0, "decoupled from the gradient for adamw, added to it for the others", low=0)
     schedule: Literal["constant", "cosine", "step", "plateau"] = setting("constant", "of the learning rate, per step")
+    class_weight: Literal["none", "balanced"] = setting(
+        "none", "of all but knn; balanced: every class counts alike in the training, however few its labelled images"
+    )
     augmentation: PluginSpec = plugin("augmentations", "identity", "of the labelled images, for finetune")
     hidden_dim: int = setting(512, "of mlp", low=1)
     dims: int = setting(50, "of pca and tsne's own pca", low=2)
@@ -117,16 +124,21 @@ class ClassifierConfig(Optimization):
         False, "finetune and joint training go on from the last round's weights; else every round starts anew"
     )
 
+    @property
+    def gives_probabilities(self) -> bool:
+        """Whether the softmax of what it says are probabilities; else they order the classes and mean nothing more."""
+        return self.name not in ("svm", "knn")
+
     def unread(self) -> set[str]:
         """Also the settings of other heads and representations."""
         descent = {field.name for field in fields(Optimization)} - super().unread()
+        fixed = {"representation", "standardize", "class_weight"}
         read = {
-            "linear": descent | {"representation", "standardize"},
-            "mlp": descent | {"representation", "standardize", "hidden_dim"},
-            "svm": {"representation", "standardize"},
+            "linear": descent | fixed,
+            "mlp": descent | fixed | {"hidden_dim"},
             "knn": {"representation", "neighbors", "temperature"},
-            "finetune": descent | {"augmentation", "warm_start"},
-        }[self.name]
+            "finetune": descent | {"augmentation", "warm_start", "class_weight"},
+        }.get(self.name, fixed)
         if "representation" in read and self.representation in ("pca", "tsne"):
             read = read | {"dims"}
         return {field.name for field in fields(self)} - read - {"name"}
@@ -146,7 +158,7 @@ class JointConfig:
         "many, those with the lowest SSL loss under the last round's model (at random in the first round)",
     )
     loss_draws: int = setting(8, "draws of views and batches over which `lowest_loss` averages that loss", low=1)
-    unlabeled_ratio: int = setting(1, "unlabelled images for each labelled one in a step", low=1)
+    unlabeled_ratio: int = setting(1, "unlabelled images for each labelled one in a step, at most", low=1)
     validate_every: int = setting(
         0, "epochs between accuracies on validation images, by which early_terminate judges; 0: none", low=0
     )

@@ -24,6 +24,7 @@ from harness.records import environment, rows
 from harness.report.model import Entry, Report
 from harness.trial import pretraining
 from harness.trial import run as trial
+from harness.trial.heads import COMPLETE
 from harness.trial.stages import StageCache
 
 Which = Literal["best", "all", "none"]
@@ -166,8 +167,8 @@ def _weights(
 ) -> tuple[Weights, dict[str, Any] | None, dict[str, Any] | None]:
     """The state of the backbone as the last round left it; settings and state of the task head, if it has a state.
 
-    A k-NN or SVM head is made of the labelled images themselves, and one on pixels, PCA or t-SNE does not read the
-    features: these are not saved.
+    A k-NN, SVM or kernel head is made of the labelled images themselves, and one on pixels, PCA or t-SNE does not read
+    the features: these are not saved.
     """
     trained = _stage(cache, "train", about["train"])
     if config.mode == "joint" or config.classifier.name == "finetune":
@@ -179,7 +180,7 @@ def _weights(
     else:
         states = pretraining.untrained_encoder(config, images, seed).state_dict()
     head: ClassifierConfig = config.classifier
-    if head.name not in ("linear", "mlp") or head.representation != "features":
+    if head.name not in COMPLETE or head.representation != "features":
         return states, None, None
     return states, {"name": head.name, "hidden_dim": head.hidden_dim}, trained
 

@@ -53,7 +53,7 @@ def write_encoder(folder: Path, about: Mapping[str, Any], backbone: Tensors, hea
         folder: made if it is not there.
         about: what `model.json` says, but for `format` and `weights`.
         backbone: its state dict.
-        head: state of a linear or mlp head, as `heads.fit` returns it; None without one.
+        head: state of a head that is `heads.COMPLETE`, as `heads.fit` returns it; None without one.
 
     Raises:
         OSError: it cannot be written, such as on a full disk.

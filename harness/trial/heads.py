@@ -1,8 +1,11 @@
 """How labels are used: the task heads, the same for every method.
 
-A fixed head (`linear`, `mlp`, `svm`, `knn`) reads a representation f32 [n, D] that no label has shaped. Its
-training has a cacheable outcome, its state; `predictor` turns the state into a function. `finetune` trains the
-encoder itself with a linear layer on top.
+A fixed head reads a representation f32 [n, D] that no label has shaped. Its training has a cacheable outcome, its
+state; `predictor` turns the state into a function. `finetune` trains the encoder itself with a linear layer on top.
+
+What a head says can be read as logits: the softmax of `logistic`, `ridge`, `kernel_ridge`, `linear`, `mlp` and
+`finetune` are probabilities. `svm` gives decision values and `knn` the logarithms of shares of votes, which order the
+classes and tell sure images from others, and are no probabilities.
 """
 
 from __future__ import annotations
@@ -12,7 +15,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -21,10 +23,15 @@ from harness.api import Augmentation, Backbone, Companion, Images
 from harness.config.trial import ClassifierConfig
 from harness.seeding import derive, generator, seeded
 from harness.trial import knn
+from harness.trial.batches import even_batches
+from harness.trial.classes import image_weights, with_unseen
 from harness.trial.companions import stage_outputs
 from harness.trial.epochs import Epochs, Metrics, Watch
+from harness.trial.logistic import fit_logistic
 from harness.trial.optimizers import build_optimizer, check_finite, descend, learning_rate, set_learning_rate
+from harness.trial.ridge import fit_kernel_ridge, fit_ridge, rbf
 from harness.trial.runtime import Runtime
+from harness.trial.svm import search_svm, svm_scores
 
 State = dict[str, Any]
 """What a stage keeps of a head: tensors and plain values."""
@@ -33,6 +40,9 @@ RATE = "throughput/train_images_per_second"
 
 Predictor = Callable[[Tensor], Tensor]
 """f32 [n, D] -> scores f32 [n, K], to be read as logits."""
+
+COMPLETE = ("linear", "mlp", "logistic", "ridge")
+"""The fixed heads whose state says all; the others also read the images that they were trained on."""
 
 Losses = Callable[[Tensor, torch.Generator, float], tuple[Tensor, Tensor]]
 """(i64 [B] positions, generator of views, progress in [0, 1)) -> (what is descended, the task loss), each []."""
@@ -54,38 +64,70 @@ def fit(config: ClassifierConfig, inputs: Tensor, labels: Tensor, num_classes: i
     if config.name == "knn":
         return {}
     inputs, mean, std = _standardized(config, inputs)
-    scale = {"mean": mean, "std": std}
+    weights, rng = image_weights(labels, config.class_weight), generator(seed, "classifier/choice")
+    about = {"mean": mean, "std": std, "seen": labels.unique(), "num_labels": len(labels)}
     if config.name == "svm":
-        return {"svm": _search_svm(inputs, labels, seed), **scale}
+        return {"svm": search_svm(inputs, labels, config.class_weight, derive(seed, "classifier/svm")), **about}
+    if config.name == "logistic":
+        return fit_logistic(inputs, labels, weights, rng) | about
+    if config.name == "ridge":
+        return fit_ridge(inputs, labels, weights) | about
+    if config.name == "kernel_ridge":
+        return fit_kernel_ridge(inputs, labels, weights, rng) | about
     with seeded(seed, "classifier/init"):
         head = _head(config, inputs.shape[1], num_classes)
 
     def losses(index: Tensor, _: torch.Generator, __: float) -> tuple[Tensor, Tensor]:
-        loss = F.cross_entropy(head(inputs[index]), labels[index])
+        loss = weighted_loss(head(inputs[index]), labels[index], weights[index])
         return loss, loss
 
     _descend(head, losses, len(labels), config, seed, Watch())
-    return {"head": head.state_dict(), **scale}
+    return {"head": head.state_dict(), **about}
 
 
 def predictor(config: ClassifierConfig, state: State, inputs: Tensor, labels: Tensor, num_classes: int) -> Predictor:
-    """The function of a trained head; `inputs` and `labels` are those it was trained on."""
+    """The function of a trained head.
+
+    Args:
+        config: as it was trained with.
+        state: from `fit`.
+        inputs: f32 [L, D], on which it was trained; read by heads that are not `COMPLETE`.
+        labels: i64 [L], of these.
+        num_classes: K.
+    """
     if config.name == "knn":
         return _knn(config, inputs, labels, num_classes)
-    scale = lambda x: (x - state["mean"]) / state["std"]  # noqa: E731
+
+    def scaled(x: Tensor) -> Tensor:
+        return (x - state["mean"]) / state["std"]
+
     if config.name == "svm":
-        decide = _svm(state["svm"], scale(inputs), labels, num_classes)
-        return lambda x: decide(scale(x))
-    with torch.device("meta"):  # its weights come from the state: none are drawn
-        head = _head(config, inputs.shape[1], num_classes)
-    head.load_state_dict(state["head"], assign=True)
-    head.eval()
+        decide = svm_scores(state["svm"], scaled(inputs), labels, num_classes)
+        return lambda x: decide(scaled(x))
+    if config.name in ("logistic", "ridge"):
+        scores = lambda x: F.linear(x, state["weight"], state["bias"])  # noqa: E731
+    elif config.name == "kernel_ridge":
+        bank = scaled(inputs)
+        scores = lambda x: rbf(x, bank, state["gamma"]) @ state["dual"] + state["bias"]  # noqa: E731
+    else:
+        with torch.device("meta"):  # its weights come from the state: none are drawn
+            head = _head(config, inputs.shape[1], num_classes)
+        head.load_state_dict(state["head"], assign=True)
+        return _in_parts(lambda x: head.eval()(scaled(x)))
+    return _in_parts(lambda x: with_unseen(scores(scaled(x)), state["seen"], state["num_labels"], num_classes))
 
+
+def _in_parts(predict: Predictor) -> Predictor:
     @torch.no_grad()
-    def predict(x: Tensor) -> Tensor:
-        return torch.cat([head(scale(part)) for part in x.split(8192)])
+    def whole(x: Tensor) -> Tensor:
+        return torch.cat([predict(part) for part in x.split(4096)])
 
-    return predict
+    return whole
+
+
+def weighted_loss(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+    """[]: the mean over a batch of each image's cross-entropy times its weight; logits [B, K], i64 [B], f32 [B]."""
+    return (weights * F.cross_entropy(logits, labels, reduction="none")).mean()
 
 
 def _standardized(config: ClassifierConfig, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -121,7 +163,7 @@ def _descend(
         before = epoch.number - 1
         earlier = [metrics["classifier/loss"] for metrics in epochs.history]
         rng = generator(seed, f"classifier/augmentation/{before}", device)
-        steps = batches(count, config.batch_size, generator(seed, f"classifier/order/{before}"))
+        steps = even_batches(count, config.batch_size, generator(seed, f"classifier/order/{before}"))
         total = torch.zeros((), device=device)
         with seeded(seed, f"classifier/epoch/{before}"):
             for step, index in enumerate(steps):
@@ -130,18 +172,10 @@ def _descend(
                 loss, task_loss = losses(index, rng, progress)
                 descend(optimizer, loss, config.clip_norm)
                 total += task_loss.detach() * len(index)
-        epoch.images = sum(len(index) for index in steps)
-        epoch.metrics = {"classifier/loss": float(total) / epoch.images}
+        epoch.images = count
+        epoch.metrics = {"classifier/loss": float(total) / count}
         check_finite(model, epoch.metrics["classifier/loss"], epoch.number, name="classifier's", key="classifier.lr")
     return epochs.history
-
-
-def batches(count: int, batch_size: int, rng: torch.Generator) -> tuple[Tensor, ...]:
-    """i64 [B] each: the positions 0 .. count-1 in a random order, but for a last batch of one image after others."""
-    parts = torch.randperm(count, generator=rng).split(batch_size)
-    if len(parts) > 1 and len(parts[-1]) == 1:  # batch normalisation cannot train on a single image
-        return parts[:-1]
-    return parts
 
 
 @dataclass(frozen=True)
@@ -205,12 +239,13 @@ def finetune(
         {"model": state dict, "history": metrics per epoch} and, with a companion, {"companion": state dict}.
     """
     labels = labeled.labels.to(runtime.device)
+    weights = image_weights(labeled.labels, config.class_weight).to(runtime.device)
 
     def losses(index: Tensor, rng: torch.Generator, progress: float) -> tuple[Tensor, Tensor]:
         with runtime.autocast():
             batch = runtime.inputs(labeled.view(labeled.images[index].to(runtime.device), view=0, rng=rng))
             logits = model(batch).float()
-            task_loss = F.cross_entropy(logits, labels[index])
+            task_loss = weighted_loss(logits, labels[index], weights[index])
             if companion is None:
                 return task_loss, task_loss
             of_each = F.cross_entropy(logits.detach(), labels[index], reduction="none")
@@ -224,46 +259,6 @@ def finetune(
     with stage_outputs(model.backbone) as stages:
         history = _descend(both, losses, len(labels), config, seed, watch)
     return {"model": model.state_dict(), "companion": companion.state_dict(), "history": history}
-
-
-SVM_GRID = [
-    {"kernel": ["rbf"], "C": [0.1, 1, 10, 100, 1000], "gamma": [0.01, 0.1, 1, 10, 100, 1000]},
-    {"kernel": ["linear"], "C": [0.1, 1, 10, 100, 1000]},
-]
-"""SimCLR-UAL's grid: C in 0.1 .. 1000, gamma in 0.01 .. 1000 in powers of ten."""
-
-
-def _search_svm(inputs: Tensor, labels: Tensor, seed: int) -> dict[str, Any]:
-    """The best parameters of the grid by cross-validation: 5 folds, fewer where a class has fewer images."""
-    from sklearn.model_selection import GridSearchCV, StratifiedKFold
-    from sklearn.svm import SVC
-
-    smallest = int(torch.bincount(labels)[labels.unique()].min())
-    if smallest < 2 or len(labels.unique()) < 2:
-        return {"kernel": "linear", "C": 1.0}  # nothing to cross-validate on
-    folds = StratifiedKFold(min(5, smallest), shuffle=True, random_state=derive(seed, "classifier/svm") % 2**32)
-    search = GridSearchCV(SVC(), SVM_GRID, cv=folds, refit=False)
-    return dict(search.fit(inputs.numpy(), labels.numpy()).best_params_)
-
-
-def _svm(parameters: dict[str, Any], inputs: Tensor, labels: Tensor, num_classes: int) -> Predictor:
-    from sklearn.svm import SVC
-
-    seen = labels.unique()
-    if len(seen) == 1:
-        only = F.one_hot(seen, num_classes).float()
-        return lambda x: only.expand(len(x), -1)
-    model = SVC(**parameters, decision_function_shape="ovr").fit(inputs.numpy(), labels.numpy())
-
-    def predict(x: Tensor) -> Tensor:
-        decision = model.decision_function(x.numpy())
-        if decision.ndim == 1:  # two classes
-            decision = np.stack([-decision, decision], axis=1)
-        scores = torch.full((len(x), num_classes), float(decision.min()) - 1)  # below every class that was seen
-        scores[:, seen] = torch.from_numpy(decision.astype(np.float32))
-        return scores
-
-    return predict
 
 
 def _knn(config: ClassifierConfig, bank: Tensor, labels: Tensor, num_classes: int) -> Predictor:

@@ -11,15 +11,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from harness.api import Augmentation, Backbone, Images, SemiSupervisedMethod, SSLMethod, SupervisedMethod
 from harness.config.trial import ClassifierConfig, JointConfig
 from harness.seeding import generator, seeded
+from harness.trial.batches import even_batches
+from harness.trial.classes import image_weights
 from harness.trial.epochs import Epochs, Metrics, Watch
-from harness.trial.heads import RATE, Labeled, State
+from harness.trial.heads import RATE, Labeled, State, weighted_loss
 from harness.trial.optimizers import build_optimizer, check_finite, descend, learning_rate, set_learning_rate
 from harness.trial.runtime import Runtime
 
@@ -93,7 +94,8 @@ def train(
         validates=lambda epoch: bool(joint.validate_every and epoch % joint.validate_every == 0),
     )
     model.train()
-    trainer = _Trainer(model, material, settings, joint, runtime, seed, optimizer)
+    weights = image_weights(material.labeled.labels, settings.class_weight)
+    trainer = _Trainer(model, material, settings, joint, runtime, seed, optimizer, weights)
     for epoch in epochs:
         losses = [metrics["joint/loss"] for metrics in epochs.history]
         with runtime.compiled(model):
@@ -138,6 +140,7 @@ class _Trainer:
     runtime: Runtime
     seed: int
     optimizer: torch.optim.Optimizer
+    weights: Tensor
     images: int = 0
 
     def epoch(self, losses: list[float], after_step: Callable[[], None]) -> Metrics:
@@ -164,11 +167,13 @@ class _Trainer:
         if others == 1 and not isinstance(self.model.method, SemiSupervisedMethod):
             others = 0  # batch normalisation cannot train on a single image
         size = min(self.settings.batch_size, count)
-        other_size = min(size * self.joint.unlabeled_ratio, others)
-        steps = max(count // size, others // other_size if others else 0)
-        labeled = _cycled(count, steps * size, rng).split(size)
-        unlabeled = _cycled(others, steps * other_size, rng).split(other_size) if others else [labeled[0][:0]] * steps
-        yield from zip(labeled, unlabeled, strict=True)
+        sides = (count, size), (others, size * self.joint.unlabeled_ratio)
+        labeled, unlabeled = (list(even_batches(*side, rng)) for side in sides)
+        steps = max(len(labeled), len(unlabeled))
+        for batches, side in zip((labeled, unlabeled), sides, strict=True):
+            while len(batches) < steps:
+                batches += even_batches(*side, rng)
+        return zip(labeled[:steps], unlabeled[:steps], strict=True)
 
     def _step(self, labeled: Tensor, unlabeled: Tensor, start: float, end: float) -> dict[str, Tensor]:
         """One labelled and one unlabelled batch; start and end are the progress of the training before and after."""
@@ -183,7 +188,7 @@ class _Trainer:
             return {f"joint/{name}": value for name, value in losses.items()}
         views = self._views(images)
         with self.runtime.autocast():
-            task = F.cross_entropy(self.model(inputs).float(), labels)
+            task = weighted_loss(self.model(inputs).float(), labels, self.weights[labeled].to(labels.device))
             losses = method.labeled_loss(views, labels) if isinstance(method, SupervisedMethod) else method.loss(views)
         alone = not len(unlabeled)
         both = task + self.joint.weight * losses["loss"]
@@ -206,12 +211,6 @@ class _Trainer:
 
     def _view(self, images: Tensor, augmentation: Augmentation, view: int) -> Tensor:
         return self.runtime.inputs(augmentation(images.to(self.runtime.device), view=view, rng=self._rng))
-
-
-def _cycled(count: int, length: int, rng: torch.Generator) -> Tensor:
-    """i64 [length]: random orders of 0 .. count-1, one after the other."""
-    orders = [torch.randperm(count, generator=rng) for _ in range(-(-length // count))]
-    return torch.cat(orders)[:length]
 
 
 def unlabeled_positions(

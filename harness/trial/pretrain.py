@@ -14,6 +14,7 @@ from harness.api import Augmentation, Images, SSLMethod, SupervisedMethod
 from harness.config.trial import PretrainConfig
 from harness.seeding import generator, seeded
 from harness.trial import resolutions
+from harness.trial.batches import even_batches
 from harness.trial.epochs import Epochs, Metrics, Watch
 from harness.trial.optimizers import build_optimizer, check_finite, descend, learning_rate, set_learning_rate
 from harness.trial.runtime import Runtime
@@ -79,7 +80,7 @@ def pretrain(
     for epoch in epochs:
         with runtime.compiled(method):
             epoch.metrics = trainer.epoch([metrics["pretrain/loss"] for metrics in epochs.history])
-        epoch.images = len(images) // config.batch_size * config.batch_size
+        epoch.images = len(images)
     return {"method": method.state_dict(), "history": epochs.history}
 
 
@@ -97,8 +98,8 @@ class Trainer:
     def epoch(self, losses: Sequence[float]) -> Metrics:
         """One pass after those with `losses`; the means of what the method logs, and the last learning rate."""
         config, epoch = self.config, len(losses) + 1
-        order = torch.randperm(len(self.examples.images), generator=generator(self.seed, f"pretrain/order/{epoch}"))
-        batches = order[: len(order) // config.batch_size * config.batch_size].split(config.batch_size)
+        order = generator(self.seed, f"pretrain/order/{epoch}")
+        batches = even_batches(len(self.examples.images), config.batch_size, order)
         rng = generator(self.seed, f"pretrain/augmentation/{epoch}", self.runtime.device)
         share = resolutions.share_of(config.resolutions, epoch, config.epochs)
         totals: dict[str, Tensor] = {}

@@ -18,6 +18,7 @@ from harness.trial.epochs import Listener, Reporter
 from harness.trial.memory import PeakMemory
 from harness.trial.models import Encoder
 from harness.trial.pretraining import build_method, normalization, pretrained, pretrains
+from harness.trial.ridge import KERNEL_LIMIT
 from harness.trial.rounds import Rounds, start_pool
 from harness.trial.runtime import Runtime
 from harness.trial.stages import StageCache, machine
@@ -113,12 +114,15 @@ def label_budget(config: TrialConfig, pool_size: int) -> int:
     """How many labels the whole trial may see.
 
     Raises:
-        ValueError: more than the pool has, or all of it where some must stay unlabelled.
+        ValueError: more than the pool has, or than a classifier can learn from, or all of it where some must stay
+            unlabelled.
     """
     labels = config.labels
+    total = pool_size if labels.start == "all" else labels.start + labels.budget * labels.rounds
+    if total > KERNEL_LIMIT and "kernel_ridge" in [head.name for head in (config.classifier, *config.beside)]:
+        raise ValueError(f"classifier: kernel_ridge takes at most {KERNEL_LIMIT} labels, not {total}; use ridge")
     if labels.start == "all":
-        return pool_size
-    total = labels.start + labels.budget * labels.rounds
+        return total
     if total == pool_size and issubclass(
         registry.find_plugin("ssl_methods", config.ssl_method.name), SemiSupervisedMethod
     ):

@@ -163,6 +163,15 @@ def test_splits_update_the_statistics_as_much_as_one_batch_does():
     assert split.momentum == 0.1
 
 
+@pytest.mark.parametrize(("batch", "sizes"), [(16, [2] * 8), (15, [3] + [2] * 6), (3, [3]), (1, [1])])
+def test_no_part_that_is_normalised_apart_is_a_single_image(batch, sizes):
+    seen = []
+    network = nn.BatchNorm1d(4).eval() if batch == 1 else nn.BatchNorm1d(4)
+    network.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    assert forward_in_splits(network, torch.randn(batch, 4), 8).shape == (batch, 4)
+    assert seen == sizes
+
+
 def test_splits_change_nothing_in_evaluation_mode_or_without_batch_normalisation():
     x = make_views()[0]
     for network in (Encoder(batch_norm=False), Encoder().eval()):

@@ -224,7 +224,10 @@ def test_features_that_are_not_finite_are_an_error():
 @installed
 def test_a_trial_selects_by_a_strategy(tmp_path):
     config = configure(
-        selector={"name": "skactiveml/TypiClust", "k": 3}, ssl_method="none", labels__rounds=1, classifier={"epochs": 1}
+        selector={"name": "skactiveml/TypiClust", "k": 3},
+        ssl_method="none",
+        labels__rounds=1,
+        classifier={"name": "linear", "epochs": 1},
     )
     rows, _ = Bench(tmp_path / "data", tmp_path / "stages").run(config)
     assert len(set(rows[-1][3].selected)) == 10

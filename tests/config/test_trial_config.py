@@ -110,7 +110,11 @@ MISTAKES = {
         "trial.pretrain.milestones",
         "[0.8, 0.6] must rise and stay below 1",
     ),
-    "a milestone at the end": (trial(classifier={"milestones": [1]}), "trial.classifier.milestones", "stay below 1"),
+    "a milestone at the end": (
+        trial(classifier={"name": "linear", "milestones": [1]}),
+        "trial.classifier.milestones",
+        "stay below 1",
+    ),
     "a milestone at the start": (trial(pretrain={"milestones": [0, 0.5]}), "trial.pretrain.milestones[0]", "above 0"),
     "no milestones": (trial(pretrain={"milestones": []}), "trial.pretrain.milestones", "as [0.6, 0.8] does"),
     "milestones in epochs": (trial(pretrain={"milestones": [60, 80]}), "trial.pretrain.milestones", "below 1"),
@@ -278,7 +282,7 @@ MISTAKES = {
         "the same trial as",
     ),
     "a grid without end": (
-        {"parameters": {f"{p}.{q}": {"values": list(range(1, 31))} for p, q in [
+        {"trial": {"classifier": "linear"}, "parameters": {f"{p}.{q}": {"values": list(range(1, 31))} for p, q in [
             ("pretrain", "epochs"), ("pretrain", "weight_decay"), ("classifier", "epochs"), ("classifier", "neighbors"),
         ]}},
         "parameters",

@@ -34,6 +34,8 @@ from harness.trial.rounds import Rounds
 FINETUNE = {"name": "finetune", "epochs": 2, "batch_size": 20}
 VARIANTS: dict[str, dict[str, Any]] = {
     "linear": {},
+    "logistic": {"classifier": "logistic"},
+    "ridge": {"classifier": "ridge", "ssl_method": "none"},
     "untrained, mlp": {"ssl_method": "none", "classifier": {"name": "mlp", "epochs": 2, "hidden_dim": 8}},
     "finetune": {"classifier": FINETUNE, "pretrain__epochs": 1},
     "joint": {"classifier": FINETUNE, "mode": "joint", "joint": {"unlabeled": "as_labeled", "weight": 0.1}},

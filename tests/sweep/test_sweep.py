@@ -30,7 +30,7 @@ TRIAL = {
     "augmentation": {"first": "crop", "second": "noise"},
     "pretrain": {"epochs": 2, "batch_size": 128},
     "labels": {"start": 20, "budget": 10, "rounds": 1},
-    "classifier": {"epochs": 5},
+    "classifier": {"name": "linear", "epochs": 5},
 }
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.decomposition import PCA
-from sklearn.model_selection import GridSearchCV, StratifiedKFold
+from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_score
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC
 from torch import Tensor, nn
@@ -21,14 +21,14 @@ from baselines.backbones.dcnn3 import DCNN3
 from harness.api import Augmentation, Backbone, Images
 from harness.config.trial import ClassifierConfig, ComputeConfig
 from harness.seeding import derive, seeded
-from harness.trial import heads, represent
+from harness.trial import heads, represent, svm
 from harness.trial.epochs import Watch
 from harness.trial.models import Encoder
 from harness.trial.optimizers import DivergedError
 from harness.trial.runtime import Runtime
 from harness.trial.stages import Checkpoint
 
-HEADS = ["linear", "mlp", "svm", "knn"]
+HEADS = ["logistic", "linear", "mlp", "ridge", "kernel_ridge", "svm", "knn"]
 
 
 def settings(name: str, **changes: Any) -> ClassifierConfig:
@@ -79,7 +79,7 @@ def test_one_class_and_one_label_are_predicted_everywhere(name, labels):
     assert scores.argmax(1).tolist() == labels
     everywhere = predict(settings(name), x[: len(labels)], torch.tensor(labels), x)
     assert torch.isfinite(everywhere).all()
-    if name in ("svm", "knn"):
+    if name not in ("linear", "mlp"):
         assert set(everywhere.argmax(1).tolist()) == {2}
 
 
@@ -121,17 +121,35 @@ def test_standardisation_makes_scales_irrelevant_and_ignores_constants():
     assert (float(raw["mean"]), float(raw["std"])) == (0, 1)
 
 
-def test_the_svm_is_scikit_learns_best_of_the_grid():
+@pytest.mark.parametrize(
+    ("class_weight", "weights", "scoring"), [("none", None, "accuracy"), ("balanced", "balanced", "balanced_accuracy")]
+)
+def test_the_svm_is_scikit_learns_best_of_the_grid(class_weight, weights, scoring):
     x, y = clouds(n=60, seed=3)
+    y[:8] = 0
     x = x + 3 * torch.randn(60, 6, generator=torch.Generator().manual_seed(0))
-    state = heads.fit(settings("svm"), x, y, 4, seed=5)
+    config = settings("svm", class_weight=class_weight)
+    state = heads.fit(config, x, y, 4, seed=5)
     scaled = ((x - x.mean(0)) / x.std(0, correction=0)).numpy()
     folds = StratifiedKFold(5, shuffle=True, random_state=derive(5, "classifier/svm") % 2**32)
-    search = GridSearchCV(SVC(), heads.SVM_GRID, cv=folds).fit(scaled, y.numpy())
-    assert state["svm"] == search.best_params_
-    ours = heads.predictor(settings("svm"), state, x, y, 4)(x)
+    grid = svm.svm_grid(torch.from_numpy(scaled))
+    assert grid[0]["gamma"] == pytest.approx([factor / 6 for factor in (0.03, 0.1, 0.3, 1, 3)])  # 1 / 6 is `scale`
+    search = GridSearchCV(SVC(class_weight=weights), grid, cv=folds, scoring=scoring).fit(scaled, y.numpy())
+    assert state["svm"] == search.best_params_ | {"class_weight": weights}
+    ours = heads.predictor(config, state, x, y, 4)(x)
     np.testing.assert_allclose(ours.numpy(), search.decision_function(scaled), rtol=1e-4, atol=1e-4)
     assert ours.argmax(1).tolist() == search.predict(scaled).tolist()
+
+
+def test_every_width_of_the_svm_learns_from_hundreds_of_standardised_dimensions():
+    rng = torch.Generator().manual_seed(0)
+    labels = torch.arange(120) % 3
+    points = torch.randn(3, 400, generator=rng)[labels] + torch.randn(120, 400, generator=rng)
+    x = (points - points.mean(0)) / points.std(0, correction=0)
+    grid = svm.svm_grid(x)[0]
+    for gamma in grid["gamma"]:
+        accuracies = [cross_val_score(SVC(C=C, gamma=gamma), x, labels, cv=3).mean() for C in grid["C"]]
+        assert max(accuracies) > 0.9, gamma
 
 
 def test_a_two_class_svm_decides_as_scikit_learn():
@@ -308,15 +326,11 @@ def test_a_finetuned_backbone_is_compiled_for_training_alone(tmp_path, monkeypat
     assert model.backbone._compiled_call_impl is None
 
 
-def test_a_single_image_can_be_finetuned_on_and_a_last_single_one_is_left_out(tmp_path):
+def test_a_single_image_can_be_finetuned_on(tmp_path):
     model = heads.finetuned_model(DCNN3((1, 8, 8), width=2), 2, runtime(), 0)
     config = settings("finetune", epochs=2)
     one = heads.Labeled(Images(STRIPES[:1]), torch.tensor([1]), Identity())
     heads.finetune(model, one, config, runtime(), 0, Watch(Checkpoint(tmp_path / "c.pt")))
-    sizes = [len(batch) for batch in heads.batches(33, 16, torch.Generator())]
-    assert sizes == [16, 16]
-    assert [len(batch) for batch in heads.batches(1, 16, torch.Generator())] == [1]
-    assert [len(batch) for batch in heads.batches(34, 16, torch.Generator())] == [16, 16, 2]
 
 
 # ---------------------------------------------------------------- representations

@@ -176,9 +176,9 @@ def test_what_is_logged_and_when(tmp_path):
     assert all(
         {"pretrain/loss", "pretrain/distance", "pretrain/learning_rate"} <= row.keys() for row in result["history"]
     )
-    # 70 images make 4 whole batches of 16
-    assert model.steps == pytest.approx([step / 20 for step in range(1, 21)])
-    seconds = sum(64 / row["throughput/pretrain_images_per_second"] for row in result["history"])
+    # 70 images make 5 batches of 14
+    assert model.steps == pytest.approx([step / 25 for step in range(1, 26)])
+    seconds = sum(70 / row["throughput/pretrain_images_per_second"] for row in result["history"])
     assert 0 < seconds < time.perf_counter() - started
 
 
@@ -191,7 +191,7 @@ def test_the_logged_loss_is_the_mean_over_the_epoch(tmp_path):
             return {"loss": next(self.parameters()).sum() * 0 + losses[-1]}
 
     result = train(method(Constant), tmp_path / "c.pt")
-    assert [row["pretrain/loss"] for row in result["history"]] == [1.5, 5.5, 9.5, 13.5]
+    assert [row["pretrain/loss"] for row in result["history"]] == [2, 7, 12, 17]
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
@@ -255,8 +255,8 @@ def test_the_loop_uses_the_schedule(tmp_path):
     rates: list[float] = []
     model = method()
     train(model, tmp_path / "c.pt", on_epoch=lambda epoch, metrics: rates.append(metrics["pretrain/learning_rate"]))
-    # 4 steps an epoch; the last of epoch e is at progress (e - 1/4) / 4; a quarter of it all is warm-up
-    expected = [0.05 * 0.75] + [0.025 * (1 + math.cos(math.pi * (4 * e - 1 - 4) / 12)) for e in (2, 3, 4)]
+    # 5 steps an epoch; the last of epoch e is at progress (e - 1/5) / 4; a quarter of it all is warm-up
+    expected = [0.05 * 0.8] + [0.025 * (1 + math.cos(math.pi * (5 * e - 1 - 5) / 15)) for e in (2, 3, 4)]
     assert rates == pytest.approx(expected)
 
 

@@ -104,7 +104,7 @@ SETTINGS: dict[str, Any] = {
     "pretrain": {"epochs": 2, "batch_size": 64},
     "labels": {"start": 20, "budget": 10, "rounds": 1},
     "selector": {"name": "front:Picker", "pool_subset": 60},
-    "classifier": {"epochs": 2},
+    "classifier": {"name": "linear", "epochs": 2},
 }
 
 
