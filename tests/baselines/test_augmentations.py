@@ -152,6 +152,13 @@ def test_blur_equals_torchvision(shape, kernel_size, path, monkeypatch):
     torch.testing.assert_close(blurred, expected, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("height", [9, 16, 28, 32, 39, 40, 64, 96, 224])
+def test_the_blurs_filter_is_as_wide_as_in_simclrs_code(height):
+    """data_util.py: `kernel_size=height // 10`, `radius = int(kernel_size / 2)`, `radius * 2 + 1`; ours is never 1."""
+    taps = Blur().draw(torch.zeros(1, 3, height, 32), generator())["weights"].shape[1]
+    assert taps == max(3, int((height // 10) / 2) * 2 + 1)
+
+
 @pytest.mark.parametrize("size", [5, 16, 50])
 def test_crop_to_another_size_equals_torchvision(size, path, monkeypatch):
     images = random_images(8, 3, 24, 32)
