@@ -29,6 +29,8 @@ BUILTINS: dict[str, dict[str, str]] = {
         "sobel": "baselines.augmentations.sobel:Sobel",
         "identity": "baselines.augmentations.identity:Identity",
         "pair": "baselines.augmentations.pair:Pair",
+        "by_view": "baselines.augmentations.by_view:ByView",
+        "multi_crop": "baselines.augmentations.multi_crop:MultiCrop",
         "simclr": "baselines.augmentations.simclr:SimCLR",
         "simclr_ual": "baselines.augmentations.simclr_ual:SimCLRUAL",
         "weak": "baselines.augmentations.weak:Weak",

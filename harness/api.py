@@ -236,8 +236,8 @@ class SSLMethod(nn.Module, ABC):
     after pre-training as `self.backbone`.
 
     Attributes:
-        num_views: V, how many augmented views of each image `loss` receives. 0: the method does not train
-            and the encoder keeps its initial weights.
+        num_views: V, how many views of each image `loss` receives; 0: the encoder keeps its initial weights.
+        num_local_views: how many of these, the last, show small parts and must have fewer pixels than the others.
 
     Example:
         >>> class Attract(SSLMethod):
@@ -249,6 +249,7 @@ class SSLMethod(nn.Module, ABC):
     """
 
     num_views: int = 2
+    num_local_views: int = 0
     backbone: Backbone
 
     def __init__(self, backbone: Backbone):
@@ -260,7 +261,7 @@ class SSLMethod(nn.Module, ABC):
         """The training loss of one batch.
 
         Args:
-            views: V tensors f32 [B, C, H, W], normalised; row i of each shows the same image.
+            views: V tensors f32 [B, C, H, W], normalised, H and W each its own; row i of each shows the same image.
 
         Returns:
             `{"loss": []}` to back-propagate, plus any scalars to log under `pretrain/<name>`.

@@ -89,7 +89,7 @@ METRICS: dict[str, Metric] = {
         Metric("joint/unlabeled", "", 0, math.inf, "minimize", "unlabelled part of it, before its weight"),
         Metric("joint/used", "fraction", 0, 1, None, "share of the unlabelled images whose pseudo-label counted"),
         Metric("joint/embedding_std", "", 0, math.inf, None, "as pretrain/embedding_std, after a joint training"),
-        Metric("joint/val_accuracy", "fraction", 0, 1, "maximize", "validation accuracy after an epoch, not averaged"),
+        Metric("joint/val_accuracy", "fraction", 0, 1, "maximize", "after an epoch, of the model that would be kept"),
         Metric("classifier/loss", "nats", 0, math.inf, "minimize", "cross-entropy of fine-tuning, mean over the epoch"),
         _seconds("encode", "features and representations of a fixed encoder, once per trial"),
         _seconds("select", "choosing the images to label, all rounds together"),

@@ -114,15 +114,14 @@ class GoodQueue(GoodMethod):
     def loss(self, views):
         projections = self.head(self.backbone(views[0]))
         repulsion = torch.exp(-torch.cdist(projections, self.queue)).mean()
-        self.latest = projections.detach()
-        return {"loss": super().sample_loss(views).mean() + repulsion, "repulsion": repulsion}
+        self.latest = projections.detach().float()
+        return {"loss": GoodMethod.sample_loss(self, views).mean() + repulsion, "repulsion": repulsion}
 
     def after_step(self, progress):
         self.queue[(int(self.filled) + torch.arange(len(self.latest))) % 64] = self.latest
         self.filled += len(self.latest)
 
-    def sample_loss(self, views):
-        raise NotImplementedError
+    sample_loss = SSLMethod.sample_loss  # with a repulsion it is no mean over images
 
 
 class GoodDataset(Dataset):

@@ -5,22 +5,24 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from baselines.augmentations.crop import resized_crop
+from baselines.augmentations.crop import Interpolation, check_interpolation, resized_crop
 from baselines.augmentations.operation import Operation, check_number
 
 
 class CenterCrop(Operation):
-    """Centre crop resized to the full size (bilinear), as in SimCLR-UAL. Without randomness: all views are alike.
+    """Centre crop resized to the full size, as in SimCLR-UAL. Without randomness: all views are alike.
 
     Args:
         keep: height and width of the box as a fraction of the image's, in [0.01, 1]; rounded to pixels.
+        interpolation: bilinear or bicubic, as of `crop`.
     """
 
-    kernel = "crop"
-
-    def __init__(self, *, keep: float = 0.5):
+    def __init__(self, *, keep: float = 0.5, interpolation: Interpolation = "bilinear"):
         check_number("keep", keep, 0.01, 1)
+        check_interpolation(interpolation)
         self.keep = keep
+        self.interpolation = interpolation
+        self.kernel = "crop" if interpolation == "bilinear" else None
 
     def draw(self, images: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
         """The same centred box for every image: top, left, height, width, i64 [B], in pixels; draws nothing."""
@@ -31,7 +33,8 @@ class CenterCrop(Operation):
 
     def apply(self, images: Tensor, top: Tensor, left: Tensor, height: Tensor, width: Tensor) -> Tensor:
         """Cuts the boxes out and resizes them."""
-        return resized_crop(images, top, left, height, width, *images.shape[2:])
+        sides = images.shape[2:]
+        return resized_crop(images, top, left, height, width, *sides, interpolation=self.interpolation)
 
     def kernel_output(self, images: Tensor) -> Tensor:
         """New memory, because every output pixel reads several input pixels."""

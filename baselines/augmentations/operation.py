@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib.util
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ from harness.api import Augmentation
 class Operation(Augmentation):
     """A random image operation with one draw of parameters per image."""
 
-    kernel: ClassVar[str | None] = None
+    kernel: str | None = None
     """The function of `kernels` that does what `apply` does, if there is one; it takes `draw`'s values in order."""
 
     def __call__(self, images: Tensor, *, view: int, rng: torch.Generator) -> Tensor:
@@ -75,7 +75,7 @@ def _run(steps: Sequence[Operation], images: Tensor, rng: torch.Generator) -> Te
     _check_images(images)
     images = images.contiguous()
     with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
-        if images.device.type == "cpu" and _NUMBA_INSTALLED:
+        if images.device.type == "cpu" and len(images) and _NUMBA_INSTALLED:  # to know a size, nothing is compiled
             return _run_compiled(steps, images, rng)
         images = images / 255 if images.dtype == torch.uint8 else images.clone()
         for step in steps:
@@ -160,3 +160,17 @@ def check_range(name: str, value: Sequence[float], low: float, high: float) -> N
     numbers = isinstance(value, list | tuple) and all(isinstance(end, int | float) for end in value)
     if not numbers or len(value) != 2 or not low <= value[0] <= value[1] <= high:
         raise ValueError(f"{name} = {value!r} must be two ascending numbers in [{low:g}, {high:g}]")
+
+
+def check_augmentations(**values: Any) -> tuple[Augmentation, ...]:
+    """The hyper-parameters that are augmentations themselves.
+
+    Raises:
+        ValueError: one is none.
+    """
+    for name, value in values.items():
+        if not isinstance(value, Augmentation):
+            raise ValueError(
+                f"{name} = {value!r} must be an Augmentation; the builder in harness.plugins resolves names"
+            )
+    return tuple(values.values())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from baselines.augmentations.operation import check_augmentations
 from harness.api import Augmentation
 
 
@@ -19,8 +20,7 @@ class Pair(Augmentation):
     """
 
     def __init__(self, *, first: Augmentation | str = "crop", second: Augmentation | str = "color_jitter"):
-        self.first = _built("first", first)
-        self.second = _built("second", second)
+        self.first, self.second = check_augmentations(first=first, second=second)
 
     def __call__(self, images: Tensor, *, view: int, rng: torch.Generator) -> Tensor:
         """Applies the first, then the second."""
@@ -29,11 +29,3 @@ class Pair(Augmentation):
     def parts(self) -> tuple[Augmentation, ...]:
         """The two."""
         return self.first, self.second
-
-
-def _built(name: str, augmentation: Augmentation | str) -> Augmentation:
-    if not isinstance(augmentation, Augmentation):
-        raise ValueError(
-            f"{name} = {augmentation!r} must be an Augmentation; the builder in harness.plugins resolves names"
-        )
-    return augmentation

@@ -14,8 +14,9 @@ from baselines.augmentations.solarize import Solarize
 class Strong(Chain):
     """The strong view of MoBYv2AL, Caramalau et al. 2022, https://arxiv.org/abs/2301.01531.
 
-    Crop, flip, colour jitter 0.4 / 0.4 / 0.2 / 0.1 (probability 0.8), grey 0.2, blur 0.2, solarization 0.2. The blur's
-    filter is SimCLR's (a tenth of the image across).
+    As described: crop, flip, colour jitter 0.4 / 0.4 / 0.2 / 0.1 (probability 0.8), grey 0.2, blur 0.2, solarization
+    0.2. The blur's filter is SimCLR's, 3 pixels across at 32; the released code's is as wide as its deviation (up to 2
+    pixels) asks for, and by a second draw leaves half of those that were to be blurred as they are.
 
     Args:
         scale: range of the crop's area, as a fraction of the image's, in (0, 1].

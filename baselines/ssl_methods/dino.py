@@ -18,8 +18,10 @@ class DINO(SSLMethod):
 
     A student matches the centred and sharpened output of its momentum average, the teacher, for another view. As
     described, and averaged over pairs of views as in the authors' code. The gains of the last layer stay 1 (their
-    `norm_last_layer`), and it learns from the start (theirs waits an epoch). Widths, batch normalisation, temperatures
-    and start momentum are those of CIFAR recipes.
+    `norm_last_layer`), and it learns from the start (theirs waits an epoch). The head starts as torch's linear layers
+    do; theirs from a normal distribution of deviation 0.02, cut at 2 (the absolute value), with zero biases. They clip
+    the gradient of each parameter at a norm of 3, `clip_norm` that of all together; weight decay stays, theirs rises
+    from 0.04 to 0.4. Widths, batch normalisation, temperatures and start momentum are those of CIFAR recipes.
 
     Args:
         backbone: the encoder; with local views of another size, one that accepts any size.
@@ -33,7 +35,8 @@ class DINO(SSLMethod):
         hidden_dim: width of the head's two hidden layers, >= 1.
         bottleneck_dim: width of its output before the last layer, >= 1.
         batch_norm: normalise the hidden layers; not in the paper's transformers.
-        num_local_views: views beyond the two global ones, >= 0, which only the student sees.
+        num_local_views: views beyond the two global ones, >= 0, which only the student sees. The augmentation makes
+            them smaller (`multi_crop`).
     """
 
     center: Tensor

@@ -11,9 +11,11 @@ from harness.api import Backbone, SemiSupervisedMethod
 
 
 def sharpen(probabilities: Tensor, temperature: float) -> Tensor:
-    """Eq. (7) of MixMatch: f32 [B, K] distributions, made more certain where temperature < 1."""
-    powered = probabilities ** (1 / temperature)
-    return powered / powered.sum(dim=1, keepdim=True)
+    """Eq. (7) of MixMatch: f32 [B, K] distributions, made more certain where temperature < 1.
+
+    In logarithms: the powers themselves would all vanish where classes are many or the temperature is low.
+    """
+    return (probabilities.log() / temperature).softmax(dim=1)
 
 
 def mix_up(first: Tensor, second: Tensor, share: Tensor) -> Tensor:
@@ -32,9 +34,9 @@ class MixMatch(SemiSupervisedMethod):
     """MixMatch, Berthelot et al. 2019, https://arxiv.org/abs/1905.02249; with the `csal` selector it is CSAL.
 
     Unlabelled images get the sharpened mean prediction over their views; then all images and labels are mixed with
-    others. As described; lambda is drawn for each image (the paper's code: once a batch), and the unlabelled weight
-    rises linearly over the first `ramp` of the training, as in the authors' code. The pass that guesses labels
-    moves the running statistics of batch normalisation, too.
+    others. As described; lambda is drawn for each image, and the unlabelled weight rises linearly over the first `ramp`
+    of the training, both as in the authors' code. The pass that guesses labels moves the running statistics of batch
+    normalisation, too.
 
     Args:
         backbone: the encoder.

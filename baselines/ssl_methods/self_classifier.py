@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from baselines.ssl_methods.heads import CosineLayer, mlp
 from baselines.ssl_methods.hyperparameters import check_at_least, check_positive
-from baselines.ssl_methods.multi_crop import cross_view_entropy
+from baselines.ssl_methods.multi_crop import cross_view_entropy, forward_by_size
 from harness.api import Backbone, SSLMethod
 
 
@@ -87,7 +87,8 @@ class SelfClassifier(SSLMethod):
 
     def sample_loss(self, views: list[Tensor]) -> Tensor:
         """f32 [B]: the symmetric loss of each image within this batch."""
-        scores = self.head(self.backbone(torch.cat(views))).view(len(views), -1, self.num_classes)
+        features = torch.cat(forward_by_size(self.backbone, views))
+        scores = self.head(features).view(len(views), -1, self.num_classes)
         targets = class_targets(scores, self.column_temperature)
         return cross_view_entropy(targets, balanced_log_predictions(scores, self.row_temperature))
 

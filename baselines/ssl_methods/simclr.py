@@ -8,6 +8,7 @@ from torch import Tensor
 
 from baselines.ssl_methods.heads import mlp
 from baselines.ssl_methods.hyperparameters import check_at_least, check_positive
+from baselines.ssl_methods.multi_crop import forward_by_size
 from harness.api import Backbone, SSLMethod
 
 
@@ -71,7 +72,7 @@ class SimCLR(SSLMethod):
         self.projector = mlp(backbone.feature_dim, *hidden, *output, batch_norm=batch_norm)
 
     def _project(self, views: list[Tensor]) -> tuple[Tensor, Tensor]:
-        z_a, z_b = self.projector(self.backbone(torch.cat(views))).chunk(2)
+        z_a, z_b = self.projector(torch.cat(forward_by_size(self.backbone, views))).chunk(2)
         return z_a, z_b
 
     def loss(self, views: list[Tensor]) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from baselines.ssl_methods.heads import mlp
 from baselines.ssl_methods.hyperparameters import check_at_least, check_positive
+from baselines.ssl_methods.multi_crop import forward_by_size
 from harness.api import UNKNOWN, Backbone, SupervisedMethod
 
 
@@ -78,7 +79,7 @@ class SupCon(SupervisedMethod):
         self.projector = mlp(backbone.feature_dim, *[hidden_dim] * (depth - 1), *output, batch_norm=batch_norm)
 
     def _losses(self, views: list[Tensor], labels: Tensor) -> Tensor:
-        z_a, z_b = self.projector(self.backbone(torch.cat(views))).chunk(2)
+        z_a, z_b = self.projector(torch.cat(forward_by_size(self.backbone, views))).chunk(2)
         return supervised_contrast(z_a, z_b, labels, self.temperature)
 
     def labeled_loss(self, views: list[Tensor], labels: Tensor) -> dict[str, Tensor]:

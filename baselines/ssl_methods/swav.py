@@ -30,7 +30,8 @@ class SwAV(SSLMethod):
         queue_size: earlier vectors of each global view that take part in the assignment, >= 0.
         hidden_dim: width of the projector's hidden layer, >= 1; 2,048 in the paper.
         projection_dim: D, >= 1.
-        num_local_views: views beyond the two global ones, >= 0; they predict, but have no codes.
+        num_local_views: views beyond the two global ones, >= 0; they predict, but have no codes. The augmentation makes
+            them smaller (`multi_crop`).
     """
 
     def __init__(

@@ -203,12 +203,13 @@ def try_backbone(plugin: Tried) -> Backbone:
 
 
 @cache
-def try_method(plugin: Tried, backbone: Tried) -> None:
-    """Constructs an SSL method on a backbone."""
+def try_method(plugin: Tried, backbone: Tried) -> tuple[int, int]:
+    """Constructs an SSL method on a backbone: how many views it takes, and how many of these are local ones."""
     arguments = method_arguments(plugin.spec, num_classes=10)
     network = copy.deepcopy(try_backbone(backbone))  # a method may change what it is given
     with torch.device("meta"):
-        registry.build(plugin.spec, network, *arguments)
+        method: SSLMethod = registry.build(plugin.spec, network, *arguments)
+    return method.num_views, method.num_local_views
 
 
 def _check_dropout(config: TrialConfig, backbone: Backbone, path: str, problems: Problems) -> None:

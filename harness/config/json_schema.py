@@ -142,6 +142,8 @@ def _mapping(properties: dict[str, Schema], required: list[str]) -> Schema:
 def _hyperparameter(cls: type, name: str, default: Any) -> Schema:
     hint = registry.hints(cls).get(name, Any)
     nested = registry.nested_kind(hint)
+    if nested and registry.takes_list(hint):
+        return {"type": "array", "items": _ref(nested), "default": default}
     return {**(_about(_ref(nested), None) if nested else _value(hint, {}, {})), "default": default}
 
 

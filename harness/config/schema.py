@@ -280,7 +280,7 @@ def parse_plugin(kind: str, value: Any, path: str, problems: Problems, default: 
         problems.add(path, str(error))
         return None
     known, hints = registry.defaults(cls), registry.hints(cls)
-    chosen = {}
+    chosen: dict[str, Any] = {}
     for key, item in value.items():
         place = f"{path}.{key}"
         if key == "name":
@@ -288,11 +288,14 @@ def parse_plugin(kind: str, value: Any, path: str, problems: Problems, default: 
         if key not in known:
             problems.add(place, f"{name} has no hyper-parameter {key!r}; {closest(key, known)}")
             continue
-        nested = registry.nested_kind(hints.get(key))
-        if nested and isinstance(item, str | Mapping):
+        hint = hints.get(key, Any)
+        nested = registry.nested_kind(hint)
+        if nested and registry.takes_list(hint) and isinstance(item, list | tuple):
+            chosen[key] = tuple(parse_plugin(nested, one, f"{place}[{n}]", problems) for n, one in enumerate(item))
+        elif nested and isinstance(item, str | Mapping) and not registry.takes_list(hint):
             chosen[key] = parse_plugin(nested, item, place, problems)
         else:
-            chosen[key] = parse_value(hints.get(key, Any), item, place, problems)
+            chosen[key] = parse_value(hint, item, place, problems)
     return PluginSpec(kind, name, chosen)
 
 

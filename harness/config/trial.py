@@ -160,7 +160,10 @@ class JointConfig:
     loss_draws: int = setting(8, "draws of views and batches over which `lowest_loss` averages that loss", low=1)
     unlabeled_ratio: int = setting(1, "unlabelled images for each labelled one in a step, at most", low=1)
     validate_every: int = setting(
-        0, "epochs between accuracies on validation images, by which early_terminate judges; 0: none", low=0
+        0,
+        "epochs between accuracies on validation images, by which early_terminate judges, of the model that would be "
+        "kept (with `ema` the averaged one); 0: none",
+        low=0,
     )
     ema: float = setting(
         0.0,

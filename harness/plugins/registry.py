@@ -194,19 +194,36 @@ def hints(plugin: type) -> Mapping[str, Any]:
 
 
 def nested_kind(annotation: Any) -> str | None:
-    """The kind of plugin that a hyper-parameter of this type takes (`first: Augmentation | str`), if any."""
-    options = typing.get_args(annotation) or (annotation,)
-    return next((kind for kind, contract in CONTRACTS.items() if contract in options), None)
+    """The kind of plugin that a hyper-parameter of this type takes, if any.
+
+    Of `first: Augmentation | str`, and of `views: tuple[Augmentation | str, ...]`, which takes a list of them.
+    """
+    options = typing.get_args(annotation)
+    if not options:
+        return next((kind for kind, contract in CONTRACTS.items() if contract is annotation), None)
+    return next(filter(None, map(nested_kind, options)), None)
 
 
-def _named_plugins(plugin: type, chosen: Mapping[str, Any]) -> dict[str, PluginSpec]:
-    """Those of the chosen hyper-parameters that name a plugin (`first: crop`)."""
-    kinds = {name: nested_kind(hint) for name, hint in hints(plugin).items()}
-    return {
-        name: as_spec(kind, chosen[name])
-        for name, kind in kinds.items()
-        if kind and isinstance(chosen[name], str | Mapping | PluginSpec)
-    }
+def takes_list(annotation: Any) -> bool:
+    """Whether a hyper-parameter of this type takes a list."""
+    return typing.get_origin(annotation) in (tuple, list)
+
+
+def _named_plugins(plugin: type, chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the chosen hyper-parameters that name plugins, as a PluginSpec (`first: crop`) or a tuple of them."""
+    named: dict[str, Any] = {}
+    for name, hint in hints(plugin).items():
+        kind, value = nested_kind(hint), chosen[name]
+        if kind and takes_list(hint) and isinstance(value, list | tuple):
+            named[name] = tuple(as_spec(kind, item) if _is_name(item) else item for item in value)
+        elif kind and _is_name(value):
+            named[name] = as_spec(kind, value)
+    return named
+
+
+def _is_name(value: Any) -> bool:
+    """Whether it stands for a plugin that has yet to be built."""
+    return isinstance(value, str | Mapping | PluginSpec)
 
 
 def classes(spec: PluginSpec) -> list[type]:
@@ -227,7 +244,8 @@ def sources(*specs: PluginSpec) -> list[code.Root]:
 def _with_nested(spec: PluginSpec) -> list[PluginSpec]:
     plugin = find_plugin(spec.kind, spec.name)
     nested = _named_plugins(plugin, {**defaults(plugin), **spec.hyperparameters})
-    return [spec, *(deeper for inner in nested.values() for deeper in _with_nested(inner))]
+    every = [inner for value in nested.values() for inner in (value if isinstance(value, tuple) else (value,))]
+    return [spec, *(deeper for inner in every if isinstance(inner, PluginSpec) for deeper in _with_nested(inner))]
 
 
 def build(spec: PluginSpec, *positional: Any) -> Any:
@@ -242,7 +260,7 @@ def build(spec: PluginSpec, *positional: Any) -> Any:
     if unknown:
         raise ValueError(f"{spec.name} has no hyper-parameter {unknown[0]!r}; {closest(unknown[0], known)}")
     chosen = {**known, **spec.hyperparameters}
-    chosen |= {name: build(inner) for name, inner in _named_plugins(plugin, chosen).items()}
+    chosen |= {name: _built(value) for name, value in _named_plugins(plugin, chosen).items()}
     settings = {name: chosen.pop(name) for name in shared(plugin)}
     try:
         built = plugin(*positional, **chosen)
@@ -251,6 +269,13 @@ def build(spec: PluginSpec, *positional: Any) -> Any:
         return built
     except ValueError as error:
         raise ValueError(f"{spec.kind[:-1]} {spec.name!r}: {error}") from error
+
+
+def _built(value: Any) -> Any:
+    """A nested plugin, or a tuple of them, where only its name is given."""
+    if isinstance(value, tuple):
+        return tuple(map(_built, value))
+    return build(value) if isinstance(value, PluginSpec) else value
 
 
 def as_spec(kind: str, value: str | Mapping[str, Any] | PluginSpec) -> PluginSpec:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from harness.config.plan import Plan, Task
 from harness.config.schema import ConfigError, as_dict
 from harness.config.trial import TrialConfig
@@ -15,10 +13,10 @@ from harness.data.splits import Data
 from harness.files import digest_of
 from harness.plugins import registry
 from harness.records.names import label
-from harness.trial import resolutions
 from harness.trial.pretraining import pretrain_key, pretrains
 from harness.trial.rounds import start_pool
 from harness.trial.run import label_budget, load_data
+from harness.trial.sizes import check_sizes
 
 
 def check_data(plan: Plan, cache: Path) -> list[tuple[TrialConfig, Data]]:
@@ -35,7 +33,6 @@ def check_data(plan: Plan, cache: Path) -> list[tuple[TrialConfig, Data]]:
     """
     prepared: dict[str, tuple[TrialConfig, Data, Oracle]] = {}
     problems: dict[str, None] = {}
-    built: set[str] = set()
     for candidate in plan.some_candidates():
         config = candidate.trial
         place = f"trial ({label(candidate.parameters)})" if candidate.parameters else "trial"
@@ -46,13 +43,7 @@ def check_data(plan: Plan, cache: Path) -> list[tuple[TrialConfig, Data]]:
             _, data, oracle = prepared[name]
             _check_sizes(config, data)
             start_pool(config.labels, 0, oracle)
-            shares = config.pretrain.resolutions if pretrains(config) else (1.0,)
-            network = {"backbone": config.backbone.as_dict(), "image_shape": data.image_shape, "shares": shares}
-            if digest_of(network) not in built:
-                built.add(digest_of(network))
-                with torch.device("meta"):
-                    backbone = registry.build(config.backbone, data.image_shape)
-                resolutions.try_resolutions(backbone, data.image_shape, shares)
+            check_sizes(config, data.image_shape)
         except ValueError as error:
             problems[f"{plan.name}: {place}: {error}"] = None
     if problems:

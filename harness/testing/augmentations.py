@@ -41,21 +41,27 @@ def _augment(plugin: Factory, images: Tensor, *, view: int = 0, seed: int = 0) -
 
 
 def output_is_a_batch_of_images(plugin: Factory, device: torch.device) -> None:
-    """f32 in [0, 1] of the input's shape (or of one size that was asked for), on its device, for views 0 and 1."""
-    sizes = set()
-    for shape in _BATCHES:
-        images = _batch(shape, device)
-        for given, view in ((images, 0), (images / 255, 1)):
-            with when(f"{given.dtype} {list(shape)}, view {view}"):
-                out = _augment(plugin, given, view=view)
-                assert out.dtype == torch.float32, f"the output is {out.dtype}, not torch.float32"
-                assert out.device == images.device, f"the output is on {out.device}, the input on {images.device}"
-                assert out.ndim == 4 and out.shape[:2] == shape[:2], f"the output has shape {list(out.shape)}"
-                low, high = out.min().item(), out.max().item()
-                assert low >= 0 and high <= 1, f"the output reaches from {low} to {high}, not within [0, 1]"
-        sizes.add((tuple(out.shape[2:]), shape[2:]))
-    kept = all(after == before for after, before in sizes)
-    assert kept or len({after for after, _ in sizes}) == 1, f"(H, W) of output and input: {sorted(sizes)}"
+    """f32 in [0, 1] on the input's device, for views 0 to 3; of a size that the input's and the view determine.
+
+    That is one fixed size, or a share of the input's sides, all of them where nothing else was asked for.
+    """
+    for view in range(4):
+        sizes = []
+        for shape in _BATCHES:
+            images = _batch(shape, device)
+            for given in (images, images / 255):
+                with when(f"{given.dtype} {list(shape)}, view {view}"):
+                    out = _augment(plugin, given, view=view)
+                    assert out.dtype == torch.float32, f"the output is {out.dtype}, not torch.float32"
+                    assert out.device == images.device, f"the output is on {out.device}, the input on {images.device}"
+                    assert out.ndim == 4 and out.shape[:2] == shape[:2], f"the output has shape {list(out.shape)}"
+                    low, high = out.min().item(), out.max().item()
+                    assert low >= 0 and high <= 1, f"the output reaches from {low} to {high}, not within [0, 1]"
+                    sizes.append((tuple(out.shape[2:]), tuple(shape[2:])))
+        sides = [(after, before) for size, given_size in sizes for after, before in zip(size, given_size, strict=True)]
+        least, most = max((a - 0.5) / b for a, b in sides), min((a + 0.5) / b for a, b in sides)
+        fixed = len({size for size, _ in sizes}) == 1
+        assert fixed or least <= most, f"(H, W) of output and input, view {view}: {sorted(set(sizes))}"
 
 
 def input_is_not_modified(plugin: Factory, device: torch.device) -> None:

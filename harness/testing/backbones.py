@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.seeding import generator
-from harness.testing.common import Check, Factory, global_seed, new_backbone, run_checks, when
+from harness.testing.common import Check, Factory, global_seed, half_precision, new_backbone, run_checks, when
 
 
 def check_backbone(plugin: Factory, *, exempt: Mapping[str, str] | None = None) -> None:
@@ -59,6 +59,17 @@ def gradients_reach_every_parameter(plugin: Factory) -> None:
     for name, parameter in backbone.named_parameters():
         reached = parameter.grad is not None and parameter.grad.isfinite().all() and parameter.grad.any()
         assert reached or not parameter.requires_grad, f"no gradient reaches {name}"
+
+
+def runs_in_half_precision(plugin: Factory) -> None:
+    """Under bfloat16 autocast, in which trials run where it is fast, features and gradients are finite."""
+    backbone = new_backbone(plugin, _IMAGE_SHAPES[0])
+    with half_precision():
+        features = backbone(_normalised(4, _IMAGE_SHAPES[0]))
+    assert features.isfinite().all(), "features are not finite"
+    features.float().square().sum().backward()
+    for name, parameter in backbone.named_parameters():
+        assert parameter.grad is None or parameter.grad.isfinite().all(), f"the gradient of {name} is not finite"
 
 
 def same_seed_same_weights(plugin: Factory) -> None:
@@ -145,6 +156,7 @@ def frozen_stages_stay_as_they_are(plugin: Factory) -> None:
 BACKBONE_CHECKS: tuple[Check, ...] = (
     features_have_the_promised_shape,
     gradients_reach_every_parameter,
+    runs_in_half_precision,
     same_seed_same_weights,
     features_do_not_depend_on_the_batch,
     state_dict_restores_the_backbone,

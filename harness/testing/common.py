@@ -223,6 +223,11 @@ def new_backbone(plugin: Factory, image_shape: tuple[int, int, int], seed: int =
         return plugin(image_shape)
 
 
+def half_precision() -> torch.autocast:
+    """The precision in which trials run a network where that is fast: bfloat16, weights aside."""
+    return torch.autocast("cpu", torch.bfloat16)
+
+
 VIEW_SHAPE = (3, 16, 16)
 NUM_CLASSES = 4
 

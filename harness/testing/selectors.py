@@ -13,7 +13,14 @@ from harness import messages
 from harness.api import CONDITIONAL_PARTS, Companion, Images, Pool
 from harness.plugins.shared import prepare_selector
 from harness.seeding import generator, seeded
-from harness.testing.common import Check, Factory, draws_only_from_its_generator, run_checks, when
+from harness.testing.common import (
+    Check,
+    Factory,
+    draws_only_from_its_generator,
+    half_precision,
+    run_checks,
+    when,
+)
 
 
 def check_selector(plugin: Factory, *, exempt: Mapping[str, str] | None = None) -> None:
@@ -296,6 +303,23 @@ def companion_is_as_declared(plugin: Factory) -> None:
     assert torch.allclose(outputs, alone, atol=1e-5), "in evaluation mode outputs depend on the batch"
 
 
+def companion_trains_in_half_precision(plugin: Factory) -> None:
+    """Under bfloat16 autocast, in which trials fine-tune where it is fast, a companion's loss is finite."""
+    selector = plugin()
+    if "companion_outputs" not in selector.reads:
+        return
+    with seeded(0, "weights"):
+        companion = selector.companion(list(_STAGE_SHAPES))
+    rng = generator(0, "stages")
+    stages = [torch.randn(8, *shape, generator=rng).bfloat16().requires_grad_() for shape in _STAGE_SHAPES]
+    with half_precision():
+        loss = companion.loss(stages, torch.rand(8, generator=rng), 0.0)
+    assert loss.isfinite(), f"the loss is {loss.item()}"
+    loss.backward()
+    for name, parameter in companion.named_parameters():
+        assert parameter.grad is None or parameter.grad.isfinite().all(), f"the gradient of {name} is not finite"
+
+
 SELECTOR_CHECKS: tuple[Check, ...] = (
     picks_are_valid,
     same_seed_same_picks,
@@ -306,4 +330,5 @@ SELECTOR_CHECKS: tuple[Check, ...] = (
     pool_subset_is_taken,
     reads_are_as_declared,
     companion_is_as_declared,
+    companion_trains_in_half_precision,
 )

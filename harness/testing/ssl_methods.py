@@ -11,7 +11,16 @@ from torch import Tensor, nn
 
 from harness.api import UNKNOWN, Backbone, SemiSupervisedMethod, SSLMethod, SupervisedMethod
 from harness.seeding import generator, seeded
-from harness.testing.common import NUM_CLASSES, VIEW_SHAPE, Check, Factory, global_seed, new_method, run_checks
+from harness.testing.common import (
+    NUM_CLASSES,
+    VIEW_SHAPE,
+    Check,
+    Factory,
+    global_seed,
+    half_precision,
+    new_method,
+    run_checks,
+)
 
 
 def check_ssl_method(plugin: Factory, *, exempt: Mapping[str, str] | None = None) -> None:
@@ -114,6 +123,35 @@ def every_view_counts(plugin: Factory) -> None:
         assert _loss(method, changed) != _loss(method, views), f"the loss does not depend on view {view}"
 
 
+def views_may_differ_in_size(plugin: Factory) -> None:
+    """A smaller last view is taken; semi-supervised methods, which may mix images, need views of one size."""
+    method = new_method(plugin)
+    if isinstance(method, SemiSupervisedMethod):
+        return
+    *views, last = _views(method.num_views)
+    small = nn.functional.avg_pool2d(last, 2)
+    loss = _loss(method, [*views, small])
+    assert loss.isfinite(), f"with a last view of {list(small.shape[2:])} the loss is {loss.item()}"
+
+
+def trains_in_half_precision(plugin: Factory) -> None:
+    """Two steps under bfloat16 autocast, as trials make them: everything is finite, and nothing refuses the type."""
+    method = new_method(plugin)
+    views = _views(method.num_views)
+    for progress in (0.5, 1.0):
+        with half_precision(), seeded(0, "loss"):
+            losses = _losses(method, views)
+        for name, value in losses.items():
+            assert value.isfinite(), f"{name!r} is {value.item()}"
+        losses["loss"].backward()
+        for name, parameter in method.backbone.named_parameters():
+            assert parameter.grad is not None and parameter.grad.isfinite().all(), f"the gradient of backbone.{name}"
+        method.after_step(progress)
+    if method.has_sample_loss():
+        with half_precision(), seeded(0, "loss"), torch.no_grad():
+            assert method.sample_loss(views).isfinite().all(), "sample_loss is not finite"
+
+
 def order_of_images_is_irrelevant(plugin: Factory) -> None:
     """The same images in another order have the same loss."""
     method = new_method(plugin)
@@ -127,11 +165,10 @@ def sample_loss_splits_the_loss(plugin: Factory) -> None:
     """`sample_loss`, where it is defined, is f32 [B], finite, and its mean is the loss without labels."""
     method = new_method(plugin)
     views = _views(method.num_views)
-    try:
-        with seeded(0, "loss"):
-            per_image = copy.deepcopy(method).sample_loss(views)
-    except NotImplementedError:
+    if not method.has_sample_loss():
         return
+    with seeded(0, "loss"):
+        per_image = copy.deepcopy(method).sample_loss(views)
     assert per_image.shape == (_BATCH_SIZE,), f"sample_loss has shape {tuple(per_image.shape)}, not [B]"
     assert per_image.dtype == torch.float32, f"sample_loss is {per_image.dtype}, not torch.float32"
     assert per_image.isfinite().all(), "sample_loss is not finite"
@@ -185,6 +222,8 @@ SSL_METHOD_CHECKS: tuple[Check, ...] = (
         (
             loss_trains_the_encoder,
             every_view_counts,
+            views_may_differ_in_size,
+            trains_in_half_precision,
             order_of_images_is_irrelevant,
             sample_loss_splits_the_loss,
             training_lowers_the_loss,

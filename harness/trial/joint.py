@@ -7,8 +7,10 @@ gets weight x SSL loss. A semi-supervised method gets both batches at once and m
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -76,7 +78,8 @@ def train(
         joint: how the two losses are joined.
         runtime: device and precision.
         seed: of the trial.
-        watch: measures the model after every `joint.validate_every` epochs.
+        watch: measures the model that would be kept, the averaged one if there is an average, after every
+            `joint.validate_every` epochs.
 
     Returns:
         {"model": state dict, "history": the mean of each loss in each epoch, and what else is known of it}.
@@ -86,10 +89,15 @@ def train(
     """
     optimizer = build_optimizer(model.parameters(), settings)
     average = _Average(model, joint.ema)
+
+    def validate() -> Metrics:
+        with average.instead():
+            return watch.validate()
+
     epochs = Epochs(
         settings.epochs,
         {"model": model, "optimizer": optimizer, "average": average},
-        watch,
+        replace(watch, validate=validate),
         rate=RATE,
         validates=lambda epoch: bool(joint.validate_every and epoch % joint.validate_every == 0),
     )
@@ -127,6 +135,17 @@ class _Average(nn.Module):
         """Puts the average into the model."""
         if self.average is not None:
             self._followed[0].load_state_dict(self.average.module.state_dict())
+
+    @contextmanager
+    def instead(self) -> Iterator[None]:
+        """Inside, the model is the average."""
+        own = copy.deepcopy(self._followed[0].state_dict()) if self.average is not None else None
+        self.take_over()
+        try:
+            yield
+        finally:
+            if own is not None:
+                self._followed[0].load_state_dict(own)
 
 
 @dataclass

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -223,7 +223,7 @@ def _views(rounds: Rounds) -> tuple[tuple[str, ...], np.ndarray]:
     """Images of the pool, whose classes nobody asks for, under each part of the augmentation and under all of it."""
     pool = rounds.context.data.pool
     parts = rounds.context.views.parts()
-    shown = [(operation_name(part), part) for part in parts] if len(parts) > 1 else []
+    shown = list(zip(part_names(parts), parts, strict=True)) if len(parts) > 1 else []
     images = pool[_some(len(pool), SHOWN, "views")]
     size = thumbnail_size(pool)
     columns = [tiles(images.cpu(), size)]
@@ -232,6 +232,13 @@ def _views(rounds: Rounds) -> tuple[tuple[str, ...], np.ndarray]:
             rng = generator(0, f"portrait/views/{number}/{view}", images.device)
             columns.append(tiles(operation(images, view=view, rng=rng).cpu(), size))
     return (*(name for name, _ in shown), "views"), np.stack(columns, axis=1)
+
+
+def part_names(parts: Sequence[Augmentation]) -> list[str]:
+    """The name of each part; those that share one are numbered."""
+    names = [operation_name(part) for part in parts]
+    numbers = [names[:place].count(name) + 1 for place, name in enumerate(names)]
+    return [f"{name} {number}" if names.count(name) > 1 else name for name, number in zip(names, numbers, strict=True)]
 
 
 def operation_name(augmentation: Augmentation) -> str:

@@ -61,12 +61,11 @@ def pretrain(
 
     Raises:
         DivergedError: the loss or the weights became NaN or infinite.
-        ValueError: fewer images than one batch, or a backbone that does not take one of the resolutions.
+        ValueError: fewer images than one batch.
     """
     images = examples.images
     if len(images) < config.batch_size:
         raise ValueError(f"pretrain.batch_size {config.batch_size} is larger than the pool; use at most {len(images)}")
-    resolutions.try_resolutions(method.backbone, images.shape[1:], config.resolutions)
     optimizer = build_optimizer(method.parameters(), config)
     trainer = Trainer(method, examples, config, runtime, seed, optimizer)
     epochs = Epochs(

@@ -21,6 +21,7 @@ from harness.trial.pretraining import build_method, normalization, pretrained, p
 from harness.trial.ridge import KERNEL_LIMIT
 from harness.trial.rounds import Rounds, start_pool
 from harness.trial.runtime import Runtime
+from harness.trial.sizes import check_sizes
 from harness.trial.stages import StageCache, machine
 
 
@@ -63,6 +64,7 @@ def run(
     memory = PeakMemory()
     data, oracle = load_data(config, folders.cache, with_test=with_test)
     oracle.with_budget(label_budget(config, len(data.pool)))
+    check_sizes(config, data.image_shape)
     runtime = Runtime.of(config.compute, *normalization(config, data))
     context = Context(
         config=config,

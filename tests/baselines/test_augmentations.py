@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import math
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
@@ -15,6 +16,7 @@ from baselines import BUILTINS
 from baselines.augmentations import operation
 from baselines.augmentations.blur import Blur, gaussian
 from baselines.augmentations.brightness import Brightness
+from baselines.augmentations.by_view import ByView
 from baselines.augmentations.center_crop import CenterCrop
 from baselines.augmentations.color_jitter import ColorJitter, turn_hue
 from baselines.augmentations.contrast import Contrast
@@ -23,6 +25,7 @@ from baselines.augmentations.cutout import Cutout
 from baselines.augmentations.flip import Flip
 from baselines.augmentations.grayscale import Grayscale
 from baselines.augmentations.identity import Identity
+from baselines.augmentations.multi_crop import MultiCrop
 from baselines.augmentations.noise import Noise
 from baselines.augmentations.operation import Operation
 from baselines.augmentations.pad_crop import PadCrop
@@ -36,15 +39,18 @@ from baselines.augmentations.strong import Strong
 from baselines.augmentations.weak import Weak
 from baselines.augmentations.weak_strong import WeakStrong
 from harness.api import Augmentation
+from harness.plugins import registry
+from harness.plugins.registry import PluginSpec
 
 SHAPES = [(6, 3, 32, 32), (5, 1, 28, 20), (4, 3, 9, 15)]
 
 
+NESTED = ("pair", "by_view", "multi_crop")
+"""Those that are made of others, which the builder constructs."""
+
+
 def build(name: str) -> Augmentation:
-    module, cls = BUILTINS["augmentations"][name].split(":")
-    if name == "pair":
-        return Pair(first=Crop(), second=ColorJitter())
-    return getattr(importlib.import_module(module), cls)()
+    return registry.build(PluginSpec("augmentations", name))
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -150,6 +156,34 @@ def test_blur_equals_torchvision(shape, kernel_size, path, monkeypatch):
         [tv.gaussian_blur(image, [kernel_size] * 2, [float(s)] * 2) for image, s in zip(images, sigma, strict=True)]
     )
     torch.testing.assert_close(blurred, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("height", [9, 16, 28, 32, 39, 40, 64, 96, 224])
+def test_the_blurs_filter_is_as_wide_as_in_simclrs_code(height):
+    """data_util.py: `kernel_size=height // 10`, `radius = int(kernel_size / 2)`, `radius * 2 + 1`; ours is never 1."""
+    taps = Blur().draw(torch.zeros(1, 3, height, 32), generator())["weights"].shape[1]
+    assert taps == max(3, int((height // 10) / 2) * 2 + 1)
+
+
+@pytest.mark.parametrize("size", [5, 16, 50])
+def test_a_bicubic_crop_equals_torchvision(size, path, monkeypatch):
+    """Which uses a = -1/2 where it is antialiased, as Pillow and TensorFlow do."""
+    images = random_images(8, 3, 24, 32)
+    op = Crop(size=size, interpolation="bicubic")
+    p = op.draw(images, generator(2))
+    boxes = zip(images, *(side.tolist() for side in p.values()), strict=True)
+    how = {"interpolation": tv.InterpolationMode.BICUBIC, "antialias": True}
+    expected = torch.stack([tv.resized_crop(image, *box, [size, size], **how).clamp(0, 1) for image, *box in boxes])
+    torch.testing.assert_close(apply(op, images, p, monkeypatch), expected, atol=1e-5, rtol=0)
+    assert float((apply(Crop(size=size), images, p, monkeypatch) - expected).abs().max()) > 0.01
+
+
+def test_a_bicubic_centre_crop_equals_pillow(path):
+    images = random_images(1, 1, 32, 32)
+    ours = CenterCrop(keep=0.5, interpolation="bicubic")(images, view=0, rng=generator())
+    middle = Image.fromarray(images[0, 0, 8:24, 8:24].numpy())
+    theirs = np.array(middle.resize((32, 32), Image.Resampling.BICUBIC)).clip(0, 1)
+    torch.testing.assert_close(ours[0, 0], torch.from_numpy(theirs), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("size", [5, 16, 50])
@@ -355,6 +389,7 @@ def steps(recipe) -> list[str]:
 def test_recipes_are_what_their_papers_list():
     assert steps(SimCLR()) == ["Crop", "Flip", "ColorJitter", "Grayscale"]
     assert steps(SimCLR(blur=0.5)) == ["Crop", "Flip", "ColorJitter", "Grayscale", "Blur"]
+    assert steps(SimCLR(solarize=0.2)) == ["Crop", "Flip", "ColorJitter", "Grayscale", "Solarize"]
     assert steps(SimCLRUAL()) == ["CenterCrop", "Brightness", "Contrast"]
     assert steps(Weak()) == ["Flip", "PadCrop"]
     assert steps(Strong()) == ["Crop", "Flip", "ColorJitter", "Grayscale", "Blur", "Solarize"]
@@ -377,6 +412,45 @@ def test_pair_applies_first_then_second():
     assert Pair(first=invert, second=Solarize(threshold=0.9))(image, view=0, rng=generator()).max() == 0
 
 
+def test_by_view_gives_each_view_its_augmentation_and_the_last_to_all_others():
+    images = random_images(5, 3, 8, 8)
+    views = (Brightness(strength=0.5), Grayscale(probability=1), Solarize())
+    by_view = ByView(views=views)
+    for view, expected in enumerate((*views, views[-1], views[-1])):
+        out = by_view(images, view=view, rng=generator(3))
+        assert torch.equal(out, expected(images, view=view, rng=generator(3)))
+
+
+def test_multi_crop_has_two_global_views_and_then_local_ones_that_are_counted_anew():
+    images = random_images(5, 3, 16, 24)
+    first, second = Solarize(), Grayscale(probability=1)
+    small = [Crop(scale=(0.1, 0.2), size=0.5), Crop(scale=(0.1, 0.2), size=6)]
+    multi_crop = MultiCrop(global_views=ByView(views=(first, second)), local_views=ByView(views=tuple(small)))
+    for view, expected in enumerate((first, second, *small, small[1])):
+        out = multi_crop(images, view=view, rng=generator(view))
+        assert torch.equal(out, expected(images, view=view, rng=generator(view)))
+    assert [tuple(multi_crop(images, view=v, rng=generator()).shape[2:]) for v in (1, 2, 3)] == [
+        (16, 24),
+        (8, 12),
+        (6, 6),
+    ]
+
+
+def test_the_local_views_of_multi_crop_are_half_as_large_by_default():
+    multi_crop = build("multi_crop")
+    images = random_images(5, 3, 32, 32)
+    assert [multi_crop(images, view=view, rng=generator()).shape[-1] for view in range(4)] == [32, 32, 16, 16]
+    boxes = multi_crop.local_views.steps[0].draw(torch.zeros(500, 3, 32, 32), generator())
+    share = boxes["height"] * boxes["width"] / 32**2
+    assert 0.03 < float(share.min()) < float(share.max()) < 0.17  # SwAV's 0.05 to 0.14, rounded to pixels
+
+
+@pytest.mark.parametrize("name", ["views", "local_views"])
+def test_what_is_no_augmentation_is_refused_by_the_augmentations_of_views(name):
+    with pytest.raises(ValueError, match=r"'flip' must be an Augmentation; the builder in harness\.plugins"):
+        ByView(views=(Crop(), "flip")) if name == "views" else MultiCrop(global_views=Crop(), local_views="flip")
+
+
 def test_pair_points_to_the_builder_when_it_is_given_a_name():
     with pytest.raises(ValueError, match=r"first = 'crop'.*harness\.plugins"):
         Pair()
@@ -394,6 +468,10 @@ def test_pair_points_to_the_builder_when_it_is_given_a_name():
         (Crop, {"scale": (0.5, 0.2)}),
         (Crop, {"ratio": 1.0}),
         (Crop, {"size": 0}),
+        (Crop, {"size": 1.5}),
+        (Crop, {"size": True}),
+        (Crop, {"interpolation": "cubic"}),
+        (CenterCrop, {"interpolation": "nearest"}),
         (CenterCrop, {"keep": 1.5}),
         (PadCrop, {"padding": -1}),
         (Flip, {"probability": 1.1}),
@@ -410,6 +488,8 @@ def test_pair_points_to_the_builder_when_it_is_given_a_name():
         (Cutout, {"area": 2}),
         (SimCLR, {"strength": 3}),
         (SimCLR, {"blur": -1}),
+        (SimCLR, {"solarize": 2}),
+        (SimCLR, {"saturation": -0.1}),
         (SimCLRUAL, {"keep": 0}),
         (Weak, {"padding": 2000}),
         (Strong, {"scale": (0.2, 1.2)}),
@@ -431,5 +511,5 @@ def test_hyper_parameters_are_keyword_only_and_kept(name):
     augmentation = build(name)
     for parameter in list(inspect.signature(type(augmentation)).parameters.values()):
         assert parameter.kind is inspect.Parameter.KEYWORD_ONLY
-        if name != "pair":
+        if name not in NESTED:
             assert getattr(augmentation, parameter.name) == parameter.default

@@ -110,6 +110,25 @@ def test_sharpening_is_eq_7():
     assert sharpen(share, 0.5)[0].tolist() == pytest.approx([p / sum(powers) for p in powers])
 
 
+@pytest.mark.parametrize(("classes", "temperature"), [(1000, 0.01), (10, 0.005), (2, 1e-4)])
+def test_sharpening_survives_many_classes_and_low_temperatures(classes, temperature):
+    even = torch.full((1, classes), 1 / classes)
+    torch.testing.assert_close(sharpen(even, temperature), even)
+    certain = torch.eye(classes)[:1]
+    torch.testing.assert_close(sharpen(certain, temperature), certain)  # nothing is said of impossible classes
+    favourite = even.clone()
+    favourite[0, 1] *= 1.5
+    assert sharpen(favourite / favourite.sum(), temperature)[0, 1] > 0.99
+
+
+@pytest.mark.parametrize("temperature", [0.25, 0.5, 1.0, 2.0])
+def test_sharpening_is_its_power_form_where_that_is_finite(temperature):
+    shares = vectors(20, 10).float().softmax(1)
+    powers = shares.double() ** (1 / temperature)
+    expected = (powers / powers.sum(1, keepdim=True)).float()
+    torch.testing.assert_close(sharpen(shares, temperature), expected)
+
+
 def test_mixtures_stay_closer_to_the_first():
     first, second = torch.zeros(2, 3), torch.ones(2, 3)
     assert mix_up(first, second, torch.tensor([0.2, 0.9]))[:, 0].tolist() == pytest.approx([0.2, 0.1])

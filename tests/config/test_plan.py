@@ -198,6 +198,15 @@ def test_preflight_refuses_a_batch_larger_than_the_pool(tmp_path):
         preflight.check_data(read(tmp_path, "trial: {pretrain: {batch_size: 99999}}"), tmp_path / "data")
 
 
+def test_preflight_refuses_crops_that_the_backbone_does_not_take_in_every_configuration(tmp_path):
+    crops = "[{name: crop, size: 4}, {name: pair, first: flip, second: {name: crop, size: 4}}, flip]"
+    plan = read(tmp_path, GRID, f"parameters={{augmentation: {{values: {crops}}}}}")
+    with pytest.raises(ConfigError) as caught:
+        preflight.check_data(plan, tmp_path / "data")
+    assert len(caught.value.problems) == 2
+    assert all("augmentation: view 0 is 4x4, which DCNN3 does not take" in line for line in caught.value.problems)
+
+
 def test_preflight_refuses_a_resolution_that_the_backbone_does_not_take(tmp_path):
     text = "trial: {pretrain: {resolutions: [0.5, 1.0]}, ssl_method: METHOD, backbone: BACKBONE}"
     with pytest.raises(ConfigError, match=r"trial: pretrain.resolutions: 0.5 of 8x8 is 4x4, which DCNN3 does not take"):

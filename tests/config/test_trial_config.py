@@ -88,6 +88,21 @@ MISTAKES = {
         "did you mean 'temperature'?",
     ),
     "unknown nested plugin": (trial(augmentation={"first": "crip"}), "trial.augmentation.first", "mean 'crop'?"),
+    "unknown plugin in a list": (
+        trial(augmentation={"name": "by_view", "views": ["flip", "crip"]}),
+        "trial.augmentation.views[1]",
+        "mean 'crop'?",
+    ),
+    "a plugin in place of a list": (
+        trial(augmentation={"name": "by_view", "views": "flip"}),
+        "trial.augmentation.views",
+        "expected a list, not 'flip'",
+    ),
+    "no plugin in a list": (
+        trial(augmentation={"name": "by_view", "views": []}),
+        "trial.augmentation",
+        "views is empty: name an augmentation for the first view",
+    ),
     "wrong type": (trial(pretrain={"epochs": "many"}), "trial.pretrain.epochs", "expected a whole number, not 'many'"),
     "a share of an epoch": (trial(pretrain={"epochs": 2.5}), "trial.pretrain.epochs", "expected a whole number"),
     "true is no number": (trial(pretrain={"epochs": True}), "trial.pretrain.epochs", "expected a whole number"),

@@ -392,6 +392,21 @@ def test_nested_plugins_are_built_from_names_mappings_and_specs():
     assert given.first is pair
 
 
+def test_lists_of_plugins_are_built_from_names_mappings_specs_and_plugins():
+    flip = build(as_spec("augmentations", "flip"))
+    views = ["crop", {"name": "pair", "first": "flip"}, PluginSpec("augmentations", "crop"), flip]
+    spec = as_spec("augmentations", {"name": "by_view", "views": views})
+    built = build(spec)
+    assert [type(view) for view in built.views[:3]] == [Crop, Pair, Crop]
+    assert built.views[3] is flip
+    short = PluginSpec("augmentations", "by_view", {"views": ["crop", {"name": "pair", "first": "flip"}]})
+    canonical = short.as_dict()["views"]
+    assert [view["name"] for view in canonical] == ["crop", "pair"]
+    assert canonical[0] == PluginSpec("augmentations", "crop").as_dict()
+    assert canonical[1]["second"]["name"] == "color_jitter"
+    assert {cls.__name__ for cls in registry.classes(short)} == {"ByView", "Crop", "Pair", "Flip", "ColorJitter"}
+
+
 def test_mistakes_in_nested_plugins_are_named():
     with refused("no augmentation 'crap'; did you mean 'crop'?"):
         build(as_spec("augmentations", {"name": "pair", "first": "crap"}))

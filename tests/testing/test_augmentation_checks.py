@@ -62,6 +62,7 @@ BROKEN = [
         "torch.uint8 [4, 3, 32, 32], view 0: the output has",
     ),
     ("output_is_a_batch_of_images", _call(lambda out: out[:, :, 1:]), "(H, W) of output and input"),
+    ("output_is_a_batch_of_images", _call(lambda out: out[:, :, : out.shape[2] // 2]), "(H, W) of output and input"),
     ("output_is_a_batch_of_images", _call(lambda out: out * 1.5), "not within [0, 1]"),
     ("output_is_a_batch_of_images", _call(lambda out: out / 0 * 0), "reaches from nan"),
     (
@@ -86,6 +87,11 @@ BROKEN = [
     ("every_image_has_its_own_draw", broken(GoodAugmentation, draw=_one_draw), "share one draw"),
     ("every_image_has_its_own_draw", broken(GoodAugmentation, draw=_reseeded), "every batch gets the same draws"),
 ]
+
+
+def test_an_augmentation_may_make_images_of_half_the_sides_or_of_one_size():
+    check_augmentation(_call(lambda out: torch.nn.functional.avg_pool2d(out, 2)))
+    check_augmentation(_call(lambda out: torch.nn.functional.adaptive_avg_pool2d(out, (5, 6))))
 
 
 @pytest.mark.parametrize(("name", "plugin", "words"), BROKEN)

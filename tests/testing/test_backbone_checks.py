@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from good_plugins import GoodBackbone, assert_found, broken, checks_of
 from torch import nn
 
@@ -103,6 +104,7 @@ BROKEN = [
     ("frozen_stages_stay_as_they_are", RegistersLate, "freeze = 1: a gradient reaches what is frozen"),
     ("frozen_stages_stay_as_they_are", TrainsAnyway, "freeze = 2: what is frozen is not in evaluation mode"),
     ("features_have_the_promised_shape", _forward(lambda features: features[:, :5]), "feature_dim promises (4, 6)"),
+    ("runs_in_half_precision", _forward(lambda features: features + torch.pdist(features).sum()), "for 'BFloat16'"),
     ("features_have_the_promised_shape", _forward(lambda features: features.double()), "torch.float64"),
     ("features_have_the_promised_shape", _forward(lambda features: (features - 9).log()), "not finite"),
     ("features_have_the_promised_shape", broken(GoodBackbone, forward=_forward_in_place), "modified its input"),

@@ -210,6 +210,11 @@ BROKEN = [
     ),
     ("companion_is_as_declared", _companion(loss=_scale_in_place), "modified the stages or the losses"),
     (
+        "companion_trains_in_half_precision",
+        _companion(loss=lambda self, stages, task_losses, progress: torch.pdist(self(stages)[:, None]).sum()),
+        "not implemented for 'BFloat16'",
+    ),
+    (
         "companion_is_as_declared",
         _companion(forward=lambda self, stages: GoodCompanion.forward(self, stages).double()),
         "outputs are torch.float64 [4]",

@@ -48,6 +48,31 @@ def _one_view(self, views):
     return GoodMethod.loss(self, [views[0], views[0].flip(3)])
 
 
+def _views_together(self, views):
+    a, b = self.head(self.backbone(torch.cat(views))).chunk(2)
+    return (a - b).square().mean(1)
+
+
+def _in_the_precision_it_gets(self, views):
+    """Uniformity of the projections, which autocast hands on in bfloat16; torch.pdist does not take that."""
+    a, b = (self.head(self.backbone(view)) for view in views)
+    return {"loss": (a - b).square().mean() + torch.pdist(a).square().mul(-2).exp().mean().log()}
+
+
+def _overflows(self, views):
+    a, b = (self.head(self.backbone(view)) for view in views)
+    return {"loss": (a - b).square().mean() + (a.dtype == torch.bfloat16) * a.new_tensor(torch.inf)}
+
+
+class HalfQueue(GoodQueue):
+    """Keeps projections in a buffer as they come."""
+
+    def loss(self, views):
+        losses = super().loss(views)
+        self.latest = self.head(self.backbone(views[0])).detach()
+        return losses
+
+
 def _noisy(self, views):
     return {"loss": GoodMethod.loss(self, views)["loss"] * (1 + np.random.rand())}  # noqa: NPY002
 
@@ -77,6 +102,10 @@ BROKEN = [
     ("loss_trains_the_encoder", broken(GoodMethod, loss=_modifies_views), "modified the views"),
     ("every_view_counts", broken(GoodMethod, loss=_one_view), "does not depend on view 1"),
     ("every_view_counts", broken(GoodMethod, num_views=3, sample_loss=lambda self, views: views[3]), "IndexError"),
+    ("views_may_differ_in_size", broken(GoodMethod, sample_loss=_views_together), "Sizes of tensors must match"),
+    ("trains_in_half_precision", broken(GoodMethod, loss=_in_the_precision_it_gets), "not implemented for 'BFloat16'"),
+    ("trains_in_half_precision", broken(GoodMethod, loss=_overflows), "'loss' is"),
+    ("trains_in_half_precision", HalfQueue, "source and destination dtypes match"),
     (
         "order_of_images_is_irrelevant",
         _loss(lambda losses: {"loss": (losses * torch.arange(16)).mean()}),

@@ -162,6 +162,23 @@ def test_the_average_of_the_weights_is_what_is_evaluated(tmp_path):
     assert not torch.allclose(model.head.weight, steps[-1]["head.weight"], atol=1e-6)
 
 
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_what_is_validated_is_the_model_that_would_be_kept(tmp_path, ema):
+    def trained(**options: Any) -> tuple[JointModel, list[dict[str, Tensor]]]:
+        model, measured = model_of(), []
+        watch = Watch(validate=lambda: measured.append(copy.deepcopy(model.state_dict())) or {})
+        joint.train(model, material(), SETTINGS, JointConfig(ema=ema, **options), runtime(), 0, watch)
+        return model, measured
+
+    model, measured = trained(validate_every=1)
+    unseen, nothing = trained()
+    assert len(measured) == SETTINGS.epochs
+    assert not nothing
+    for name, kept in model.state_dict().items():
+        assert torch.equal(measured[-1][name], kept), name
+        assert torch.equal(unseen.state_dict()[name], kept), name  # looking changes nothing
+
+
 @pytest.mark.parametrize("cls", [MoBY, SimCLR])
 @pytest.mark.parametrize("ema", [0.0, 0.9])
 def test_a_resumed_training_is_the_uninterrupted_one_to_the_bit(tmp_path, cls, ema, monkeypatch):

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from baselines.augmentations.noise import Noise
 from baselines.backbones.dcnn3 import DCNN3
-from baselines.backbones.vit import ViT
 from baselines.ssl_methods.byol import BYOL
 from baselines.ssl_methods.simclr import SimCLR
 from harness.api import Backbone, Images, SSLMethod
@@ -328,23 +327,6 @@ def test_a_resized_view_is_the_mean_of_its_pixels_where_sides_are_halved_and_fla
     stripes = torch.arange(16).remainder(4).eq(0).float().expand(1, 1, 16, 16)  # aliased, they would be lost
     torch.testing.assert_close(resolutions.resize(stripes, 0.25), torch.full((1, 1, 4, 4), 0.25), atol=0.1, rtol=0)
     assert resolutions.resize(view, 1.0) is view
-
-
-def test_a_backbone_of_one_size_is_refused_before_it_trains(tmp_path):
-    model = method()
-    with pytest.raises(
-        ValueError,
-        match=r"pretrain.resolutions: 0.5 of 8x8 is 4x4, which DCNN3 does not take \(.*\); change the shares",
-    ):
-        train(model, tmp_path / "c.pt", config=replace(CONFIG, resolutions=(0.5, 1.0)))
-    assert not model.steps
-    with pytest.raises(ValueError, match=r"16x16, which DCNN3 does not take \(512 features instead of 2048\)"):
-        resolutions.try_resolutions(DCNN3((3, 32, 32)), (3, 32, 32), (0.5, 1.0))
-    vit = ViT((3, 32, 32), dim=12, depth=1, heads=1)
-    resolutions.try_resolutions(vit, (3, 32, 32), (0.5, 0.75, 1.0))
-    with pytest.raises(ValueError, match=r"patch = 4 does not divide the image, 22x22"):
-        resolutions.try_resolutions(vit, (3, 32, 32), (0.7, 1.0))
-    assert not any(parameter.is_meta for parameter in vit.parameters())
 
 
 # ---------------------------------------------------------------- compilation

@@ -1,0 +1,127 @@
+"""The sizes of the images that a trial shows its encoder, and whether it takes them: known before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+
+from harness.api import Backbone, SemiSupervisedMethod
+from harness.config.checks import Tried, try_method
+from harness.config.trial import TrialConfig
+from harness.messages import cause_of
+from harness.plugins import registry
+from harness.plugins.registry import PluginSpec
+from harness.trial.pretraining import pretrains
+from harness.trial.resolutions import scaled
+
+Size = tuple[int, int]
+"""Height and width in pixels."""
+
+
+def check_sizes(config: TrialConfig, image_shape: tuple[int, int, int]) -> None:
+    """Tries the backbone at the size of every view, without memory or arithmetic.
+
+    Args:
+        config: of the trial.
+        image_shape: (C, H, W) of the data.
+
+    Raises:
+        ValueError: in one line, a size that does not fit, with its place in the trial.
+    """
+    num_views, num_local = try_method(Tried.of(config.ssl_method), Tried.of(config.backbone))
+    views = view_sizes(config.augmentation, max(1, num_views), image_shape, "augmentation")
+    _check_local(views, num_local)
+    for size in dict.fromkeys(views):
+        place = f"augmentation: view {views.index(size)}"
+        _check_taken(config.backbone, image_shape, size, f"{place} is {_said(size)}", "its size")
+        for share in config.pretrain.resolutions if pretrains(config) else ():
+            small: Size = scaled(size, share)
+            said = f"pretrain.resolutions: {share} of {_said(size)} is {_said(small)}"
+            _check_taken(config.backbone, image_shape, small, said, "the shares")
+    for number, head in enumerate((config.classifier, *config.beside)):
+        if head.name != "finetune":
+            continue
+        place = f"{f'beside[{number - 1}]' if number else 'classifier'}.augmentation"
+        (size,) = view_sizes(head.augmentation, 1, image_shape, place)
+        _check_taken(config.backbone, image_shape, size, f"{place}: the images are {_said(size)}", "its size")
+        if issubclass(registry.find_plugin("ssl_methods", config.ssl_method.name), SemiSupervisedMethod):
+            _check_alike(config.ssl_method.name, [size, *views])
+
+
+def view_sizes(spec: PluginSpec, num_views: int, image_shape: tuple[int, int, int], place: str) -> list[Size]:
+    """The size of each view that an augmentation makes.
+
+    Args:
+        spec: of the augmentation.
+        num_views: V, >= 1.
+        image_shape: (C, H, W) of the data.
+        place: of the augmentation in the trial, for messages.
+
+    Raises:
+        ValueError: it does not take such images.
+    """
+    augmentation = registry.build(spec)
+    sizes = []
+    for view in range(num_views):
+        for batch in (0, 1):  # of no image: its size is all that is asked; one is for those that refuse an empty batch
+            try:
+                images = torch.zeros(batch, *image_shape, dtype=torch.uint8)
+                made = augmentation(images, view=view, rng=torch.Generator())
+                break
+            except Exception as error:  # a plugin may fail in any way
+                if batch:
+                    raise ValueError(f"{place}: view {view}: {cause_of(error)}") from error
+        sizes.append((made.shape[2], made.shape[3]))
+    return sizes
+
+
+def _check_local(views: Sequence[Size], num_local: int) -> None:
+    pixels = [height * width for height, width in views]
+    large = len(views) - num_local
+    if num_local and max(pixels[large:]) >= min(pixels[:large]):
+        raise ValueError(
+            f"ssl_method.num_local_views: {num_local} views are to be small crops, and the augmentation makes them "
+            f"{_said(views[-1])}, the global ones {_said(views[0])}; use 0, or multi_crop as the augmentation"
+        )
+
+
+def _check_alike(method: str, sizes: Sequence[Size]) -> None:
+    for view, size in enumerate(sizes[1:]):
+        if size != sizes[0]:
+            raise ValueError(
+                f"augmentation: view {view} is {_said(size)}, and {method} needs views of the size of the labelled "
+                f"images, {_said(sizes[0])}"
+            )
+
+
+def _check_taken(spec: PluginSpec, image_shape: tuple[int, int, int], size: Size, what: str, advice: str) -> None:
+    backbone = _backbone(Tried.of(spec), image_shape)
+    problem = _problem(backbone, (image_shape[0], *size)) if size != image_shape[1:] else None
+    if problem:
+        kind = type(backbone).__name__
+        raise ValueError(f"{what}, which {kind} does not take ({problem}); change {advice} or the backbone")
+
+
+@lru_cache(maxsize=1)  # the trials of a search mostly share it
+def _backbone(plugin: Tried, image_shape: tuple[int, int, int]) -> Backbone:
+    with torch.device("meta"):
+        backbone: Backbone = registry.build(plugin.spec, image_shape)
+    return backbone.eval()
+
+
+def _problem(backbone: Backbone, image_shape: tuple[int, int, int]) -> str | None:
+    try:
+        with torch.no_grad():
+            length = backbone(torch.empty(2, *image_shape, device="meta")).shape[1]
+    except NotImplementedError:  # an operation that knows no shapes without values: the first step will tell
+        return None
+    except (RuntimeError, ValueError) as error:
+        return str(error).partition("\n")[0]
+    expected = backbone.feature_dim
+    return None if length == expected else f"{length} features instead of {expected}"
+
+
+def _said(size: Size) -> str:
+    return f"{size[0]}x{size[1]}"
