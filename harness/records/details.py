@@ -52,6 +52,8 @@ class Details:
         pool_counts: the pool's images by class.
         confusion_matrix: of a round, see `trial_files.Confusion`; on test data where the trial reads
             them, else on validation data.
+        hits: of a round: the images that the models up to this one got right, see `harness.records.hits`: its file in
+            base64.
         stages: the names of the stages that hold the round's model, and the machine's choices, see `ComputeConfig`.
         portrait: of the encoder at the end: its file in base64.
         error: of a trial that failed: the traceback.
@@ -63,6 +65,7 @@ class Details:
     class_counts: Sequence[int] | None = _kept("class_counts_{labels}.json")
     pool_counts: Sequence[int] | None = _kept("class_counts_pool.json")
     confusion_matrix: Mapping[str, Any] | None = _kept("confusion_matrix_{labels}.json")
+    hits: str | None = _kept("hits.npz", base64.b64decode)
     stages: Mapping[str, Any] | None = _kept("stages.json")
     portrait: str | None = _kept("portrait.npz", base64.b64decode)
     error: str | None = _kept("error.txt", str.encode)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from harness.records.hits import Hits, unpack_hits
 from harness.records.portrait import Portrait, unpack
 
 
@@ -42,6 +43,7 @@ class TrialFiles:
             are differences of these: a gap would show the picks of two rounds as those of one.
         pool_counts: how many images of each class the pool holds; None without the file.
         confusions: the confusion matrix of each round.
+        hits: metric -> the images that the models of the rounds got right; empty without the file.
         portrait: the encoder's, where the trial left one.
         damaged: the names of the files that are there and cannot be read.
     """
@@ -50,6 +52,7 @@ class TrialFiles:
     class_counts: Mapping[int, list[int]]
     pool_counts: list[int] | None
     confusions: Mapping[int, Confusion]
+    hits: Mapping[str, Hits]
     portrait: Portrait | None
     damaged: tuple[str, ...]
 
@@ -85,7 +88,8 @@ def read_trial_files(folder: Path) -> TrialFiles:
     }
     pool_counts = content(folder / "class_counts_pool.json", _counts)
     portrait = content(folder / "portrait.npz", unpack)
-    return TrialFiles(selected, class_counts, pool_counts, confusions, portrait, tuple(damaged))
+    hits = content(folder / "hits.npz", unpack_hits) or {}
+    return TrialFiles(selected, class_counts, pool_counts, confusions, hits, portrait, tuple(damaged))
 
 
 def _positions(content: bytes) -> list[int]:

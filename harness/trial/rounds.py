@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import time
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -16,9 +18,10 @@ from harness.api import Backbone, Companion, Images, Pool, Selector, SSLMethod
 from harness.config.schema import as_dict
 from harness.config.trial import LabelsConfig
 from harness.data.oracle import Oracle
-from harness.files import digest_of
+from harness.files import digest, digest_of
 from harness.plugins import registry
 from harness.records.details import Details
+from harness.records.hits import Hits, pack_hits
 from harness.seeding import derive, generator, seeded
 from harness.trial import companions, heads, joint
 from harness.trial.context import Context
@@ -60,6 +63,7 @@ class Rounds:
         curve: number of labels and metrics of each round so far.
         bought: i64 positions that were labelled: the start pool, then each round's picks.
         last: the model of the last round.
+        hits: metric -> the images that each model so far got right; none where the test set stays closed.
     """
 
     context: Context
@@ -68,6 +72,7 @@ class Rounds:
     curve: list[tuple[int, dict[str, float]]] = field(default_factory=list)
     bought: list[Tensor] = field(default_factory=list)
     last: Trained | None = None
+    hits: dict[str, Hits] = field(default_factory=dict)
 
     def run(self) -> None:
         """Trains and measures at the start pool (if it has labels) and after each selection."""
@@ -149,9 +154,9 @@ class Rounds:
         context = self.context
         labels = context.oracle.reveal(labeled)
         trained, stage = self._train(labeled, labels, last)
-        results, matrix = self._measure(trained.model, labeled, labels)
+        results, matrix, right = self._measure(trained.model, labeled, labels)
         context.costs.add("evaluate", results["time/round_evaluate_seconds"])
-        results |= self._joint_metrics(trained.model, stage) | self._measure_beside(trained, labeled, labels)
+        results |= self._joint_metrics(trained.model, stage) | self._measure_beside(trained, labeled, labels, right)
         results |= selection | self._cost("train", stage)
         results |= {
             "labels/used": float(context.oracle.used),
@@ -163,6 +168,7 @@ class Rounds:
             class_counts=torch.bincount(labels, minlength=context.data.num_classes).tolist(),
             pool_counts=context.oracle.class_counts.tolist(),
             confusion_matrix=matrix,
+            hits=self._hits(right),
             stages={"pretrain": self.encoder.digest, "train": trained.digest, "compute": compute},
         )
         self.curve.append((context.oracle.used, results))
@@ -302,8 +308,13 @@ class Rounds:
         losses = {name: value for name, value in last if metrics.step_kind(name) == "labels"}
         return losses | {"joint/embedding_std": spread}
 
-    def _measure_beside(self, trained: Trained, labeled: Tensor, labels: Tensor) -> dict[str, float]:
-        """What the further classifiers reach on the same labels and the same encoder, as `val/accuracy/knn`."""
+    def _measure_beside(
+        self, trained: Trained, labeled: Tensor, labels: Tensor, right: dict[str, Tensor]
+    ) -> dict[str, float]:
+        """What the further classifiers reach on the same labels and the same encoder, as `val/accuracy/knn`.
+
+        Their hits are added to `right` under such names, too.
+        """
         context = self.context
         results: dict[str, float] = {}
         encoder = self.encoder
@@ -312,13 +323,21 @@ class Rounds:
             encoder = Encoder(backbone, trained.digest, context.runtime, parts, encoder.config, context.seed)
         for settings in context.config.beside:
             model, stage = self._fit(encoder.under(settings), labeled, labels, None)
-            measured, _ = self._measure(model, labeled, labels)
+            measured, _, hits = self._measure(model, labeled, labels)
             measured["time/round_train_seconds"] = stage.seconds
             results |= {f"{name}/{settings.name}": value for name, value in measured.items()}
+            right |= {f"{name}/{settings.name}": value for name, value in hits.items()}
         return results
 
-    def _measure(self, model: RoundModel, labeled: Tensor, labels: Tensor) -> tuple[dict[str, float], dict[str, Any]]:
-        """The metrics, and the confusion matrix on the test or, where that stays closed, the validation images."""
+    def _measure(
+        self, model: RoundModel, labeled: Tensor, labels: Tensor
+    ) -> tuple[dict[str, float], dict[str, Any], dict[str, Tensor]]:
+        """Measures a model.
+
+        Returns:
+            The metrics; the confusion matrix on the test or, where that stays closed, the validation images; and by the
+            name of the accuracy bool [m], which images it got right.
+        """
         context = self.context
         if isinstance(model, HeadModel):  # what the encoder costs is counted there
             for part in model.encoder.parts:
@@ -327,20 +346,40 @@ class Rounds:
         train_logits = self._logits_of_labeled(model, labeled)
         results = {"train/accuracy": float((train_logits.argmax(1) == labels).float().mean())}
         confusion: dict[str, Any] = {}
+        right: dict[str, Tensor] = {}
         for split, truth in (("val", context.data.val_labels), ("test", context.data.test_labels)):
             if truth is None:
                 continue
             logits = model.logits(split)
+            right[f"{split}/accuracy"] = logits.argmax(1) == truth
             matrix = metrics.confusion_matrix(truth, logits.argmax(1), context.data.num_classes)
             results |= {f"{split}/{name}": value for name, value in metrics.scores(matrix).items()}
             results[f"{split}/loss"] = float(F.cross_entropy(logits, truth))
             confusion = {"class_names": list(context.data.class_names), "matrix": matrix.tolist(), "split": split}
-        return results | {"time/round_evaluate_seconds": time.perf_counter() - started}, confusion
+        return results | {"time/round_evaluate_seconds": time.perf_counter() - started}, confusion, right
+
+    def _hits(self, right: dict[str, Tensor]) -> str | None:
+        """The file of the hits of all rounds up to this one; None where the test set stays closed."""
+        data = self.context.data
+        if data.test is None or data.test_labels is None:
+            return None
+        parts = {"val": (data.val, data.val_labels), "test": (data.test, data.test_labels)}
+        for name, one in right.items():
+            if name not in self.hits:
+                self.hits[name] = Hits(_images_id(*parts[name.partition("/")[0]]), len(one), {})
+            self.hits[name].bits[self.context.oracle.used] = np.packbits(one.numpy())
+        return base64.b64encode(pack_hits(self.hits)).decode()
 
     def _logits_of_labeled(self, model: RoundModel, labeled: Tensor) -> Tensor:
         if isinstance(model, TunedModel):
             return self.context.runtime.forward(model.network, self.context.data.pool.subset(labeled))
         return model.logits("pool")[labeled]
+
+
+def _images_id(images: Images, labels: Tensor) -> str:
+    """Names images in their order: by all labels, and by some of the images, for data sets may have equal labels."""
+    some = images[torch.arange(min(len(images), 16))].cpu()
+    return digest(labels.numpy().tobytes() + some.numpy().tobytes())
 
 
 def shown_rows(is_unlabeled: Tensor, size: int | None, rng: torch.Generator) -> Tensor | None:

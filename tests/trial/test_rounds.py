@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gc
 import types
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from harness.config.trial import LabelsConfig
 from harness.data.oracle import Oracle
 from harness.data.splits import Data
 from harness.metrics import area_under_curve
+from harness.records.hits import unpack_hits
 from harness.trial import run as trial
 from harness.trial.context import Context
 from harness.trial.rounds import Rounds, start_pool
@@ -52,6 +54,36 @@ def test_each_round_uses_exactly_its_labels(bench):
     assert [len(set(positions)) for positions in picks] == [10, 10]
     assert not set(picks[0]) & set(picks[1])
     assert rows[2][3].selected is None
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"classifier": ["linear", "knn"]},
+        {"classifier": {"name": "finetune", "epochs": 1}},
+        {"mode": "joint", "classifier": [{"name": "finetune", "epochs": 1}, "knn"]},
+    ],
+)
+def test_hits_are_the_images_that_each_accuracy_counts(bench, settings):
+    rows, _ = bench.run(configure(**settings, ssl_method={"name": "simclr", "hidden_dim": 8}), with_test=True)
+    *_, last = labels_rows(rows)
+    hits = unpack_hits(base64.b64decode(last[3].hits))
+    measured = [name for name in last[2] if name.partition("/")[2].startswith("accuracy") and name[:5] != "train"]
+    assert sorted(hits) == sorted(measured)
+    assert len({one.images for one in hits.values()}) == 2  # validation and test
+    for _, labels, metrics, _ in labels_rows(rows):
+        for name in measured:
+            assert hits[name].after(labels).mean() == pytest.approx(metrics[name])
+
+
+def test_hits_name_the_images_whatever_the_seed_and_are_none_without_the_test_set(bench):
+    def images(**settings):
+        rows, _ = bench.run(configure(labels={"start": 20, "rounds": 0}, ssl_method="none", **settings), with_test=True)
+        return unpack_hits(base64.b64decode(labels_rows(rows)[0][3].hits))["test/accuracy"].images
+
+    assert images() == images(data={"fraction": 0.3}) != images(data={"split_seed": 1})
+    rows, _ = bench.run(configure())
+    assert all(details.hits is None for *_, details in rows)
 
 
 def test_all_labels_and_cold_starts(bench):
