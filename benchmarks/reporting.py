@@ -20,13 +20,14 @@ def report_often(config: dict[str, Any], number: int, every: float) -> None:
     """A trial that reports `number` records, one every `every` seconds."""
     from ray import tune
 
+    from harness.records.details import Details
     from harness.sweep.worker import record_of, tasks_in
 
     (task,), started = tasks_in(config), time.time()
     for step in range(1, number + 1):
         time.sleep(max(0.0, started + step * every - time.time()))
         record = record_of(task, "epoch", step, {"pretrain/loss": 1 / step})
-        tune.report({"sent": [record | {"status": "finished" if step == number else "running"}, {}]})
+        tune.report({"sent": [record | {"status": "finished" if step == number else "running"}, Details()]})
 
 
 def main() -> None:

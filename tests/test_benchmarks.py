@@ -24,7 +24,7 @@ SMALL = {
 """Script -> arguments under which it takes seconds."""
 
 
-LONG = {"reporting": "starts Ray", "sweep_overhead": "starts Ray twice", "training": "compiles a network"}
+LONG = {"sweep_overhead": "starts Ray twice", "training": "compiles a network"}
 NEEDS = {"augmentation": "lightly", "selectors": "skactiveml"}
 
 

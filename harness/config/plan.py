@@ -426,7 +426,9 @@ def _with_candidates(plan: Plan, problems: Problems) -> Plan:
     probes = tuple(parsed.values())
     given = plan.confirm.references if plan.confirm else ()
     for number, reference in enumerate(given):
-        check(reference, f"confirm.references[{number}]")
+        place = f"confirm.references[{number}]"
+        if plan.space.knows_case(reference, place, problems):
+            check(reference, place)
     problems.raise_any()
     references = tuple(parsed[_name_of(reference)] for reference in given)
     if plan.method == "bayes":

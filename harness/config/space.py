@@ -178,6 +178,14 @@ class Space:
         """What an assignment sets, the settings of its case among them."""
         return self.cases.get(assignment.get(CASE, ""), {}) | assignment
 
+    def knows_case(self, assignment: Assignment, place: str, problems: Problems) -> bool:
+        """Whether the case of an assignment that a person wrote, if it has one, is one of `cases`; else it is noted."""
+        case = assignment.get(CASE)
+        if CASE not in assignment or (isinstance(case, str) and case in self.cases):
+            return True
+        problems.add(f"{place}.{CASE}", f"there is no case {case!r}; {closest(case, self.cases)}")
+        return False
+
     def active(self, parameter: Parameter, assignment: Assignment) -> bool:
         """Whether the parameter's condition holds under an assignment."""
         if not parameter.when:

@@ -68,13 +68,18 @@ def connected(plan: Plan | None = None, address: str | None = None) -> Iterator[
 
 @contextlib.contextmanager
 def _ray_variables() -> Iterator[None]:
-    """Inside the block the environment holds `RAY_VARIABLES`; afterwards what Ray reads and sets is as it was."""
+    """Inside the block the environment holds `RAY_VARIABLES`; afterwards what Ray reads and sets is as it was.
+
+    But for RAY_AUTH_MODE, which Ray sets for a private cluster and this process then keeps to: a cluster that it starts
+    or joins later must be told the same.
+    """
     before = dict(os.environ)
     os.environ.update(RAY_VARIABLES)
     try:
         yield
     finally:
-        for name in [name for name in os.environ if name.startswith(("RAY_", "TUNE_")) or name == "PYTHONBREAKPOINT"]:
+        of_ray = {name for name in os.environ if name.startswith(("RAY_", "TUNE_"))} | {"PYTHONBREAKPOINT"}
+        for name in of_ray & set(os.environ) - {"RAY_AUTH_MODE"}:
             if name in before:
                 os.environ[name] = before[name]
             else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -267,3 +268,26 @@ def test_what_is_kept_in_mlflow(tmp_path):
     assert (plan.as_dict()["log_model"], plan.as_dict()["system_metrics"]) == ("best", True)
     with pytest.raises(ConfigError, match=r"log_model: expected best \| all \| none.*did you mean 'best'"):
         read(tmp_path, GRID, "log_model=bests")
+
+
+@pytest.mark.parametrize(
+    ("case", "problem"),
+    [
+        ("simlcr", "there is no case 'simlcr'; did you mean 'simclr'?"),
+        ({"name": ["simclr"]}, "there is no case {'name': ['simclr']}; known: simclr, untrained"),
+        (None, "there is no case None; known: simclr, untrained"),
+    ],
+)
+def test_a_reference_names_a_case_that_there_is(tmp_path, case, problem):
+    phase = {"top": 1, "seeds": [1], "references": [{"case": case}]}
+    with pytest.raises(ConfigError) as caught:
+        read(tmp_path, f"{CASES}\nmethod: random\nrun_cap: 2\nseeds: [0]\nconfirm: {json.dumps(phase)}\n")
+    assert [problem.partition(": ")[2] for problem in caught.value.problems] == [
+        f"confirm.references[0].case: {problem}"
+    ]
+
+
+def test_a_reference_may_be_a_case(tmp_path):
+    phase = {"top": 1, "seeds": [1], "references": [{"case": "untrained"}]}
+    plan = read(tmp_path, f"{CASES}\nmethod: random\nrun_cap: 2\nseeds: [0]\nconfirm: {json.dumps(phase)}\n")
+    assert plan.references[0].trial.ssl_method.name == "none"
