@@ -1,7 +1,7 @@
-"""Recipes that name Lightly's CIFAR-10 benchmark have the augmentation and the heads that it instantiates, or say so.
+"""Recipes have the augmentation and the heads that their source instantiates, or say so.
 
-Its script, docs/source/getting_started/benchmarks/cifar10_benchmark.py of commit e8d317f (its lines are given below),
-is in no package; the classes that it instantiates are.
+Most name Lightly's CIFAR-10 benchmark. Its script, docs/source/getting_started/benchmarks/cifar10_benchmark.py of commit
+e8d317f, whose lines are given below, is in no package; the classes that it instantiates are.
 """
 
 from __future__ import annotations
@@ -143,6 +143,33 @@ def test_a_recipe_has_the_views_of_the_benchmark(name):
     assert len(TRANSFORMS[name].transforms) == len(views) == 2
     for view, transform in zip(views, TRANSFORMS[name].transforms, strict=True):
         assert_alike(ours(view), theirs(transform))
+
+
+def script(scale: float, saturation: float, filter: str, solarize: float = 0.0) -> dict[str, Any]:
+    """What is alike in the scripts of CIFAR and of DINO, with what differs."""
+    jitter = (0.4, 0.4, saturation, 0.1)
+    about = {"scale": (scale, 1.0), "ratio": (3 / 4, 4 / 3), "filter": filter, "flip": 0.5, "jitter": jitter}
+    return about | {"jittered": 0.8, "grey": 0.2, "blur": 0.0, "solarize": solarize}
+
+
+SCRIPTS = {
+    # SupContrast, main_supcon.py, set_loader
+    "supcon": [script(0.2, 0.4, "bilinear")] * 2,
+    # solo-learn, scripts/pretrain/cifar/vicreg.yaml, lines 34-58; the crop of its pretrain_dataloader.py is bicubic
+    "vicreg": [script(0.2, 0.2, "bicubic", solarize=0.1)] * 2,
+    # self-classifier, src/utils.py, lines 135-165, with the scale of scripts/ablation/augmentations/
+    # train_100ep_no_multicrop.sh, line 41; it blurs images of 224 pixels, which is a deviation
+    "self_classifier": [script(0.14, 0.2, "bicubic"), script(0.14, 0.2, "bicubic", solarize=0.2)],
+}
+"""Recipe -> what its source's script says of each view, read there: these are in no package."""
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_recipe_has_the_views_of_its_script(name):
+    made = registry.build(read_trial({"recipe": name}, {}).augmentation)
+    views = made.parts() if isinstance(made, ByView) else (made, made)
+    for view, expected in zip(views, SCRIPTS[name], strict=True):
+        assert_alike(ours(view), expected)
 
 
 def layers_of(head: nn.Module) -> list[tuple[Any, ...]]:
