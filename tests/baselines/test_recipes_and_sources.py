@@ -1,7 +1,7 @@
 """Recipes have the augmentation and the heads that their source instantiates, or say so.
 
-Most name Lightly's CIFAR-10 benchmark. Its script, docs/source/getting_started/benchmarks/cifar10_benchmark.py of commit
-e8d317f, whose lines are given below, is in no package; the classes that it instantiates are.
+Most name Lightly's CIFAR-10 benchmark. Its script, docs/source/getting_started/benchmarks/cifar10_benchmark.py of
+commit e8d317f, whose lines are given below, is in no package; the classes that it instantiates are.
 """
 
 from __future__ import annotations
