@@ -302,7 +302,9 @@ def argument_table(values: dict[str, Any], about: dict[str, str]) -> str:
 
 def shown(value: Any) -> str:
     """A default as YAML writes it."""
-    return {None: "null", True: "true", False: "false"}.get(value, value) if not isinstance(value, list) else str(value)
+    if isinstance(value, list | dict):
+        return yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=1000).strip()
+    return {None: "null", True: "true", False: "false"}.get(value, value)
 
 
 def recipe_section(entry: dict[str, Any]) -> str:

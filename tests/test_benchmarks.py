@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import subprocess
 import sys
@@ -25,15 +24,10 @@ SMALL = {
 
 
 LONG = {"sweep_overhead": "starts Ray twice", "training": "compiles a network"}
-NEEDS = {"augmentation": "lightly", "selectors": "skactiveml"}
 
 
 def script(name: str) -> object:
-    marks: list[pytest.MarkDecorator] = [pytest.mark.slow] if name in LONG else []
-    if name in NEEDS:
-        missing = importlib.util.find_spec(NEEDS[name]) is None
-        marks.append(pytest.mark.skipif(missing, reason=f"needs {NEEDS[name]}"))
-    return pytest.param(name, marks=marks)
+    return pytest.param(name, marks=[pytest.mark.slow] if name in LONG else [])
 
 
 @pytest.mark.parametrize("name", [script(name) for name in SMALL])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from baselines.backbones.hyperparameters import check_dropout
+from baselines.initialization import Initialization, check_initialization, initialize
 from harness.api import Backbone
 
 
@@ -18,9 +19,17 @@ class DCNN3(Backbone):
         image_shape: (C, H, W), H and W at least 8.
         width: channels of the first layer, >= 1.
         dropout: share of the features that are zeroed in training, in [0, 1).
+        init: of the weights: torch, or glorot with zero biases, as the source's library does it.
     """
 
-    def __init__(self, image_shape: tuple[int, int, int], *, width: int = 32, dropout: float = 0.0):
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        *,
+        width: int = 32,
+        dropout: float = 0.0,
+        init: Initialization = "torch",
+    ):
         super().__init__()
         channels, height, width_px = image_shape
         if min(height, width_px) < 8:
@@ -28,12 +37,15 @@ class DCNN3(Backbone):
         if width < 1:
             raise ValueError(f"width = {width} is not >= 1")
         check_dropout(dropout)
+        check_initialization(init)
         self.width = width
         self.dropout = dropout
+        self.init = init
         layers: list[nn.Module] = []
         for before, after in ((channels, width), (width, 2 * width), (2 * width, 4 * width)):
             layers += [nn.Conv2d(before, after, kernel_size=3, padding=1), nn.MaxPool2d(2), nn.ReLU()]
         self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Dropout(dropout))
+        initialize(self.layers, init)
         self.feature_dim = 4 * width * (height // 8) * (width_px // 8)
 
     def stages(self) -> list[nn.Module]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from baselines.initialization import Initialization, check_initialization, initialize
 from baselines.ssl_methods.heads import mlp
 from baselines.ssl_methods.hyperparameters import check_at_least, check_positive
 from baselines.ssl_methods.multi_crop import forward_by_size
@@ -46,6 +47,9 @@ class SimCLR(SSLMethod):
         projection_dim: D of the projections, >= 1.
         depth: linear layers in the head; 0 contrasts the features themselves.
         batch_norm: normalise the hidden layers, as released recipes for CIFAR do.
+        output_norm: also normalise the projections, with weights, as Lightly's head does.
+        output_relu: end with a ReLU, as SimCLR-UAL's head does.
+        init: of the head's weights: torch, or glorot with zero biases, as Keras does.
     """
 
     def __init__(
@@ -57,19 +61,31 @@ class SimCLR(SSLMethod):
         projection_dim: int = 128,
         depth: int = 2,
         batch_norm: bool = True,
+        output_norm: bool = False,
+        output_relu: bool = False,
+        init: Initialization = "torch",
     ):
         super().__init__(backbone)
         check_positive(temperature=temperature)
         check_at_least(0, depth=depth)
         check_at_least(1, hidden_dim=hidden_dim, projection_dim=projection_dim)
+        check_initialization(init)
         self.temperature = temperature
         self.hidden_dim = hidden_dim
         self.projection_dim = projection_dim
         self.depth = depth
         self.batch_norm = batch_norm
+        self.output_norm = output_norm
+        self.output_relu = output_relu
+        self.init = init
         hidden = [hidden_dim] * (depth - 1)
         output = [projection_dim] if depth > 0 else []
         self.projector = mlp(backbone.feature_dim, *hidden, *output, batch_norm=batch_norm)
+        if output_norm:
+            self.projector.append(nn.BatchNorm1d([backbone.feature_dim, *output][-1]))
+        if output_relu:
+            self.projector.append(nn.ReLU())
+        initialize(self.projector, init)
 
     def _project(self, views: list[Tensor]) -> tuple[Tensor, Tensor]:
         z_a, z_b = self.projector(torch.cat(forward_by_size(self.backbone, views))).chunk(2)

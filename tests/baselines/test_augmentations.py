@@ -390,11 +390,24 @@ def test_recipes_are_what_their_papers_list():
     assert steps(SimCLR()) == ["Crop", "Flip", "ColorJitter", "Grayscale"]
     assert steps(SimCLR(blur=0.5)) == ["Crop", "Flip", "ColorJitter", "Grayscale", "Blur"]
     assert steps(SimCLR(solarize=0.2)) == ["Crop", "Flip", "ColorJitter", "Grayscale", "Solarize"]
-    assert steps(SimCLRUAL()) == ["CenterCrop", "Brightness", "Contrast"]
+    assert steps(SimCLRUAL()) == ["CenterCrop", "Lighten", "Fade"]
     assert steps(Weak()) == ["Flip", "PadCrop"]
     assert steps(Strong()) == ["Crop", "Flip", "ColorJitter", "Grayscale", "Blur", "Solarize"]
     jitter = SimCLR().steps[2]
     assert [jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue] == pytest.approx([0.4, 0.4, 0.4, 0.1])
+
+
+def test_simclr_ual_goes_from_no_change_to_white_and_from_no_change_to_grey(path, monkeypatch):
+    images = random_images(400, 3, 8, 8)
+    _, lighten, fade = SimCLRUAL().steps
+    light, factor = lighten.draw(images, generator())["light"], fade.draw(images, generator())["factor"]
+    for drawn in (light, factor):  # uniform in [0, 1]
+        assert float((drawn.sort().values - torch.linspace(0, 1, 400)).abs().max()) < 0.08
+    lightened = apply(lighten, images, {"light": light}, monkeypatch)
+    assert torch.equal(lightened, (images + light[:, None, None, None]).clamp(max=1))
+    faded = apply(fade, images, {"factor": factor}, monkeypatch)
+    expected = torch.stack([tv.adjust_contrast(i, float(f)) for i, f in zip(images, factor, strict=True)])
+    torch.testing.assert_close(faded, expected, atol=1e-5, rtol=0)
 
 
 def test_weak_strong_is_weak_in_view_zero_and_strong_in_the_others():
@@ -491,6 +504,8 @@ def test_pair_points_to_the_builder_when_it_is_given_a_name():
         (SimCLR, {"solarize": 2}),
         (SimCLR, {"saturation": -0.1}),
         (SimCLRUAL, {"keep": 0}),
+        (SimCLRUAL, {"brightness": 1.5}),
+        (SimCLRUAL, {"contrast": -0.5}),
         (Weak, {"padding": 2000}),
         (Strong, {"scale": (0.2, 1.2)}),
     ],

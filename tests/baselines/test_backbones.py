@@ -52,6 +52,18 @@ def test_dcnn3_refuses_images_that_it_cannot_halve(image_shape):
         DCNN3(image_shape)
 
 
+def test_dcnn3_starts_as_keras_does_where_it_is_asked_to():
+    torch.manual_seed(0)
+    layers = [layer for layer in DCNN3((3, 32, 32), init="glorot").modules() if isinstance(layer, nn.Conv2d)]
+    for layer, (before, after) in zip(layers, ((3, 32), (32, 64), (64, 128)), strict=True):
+        bound = (6 / (9 * before + 9 * after)) ** 0.5  # Glorot & Bengio 2010, Eq. (16), with 3 x 3 weights a channel
+        assert not layer.bias.any()
+        assert 0.95 * bound < float(layer.weight.detach().abs().max()) <= bound
+        assert float(layer.weight.detach().std()) == pytest.approx(bound / 3**0.5, rel=0.05)
+    with pytest.raises(ValueError, match="init = 'keras' is neither torch nor glorot"):
+        DCNN3((3, 32, 32), init="keras")
+
+
 def test_dcnn3_refuses_no_channels():
     with pytest.raises(ValueError, match="width = 0 is not >= 1"):
         DCNN3((3, 32, 32), width=0)

@@ -93,6 +93,19 @@ def test_head_has_the_asked_depth(depth, sizes, batch_norm):
     assert kinds.count(nn.BatchNorm1d) == (max(0, depth - 1) if batch_norm else 0)
 
 
+def test_head_ends_with_what_its_source_ends_with():
+    lightly, ual = new(output_norm=True), new(depth=1, batch_norm=False, output_relu=True, init="glorot")
+    assert [type(layer).__name__ for layer in lightly.projector] == [
+        "Linear", "BatchNorm1d", "ReLU", "Linear", "BatchNorm1d",
+    ]  # fmt: skip
+    assert lightly.projector[-1].affine
+    assert [type(layer).__name__ for layer in ual.projector] == ["Linear", "ReLU"]
+    dense = ual.projector[0]
+    assert not dense.bias.any()
+    assert float(dense.weight.detach().abs().max()) <= (6 / (dense.in_features + dense.out_features)) ** 0.5
+    assert float(ual.projector(torch.randn(9, dense.in_features)).detach().min()) == 0
+
+
 def test_head_of_depth_0_contrasts_the_features():
     method, (a, b) = new(depth=0, temperature=0.3), views()
     expected = nt_xent(method.backbone(a), method.backbone(b), 0.3).mean()

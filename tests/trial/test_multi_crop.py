@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
-from trials import Bench, configure, results
+from trials import configure, results
 
 from baselines.backbones.wide_resnet28 import WideResNet28
 from harness.plugins import registry
 from harness.plugins.registry import PluginSpec, as_spec
+from harness.records import portrait
+from harness.trial.alone import run_trial
+from harness.trial.pretraining import pretrain_key
 
 METHODS = {
     "swav": {"name": "swav", "num_prototypes": 20, "hidden_dim": 16, "projection_dim": 8},
@@ -20,7 +24,7 @@ METHODS = {
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_trial_trains_on_small_crops(tmp_path, tmp_path_factory, name):
+def test_a_trial_trains_on_small_crops(fresh, name):
     config = configure(
         backbone={"name": "wide_resnet28", "width": 1},
         ssl_method={**METHODS[name], "num_local_views": 4},
@@ -29,13 +33,12 @@ def test_a_trial_trains_on_small_crops(tmp_path, tmp_path_factory, name):
         data={"fraction": 0.08},
         labels={"start": 20},
     )
-    cache = tmp_path_factory.getbasetemp() / "data"
-    rows, _ = Bench(cache, tmp_path / "first").run(config)
+    rows, _ = fresh().run(config)
     epochs = [metrics for kind, _, metrics, _ in rows if kind == "epoch"]
     assert len(epochs) == 2
     assert all(math.isfinite(metrics["pretrain/loss"]) for metrics in epochs)
     assert len({metrics["pretrain/embedding_std"] for metrics in epochs}) == 2  # the encoder moves
-    assert results(rows) == results(Bench(cache, tmp_path / "again").run(config)[0])
+    assert results(rows) == results(fresh().run(config)[0])
 
 
 LARGE, SMALL, TEACHER = 3, 3 / 4, 1
@@ -63,3 +66,29 @@ def test_two_large_and_four_small_crops_cost_what_their_pixels_say(name, share):
 
     ratio = operations(PluginSpec("augmentations", "multi_crop")) / operations(PluginSpec("augmentations", "simclr"))
     assert ratio == pytest.approx(share, abs=0.01)
+
+
+def test_what_makes_each_view_is_in_the_stages_key():
+    def key(solarize: float) -> Any:
+        views = ["simclr", {"name": "simclr", "solarize": solarize}]
+        return pretrain_key(configure(augmentation={"name": "by_view", "views": views}), 0, "data")
+
+    assert key(0.1) == key(0.1)
+    assert key(0.1) != key(0.2)
+
+
+def test_a_portrait_shows_the_large_views_and_the_small_ones(cache, tmp_path):
+    trial = {
+        "data": {"fraction": 0.08},
+        "backbone": {"name": "wide_resnet28", "width": 1},
+        "ssl_method": {**METHODS["swav"], "num_local_views": 2},
+        "augmentation": "multi_crop",
+        "pretrain": {"epochs": 1, "batch_size": 32, "knn_every": 0},
+        "labels": {"start": 20},
+        "classifier": "knn",
+    }
+    file = tmp_path / "portrait.npz"
+    assert run_trial(trial, stages=tmp_path / "stages", cache=cache, portrait=file).warning is None
+    kept = portrait.unpack(file.read_bytes())
+    assert kept.operations == ("simclr 1", "simclr 2", "views")
+    assert kept.views.shape[1:] == (7, 8, 8, 3)  # the image, and two draws of each
