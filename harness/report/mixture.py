@@ -1,11 +1,11 @@
-"""Trials that cannot be compared, although they stand in one folder: of different data, or of different code.
+"""Trials that stand in one folder and are of different data, so that they cannot be compared, or ran different code.
 
 A sweep that goes on refuses such a mixture (`harness.sweep.origins`); one that was made in another way is told here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from harness import messages
@@ -19,30 +19,31 @@ MIXED_TRIALS = 3
 """Trials of a kind that are named."""
 
 
-def mixtures(space: Mapping[str, Any], trials: Iterable[History]) -> list[str]:
-    """What to say of it, a sentence each; records may be without origin, and are then not looked at.
-
-    Trials whose settings of the data are the same are of the same data; those of one configuration ran the same code.
+def mixed_data(space: Mapping[str, Any], trials: Iterable[History]) -> list[str]:
+    """Says, in a sentence or none, that trials whose settings name the same data are of different data.
 
     Args:
         space: content of `space.yaml`.
-        trials: their records.
+        trials: their records, which may be without origin; these are not looked at.
     """
-    ended = [last(history) for history in trials if last(history)["status"] in ("finished", "stopped")]
-    said = []
-    for field, told, group_of in (
-        ("data", "data, although their settings name the same", lambda record: data_settings(space, record)),
-        ("code", "code, although they are of the same configuration", lambda record: record["configuration"]),
-    ):
-        groups: dict[str, dict[str, list[str]]] = {}
-        for record in ended:
-            if field in record:
-                groups.setdefault(group_of(record), {}).setdefault(record[field], []).append(record["trial"])
-        mixed = [kinds for kinds in groups.values() if len(kinds) > 1]
-        if mixed:
-            kinds = "; ".join(f"{digits} in {_trials(of_kind)}" for digits, of_kind in mixed[0].items())
-            said.append(f"Trials that stand in one table are of different {told}: {kinds}. They cannot be compared.")
-    return said
+    kinds = _kinds(trials, "data", lambda record: data_settings(space, record))
+    return [f"Trials that cannot be compared stand in one table, of different data: {kinds}."] if kinds else []
+
+
+def mixed_code(trials: Iterable[History]) -> list[str]:
+    """Says, in a sentence or none, that trials of one configuration ran different code or packages."""
+    kinds = _kinds(trials, "code", lambda record: str(record["configuration"]))
+    return [f"Trials of one configuration ran different code or packages: {kinds}."] if kinds else []
+
+
+def _kinds(trials: Iterable[History], field: str, group_of: Callable[[Record], str]) -> str:
+    """The digits in `field` and their trials, of the first group that has several; empty where none has."""
+    groups: dict[str, dict[str, list[str]]] = {}
+    for record in map(last, trials):
+        if record["status"] in ("finished", "stopped") and field in record:
+            groups.setdefault(group_of(record), {}).setdefault(record[field], []).append(record["trial"])
+    mixed = next((kinds for kinds in groups.values() if len(kinds) > 1), {})
+    return "; ".join(f"{digits} in {_trials(of_kind)}" for digits, of_kind in mixed.items())
 
 
 def data_settings(space: Mapping[str, Any], record: Record) -> str:

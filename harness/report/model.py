@@ -20,7 +20,7 @@ SECONDS = ("pretrain", "select", "train", "total")
 
 
 NOT_COMPARED = "not compared"
-"""The verdict where trials of different data or code stand in one table."""
+"""The verdict where trials of different data stand in one table."""
 
 
 @dataclass
@@ -88,7 +88,7 @@ class Report:
         failures: trial -> cause.
         seconds: of all trials together, stages from the cache at their first cost.
         saved: how many of these seconds were not spent again, thanks to the cache.
-        mixed: why its trials cannot be compared, a sentence each: they are of different data or code.
+        mixed: why its trials cannot be compared: they are of different data; empty where they are not.
         notes: what a reader must know, one sentence each.
         answer: one or two sentences.
         rounds: the confirmed configurations over several rounds; None where there are none to compare.

@@ -14,7 +14,7 @@ from harness.records.names import by_path
 from harness.records.rows import FINAL, History, by_trial, mapping
 from harness.report import words
 from harness.report.cells import Difference, Mean
-from harness.report.mixture import mixtures
+from harness.report.mixture import mixed_code, mixed_data
 from harness.report.model import SECONDS, Entry, Report
 from harness.report.rounds import compare_rounds
 
@@ -57,7 +57,8 @@ def read_report(folder: Path) -> Report:
         },
         sum(total.get("time/total_seconds", 0) for total in totals),
         sum(map(_saved, trials.values())),
-        mixtures(space, trials.values()),
+        mixed_data(space, trials.values()),
+        mixed_code(trials.values()),
         histories=trials,
         files={trial: trial_files.read_trial_files(folder / "trials" / trial) for trial in trials},
     )

@@ -1,10 +1,11 @@
-"""A folder that holds trials of different data or code says so, and compares nothing."""
+"""A folder that holds trials of different data says so and compares nothing; of different code, it says so."""
 
 import pytest
 from sweep_folder import SweepFolder, selection_sweep
 
+from harness.records.rows import line, read_rows
 from harness.report import terminal
-from harness.report.mixture import mixtures
+from harness.report.mixture import mixed_code, mixed_data
 from harness.report.read import read_report
 from harness.report.versus import obstacles
 from harness.report.write import write_report
@@ -37,16 +38,14 @@ MIXED = {
     "one trial": lambda name, seed: same(name, seed) | ({"data": "b" * 12} if (name, seed) == ("c", 3) else {}),
     "a seed of all": lambda name, seed: same(name, seed) | ({"data": "b" * 12} if seed == 3 else {}),
     "a configuration": lambda name, seed: same(name, seed) | ({"data": "b" * 12} if name == "c" else {}),
-    "code": lambda name, seed: same(name, seed) | ({"code": "b" * 12} if (name, seed) == ("c", 3) else {}),
 }
 
 
 @pytest.mark.parametrize("case", MIXED)
 def test_trials_of_two_are_named_and_not_compared(tmp_path, case, capsys):
     report = write_report(folder(tmp_path / "s", MIXED[case]))
-    what = "code" if case == "code" else "data"
     (said,) = report.mixed
-    assert f"of different {what}" in said
+    assert "of different data" in said
     assert "bbbbbbbbbbbb in confirm-" in said
     assert "confirm-c-s3" in said
     assert report.answer == f"No answer. {said}"
@@ -60,6 +59,17 @@ def test_trials_of_two_are_named_and_not_compared(tmp_path, case, capsys):
     assert " ".join(said.split()) in " ".join(capsys.readouterr().out.split())
     other = read_report(folder(tmp_path / "other", same))
     assert said in obstacles(report, other)
+
+
+def test_trials_of_one_configuration_that_ran_other_code_are_named(tmp_path, capsys):
+    other = lambda name, seed: same(name, seed) | ({"code": "b" * 12} if (name, seed) == ("c", 3) else {})  # noqa: E731
+    report = write_report(folder(tmp_path / "s", other))
+    said = "ran different code or packages: cccccccccccc in confirm-c-s1, confirm-c-s2; bbbbbbbbbbbb in confirm-c-s3."
+    assert said in report.all_notes[0]
+    for name in ("summary.md", "report.html"):
+        assert said in (tmp_path / "s" / name).read_text()
+    terminal.print_report(report)
+    assert said in " ".join(capsys.readouterr().out.split())
 
 
 DATA = {
@@ -92,9 +102,9 @@ def test_cases_and_recipes_that_say_nothing_of_the_data_may_not_have_other_data(
 def test_curves_over_rounds_are_not_compared_either(tmp_path):
     sweep = selection_sweep(tmp_path / "s", {"random": 0.0, "coreset": 0.05}, rounds=3)
     assert read_report(sweep.path).rounds is not None
-    lines = (sweep.path / "rows.jsonl").read_text().splitlines()
-    marked = [line[:-1] + f', "data": "{("a" if number % 2 else "b") * 12}"}}' for number, line in enumerate(lines)]
-    (sweep.path / "rows.jsonl").write_text("\n".join(marked) + "\n")
+    records, _ = read_rows(sweep.path)
+    marked = [line(record | {"data": "ab"[number % 2] * 12}) for number, record in enumerate(records)]
+    (sweep.path / "rows.jsonl").write_bytes(b"".join(marked))
     report = read_report(sweep.path)
     assert report.mixed
     assert report.rounds is None
@@ -106,4 +116,4 @@ def test_trials_that_failed_are_in_no_table():
         {("labels", 0, status): record | {"status": status, "data": digits, "code": digits}}
         for status, digits in [("finished", "a"), ("failed", "b"), ("running", "c")]
     ]
-    assert mixtures({}, histories) == []
+    assert mixed_data({}, histories) == mixed_code(histories) == []

@@ -17,7 +17,7 @@ from harness.config.schema import ConfigError
 from harness.files import digest_of
 from harness.records.environment import describe_environment
 from harness.records.folder import open_folder
-from harness.records.rows import line, read_rows
+from harness.records.rows import line, read_rows, sealed
 from harness.sweep.origins import check_origins
 from harness.sweep.preflight import check_data
 from harness.sweep.worker import record_of
@@ -57,7 +57,7 @@ class Ended:
 
     def write(self) -> None:
         (self.folder / "environment.json").write_text(json.dumps(self.about))
-        (self.folder / "rows.jsonl").write_bytes(b"".join(map(line, self.records)))
+        (self.folder / "rows.jsonl").write_bytes(b"".join(line(sealed({}, record)) for record in self.records))
 
     def ran(self, change, of=lambda config: True) -> list[str]:
         """The trials of some configurations as if they had run other code, which `change` makes of what they run."""
