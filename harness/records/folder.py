@@ -102,8 +102,8 @@ def _check_same_question(space: Path, plan: Plan) -> None:
 
 def _adds_seeds(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     """Whether seeds are added to those that were there; to a Bayesian search these would mean something else then."""
-    count = len(before["seeds"])
-    return now["method"] != "bayes" and now["seeds"][:count] == before["seeds"]
+    old, new = before.get("seeds"), now["seeds"]
+    return now["method"] != "bayes" and isinstance(old, list) and isinstance(new, list) and new[: len(old)] == old
 
 
 class Recorder:
