@@ -117,7 +117,7 @@ def test_what_is_written_is_read_again():
 
 def test_a_question_means_the_same_however_its_numbers_are_written(tmp_path):
     question = """
-trial: {{pretrain: {{epochs: 1, lr: {0}}}, labels: {{start: 20}}}}
+trial: {{classifier: linear, pretrain: {{epochs: 1, lr: {0}}}, labels: {{start: 20}}}}
 reference: {{classifier.lr: {1}}}
 parameters:
   classifier.lr: {{values: [{1}, 0.5]}}
@@ -129,7 +129,7 @@ parameters:
     ):
         file = tmp_path / f"{number}.yaml"
         file.write_text(question.format(*written))
-        plans.append(load_plan(file, parse_overrides(["name=q", f"trial.classifier.weight_decay={written[0]}"])))
+        plans.append(load_plan(file, parse_overrides(["name=q", f"trial.pretrain.weight_decay={written[0]}"])))
     dotted, *others = plans
     assert len(dotted.candidates) == 3
     for plan in others:

@@ -12,7 +12,7 @@ import functools
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -310,6 +310,18 @@ def as_dict(config: Any) -> Any:
     if isinstance(config, list | tuple):
         return [as_dict(item) for item in config]
     return str(config) if isinstance(config, Path) else config
+
+
+def plugins_in(config: Any) -> Iterator[PluginSpec]:
+    """Every plugin that a configuration names, in the order of its keys."""
+    if isinstance(config, PluginSpec):
+        yield config
+    elif dataclasses.is_dataclass(config):
+        for item in dataclasses.fields(config):
+            yield from plugins_in(getattr(config, item.name))
+    elif isinstance(config, list | tuple):
+        for item in config:
+            yield from plugins_in(item)
 
 
 def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

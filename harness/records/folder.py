@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -25,8 +26,14 @@ from harness.records.details import Details
 from harness.records.rows import FINAL, History, Record, add, by_trial, last, mapping, read_rows, sealed
 
 
-def open_folder(path: Path, plan: Plan, *, resume: bool) -> FileLock:
+def open_folder(path: Path, plan: Plan, *, resume: bool, check: Callable[[], None] = lambda: None) -> FileLock:
     """Makes the folder, or opens that of an interrupted sweep; nothing is ever overwritten.
+
+    Args:
+        path: the folder.
+        plan: the sweep.
+        resume: whether it may be there already.
+        check: of a folder that is there: raises ConfigError where its records cannot stand beside new ones.
 
     Returns:
         The lock that keeps a second sweep out of the folder; held until released or the process ends.
@@ -51,6 +58,8 @@ def open_folder(path: Path, plan: Plan, *, resume: bool) -> FileLock:
                 mapping(environment)
             except ValueError as error:
                 raise ConfigError([f"{error}; delete it, and MLflow gets the sweep as a new run"]) from None
+        if space.exists():
+            check()
         replace_text(space, resolved)
     except BaseException:
         lock.release()
@@ -82,11 +91,19 @@ def _check_same_question(space: Path, plan: Plan) -> None:
         ) from None
     now = parse_yaml(to_yaml(plan.as_dict()))
     asked = ("method", "metric", "seeds", "recipes", "trial", "cases", "parameters")
-    changed = [key for key in asked if before.get(key) != now[key]]
+    changed = [
+        key for key in asked if before.get(key) != now[key] and not (key == "seeds" and _adds_seeds(before, now))
+    ]
     if changed:
         raise ConfigError(
             [f"{space}: {changed[0]} differs from the sweep that was begun here; rename this one with --set name=NEW"]
         )
+
+
+def _adds_seeds(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether seeds are added to those that were there; to a Bayesian search these would mean something else then."""
+    old, new = before.get("seeds"), now["seeds"]
+    return now["method"] != "bayes" and isinstance(old, list) and isinstance(new, list) and new[: len(old)] == old
 
 
 class Recorder:

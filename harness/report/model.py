@@ -19,6 +19,10 @@ from harness.report.curves import Curves, Ranks
 SECONDS = ("pretrain", "select", "train", "total")
 
 
+NOT_COMPARED = "not compared"
+"""The verdict where trials of different data stand in one table."""
+
+
 @dataclass
 class Entry:
     """One configuration in one phase, over its seeds.
@@ -84,6 +88,7 @@ class Report:
         failures: trial -> cause.
         seconds: of all trials together, stages from the cache at their first cost.
         saved: how many of these seconds were not spent again, thanks to the cache.
+        mixed: why its trials cannot be compared: they are of different data; empty where they are not.
         notes: what a reader must know, one sentence each.
         answer: one or two sentences.
         rounds: the confirmed configurations over several rounds; None where there are none to compare.
@@ -102,6 +107,7 @@ class Report:
     failures: dict[str, str]
     seconds: float
     saved: float
+    mixed: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     answer: str = ""
     rounds: RoundComparison | None = None
@@ -120,11 +126,11 @@ class Report:
     @property
     def all_notes(self) -> list[str]:
         """What a reader must know, about the rounds as well."""
-        return [*self.notes, *(self.rounds.notes if self.rounds else [])]
+        return [*self.mixed, *self.notes, *(self.rounds.notes if self.rounds else [])]
 
     def judgements(self, metric: str) -> dict[str, Judgement]:
         """Configuration -> how it compares with the reference by a metric: a family of comparisons of its own."""
-        if self.reference is None:
+        if self.reference is None or self.mixed:
             return {}
         column = {entry.id: entry.values.get(metric, {}) for entry in self.confirmed}
         return against({metric: column}, self.reference.id, maximize=self.maximize)[metric]
@@ -133,7 +139,7 @@ class Report:
         """A confirmed configuration's judgement in words."""
         if entry is self.reference:
             return "reference"
-        return judgement.verdict if judgement else NO_SEED
+        return judgement.verdict if judgement else NOT_COMPARED if self.mixed else NO_SEED
 
 
 SCORES = ("accuracy", "balanced_accuracy", "macro_f1")

@@ -14,6 +14,7 @@ from harness.records.names import by_path
 from harness.records.rows import FINAL, History, by_trial, mapping
 from harness.report import words
 from harness.report.cells import Difference, Mean
+from harness.report.mixture import mixed_code, mixed_data
 from harness.report.model import SECONDS, Entry, Report
 from harness.report.rounds import compare_rounds
 
@@ -56,6 +57,8 @@ def read_report(folder: Path) -> Report:
         },
         sum(total.get("time/total_seconds", 0) for total in totals),
         sum(map(_saved, trials.values())),
+        mixed_data(space, trials.values()),
+        mixed_code(trials.values()),
         histories=trials,
         files={trial: trial_files.read_trial_files(folder / "trials" / trial) for trial in trials},
     )
@@ -72,8 +75,8 @@ def read_report(folder: Path) -> Report:
         report.notes.append(f"{messages.count(len(bad), 'damaged file')} left out, the first trials/{bad[0]}.")
     report.notes += [f"{last['trial']}: {messages.one_line(last['warning'])}." for last in ended if "warning" in last]
     _compare(report, _first_seen(phases["confirm"]))
-    report.answer = _answer(report)
-    report.rounds = compare_rounds(report)
+    report.answer = f"No answer. {report.mixed[0]}" if report.mixed else _answer(report)
+    report.rounds = None if report.mixed else compare_rounds(report)
     return report
 
 

@@ -64,7 +64,7 @@ def _labels(report: Report) -> set[float]:
 
 def obstacles(one: Report, other: Report) -> list[str]:
     """Why figures of two sweeps say nothing about each other; empty where they do."""
-    stops = []
+    stops = [*one.mixed, *other.mixed]
     if not one.confirmed or not other.confirmed:
         stops.append("a search alone has no figures on fresh seeds")
     elif one.measure != other.measure:

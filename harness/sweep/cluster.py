@@ -6,7 +6,6 @@ reads it where the configuration says, decodes it once, and must find the same i
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 import socket
@@ -14,7 +13,7 @@ import subprocess
 import sys
 import sysconfig
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from filelock import FileLock
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from harness.config.plan import Plan
-from harness.config.schema import ConfigError
+from harness.config.schema import ConfigError, plugins_in
 from harness.config.trial import TrialConfig
 from harness.data.splits import Data
 from harness.files import digest_of
@@ -119,20 +118,9 @@ def specs(plan: Plan) -> list[PluginSpec]:
     """Every plugin that the plan's trials name."""
     different: dict[str, PluginSpec] = {}
     for candidate in plan.some_candidates():
-        for spec in _specs_in(candidate.trial):
+        for spec in plugins_in(candidate.trial):
             different.setdefault(f"{spec.kind} {spec.name} {digest_of(spec.as_dict())}", spec)
     return list(different.values())
-
-
-def _specs_in(config: Any) -> Iterator[PluginSpec]:
-    if isinstance(config, PluginSpec):
-        yield config
-    elif dataclasses.is_dataclass(config):
-        for item in dataclasses.fields(config):
-            yield from _specs_in(getattr(config, item.name))
-    elif isinstance(config, list | tuple):
-        for item in config:
-            yield from _specs_in(item)
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ def check_data(plan: Plan, cache: Path) -> list[tuple[TrialConfig, Data]]:
         config = candidate.trial
         place = f"trial ({label(candidate.parameters)})" if candidate.parameters else "trial"
         try:
-            name = _data_name(config)
+            name = data_name(config)
             if name not in prepared:
                 prepared[name] = config, *load_data(config, cache, with_test=False, verify=True)
             _, data, oracle = prepared[name]
@@ -62,7 +62,8 @@ def _check_sizes(config: TrialConfig, data: Data) -> None:
         )
 
 
-def _data_name(config: TrialConfig) -> str:
+def data_name(config: TrialConfig) -> str:
+    """Names a data set and its split by the settings, without a look at the data."""
     return digest_of({"dataset": config.dataset.as_dict(), "data": as_dict(config.data)})
 
 
@@ -92,7 +93,7 @@ def _range(about: dict[str, Any]) -> str:
 def _sharing(tasks: list[Task]) -> str:
     keys = []
     for task in tasks:
-        key = pretrain_key(task.candidate.trial, task.seed, _data_name(task.candidate.trial))
+        key = pretrain_key(task.candidate.trial, task.seed, data_name(task.candidate.trial))
         if key["trained"]:
             keys.append(digest_of(key))
     shared = len(keys) - len(set(keys))

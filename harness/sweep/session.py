@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -26,12 +27,14 @@ from harness.sweep import cluster
 from harness.sweep.connection import connected, nodes_for, this_machine_before_ray
 from harness.sweep.driver import Sweep
 from harness.sweep.interrupts import Interrupts
+from harness.sweep.origins import check_origins
 from harness.sweep.placement import Placement, place
 from harness.sweep.preflight import check_data
 from harness.sweep.screen import Display, Standing
 from harness.tracking.server import tracking_uri
 from harness.tracking.tracker import Tracker
 from harness.trial.memory import can_watch_memory
+from harness.trial.origin import code_behind
 from harness.trial.run import Folders
 
 
@@ -111,12 +114,13 @@ def run_plan(plan: Plan, options: Options, interrupts: Interrupts | None = None)
             nodes, beyond = nodes_for(plan, options.address, options.folders, prepared)
             export.check_export(plan, beyond.get("shared_stages", True))
             placement = place(plan.resources, nodes, plan.name)
-            lock = open_folder(outcome.folder, plan, resume=options.resume)
+            check = functools.partial(check_origins, outcome.folder, plan, options.cache)
+            lock = open_folder(outcome.folder, plan, resume=options.resume, check=check)
             try:
                 about = environment.describe_environment(
                     outcome.folder, prepared, placement.concurrent, options.command
                 )
-                about |= beyond
+                about |= {"code": code_behind(candidate.trial for candidate in plan.some_candidates())} | beyond
                 _run_in_folder(plan, options, placement, about, mirror, guard, outcome)
             finally:
                 lock.release()

@@ -26,6 +26,7 @@ from harness.sweep.inquiry import enter
 from harness.sweep.notes import ended_before, limit_passed, note_limit
 from harness.sweep.objectives import as_reported, values_so_far, watched_accuracy
 from harness.trial.memory import keep_freed_memory, watched_memory
+from harness.trial.origin import origin_of
 from harness.trial.run import Folders, run
 
 
@@ -120,8 +121,10 @@ def _begin(job: Job) -> None:
 def _run(task: Task, job: Job) -> dict[str, float]:
     """Runs a trial and reports each record; a trial that fails reports its cause and lets the sweep go on."""
 
+    origin = _origin(task, job)
+
     def send(step_kind: str, step: int, metrics: Mapping[str, float], details: Details, **more: Any) -> None:
-        record = record_of(task, step_kind, step, metrics) | {"node": socket.gethostname()} | more
+        record = record_of(task, step_kind, step, metrics) | {"node": socket.gethostname()} | origin | more
         accuracy = watched_accuracy(metrics) if step_kind == "epoch" else None
         watched = {"epoch": step, "watch": accuracy} if accuracy is not None else {}
         # In a list, into which Tune does not look: it would keep statistics of every number until the sweep ends.
@@ -153,6 +156,14 @@ def _run(task: Task, job: Job) -> dict[str, float]:
     warning = {"warning": portrait.pop("warning")} if "warning" in portrait else {}
     send("labels", int(totals["labels/used"]), totals, Details(**portrait), status="finished", **warning)
     return totals
+
+
+def _origin(task: Task, job: Job) -> dict[str, str]:
+    """What the trial is computed from; nothing where that fails, as the trial then will, with the cause."""
+    try:
+        return origin_of(task.candidate.trial, job.folders.cache).as_dict()
+    except Exception:
+        return {}
 
 
 def record_of(task: Task, step_kind: str, step: int, metrics: Mapping[str, float]) -> Record:

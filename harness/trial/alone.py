@@ -11,6 +11,7 @@ from typing import Any
 from harness.config.parsing import read_trial
 from harness.config.trial import TrialConfig
 from harness.files import CACHE, STAGES
+from harness.trial.origin import origin_of
 from harness.trial.run import Folders, run
 
 
@@ -22,11 +23,15 @@ class Measured:
         step_kind: `epoch` or `labels`: what `step` counts.
         step: epochs of training the encoder, or labels that were bought.
         metrics: name -> value.
+        data: the first digits of the data's fingerprint.
+        code: those of a digest of the code, see `harness.trial.origin`.
     """
 
     step_kind: str
     step: int
     metrics: dict[str, float]
+    data: str
+    code: str
 
 
 @dataclass(frozen=True)
@@ -82,8 +87,10 @@ def run_trial(
     records: list[Measured] = []
     portrayed: dict[str, Any] = {}
 
+    origin = origin_of(config, Path(cache))
+
     def keep(step_kind: str, step: int, metrics: Mapping[str, float], *_: object) -> None:
-        records.append(Measured(step_kind, step, dict(metrics)))
+        records.append(Measured(step_kind, step, dict(metrics), **origin.as_dict()))
         show(records[-1])
 
     folders = Folders(Path(cache), Path(stages))

@@ -249,6 +249,8 @@ def test_the_command_prints_one_line_per_record(tmp_path, cache, capsys, wrapped
     ]  # fmt: skip
     assert lines[-1]["metrics"]["test/accuracy"] == lines[-2]["metrics"]["test/accuracy"]
     assert "time/total_seconds" in lines[-1]["metrics"]
+    ((data, code),) = {(line["data"], line["code"]) for line in lines}
+    assert len(data) == len(code) == 12
 
 
 @pytest.mark.parametrize(
