@@ -1,7 +1,7 @@
 """Small data sets for tests, in files of the formats in which people publish and keep them.
 
-Each `write_...` takes a folder, pytest's `monkeypatch`, and u8 [N, C, H, W] and labels by split. It returns what the plugin
-is to be given as its `root` or `path`.
+Each `write_...` takes a folder, pytest's `monkeypatch`, and u8 [N, C, H, W] and labels by split. It returns what the
+plugin is to be given as its `root` or `path`.
 """
 
 import hashlib

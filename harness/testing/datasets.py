@@ -121,8 +121,8 @@ def positions_predict_no_label(plugin: Factory) -> None:
     least, total = len(source.class_names), source.splits["train"].num_images
     splitting = Splitting(val=max(least, total // 10), test=max(0.2, least / total))
     with TemporaryDirectory() as folder:
-        options = {"cache": Path(folder), "with_test": True, "device": "cpu"}
-        data, oracle = open_data(_LabelsOf(source), "labels", splitting, **options)
+        cache, labels_of = Path(folder), _LabelsOf(source)
+        data, oracle = open_data(labels_of, "labels", splitting, cache=cache, with_test=True, device="cpu")
         pool = oracle.with_budget(len(oracle)).reveal(torch.arange(len(oracle)))
         for part, labels in (("pool", pool), ("validation", data.val_labels), ("test", data.test_labels)):
             assert labels is not None
