@@ -48,8 +48,8 @@ class GoodAccompanied(Selector):
         return self.companion_class(len(stage_shapes))
 
     def select(self, pool, budget, *, rng):
-        order = pool.companion_outputs[pool.unlabeled].argsort(descending=True)
-        return pool.unlabeled[order[:budget]]
+        shuffled = pool.unlabeled[torch.randperm(len(pool.unlabeled), generator=rng)]
+        return shuffled[pool.companion_outputs[shuffled].argsort(descending=True)[:budget]]
 
 
 class GoodAugmentation(Augmentation):

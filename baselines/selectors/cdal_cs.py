@@ -7,6 +7,7 @@ from torch import Tensor
 
 from baselines.selectors.finite import require_finite
 from baselines.selectors.kcenter import Distance, k_center_greedy
+from baselines.selectors.ranking import shuffled
 from harness.api import Pool, Selector
 
 
@@ -15,14 +16,13 @@ class CDALCS(Selector):
 
     k-centre greedy where the distance of two images is the symmetric Kullback-Leibler divergence of their softmax
     vectors, (KL(a|b) + KL(b|a)) / 2 (the paper's pairwise contextual diversity for classification). The labelled
-    images are the first centres.
+    images are the first centres. Ties are broken at random.
     """
 
     def select(self, pool: Pool, budget: int, *, rng: torch.Generator) -> Tensor:
         """See `Selector.select`."""
-        return k_center_greedy(
-            SymmetricKL(require_finite(pool.logits, "logits")), pool.labeled, pool.unlabeled, budget, rng=rng
-        )
+        distance = SymmetricKL(require_finite(pool.logits, "logits"))
+        return k_center_greedy(distance, pool.labeled, shuffled(pool, rng=rng), budget, rng=rng)
 
 
 class SymmetricKL(Distance):

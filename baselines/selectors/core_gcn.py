@@ -7,6 +7,7 @@ from torch import Tensor
 
 from baselines.selectors.gcn import check_gcn, train_gcn
 from baselines.selectors.kcenter import SquaredEuclidean, k_center_greedy
+from baselines.selectors.ranking import shuffled
 from harness.api import Pool, Selector
 
 
@@ -15,7 +16,8 @@ class CoreGCN(Selector):
 
     k-centre greedy on the hidden features of a graph network that learns to tell labelled images from unlabelled ones;
     the labelled images are the first centres. Follows the released code in the graph and the training (`gcn`); its
-    nodes are all images of the pool, where the released code takes a random 10,000 of the unlabelled.
+    nodes are all images of the pool, where the released code takes a random 10,000 of the unlabelled. Ties are broken
+    at random.
 
     Args:
         num_steps: full-graph steps, >= 1.
@@ -49,4 +51,4 @@ class CoreGCN(Selector):
             unlabeled_weight=self.unlabeled_weight,
             num_steps=self.num_steps,
         )
-        return k_center_greedy(SquaredEuclidean(hidden), pool.labeled, pool.unlabeled, budget, rng=rng)
+        return k_center_greedy(SquaredEuclidean(hidden), pool.labeled, shuffled(pool, rng=rng), budget, rng=rng)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from baselines.selectors.finite import require_finite
 from baselines.selectors.kcenter import SquaredEuclidean, k_center_greedy
+from baselines.selectors.ranking import shuffled
 from harness.api import Pool, Selector
 
 
@@ -14,14 +15,13 @@ class CoreSet(Selector):
     """CoreSet, Sener & Savarese 2018, https://arxiv.org/abs/1708.00489.
 
     k-centre greedy (the paper's Algorithm 1) under the Euclidean distance of the encoder's features. The labelled
-    images are the first centres; without any, the first pick is drawn at random. The mixed-integer refinement of
-    the paper is left out, as in most of the literature.
+    images are the first centres; without any, the first pick is drawn at random. Ties are broken at random. The
+    mixed-integer refinement of the paper is left out, as in most of the literature.
     """
 
     supports_cold_start = True
 
     def select(self, pool: Pool, budget: int, *, rng: torch.Generator) -> Tensor:
         """See `Selector.select`."""
-        return k_center_greedy(
-            SquaredEuclidean(require_finite(pool.features, "features")), pool.labeled, pool.unlabeled, budget, rng=rng
-        )
+        distance = SquaredEuclidean(require_finite(pool.features, "features"))
+        return k_center_greedy(distance, pool.labeled, shuffled(pool, rng=rng), budget, rng=rng)

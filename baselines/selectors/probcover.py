@@ -9,6 +9,7 @@ from torch.nn.functional import normalize
 
 from baselines.selectors.finite import require_finite
 from baselines.selectors.lloyd import kmeans
+from baselines.selectors.ranking import shuffled
 from harness.api import Pool, Selector
 
 BLOCK_ROWS = 2048
@@ -47,8 +48,7 @@ class ProbCover(Selector):
         delta = self.delta
         if delta is None:
             delta = pure_radius(points, pool.num_classes, self.purity, rng=rng)
-        # In random order, so that the first of equals is a random one.
-        order = torch.cat([pool.unlabeled[torch.randperm(len(pool.unlabeled), generator=rng)], pool.labeled])
+        order = torch.cat([shuffled(pool, rng=rng), pool.labeled])
         labeled = range(len(pool.unlabeled), len(order))
         picks = greedy_cover(neighborhoods(points[order], delta), list(labeled), budget)
         left = torch.ones(len(pool.unlabeled), dtype=torch.bool).index_fill(0, torch.tensor(picks).long(), False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from baselines.selectors.ranking import shuffled
 from harness.api import Pool, Selector
 
 
@@ -19,4 +20,4 @@ class Random(Selector):
 
     def select(self, pool: Pool, budget: int, *, rng: torch.Generator) -> Tensor:
         """See `Selector.select`."""
-        return pool.unlabeled[torch.randperm(len(pool.unlabeled), generator=rng)[:budget]]
+        return shuffled(pool, rng=rng)[:budget]

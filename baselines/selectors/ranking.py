@@ -1,4 +1,4 @@
-"""Taking the best of a pool by one score per image: what every selector that scores images ends with."""
+"""Taking the best of a pool by one score per image, and equals at random."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ from torch import Tensor
 from harness.api import Pool
 
 
+def shuffled(pool: Pool, *, rng: torch.Generator) -> Tensor:
+    """i64 [U]: the unlabelled positions in random order, so that the first of equals is a random one."""
+    return pool.unlabeled[torch.randperm(len(pool.unlabeled), generator=rng)]
+
+
 def highest(pool: Pool, scores: Tensor, budget: int, *, rng: torch.Generator) -> Tensor:
     """The `budget` unlabelled images with the highest scores, best first.
 
-    Equal scores are ordered by the generator. Taking the lowest positions instead would prefer whatever class
-    comes first in the data set, and a score that says nothing would look worse than random.
+    Equal scores are ordered by the generator: of equals, a position is no reason to prefer one.
 
     Args:
         pool: the pool.

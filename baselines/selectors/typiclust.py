@@ -9,6 +9,7 @@ from torch.nn.functional import normalize
 from baselines.selectors.finite import require_finite
 from baselines.selectors.kcenter import BLOCK_ELEMENTS
 from baselines.selectors.lloyd import kmeans
+from baselines.selectors.ranking import shuffled
 from harness.api import Pool, Selector
 
 
@@ -20,7 +21,7 @@ class TypiClust(Selector):
     distance to its nearest neighbours in the cluster. Follows the authors' code where the paper is silent:
     L2-normalised features; clusters take turns, in that order, until the budget is spent; the number of neighbours is
     at most half the cluster. Deviates where it would stop: an exhausted cluster is passed over, and clusters under
-    `min_cluster_size` come last instead of never.
+    `min_cluster_size` come last instead of never. Ties are broken at random.
 
     Args:
         max_clusters: >= 1.
@@ -52,10 +53,11 @@ class TypiClust(Selector):
             torch.bincount(cluster[pool.labeled], minlength=num_clusters),
             torch.randperm(num_clusters, generator=rng),
         )
-        turns = visits([int((cluster[pool.unlabeled] == k).sum()) for k in order], budget)
+        unlabeled = shuffled(pool, rng=rng)
+        turns = visits([int((cluster[unlabeled] == k).sum()) for k in order], budget)
         picks: dict[int, Tensor] = {}
         for k, count in zip(order, torch.bincount(torch.tensor(turns), minlength=len(order)).tolist(), strict=True):
-            members = pool.unlabeled[cluster[pool.unlabeled] == k]
+            members = unlabeled[cluster[unlabeled] == k]
             picks[k] = members[self._most_typical(points[members], count)]
         taken = dict.fromkeys(order, 0)
         result = []

@@ -30,6 +30,7 @@ class UAL(Selector):
     is `even_shares`; the picks take turns over the clusters, so that any first part of them is balanced as well.
     Pools of fewer than 10 images are clustered without the t-SNE step. What k-means sees is a function of the features
     alone, not of `rng`, and a t-SNE map is kept until they change: of a frozen encoder there is one, not one a round.
+    Images of equal features share a place in it, however many they are, and are picked in random order.
     t-SNE sums in parallel: the map, hence the picks, are reproducible for the same number of threads.
 
     Args:
@@ -99,11 +100,11 @@ class UAL(Selector):
         """What k-means sees; a t-SNE map is the last one if that was made of the same features in the same way."""
         if self.reducer != "tsne":
             return self._reduce(features)
-        content = hashlib.sha256(np.ascontiguousarray(features).data).hexdigest()
-        made_of = content, self.pca_dims, self.perplexity
+        distinct, which = np.unique(features, axis=0, return_inverse=True)  # also sorts them: their order says nothing
+        made_of = hashlib.sha256(distinct.data).hexdigest(), self.pca_dims, self.perplexity
         if UAL._kept is None or UAL._kept[0] != made_of:
-            UAL._kept = made_of, self._reduce(features)
-        return UAL._kept[1]
+            UAL._kept = made_of, self._reduce(distinct)
+        return UAL._kept[1][which]
 
     def _reduce(self, features: np.ndarray) -> np.ndarray:
         """f64 [N, 2], [N, pca_dims] or [N, D]."""
@@ -125,8 +126,8 @@ def tsne(points: np.ndarray, perplexity: float, seed: int) -> np.ndarray:
     """f64 [N, 2]: the t-SNE map of f64 [N, D], by openTSNE (as fast as scikit-learn at 500 points, 3x at 30,000)."""
     import openTSNE
 
-    # Starts from the first two columns, which are the principal ones, as openTSNE does; the jitter parts
-    # duplicates, which otherwise stay together, and stands in for columns that are constant or missing.
+    # Starts from the first two columns, which are the principal ones, as openTSNE does; the jitter stands in for
+    # columns that are constant or missing.
     start = np.random.default_rng(seed).normal(scale=1e-6, size=(len(points), 2))
     first = points[:, :2] - points[:, :2].mean(axis=0)
     start[:, : first.shape[1]] += 1e-4 * first / max(first.std(axis=0).max(), 1e-12)

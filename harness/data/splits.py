@@ -166,8 +166,7 @@ def open_data(
 ) -> tuple[Data, Oracle]:
     """Opens a data set, decoding it if nobody has yet, and splits it. All draws are stratified.
 
-    The validation images are the same at every fraction, imbalance and trial seed. Each part is in an order of its own
-    that `split_seed` draws, so that a position says nothing of a label, as it does in a folder that is sorted by class.
+    The validation images are the same at every fraction, imbalance and trial seed; `split_seed` draws every order.
 
     Args:
         dataset: where the images come from.
@@ -176,8 +175,7 @@ def open_data(
             always used whole; then `val`, then `fraction` of the rest, which `imbalance` thins.
         cache: where decoded data sets are kept.
         with_test: whether `Data.test` may be read.
-        device: where batches are wanted. On an accelerator the images are copied there, once per process, while
-            they fit in `DEVICE_SHARE` of its free memory; else batches are gathered from the mapped files.
+        device: where batches are wanted; where the images are, `store_of` says.
         verify: whether decoded files are compared with their checksum, see `prepare`.
 
     Returns:
@@ -287,10 +285,11 @@ def _split(prepared: Prepared, splitting: Splitting) -> _Rows:
         sizes = imbalance.sizes(torch.bincount(labels[rest], minlength=num_classes), prepared.class_names)
         rest = rest[_thin(labels[rest], sizes, generator(split_seed, "split/imbalance"))]
     parts = {"pool": rest, "val": val_rows, "test": test_rows}
-    return _Rows(**{part: _in_random_order(rows, split_seed, part) for part, rows in parts.items()})
+    return _Rows(**{part: in_random_order(rows, split_seed, part) for part, rows in parts.items()})
 
 
-def _in_random_order(rows: Tensor, split_seed: int, part: str) -> Tensor:
+def in_random_order(rows: Tensor, split_seed: int, part: str) -> Tensor:
+    """i64 [n], permuted: a position says nothing of a label, as it does in a folder that is sorted by class."""
     return rows[torch.randperm(len(rows), generator=generator(split_seed, f"split/order/{part}"))]
 
 
@@ -326,7 +325,10 @@ resident: dict[tuple[str, str, torch.device], Tensor] = {}
 
 
 def store_of(prepared: Prepared, split: str, device: torch.device) -> Tensor:
-    """All images of a split, u8 [M, C, H, W]: on the device if that is worth it and possible, else mapped."""
+    """All images of a split, u8 [M, C, H, W], mapped from their file or on the device.
+
+    On an accelerator they are copied, once per process, while they fit in `DEVICE_SHARE` of its free memory.
+    """
     mapped = prepared.images[split]
     if device.type == "cpu":
         return mapped

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import numpy as np
 import torch
+from torch import Tensor
 
-from harness.api import Source, Split
+from harness.api import Dataset, Source, Split
+from harness.data.splits import Splitting, open_data
+from harness.seeding import generator
 from harness.testing.common import Check, Factory, run_checks, when
 
 
@@ -89,9 +95,53 @@ def threads_read_the_same(plugin: Factory) -> None:
             assert all(map(torch.equal, in_turn, at_once)), "threads that read at once get other images"
 
 
+class _LabelsOf(Dataset):
+    """The labels of a source, and one black pixel for each image."""
+
+    def __init__(self, source: Source):
+        self.source = source
+
+    def identity(self) -> str:
+        return "labels"
+
+    def open(self) -> Source:
+        def read(start: int, stop: int) -> Tensor:
+            return torch.zeros(stop - start, 1, 1, 1, dtype=torch.uint8)
+
+        parts = {name: Split(split.num_images, read, split.labels) for name, split in self.source.splits.items()}
+        return Source((1, 1, 1), self.source.class_names, parts)
+
+
+def positions_predict_no_label(plugin: Factory) -> None:
+    """The harness can split it, and of no part the nearest image by position names the class better than chance.
+
+    Nor worse, as it would where classes alternate. Images are not decoded for this.
+    """
+    source = plugin().open()
+    least, total = len(source.class_names), source.splits["train"].num_images
+    splitting = Splitting(val=max(least, total // 10), test=max(0.2, least / total))
+    with TemporaryDirectory() as folder:
+        cache, labels_of = Path(folder), _LabelsOf(source)
+        data, oracle = open_data(labels_of, "labels", splitting, cache=cache, with_test=True, device="cpu")
+        pool = oracle.with_budget(len(oracle)).reveal(torch.arange(len(oracle)))
+        for part, labels in (("pool", pool), ("validation", data.val_labels), ("test", data.test_labels)):
+            assert labels is not None
+            rng = generator(0, part)
+            by_chance = [_neighbours_alike(labels[torch.randperm(len(labels), generator=rng)]) for _ in range(100)]
+            share, mean, deviation = _neighbours_alike(labels), np.mean(by_chance), np.std(by_chance)
+            assert abs(share - mean) <= 5 * deviation, (
+                f"of the {part} images {share:.1%} have the class of the one before them, by chance {mean:.1%} would"
+            )
+
+
+def _neighbours_alike(labels: Tensor) -> float:
+    return float((labels[1:] == labels[:-1]).double().mean())
+
+
 DATASET_CHECKS: tuple[Check, ...] = (
     identity_is_stable,
     source_is_complete,
     pieces_have_the_promised_shape,
     threads_read_the_same,
+    positions_predict_no_label,
 )

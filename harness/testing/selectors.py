@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import combinations
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from harness import messages
-from harness.api import CONDITIONAL_PARTS, Companion, Images, Pool
+from harness.api import CONDITIONAL_PARTS, UNKNOWN, Companion, Images, Pool
 from harness.plugins.shared import prepare_selector
 from harness.seeding import generator, seeded
 from harness.testing.common import (
@@ -194,18 +195,58 @@ def pool_subset_is_taken(plugin: Factory) -> None:
     prepare_selector(selector, pool_subset=30)
     assert selector.pool_subset == 30, f"set to 30, the attribute pool_subset is {selector.pool_subset!r}"
     whole = make_pool()
-    rows = torch.cat([whole.labeled, whole.unlabeled[::2]]).sort().values
-    shown = torch.isin(rows, whole.unlabeled)
-    pool = replace(
+    pool = _shown(whole, torch.cat([whole.labeled, whole.unlabeled[::2]]).sort().values)
+    for budget in (1, len(pool.unlabeled)):
+        with when(f"a subset of {len(pool.unlabeled)} unlabelled images, budget {budget}"):
+            _select(selector, pool, budget)
+
+
+NUM_SEEDS = 8
+"""Of each of the two orders of a pool; the 2 * NUM_SEEDS choose NUM_SEEDS divisions of all are gone through."""
+
+
+def positions_mean_nothing(plugin: Factory) -> None:
+    """In pools in another order the same images are picked, as often as under other seeds: also among equal images.
+
+    A permutation test: were the law of the picks the same in both orders, then how often each image is picked would
+    differ between them as it does between any two halves of all seeds.
+    """
+    pools = {name: pool for name, pool in degenerate_pools().items() if "images equal" in name or "duplicates" in name}
+    for name, pool in {"an ordinary pool": make_pool(), **pools}.items():
+        with when(name):
+            everything, counts = torch.arange(len(pool.images)), []
+            for seed in range(2 * NUM_SEEDS):
+                order = (
+                    everything if seed < NUM_SEEDS else torch.randperm(len(everything), generator=generator(seed, ""))
+                )
+                picks = _select(plugin(), _shown(pool, order), min(5, len(pool.unlabeled)), seed)
+                counts.append(torch.bincount(order[picks], minlength=len(everything)).double())
+            share = _share_of_divisions(torch.stack(counts))
+            assert share > 0.001, (
+                f"which images it picks depends on their positions (p = {share:.2g}): does it take the first of equals?"
+            )
+
+
+def _share_of_divisions(counts: Tensor) -> float:
+    """The share of all divisions of f64 [2 S, N] rows into halves whose means are as far apart as these' or farther."""
+    size = len(counts)
+    halves = torch.tensor(list(combinations(range(size), size // 2)))
+    signs = torch.full((len(halves), size), -1.0, dtype=torch.float64).scatter_(1, halves, 1.0)
+    gaps = (signs @ counts).square().sum(1)
+    return float((gaps >= gaps[0] * (1 - 1e-9)).double().mean())  # the first half of the rows is the first division
+
+
+def _shown(whole: Pool, rows: Tensor) -> Pool:
+    """The pool that holds the distinct rows i64 [n] of another, in their order."""
+    known = torch.full((len(whole.images),), UNKNOWN).index_put((whole.labeled,), whole.labels)[rows]
+    return replace(
         whole,
         images=whole.images.subset(rows),
-        labeled=(~shown).nonzero().flatten(),
-        unlabeled=shown.nonzero().flatten(),
+        labeled=(known != UNKNOWN).nonzero().flatten(),
+        unlabeled=(known == UNKNOWN).nonzero().flatten(),
+        labels=known[known != UNKNOWN],
         model=_Rows(whole.model, rows),
     )
-    for budget in (1, int(shown.sum())):
-        with when(f"a subset of {int(shown.sum())} unlabelled images, budget {budget}"):
-            _select(selector, pool, budget)
 
 
 class _Rows:
@@ -328,6 +369,7 @@ SELECTOR_CHECKS: tuple[Check, ...] = (
     degenerate_pools_work,
     cold_start_is_as_declared,
     pool_subset_is_taken,
+    positions_mean_nothing,
     reads_are_as_declared,
     companion_is_as_declared,
     companion_trains_in_half_precision,

@@ -1,19 +1,26 @@
 """Every data set, read from small files in the format it is published in."""
 
-import hashlib
-import pickle
-import struct
 import urllib.error
 import urllib.request
+from functools import partial
 
 import numpy as np
 import pytest
-import scipy.io
 import torch
-from PIL import Image
+from data_files import (
+    save,
+    write_cifar,
+    write_fashion_mnist,
+    write_image_folder,
+    write_npz,
+    write_oxford_iiit_pet,
+    write_stl10,
+    write_svhn,
+)
 from sklearn.datasets import load_digits
 from torchvision import datasets as published
 
+from baselines import BUILTINS
 from baselines.datasets.cifar10 import CIFAR10
 from baselines.datasets.cifar100 import CIFAR100
 from baselines.datasets.digits import Digits
@@ -23,7 +30,10 @@ from baselines.datasets.npz import Npz
 from baselines.datasets.oxford_iiit_pet import OxfordIIITPet
 from baselines.datasets.stl10 import STL10
 from baselines.datasets.svhn import SVHN
+from harness.data import splits
 from harness.data.decode import prepare
+from harness.testing import check_dataset
+from harness.testing.datasets import positions_predict_no_label
 
 DRAW = np.random.default_rng(0)
 
@@ -58,11 +68,6 @@ def test_digits_are_those_of_scikit_learn(tmp_path):
 
 
 # --- image_folder
-
-
-def save(image, path):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(image).save(path)
 
 
 @pytest.fixture
@@ -263,102 +268,79 @@ def no_network(monkeypatch):
     monkeypatch.setattr(urllib.request, "urlopen", refuse)
 
 
-def md5(path):
-    return hashlib.md5(path.read_bytes()).hexdigest()
-
-
-def dump(path, content):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(pickle.dumps(content))
-    return [path.name, md5(path)]
-
-
-@pytest.mark.parametrize(
-    ("dataset", "theirs", "key", "names_key"),
-    [
-        (CIFAR10, published.CIFAR10, "labels", "label_names"),
-        (CIFAR100, published.CIFAR100, "fine_labels", "fine_label_names"),
-    ],
-)
-def test_cifar(tmp_path, monkeypatch, dataset, theirs, key, names_key):
+@pytest.mark.parametrize("dataset", [CIFAR10, CIFAR100])
+def test_cifar(tmp_path, monkeypatch, dataset):
     names = [f"class {k}" for k in range(4)]
     arrays = {"train": random_images(8, 3, 32, 32), "test": random_images(4, 3, 32, 32)}
     labels = {"train": [0, 1, 2, 3, 3, 2, 1, 0], "test": [3, 2, 1, 0]}
-    folder = tmp_path / theirs.base_folder
-
-    def batch(split, part):
-        return {"data": arrays[split][part].reshape(-1, 3072), key: labels[split][part], "coarse_labels": [9, 9]}
-
-    train = [dump(folder / "first", batch("train", slice(0, 5))), dump(folder / "second", batch("train", slice(5, 8)))]
-    monkeypatch.setattr(theirs, "train_list", train)
-    monkeypatch.setattr(theirs, "test_list", [dump(folder / "test", batch("test", slice(None)))])
-    file, digest = dump(folder / "names", {names_key: names})
-    monkeypatch.setattr(theirs, "meta", {"filename": file, "key": names_key, "md5": digest})
+    write_cifar(tmp_path, monkeypatch, arrays, labels, dataset.__name__)
     check(dataset(root=str(tmp_path)), tmp_path, arrays, labels, names)
 
 
 def test_svhn(tmp_path, monkeypatch):
     arrays = {"train": random_images(11, 3, 32, 32), "test": random_images(5, 3, 32, 32)}
-    written = {"train": [10, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10], "test": [10, 9, 1, 2, 3]}
-    listed = {}
-    for split, images in arrays.items():
-        path = tmp_path / f"{split}_32x32.mat"
-        scipy.io.savemat(path, {"X": images.transpose(2, 3, 1, 0), "y": np.array(written[split])[:, None]})
-        listed[split] = ["http://nowhere", path.name, md5(path)]
-    monkeypatch.setattr(published.SVHN, "split_list", listed)
-    labels = {split: [label % 10 for label in values] for split, values in written.items()}
+    labels = {"train": [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0], "test": [0, 9, 1, 2, 3]}
+    write_svhn(tmp_path, monkeypatch, arrays, labels)
     check(SVHN(root=str(tmp_path)), tmp_path, arrays, labels, "0123456789")
 
 
-def test_fashion_mnist(tmp_path):
+def test_fashion_mnist(tmp_path, monkeypatch):
     arrays = {"train": random_images(12, 1, 28, 28), "test": random_images(5, 1, 28, 28)}
     labels = {"train": [*range(10), 0, 1], "test": [9, 8, 7, 6, 5]}
-    folder = tmp_path / "FashionMNIST/raw"
-    folder.mkdir(parents=True)
-    for split, name in (("train", "train"), ("test", "t10k")):
-        count = len(labels[split])
-        header = struct.pack(">BBBBIII", 0, 0, 8, 3, count, 28, 28)
-        (folder / f"{name}-images-idx3-ubyte").write_bytes(header + arrays[split].tobytes())
-        header = struct.pack(">BBBBI", 0, 0, 8, 1, count)
-        (folder / f"{name}-labels-idx1-ubyte").write_bytes(header + bytes(labels[split]))
+    write_fashion_mnist(tmp_path, monkeypatch, arrays, labels)
     check(FashionMNIST(root=str(tmp_path)), tmp_path, arrays, labels, published.FashionMNIST.classes)
 
 
 def test_stl10(tmp_path, monkeypatch):
     arrays = {name: random_images(n, 3, 96, 96) for name, n in (("train", 6), ("test", 4), ("unlabeled", 5))}
     labels = {"train": [0, 1, 2, 0, 1, 2], "test": [2, 1, 0, 2]}
-    folder = tmp_path / "stl10_binary"
-    folder.mkdir()
-    listed = {}
-    for split, images in arrays.items():
-        (folder / f"{split}_X.bin").write_bytes(images.transpose(0, 1, 3, 2).tobytes())  # column by column
-        listed[f"{split}_X.bin"] = md5(folder / f"{split}_X.bin")
-    for split, values in labels.items():
-        (folder / f"{split}_y.bin").write_bytes(bytes(label + 1 for label in values))
-        listed[f"{split}_y.bin"] = md5(folder / f"{split}_y.bin")
-    (folder / "class_names.txt").write_text("airplane\nbird\ncar\n")
-    for name in ("train_list", "test_list"):
-        monkeypatch.setattr(published.STL10, name, [[file, listed[file]] for file, _ in getattr(published.STL10, name)])
+    write_stl10(tmp_path, monkeypatch, arrays, labels)
     check(STL10(root=str(tmp_path)), tmp_path, arrays, labels, ["airplane", "bird", "car"])
 
 
-def test_oxford_iiit_pet(tmp_path):
-    folder = tmp_path / "oxford-iiit-pet"
-    (folder / "annotations").mkdir(parents=True)
-    values = {"trainval": [("Abyssinian_1", 1, 30), ("great_dane_2", 2, 90), ("Abyssinian_2", 1, 150)]}
-    values["test"] = [("great_dane_1", 2, 210), ("Abyssinian_9", 1, 60), ("great_dane_7", 2, 120)]
-    for split, items in values.items():
-        for name, _, value in items:
-            save(np.full((40, 60, 3), value, dtype=np.uint8), folder / f"images/{name}.jpg")
-        (folder / f"annotations/{split}.txt").write_text("".join(f"{name} {label} 1 1\n" for name, label, _ in items))
+def test_oxford_iiit_pet(tmp_path, monkeypatch):
+    values = {"train": [30, 90, 150], "test": [210, 60, 120]}
     arrays = {
-        split: np.stack([np.full((3, 16, 16), value, dtype=np.uint8) for _, _, value in values[theirs]])
-        for split, theirs in (("train", "trainval"), ("test", "test"))
+        split: np.stack([np.full((3, 16, 16), value, dtype=np.uint8) for value in grey])
+        for split, grey in values.items()
     }
     labels = {"train": [0, 1, 0], "test": [1, 0, 1]}
+    write_oxford_iiit_pet(tmp_path, monkeypatch, arrays, labels)
     dataset = OxfordIIITPet(root=str(tmp_path), size=16)
     check(dataset, tmp_path, arrays, labels, ["Abyssinian", "Great Dane"])
     assert dataset.identity() != OxfordIIITPet(root=str(tmp_path)).identity()
+
+
+# --- every data set, sorted by class as it may be published
+
+
+SORTED = {
+    "cifar10": (partial(CIFAR10), partial(write_cifar, name="CIFAR10"), (3, 32, 32), 4),
+    "cifar100": (partial(CIFAR100), partial(write_cifar, name="CIFAR100"), (3, 32, 32), 4),
+    "fashion_mnist": (partial(FashionMNIST), write_fashion_mnist, (1, 28, 28), 10),
+    "oxford_iiit_pet": (partial(OxfordIIITPet, size=8), write_oxford_iiit_pet, (1, 8, 8), 2),
+    "stl10": (partial(STL10), write_stl10, (3, 96, 96), 3),
+    "svhn": (partial(SVHN), write_svhn, (3, 32, 32), 10),
+    "image_folder": (partial(ImageFolder), write_image_folder, (3, 8, 8), 4),
+    "npz": (partial(Npz), write_npz, (3, 8, 9), 4),
+}
+
+
+@pytest.mark.parametrize("name", SORTED)
+def test_a_data_set_sorted_by_class_keeps_every_promise(tmp_path, monkeypatch, name):
+    dataset, write, shape, num_classes = SORTED[name]
+    labels = {"train": np.repeat(np.arange(num_classes), 120 // num_classes), "test": np.arange(60) * num_classes // 60}
+    arrays = {split: random_images(len(values), *shape) for split, values in labels.items()}
+    place = write(tmp_path, monkeypatch, arrays, labels)
+    plugin = partial(dataset, **{"path" if name in ("image_folder", "npz") else "root": str(place)})
+    check_dataset(plugin)
+    monkeypatch.setattr(splits, "in_random_order", lambda rows, *_: rows)
+    with pytest.raises(AssertionError, match=r"of the pool images 9\d\.\d% have the class of the one before"):
+        positions_predict_no_label(plugin)
+
+
+def test_every_data_set_that_has_files_is_tried_sorted():
+    assert SORTED.keys() == set(BUILTINS["datasets"]) - {"digits"}
 
 
 @pytest.mark.parametrize("dataset", [CIFAR10, CIFAR100, SVHN, FashionMNIST, STL10, OxfordIIITPet])

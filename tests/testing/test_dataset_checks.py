@@ -79,6 +79,11 @@ BROKEN = [
         "differs from reading one image at a time",
     ),
     ("threads_read_the_same", SharedCursor, "threads that read at once"),
+    (
+        "positions_predict_no_label",
+        _opened(labels=(torch.arange(12) == 5).long()),
+        "raised ValueError: test: cannot be taken from training images of which a class has only 1",
+    ),
 ]
 
 

@@ -92,6 +92,15 @@ def _scale_in_place(self, stages, task_losses, progress):
     return GoodCompanion.loss(self, stages, task_losses.mul_(2), progress)
 
 
+def _evenly_spaced(self, pool, budget, *, rng):
+    """A systematic sample: were the pool sorted, of each class alike."""
+    return pool.unlabeled[torch.arange(budget) * len(pool.unlabeled) // budget]
+
+
+def _first_of_equals(self, pool, budget, *, rng):
+    return pool.unlabeled[pool.features[pool.unlabeled, 0].argsort(stable=True)[:budget]]
+
+
 def _of_the_whole(self, pool, budget, *, rng):
     """Takes the pool that it is shown for the whole one."""
     is_unlabeled = torch.ones(len(make_pool().images), dtype=torch.bool)
@@ -170,6 +179,21 @@ BROKEN = [
         "pool_subset_is_taken",
         broken(GoodSelector, select=_of_the_whole),
         "a subset of 26 unlabelled images, budget 1: a pick is not in pool.unlabeled",
+    ),
+    (
+        "positions_mean_nothing",
+        broken(GoodSelector, select=lambda self, pool, budget, *, rng: pool.unlabeled[:budget]),
+        "an ordinary pool: which images it picks depends on their positions (p = 0.00016)",
+    ),
+    (
+        "positions_mean_nothing",
+        broken(GoodSelector, select=_evenly_spaced),
+        "an ordinary pool: which images it picks depends on their positions",
+    ),
+    (
+        "positions_mean_nothing",
+        broken(GoodSelector, select=_first_of_equals),
+        "all images equal: which images it picks depends on their positions",
     ),
     ("reads_are_as_declared", broken(GoodSelector, reads={"ssl_loss"}), "not a frozenset"),
     ("reads_are_as_declared", broken(GoodSelector, reads=frozenset({"ssl_los"})), "did you mean 'ssl_loss'?"),
