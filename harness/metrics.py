@@ -41,13 +41,94 @@ class Metric:
 
 
 def _classification(split: str, data: str) -> list[Metric]:
-    """The four scores that validation and test data share."""
+    """The scores that validation and test data share."""
     return [
         Metric(f"{split}/accuracy", "fraction", 0, 1, "maximize", f"share of {data} images classified correctly", True),
         Metric(f"{split}/balanced_accuracy", "fraction", 0, 1, "maximize", f"mean recall over the classes in {data}"),
         Metric(f"{split}/macro_f1", "fraction", 0, 1, "maximize", f"mean F1 over the classes of {data}"),
-        Metric(f"{split}/loss", "nats", 0, math.inf, "minimize", f"mean cross-entropy on {data}"),
+        Metric(
+            f"{split}/loss",
+            "nats",
+            0,
+            math.inf,
+            "minimize",
+            f"mean negative log-likelihood (cross-entropy) on {data}; of heads that give probabilities: not svm, knn",
+        ),
+        Metric(
+            f"{split}/ece",
+            "fraction",
+            0,
+            1,
+            "minimize",
+            f"expected calibration error on {data} (Guo et al. 2017, 15 bins of equal width); not of svm, knn",
+        ),
+        Metric(
+            f"{split}/recall",
+            "fraction",
+            0,
+            1,
+            "maximize",
+            f"share of a class's {data} images classified correctly, as {split}/recall/<class>; the report has them in "
+            "its picture of accuracy by class",
+        ),
         Metric(f"{split}/aubc", "fraction", 0, 1, "maximize", f"mean height of the {data} accuracy-by-labels curve"),
+    ]
+
+
+def _encoder_scores() -> list[Metric]:
+    """Measured of the encoder every `pretrain.knn_every` epochs; without labels on 2,048 images of the pool."""
+    return [
+        Metric(
+            "pretrain/knn_accuracy",
+            "fraction",
+            0,
+            1,
+            "maximize",
+            "leave-one-out k-NN accuracy (k 20, tau 0.1) among the validation images alone; not comparable with "
+            "published k-NN accuracies",
+        ),
+        Metric(
+            "pretrain/knn_pool_accuracy",
+            "fraction",
+            0,
+            1,
+            "maximize",
+            "k-NN accuracy on validation with all training images as bank (k 200, tau 0.1), the field's protocol; with "
+            "pretrain.knn_of_pool",
+        ),
+        Metric("pretrain/embedding_std", "", 0, math.inf, None, "mean standard deviation of features; 0 is collapse"),
+        Metric(
+            "pretrain/rankme",
+            "",
+            1,
+            math.inf,
+            "maximize",
+            "effective rank of the features (Garrido et al. 2023), at most 2,048 and their number of dimensions",
+        ),
+        Metric(
+            "pretrain/alpha_req",
+            "",
+            -math.inf,
+            math.inf,
+            None,
+            "exponent of the decay of the features' eigenvalues (Agrawal et al. 2022); near 1 is best",
+        ),
+        Metric(
+            "pretrain/alignment",
+            "",
+            0,
+            4,
+            "minimize",
+            "mean squared distance between two views (Wang & Isola 2020); 0 also if collapsed: read with uniformity",
+        ),
+        Metric(
+            "pretrain/uniformity",
+            "nats",
+            -8,
+            0,
+            "minimize",
+            "how evenly the features fill the sphere (Wang & Isola 2020); 0 is collapse",
+        ),
     ]
 
 
@@ -68,8 +149,7 @@ METRICS: dict[str, Metric] = {
         *_classification("test", "test"),
         Metric("train/accuracy", "fraction", 0, 1, "maximize", "share of the labelled training images fitted"),
         Metric("pretrain/loss", "", -math.inf, math.inf, "minimize", "self-supervised loss, mean over the epoch"),
-        Metric("pretrain/knn_accuracy", "fraction", 0, 1, "maximize", "k-nearest-neighbour accuracy on validation"),
-        Metric("pretrain/embedding_std", "", 0, math.inf, None, "mean standard deviation of features; 0 is collapse"),
+        *_encoder_scores(),
         Metric("pretrain/learning_rate", "", 0, math.inf, None, "learning rate at the end of the epoch"),
         _seconds("pretrain", "self-supervised pre-training"),
         Metric(
@@ -134,6 +214,14 @@ PER_ROUND = (
     "stage/train_cached",
 )
 """What is measured of each round and, unlike everything else of rounds, not of the trial when it ends."""
+LABEL_FREE = (
+    "pretrain/embedding_std",
+    "pretrain/rankme",
+    "pretrain/alpha_req",
+    "pretrain/alignment",
+    "pretrain/uniformity",
+)
+"""What is measured of an encoder without labels: per epoch, and at the trial's end, so that a search may improve it."""
 
 WATCHED = ("pretrain/knn_accuracy", "joint/val_accuracy")
 """What early stopping judges an epoch by; a training reports one of them."""
@@ -148,6 +236,34 @@ def step_kind(name: str) -> Literal["epoch", "labels"]:
     """The axis a metric belongs to: training is measured per epoch, its results per number of labels."""
     per_epoch = ("pretrain/", "throughput/", "classifier/", "joint/val_accuracy")
     return "epoch" if name.startswith(per_epoch) else "labels"
+
+
+def is_of_class(name: str) -> bool:
+    """Whether a metric is that of one class, such as `test/recall/cat`; there may be hundreds."""
+    return name.split("/")[1:2] == ["recall"]
+
+
+def recalls(matrix: Tensor, class_names: Sequence[str]) -> dict[str, float]:
+    """`recall/<class>` of each class that has images, in [0, 1], of i64 [K, K], rows = true class."""
+    share = (matrix.diagonal() / matrix.sum(1)).tolist()
+    return {f"recall/{name}": value for name, value in zip(class_names, share, strict=True) if not math.isnan(value)}
+
+
+def calibration_error(probabilities: Tensor, labels: Tensor, num_bins: int = 15) -> float:
+    """Expected calibration error, Eq. (3) of Guo et al. 2017, https://arxiv.org/abs/1706.04599; in [0, 1].
+
+    Images are grouped by the probability of their predicted class into bins of equal width, each open at its lower end;
+    the gap between accuracy and mean probability is averaged over the images.
+
+    Args:
+        probabilities: f32 [N, K], rows sum to 1; N >= 1.
+        labels: i64 [N].
+        num_bins: M.
+    """
+    confidence, predicted = probabilities.double().max(dim=1)
+    bins = (confidence * num_bins).ceil().long().clamp(1, num_bins) - 1
+    gaps = confidence.new_zeros(num_bins).index_add_(0, bins, (predicted == labels).double() - confidence)
+    return float(gaps.abs().sum() / len(labels))
 
 
 def confusion_matrix(labels: Tensor, predictions: Tensor, num_classes: int) -> Tensor:

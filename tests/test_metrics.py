@@ -5,7 +5,15 @@ import pytest
 import torch
 from sklearn import metrics as reference
 
-from harness.metrics import METRICS, classification_report, confusion_matrix, scores
+from harness.metrics import (
+    METRICS,
+    calibration_error,
+    classification_report,
+    confusion_matrix,
+    is_of_class,
+    recalls,
+    scores,
+)
 
 
 def draw(seed: int, num_images: int = 300, num_classes: int = 7, absent: int | None = None):
@@ -61,6 +69,40 @@ def test_classification_report_is_scikit_learns(names, absent):
         labels, predictions, labels=range(7), target_names=names, zero_division=0
     )
     assert classification_report(confusion_matrix(labels, predictions, 7), names) == expected
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("sharpness", [0.1, 3.0, 50.0])
+def test_calibration_error_bin_by_bin(seed, sharpness):
+    rng = torch.Generator().manual_seed(seed)
+    p = (sharpness * torch.randn(200, 4, generator=rng)).softmax(1)
+    p[:2], p[2:4] = torch.eye(4)[:2], 0.25  # at the ends of bins
+    labels = torch.randint(4, (200,), generator=rng)
+    error = 0.0
+    for number in range(15):
+        inside = [i for i in range(200) if number / 15 < float(p[i].max()) <= (number + 1) / 15]
+        if inside:
+            hits = [int(p[i].argmax() == labels[i]) for i in inside]
+            sure = [float(p[i].max()) for i in inside]
+            error += abs(sum(hits) - sum(sure)) / 200
+    assert calibration_error(p, labels) == pytest.approx(error, abs=1e-6)
+
+
+def test_who_is_sure_and_wrong_is_not_calibrated_and_who_is_right_is():
+    sure, labels = torch.eye(3)[[0, 1, 2, 0]], torch.tensor([0, 1, 2, 0])
+    assert calibration_error(sure, labels) == 0
+    assert calibration_error(sure, (labels + 1) % 3) == 1
+
+
+def test_recall_by_class_is_scikit_learns():
+    labels, predictions = draw(1, absent=2)
+    expected = reference.recall_score(labels, predictions, labels=range(7), average=None, zero_division=0)
+    ours = recalls(confusion_matrix(labels, predictions, 7), list("abcdefg"))
+    assert ours == pytest.approx(
+        {f"recall/{name}": value for name, value in zip("abdefg", expected[[0, 1, 3, 4, 5, 6]], strict=True)}
+    )
+    assert is_of_class("test/recall/a")
+    assert not is_of_class("test/accuracy/recall")
 
 
 def test_table_is_consistent_and_imports_nothing_heavy():

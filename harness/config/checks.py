@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from itertools import pairwise
@@ -16,6 +16,7 @@ from harness.api import Backbone, Selector, SemiSupervisedMethod, SSLMethod, Sup
 from harness.config.schema import Problems
 from harness.config.trial import Optimization, TrialConfig, method_arguments
 from harness.messages import cause_of, message_of
+from harness.metrics import LABEL_FREE
 from harness.plugins import registry
 from harness.plugins.registry import PluginSpec
 
@@ -76,6 +77,14 @@ def check_mode(config: TrialConfig, path: str, problems: Problems) -> None:
 def check_labels(config: TrialConfig, path: str, problems: Problems) -> None:
     """What the first round and a one-shot selection ask of the label budget."""
     labels = config.labels
+    if config.pretrain.knn_of_pool and (labels.start != "all" or not config.data.val):
+        problems.add(
+            f"{path}.pretrain.knn_of_pool",
+            "asks the labels of all training images about the validation images; use "
+            "`labels.start: all` and a `data.val` above 0",
+        )
+    if config.joint.validate_every and not config.data.val:
+        problems.add(f"{path}.joint.validate_every", "there are no validation images, data.val is 0; use 0")
     if labels.start == "all":
         if labels.rounds or labels.budget:
             problems.add(f"{path}.labels", "`start: all` leaves nothing to select: set rounds and budget to 0")
@@ -144,6 +153,22 @@ def check_resolutions(shares: tuple[float, ...], path: str, problems: Problems) 
     """Sizes that views and backbone can take."""
     if not shares or shares[-1] != 1 or any(later < earlier for earlier, later in pairwise(shares)):
         problems.add(path, f"{list(shares)} must not fall and must end with 1, as [0.5, 0.75, 1.0] does")
+
+
+def check_measured(config: TrialConfig, goals: Sequence[str], stops_early: bool, path: str, problems: Problems) -> None:
+    """Whether a trial measures what a search improves, and what early stopping judges by."""
+    if stops_early and not config.data.val:
+        problems.add(path, "early_terminate judges by validation images; set trial.data.val above 0")
+    elif stops_early and config.mode == "joint" and not config.joint.validate_every:
+        problems.add(path, "early_terminate sees nothing of joint training; set trial.joint.validate_every to 1")
+    head = config.classifier
+    for name in goals:
+        if name.startswith("val/") and not config.data.val:
+            problems.add(path, f"metric {name} needs validation images, and data.val is 0; use pretrain/rankme")
+        elif name in ("val/loss", "val/ece") and not head.gives_probabilities:
+            problems.add(path, f"metric {name} needs probabilities, and {head.name} gives none; use logistic")
+        elif name in LABEL_FREE and config.mode == "joint":
+            problems.add(path, f"metric {name} is that of an encoder trained before its classifier; use mode pretrain")
 
 
 def try_plugins(config: TrialConfig, path: str, problems: Problems) -> None:

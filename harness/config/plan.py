@@ -14,13 +14,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from harness.config.checks import check_measured
 from harness.config.parsing import RECIPE, Recipes, over_recipe, parse_recipes, parse_trial, recipe_trial
 from harness.config.schema import ConfigError, Problems, apply_overrides, as_dict, content_of, parse, setting
 from harness.config.space import CASE, Assignment, Parameter, Space, lookup, parse_cases, parse_parameters
 from harness.config.trial import TrialConfig
 from harness.files import digest_of
 from harness.messages import closest
-from harness.metrics import METRICS, PER_ROUND, step_kind
+from harness.metrics import LABEL_FREE, METRICS, PER_ROUND, is_of_class, step_kind
 
 Phase = Literal["search", "confirm"]
 MAX_TRIALS = 100_000
@@ -374,6 +375,7 @@ def _check_settings(settings: SweepSettings, varies: bool, problems: Problems) -
 
 def _check_objectives(objectives: Sequence[Objective], problems: Problems) -> None:
     names = [objective.name for objective in objectives]
+    directionless = [objective.name for objective in objectives if objective.goal is None]
     if not names or len(set(names)) != len(names):
         problems.add("metric", f"{names} must be one or more different metrics")
     for name in names:
@@ -384,7 +386,11 @@ def _check_objectives(objectives: Sequence[Objective], problems: Problems) -> No
             problems.add("metric.name", f"no metric {name!r}; {closest(name, METRICS)}")
         elif name == "time/portrait_seconds":
             problems.add("metric.name", f"{name} is measured in some trials only; use time/total_seconds")
-        elif step_kind(name) == "epoch":
+        elif is_of_class(name):
+            problems.add("metric.name", f"{name} is measured class by class; use val/balanced_accuracy")
+        elif METRICS[name].goal is None and name in directionless:
+            problems.add("metric.goal", f"{name} is better neither high nor low; say which is asked for")
+        elif step_kind(name) == "epoch" and name not in LABEL_FREE:
             problems.add("metric.name", f"{name} is measured in every epoch, not once per trial; use val/accuracy")
         elif name in PER_ROUND:
             problems.add(
@@ -470,9 +476,8 @@ def _check(plan: Plan, assignment: Assignment, place: str, problems: Problems) -
         for problem in error.problems:
             problems.add(place, problem)
         return None
-    unseen = candidate.trial.mode == "joint" and not candidate.trial.joint.validate_every
-    if plan.early_terminate.type != "none" and unseen:
-        problems.add(place, "early_terminate sees nothing of joint training; set trial.joint.validate_every to 1")
+    goals = [objective.name for objective in plan.metric]
+    check_measured(candidate.trial, goals, plan.early_terminate.type != "none", place, problems)
     return candidate
 
 

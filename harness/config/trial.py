@@ -72,11 +72,18 @@ class PretrainConfig(Optimization):
     resolutions: tuple[float, ...] = setting(
         (1.0,), "shares of the image's side in equal spans of the epochs, rising to 1: early epochs cost less", above=0
     )
-    knn_every: int = setting(1, "epochs between k-NN validation accuracies; 0: only after the last", low=0)
+    knn_every: int = setting(
+        1,
+        "epochs between measurements of the encoder (k-NN accuracy, scores without labels); 0: only after the last",
+        low=0,
+    )
+    knn_of_pool: bool = setting(
+        False, "also measure pretrain/knn_pool_accuracy, the k-NN accuracy of papers; needs `labels.start: all`"
+    )
 
     def unread(self) -> set[str]:
-        """Also `knn_every`: how often the encoder is measured changes no weight."""
-        return super().unread() | {"knn_every"}
+        """Also how the encoder is measured, which changes no weight."""
+        return super().unread() | {"knn_every", "knn_of_pool"}
 
     def measures(self, epoch: int) -> bool:
         """Whether the encoder is measured after this epoch, from 1."""

@@ -109,7 +109,7 @@ class Splitting:
     )
     val: int | float = field(
         default=0.1,
-        metadata={"help": "validation images carved from the training set: a share or a count", "above": 0},
+        metadata={"help": "validation images carved from the training set: a share or a count; 0: none", "low": 0},
     )
     test: float = field(
         default=0.2,
@@ -272,7 +272,9 @@ def _split(prepared: Prepared, splitting: Splitting) -> _Rows:
         test_rows = torch.arange(len(prepared.labels["test"]))
     else:
         test_rows, rest = _carve(labels, rest, "test", splitting.test, split_seed)
-    val_rows, rest = _carve(labels, rest, "val", splitting.val, split_seed)
+    val_rows = rest[:0]
+    if splitting.val:
+        val_rows, rest = _carve(labels, rest, "val", splitting.val, split_seed)
     if not 0 < fraction <= 1:
         raise ValueError(f"fraction: {fraction} is not in (0, 1]")
     size, num_classes = round(fraction * len(rest)), len(prepared.class_names)

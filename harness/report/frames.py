@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from harness.messages import closest
-from harness.metrics import step_kind
+from harness.metrics import is_of_class, step_kind
 from harness.records.rows import Record
 from harness.report import tables
 from harness.report.cells import HALF, Mean
@@ -31,10 +31,10 @@ def leaderboard(report: Report) -> pd.DataFrame:
 
 
 def _configuration(phase: str, entry: Entry) -> dict[str, Any]:
-    """What identifies a configuration, and all that was measured; half-widths of what is a score."""
+    """What identifies a configuration, and all that was measured but class by class; half-widths of what is a score."""
     row: dict[str, Any] = {"phase": phase, "configuration": entry.id, "label": entry.label, **entry.parameters}
     row |= {"ending": entry.ending, "n_seeds": len(entry.seeds), "seeds": " ".join(map(str, entry.seeds))}
-    for metric in sorted(entry.values):
+    for metric in sorted(name for name in entry.values if not is_of_class(name)):
         fields = Mean(metric, entry.estimate(metric)).fields(metric)
         row |= fields if metric.startswith(("val/", "test/")) else {metric: fields[metric]}
     return row

@@ -15,7 +15,7 @@ def watched_accuracy(metrics: Mapping[str, float]) -> float | None:
 def values_so_far(names: Sequence[str], metrics: Mapping[str, float]) -> list[float]:
     """What an early-stopped trial counts for in the search: what was seen of it."""
     watched = watched_accuracy(metrics) or 0.0
-    return [watched if name.startswith("val/") else 0.0 for name in names]
+    return [metrics.get(name, watched if name.startswith("val/") else 0.0) for name in names]
 
 
 def keys(number: int) -> list[str]:

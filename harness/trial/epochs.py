@@ -38,11 +38,13 @@ class Watch:
         on_epoch: called after each epoch with its number, from 1, and its metrics; also after those that an earlier
             process ran.
         validate: measures what is trained, after the epochs at which the training wants it.
+        names: the metrics that it gives.
     """
 
     checkpoint: Checkpoint | None = None
     on_epoch: Callable[[int, Metrics], None] = lambda number, metrics: None
     validate: Callable[[], Metrics] = dict
+    names: tuple[str, ...] = ()
 
 
 @dataclass

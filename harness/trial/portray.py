@@ -88,10 +88,12 @@ def portrait_of(rounds: Rounds, uses_views: bool) -> Portrait:
     """Computes a portrait; see `portray`.
 
     Raises:
-        ValueError: the features are not finite.
+        ValueError: the features are not finite, or there are no validation images.
     """
     assert rounds.last is not None
     data, model = rounds.context.data, rounds.last.model
+    if not len(data.val):
+        raise ValueError("it shows validation images, and data.val is 0")
     everything = _some(len(data.val), SEARCHED, "val")
     features = model.features("val")[everything]
     if not bool(features.isfinite().all()):

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from harness.api import Augmentation, Images, SSLMethod, SupervisedMethod
@@ -19,13 +18,10 @@ from harness.trial.epochs import Epochs, Metrics, Watch
 from harness.trial.optimizers import build_optimizer, check_finite, descend, learning_rate, set_learning_rate
 from harness.trial.runtime import Runtime
 
-MEASURED = ("pretrain/knn_accuracy", "pretrain/embedding_std")
-"""What is known of the encoder after the epochs at which it is measured."""
 
-
-def is_complete(history: Sequence[Metrics], config: PretrainConfig) -> bool:
-    """Whether the metrics of each epoch hold what `config` has measured; they may be of more frequent measurements."""
-    return all(set(MEASURED) <= row.keys() for epoch, row in enumerate(history, 1) if config.measures(epoch))
+def is_complete(history: Sequence[Metrics], config: PretrainConfig, names: Sequence[str]) -> bool:
+    """Whether each epoch holds the metrics `names` where `config` measures; it may hold more."""
+    return all(set(names) <= row.keys() for epoch, row in enumerate(history, 1) if config.measures(epoch))
 
 
 @dataclass(frozen=True)
@@ -74,7 +70,7 @@ def pretrain(
         watch,
         rate="throughput/pretrain_images_per_second",
         validates=config.measures,
-        is_complete=lambda history: is_complete(history, config),
+        is_complete=lambda history: is_complete(history, config, watch.names),
     )
     for epoch in epochs:
         with runtime.compiled(method):
@@ -128,12 +124,3 @@ class Trainer:
                 return method.loss(views)
             assert isinstance(method, SupervisedMethod)
             return method.labeled_loss(views, examples.labels[index].to(runtime.device))
-
-
-def embedding_std(features: Tensor) -> float:
-    """How spread the L2-normalised features are: 1 when isotropic, near 0 when collapsed.
-
-    The mean over dimensions of their standard deviation, times sqrt(D) (Chen & He 2021, section 4.1,
-    https://arxiv.org/abs/2011.10566).
-    """
-    return float(F.normalize(features, dim=1).std(dim=0).mean()) * features.shape[1] ** 0.5

@@ -6,6 +6,7 @@ encoders valid.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -18,10 +19,11 @@ from harness.config.trial import TrialConfig, method_arguments
 from harness.data import splits
 from harness.data.oracle import Oracle
 from harness.files import digest_of
+from harness.metrics import LABEL_FREE
 from harness.plugins import registry, weights
 from harness.plugins.registry import PluginSpec
-from harness.seeding import seeded
-from harness.trial import knn, pretrain
+from harness.seeding import generator, seeded
+from harness.trial import knn, measures, pretrain
 from harness.trial.context import Context
 from harness.trial.epochs import Metrics, Watch
 from harness.trial.runtime import Runtime
@@ -96,29 +98,80 @@ def pretrained(context: Context, method: SSLMethod) -> Stage:
         key["start"] = digest_of({"positions": context.start.tolist()})
     report = context.reporter.training("pretrain", config.pretrain.epochs)
 
-    def validate() -> dict[str, float]:
-        features = context.runtime.forward(method.backbone, data.val)
-        measured = knn.accuracy(features, data.val_labels), pretrain.embedding_std(features)
-        return dict(zip(pretrain.MEASURED, measured, strict=True))
+    names = measured_names(config)
 
     def asked(epoch: int, metrics: Metrics) -> Metrics:
-        others = () if config.pretrain.measures(epoch) else pretrain.MEASURED  # of a trial that asked for more
-        return {name: value for name, value in metrics.items() if name not in others}
+        wanted = names if config.pretrain.measures(epoch) else ()  # a trial that asked for more may have trained it
+        return {name: value for name, value in metrics.items() if name in wanted or name not in ALL_MEASURED}
 
     def compute(checkpoint: Checkpoint) -> dict[str, Any]:
         images, labels = learnt_from(method, data, context.oracle, context.start)
         settings, examples = config.pretrain, pretrain.Examples(images, context.views, labels)
         if isinstance(method, SupervisedMethod) and method.labeled_only:  # however few
             settings = replace(settings, batch_size=min(settings.batch_size, len(images)))
-        watch = Watch(checkpoint, lambda epoch, metrics: report.epoch(epoch, asked(epoch, metrics)), validate)
+        tell = lambda epoch, metrics: report.epoch(epoch, asked(epoch, metrics))  # noqa: E731
+        watch = Watch(checkpoint, tell, lambda: measure(context, method), names)
         return pretrain.pretrain(method, examples, settings, context.runtime, context.seed, watch)
 
     plugins = registry.sources(config.backbone, config.ssl_method, config.augmentation)
-    is_complete = lambda value: pretrain.is_complete(value["history"], config.pretrain)  # noqa: E731
+    is_complete = lambda value: pretrain.is_complete(value["history"], config.pretrain, names)  # noqa: E731
     stage = stages.run("pretrain", key, compute, plugins, is_complete)
     method.load_state_dict(stage.value["method"])
     report.rest([asked(epoch, metrics) for epoch, metrics in enumerate(stage.value["history"], start=1)])
     return stage
+
+
+ALL_MEASURED = (measures.KNN, measures.KNN_OF_POOL, *LABEL_FREE)
+
+
+def measured_names(config: TrialConfig) -> tuple[str, ...]:
+    """What a trial measures of its encoder after an epoch."""
+    unasked = {measures.KNN} if config.data.val == 0 else set()
+    unasked |= set() if config.pretrain.knn_of_pool else {measures.KNN_OF_POOL}
+    return tuple(name for name in ALL_MEASURED if name not in unasked)
+
+
+def measure(context: Context, method: SSLMethod) -> dict[str, float]:
+    """The values of `measured_names` of the encoder as it is."""
+    data, runtime, names = context.data, context.runtime, measured_names(context.config)
+    measured: dict[str, float] = {}
+    if measures.KNN in names:
+        features = runtime.forward(method.backbone, data.val)
+        measured[measures.KNN] = knn.accuracy(features, data.val_labels)
+        if measures.KNN_OF_POOL in names:
+            bank, known = runtime.forward(method.backbone, data.pool), context.oracle.reveal(context.start)
+            measured[measures.KNN_OF_POOL] = knn.accuracy_by_bank(features, data.val_labels, bank, known)
+    return measured | measure_without_labels(context, method)
+
+
+def measure_without_labels(context: Context, method: SSLMethod) -> dict[str, float]:
+    """The values of `LABEL_FREE` of the encoder as it is; the images and their two views are always the same."""
+    pool, forward = context.data.pool, context.runtime.forward
+    sample = pool.subset(measures.sample_rows(len(pool)))
+    features = forward(method.backbone, sample)
+    first, second = (forward(method.backbone, sample, _view(context, method, number)) for number in (0, 1))
+    return measures.label_free(features, first, second)
+
+
+def _view(context: Context, method: SSLMethod, number: int) -> Callable[[Tensor], Tensor]:
+    rng = generator(context.seed, f"measures/view/{number}", context.runtime.device)
+    view = min(number, max(method.num_views, 1) - 1)
+    return lambda images: context.views(images, view=view, rng=rng)
+
+
+def label_free_scores(context: Context, method: SSLMethod, stage: Stage) -> dict[str, float]:
+    """`LABEL_FREE` of the encoder under the first classifier, pre-trained or not; none where both are trained jointly.
+
+    Args:
+        context: of the trial.
+        method: holds the encoder.
+        stage: from `pretrained`.
+    """
+    if context.config.mode == "joint":
+        return {}
+    if not stage.value:
+        return measure_without_labels(context, method)
+    return {name: stage.value["history"][-1][name] for name in LABEL_FREE}
 
 
 def learnt_from(method: SSLMethod, data: splits.Data, oracle: Oracle, start: Tensor) -> tuple[Images, Tensor | None]:

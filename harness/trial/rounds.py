@@ -16,7 +16,7 @@ from torch import Tensor
 from harness import metrics
 from harness.api import Backbone, Companion, Images, Pool, Selector, SSLMethod
 from harness.config.schema import as_dict
-from harness.config.trial import LabelsConfig
+from harness.config.trial import ClassifierConfig, LabelsConfig
 from harness.data.oracle import Oracle
 from harness.files import digest, digest_of
 from harness.plugins import registry
@@ -27,8 +27,8 @@ from harness.trial import companions, heads, joint
 from harness.trial.context import Context
 from harness.trial.epochs import Watch
 from harness.trial.joint import JointModel
+from harness.trial.measures import embedding_std, sample_rows
 from harness.trial.models import Encoder, HeadModel, PoolOutputs, RoundModel, TunedModel
-from harness.trial.pretrain import embedding_std
 from harness.trial.stages import Checkpoint, Stage
 
 REPORTS = 20
@@ -154,7 +154,7 @@ class Rounds:
         context = self.context
         labels = context.oracle.reveal(labeled)
         trained, stage = self._train(labeled, labels, last)
-        results, matrix, right = self._measure(trained.model, labeled, labels)
+        results, matrix, right = self._measure(trained.model, context.config.classifier, labeled, labels)
         context.costs.add("evaluate", results["time/round_evaluate_seconds"])
         results |= self._joint_metrics(trained.model, stage) | self._measure_beside(trained, labeled, labels, right)
         results |= selection | self._cost("train", stage)
@@ -167,7 +167,7 @@ class Rounds:
             selected=None if picks is None else picks.tolist(),
             class_counts=torch.bincount(labels, minlength=context.data.num_classes).tolist(),
             pool_counts=context.oracle.class_counts.tolist(),
-            confusion_matrix=matrix,
+            confusion_matrix=matrix or None,
             hits=self._hits(right),
             stages={"pretrain": self.encoder.digest, "train": trained.digest, "compute": compute},
         )
@@ -303,7 +303,7 @@ class Rounds:
         """The losses of a joint training's last epoch, and whether its features have collapsed."""
         if self.context.config.mode != "joint":
             return {}
-        spread = embedding_std(model.features("val"))
+        spread = embedding_std(model.features("pool", sample_rows(len(self.context.data.pool))))
         last = stage.value["history"][-1].items()
         losses = {name: value for name, value in last if metrics.step_kind(name) == "labels"}
         return losses | {"joint/embedding_std": spread}
@@ -323,14 +323,15 @@ class Rounds:
             encoder = Encoder(backbone, trained.digest, context.runtime, parts, encoder.config, context.seed)
         for settings in context.config.beside:
             model, stage = self._fit(encoder.under(settings), labeled, labels, None)
-            measured, _, hits = self._measure(model, labeled, labels)
+            measured, _, hits = self._measure(model, settings, labeled, labels)
             measured["time/round_train_seconds"] = stage.seconds
-            results |= {f"{name}/{settings.name}": value for name, value in measured.items()}
+            whole = {name: value for name, value in measured.items() if not metrics.is_of_class(name)}
+            results |= {f"{name}/{settings.name}": value for name, value in whole.items()}
             right |= {f"{name}/{settings.name}": value for name, value in hits.items()}
         return results
 
     def _measure(
-        self, model: RoundModel, labeled: Tensor, labels: Tensor
+        self, model: RoundModel, settings: ClassifierConfig, labeled: Tensor, labels: Tensor
     ) -> tuple[dict[str, float], dict[str, Any], dict[str, Tensor]]:
         """Measures a model.
 
@@ -348,13 +349,16 @@ class Rounds:
         confusion: dict[str, Any] = {}
         right: dict[str, Tensor] = {}
         for split, truth in (("val", context.data.val_labels), ("test", context.data.test_labels)):
-            if truth is None:
+            if truth is None or not len(truth):
                 continue
             logits = model.logits(split)
             right[f"{split}/accuracy"] = logits.argmax(1) == truth
             matrix = metrics.confusion_matrix(truth, logits.argmax(1), context.data.num_classes)
             results |= {f"{split}/{name}": value for name, value in metrics.scores(matrix).items()}
-            results[f"{split}/loss"] = float(F.cross_entropy(logits, truth))
+            results |= {f"{split}/{n}": v for n, v in metrics.recalls(matrix, context.data.class_names).items()}
+            if settings.gives_probabilities:
+                results[f"{split}/loss"] = float(F.cross_entropy(logits, truth))
+                results[f"{split}/ece"] = metrics.calibration_error(logits.softmax(1), truth)
             confusion = {"class_names": list(context.data.class_names), "matrix": matrix.tolist(), "split": split}
         return results | {"time/round_evaluate_seconds": time.perf_counter() - started}, confusion, right
 

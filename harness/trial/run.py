@@ -17,7 +17,7 @@ from harness.trial.context import Context, Costs
 from harness.trial.epochs import Listener, Reporter
 from harness.trial.memory import PeakMemory
 from harness.trial.models import Encoder
-from harness.trial.pretraining import build_method, normalization, pretrained, pretrains
+from harness.trial.pretraining import build_method, label_free_scores, normalization, pretrained, pretrains
 from harness.trial.ridge import KERNEL_LIMIT
 from harness.trial.rounds import Rounds, start_pool
 from harness.trial.runtime import Runtime
@@ -83,16 +83,18 @@ def run(
     context.costs.add("pretrain", stage.seconds, cached=stage.cached)
     method.eval()
     parts = {"pool": data.pool, "val": data.val} | ({"test": data.test} if data.test is not None else {})
+    parts = {name: images for name, images in parts.items() if len(images)}
     encoder = Encoder(method.backbone, stage.digest, runtime, parts, config.classifier, seed)
     rounds = Rounds(context, encoder, method)
     rounds.run()
+    scores = label_free_scores(context, method, stage)
     context.costs.add("encode", encoder.seconds)
     about = {
         "stage/pretrain_cached": float(stage.cached),
         "time/wall_seconds": time.perf_counter() - started,
         "memory/peak_bytes": memory.peak(runtime.device),
     }
-    totals = _totals(rounds) | context.costs.metrics() | about
+    totals = _totals(rounds) | scores | context.costs.metrics() | about
     if deliver:
         uses_views = method.num_views > 0 and (config.mode == "joint" or pretrains(config))
         totals["time/portrait_seconds"] = portray.portray(rounds, uses_views, deliver)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
@@ -79,13 +79,15 @@ class Runtime:
         return images.contiguous(memory_format=torch.channels_last) if self.channels_last else images
 
     @torch.no_grad()
-    def forward(self, module: nn.Module, images: Images) -> Tensor:
-        """f32 [N, ...] on the CPU: `module` in evaluation mode over all images, in batches."""
+    def forward(
+        self, module: nn.Module, images: Images, view: Callable[[Tensor], Tensor] = lambda images: images
+    ) -> Tensor:
+        """f32 [N, ...] on the CPU: `module` in evaluation mode over all images, or a view of each, in batches."""
         training = module.training
         module.eval()
         with self.autocast():
             outputs = [
-                module(self.inputs(images[index].to(self.device))).float().cpu()
+                module(self.inputs(view(images[index].to(self.device)))).float().cpu()
                 for index in torch.arange(len(images)).split(EVALUATION_BATCH)
             ]
         module.train(training)

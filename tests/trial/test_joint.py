@@ -343,7 +343,7 @@ def test_classifiers_beside_a_joint_training_read_its_encoder(fresh):
     config = configure(**{**JOINT, "classifier": [FINETUNE, "knn"]}, ssl_method={"name": "simclr"}, labels__rounds=1)
     rows, _ = fresh().run(config)
     untrained, _ = fresh().run(configure(ssl_method="none", classifier="knn", labels__rounds=1))
-    assert rounds_of(rows)[0][2]["val/loss/knn"] != untrained[0][2]["val/loss"]
+    assert rounds_of(rows)[0][2]["val/macro_f1/knn"] != rounds_of(untrained)[0][2]["val/macro_f1"]
 
 
 @pytest.mark.parametrize("name", ["supcon", "supervised"])
