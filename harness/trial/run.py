@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.api import SemiSupervisedMethod
+from harness.api import Images, SemiSupervisedMethod
 from harness.config.trial import TrialConfig
 from harness.data import splits
 from harness.data.oracle import Oracle
@@ -82,9 +82,7 @@ def run(
     stage = pretrained(context, method)
     context.costs.add("pretrain", stage.seconds, cached=stage.cached)
     method.eval()
-    parts = {"pool": data.pool, "val": data.val} | ({"test": data.test} if data.test is not None else {})
-    parts = {name: images for name, images in parts.items() if len(images)}
-    encoder = Encoder(method.backbone, stage.digest, runtime, parts, config.classifier, seed)
+    encoder = Encoder(method.backbone, stage.digest, runtime, _parts(data), config.classifier, seed)
     rounds = Rounds(context, encoder, method)
     rounds.run()
     scores = label_free_scores(context, method, stage)
@@ -99,6 +97,12 @@ def run(
         uses_views = method.num_views > 0 and (config.mode == "joint" or pretrains(config))
         totals["time/portrait_seconds"] = portray.portray(rounds, uses_views, deliver)
     return totals
+
+
+def _parts(data: splits.Data) -> dict[str, Images]:
+    """The images that there are, by the name of their part."""
+    parts = {"pool": data.pool, "val": data.val, "test": data.test}
+    return {name: images for name, images in parts.items() if images is not None and len(images)}
 
 
 def load_data(config: TrialConfig, cache: Path, *, with_test: bool, verify: bool = False) -> tuple[splits.Data, Oracle]:
