@@ -131,6 +131,11 @@ class Task:
     portrait: bool = False
 
     @property
+    def trial(self) -> TrialConfig:
+        """What is run."""
+        return self.candidate.trial
+
+    @property
     def trial_id(self) -> str:
         """Its name in records, folders and MLflow."""
         return f"{self.phase}-{self.candidate.configuration}-s{self.seed}"
@@ -178,7 +183,7 @@ class Plan(SweepSettings):
     def first_tasks(self) -> list[Task]:
         """The trials of a grid or random search: every configuration under every seed, seeds varying fastest."""
         phase: Phase = "search" if self.searches else "confirm"
-        return [self._task(candidate, seed, phase) for candidate in self.candidates for seed in self.seeds]
+        return [self.task(candidate, seed, phase) for candidate in self.candidates for seed in self.seeds]
 
     def confirm_tasks(self, best: list[Assignment]) -> list[Task]:
         """The trials of the second phase: the references and the best of the search, under the fresh seeds."""
@@ -187,9 +192,9 @@ class Plan(SweepSettings):
         unique: dict[str, Candidate] = {}
         for candidate in [*self.references, *map(self.candidate, best)]:
             unique.setdefault(candidate.configuration, candidate)
-        return [self._task(candidate, seed, "confirm") for candidate in unique.values() for seed in self.confirm.seeds]
+        return [self.task(candidate, seed, "confirm") for candidate in unique.values() for seed in self.confirm.seeds]
 
-    def _task(self, candidate: Candidate, seed: int, phase: Phase) -> Task:
+    def task(self, candidate: Candidate, seed: int, phase: Phase) -> Task:
         """A trial; of each confirmed configuration that under the first seed leaves a portrait."""
         first = (self.confirm.seeds if self.confirm else self.seeds)[0]
         return Task(candidate, seed, phase, self.portrait and phase == "confirm" and seed == first)
@@ -422,8 +427,7 @@ def _with_candidates(plan: Plan, problems: Problems) -> Plan:
 
     def check(assignment: Assignment, place: str) -> None:
         name = _name_of(assignment)
-        candidate = parsed.get(name) or _check(plan, assignment, place, problems)
-        if candidate:
+        if candidate := parsed.get(name) or _check(plan, assignment, place, problems):
             parsed[name] = candidate
 
     for parameter, number, assignment in plan.space.probes():

@@ -103,6 +103,8 @@ def _check_same_question(space: Path, plan: Plan) -> None:
 def _adds_seeds(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     """Whether seeds are added to those that were there; to a Bayesian search these would mean something else then."""
     old, new = before.get("seeds"), now["seeds"]
+    if isinstance(old, Mapping) and isinstance(new, Mapping) and old.get("split") == new["split"]:
+        old, new = old.get("values"), new["values"]
     return now["method"] != "bayes" and isinstance(old, list) and isinstance(new, list) and new[: len(old)] == old
 
 

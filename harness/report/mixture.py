@@ -47,12 +47,14 @@ def _kinds(trials: Iterable[History], field: str, group_of: Callable[[Record], s
 
 
 def data_settings(space: Mapping[str, Any], record: Record) -> str:
-    """Names what a trial's parameters, its case and its recipe say of the data."""
+    """Names what a trial's parameters, its case, its recipe and, where it splits the data anew, its seed say of it."""
     parameters = record["parameters"]
     settings = {**(space.get("cases") or {}).get(parameters.get("case"), {}), **parameters}
     recipe = (space.get("recipes") or {}).get(settings.get("recipe"), {})
     own = {path: value for path, value in settings.items() if path.partition(".")[0] in DATA}
-    return digest_of({"own": own, "recipe": {key: recipe[key] for key in DATA if key in recipe}})
+    seeds = space.get("seeds")
+    seed = record["seed"] if isinstance(seeds, Mapping) and seeds["split"] == "fresh" else None
+    return digest_of({"own": own, "recipe": {key: recipe[key] for key in DATA if key in recipe}, "seed": seed})
 
 
 def _trials(names: list[str]) -> str:

@@ -102,8 +102,8 @@ class _Now:
 
     def trial(self, record: Record) -> TrialConfig:
         """The configuration of a trial."""
-        known = self._candidates.get(record["configuration"])
-        return (known or self._plan.candidate(record["parameters"])).trial
+        candidate = self._candidates.get(record["configuration"]) or self._plan.candidate(record["parameters"])
+        return self._plan.task(candidate, record["seed"], record["phase"]).trial
 
     def data(self, config: TrialConfig) -> Data:
         """The data of a trial."""

@@ -102,9 +102,9 @@ def portray_in_worker(config: dict[str, Any], job: Job) -> None:
         return
     send({})  # from here on the time counts
     try:
-        check_device(task.candidate.trial.compute)
+        check_device(task.trial.compute)
         with watched_memory(job.memory_gb, lambda cause: end_own_worker(task.trial_id, cause)):
-            run(task.candidate.trial, task.seed, job.folders, lambda *_: None, with_test=False, deliver=send)
+            run(task.trial, task.seed, job.folders, lambda *_: None, with_test=False, deliver=send)
     except Exception as error:  # its stages are gone, and what makes them anew fails
         if no_space(error):
             tune.report({"no_space": str(error), **job.nothing})
@@ -120,7 +120,6 @@ def _begin(job: Job) -> None:
 
 def _run(task: Task, job: Job) -> dict[str, float]:
     """Runs a trial and reports each record; a trial that fails reports its cause and lets the sweep go on."""
-
     origin = _origin(task, job)
 
     def send(step_kind: str, step: int, metrics: Mapping[str, float], details: Details, **more: Any) -> None:
@@ -135,15 +134,13 @@ def _run(task: Task, job: Job) -> dict[str, float]:
     if cause:
         send("labels", 0, {}, Details(error=cause), status="failed", error=cause)
         return {}
-    send("labels", 0, {}, Details(config=as_dict(task.candidate.trial)))
+    send("labels", 0, {}, Details(config=as_dict(task.trial)))
     portrait: dict[str, Any] = {}
     deliver = portrait.update if task.portrait else None
     try:
-        check_device(task.candidate.trial.compute)
+        check_device(task.trial.compute)
         with watched_memory(job.memory_gb, lambda cause: end_own_worker(task.trial_id, cause)):
-            totals = run(
-                task.candidate.trial, task.seed, job.folders, send, with_test=task.phase == "confirm", deliver=deliver
-            )
+            totals = run(task.trial, task.seed, job.folders, send, with_test=task.phase == "confirm", deliver=deliver)
         for name in job.metrics:
             if not math.isfinite(totals.get(name, math.nan)):
                 raise ValueError(f"{name} is {totals.get(name, 'not measured in this trial')}")
@@ -161,7 +158,7 @@ def _run(task: Task, job: Job) -> dict[str, float]:
 def _origin(task: Task, job: Job) -> dict[str, str]:
     """What the trial is computed from; nothing where that fails, as the trial then will, with the cause."""
     try:
-        return origin_of(task.candidate.trial, job.folders.cache).as_dict()
+        return origin_of(task.trial, job.folders.cache).as_dict()
     except Exception:
         return {}
 

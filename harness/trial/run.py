@@ -87,12 +87,8 @@ def run(
     rounds.run()
     scores = label_free_scores(context, method, stage)
     context.costs.add("encode", encoder.seconds)
-    about = {
-        "stage/pretrain_cached": float(stage.cached),
-        "time/wall_seconds": time.perf_counter() - started,
-        "memory/peak_bytes": memory.peak(runtime.device),
-    }
-    totals = _totals(rounds) | scores | context.costs.metrics() | about
+    totals = _totals(rounds) | scores | context.costs.metrics() | {"stage/pretrain_cached": float(stage.cached)}
+    totals |= {"time/wall_seconds": time.perf_counter() - started, "memory/peak_bytes": memory.peak(runtime.device)}
     if deliver:
         uses_views = method.num_views > 0 and (config.mode == "joint" or pretrains(config))
         totals["time/portrait_seconds"] = portray.portray(rounds, uses_views, deliver)

@@ -91,6 +91,14 @@ def test_settings_that_ask_for_other_data_are_no_mixture(tmp_path, case):
     assert read_report(folder(tmp_path / "t", by_seed, (one, two), **space)).mixed != []
 
 
+def test_splits_that_are_drawn_anew_for_each_seed_are_no_mixture(tmp_path):
+    fresh = {"seeds": {"values": [1, 2, 3], "split": "fresh"}}
+    by_seed = lambda name, seed: {"data": str(seed) * 12, "code": name * 12}  # noqa: E731
+    assert read_report(folder(tmp_path / "s", by_seed, **fresh)).mixed == []
+    other = lambda name, seed: by_seed(name, seed) | ({"data": "b" * 12} if (name, seed) == ("c", 3) else {})  # noqa: E731
+    assert read_report(folder(tmp_path / "t", other, **fresh)).mixed
+
+
 def test_cases_and_recipes_that_say_nothing_of_the_data_may_not_have_other_data(tmp_path):
     by_name = lambda name, seed: {"data": name * 12, "code": name * 12}  # noqa: E731
     cases = {"cases": {"one": {"pretrain.lr": 0.1}, "two": {"pretrain.lr": 0.2}}}
