@@ -393,14 +393,14 @@ def _check_objectives(objectives: Sequence[Objective], problems: Problems) -> No
             problems.add("metric.name", f"{name} is measured in some trials only; use time/total_seconds")
         elif is_of_class(name):
             problems.add("metric.name", f"{name} is measured class by class; use val/balanced_accuracy")
-        elif METRICS[name].goal is None and name in directionless:
-            problems.add("metric.goal", f"{name} is better neither high nor low; say which is asked for")
         elif step_kind(name) == "epoch" and name not in LABEL_FREE:
             problems.add("metric.name", f"{name} is measured in every epoch, not once per trial; use val/accuracy")
         elif name in PER_ROUND:
             problems.add(
                 "metric.name", f"{name} is measured in every round, not once per trial; use time/total_seconds"
             )
+        elif METRICS[name].goal is None and name in directionless:
+            problems.add("metric.goal", f"{name} is better neither high nor low; say which is asked for")
 
 
 def _check_custom_resources(custom: Mapping[str, Any], problems: Problems) -> None:

@@ -56,7 +56,7 @@ def choose_strength(inputs: Tensor, labels: Tensor, weights: Tensor, rng: torch.
     drawn = torch.randperm(len(labels), generator=rng)[:FOLDED]
     x, y, w = inputs[drawn].numpy(), labels[drawn].numpy(), weights[drawn].numpy()
     folds = folds_of(labels[drawn], FOLDS, rng).numpy()
-    models = {fold: _solver(CHOICES[0], tol=1e-4, max_iter=500) for fold in np.unique(folds[folds >= 0]).tolist()}
+    models = {fold: _solver(CHOICES[0], tol=1e-3, max_iter=500) for fold in np.unique(folds[folds >= 0]).tolist()}
     if not models:
         return 1.0
     best, lowest, worse = CHOICES[0], math.inf, 0

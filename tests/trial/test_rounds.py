@@ -340,8 +340,8 @@ def test_nothing_a_selector_can_reach_holds_images_but_the_pools(bench, monkeypa
         Peek.hidden[f"{name} as numbers"] = {row.numpy().tobytes() for row in part.flatten(1).float() / 255}
     forward = Runtime.forward
 
-    def noting(self: Runtime, module: Any, images: Images) -> Tensor:
-        outputs = forward(self, module, images)
+    def noting(self: Runtime, module: Any, images: Images, *view: Any) -> Tensor:
+        outputs = forward(self, module, images, *view)
         for name in PARTS[1:]:
             if torch.equal(images[torch.arange(len(images))], pixels[name]):
                 told = {row.numpy().tobytes() for row in outputs if row.any()}
