@@ -440,7 +440,6 @@ def test_exponential_imbalance_has_the_sizes_of_the_formula(tmp_path):
     [
         ({"val": 601}, "val: 601 sets aside 601 of 600 training images; at most 596"),
         ({"val": 3}, "val: 3 sets aside 3 of 600 training images; at least 4"),
-        ({"val": 0}, "val: 0 sets aside 0 of 600"),
         ({"val": 0.001}, "val: 0.001 sets aside 1 of 600 training images; at least 4"),
         ({"val": 1.0}, r"val: 1.0 is not a share in \(0, 1\); as a number of images, 4 .. 596"),
         ({"val": -0.1}, "val: -0.1 is not a share"),
