@@ -54,7 +54,7 @@ def _sweep(folder: Path, trials: int, number: int, every: float) -> tuple[list[t
     from mlflow import MlflowClient
     from ray import tune
 
-    from harness.config.plan import Candidate, Task
+    from harness.config.tasks import Candidate, Task
     from harness.config.trial import TrialConfig
     from harness.records import rows
     from harness.records.folder import Recorder

@@ -10,7 +10,6 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,12 +17,10 @@ from harness.config.checks import check_measured
 from harness.config.parsing import RECIPE, Recipes, over_recipe, parse_recipes, parse_trial, recipe_trial
 from harness.config.schema import ConfigError, Problems, apply_overrides, as_dict, content_of, parse, setting
 from harness.config.space import CASE, Assignment, Parameter, Space, lookup, parse_cases, parse_parameters
-from harness.config.trial import TrialConfig
-from harness.files import digest_of
+from harness.config.tasks import Candidate, Phase, Seeds, SeedSplit, Task
 from harness.messages import closest
 from harness.metrics import LABEL_FREE, METRICS, PER_ROUND, is_of_class, step_kind
 
-Phase = Literal["search", "confirm"]
 MAX_TRIALS = 100_000
 """Of one phase of a sweep: configurations x seeds."""
 
@@ -86,7 +83,9 @@ class SweepSettings:
     metric: tuple[Objective, ...] = setting((Objective(),), "one, or several objectives")
     run_cap: int | None = setting(None, "configurations tried by random and bayes", low=1, high=10_000)
     early_terminate: EarlyTerminate = EarlyTerminate()
-    seeds: tuple[int, ...] = setting((0,), "of the search, or of a grid that is measured at once", low=0)
+    seeds: tuple[int, ...] | Seeds = setting(
+        (0,), "of the search, or of a grid that is measured at once; or a mapping, which may split the data anew", low=0
+    )
     confirm: Confirm | None = setting(None, "the second phase")
     reference: dict | None = setting(None, "the configuration that the others are compared with")
     resources: Resources = Resources()
@@ -104,48 +103,13 @@ class SweepSettings:
     )
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """One configuration: the values that were chosen, and the trial they make."""
-
-    parameters: Assignment
-    trial: TrialConfig
-
-    @cached_property
-    def configuration(self) -> str:
-        """8 hexadecimal digits that name it."""
-        return digest_of(as_dict(self.trial))[:8]
-
-
-@dataclass(frozen=True)
-class Task:
-    """One trial to run: a configuration under one seed in one phase.
-
-    Attributes:
-        portrait: whether its encoder leaves a portrait.
-    """
-
-    candidate: Candidate
-    seed: int
-    phase: Phase
-    portrait: bool = False
-
-    @property
-    def trial(self) -> TrialConfig:
-        """What is run."""
-        return self.candidate.trial
-
-    @property
-    def trial_id(self) -> str:
-        """Its name in records, folders and MLflow."""
-        return f"{self.phase}-{self.candidate.configuration}-s{self.seed}"
-
-
 @dataclass(frozen=True, kw_only=True)
 class Plan(SweepSettings):
     """A sweep, checked.
 
     Attributes:
+        seeds: of the search, or of a grid that is measured at once.
+        split: what an interval covers: seeds on the "same" split, or seeds and splits, "fresh" for each.
         tree: the `trial:` section as given.
         recipes: those that the trial, the search or its references name, complete with defaults.
         space: what varies.
@@ -158,6 +122,8 @@ class Plan(SweepSettings):
     tree: Mapping[str, Any]
     recipes: Recipes
     space: Space
+    seeds: tuple[int, ...] = (0,)
+    split: SeedSplit = "same"
     header: str = ""
     candidates: tuple[Candidate, ...] = ()
     probes: tuple[Candidate, ...] = ()
@@ -197,7 +163,7 @@ class Plan(SweepSettings):
     def task(self, candidate: Candidate, seed: int, phase: Phase) -> Task:
         """A trial; of each confirmed configuration that under the first seed leaves a portrait."""
         first = (self.confirm.seeds if self.confirm else self.seeds)[0]
-        return Task(candidate, seed, phase, self.portrait and phase == "confirm" and seed == first)
+        return Task(candidate, seed, phase, self.portrait and phase == "confirm" and seed == first, self.split)
 
     def some_candidates(self) -> tuple[Candidate, ...]:
         """All configurations that are known in advance, or some that between them have every value."""
@@ -208,6 +174,7 @@ class Plan(SweepSettings):
         settings = {item.name: as_dict(getattr(self, item.name)) for item in fields(SweepSettings)}
         return settings | {
             "metric": [{"name": objective.name, "goal": objective.direction} for objective in self.metric],
+            "seeds": as_dict(Seeds(self.seeds, self.split)) if self.split == "fresh" else settings["seeds"],
             "reference": settings["reference"] or None,
             "recipes": dict(self.recipes) if self._builds_on_recipes else None,
             "trial": self._resolved_trial(),
@@ -293,7 +260,9 @@ def load_plan(source: Path | Mapping[str, Any], overrides: Mapping[str, Any]) ->
     _check_settings(settings, bool(content.get("parameters") or content.get("cases")), problems)
     problems.raise_any()
     header = opening_comment(source) if isinstance(source, Path) else ""
+    seeds = _seeds_of(settings)
     given = vars(settings) | {"description": settings.description or _question(header)}
+    given |= {"seeds": seeds.values, "split": seeds.split}
     plan = Plan(**given, tree=content.get("trial") or {}, recipes=recipes, space=space, header=header)
     plan = _with_candidates(plan, problems)
     problems.raise_any()
@@ -357,12 +326,17 @@ def _complete(given: Mapping[str, Any], recipes: Recipes) -> Mapping[str, Any]:
     return as_dict(trial) if trial else over_recipe(given, "trial", Problems(), recipes)
 
 
+def _seeds_of(settings: SweepSettings) -> Seeds:
+    return settings.seeds if isinstance(settings.seeds, Seeds) else Seeds(settings.seeds)
+
+
 def _check_settings(settings: SweepSettings, varies: bool, problems: Problems) -> None:
     if not settings.name or set(settings.name) & set('/\\:*?"<>|\0') or settings.name in (".", ".."):
         problems.add("name", f"{settings.name!r} cannot name a folder")
     _check_objectives(settings.metric, problems)
-    if len(set(settings.seeds)) != len(settings.seeds) or not settings.seeds:
-        problems.add("seeds", f"{list(settings.seeds)} must be one or more different numbers")
+    seeds = _seeds_of(settings).values
+    if len(set(seeds)) != len(seeds) or not seeds:
+        problems.add("seeds", f"{list(seeds)} must be one or more different numbers")
     if settings.method != "grid" and settings.run_cap is None:
         problems.add("run_cap", f"method {settings.method} needs a number of configurations to try")
     if settings.method != "grid" and not varies:
@@ -373,7 +347,7 @@ def _check_settings(settings: SweepSettings, varies: bool, problems: Problems) -
         problems.add("early_terminate", "a grid without `confirm` is a comparison, in which every trial must finish")
     _check_custom_resources(settings.resources.custom or {}, problems)
     if settings.confirm:
-        fresh, used = settings.confirm.seeds, settings.seeds
+        fresh, used = settings.confirm.seeds, seeds
         if not fresh or len(set(fresh)) != len(fresh) or set(fresh) & set(used):
             problems.add("confirm.seeds", f"{list(fresh)} must be fresh and different: not of {list(used)}")
 

@@ -116,7 +116,13 @@ class Splitting:
         metadata={"help": "share carved as a test set where the data set has none", "above": 0, "high": 0.9},
     )
     imbalance: Step | Exponential | None = field(default=None, metadata={"help": "unbalance the pool"})
-    split_seed: int = field(default=0, metadata={"help": "draws the splits; the same for every trial seed", "low": 0})
+    split_seed: int = field(
+        default=0,
+        metadata={
+            "help": "draws the splits and their order; the same for every trial seed, unless `seeds.split` is fresh",
+            "low": 0,
+        },
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,8 +135,8 @@ class Data:
         val_labels: i64, of `val`, on the CPU.
         test: test images; None in the search phase, which must not read them.
         test_labels: i64, of `test`, on the CPU; None with it.
+        carved: whether the test images were taken from the training images.
         unlabeled_extra: images without labels, for pre-training only; None where the data set has none.
-        num_classes: K.
         class_names: K names, in label order.
         image_shape: (C, H, W).
         mean: C means of the pool's images, in [0, 1].
@@ -144,14 +150,19 @@ class Data:
     val_labels: Tensor
     test: Images | None
     test_labels: Tensor | None
+    carved: bool
     unlabeled_extra: Images | None
-    num_classes: int
     class_names: tuple[str, ...]
     image_shape: tuple[int, int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
     fingerprint: str
     counts: Mapping[str, int]
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return len(self.class_names)
 
 
 def open_data(
@@ -204,8 +215,8 @@ def open_data(
         val_labels=prepared.labels["train"][rows.val],
         test=images(test_split, rows.test) if with_test else None,
         test_labels=test_labels if with_test else None,
+        carved=test_split == "train",
         unlabeled_extra=None if extra is None else images("unlabeled", None),
-        num_classes=len(prepared.class_names),
         class_names=prepared.class_names,
         image_shape=prepared.image_shape,
         mean=mean,

@@ -10,7 +10,8 @@ from typing import Any
 from ray import tune
 from ray.tune.search import ConcurrencyLimiter, Searcher
 
-from harness.config.plan import Phase, Plan, Task
+from harness.config.plan import Plan
+from harness.config.tasks import Phase, Task
 from harness.files import no_space
 from harness.records.folder import Recorder
 from harness.sweep.callback import MAX_FAILURES, RecordCallback
@@ -84,7 +85,8 @@ class Sweep:
     def _portray_best(self) -> None:
         """Leaves a portrait of the best of a search that nothing confirms."""
         for assignment in self._recorder.best(self._plan.metric, 1):
-            tasks = [Task(self._plan.candidate(assignment), seed, "search") for seed in self._plan.seeds]
+            candidate = self._plan.candidate(assignment)
+            tasks = [self._plan.task(candidate, seed, "search") for seed in self._plan.seeds]
             task = next(task for task in tasks if self._finished(task))
             if not (self._recorder.folder / "trials" / task.trial_id / "portrait.npz").exists():
                 self._fit(portray_in_worker, GivenTasks([task]), 1, "search")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from harness.config.plan import Plan, Task
+from harness.config.plan import Plan
 from harness.config.schema import ConfigError, as_dict
+from harness.config.tasks import Task
 from harness.config.trial import TrialConfig
 from harness.data.oracle import Oracle
 from harness.data.splits import Data
@@ -42,6 +43,11 @@ def check_data(plan: Plan, cache: Path) -> list[tuple[TrialConfig, Data]]:
                 prepared[name] = config, *load_data(config, cache, with_test=False, verify=True)
             _, data, oracle = prepared[name]
             _check_sizes(config, data)
+            if plan.split == "fresh" and plan.confirm and data.carved:
+                raise ValueError(
+                    f"seeds.split: {config.dataset.name} has no test images of its own, and fresh splits would show "
+                    "the search images that are tested later; leave `confirm` out, or use split: same"
+                )
             start_pool(config.labels, 0, oracle)
             check_sizes(config, data.image_shape)
         except ValueError as error:
@@ -93,11 +99,11 @@ def _range(about: dict[str, Any]) -> str:
 def _sharing(tasks: list[Task]) -> str:
     keys = []
     for task in tasks:
-        key = pretrain_key(task.candidate.trial, task.seed, data_name(task.candidate.trial))
+        key = pretrain_key(task.trial, task.seed, data_name(task.trial))
         if key["trained"]:
             keys.append(digest_of(key))
     shared = len(keys) - len(set(keys))
-    rounds = sum(task.candidate.trial.labels.rounds + (task.candidate.trial.labels.start != 0) for task in tasks)
+    rounds = sum(task.trial.labels.rounds + (task.trial.labels.start != 0) for task in tasks)
     return (
         f"stages: {len(set(keys))} pre-trainings for {len(keys)} trials that need one ({shared} shared), "
         f"{rounds} classifier trainings"

@@ -15,8 +15,9 @@ from optuna.trial import TrialState
 from ray.tune.schedulers import AsyncHyperBandScheduler, MedianStoppingRule, TrialScheduler
 from ray.tune.search import Searcher
 
-from harness.config.plan import Candidate, Plan, Task
+from harness.config.plan import Plan
 from harness.config.schema import ConfigError
+from harness.config.tasks import Candidate, Task
 from harness.records.folder import Recorder
 from harness.records.rows import Record
 from harness.seeding import derive
@@ -171,7 +172,7 @@ class Study:
         return [sum(column) / len(column) for column in zip(*values, strict=True)]
 
     def _tasks(self, candidate: Candidate) -> list[Task]:
-        return [Task(candidate, seed, "search") for seed in self._plan.seeds]
+        return [self._plan.task(candidate, seed, "search") for seed in self._plan.seeds]
 
 
 def _lost(tasks: list[Task], recorder: Recorder) -> list[Task]:

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from ray import tune
 
-from harness.config.plan import Task
 from harness.config.schema import as_dict
+from harness.config.tasks import Task
 from harness.config.trial import ComputeConfig
 from harness.files import no_space
 from harness.messages import cause_of

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from harness.config import plan as plan_module
@@ -15,6 +17,7 @@ from harness.config.plan import Plan, load_plan
 from harness.config.schema import ConfigError, parse_overrides
 from harness.metrics import PER_ROUND
 from harness.sweep import preflight
+from harness.trial.run import load_data
 
 GRID = """
 # Question: which selector?
@@ -94,6 +97,64 @@ def test_each_confirmed_configuration_leaves_one_portrait(tmp_path):
         read(tmp_path, GRID, "metric={name: time/portrait_seconds}")
     with pytest.raises(ConfigError, match=r"portrait: expected .*, not 'yes please'"):
         read(tmp_path, GRID, "portrait=yes please")
+
+
+def test_seeds_may_split_the_data_anew_and_stay_paired(tmp_path):
+    same, fresh = read(tmp_path, GRID, "seeds=[1, 2]"), read(tmp_path, GRID, "seeds={values: [1, 2], split: fresh}")
+    assert (same.split, fresh.split) == ("same", "fresh")
+    assert same.seeds == fresh.seeds == (1, 2)
+    assert [task.trial_id for task in same.first_tasks()] == [task.trial_id for task in fresh.first_tasks()]
+    assert {task.trial.data.split_seed for task in same.first_tasks()} == {0}
+    assert [task.trial.data.split_seed for task in fresh.first_tasks()] == [1, 2] * 4
+    moved = read(tmp_path, GRID, "seeds={values: [1, 2], split: fresh}", "trial.data.split_seed=10")
+    assert [task.trial.data.split_seed for task in moved.first_tasks()] == [11, 12] * 4
+    whole = [
+        replace(task.trial, data=task.candidate.trial.data) == task.candidate.trial for task in fresh.first_tasks()
+    ]
+    assert all(whole), "nothing but the split differs from the configuration"
+    searched = read(tmp_path, RENAMED, "seeds={values: [3], split: fresh}")
+    confirmed = searched.confirm_tasks([searched.candidates[0].parameters])
+    assert [task.trial.data.split_seed for task in confirmed] == [5, 6, 5, 6]
+
+
+@pytest.mark.parametrize("seeds", ["[1, 2]", "{values: [1, 2], split: fresh}", "{split: fresh}", "{values: [4]}"])
+def test_seeds_are_kept_so_that_they_mean_the_same_again(tmp_path, seeds):
+    plan = read(tmp_path, GRID, f"seeds={seeds}")
+    again = load_plan(plan.as_dict(), {})
+    assert (again.seeds, again.split) == (plan.seeds, plan.split)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "message"),
+    [
+        ("{split: frsh}", "seeds.split: expected .*'fresh'"),
+        ("{values: [1, 1]}", r"seeds: \[1, 1\] must be one or more different numbers"),
+        ("{values: [-1]}", r"seeds.values\[0\]: -1 is below"),
+        ("{seeds: [1]}", "seeds.seeds: no such key; known: split, values"),
+    ],
+)
+def test_seeds_that_cannot_be_are_refused(tmp_path, seeds, message):
+    with pytest.raises(ConfigError, match=message):
+        read(tmp_path, GRID, f"seeds={seeds}")
+
+
+def test_fresh_splits_do_not_show_a_search_what_is_tested_later(tmp_path, cache):
+    fresh = "seeds={split: fresh}"
+    preflight.check_data(read(tmp_path, GRID, fresh), cache)  # a comparison: nothing is chosen
+    with pytest.raises(ConfigError, match=r"seeds.split: digits has no test images of its own, .* leave `confirm` out"):
+        preflight.check_data(read(tmp_path, GRID, fresh, "confirm={seeds: [8, 7]}"), cache)
+
+
+def test_the_data_of_a_seed_are_those_of_every_configuration(tmp_path, cache):
+    plan = read(tmp_path, GRID, "seeds={values: [1, 2], split: fresh}", "trial.data.fraction=0.2")
+    data = {task.trial_id: load_data(task.trial, cache, with_test=True) for task in plan.first_tasks()}
+    of_seed = {
+        seed: {parts.fingerprint for name, (parts, _) in data.items() if name.endswith(f"-s{seed}")} for seed in (1, 2)
+    }
+    assert all(len(fingerprints) == 1 for fingerprints in of_seed.values())
+    assert of_seed[1] != of_seed[2]
+    tested = [{image.numpy().tobytes() for image in parts.test[torch.arange(50)]} for parts, _ in data.values()]
+    assert tested[0] == tested[2] != tested[1]
 
 
 def test_ids_name_the_configuration_however_it_is_written(tmp_path):

@@ -19,8 +19,9 @@ from trials import configure
 
 from baselines.datasets.image_folder import ImageFolder
 from harness import embed
-from harness.config.plan import Candidate, Task, load_plan
+from harness.config.plan import load_plan
 from harness.config.schema import ConfigError, as_dict
+from harness.config.tasks import Candidate, Task
 from harness.encoders import export
 from harness.encoders.saved import PyfuncEncoder, SavedEncoder
 from harness.files import checksum, no_space

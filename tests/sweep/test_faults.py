@@ -17,8 +17,9 @@ from mlflow import MlflowClient
 from sweep_folder import replace_rows
 from test_sweep import HERE, SLOW, TRIAL, endings, rows, run, start, without_agents, write
 
-from harness.config.plan import Task, load_plan
+from harness.config.plan import load_plan
 from harness.config.schema import ConfigError
+from harness.config.tasks import Task
 from harness.records import rows as record_rows
 from harness.records.details import Details
 from harness.records.folder import Recorder

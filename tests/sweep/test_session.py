@@ -10,18 +10,22 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from test_sweep import TRIAL, endings, write
 
-from harness.config.plan import Task, load_plan
+from harness.config.plan import load_plan
 from harness.config.schema import ConfigError
+from harness.config.tasks import Task
 from harness.config.trial import ComputeConfig
-from harness.sweep import connection
+from harness.sweep import connection, worker
 from harness.sweep.interrupts import Interrupts
 from harness.sweep.session import Options, Outcome, run_plan
 from harness.sweep.worker import check_device, tasks_in, tune_config
+from harness.trial.run import Folders
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
@@ -125,6 +129,28 @@ def test_tasks_travel_in_one_small_piece(tmp_path):
     assert tasks_in(pickle.loads(pickle.dumps(copy.deepcopy(config)))) == tasks
     assert not any(isinstance(value, dict | list) for value in config.values())  # into which Tune looks
     assert len(pickle.dumps([tune_config([tasks[0]]) for _ in range(1000)])) < 4e6
+
+
+def test_a_worker_runs_each_seed_on_its_split(tmp_path, monkeypatch):
+    ran, told = [], []
+
+    def run(config, seed, *_, **__):
+        ran.append((seed, config.data.split_seed))
+        return {"labels/used": 20.0, "val/accuracy": 0.5}
+
+    monkeypatch.setattr(worker, "run", run)
+    context = SimpleNamespace(get_trial_id=lambda: "of_tune")
+    monkeypatch.setattr(worker, "tune", SimpleNamespace(report=told.append, get_context=lambda: context))
+    monkeypatch.setattr(worker, "limit_passed", lambda _: None)  # Ray keeps what is known of trials, and none runs
+    monkeypatch.setattr(worker, "ended_before", lambda *_: None)
+    seeds = {"values": [3, 4], "split": "fresh"}
+    plan = load_plan(write(tmp_path, parameters={"selector": {"values": ["random"]}}, seeds=seeds), {})
+    folders = Folders(tmp_path, tmp_path)
+    job = worker.Job(("val/accuracy",), folders, torch.get_num_threads(), None, str(Path.cwd()))
+    worker.run_in_worker(tune_config(plan.first_tasks()), job)
+    assert ran == [(3, 3), (4, 4)]
+    details = [report["sent"][1] for report in told if "sent" in report]
+    assert [each.config["data"]["split_seed"] for each in details if each.config] == [3, 4]
 
 
 def test_a_worker_without_the_gpu_that_a_trial_computes_on_says_so(monkeypatch):

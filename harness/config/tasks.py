@@ -1,0 +1,72 @@
+"""What a sweep runs: configurations, each under several seeds, on one split of the data or on one for each seed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal
+
+from harness.config.schema import as_dict, setting
+from harness.config.space import Assignment
+from harness.config.trial import TrialConfig
+from harness.files import digest_of
+
+Phase = Literal["search", "confirm"]
+SeedSplit = Literal["same", "fresh"]
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """Seeds, and what they draw."""
+
+    values: tuple[int, ...] = setting((0,), "of the search, or of a grid that is measured at once", low=0)
+    split: SeedSplit = setting(
+        "same",
+        "same: one split of the data, by data.split_seed; fresh: each seed has its own, by data.split_seed + seed, the "
+        "same for all configurations",
+    )
+
+
+def split_anew(trial: TrialConfig, seed: int) -> TrialConfig:
+    """The trial with the split of a seed: other images in pool, validation and carved test set, in another order."""
+    return replace(trial, data=replace(trial.data, split_seed=trial.data.split_seed + seed))
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One configuration: the values that were chosen, and the trial they make."""
+
+    parameters: Assignment
+    trial: TrialConfig
+
+    @cached_property
+    def configuration(self) -> str:
+        """8 hexadecimal digits that name it."""
+        return digest_of(as_dict(self.trial))[:8]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One trial to run: a configuration under one seed in one phase.
+
+    Attributes:
+        portrait: whether its encoder leaves a portrait.
+        split: whose split of the data it has: "same" for that of all seeds, "fresh" for its seed's own.
+    """
+
+    candidate: Candidate
+    seed: int
+    phase: Phase
+    portrait: bool = False
+    split: SeedSplit = "same"
+
+    @property
+    def trial(self) -> TrialConfig:
+        """What is run: the configuration, with the split of the seed."""
+        trial = self.candidate.trial
+        return split_anew(trial, self.seed) if self.split == "fresh" else trial
+
+    @property
+    def trial_id(self) -> str:
+        """Its name in records, folders and MLflow."""
+        return f"{self.phase}-{self.candidate.configuration}-s{self.seed}"
