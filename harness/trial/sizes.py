@@ -97,7 +97,7 @@ def _check_alike(method: str, sizes: Sequence[Size]) -> None:
 
 
 def _check_taken(spec: PluginSpec, image_shape: tuple[int, int, int], size: Size, what: str, advice: str) -> None:
-    backbone = _backbone(Tried.of(spec), image_shape)
+    backbone = _backbone(Tried.of(spec), image_shape)  # which may refuse the images of the data
     problem = _problem(backbone, (image_shape[0], *size)) if size != image_shape[1:] else None
     if problem:
         kind = type(backbone).__name__

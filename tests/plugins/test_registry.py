@@ -185,9 +185,12 @@ def test_hyperparameters_are_the_keyword_only_arguments():
         "projection_dim": 128,
         "depth": 2,
         "batch_norm": True,
+        "output_norm": False,
+        "output_relu": False,
+        "init": "torch",
     }
     assert registry.hints(SimCLR)["temperature"] is float
-    assert defaults(DCNN3) == {"width": 32, "dropout": 0.0, "weights": None, "freeze": False}
+    assert defaults(DCNN3) == {"width": 32, "dropout": 0.0, "init": "torch", "weights": None, "freeze": False}
     assert defaults(Random) == {"pool_subset": None}
 
 
@@ -427,6 +430,7 @@ def test_canonical_mapping_fills_defaults_in_at_every_depth():
         "name": "dcnn3",
         "width": 32,
         "dropout": 0.0,
+        "init": "torch",
         "weights": None,
         "freeze": False,
     }
@@ -454,7 +458,7 @@ def test_json_lists_every_plugin(capsys, install):
         "name": "dcnn3",
         "provider": "selbench",
         "summary": DCNN3.__doc__.splitlines()[0],
-        "hyperparameters": {"width": 32, "dropout": 0.0, "weights": None, "freeze": False},
+        "hyperparameters": {"width": 32, "dropout": 0.0, "init": "torch", "weights": None, "freeze": False},
     }
     assert "not_there" in by_name["selectors", "their_selector"]["error"]
     built_in = [entry for entry in listed if entry["provider"] == "selbench"]
