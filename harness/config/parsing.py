@@ -151,6 +151,12 @@ def read_trial(source: Path | Mapping[str, Any], overrides: Mapping[str, Any]) -
         problems.add("", f"expected a mapping, not {type(content).__name__}")
         problems.raise_any()
     tree = content if "trial" in content else {"trial": content}
+    for path in overrides:
+        if path.partition(".")[0] not in tree:
+            problems.add(
+                path, "one trial has no such setting; its own lie below `trial`, such as trial.pretrain.epochs"
+            )
+    problems.raise_any()
     apply_overrides(tree, overrides)
     own = parse_recipes(tree.get("recipes"), "recipes", problems)
     config = parse_trial(tree["trial"], "trial", problems, own)

@@ -74,19 +74,21 @@ class Prepared:
         )  # a constant channel must not divide by 0
 
 
-def prepare(dataset: Dataset, name: str, cache: Path, *, verify: bool = False) -> Prepared:
+def prepare(
+    dataset: Dataset, name: str, cache: Path, *, settings: Mapping[str, Any] | None = None, verify: bool = False
+) -> Prepared:
     """Decodes a data set, or opens what an earlier call decoded.
 
-    The arrays lie in `<cache>/<name>-<hash of class, identity and code>/`. They are written in a sibling folder that
-    is renamed when it is complete, by one process while others wait, so a writer that dies leaves nothing that is
-    believed. A folder whose files do not have the sizes they should have is decoded again. Where the files of the
-    data set's class have changed since they were loaded, it is decoded each time, for this
-    process alone.
+    The arrays lie in `<cache>/<name>-<hash of class, settings, identity and code>/`. They are written in a sibling
+    folder that is renamed when it is complete, by one process while others wait, so a writer that dies leaves nothing
+    that is believed. A folder whose files do not have the sizes they should have is decoded again. Where the files of
+    the data set's class have changed since they were loaded, it is decoded each time, for this process alone.
 
     Args:
         dataset: where the images come from.
         name: of the data set, for messages and the folder's name.
         cache: where decoded data sets are kept.
+        settings: the data set's hyper-parameters, for its identity may forget one.
         verify: whether all that an earlier call decoded is read and compared with its fingerprint; what differs is
             decoded again.
 
@@ -96,7 +98,8 @@ def prepare(dataset: Dataset, name: str, cache: Path, *, verify: bool = False) -
     """
     plugin = type(dataset)
     code = code_of(prepare, plugin)
-    key = f"{plugin.__module__}.{plugin.__qualname__}\n{digest_of(code.key)}\n{dataset.identity()}"
+    made_of = digest_of({"code": code.key, "settings": dict(settings or {})})
+    key = f"{plugin.__module__}.{plugin.__qualname__}\n{made_of}\n{dataset.identity()}"
     digest = hashlib.blake2b(key.encode(errors="surrogateescape"), digest_size=8).hexdigest()
     folder = cache / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', name)}-{digest}"
     cache.mkdir(parents=True, exist_ok=True)

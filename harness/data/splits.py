@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -173,6 +173,7 @@ def open_data(
     cache: Path,
     with_test: bool,
     device: torch.device | str,
+    settings: Mapping[str, Any] | None = None,
     verify: bool = False,
 ) -> tuple[Data, Oracle]:
     """Opens a data set, decoding it if nobody has yet, and splits it. All draws are stratified.
@@ -184,10 +185,9 @@ def open_data(
         name: of the data set, for messages and the cache folder.
         splitting: what becomes of its images. `test` is taken first, where it has no test images of its own, which are
             always used whole; then `val`, then `fraction` of the rest, which `imbalance` thins.
-        cache: where decoded data sets are kept.
+        cache, settings, verify: see `prepare`.
         with_test: whether `Data.test` may be read.
         device: where batches are wanted; where the images are, `store_of` says.
-        verify: whether decoded files are compared with their checksum, see `prepare`.
 
     Returns:
         The images, and the oracle of the pool's labels, without a budget.
@@ -197,7 +197,7 @@ def open_data(
         FileNotFoundError: the data set is not there.
     """
     device = torch.empty(0, device=device).device  # "cuda" becomes "cuda:0"
-    prepared = prepare(dataset, name, cache, verify=verify)
+    prepared = prepare(dataset, name, cache, settings=settings, verify=verify)
     rows = _split(prepared, splitting)
 
     def images(split: str, part: Tensor | None) -> Images:

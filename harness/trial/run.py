@@ -110,6 +110,7 @@ def load_data(config: TrialConfig, cache: Path, *, with_test: bool, verify: bool
         cache=cache,
         with_test=with_test,
         device=config.compute.resolved().device,
+        settings=config.dataset.as_dict(),
         verify=verify,
     )
 

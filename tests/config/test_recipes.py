@@ -292,6 +292,17 @@ def test_one_trial_alone_takes_a_recipe(tmp_path, mine):
     assert read_trial(kept, {}).pretrain.lr == 0.015
 
 
+@pytest.mark.parametrize("content", ["labels: {start: 20}\n", "name: q\ntrial: {labels: {start: 20}}\n"])
+def test_one_trial_alone_takes_no_setting_that_it_would_not_look_at(tmp_path, content):
+    file = tmp_path / "trial.yaml"
+    file.write_text(content)
+    with pytest.raises(
+        ConfigError, match=r"pretrain\.epochs: one trial has no such setting; its own lie below `trial`"
+    ):
+        read_trial(file, {"pretrain.epochs": 3})
+    assert read_trial(file, {"trial.pretrain.epochs": 3}).pretrain.epochs == 3
+
+
 # ---------------------------------------------------------------- those that come with selbench
 
 NAMES = {

@@ -275,3 +275,31 @@ def test_a_divergence_is_a_message_and_exit_1(tmp_path, cache, capsys):
     tree = {**SMALL, "pretrain": {"epochs": 2, "lr": 1e30, "batch_size": 64}}
     assert command(tmp_path, cache, tree) == 1
     assert "try a smaller pretrain.lr" in capsys.readouterr().err
+
+
+FORGETFUL = """
+import torch
+from harness.api import Dataset, Source, Split
+
+class Forgetful(Dataset):
+    def __init__(self, *, brightness: int = 10):
+        self.brightness = brightness
+
+    def identity(self):
+        return "the same whatever the brightness"
+
+    def open(self):
+        images = torch.full((40, 1, 8, 8), self.brightness, dtype=torch.uint8)
+        return Source((1, 8, 8), ("a", "b"), {"train": Split(40, lambda i, j: images[i:j], torch.arange(40) % 2)})
+"""
+
+
+def test_a_data_set_that_forgets_a_setting_in_its_identity_is_decoded_again(tmp_path, monkeypatch):
+    (tmp_path / "forgetful.py").write_text(FORGETFUL)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    means = []
+    for brightness in (10, 50, 10):
+        dataset = {"name": "forgetful:Forgetful", "brightness": brightness}
+        data, _ = trial.load_data(configure(dataset=dataset, data={"val": 0.2, "test": 0.2}), tmp_path, with_test=False)
+        means.append(round(data.mean[0] * 255))
+    assert means == [10, 50, 10]
