@@ -17,6 +17,7 @@ SMALL = {
     "selectors": "coreset --rows 400 --small-rows 300",
     "selectors_scale": "margin --rows 6000 8000",
     "startup": "--runs 1",
+    "statistics": "--quick",
     "sweep_overhead": "--trials 2",
     "training": "--images 4 --rounds 1",
 }

@@ -88,6 +88,12 @@ class SweepSettings:
     )
     confirm: Confirm | None = setting(None, "the second phase")
     reference: dict | None = setting(None, "the configuration that the others are compared with")
+    worth: float | None = setting(
+        None,
+        "the smallest difference that matters, in the metric's unit; less is called equivalent; 0.01, one point, for "
+        "accuracies if left out",
+        above=0,
+    )
     resources: Resources = Resources()
     portrait: bool = setting(
         True,

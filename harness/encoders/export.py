@@ -74,15 +74,15 @@ def export_encoders(report: Report, which: Which, folders: trial.Folders) -> lis
 def chosen(report: Report, which: Which) -> list[str]:
     """The trials whose encoders are saved.
 
-    The best trial belongs to the best configuration, and is of its seeds the best one on validation data: the test
-    set chooses nothing. Where nothing was confirmed, the search's configurations count.
+    The best trial belongs to the best configuration, and is of its seeds the best one, both on validation data where
+    there are any. Where nothing was confirmed, the search's configurations count.
     """
     entries = report.confirmed or [entry for entry in report.searched if entry.ending == "finished"]
     if which == "none" or not entries:
         return []
     if which == "all":
         return [name for entry in entries for _, name in sorted(entry.trials.items())]
-    return [_best_seed(entries[0], report)]
+    return [_best_seed(report.best if report.confirmed else entries[0], report)]
 
 
 def _best_seed(entry: Entry, report: Report) -> str:

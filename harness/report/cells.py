@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from harness.report import words
-from harness.report.compare import NO_EVIDENCE, Comparison, Estimate
+from harness.report.compare import NO_EVIDENCE, Estimate, Judgement, Kind
 
 HALF = "half-width 95 %"
 """Ends the names of the columns of half-widths in files for programs."""
@@ -83,15 +83,16 @@ class Text(Cell):
 
 @dataclass(frozen=True)
 class Verdict(Cell):
-    """What a comparison allows to say, as of `compare.verdict`, or `reference`."""
+    """What a comparison allows to say, as of `compare.judge`, or `reference`."""
 
     words: str
+    kind: Kind | None = None
 
     def show(self) -> Shown:
         """The words; in brief `no evidence (Holm)`."""
         brief = self.words.replace(f"{NO_EVIDENCE} after Holm's correction", "no evidence (Holm)")
-        tones: dict[str, Tone] = {"better": "better", "worse": "worse"}
-        tone = tones.get(self.words, "")
+        tones: dict[Kind | None, Tone] = {"better": "better", "worse": "worse"}
+        tone = tones.get(self.kind, "")
         return Shown(self.words, self.words, brief=brief.replace(NO_EVIDENCE, "no evidence"), tone=tone)
 
 
@@ -132,6 +133,18 @@ class Count(Cell):
 
 
 @dataclass(frozen=True)
+class Seeds(Cell):
+    """How many seeds a row stands on, and how many it lacks."""
+
+    count: int
+    lacking: str = ""
+
+    def show(self) -> Shown:
+        """`3`, or `2, 1 of 3 failed`."""
+        return Shown(f"{self.count}", self.count, f", {self.lacking}" if self.lacking else "")
+
+
+@dataclass(frozen=True)
 class Quantity(Cell):
     """A value of a metric, with the digits that its unit deserves."""
 
@@ -154,12 +167,17 @@ class Mean(Cell):
         """Mean and half-width of its interval."""
         if self.estimate is None:
             return NOTHING
-        mean, half = self.estimate.mean, self.estimate.half
         return Shown(
-            words.show_number(self.metric, mean),
-            mean,
-            "" if half is None else f" ± {words.show_number(self.metric, half)}",
+            words.show_number(self.metric, self.estimate.mean), self.estimate.mean, self._spread(self.estimate)
         )
+
+    def _spread(self, estimate: Estimate) -> str:
+        """` ± 0.01`, or the ends where these say more."""
+        if estimate.half is None:
+            return ""
+        if estimate.is_symmetric:
+            return f" ± {words.show_number(self.metric, estimate.half)}"
+        return f" [{words.show_number(self.metric, estimate.low)}, {words.show_number(self.metric, estimate.high)}]"
 
     def fields(self, key: str) -> dict[str, Any]:
         """Mean and half-width."""
@@ -171,21 +189,22 @@ class Difference(Cell):
     """A paired difference of a metric."""
 
     metric: str
-    comparison: Comparison | None
+    judgement: Judgement | None
 
     def show(self) -> Shown:
         """The difference and the ends of its interval."""
-        if self.comparison is None:
+        if self.judgement is None:
             return NOTHING
-        mean, half = self.comparison.difference.mean, self.comparison.difference.half
-        low, high = (words.show_number(self.metric, end, "+") for end in (mean - (half or 0), mean + (half or 0)))
-        return Shown(words.show_number(self.metric, mean, "+"), mean, "" if half is None else f" [{low}, {high}]")
+        mean = self.judgement.difference
+        low, high = (words.show_number(self.metric, end, "+") for end in (mean.low, mean.high))
+        ends = "" if mean.half is None else f" [{low}, {high}]"
+        return Shown(words.show_number(self.metric, mean.mean, "+"), mean.mean, ends)
 
     def fields(self, key: str) -> dict[str, Any]:
         """Difference, half-width and the number of seeds that both have."""
-        if self.comparison is None:
+        if self.judgement is None:
             return {}
-        mean = self.comparison.difference
+        mean = self.judgement.difference
         return {key: mean.mean, f"{key} {HALF}": mean.half, f"{key} n_seeds": mean.n}
 
 
@@ -217,6 +236,8 @@ class Points(Cell):
             return NOTHING
         mean, half = 100 * self.estimate.mean, self.estimate.half
         spread = "" if half is None else f" ±{100 * half:.{self.digits}f}"
+        if not self.estimate.is_symmetric:
+            spread = f" [{100 * self.estimate.low:.{self.digits}f}, {100 * self.estimate.high:.{self.digits}f}]"
         return Shown(format(mean, f"{self.sign}.{self.digits}f"), mean, spread, f" {self.mark}" if self.mark else "")
 
 

@@ -1,42 +1,102 @@
-"""The statistics of a comparison: means over seeds, paired differences, and what n seeds can tell.
+"""Averages, differences to a reference and what may be said of them: every verdict of a report is made here.
 
-All of it is Student's t over seeds. Methods are compared on the same seeds (same start pools, same initial
-weights), so differences are taken seed by seed: what a lucky seed gives to both cancels out.
+Configurations are compared on the same seeds (same start pools, same initial weights) and, where it was kept which
+images each model got right, image by image. The formulas are those of `inference`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
-from statistics import fmean, stdev
-from typing import Any, TypeVar
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal, TypeVar
 
+import numpy as np
 from scipy import stats
 
-ALPHA = 0.05
-POWER = 0.80
+from harness.report import inference
+from harness.report.inference import NO_IMAGES, Averages, Decisions, ImageMoments
+
 NO_EVIDENCE = "no evidence of a difference"
 NO_SEED = "no seed in common with the reference"
 Key = TypeVar("Key", bound=Hashable)
 Cases = Mapping[str, Mapping[Any, float]]
 """Case -> seed -> value."""
 
+Kind = Literal["better", "worse", "equivalent", "indication", "none", "untested"]
+
+
+@dataclass(frozen=True, eq=False)
+class Outcomes:
+    """What each image contributes to a score that is a mean over images.
+
+    Attributes:
+        images: names the images and their order.
+        values: [m], bool where these are hits, f64 for means over several models; their mean is the score.
+    """
+
+    images: str
+    values: np.ndarray
+
+
+def _nothing_kept(_: str) -> Mapping[Any, Outcomes]:
+    return {}
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One quantity of several cases.
+
+    Attributes:
+        values: case -> seed -> value.
+        outcomes: case -> seed -> what the images contribute to the value; empty where it is no mean over images, or
+            nobody kept it.
+    """
+
+    values: Cases
+    outcomes: Callable[[str], Mapping[Any, Outcomes]] = field(default=_nothing_kept)
+
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with its 95 % confidence interval, mean - half .. mean + half.
+    """A mean with its 95 % confidence interval.
 
     Attributes:
         mean: over the seeds.
-        half: t(0.975, n - 1) s / sqrt(n), or None for one seed, which gives no interval.
+        half: half-width of its interval; None where there is none: of one seed, or where nothing ever varied.
         n: how many seeds.
+        limits: the smallest and the largest possible value.
+        below: by how much the interval reaches further down, and
+        above: further up, for what is known to be flattered.
     """
 
     mean: float
     half: float | None
     n: int
+    limits: tuple[float, float] = (-math.inf, math.inf)
+    below: float = 0.0
+    above: float = 0.0
+
+    @property
+    def low(self) -> float:
+        """The lower end of the interval; the mean without one."""
+        return max(self.limits[0], self.mean - (self.half or 0) - self.below)
+
+    @property
+    def high(self) -> float:
+        """The upper end of the interval; the mean without one."""
+        return min(self.limits[1], self.mean + (self.half or 0) + self.above)
+
+    @property
+    def is_symmetric(self) -> bool:
+        """Whether mean ± half says it all."""
+        half = self.half or 0
+        return (
+            not self.below
+            and not self.above
+            and self.limits[0] <= self.mean - half <= self.mean + half <= self.limits[1]
+        )
 
     @property
     def excludes_zero(self) -> bool:
@@ -44,142 +104,214 @@ class Estimate:
         return self.half is not None and abs(self.mean) > self.half
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """A configuration against the reference, over the seeds both have.
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """A configuration against the reference, over the seeds both have, as one of a family of comparisons.
 
     Attributes:
-        difference: mean of configuration - reference, with its interval.
-        p: two-sided p of the paired t test; None with fewer than two seeds in common.
-        smallest: the smallest true difference that so many seeds would find, see `smallest_difference`.
+        difference: mean of configuration - reference, with its own interval.
+        p: two-sided; None where nothing can be tested: with one seed in common, or where nothing ever varied.
+        p_holm: the same, adjusted for every test of the family.
+        smallest: the smallest true difference that the verdict would find, see `inference.smallest`; None where no
+            verdict can be given.
+        kind: of the verdict.
+        verdict: in words.
+        by_images: whether it is known which images both got right; else seeds alone speak.
+        differences: seed by seed.
     """
 
     difference: Estimate
     p: float | None
+    p_holm: float | None
     smallest: float | None
+    kind: Kind
+    verdict: str
+    by_images: bool
+    differences: tuple[float, ...]
+
+    @cached_property
+    def sign_flip(self) -> float | None:
+        """The p of the exact test that the sign of each seed's difference is a toss of a coin, at least 2^(1 - n).
+
+        It assumes nothing of the seeds' distribution and says nothing of the images. Of more than 13 seeds it is drawn.
+        """
+        if len(self.differences) == 1:
+            return None
+        rng = np.random.default_rng(0)
+        test = stats.permutation_test(
+            (np.array(self.differences),), np.mean, permutation_type="samples", vectorized=True, rng=rng
+        )
+        return float(test.pvalue)
 
 
-def estimate(values: Sequence[float]) -> Estimate:
-    """The mean of at least one value and its t interval."""
-    n = len(values)
-    if n == 1:
-        return Estimate(float(values[0]), None, 1)
-    half = stats.t.ppf(1 - ALPHA / 2, n - 1) * stdev(values) / math.sqrt(n)
-    return Estimate(fmean(values), float(half), n)
-
-
-def difference(values: Mapping[Key, float], reference: Mapping[Key, float]) -> Estimate | None:
-    """The mean of the differences seed by seed, and its interval.
+def estimate(
+    values: Sequence[float], outcomes: Sequence[Outcomes] = (), limits: tuple[float, float] = (-math.inf, math.inf)
+) -> Estimate:
+    """The mean of at least one value, and its interval.
 
     Args:
-        values: seed -> value.
-        reference: seed -> value of the reference.
+        values: one a seed.
+        outcomes: of each seed, where they were kept.
+        limits: of a value.
+    """
+    moments = _moments([(one.images, one.values) for one in outcomes]) if len(outcomes) == len(values) else NO_IMAGES
+    return _estimate(inference.means(np.array(values, float), moments), limits)
+
+
+def _estimate(mean: Averages, limits: tuple[float, float] = (-math.inf, math.inf)) -> Estimate:
+    return Estimate(float(mean.mean), _known(mean.half), int(mean.n), limits)
+
+
+def _known(value: np.ndarray) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def _moments(by_seed: Sequence[tuple[str, np.ndarray]]) -> ImageMoments:
+    """Of the images' names and contributions under each seed."""
+    if len(by_seed) < 2 or len({len(x) for _, x in by_seed}) > 1 or len(by_seed[0][1]) < 2:
+        return NO_IMAGES
+    x = np.stack([x.astype(np.int8) if x.dtype == bool else x for _, x in by_seed])
+    return inference.image_moments(x, same_images=len({images for images, _ in by_seed}) == 1)
+
+
+def difference_of(
+    scores: Scores, pairs: Sequence[tuple[str, str]]
+) -> dict[tuple[str, str], tuple[Averages, list[float]]]:
+    """Pairs of cases, compared seed by seed and image by image.
+
+    Args:
+        scores: of all cases, which know together how much a value varies.
+        pairs: of cases, each first - second.
 
     Returns:
-        The estimate over the common seeds, or None where there are none.
+        Of each pair with a seed in common the mean difference, and the differences seed by seed.
     """
-    differences = [values[seed] - reference[seed] for seed in values if seed in reference]
-    return estimate(differences) if differences else None
+    cases = list(scores.values)
+    seeds = list(dict.fromkeys(seed for case in cases for seed in scores.values[case]))
+    table = np.array([[scores.values[case].get(seed, np.nan) for seed in seeds] for case in cases]).reshape(
+        len(cases), -1
+    )
+    known = np.isfinite(table)
+    variance, freedom = inference.residual_variance(np.nan_to_num(table), known) if known.any() else (np.nan, 0)
+    kept = {case: scores.outcomes(case) for case in {case for pair in pairs for case in pair}}
+    compared = {}
+    for a, b in pairs:
+        common = [seed for seed in seeds if seed in scores.values.get(a, {}) and seed in scores.values.get(b, {})]
+        if common:
+            values = [scores.values[a][seed] - scores.values[b][seed] for seed in common]
+            moments = _difference_moments(kept[a], kept[b], common)
+            pooled = (2 * variance, freedom) if freedom else (0.0, None)
+            compared[a, b] = inference.means(np.array(values), moments, *pooled), values
+    return compared
 
 
-def paired(values: Mapping[Key, float], reference: Mapping[Key, float]) -> Comparison | None:
-    """Compares two configurations seed by seed: `difference`, with the paired t test's p."""
-    mean = difference(values, reference)
-    if mean is None or mean.n == 1:
-        return Comparison(mean, None, None) if mean else None
-    spread = stdev(values[seed] - reference[seed] for seed in values if seed in reference)
-    if spread == 0:  # t would be 0 / 0 or infinite
-        return Comparison(mean, float(mean.mean == 0), 0.0)
-    t = mean.mean / (spread / math.sqrt(mean.n))  # scipy's ttest_rel would warn of differences that are all but equal
-    return Comparison(mean, float(2 * stats.t.sf(abs(t), mean.n - 1)), smallest_difference(spread, mean.n))
+def _difference_moments(
+    one: Mapping[Any, Outcomes], other: Mapping[Any, Outcomes], seeds: Sequence[Any]
+) -> ImageMoments:
+    """Nothing is known where a seed's images are not the same for both."""
+    pairs = [(one.get(seed), other.get(seed)) for seed in seeds]
+    return _moments(
+        [
+            (a.images, np.subtract(a.values, b.values, dtype=np.int8 if a.values.dtype == bool else float))
+            for a, b in pairs
+            if a and b and a.images == b.images and len(a.values) == len(b.values)
+        ]
+        if all(a and b and a.images == b.images for a, b in pairs)
+        else []
+    )
 
 
-def smallest_difference(spread: float, n: int) -> float:
-    """The true difference that a two-sided paired t test on n seeds finds with a power of 80 % at alpha = 0.05.
-
-    The d at which the noncentral t distribution with n - 1 degrees of freedom and noncentrality d sqrt(n) / s leaves
-    20 % below t(0.975, n - 1). (The other tail, a significant difference of the wrong sign, is negligible there.)
-
-    Args:
-        spread: s, the standard deviation of the paired differences.
-        n: at least 2.
-    """
-    return _noncentrality(n) * spread / math.sqrt(n)
-
-
-@cache
-def _noncentrality(n: int) -> float:
-    from scipy.optimize import brentq
-
-    critical = stats.t.ppf(1 - ALPHA / 2, n - 1)
-    return float(brentq(lambda x: stats.nct.sf(critical, n - 1, x) - POWER, 1e-6, 3 * critical + 5))
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's (1979) step-down adjustment: each at most ALPHA keeps the chance of any false claim at ALPHA."""
-    adjusted = [0.0] * len(p_values)
-    largest = 0.0
-    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
-        adjusted[index] = largest
-    return adjusted
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """A comparison with the reference as one of a family of comparisons.
-
-    Attributes:
-        comparison: over the seeds that both have.
-        p_holm: its p, adjusted for every test of the family; None with fewer than two seeds in common.
-        verdict: "better", "worse", or why neither can be said.
-    """
-
-    comparison: Comparison
-    p_holm: float | None
-    verdict: str
-
-
-def judged(comparisons: Mapping[Key, Comparison | None], *, maximize: bool = True) -> dict[Key, Judgement]:
-    """Judges a family of comparisons: Holm's correction runs over all of them together.
-
-    Args:
-        comparisons: None where there is no seed in common; these are left out.
-        maximize: whether more is better.
-    """
-    known = {key: comparison for key, comparison in comparisons.items() if comparison}
-    tests = {key: comparison.p for key, comparison in known.items() if comparison.p is not None}
-    adjusted = dict(zip(tests, holm(list(tests.values())), strict=True))
-    return {
-        key: Judgement(comparison, adjusted.get(key), _verdict(comparison, adjusted.get(key), maximize))
-        for key, comparison in known.items()
-    }
-
-
-def _verdict(comparison: Comparison, p_holm: float | None, maximize: bool) -> str:
-    """What a comparison with the reference allows to say."""
-    if p_holm is None:
-        return "one seed in common: no interval"
-    if not comparison.difference.excludes_zero:
-        return NO_EVIDENCE
-    if p_holm > ALPHA:
-        return f"{NO_EVIDENCE} after Holm's correction"
-    return "better" if (comparison.difference.mean > 0) == maximize else "worse"
-
-
-def against(columns: Mapping[Key, Cases], reference: str, *, maximize: bool = True) -> dict[Key, dict[str, Judgement]]:
+def judge(
+    columns: Mapping[Key, Scores], reference: str, *, maximize: bool = True, worth: float | None = None
+) -> dict[Key, dict[str, Judgement]]:
     """Compares every case with the reference in every column; Holm's correction runs over all of them together.
 
+    Args:
+        columns: what is compared.
+        reference: a case.
+        maximize: whether more is better.
+        worth: the smallest difference that matters; None: equivalence is not asked.
+
     Returns:
-        Column's key -> case -> judgement, without the reference and without cases that share no seed with it.
+        Column's key -> case -> judgement, without the reference and without cases that share no seed with it. Of a case
+        that lacks a seed another has, the rest cannot make it better, nor worse where the reference lacks one.
     """
-    comparisons = {
-        (key, case): paired(values, column.get(reference, {}))
-        for key, column in columns.items()
-        for case, values in column.items()
-        if case != reference
+    compared = {
+        (key, case): one
+        for key, scores in columns.items()
+        for (case, _), one in difference_of(scores, [(c, reference) for c in scores.values if c != reference]).items()
     }
     judgements: dict[Key, dict[str, Judgement]] = {key: {} for key in columns}
-    for (key, case), judgement in judged(comparisons, maximize=maximize).items():
-        judgements[key][case] = judgement
+    if not compared:
+        return judgements
+    family = _together([mean for mean, _ in compared.values()])
+    decisions = inference.decide(family, worth)
+    for place, ((key, case), (mean, values)) in enumerate(compared.items()):
+        one = _judgement(mean, values, decisions, place, maximize, worth)
+        seeds = {seed for by_seed in columns[key].values.values() for seed in by_seed}
+        lacking = {name: not seeds <= columns[key].values[name].keys() for name in (case, reference)}
+        judgements[key][case] = _weakened(one, lacking[case], lacking[reference])
     return judgements
+
+
+def _weakened(one: Judgement, case_lacks: bool, reference_lacks: bool) -> Judgement:
+    """What may be said where a side lacks seeds: those may have failed, so what is left flatters it."""
+    flattered = (one.kind in ("better", "equivalent") and case_lacks) or (
+        one.kind in ("worse", "equivalent") and reference_lacks
+    )
+    return replace(one, kind="indication", verdict=f"indication: {one.verdict}") if flattered else one
+
+
+def _together(means: Sequence[Averages]) -> Averages:
+    """One array of single means."""
+
+    def stack(part: Callable[[Averages], np.ndarray]) -> np.ndarray:
+        return np.array([float(part(one)) for one in means])
+
+    moments = ImageMoments(
+        stack(lambda one: one.moments.floor),
+        stack(lambda one: one.moments.images),
+        stack(lambda one: one.moments.square),
+        stack(lambda one: one.moments.count),
+    )
+    return Averages(
+        stack(lambda one: one.mean),
+        stack(lambda one: one.spread),
+        stack(lambda one: one.spread_freedom),
+        stack(lambda one: one.n),
+        moments,
+    )
+
+
+def _judgement(
+    mean: Averages, values: Sequence[float], decisions: Decisions, place: int, maximize: bool, worth: float | None
+) -> Judgement:
+    difference = _estimate(mean)
+    p, p_holm = _known(mean.p), _known(decisions.p_holm[place])
+    better = (difference.mean > 0) == maximize
+    direction: Kind = "better" if better else "worse"
+    small = f"{worth:g}" if worth is not None else ""
+    kind: Kind = "none"
+    verdict = NO_EVIDENCE
+    if p_holm is None:
+        kind, verdict = (
+            "untested",
+            "one seed in common: no interval" if difference.n == 1 else "nothing varied: no interval",
+        )
+    elif decisions.differs[place]:
+        kind, verdict = direction, f"{direction}, by less than {small}" if decisions.equivalent[place] else direction
+    elif decisions.equivalent[place]:
+        kind, verdict = "equivalent", f"equivalent within {small}"
+    elif decisions.indicates[place]:
+        kind, verdict = "indication", f"indication: {direction}"
+    elif difference.excludes_zero:
+        verdict = f"{NO_EVIDENCE} after Holm's correction"
+    known = bool(np.isfinite(mean.moments.count))
+    return Judgement(difference, p, p_holm, _known(decisions.smallest[place]), kind, verdict, known, tuple(values))
+
+
+def flattery(scores: Scores) -> float:
+    """By how much the best of several cases is expected to flatter, see `inference.expected_flattery`."""
+    first, *others = scores.values
+    compared = difference_of(scores, [(case, first) for case in others])
+    return float(inference.expected_flattery(_together([mean for mean, _ in compared.values()]))) if compared else 0.0

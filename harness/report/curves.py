@@ -1,7 +1,7 @@
 """The statistics of learning curves: area, difference per round, penalties, ranks, and overlap of picks.
 
 Every function is pure. A column holds one quantity: case -> seed -> value; a curve's table is one column per number of
-labels. Seeds that failed are simply absent: whatever is compared is compared over the seeds that both sides have.
+labels. Seeds that failed are absent: two cases are compared over the seeds that both have, ranked only without gaps.
 More of a value is better throughout.
 """
 
@@ -18,7 +18,8 @@ import numpy as np
 from scipy import stats
 
 from harness.metrics import area_under_curve
-from harness.report.compare import ALPHA, Cases, difference
+from harness.report.compare import Cases, Scores, difference_of
+from harness.report.inference import ALPHA
 
 Curves = Mapping[int, Cases]
 """Number of labels -> case -> seed -> value."""
@@ -45,31 +46,32 @@ def areas(curves: Curves) -> dict[str, dict[Any, float]]:
     return by_case
 
 
-def penalties(settings: Sequence[Curves], cases: Sequence[str]) -> np.ndarray:
+def penalties(settings: Sequence[Mapping[int, Scores]], cases: Sequence[str]) -> np.ndarray:
     """The pairwise penalty matrix of BADGE (Ash et al. 2020, section 4.2, https://arxiv.org/abs/1906.03671).
 
-    For each setting and each number of labels, a two-sided paired t test over seeds at 95 % decides whether i beats j
-    (the paper: t = sqrt(5) mean / sd > 2.776 for its five seeds); if so, P[i, j] grows by 1 / the setting's numbers of
-    labels, so that each setting weighs the same and no entry exceeds the number of settings. The paper tests at
+    For each setting and each number of labels, a two-sided test at 95 % decides whether i beats j (`difference_of`; the
+    paper: t = sqrt(5) mean / sd > 2.776 for its five seeds, which fewer seeds that agree by accident would pass); if
+    so, P[i, j] grows by 1 / the setting's numbers of labels, so that each setting weighs the same and no entry exceeds
+    the number of settings. The paper tests at
     M + 2^(m-1) B labels only and stops where random sampling has converged; here every number of labels that is given
-    counts. The tests are not corrected for their number: with equal selectors about 2.5 % of the entries' maximum is
+    counts. The tests are not corrected for their number: with equal selectors up to 2.5 % of the entries' maximum are
     expected by chance, which is what a penalty has to be read against.
 
     Args:
-        settings: each setting's curves, at the rounds of selection (a shared start pool tells nothing apart).
+        settings: each setting's scores, at the rounds of selection (a shared start pool tells nothing apart).
         cases: the K rows and columns.
 
     Returns:
         f64 [K, K], row beats column, in [0, number of settings]; the diagonal is 0. See `overall_penalty`.
     """
     matrix = np.zeros((len(cases), len(cases)))
+    place = {case: number for number, case in enumerate(cases)}
     for curves in settings:
-        for column in curves.values():
-            for i, j in combinations(range(len(cases)), 2):
-                lead = difference(column.get(cases[i], {}), column.get(cases[j], {}))
-                if lead and lead.excludes_zero:
-                    winner, loser = (i, j) if lead.mean > 0 else (j, i)
-                    matrix[winner, loser] += 1 / len(curves)
+        for scores in curves.values():
+            for (a, b), (lead, _) in difference_of(scores, list(combinations(scores.values, 2))).items():
+                if lead.p <= ALPHA:
+                    winner, loser = (a, b) if lead.mean > 0 else (b, a)
+                    matrix[place[winner], place[loser]] += 1 / len(curves)
     return matrix
 
 
@@ -91,7 +93,7 @@ class Ranks:
 
     Attributes:
         mean: case -> mean rank, 1 is best, in that order; equal values share the mean of their ranks.
-        blocks: how many blocks N have every case.
+        blocks: how many blocks N there are.
         p: of Friedman's test that all cases rank alike (chi-squared with k - 1 degrees of freedom; coarse and
             cautious for few blocks).
         critical: Nemenyi's critical difference of two mean ranks at 5 %.
@@ -117,16 +119,17 @@ def ranks(values: Cases) -> Ranks | None:
     Benavoli et al. 2016 (https://jmlr.org/papers/v17/benavoli16a.html) show that this verdict about two cases depends
     on which others take part, and advise a signed-rank test of each pair with Holm's correction. That test cannot
     fall below 2 / 2^N: .0625 for five seeds, so it would never find anything here. The pairs are therefore judged by
-    paired t tests, which look at the two alone (`against`, `penalties`), and the ranks are kept as an overview.
+    their differences (`judge`, `penalties`), and the ranks are kept as an overview.
 
     Args:
-        values: case -> block -> value. Blocks that lack a case are left out.
+        values: case -> block -> value. Cases that lack a block which another has are left out: without the block that
+            it failed in, a case would rank higher.
 
     Returns:
-        The ranks, or None with fewer than three cases (the paired test says it all) or two complete blocks.
+        The ranks, or None with fewer than three complete cases (the paired test says it all) or two blocks.
     """
-    cases = list(values)
-    blocks = [block for block in next(iter(values.values()), {}) if all(block in values[case] for case in cases)]
+    blocks = list(dict.fromkeys(block for case in values for block in values[case]))
+    cases = [case for case in values if len(values[case]) == len(blocks)]
     if len(cases) < 3 or len(blocks) < 2:
         return None
     table = np.array([[values[case][block] for case in cases] for block in blocks])

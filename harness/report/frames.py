@@ -12,7 +12,7 @@ from harness.metrics import is_of_class, step_kind
 from harness.records.rows import Record
 from harness.report import tables
 from harness.report.cells import HALF, Mean
-from harness.report.compare import Judgement, estimate
+from harness.report.compare import Judgement
 from harness.report.model import Entry, Report, RoundComparison, area_name
 from harness.report.section import Table
 
@@ -116,13 +116,15 @@ def by_labels(rounds: RoundComparison) -> pd.DataFrame:
         for measure in rounds.measures:
             tested = setting.by_round if measure == rounds.measure else {}
             columns = [
-                (area_name(measure), None, setting.areas[measure], setting.by_area[measure]),
-                *((measure, step, setting.curves[measure][step], tested.get(step, {})) for step in setting.steps),
+                (area_name(measure), None, setting.by_area[measure]),
+                *((measure, step, tested.get(step, {})) for step in setting.steps),
             ]
-            for metric, step, column, judgements in columns:
-                for case in filter(column.get, rounds.order(setting)):
+            for metric, step, judgements in columns:
+                for case in rounds.order(setting):
+                    mean = setting.estimate(measure, step, case)
+                    if mean is None:
+                        continue
                     place: dict[str, Any] = {"setting": setting.name, "metric": metric, "labels": step, "case": case}
-                    mean = estimate(list(column[case].values()))
                     place |= {"mean": mean.mean, HALF: mean.half, "n_seeds": mean.n}
                     frame_rows.append(place | _judged(metric, judgements.get(case)))
     return pd.DataFrame(frame_rows).astype({"labels": "Int64"})

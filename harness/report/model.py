@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 
+from harness.metrics import known
 from harness.records.rows import History
 from harness.records.trial_files import TrialFiles
-from harness.report.compare import NO_SEED, Comparison, Estimate, Judgement, against, estimate
+from harness.report.compare import NO_SEED, Estimate, Judgement, Outcomes, Scores, estimate, flattery, judge
 from harness.report.curves import Curves, Ranks
+from harness.report.standing import standing
+
+WORTH = 0.01
+"""The smallest difference of fractions that matters, where the question says nothing: one point."""
 
 SECONDS = ("pretrain", "select", "train", "total")
 
@@ -37,6 +43,8 @@ class Entry:
         curves: metric -> number of labels -> seed -> value.
         trials: seed -> trial.
         ending: "finished" or, in a search, "early-stopped at epoch 3".
+        files: seed -> what the trial left on the disk.
+        lacking: of the phase's seeds that are not in `seeds`: seed -> the status of its trial, or "missing".
         judgement: by the report's measure, against the reference; None for the reference itself, in a search, and
             without a seed in common.
         verdict: the judgement in words; of a search empty.
@@ -50,28 +58,75 @@ class Entry:
     curves: dict[str, dict[int, dict[int, float]]]
     trials: dict[int, str]
     ending: str
+    files: Mapping[int, TrialFiles] = field(default_factory=dict)
+    lacking: dict[int, str] = field(default_factory=dict)
     label: str = ""
     judgement: Judgement | None = None
     verdict: str = ""
 
     @property
-    def comparison(self) -> Comparison | None:
-        """With the reference, by the report's measure."""
-        return self.judgement.comparison if self.judgement else None
-
-    @property
     def p_holm(self) -> float | None:
-        """Of the comparison, adjusted for the number of comparisons."""
+        """Of the judgement, adjusted for the number of comparisons."""
         return self.judgement.p_holm if self.judgement else None
 
-    def estimate(self, metric: str) -> Estimate | None:
-        """Mean and interval over the seeds that have the metric."""
-        return estimate(list(self.values[metric].values())) if self.values.get(metric) else None
+    @property
+    def kind(self) -> str:
+        """Of the judgement; empty without one."""
+        return self.judgement.kind if self.judgement else ""
+
+    def estimate(self, metric: str, step: int | None = None) -> Estimate | None:
+        """Mean and interval over the seeds that have the metric, at the largest number of labels if not at `step`."""
+        if step is None:
+            return estimate_of(self.values.get(metric, {}), self.outcomes(metric), metric)
+        values = self.curves.get(metric, {}).get(step, {})
+        return estimate_of(values, outcomes(self.files, metric, [step], values), metric)
 
     def mean(self, metric: str) -> float | None:
         """Mean over the seeds that have the metric."""
-        value = self.estimate(metric)
-        return value.mean if value else None
+        values = self.values.get(metric)
+        return fmean(values.values()) if values else None
+
+    def outcomes(self, metric: str) -> dict[int, Outcomes]:
+        """Seed -> what each image contributes to the metric at the largest number of labels, where that was kept."""
+        split, _, name = metric.partition("/")
+        counted = f"{split}/accuracy" if name == "aubc" else metric
+        steps = list(self.curves.get(counted, {}))
+        return outcomes(self.files, counted, steps if name == "aubc" else steps[-1:], self.values.get(metric, {}))
+
+
+def limits(metric: str) -> tuple[float, float]:
+    """The smallest and the largest possible value of a metric."""
+    about = known(metric)
+    return (about.low, about.high) if about else (-math.inf, math.inf)
+
+
+def estimate_of(values: Mapping[int, float], kept: Mapping[int, Outcomes], metric: str) -> Estimate | None:
+    """The mean of a metric and its interval; None without a value."""
+    if not values:
+        return None
+    return estimate(list(values.values()), [kept[seed] for seed in values if seed in kept], limits(metric))
+
+
+def outcomes(
+    files: Mapping[int, TrialFiles], metric: str, steps: Sequence[int], values: Mapping[int, float]
+) -> dict[int, Outcomes]:
+    """What each image contributes to an accuracy, or to the area under its curve.
+
+    Args:
+        files: seed -> what the trial left.
+        metric: an accuracy; of others nothing is kept.
+        steps: the numbers of labels, in rising order; over several the area is asked.
+        values: seed -> the accuracy or area, which the images must add up to: files of another run do not.
+    """
+    kept = {}
+    for seed, value in values.items():
+        hits = files[seed].hits.get(metric) if seed in files else None
+        if hits and steps and all(step in hits.bits for step in steps):
+            x = np.stack([hits.after(step) for step in steps])
+            x = x[0] if len(steps) == 1 else np.trapezoid(x.astype(float), steps, axis=0) / (steps[-1] - steps[0])
+            if abs(x.mean() - value) < 1e-5:
+                kept[seed] = Outcomes(hits.images, x)
+    return kept
 
 
 @dataclass(eq=False)
@@ -82,7 +137,7 @@ class Report:
         measure: the metric that the confirmed configurations are compared by: the test twin of the sweep's first
             metric where the test set was read.
         maximize: whether more of it is better.
-        confirmed: best first.
+        confirmed: best by the measure first, those that lack a seed last.
         searched: best first, early-stopped ones last.
         reference: one of `confirmed`.
         failures: trial -> cause.
@@ -119,21 +174,76 @@ class Report:
         """The first metric of the sweep, on validation data."""
         return str(self.space["metric"][0]["name"])
 
-    def files_of(self, entry: Entry) -> list[TrialFiles]:
-        """What a configuration's trials left on the disk, in the order of its seeds."""
-        return [self.files[trial] for trial in entry.trials.values()]
-
     @property
     def all_notes(self) -> list[str]:
         """What a reader must know, about the rounds as well."""
         return [*self.mixed, *self.notes, *(self.rounds.notes if self.rounds else [])]
 
+    @property
+    def chosen_by(self) -> str:
+        """The metric by which the best of the confirmed configurations is chosen: the goal, where all of them have it.
+
+        Else the measure itself.
+        """
+        return self.goal if all(entry.values.get(self.goal) for entry in self.confirmed) else self.measure
+
+    @property
+    def best(self) -> Entry:
+        """The confirmed configuration that is chosen; the measure does not choose it where validation data can."""
+        return (self.ordered(self.chosen_by) or self.confirmed)[0]
+
+    @property
+    def headline(self) -> Estimate | None:
+        """The measure of the best, with an interval that allows for its having been chosen.
+
+        What made it the best by validation was in part the luck of its seeds, and that it has on test data, too.
+        """
+        mean = self.best.estimate(self.measure)
+        if mean is None or mean.half is None:
+            return mean
+        return replace(mean, below=self.flattery) if self.maximize else replace(mean, above=self.flattery)
+
+    @property
+    def flattery(self) -> float:
+        """By how much the best of the confirmed configurations would look better than it is, were all of them equal."""
+        return flattery(self.scores(self.measure))
+
+    def ordered(self, metric: str) -> list[Entry]:
+        """The confirmed configurations that have a metric, best first."""
+        entries = {entry.id: entry for entry in self.confirmed if entry.values.get(metric)}
+        values = {name: entry.values[metric] for name, entry in entries.items()}
+        lacking = {name: len(entry.lacking) for name, entry in entries.items()}
+        return [entries[name] for name in standing(values, lacking, maximize=self.maximize)]
+
+    @property
+    def has_hits(self) -> bool:
+        """Whether it was kept which images each confirmed model got right."""
+        return bool(self.confirmed) and all(entry.outcomes(self.measure) for entry in self.confirmed)
+
+    @property
+    def has_fresh_splits(self) -> bool:
+        """Whether each seed draws a split of its own."""
+        seeds = self.space.get("seeds")
+        return isinstance(seeds, Mapping) and seeds.get("split") == "fresh"
+
+    def scores(self, metric: str) -> Scores:
+        """A metric of all confirmed configurations."""
+        by_id = {entry.id: entry for entry in self.confirmed}
+        values = {entry.id: entry.values.get(metric, {}) for entry in self.confirmed}
+        return Scores(values, lambda name: by_id[name].outcomes(metric))
+
+    def worth(self, metric: str) -> float | None:
+        """The smallest difference that matters; None where the question does not say it of such a metric."""
+        about = known(metric)
+        given = self.space.get("worth")
+        return given if given is not None else WORTH if about and about.unit == "fraction" else None
+
     def judgements(self, metric: str) -> dict[str, Judgement]:
         """Configuration -> how it compares with the reference by a metric: a family of comparisons of its own."""
         if self.reference is None or self.mixed:
             return {}
-        column = {entry.id: entry.values.get(metric, {}) for entry in self.confirmed}
-        return against({metric: column}, self.reference.id, maximize=self.maximize)[metric]
+        family = {metric: self.scores(metric)}
+        return judge(family, self.reference.id, maximize=self.maximize, worth=self.worth(metric))[metric]
 
     def verdict(self, entry: Entry, judgement: Judgement | None) -> str:
         """A confirmed configuration's judgement in words."""
@@ -159,6 +269,8 @@ class Setting:
         by_area: metric -> case -> judgement of the areas; Holm's correction over a metric's cases.
         by_round: labels -> case -> judgement of the first metric; Holm's correction over all of them.
         picks: case -> seed -> every position that was selected.
+        files: case -> seed -> what the trial left on the disk.
+        lacking: case -> how many seeds have no complete curve.
     """
 
     name: str
@@ -166,9 +278,22 @@ class Setting:
     selected: list[int]
     areas: dict[str, dict[str, dict[int, float]]]
     reference: str | None
-    by_area: dict[str, dict[str, Judgement]]
-    by_round: dict[int, dict[str, Judgement]]
     picks: dict[str, dict[int, frozenset[int]]]
+    files: dict[str, Mapping[int, TrialFiles]]
+    lacking: dict[str, int]
+    by_area: dict[str, dict[str, Judgement]] = field(default_factory=dict)
+    by_round: dict[int, dict[str, Judgement]] = field(default_factory=dict)
+
+    def scores(self, measure: str, step: int | None) -> Scores:
+        """A metric of all cases after so many labels; None: the area under its curve."""
+        values = self.areas[measure] if step is None else self.curves[measure][step]
+        steps = self.steps if step is None else [step]
+        return Scores(values, lambda case: outcomes(self.files[case], measure, steps, values.get(case, {})))
+
+    def estimate(self, measure: str, step: int | None, case: str) -> Estimate | None:
+        """Mean and interval of one case; None without a value."""
+        scores = self.scores(measure, step)
+        return estimate_of(scores.values.get(case, {}), scores.outcomes(case), measure)
 
     @property
     def steps(self) -> list[int]:
@@ -182,7 +307,7 @@ class RoundComparison:
 
     Attributes:
         measures: the metrics with a curve; the first is the one that is judged by.
-        cases: by their mean area, best first.
+        cases: by their mean area, best first, those that lack a seed last.
         settings: one or more.
         penalty: f64 [K, K] of `curves.penalties`, by `cases`.
         ranks: over seeds, of each setting; None where there are too few.
@@ -218,7 +343,7 @@ class RoundComparison:
 
     def best(self, setting: Setting) -> str:
         """The case of a setting with the highest mean area."""
-        return by_mean_area([setting], self.measure)[0]
+        return by_area([setting], self.measure)[0]
 
     def stem(self, kind: str, number: int) -> str:
         """A setting's picture without its ending: `curves`, or `curves_2` for the second of several settings."""
@@ -231,11 +356,13 @@ def area_name(measure: str) -> str:
     return f"{split}/aubc" if name == "accuracy" else f"area under {measure}"
 
 
-def by_mean_area(settings: Sequence[Setting], measure: str) -> list[str]:
-    """Every case, by the mean over settings of its mean area, best first; without a complete curve last."""
-    means: dict[str, list[float]] = {}
-    for setting in settings:
+def by_area(settings: Sequence[Setting], measure: str) -> list[str]:
+    """Every case, best first: by its mean area over all settings, those that lack a complete curve last."""
+    values: dict[str, dict[tuple[int, int], float]] = {}
+    lacking: dict[str, int] = {}
+    for number, setting in enumerate(settings):
         for case in setting.curves[measure][setting.steps[0]]:
-            values = setting.areas[measure].get(case, {}).values()
-            means.setdefault(case, []).extend([float(np.mean(list(values)))] if values else [])
-    return sorted(means, key=lambda case: -np.mean(means[case]) if means[case] else math.inf)
+            areas = setting.areas[measure].get(case, {})
+            values.setdefault(case, {}).update({(number, seed): area for seed, area in areas.items()})
+            lacking[case] = lacking.get(case, 0) + setting.lacking.get(case, 0)
+    return standing(values, lacking)

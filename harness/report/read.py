@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from harness import messages
-from harness.records import names, trial_files
+from harness.records import names
 from harness.records import rows as record_rows
 from harness.records.names import by_path
 from harness.records.rows import FINAL, History, by_trial, mapping
+from harness.records.trial_files import TrialFiles, read_trial_files
 from harness.report import words
 from harness.report.cells import Difference, Mean
 from harness.report.mixture import mixed_code, mixed_data
 from harness.report.model import SECONDS, Entry, Report
 from harness.report.rounds import compare_rounds
+from harness.report.standing import astray, standing
 
 
 def read_report(folder: Path) -> Report:
@@ -41,14 +43,15 @@ def read_report(folder: Path) -> Report:
     goal = space["metric"][0]
     measure = _measure(goal["name"], phases["confirm"])
     totals = [_at_most_labels(history) for history in trials.values()]
+    files = {trial: read_trial_files(folder / "trials" / trial) for trial in trials}
     report = Report(
         folder,
         space,
         environment,
         measure,
         goal["goal"] == "maximize",
-        _entries(phases["confirm"], measure, goal["goal"] == "maximize", ("finished",)),
-        _entries(phases["search"], goal["name"], goal["goal"] == "maximize", ("finished", "stopped")),
+        _entries(phases["confirm"], files, measure, goal["goal"] == "maximize", ("finished",)),
+        _entries(phases["search"], files, goal["name"], goal["goal"] == "maximize", ("finished", "stopped")),
         None,
         {
             trial: messages.one_line(record_rows.last(history).get("error") or "no cause was recorded")
@@ -60,7 +63,7 @@ def read_report(folder: Path) -> Report:
         mixed_data(space, trials.values()),
         mixed_code(trials.values()),
         histories=trials,
-        files={trial: trial_files.read_trial_files(folder / "trials" / trial) for trial in trials},
+        files=files,
     )
     if unreadable:
         report.notes.append(f"{messages.count(unreadable, 'line')} of rows.jsonl could not be read and was skipped.")
@@ -86,25 +89,34 @@ def _measure(goal: str, confirmed: Mapping[str, History]) -> str:
     return twin if twin in measured else goal
 
 
-def _entries(trials: Mapping[str, History], measure: str, maximize: bool, endings: Sequence[str]) -> list[Entry]:
+def _entries(
+    trials: Mapping[str, History],
+    files: Mapping[str, TrialFiles],
+    measure: str,
+    maximize: bool,
+    endings: Sequence[str],
+) -> list[Entry]:
     """The configurations that have at least one trial with such an ending, best first; equals by name."""
     groups: dict[str, list[History]] = {}
+    statuses: dict[str, dict[int, str]] = {}
     for history in trials.values():
-        if record_rows.last(history)["status"] in endings:
-            groups.setdefault(record_rows.last(history)["configuration"], []).append(history)
-    entries = [_entry(configuration, group) for configuration, group in groups.items()]
-    labels = names.name_configurations({entry.id: entry.parameters for entry in entries})
-    for entry in entries:
+        last = record_rows.last(history)
+        statuses.setdefault(last["configuration"], {})[last["seed"]] = last["status"]
+        if last["status"] in endings:
+            groups.setdefault(last["configuration"], []).append(history)
+    entries = {configuration: _entry(configuration, group, files) for configuration, group in groups.items()}
+    labels = names.name_configurations({entry.id: entry.parameters for entry in entries.values()})
+    seeds = sorted({seed for by_seed in statuses.values() for seed in by_seed})
+    for entry in entries.values():
         entry.label = labels[entry.id]
+        known = {seed: statuses[entry.id].get(seed, "missing") for seed in seeds}
+        entry.lacking = {seed: status for seed, status in known.items() if seed not in entry.seeds}
+    values = {name: entry.values.get(measure, {}) for name, entry in entries.items()}
+    order = standing(values, {name: len(entry.lacking) for name, entry in entries.items()}, maximize=maximize)
+    return sorted((entries[name] for name in order), key=lambda entry: entry.ending != "finished")
 
-    def rank(entry: Entry) -> tuple[bool, bool, float, str]:
-        mean = entry.mean(measure)
-        return entry.ending != "finished", mean is None, 0.0 if mean is None else -mean if maximize else mean, entry.id
 
-    return sorted(entries, key=rank)
-
-
-def _entry(configuration: str, histories: Sequence[History]) -> Entry:
+def _entry(configuration: str, histories: Sequence[History], files: Mapping[str, TrialFiles]) -> Entry:
     values: dict[str, dict[int, float]] = {}
     curves: dict[str, dict[int, dict[int, float]]] = {}
     for history in histories:
@@ -114,6 +126,7 @@ def _entry(configuration: str, histories: Sequence[History]) -> Entry:
         for record in _by_labels(history):
             for name, value in _finite(record).items():
                 curves.setdefault(name, {}).setdefault(record["step"], {})[seed] = value
+    trials = {record_rows.last(history)["seed"]: record_rows.last(history)["trial"] for history in histories}
     stopped = [history for history in histories if record_rows.last(history)["status"] == "stopped"]
     epoch = max((r["step"] for history in stopped for r in history.values() if r["step_kind"] == "epoch"), default=0)
     return Entry(
@@ -123,8 +136,9 @@ def _entry(configuration: str, histories: Sequence[History]) -> Entry:
         values=values,
         cached=[stage for stage in SECONDS if _ever(curves.get(f"stage/{stage}_cached", {}))],
         curves={name: dict(sorted(curve.items())) for name, curve in curves.items()},
-        trials={record_rows.last(history)["seed"]: record_rows.last(history)["trial"] for history in histories},
+        trials=trials,
         ending=f"early-stopped at epoch {epoch}" if stopped else "finished",
+        files={seed: files[trial] for seed, trial in trials.items()},
     )
 
 
@@ -175,9 +189,41 @@ def _compare(report: Report, order: Sequence[str]) -> None:
     for entry in report.confirmed:
         entry.judgement = judgements.get(entry.id)
         entry.verdict = report.verdict(entry, entry.judgement)
+    report.notes += _warnings(report)
     used = {entry.mean("labels/used") for entry in report.confirmed}
     if len(used) > 1:
         report.notes.append("The configurations did not use equally many labels; see the column.")
+
+
+def _warnings(report: Report) -> list[str]:
+    """What is missing or astray, and so takes some of its meaning from every figure beside it."""
+    notes = []
+    reference = report.reference
+    if reference and reference.lacking and len(report.confirmed) > 1:
+        seeds = _seed_words(list(reference.lacking))
+        notes.append(
+            f"The reference, {reference.label}, has no result under {seeds}; nothing is compared with it there."
+        )
+    lacking = [entry for entry in report.confirmed if entry.lacking and entry is not reference]
+    if lacking:
+        said = ", ".join(f"{entry.label} ({_seed_words(list(entry.lacking))})" for entry in lacking)
+        notes.append(f"Without a result: {said}. These stand below the others, whatever their other seeds reached.")
+    values = {entry.id: entry.values.get(report.measure, {}) for entry in report.confirmed}
+    label = {entry.id: entry.label for entry in report.confirmed}
+    said = ", ".join(
+        f"{label[name]} under seed {seed} ({words.show_number(report.measure, values[name][seed])})"
+        for name, seed in astray(values)
+    )
+    if said:
+        notes.append(
+            f"Far from what the other seeds let expect: {said}. Where some seeds collapse, no interval of few seeds "
+            "holds; look into these trials before you quote a figure."
+        )
+    return notes
+
+
+def _seed_words(seeds: Sequence[int]) -> str:
+    return f"seed{'' if len(seeds) == 1 else 's'} {', '.join(map(str, seeds))}"
 
 
 def _reference(report: Report, order: Sequence[str]) -> Entry:
@@ -198,30 +244,33 @@ def _answer(report: Report) -> str:
     """One or two sentences, with the interval."""
     if not report.confirmed:
         return _answer_of_search(report)
-    best, reference = report.confirmed[0], report.reference
-    name = report.measure
+    best, reference, name, count = report.best, report.reference, report.measure, len(report.confirmed)
     assert reference is not None
     if best.mean(name) is None:
         return f"No confirmed configuration reported {name}."
-    score = f"{name} {Mean(name, best.estimate(name))} ({words.seeds(best)})"
-    if len(report.confirmed) == 1:
+    score = f"{name} {Mean(name, report.headline)} ({words.seeds(best)})"
+    if count == 1:
         return f"{best.label} reached {score}; nothing was confirmed beside it to compare it with."
-    first = f"{best.label} was the best of {len(report.confirmed)} with {score}."
+    by = f" by {report.chosen_by}" if report.chosen_by != name else ""
+    first = f"{best.label}{', the reference,' if best is reference else ''} was the best of {count}{by} with {score}."
+    if report.flattery:
+        flattery = words.show_number(name, report.flattery)
+        first += f" To be the best of {count} flatters, by {flattery} if all were equal; the interval allows for it."
     other, versus = best, f"Against the reference, {reference.label}, that is"
     if best is reference:
-        first = first.replace(" was", ", the reference, was", 1)
-        other = report.confirmed[1]
+        other = next(entry for entry in report.ordered(report.chosen_by) if entry is not reference)
         versus = f"The next, {other.label}, lies at"
-    if other.comparison is None:
+    if other.judgement is None:
         return f"{first} {other.label} and {reference.label} share no seed and cannot be compared."
-    versus += f" {Difference(name, other.comparison)}"
-    if other.comparison.smallest is None:
+    versus += f" {Difference(name, other.judgement)}"
+    n = other.judgement.difference.n
+    if n == 1:
         return f"{first} {versus}; one seed gives no interval, so this may be luck."
-    versus += f" (95 %, paired over {other.comparison.difference.n} seeds): {other.verdict}"
-    if other.verdict in ("better", "worse"):
+    versus += f" (95 %, paired over {n} seeds): {other.verdict}"
+    if other.kind != "none" or other.judgement.smallest is None:
         return f"{first} {versus}."
-    smallest = words.show_number(name, other.comparison.smallest)
-    return f"{first} {versus}; so many seeds can resolve differences of {smallest} or more."
+    smallest = words.show_number(name, other.judgement.smallest)
+    return f"{first} {versus}; so many seeds and images can resolve differences of {smallest} or more."
 
 
 def _answer_of_search(report: Report) -> str:

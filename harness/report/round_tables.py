@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 import numpy as np
 
 from harness.report import curves, words
-from harness.report.cells import Cell, Count, Empty, Number, Points, Probability, Text
-from harness.report.compare import ALPHA, NO_EVIDENCE, Judgement, estimate
+from harness.report.cells import Cell, Empty, Number, Points, Probability, Seeds, Text
+from harness.report.compare import NO_EVIDENCE, Judgement, Kind
+from harness.report.inference import ALPHA
 from harness.report.model import RoundComparison, Setting, area_name
 from harness.report.pictures import rounds as pictures
 from harness.report.section import Column, Picture, Section, Table
@@ -33,12 +33,15 @@ def _answer(rounds: RoundComparison, setting: Setting) -> str:
     order = [case for case in rounds.order(setting) if case != reference]
     tested = [case for case in order if case in judgements and judgements[case].p_holm is not None]
     untested = [case for case in order if case not in tested]
-    better, worse = ([c for c in tested if judgements[c].verdict == word] for word in ("better", "worse"))
-    unclear = [case for case in tested if judgements[case].verdict.startswith(NO_EVIDENCE)]
+
+    def of_kind(kind: Kind) -> list[str]:
+        return [case for case in tested if judgements[case].kind == kind]
+
+    better, worse = of_kind("better"), of_kind("worse")
     count = len(tested)
 
     def named(cases: Iterable[str]) -> str:
-        return ", ".join(f"{case} ({words.points(judgements[case].comparison.difference, '+')})" for case in cases)
+        return ", ".join(f"{case} ({words.points(judgements[case].difference, '+')})" for case in cases)
 
     where = f"{setting.name}: by" if setting.name else "By"
     corrected = f", Holm's correction for {count} comparisons" if count > 1 else ""
@@ -52,10 +55,14 @@ def _answer(rounds: RoundComparison, setting: Setting) -> str:
         )
     if worse:
         sentences.append(f"Worse than {reference} beyond doubt: {named(worse)}.")
-    if unclear:
-        sentences.append(f"No evidence of a difference to {reference}: {', '.join(unclear)}.")
+    if of_kind("equivalent"):
+        sentences.append(f"Equivalent to {reference} for what is worth a difference: {named(of_kind('equivalent'))}.")
+    if of_kind("indication"):
+        sentences.append(f"An indication of a difference to {reference}: {named(of_kind('indication'))}.")
+    if of_kind("none"):
+        sentences.append(f"{NO_EVIDENCE.capitalize()} to {reference}: {', '.join(of_kind('none'))}.")
     if untested:
-        sentences.append(f"With fewer than two seeds in common nothing can be said of: {', '.join(untested)}.")
+        sentences.append(f"Without a spread over two seeds in common nothing can be said of: {', '.join(untested)}.")
     if rounds.best(setting) == reference:
         sentences.append(f"{reference} has the highest mean of all {len(order) + 1}.")
     sentences[1:2] = [text[0].lower() + text[1:] for text in sentences[1:2]]  # follows a colon
@@ -64,31 +71,27 @@ def _answer(rounds: RoundComparison, setting: Setting) -> str:
 
 def sentence(judgement: Judgement, reference: str) -> str:
     """One case against the reference, in words."""
-    comparison = judgement.comparison
-    n = comparison.difference.n
+    n = judgement.difference.n
     seeds = f"n = {n} seed{'' if n == 1 else 's'}"
-    if judgement.verdict == NO_EVIDENCE:
-        return f"{NO_EVIDENCE} to {reference} ({seeds})"
-    if judgement.verdict.startswith(NO_EVIDENCE):
-        return f"{NO_EVIDENCE} to {reference} ({seeds}) once corrected for the number of comparisons"
-    if judgement.p_holm is None:
-        return f"one seed in common with {reference}: no interval, so nothing can be said"
-    size = replace(comparison.difference, mean=abs(comparison.difference.mean))
-    return f"{judgement.verdict} than {reference} by {words.points(size)} points ({seeds})"
+    if judgement.kind == "untested":
+        return f"{judgement.verdict}, so nothing can be said of a difference to {reference}"
+    if judgement.kind == "none":
+        return judgement.verdict.replace(NO_EVIDENCE, f"{NO_EVIDENCE} to {reference} ({seeds})")
+    return f"{judgement.verdict}; {words.points(judgement.difference, '+')} points against {reference} ({seeds})"
 
 
 def _mark(judgement: Judgement) -> str:
     """‡ where the difference stands after Holm's correction, † where its own interval leaves out 0."""
-    if judgement.verdict in ("better", "worse"):
+    if judgement.kind in ("better", "worse"):
         return "‡"
-    return "†" if judgement.comparison.difference.excludes_zero else ""
+    return "†" if judgement.difference.excludes_zero else ""
 
 
 def _lead(judgement: Judgement | None, digits: int = 2) -> Cell:
     """The difference to the reference, in points, with its mark."""
     if judgement is None:
         return Empty()
-    return Points(judgement.comparison.difference, digits, "+", _mark(judgement))
+    return Points(judgement.difference, digits, "+", _mark(judgement))
 
 
 def round_sections(rounds: RoundComparison) -> list[Section]:
@@ -111,8 +114,8 @@ def _area_section(rounds: RoundComparison, setting: Setting) -> Section:
     order, reference = rounds.order(setting), setting.reference
     columns = [Column("case", [Text(case) for case in order])]
     for measure in rounds.measures:
-        areas, judgements = setting.areas[measure], setting.by_area[measure]
-        means = [estimate(list(areas[case].values())) if areas.get(case) else None for case in order]
+        judgements = setting.by_area[measure]
+        means = [setting.estimate(measure, None, case) for case in order]
         columns.append(Column(area_name(measure), [Points(mean) for mean in means]))
         if reference:
             columns.append(Column(f"vs {reference}", [_lead(judgements.get(case)) for case in order]))
@@ -121,13 +124,14 @@ def _area_section(rounds: RoundComparison, setting: Setting) -> Section:
             columns.append(Column("p (Holm)", [Probability(one) for one in p]))
     areas, judgements = setting.areas[rounds.measure], setting.by_area[rounds.measure]
     if reference:
-        smallest = [judgements[case].comparison.smallest if case in judgements else None for case in order]
+        smallest = [judgements[case].smallest if case in judgements else None for case in order]
         columns.append(Column("smallest", [Number(None if one is None else 100 * one, ".2f") for one in smallest]))
     if rounds.ranks:
-        columns.append(Column("rank", [Number(rounds.ranks.mean[case], ".1f") for case in order]))
+        columns.append(Column("rank", [Number(rounds.ranks.mean.get(case), ".1f") for case in order]))
     penalty = dict(zip(rounds.cases, curves.overall_penalty(rounds.penalty), strict=True))
     columns.append(Column("penalty", [Number(penalty[case], ".2f") for case in order]))
-    columns.append(Column("n", [Count(len(areas.get(case, {}))) for case in order]))
+    counts = [(len(areas.get(case, {})), setting.lacking.get(case, 0)) for case in order]
+    columns.append(Column("n", [Seeds(n, f"{lacks} of {n + lacks} missing" if lacks else "") for n, lacks in counts]))
     title = _titled("Over all rounds", setting)
     return Section(title, parts=[Table(columns, _area_notes(rounds, setting), title)])
 
@@ -137,14 +141,14 @@ def _area_notes(rounds: RoundComparison, setting: Setting) -> list[str]:
     notes = [
         f"{', '.join(map(area_name, measures))}: the trapezoid area under the curve of {', '.join(measures)} over "
         f"{setting.steps[0]} to {setting.steps[-1]} labels, divided by that width: the mean height of the curve. In "
-        "percentage points, mean ± half-width of the 95 % t-interval over n seeds with a complete curve.",
+        "percentage points, mean ± half-width of the 95 % interval over n seeds with a complete curve.",
     ]
     if reference:
         count = max(sum(one.p_holm is not None for one in setting.by_area[m].values()) for m in measures)
         notes += [
             f"vs {reference}: mean of the differences seed by seed; unmarked: the interval holds 0, {NO_EVIDENCE}; "
             f"†: it does not; ‡: Holm's p, too, is at most .05 among {count} comparisons.",
-            "Smallest: the true difference, in points, that so many seeds find with 80 % power.",
+            "Smallest: the true difference, in points, that would be marked ‡ with 80 % power.",
         ]
         judgements = setting.by_area[rounds.measure]
         notes += [f"{c}: {sentence(judgements[c], reference)}." for c in rounds.order(setting) if c in judgements]
@@ -165,7 +169,7 @@ def _difference_sections(rounds: RoundComparison, setting: Setting, number: int)
     tests = sum(judgement.p_holm is not None for column in setting.by_round.values() for judgement in column.values())
     title = f"{rounds.measure} - {reference}, by number of labels"
     note = (
-        "Percentage points, mean ± half-width of the 95 % t-interval of the differences seed by seed. Unmarked: "
+        "Percentage points, mean ± half-width of the 95 % interval of the differences seed by seed. Unmarked: "
         f"the interval holds 0, {NO_EVIDENCE}; †: it does not; ‡: Holm's p is at most .05, too, for {tests} tests."
     )
     picture = Picture(rounds.stem("differences", number), partial(pictures.draw_differences, rounds, setting), title)
@@ -173,7 +177,7 @@ def _difference_sections(rounds: RoundComparison, setting: Setting, number: int)
     differences = Section(_titled(title, setting), parts=[picture, table])
     if not tests:
         return [differences]
-    text = f"Paired t test, adjusted by Holm's method for all {tests} comparisons of the table."
+    text = f"Student's t, adjusted by Holm's method for all {tests} comparisons of the table."
     p = Table(columns(lambda judgement: Probability(judgement.p_holm if judgement else None)), name=f"{title}, p")
     return [differences, Section(_titled("The same, p", setting), parts=[text, p])]
 
@@ -181,13 +185,12 @@ def _difference_sections(rounds: RoundComparison, setting: Setting, number: int)
 def _curve_section(rounds: RoundComparison, setting: Setting, measure: str, number: int) -> Section:
     order = rounds.order(setting)
 
-    def cell(seeds: Mapping[int, float] | None) -> Cell:
-        return Points(estimate(list(seeds.values())) if seeds else None, 1)
-
-    by_step = ((step, setting.curves[measure][step]) for step in setting.steps)
-    columns = [Column(str(step), [cell(column.get(case)) for case in order]) for step, column in by_step]
+    columns = [
+        Column(str(step), [Points(setting.estimate(measure, step, case), 1) for case in order])
+        for step in setting.steps
+    ]
     title = f"{measure} by number of labels"
-    note = "Per cent, mean ± half-width of the 95 % t-interval over seeds."
+    note = "Per cent, mean ± half-width of the 95 % interval."
     table = Table([Column("case", [Text(case) for case in order]), *columns], [note], title)
     picture = Picture(rounds.stem("curves", number), partial(pictures.overview, rounds, setting), title)
     first = measure == rounds.measure  # the picture shows them all
@@ -208,9 +211,9 @@ def _penalty_sections(rounds: RoundComparison) -> list[Section]:
     settings = len(rounds.settings)
     text = (
         f"The pairwise penalty matrix of BADGE (Ash et al. 2020, https://arxiv.org/abs/1906.03671), {rounds.measure}. "
-        "Where the row beats the column after a selection (two-sided paired t test over seeds, 95 %, uncorrected), "
+        "Where the row beats the column after a selection (two-sided, 95 %, uncorrected), "
         f"1 / the number of selections is added{f', summed over {settings} settings' if settings > 1 else ''}. "
-        "Penalty: the mean of a column, lower is better. By chance alone, of equal cases, it would be about "
+        "Penalty: the mean of a column, lower is better. By chance alone, of equal cases, it would be at most "
         f"{0.025 * settings:.3f}."
     )
     title = "Who beats whom"
@@ -232,8 +235,8 @@ def _rank_sections(rounds: RoundComparison) -> list[Section]:
         return []
     blocks = "the seeds" if len(rounds.settings) == 1 else "the seeds of every setting"
     text = (
-        f"Mean ranks by {area_name(rounds.measure)} over {ranks.blocks} blocks: {blocks} that no case lacks (the "
-        "rounds of one trial are not independent and would not do). Friedman's test: p "
+        f"Mean ranks by {area_name(rounds.measure)} over {ranks.blocks} blocks: {blocks}, of the cases that lack "
+        "none (the rounds of one trial are not independent and would not do). Friedman's test: p "
         f"{words.p_value(ranks.p, equal=True)}, "
     )
     if ranks.p > ALPHA:

@@ -11,11 +11,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.records import names as record_names
-from harness.records.trial_files import TrialFiles
 from harness.report import curves as curve_module
-from harness.report.compare import Cases, against
+from harness.report.compare import Cases, judge
 from harness.report.curves import Curves, chance_overlap, penalties
-from harness.report.model import SCORES, Entry, Report, RoundComparison, Setting, by_mean_area
+from harness.report.model import SCORES, Entry, Report, RoundComparison, Setting, by_area
 
 
 def compare_rounds(report: Report) -> RoundComparison | None:
@@ -33,11 +32,13 @@ def compare_rounds(report: Report) -> RoundComparison | None:
     settings = []
     for name, group in _grouped(report.confirmed).items():
         entries = {labels[entry.id]: entry for entry in group}
-        settings += _setting(name, entries, measures, reference, report.files, notes)
+        settings += _settings(name, entries, measures, reference, notes)
     if not settings:
         return None
-    cases = by_mean_area(settings, measures[0])
-    selections = [{step: s.curves[measures[0]][step] for step in s.selected} for s in settings]
+    for setting in settings:
+        _judge(setting, measures, report.worth(measures[0]))
+    cases = by_area(settings, measures[0])
+    selections = [{step: s.scores(measures[0], step) for step in s.selected} for s in settings]
     picks = _over_settings([s.picks for s in settings])
     return RoundComparison(
         measures,
@@ -99,13 +100,18 @@ def _grouped(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
     return {names[key] if len(groups) > 1 else "": group for key, group in groups.items()}
 
 
-def _setting(
-    name: str,
-    entries: Mapping[str, Entry],
-    measures: Sequence[str],
-    reference: str | None,
-    files: Mapping[str, TrialFiles],
-    notes: list[str],
+def _judge(setting: Setting, measures: Sequence[str], worth: float | None) -> None:
+    """Compares the cases with the reference: by the area of each measure, and after every selection by the first."""
+    reference = setting.reference
+    if reference:
+        for measure in measures:
+            setting.by_area[measure] = judge({0: setting.scores(measure, None)}, reference, worth=worth)[0]
+        columns = {step: setting.scores(measures[0], step) for step in setting.selected}
+        setting.by_round.update(judge(columns, reference, worth=worth))
+
+
+def _settings(
+    name: str, entries: Mapping[str, Entry], measures: Sequence[str], reference: str | None, notes: list[str]
 ) -> list[Setting]:
     """The setting, or none where its cases do not share two numbers of labels."""
     first = measures[0]
@@ -124,16 +130,18 @@ def _setting(
     }
     areas = {metric: curve_module.areas(curves[metric]) for metric in measures}
     selected = [step for step in steps if any(step in _selections(entry) for entry in with_curve.values())]
-    notes += _missing(areas[first], with_curve, where)
+    lacking = _lacking(areas[first], with_curve)
+    notes += _missing(lacking, where)
     setting = Setting(
         name,
         curves,
         selected or steps,
         areas,
         reference,
-        {m: against({m: areas[m]}, reference)[m] if reference else {} for m in measures},
-        against({step: curves[first][step] for step in selected or steps}, reference) if reference else {},
-        {case: picks for case, entry in with_curve.items() if (picks := _picks(files, entry, steps[-1]))},
+        {case: picks for case, entry in with_curve.items() if (picks := _picks(entry, steps[-1]))},
+        {case: entry.files for case, entry in with_curve.items()},
+        {case: len(seeds) for case, seeds in lacking.items()},
+        {measure: {} for measure in measures},
     )
     return [setting]
 
@@ -143,26 +151,29 @@ def _selections(entry: Entry) -> list[int]:
     return list(entry.curves.get("stage/select_cached", {}))
 
 
-def _missing(areas: Cases, entries: Mapping[str, Entry], where: str) -> list[str]:
-    """Says which seeds a case lacks that another has."""
-    seeds = {seed for entry in entries.values() for seed in entry.seeds}
-    lacking: dict[tuple[int, ...], list[str]] = {}
-    for case in entries:
-        missing = tuple(sorted(seeds - set(areas.get(case, {}))))
-        if missing:
-            lacking.setdefault(missing, []).append(case)
+def _lacking(areas: Cases, entries: Mapping[str, Entry]) -> dict[str, tuple[int, ...]]:
+    """The seeds under which a case has no complete curve, though they are the sweep's."""
+    seeds = {seed for entry in entries.values() for seed in [*entry.seeds, *entry.lacking]}
+    return {case: missing for case in entries if (missing := tuple(sorted(seeds - set(areas.get(case, {})))))}
+
+
+def _missing(lacking: Mapping[str, tuple[int, ...]], where: str) -> list[str]:
+    """Says which seeds a case lacks."""
+    by_seeds: dict[tuple[int, ...], list[str]] = {}
+    for case, missing in lacking.items():
+        by_seeds.setdefault(missing, []).append(case)
     return [
-        f"Without a complete curve{where}: {', '.join(cases)} under seed {', '.join(map(str, missing))}; "
-        "only seeds that both sides have are compared."
-        for missing, cases in lacking.items()
+        f"Without a complete curve{where}: {', '.join(cases)} under seed {', '.join(map(str, missing))}; they stand "
+        "below the others, and only seeds that both sides have are compared."
+        for missing, cases in by_seeds.items()
     ]
 
 
-def _picks(files: Mapping[str, TrialFiles], entry: Entry, last: int) -> dict[int, frozenset[int]]:
+def _picks(entry: Entry, last: int) -> dict[int, frozenset[int]]:
     """Seed -> every position selected on the way to `last` labels; without trials that lack a round's file."""
     picks = {}
-    for seed, trial in entry.trials.items():
-        selected = [files[trial].selected.get(step) for step in _selections(entry) if step <= last]
+    for seed, left in entry.files.items():
+        selected = [left.selected.get(step) for step in _selections(entry) if step <= last]
         if selected and None not in selected:
             picks[seed] = frozenset(position for positions in selected for position in positions or ())
     return picks

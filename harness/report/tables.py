@@ -10,8 +10,22 @@ from collections.abc import Sequence
 
 from harness import messages
 from harness.metrics import METRICS
-from harness.report.cells import Cell, Count, Difference, Empty, Mean, Probability, Quantity, Seconds, Text, Verdict
-from harness.report.compare import NO_EVIDENCE, Judgement, estimate
+from harness.report import words
+from harness.report.cells import (
+    Cell,
+    Count,
+    Difference,
+    Empty,
+    Mean,
+    Number,
+    Probability,
+    Quantity,
+    Seconds,
+    Seeds,
+    Text,
+    Verdict,
+)
+from harness.report.compare import Judgement
 from harness.report.model import SECONDS, Entry, Report
 from harness.report.section import Column, Section, Table
 
@@ -27,13 +41,16 @@ def judged_columns(metric: str, judgements: Sequence[Judgement | None], verdicts
         judgements: None for the reference itself and where nothing can be compared.
         verdicts: in words; empty where there is none.
     """
-    comparisons = [judgement.comparison if judgement else None for judgement in judgements]
-    p: list[Cell] = [Probability(one.p_holm, one.comparison.p) if one else Empty() for one in judgements]
-    smallest = [Quantity(metric, one.smallest if one else None) for one in comparisons]
+    p: list[Cell] = [Probability(one.p_holm, one.p) if one else Empty() for one in judgements]
+    flips = [Number(one.sign_flip if one else None, ".3f") for one in judgements]
+    smallest = [Quantity(metric, one.smallest if one else None) for one in judgements]
+    kinds = [one.kind if one else None for one in judgements]
+    said = [Verdict(text, kind) if text else Empty() for text, kind in zip(verdicts, kinds, strict=True)]
     return [
-        Column("difference", [Difference(metric, one) for one in comparisons], "difference", essential=True),
-        Column("verdict", [Verdict(text) if text else Empty() for text in verdicts], "verdict", essential=True),
+        Column("difference", [Difference(metric, one) for one in judgements], "difference", essential=True),
+        Column("verdict", said, "verdict", essential=True),
         Column("p (Holm)", p, "p"),
+        Column("sign-flip p", flips, "p_sign_flip"),
         Column("smallest", smallest, "smallest_resolvable_difference"),
     ]
 
@@ -76,7 +93,7 @@ def _means(metric: str, entries: Sequence[Entry], *, essential: bool = False) ->
 
 
 def _seeds(entries: Sequence[Entry]) -> Column:
-    return Column("n", [Count(len(entry.seeds)) for entry in entries], "n_seeds", essential=True)
+    return Column("n", [Seeds(len(e.seeds), words.lacking_of(e)) for e in entries], "n_seeds", essential=True)
 
 
 def _seconds(stage: str, entries: Sequence[Entry]) -> Column:
@@ -100,30 +117,27 @@ def tables_of_other_classifiers(report: Report) -> list[Section]:
     measured = dict.fromkeys(metric for entry in report.confirmed for metric in entry.values)
     sections = []
     for metric in (name for name in measured if name.startswith(f"{report.measure}/")):
-        entries = [entry for entry in report.confirmed if entry.values.get(metric)]
-        entries.sort(key=lambda entry: entry.mean(metric) or 0, reverse=report.maximize)
+        entries = report.ordered(metric)
         by_id = report.judgements(metric)
         judgements = [by_id.get(entry.id) for entry in entries]
         verdicts = [report.verdict(entry, one) for entry, one in zip(entries, judgements, strict=True)]
         columns = [_names(entries), _means(metric, entries), *judged_columns(metric, judgements, verdicts)]
+        columns.append(_seeds(entries))
         title = f"The same under {metric.rpartition('/')[2]}"
         sections.append(Section(title, parts=[Table(columns, name=title)]))
     return sections
 
 
 def _footnotes(report: Report) -> list[str]:
-    count = sum(entry.p_holm is not None for entry in report.confirmed)
-    reference = f" to {report.reference.label}" if report.reference and len(report.confirmed) > 1 else ""
-    notes = [
-        "Mean ± half-width of the 95 % t-interval over seeds, at the largest number of labels.",
-        f"Difference{reference}: mean of the differences seed by seed, with its 95 % interval; where that holds 0, "
-        f"there is {NO_EVIDENCE}.",
-        "Smallest: the true difference that this many seeds find with 80 % power (two-sided paired t test, "
-        "alpha = .05, noncentral t; about (t(.975, n-1) + t(.80, n-1)) s / sqrt(n), s the standard deviation of the "
-        "differences).",
-    ]
-    if count > 1:
-        notes.append(f"p: paired t test, adjusted by Holm's method for {count} comparisons.")
+    judgements = [entry.judgement for entry in report.confirmed if entry.judgement]
+    notes = [f"Mean with its 95 % interval at the largest number of labels. {words.covered(report)}"]
+    if report.reference and judgements:
+        notes += words.procedure(judgements, report.reference.label)
+        worth = report.worth(report.measure)
+        if worth is not None:
+            notes.append(f"Equivalent: within {worth:g}, by two one-sided tests, corrected by Holm's method, too.")
+    if any(entry.lacking for entry in report.confirmed):
+        notes.append(words.INCOMPLETE)
     if any(len(entry.seeds) == 1 for entry in report.confirmed):
         notes.append("n = 1: one seed gives no interval, and its rank may be luck.")
     if any(entry.cached for entry in report.confirmed):
@@ -135,15 +149,14 @@ def curve_tables(report: Report) -> list[Section]:
     """The learning curves alone, where there are no two to compare."""
     entries, measure = (report.confirmed, report.measure) if report.confirmed else (report.searched, report.goal)
     entries = entries[:CURVES]
-    by_entry = [entry.curves.get(measure, {}) for entry in entries]
-    steps = sorted({step for curve in by_entry for step in curve})
+    steps = sorted({step for entry in entries for step in entry.curves.get(measure, {})})
     if len(steps) < 2:
         return []
 
-    def cell(seeds: dict[int, float] | None) -> Cell:
-        return Mean(measure, estimate(list(seeds.values())) if seeds else None)
+    def cells(step: int) -> list[Cell]:
+        return [Mean(measure, entry.estimate(measure, step)) for entry in entries]
 
-    points = [Column(f"{step} labels", [cell(curve.get(step)) for curve in by_entry]) for step in steps]
+    points = [Column(f"{step} labels", cells(step)) for step in steps]
     title = f"Learning curves: {measure} by number of labels"
     return [Section(title, parts=[Table([_names(entries), *points], name=title)])]
 

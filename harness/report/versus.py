@@ -14,7 +14,7 @@ from harness import messages
 from harness.records.names import by_path, show_value
 from harness.report import tables, words
 from harness.report.cells import Cell, Count, Difference, Empty, Mean, Probability, Seconds, Text
-from harness.report.compare import judged, paired
+from harness.report.compare import Judgement, Scores, judge
 from harness.report.model import Entry, Report
 from harness.report.page.document import PageHead, render
 from harness.report.pictures import style
@@ -136,21 +136,31 @@ def _verdict(reports: Sequence[Report], names: Sequence[str]) -> str:
     for (one, a), (other, b) in combinations(zip(names, reports, strict=True), 2):
         if obstacles(a, b):
             continue
-        left, right = a.confirmed[0], b.confirmed[0]
-        comparison = paired(left.values.get(a.measure, {}), right.values.get(a.measure, {}))
+        left, right = a.best, b.best
+        judgement = _judged(a, left, right)
         head = f"The best of {one}, {left.label}, against the best of {other}, {right.label}: {a.measure}"
-        if comparison is None or comparison.p is None:
+        if judgement is None or judgement.p is None:
             means = f"{_mean(a, left)} and {_mean(b, right)}"
             sentences.append(f"{head} {means}; with fewer than two seeds in common nothing can be said.")
         else:
-            verdict = judged({head: comparison}, maximize=a.maximize)[head].verdict
-            interval = Difference(a.measure, comparison)
-            sentences.append(f"{head} {interval} (95 %, paired over {comparison.difference.n} seeds): {verdict}.")
+            n, interval = judgement.difference.n, Difference(a.measure, judgement)
+            sentences.append(f"{head} {interval} (95 %, paired over {n} seeds): {judgement.verdict}.")
     if not sentences:
         return "No two of these sweeps are comparable; their answers stand below one another, each for itself."
     if len(sentences) > 1:
         sentences.append(f"These are {len(sentences)} comparisons, not corrected for their number.")
     return " ".join(sentences)
+
+
+def _judged(report: Report, entry: Entry, other: Entry) -> Judgement | None:
+    """The entry against that of another sweep, over the seeds that both have: a family of its own."""
+    measure, both = report.measure, {"entry": entry, "other": other}
+    common = set(entry.values.get(measure, {})) & set(other.values.get(measure, {}))
+    values = {
+        name: {seed: one.values[measure][seed] for seed in sorted(common)} for name, one in both.items() if common
+    }
+    family = {measure: Scores(values, lambda name: both[name].outcomes(measure))}
+    return judge(family, "other", maximize=report.maximize, worth=report.worth(measure))[measure].get("entry")
 
 
 def _mean(report: Report, entry: Entry) -> Mean:
@@ -248,7 +258,8 @@ def _comparable(reports: Sequence[Report]) -> list[list[int]]:
 
 
 def _chosen(report: Report) -> list[Entry]:
-    best = report.confirmed[:BEST_SHOWN]
+    first = [report.best] if report.confirmed else []
+    best = [*first, *(entry for entry in report.confirmed if entry not in first)][:BEST_SHOWN]
     return best if report.reference is None or report.reference in best else [*best, report.reference]
 
 
@@ -278,7 +289,7 @@ def _draw(chosen: Chosen) -> Figure:
         axes.errorbar(
             factor * mean.mean,
             place,
-            xerr=factor * mean.half if mean.half else None,
+            xerr=style.error_bar(mean, factor),
             fmt="D" if entry is report.reference else "o",
             color=style.COLOURS[sweeps.index(name) % len(style.COLOURS)],
             markersize=5,
@@ -326,6 +337,6 @@ def _shared_row(configuration: str, one: tuple[str, Report], other: tuple[str, R
     row = [Text(left.label), Text(name_a), Text(name_b), _mean(a, left), _mean(b, right)]
     if obstacles(a, b):
         return [*row, Text("not comparable"), Empty(), Empty()]
-    comparison = paired(right.values.get(b.measure, {}), left.values.get(a.measure, {}))
-    p = Probability(comparison.p if comparison else None)
-    return [*row, Difference(a.measure, comparison), p, Count(comparison.difference.n if comparison else 0)]
+    judgement = _judged(a, right, left)
+    p = Probability(judgement.p if judgement else None)
+    return [*row, Difference(a.measure, judgement), p, Count(judgement.difference.n if judgement else 0)]

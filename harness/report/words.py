@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from harness import messages
 from harness.metrics import known
 from harness.records import names
-from harness.report.compare import Estimate
-from harness.report.model import Entry
+from harness.report.compare import NO_EVIDENCE, Estimate, Judgement
+from harness.report.model import Entry, Report
 
 
 def show_number(metric: str, value: float, sign: str = "") -> str:
@@ -34,7 +35,57 @@ def axis(metric: str) -> str:
 
 def seeds(entry: Entry) -> str:
     """What stands behind a mean."""
-    return "n = 1 seed, so no interval" if len(entry.seeds) == 1 else f"95 %, n = {len(entry.seeds)} seeds"
+    count = "n = 1 seed, so no interval" if len(entry.seeds) == 1 else f"95 %, n = {len(entry.seeds)} seeds"
+    return ", ".join(filter(None, [count, lacking_of(entry)]))
+
+
+def lacking_of(entry: Entry) -> str:
+    """`1 of 3 failed`; empty where no seed is missing."""
+    return lacking(list(entry.lacking.values()), len(entry.seeds) + len(entry.lacking))
+
+
+def lacking(statuses: Sequence[str], seeds: int) -> str:
+    """`1 of 3 failed`; what is not there for another reason is missing. Empty where nothing is."""
+    if not statuses:
+        return ""
+    return f"{len(statuses)} of {seeds} {'failed' if set(statuses) == {'failed'} else 'missing'}"
+
+
+INCOMPLETE = (
+    "Configurations that lack a seed stand below the others, and are not called better: what fails is seldom a matter "
+    "of chance."
+)
+
+
+def covered(report: Report) -> str:
+    """What an interval covers."""
+    if report.has_fresh_splits:
+        return "Intervals cover other seeds and, since each seed draws its own, other splits of these images."
+    split = "the split is one and the same, and another would give other figures, differences less so."
+    if report.has_hits:
+        return f"Intervals cover other seeds and other test images of the same kind; {split}"
+    return (
+        f"Intervals cover other seeds on these very images, for the images' part in this metric is not known; {split}"
+    )
+
+
+def procedure(judgements: Sequence[Judgement], reference: str) -> list[str]:
+    """How differences to the reference were judged, a sentence each."""
+    by_images = sum(one.by_images for one in judgements)
+    known = {0: "by seeds alone", len(judgements): "by seeds and images"}
+    judged = known.get(by_images, "by seeds and, where these were kept, images")
+    tests = sum(one.p_holm is not None for one in judgements)
+    notes = [
+        f"Difference to {reference}: mean of the differences seed by seed, judged {judged}, with its 95 % interval; "
+        f"where that holds 0, there is {NO_EVIDENCE}.",
+        f"p: Student's t, adjusted by Holm's method for {messages.count(tests, 'comparison')}; the error is the "
+        "largest that this pair's seeds, all configurations together, or the test images give. Sign-flip p: exact, of "
+        "the seeds alone; n seeds reach no less than 2^(1 - n).",
+        "Smallest: the true difference that would be called better or worse with 80 % power.",
+    ]
+    if any(one.kind == "indication" for one in judgements):
+        notes.append("Indication: two seeds, or what is left of seeds that failed, can say no more.")
+    return notes
 
 
 def points(value: Estimate, sign: str = "") -> str:

@@ -9,8 +9,9 @@ import pytest
 from scipy import stats
 
 from harness.metrics import area_under_curve
-from harness.report.compare import NO_EVIDENCE, against, holm
+from harness.report.compare import NO_EVIDENCE, Scores, judge
 from harness.report.curves import areas, chance_overlap, overall_penalty, overlap, penalties, ranks
+from harness.report.inference import holm
 
 
 def random_curves(cases, seeds=5, steps=(100, 200, 400), seed=0, gain=0.02):
@@ -45,22 +46,33 @@ def test_a_seed_that_lacks_a_round_has_no_area():
     assert {case: sorted(found) for case, found in areas(curves).items()} == {"a": [0, 1, 2, 4]}
 
 
+def scored(curves):
+    return {step: Scores(column) for step, column in curves.items()}
+
+
 # Differences ---------------------------------------------------------------------------------------------------------
 
 
 def test_differences_are_paired_and_corrected_over_the_whole_table():
     curves = random_curves(["random", "a", "b"])
-    found = against(curves, "random")
+    found = judge(scored(curves), "random")
     tests = [(step, case) for step in curves for case in ("a", "b")]
 
     def values(step, case):
         return [curves[step][case][seed] for seed in range(5)]
 
-    p = [stats.ttest_rel(values(step, case), values(step, "random")).pvalue for step, case in tests]
-    for (step, case), alone, adjusted in zip(tests, p, holm(p), strict=True):
-        difference = found[step][case]
-        assert difference.comparison.p == pytest.approx(alone)
-        assert difference.p_holm == pytest.approx(adjusted)
+    def p(step, case):
+        """Of the larger of the pair's own variance and that of the block design, with its 2 x 4 degrees of freedom."""
+        table = np.array([values(step, name) for name in curves[step]])
+        residual = table - table.mean(0) - table.mean(1, keepdims=True) + table.mean()
+        difference = np.subtract(values(step, case), values(step, "random"))
+        error = np.sqrt(max(difference.var(ddof=1), 2 * (residual**2).sum() / 8) / 5)
+        return 2 * stats.t.sf(abs(difference.mean()) / error, 8)
+
+    alone = [p(step, case) for step, case in tests]
+    for (step, case), expected, adjusted in zip(tests, alone, holm(np.array(alone)), strict=True):
+        assert found[step][case].p == pytest.approx(expected)
+        assert found[step][case].p_holm == pytest.approx(adjusted)
     assert all("random" not in column for column in found.values())
 
 
@@ -69,37 +81,44 @@ def test_verdicts_and_missing_pairs():
         "random": {1: 0.50, 2: 0.51, 3: 0.52},
         "better": {1: 0.60, 2: 0.61, 3: 0.621},
         "worse": {1: 0.40, 2: 0.41, 3: 0.421},
-        "equal": {1: 0.50, 2: 0.51, 3: 0.52},
-        "unclear": {1: 0.52, 2: 0.50, 3: 0.525},
+        "little": {1: 0.504, 2: 0.514, 3: 0.5241},
+        "unclear": {1: 0.55, 2: 0.49, 3: 0.545},
         "alone": {1: 0.9},
-        "apart": {9: 0.9},
     }
-    found = against({0: column}, "random")[0]
-    assert {case: difference.verdict for case, difference in found.items()} == {
+    found = judge({0: Scores(column)}, "random", worth=0.05)[0]
+    assert {case: one.verdict for case, one in found.items()} == {
         "better": "better",
         "worse": "worse",
-        "equal": NO_EVIDENCE,
+        "little": "equivalent within 0.05",
         "unclear": NO_EVIDENCE,
         "alone": "one seed in common: no interval",
     }
     assert found["alone"].p_holm is None
-    assert found["equal"].p_holm == 1
+    few = {case: {seed: values[seed] for seed in values if seed < 3} for case, values in column.items()}
+    few["apart"] = {9: 0.9}
+    found = judge({0: Scores(few)}, "random", worth=0.05)[0]
+    assert {case: one.kind for case, one in found.items()} == {
+        "better": "indication",
+        "worse": "indication",
+        "little": "none",
+        "unclear": "none",
+        "alone": "untested",
+    }
+    assert found["better"].smallest is None
 
 
 # Penalties -----------------------------------------------------------------------------------------------------------
 
 
 def slow_penalties(settings, cases):
-    """As the paper says it: t = sqrt(n) mean / sd of the differences, beyond the two-sided critical value."""
+    """Pair by pair, each judged beside all the others but without a correction."""
     matrix = np.zeros((len(cases), len(cases)))
     for curves in settings:
         for column in curves.values():
             for (i, a), (j, b) in permutations(enumerate(cases), 2):
-                seeds = sorted(set(column.get(a, {})) & set(column.get(b, {})))
-                if len(seeds) > 1:
-                    d = np.array([column[a][seed] - column[b][seed] for seed in seeds])
-                    if np.sqrt(len(d)) * d.mean() / d.std(ddof=1) > stats.t.ppf(0.975, len(d) - 1):
-                        matrix[i, j] += 1 / len(curves)
+                lead = judge({0: Scores(column)}, b)[0].get(a) if a in column and b in column else None
+                if lead and lead.p is not None and lead.p <= 0.05 and lead.difference.mean > 0:
+                    matrix[i, j] += 1 / len(curves)
     return matrix
 
 
@@ -109,30 +128,31 @@ def test_penalties_against_a_slow_reference(count):
     settings = [random_curves(cases, seed=1), random_curves(cases, seed=2, steps=(10, 20))]
     del settings[0][200][cases[-1]][0]
     del settings[1][20][cases[0]]
-    found = penalties(settings, cases)
+    found = penalties([scored(curves) for curves in settings], cases)
     np.testing.assert_allclose(found, slow_penalties(settings, cases))
     assert 0 < found.max() <= 2
     assert (found.diagonal() == 0).all()
 
 
 def test_penalty_by_hand():
-    """`a` beats `b` in one of two rounds; five seeds need t > 2.776."""
+    """`a` beats `b` and `c` in one of two rounds."""
     lead = {0: 0.1, 1: 0.11, 2: 0.09, 3: 0.1, 4: 0.1}
     level = {0: 0.1, 1: -0.1, 2: 0.1, 3: -0.1, 4: 0.0}
     flat = dict.fromkeys(range(5), 0.0)
-    matrix = penalties([{1: {"a": lead, "b": flat, "c": flat}, 2: {"a": level, "b": flat, "c": flat}}], ["a", "b", "c"])
+    curves = {1: {"a": lead, "b": flat, "c": flat}, 2: {"a": level, "b": flat, "c": flat}}
+    matrix = penalties([scored(curves)], ["a", "b", "c"])
     np.testing.assert_array_equal(matrix, [[0, 0.5, 0.5], [0, 0, 0], [0, 0, 0]])
     np.testing.assert_array_equal(overall_penalty(matrix), [0, 0.25, 0.25])
 
 
 def test_one_seed_beats_nobody():
-    assert penalties([random_curves(["a", "b"], seeds=1)], ["a", "b"]).sum() == 0
+    assert penalties([scored(random_curves(["a", "b"], seeds=1))], ["a", "b"]).sum() == 0
 
 
 def test_equal_cases_are_beaten_as_often_as_the_docstring_says():
     cases = [f"s{k}" for k in range(12)]
     curves = random_curves(cases, steps=range(1, 81), gain=0)
-    assert overall_penalty(penalties([curves], cases)).mean() == pytest.approx(0.025, abs=0.006)
+    assert 0.01 < overall_penalty(penalties([scored(curves)], cases)).mean() < 0.026
 
 
 # Ranks ---------------------------------------------------------------------------------------------------------------
@@ -187,11 +207,13 @@ def test_ties_share_their_rank():
     assert (found.mean, found.p) == ({"a": 2, "b": 2, "c": 2}, 1)
 
 
-def test_only_complete_blocks_are_ranked():
+def test_only_complete_cases_are_ranked():
     table = columns(np.random.default_rng(0).normal(size=(5, 3)))
     del table["b"][2]
-    assert ranks(table).blocks == 4
-    assert ranks({case: {1: values[1]} for case, values in table.items()}) is None
+    assert ranks(table) is None  # two complete cases
+    table["d"] = dict(enumerate([0.1, 0.2, 0.3, 0.4, 0.5]))
+    assert (ranks(table).blocks, sorted(ranks(table).mean)) == (5, ["a", "c", "d"])
+    assert ranks({case: {1: values[1]} for case, values in table.items() if case != "b"}) is None
     assert ranks({case: table[case] for case in ("a", "c")}) is None
 
 

@@ -142,7 +142,7 @@ def test_the_leaderboard_says_what_is_no_more_than_luck(tmp_path):
 
 def test_numbers_are_told_from_words():
     rows = [
-        [Text("x"), Mean("val/accuracy", Estimate(0.5, 0.1, 3)), Verdict("better")],
+        [Text("x"), Mean("val/accuracy", Estimate(0.5, 0.1, 3)), Verdict("better", "better")],
         [Text("y"), Mean("val/accuracy", None), Verdict(NO_EVIDENCE)],
         [Text("z"), Probability(0.0001), Empty()],
     ]

@@ -10,8 +10,8 @@ from sweep_folder import SweepFolder, selection_sweep
 
 from harness import metrics
 from harness.report import tables
-from harness.report.cells import Count, Difference, Empty, Mean, Number, Probability, Seconds, Text, Verdict
-from harness.report.compare import NO_EVIDENCE, Comparison, Estimate
+from harness.report.cells import Count, Difference, Empty, Mean, Number, Probability, Seconds, Seeds, Text, Verdict
+from harness.report.compare import NO_EVIDENCE, Estimate, Judgement
 from harness.report.page.document import PageHead, render
 from harness.report.section import Column, Section, Table
 from harness.report.summary import markdown
@@ -19,6 +19,7 @@ from harness.report.terminal import print_report
 from harness.report.write import write_report
 
 ACCURACY = "val/accuracy"
+WORSE = Judgement(Estimate(-0.5, 0.25, 3), 0.01, 0.01, 0.1, "worse", "worse", False, (-0.4, -0.5, -0.6))
 
 
 def everywhere(sweep, capsys, monkeypatch):
@@ -43,7 +44,7 @@ def test_a_statistic_is_added_in_one_place(tmp_path, monkeypatch, capsys):
     judged = tables.judged_columns
 
     def with_effect(metric, judgements, verdicts):
-        effects = [Number(one.comparison.difference.mean * 1000 if one else None, ".1f") for one in judgements]
+        effects = [Number(one.difference.mean * 1000 if one else None, ".1f") for one in judgements]
         return [*judged(metric, judgements, verdicts), Column("effect", effects)]
 
     monkeypatch.setattr(tables, "judged_columns", with_effect)
@@ -88,7 +89,10 @@ def test_a_metric_is_declared_in_one_place(tmp_path, monkeypatch, capsys):
         (Probability(0.0001, 0.00005), "<.001", 0.0001, {"k": 0.00005, "k_holm": 0.0001}),
         (Verdict(f"{NO_EVIDENCE} after Holm's correction"), f"{NO_EVIDENCE} after Holm's correction",
          f"{NO_EVIDENCE} after Holm's correction", {"k": f"{NO_EVIDENCE} after Holm's correction"}),
-        (Difference(ACCURACY, Comparison(Estimate(-0.5, 0.25, 3), 0.01, 0.1)), "-0.5000 [-0.7500, -0.2500]", -0.5,
+        (Mean(ACCURACY, Estimate(0.9, 0.25, 3, (0, 1))), "0.9000 [0.6500, 1.0000]", 0.9,
+         {"k": 0.9, "k half-width 95 %": 0.25}),
+        (Seeds(2, "1 of 3 failed"), "2, 1 of 3 failed", 2, {"k": 2}),
+        (Difference(ACCURACY, WORSE), "-0.5000 [-0.7500, -0.2500]", -0.5,
          {"k": -0.5, "k half-width 95 %": 0.25, "k n_seeds": 3}),
     ],
 )  # fmt: skip

@@ -43,10 +43,10 @@ def evenness(counts: np.ndarray) -> float:
     return float(-(shares * np.log(shares)).sum() / math.log(len(counts))) if len(counts) > 1 else 1.0
 
 
-def of_picks(report: Report, entry: Entry) -> Balance | None:
+def of_picks(entry: Entry) -> Balance | None:
     """The classes of what a configuration's trials picked; None where nothing was selected."""
     picked = []
-    for files in report.files_of(entry):
+    for files in entry.files.values():
         counts = files.class_counts
         drawn = [step for step in counts if step not in files.selected]  # the start pool
         if len(drawn) < len(counts):
@@ -62,7 +62,7 @@ def of_picks(report: Report, entry: Entry) -> Balance | None:
 def balance(report: Report) -> Look | None:
     """Bars of the picks' classes for each configuration, and how even they are."""
     entries = report.confirmed or report.searched[:1]
-    balances = [(entry, item) for entry in entries if (item := of_picks(report, entry))]
+    balances = [(entry, item) for entry in entries if (item := of_picks(entry))]
     pool, names = _pool(report, [entry for entry, _ in balances])
     balances = [(entry, item) for entry, item in balances if len(item.shares) == len(names)]  # else of other classes
     if not balances or not names:
@@ -104,7 +104,7 @@ def _extremes(shares: np.ndarray, names: Sequence[str]) -> list[Cell]:
 
 def _pool(report: Report, entries: Sequence[Entry]) -> tuple[np.ndarray | None, Sequence[str]]:
     """The pool's class counts, where all trials share them, and the names of the classes."""
-    trials = [files for entry in entries for files in report.files_of(entry)]
+    trials = [files for entry in entries for files in entry.files.values()]
     pools = {tuple(files.pool_counts) for files in trials if files.pool_counts}
     names = next((last.class_names for files in trials if (last := files.last_confusion)), ())
     return (np.array(pools.pop(), float) if len(pools) == 1 else None), names

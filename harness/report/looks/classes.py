@@ -46,9 +46,9 @@ class ClassAccuracy:
     last: tuple[int, list[Estimate | None]]
 
 
-def by_class(report: Report, entry: Entry) -> ClassAccuracy | None:
+def by_class(entry: Entry) -> ClassAccuracy | None:
     """What the confusion matrices of a configuration's trials say; None where none was recorded."""
-    trials = [files.confusions for files in report.files_of(entry) if files.confusions]
+    trials = [files.confusions for files in entry.files.values() if files.confusions]
     steps = sorted(set.intersection(*map(set, trials))) if trials else []
     if not steps:
         return None
@@ -56,7 +56,7 @@ def by_class(report: Report, entry: Entry) -> ClassAccuracy | None:
     def recalls(step: int) -> tuple[int, list[Estimate | None]]:
         matrices = [trial[step].matrix for trial in trials]
         by_class = [[m[k, k] / m[k].sum() for m in matrices if m[k].sum()] for k in range(len(matrices[0]))]
-        return step, [estimate(values) if values else None for values in by_class]
+        return step, [estimate(values, limits=(0, 1)) if values else None for values in by_class]
 
     last = trials[0][steps[-1]]
     first = recalls(steps[0]) if len(steps) > 1 else None
@@ -66,7 +66,7 @@ def by_class(report: Report, entry: Entry) -> ClassAccuracy | None:
 def class_accuracy(report: Report) -> Look | None:
     """Bars of the best configuration, the reference's beside them, and the worst and best class of each."""
     entries = report.confirmed or report.searched[:1]
-    by_entry = [(entry, item) for entry in entries if (item := by_class(report, entry))]
+    by_entry = [(entry, item) for entry in entries if (item := by_class(entry))]
     if not by_entry:
         return None
     best, shown = by_entry[0]
@@ -155,18 +155,18 @@ def _bar(
 ) -> None:
     recalls = [column[1][k] for k in order]
     means = [100 * e.mean if e else math.nan for e in recalls]
-    halves = np.array([100 * e.half if e and e.half and e.n >= SEEDS_FOR_INTERVALS else 0.0 for e in recalls])
+    shown = [e if e and e.n >= SEEDS_FOR_INTERVALS else None for e in recalls]
+    low = [100 * (e.mean - e.low) if e else 0.0 for e in shown]
+    high = [100 * (e.high - e.mean) if e else 0.0 for e in shown]
     axes.bar(places, means, width, color=colour, label=label)
-    low = np.minimum(halves, np.nan_to_num(means))  # no share lies below 0
-    high = np.minimum(halves, 100 - np.nan_to_num(means))
-    if halves.any():
+    if any(low + high):
         axes.errorbar(places, means, yerr=[low, high], fmt="none", ecolor="#7F7F7F", elinewidth=1.0)
 
 
 def confusion(report: Report) -> Look | None:
     """The last round's confusion matrix of the best configuration, over its seeds."""
     for entry in report.confirmed or report.searched[:1]:
-        last = [confusion for files in report.files_of(entry) if (confusion := files.last_confusion)]
+        last = [confusion for files in entry.files.values() if (confusion := files.last_confusion)]
         if last:
             return _confusion(entry, last)
     return None

@@ -60,7 +60,7 @@ class Look:
 
 def portraits(report: Report) -> list[tuple[Entry, Portrait]]:
     """The confirmed configurations that left a portrait, best first; of a search that nothing confirms, its best."""
-    entries = [(entry, [files.portrait for files in report.files_of(entry) if files.portrait])
+    entries = [(entry, [files.portrait for files in entry.files.values() if files.portrait])
                for entry in report.confirmed or report.searched]  # fmt: skip
     return [(entry, of_seeds[0]) for entry, of_seeds in entries if of_seeds]
 

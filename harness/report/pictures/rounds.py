@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from harness.report import curves
-from harness.report.compare import ALPHA, Estimate, estimate
+from harness.report.compare import Estimate
+from harness.report.inference import ALPHA
 from harness.report.model import RoundComparison, Setting, area_name
 from harness.report.pictures.matrix import matrix_svg
 from harness.report.pictures.style import (
@@ -29,15 +30,15 @@ from harness.report.pictures.style import (
 )
 
 
-def _points(estimates: Mapping[int, Estimate]) -> tuple[list[int], np.ndarray, np.ndarray]:
-    """Labels, means and half-widths (0 without one), the latter two in per cent."""
-    halves = [value.half or 0.0 for value in estimates.values()]
-    return list(estimates), 100 * np.array([v.mean for v in estimates.values()]), 100 * np.array(halves)
+def _points(estimates: Mapping[int, Estimate]) -> tuple[list[int], np.ndarray, np.ndarray, np.ndarray]:
+    """Labels, means, lower and upper ends (the mean without an interval), all but the first in per cent."""
+    columns = np.array([(value.mean, value.low, value.high) for value in estimates.values()]).reshape(-1, 3)
+    return list(estimates), *(100 * columns.T)
 
 
 def _curve(setting: Setting, measure: str, case: str) -> dict[int, Estimate]:
-    columns = {step: setting.curves[measure][step].get(case) for step in setting.steps}
-    return {step: estimate(list(column.values())) for step, column in columns.items() if column}
+    by_step = {step: setting.estimate(measure, step, case) for step in setting.steps}
+    return {step: value for step, value in by_step.items() if value}
 
 
 def overview(rounds: RoundComparison, setting: Setting) -> Figure:
@@ -48,10 +49,10 @@ def overview(rounds: RoundComparison, setting: Setting) -> Figure:
     panels = figure.subplots(1, len(rounds.measures), squeeze=False)[0]
     for axes, measure in zip(panels, rounds.measures, strict=True):
         for case in sorted(order, key=lambda case: styles[case]["zorder"]):
-            steps, mean, half = _points(_curve(setting, measure, case))
+            steps, mean, low, high = _points(_curve(setting, measure, case))
             axes.plot(steps, mean, **styles[case])
-            if half.any() and case in _banded(order, setting.reference):
-                axes.fill_between(steps, mean - half, mean + half, color=styles[case]["color"], alpha=0.12, linewidth=0)
+            if (low < high).any() and case in _banded(order, setting.reference):
+                axes.fill_between(steps, low, high, color=styles[case]["color"], alpha=0.12, linewidth=0)
         axes.set_xlabel("labels")
         axes.set_ylabel(f"{measure} (%)")
         clean(axes)
@@ -63,7 +64,7 @@ def overview(rounds: RoundComparison, setting: Setting) -> Figure:
         names.append(f"{len(order) - len(shown)} others")
     figure.legend(handles, names, loc="outside right upper", frameon=False, title=f"by {area_name(rounds.measure)}")
     banded = ", ".join(map(short, _banded(order, setting.reference))) if len(order) > 4 else "all"
-    figure.suptitle(_title(f"Learning curves; shaded: 95 % t-interval over seeds, of {banded}", setting), fontsize=10)
+    figure.suptitle(_title(f"Learning curves; shaded: 95 % intervals, of {banded}", setting), fontsize=10)
     return figure
 
 
@@ -110,12 +111,12 @@ def draw_differences(rounds: RoundComparison, setting: Setting) -> Figure:
         lowest = max(row for row in range(rows) if row * columns + column < len(order))
         grid[lowest, column].tick_params(labelbottom=True)
     tested = any(d.p_holm is not None for d in setting.by_area[rounds.measure].values())
-    intervals = "95 % intervals over seeds" if tested else "one seed, so no intervals"
+    intervals = "95 % intervals" if tested else "one seed, so no intervals"
     figure.supxlabel("labels", fontsize=10)
     figure.supylabel(f"{rounds.measure} - {setting.reference} (points)", fontsize=10)
     figure.suptitle(
         _title(f"Paired differences to {setting.reference}, {intervals}", setting)
-        + "\nblue: better, orange: worse after Holm's correction, grey: no evidence of a difference,"
+        + "\nblue: better, orange: worse after Holm's correction, grey: neither can be said,"
         + f"\nall by {area_name(rounds.measure)}, whose difference stands above each panel",
         fontsize=10 if columns > 2 else 8,
     )
@@ -123,16 +124,16 @@ def draw_differences(rounds: RoundComparison, setting: Setting) -> Figure:
 
 
 def _difference_panel(axes: Axes, rounds: RoundComparison, setting: Setting, case: str) -> None:
-    comparisons = {step: column[case].comparison for step, column in setting.by_round.items() if case in column}
+    differences = {step: column[case].difference for step, column in setting.by_round.items() if case in column}
     area = setting.by_area[rounds.measure].get(case)
-    colour = {"better": BETTER, "worse": WORSE}.get(area.verdict if area else "", UNCLEAR)
+    colour = {"better": BETTER, "worse": WORSE}.get(area.kind if area else "", UNCLEAR)
     axes.axhline(0, color=REFERENCE, linewidth=1.0, linestyle=(0, (5, 2)))
-    steps, mean, half = _points({step: comparison.difference for step, comparison in comparisons.items()})
-    axes.fill_between(steps, mean - half, mean + half, color=colour, alpha=0.25, linewidth=0)
+    steps, mean, low, high = _points(differences)
+    axes.fill_between(steps, low, high, color=colour, alpha=0.25, linewidth=0)
     axes.plot(steps, mean, color=colour, marker="o", markersize=3, linewidth=1.4)
     axes.set_title(short(case, 22), fontsize=9, fontweight="bold", loc="left", pad=3)
     if area:
-        difference = area.comparison.difference
+        difference = area.difference
         half_width = "" if difference.half is None else f" ± {100 * difference.half:.1f}"
         axes.set_title(f"{100 * difference.mean:+.1f}{half_width}", fontsize=8, loc="right", pad=3)
     axes.tick_params(labelsize=8)

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from harness.report.compare import Estimate
+
 MAX_IMAGES_BYTES = 100_000
 """Of all images in one picture, where lower quality can keep them below it."""
 
@@ -116,3 +118,10 @@ def clean(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#E5E5E5", linewidth=0.7)
     axes.set_axisbelow(True)
+
+
+def error_bar(value: Estimate, factor: float) -> list[list[float]] | None:
+    """The lengths of an interval below and above its mean, times the factor; None without an interval."""
+    if value.half is None:
+        return None
+    return [[factor * (value.mean - value.low)], [factor * (value.high - value.mean)]]

@@ -39,7 +39,7 @@ def search_section(report: Report) -> Section | None:
 
 def _intervals(report: Report) -> list[Picture]:
     """Two panels: every mean with its interval, and every paired difference to the reference with its own."""
-    if report.reference is None or not any(entry.comparison for entry in report.confirmed):
+    if report.reference is None or not any(entry.judgement for entry in report.confirmed):
         return []
     shown, count = min(DRAWN_ROWS, len(report.confirmed)), len(report.confirmed)
     rows = f"The first {shown} of {count}. " if shown < count else ""
@@ -49,8 +49,8 @@ def _intervals(report: Report) -> list[Picture]:
             partial(_draw, report, report.reference),
             f"Means of {report.measure} and paired differences to {report.reference.label}, with 95 % intervals",
             f"{rows}Left: mean over seeds with its 95 % interval. Right: the difference seed by seed, whose interval "
-            "is the one to judge by. Blue: better, orange: worse than the reference after Holm's correction; grey: no "
-            "evidence of a difference; diamond: the reference.",
+            "is the one to judge by. Blue: better, orange: worse than the reference after Holm's correction; grey: "
+            "neither can be said; diamond: the reference.",
         )
     ]
 
@@ -66,8 +66,8 @@ def _draw(report: Report, reference: Entry) -> Figure:
         mean = entry.estimate(report.measure)
         if mean:
             _interval(left, place, mean, factor, colour, marker)
-        if entry.comparison:
-            _interval(right, place, entry.comparison.difference, factor, colour, marker)
+        if entry.judgement:
+            _interval(right, place, entry.judgement.difference, factor, colour, marker)
     right.axvline(0, color=style.REFERENCE, linewidth=1, linestyle=(0, (5, 2)))
     left.set_yticks(range(len(entries)), names, fontsize=9)
     left.set_ylim(len(entries) - 0.5, -0.5)
@@ -84,9 +84,9 @@ def _draw(report: Report, reference: Entry) -> Figure:
 def _look(report: Report, entry: Entry) -> tuple[str, str]:
     if entry is report.reference:
         return style.REFERENCE, "D"
-    return {"better": style.BETTER, "worse": style.WORSE}.get(entry.verdict, style.UNCLEAR), "o"
+    return {"better": style.BETTER, "worse": style.WORSE}.get(entry.kind, style.UNCLEAR), "o"
 
 
 def _interval(axes: Axes, place: int, value: Estimate, factor: float, colour: str, marker: str) -> None:
-    half = factor * (value.half or 0)
-    axes.errorbar(factor * value.mean, place, xerr=half or None, fmt=marker, color=colour, markersize=5, linewidth=1.5)
+    bar = style.error_bar(value, factor)
+    axes.errorbar(factor * value.mean, place, xerr=bar, fmt=marker, color=colour, markersize=5, linewidth=1.5)

@@ -70,7 +70,7 @@ def _draw_pareto(report: Report, entries: Sequence[Entry], measure: str, best: S
     seconds = [entry.mean(TOTAL) or 0.0 for entry in entries]
     estimates = [estimate for entry in entries if (estimate := entry.estimate(measure))]
     means = [factor * estimate.mean for estimate in estimates]
-    halves = [factor * (estimate.half or 0) for estimate in estimates]
+    bars = [style.error_bar(estimate, factor) for estimate in estimates]
     figure = style.canvas(7.6, 4.4)
     axes = figure.subplots()
     axes.plot([seconds[i] for i in best], [means[i] for i in best], color=style.BETTER, linewidth=1, alpha=0.6,
@@ -78,7 +78,7 @@ def _draw_pareto(report: Report, entries: Sequence[Entry], measure: str, best: S
     for index, entry in enumerate(entries):
         colour = style.BETTER if index in best else style.UNCLEAR
         marker = "D" if entry is report.reference else "o"
-        axes.errorbar(seconds[index], means[index], yerr=halves[index] or None, fmt=marker, color=colour, markersize=5,
+        axes.errorbar(seconds[index], means[index], yerr=bars[index], fmt=marker, color=colour, markersize=5,
                       linewidth=1, alpha=0.9)  # fmt: skip
     if max(seconds) > 20 * min(seconds):
         axes.set_xscale("log")

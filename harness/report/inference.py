@@ -1,0 +1,349 @@
+"""The one procedure behind every interval, p value and verdict: arrays in, arrays out, any number of families at once.
+
+A score varies for two reasons: another seed gives another model, and other test images give another score of the same
+model. Seeds alone see the second in part only, for they all meet the same images, and few of them see neither well:
+two or three values may agree by accident. So a difference of two configurations over n common seeds has the variance
+
+    max(own, pooled, floor) / n + images
+
+own     variance of its n values;
+pooled  twice the residual variance of the block design, seeds x all configurations of the family: where they vary
+        alike, it knows the spread from many more values;
+floor   W / m, what m test images alone must add to each value (the variance in McNemar's test);
+images  V / m - W / (n m), at least 0: what the same m images add to all n values alike.
+
+x is 1 where the first is right and the second wrong, -1 the other way round, else 0; V is the variance over images of
+its mean over seeds, W the mean over images of its variance over seeds. The mean of one configuration has the same
+variance, with x = its hits and without `pooled`, since what a seed does to all configurations is part of its spread.
+`python -m benchmarks.statistics` measures what this promises.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+
+import numpy as np
+from scipy import special, stats
+
+ALPHA = 0.05
+POWER = 0.80
+FEW = 2
+"""So many seeds can say no more than "indication": if one of them fails to train, both families and the error break."""
+
+ROUNDING = 1e-9
+"""A standard deviation below this share of the values is rounding: values that never differ."""
+
+
+@dataclass(frozen=True)
+class ImageMoments:
+    """What m test images, one value x each, do to a mean over n seeds; arrays of one shape [...].
+
+    Attributes:
+        floor: of the variance of one seed's value.
+        images: variance that the seeds share.
+        square: mean of x**2; of two configurations' hits the share of images on which they differ.
+        count: m; infinite where nothing is known of the images, and the seeds alone must do.
+    """
+
+    floor: np.ndarray
+    images: np.ndarray
+    square: np.ndarray
+    count: np.ndarray
+
+
+NO_IMAGES = ImageMoments(np.zeros(()), np.zeros(()), np.zeros(()), np.array(np.inf))
+
+
+def image_moments(x: np.ndarray, *, same_images: bool = True) -> ImageMoments:
+    """The moments of hits, or of differences of hits.
+
+    Args:
+        x: [..., n, m], n seeds and m images, at least two of each; i8 for hits, floats for means of several rounds.
+        same_images: whether all seeds were measured on the same images in the same order. Where each seed has images
+            of its own, their noise is in the spread over seeds already.
+    """
+    n, m = x.shape[-2:]
+    kind = np.int32 if x.dtype.kind in "biu" else np.float64
+    square = np.einsum("...ij,...ij->...", x, x, dtype=kind) / (n * m)
+    if not same_images:
+        floor = x.var(-1, ddof=1).mean(-1) / m
+        return ImageMoments(floor, np.zeros_like(floor), square, np.full(floor.shape, m))
+    total = x.sum(-2, dtype=np.int16 if kind is np.int32 else kind)  # [..., m]
+    squares = np.einsum("...i,...i->...", total, total, dtype=kind) / m
+    mean = total.mean(-1, dtype=np.float64)
+    within = (square * n - squares / n) / (n - 1)  # W
+    between = (squares - mean**2) * m / (m - 1) / n**2  # V
+    return ImageMoments(within / m, np.maximum(between - within / n, 0) / m, square, np.full(within.shape, m))
+
+
+@dataclass(frozen=True)
+class Averages:
+    """Estimated means; arrays of one shape [...].
+
+    Attributes:
+        mean: over n seeds.
+        spread: variance of the mean, as far as it varies with the seed.
+        spread_freedom: its degrees of freedom.
+        n: seeds.
+        moments: of the images.
+    """
+
+    mean: np.ndarray
+    spread: np.ndarray
+    spread_freedom: np.ndarray
+    n: np.ndarray
+    moments: ImageMoments
+
+    @cached_property
+    def error(self) -> np.ndarray:
+        """Standard error of the mean; 0 where nothing ever varied, which says nothing of its precision."""
+        return np.sqrt(self.spread + self.moments.images)
+
+    @cached_property
+    def freedom(self) -> np.ndarray:
+        """Degrees of freedom of `error`, between those of the seeds and those of the images.
+
+        1 / f is the mean of theirs by their shares of the variance, which to the first order is how Cochran and Cox
+        (1957) weight two t values. Satterthwaite's f is larger, and optimistic where one share has few degrees.
+        """
+        with np.errstate(invalid="ignore", divide="ignore"):
+            parts = self.spread / self.spread_freedom + self.moments.images / (self.moments.count - 1)
+            return self.error**2 / parts
+
+    def shifted(self, d: np.ndarray) -> Averages:
+        """What would be known if the means were d: where models differ so, they differ on more of the images."""
+        q, m = self.moments.square, self.moments.count
+        more = np.maximum(_disagreement(q, d) - q - d**2, 0) / m
+        return replace(self, mean=d, moments=replace(self.moments, images=self.moments.images + more))
+
+    @property
+    def half(self) -> np.ndarray:
+        """Half-width of the 95 % interval; NaN where there is none."""
+        with np.errstate(invalid="ignore"):
+            return np.where(self.error > 0, stats.t.ppf(1 - ALPHA / 2, self.freedom) * self.error, np.nan)
+
+    @property
+    def p(self) -> np.ndarray:
+        """Two-sided p of a mean of 0; NaN where there is none."""
+        return 2 * self._tail(np.abs(self.mean))
+
+    def p_beyond(self, bound: float) -> np.ndarray:
+        """The larger p of the two one-sided tests against -bound and +bound, by the error that such a mean has."""
+        return self.shifted(np.full(self.mean.shape, bound))._tail(bound - np.abs(self.mean))
+
+    def _tail(self, distance: np.ndarray) -> np.ndarray:
+        """The chance of more than a distance; NaN where there is none."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.where(self.error > 0, stats.t.sf(distance / self.error, self.freedom), np.nan)
+
+
+def _disagreement(q: np.ndarray, d: np.ndarray) -> np.ndarray:
+    """The share of images on which two models differ whose scores differ by d, if without that they differed on q.
+
+    An image is right where it is easier than a model's limit. What differs is the share between two limits: the mean
+    absolute value of a normal variable of mean d which for d = 0 is q.
+    """
+    s = q * np.sqrt(np.pi / 2)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        z = d / s
+        folded = q * np.exp(-(z**2) / 2) + d * special.erf(z / np.sqrt(2))
+    return np.where(s > 0, folded, np.abs(d))
+
+
+def means(
+    values: np.ndarray,
+    moments: ImageMoments = NO_IMAGES,
+    pooled: np.ndarray | float = 0.0,
+    freedom: np.ndarray | float | None = None,
+) -> Averages:
+    """The mean of n values and its error.
+
+    Args:
+        values: f64 [..., n], n at least 1.
+        moments: of the images, of shape [...].
+        pooled: variance of a value as the whole family knows it.
+        freedom: its degrees of freedom; n - 1 of `values` alone.
+    """
+    n = values.shape[-1]
+    mean = values.mean(-1)
+    if n == 1:
+        nothing = np.full(mean.shape, np.nan)
+        return Averages(mean, nothing, nothing, np.full(mean.shape, 1), moments)
+    own = values.var(-1, ddof=1)
+    size = ROUNDING * np.abs(values).max(-1)
+    spread = np.maximum(own, pooled)
+    spread = np.maximum(np.where(spread > size**2, spread, 0), moments.floor)
+    freedom = np.broadcast_to(np.asarray(n - 1 if freedom is None else freedom, float), mean.shape)
+    return Averages(mean, spread / n, freedom, np.full(mean.shape, n), moments)
+
+
+def residual_variance(values: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, int]:
+    """The residual variance of the block design: value = configuration + seed + residual, by least squares.
+
+    Some of the values may be missing: the others keep what they say.
+
+    Args:
+        values: f64 [..., C, n], configurations by seeds.
+        known: bool [C, n], where there is a value.
+
+    Returns:
+        f64 [...], and its degrees of freedom, (C - 1) (n - 1) where nothing is missing; NaN where these are 0.
+    """
+    rows, columns = known.nonzero()
+    design = np.hstack([np.eye(known.shape[0])[rows], np.eye(known.shape[1])[columns]])
+    residual = np.eye(len(rows)) - design @ np.linalg.pinv(design)
+    freedom = round(float(np.trace(residual)))
+    if not freedom:
+        return np.full(values.shape[:-2], np.nan), 0
+    return np.square(values[..., rows, columns] @ residual).sum(-1) / freedom, freedom
+
+
+def holm(p: np.ndarray) -> np.ndarray:
+    """Holm's (1979) step-down adjustment along the last axis: the chance of any false claim stays at ALPHA.
+
+    NaN is no test, and stays.
+    """
+    order = np.argsort(p, -1)  # NaN comes last
+    left = np.isfinite(p).sum(-1, keepdims=True) - np.arange(p.shape[-1])
+    adjusted = np.maximum.accumulate(np.minimum(1, np.take_along_axis(p, order, -1) * left), -1)
+    return np.take_along_axis(adjusted, np.argsort(order, -1), -1)
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """What a family of differences allows to say; arrays [..., k] along whose last axis the family lies.
+
+    Attributes:
+        p_holm: of no difference, adjusted for the family.
+        differs: it is one.
+        indicates: the same, of seeds too few to claim it.
+        equivalent: it is smaller than what is worth a difference.
+        smallest: the smallest true difference that would be needed so, with a power of 80 %; NaN where nothing can be.
+    """
+
+    p_holm: np.ndarray
+    differs: np.ndarray
+    indicates: np.ndarray
+    equivalent: np.ndarray
+    smallest: np.ndarray
+
+
+def decide(differences: Averages, worth: float | None) -> Decisions:
+    """Judges a family of differences: Holm's correction runs over all of them together.
+
+    Args:
+        differences: [..., k].
+        worth: what is worth a difference; equivalence is asked by two one-sided tests, corrected in the same way. None:
+            it is not asked.
+    """
+    p_holm, enough = holm(differences.p), differences.n > FEW
+    needed = p_holm <= ALPHA
+    equal = holm(differences.p_beyond(worth)) <= ALPHA if worth is not None else np.zeros(needed.shape, bool)
+    tests = np.isfinite(p_holm).sum(-1, keepdims=True)
+    least = np.where(enough, smallest(differences, tests), np.nan)
+    return Decisions(p_holm, needed & enough, needed & ~enough, equal & enough, least)
+
+
+def smallest(differences: Averages, tests: np.ndarray) -> np.ndarray:
+    """The true difference d that the verdict, Holm's correction among `tests` included, finds with a power of 80 %.
+
+    With the error e and the critical c = t(1 - ALPHA / (2 tests), f), what is observed must reach d0 = c e(d0), for
+    models that differ by d differ on d of the images at least, see `Averages.shifted`, and with that e and f grow. And
+    d = d0 + r (e(d0) + e(d)) / 2, where r (see `_reserves`) makes up for chance: counts vary less below their mean than
+    above it, and halfway their error is even; where the spread is underestimated, d is too small, and the images' share
+    with it, so that of 0 and of d counts half each.
+
+    Args:
+        differences: [..., k].
+        tests: whole numbers, at least 1, of a shape that broadcasts with these.
+    """
+    kinds = np.stack(np.broadcast_arrays(tests, differences.spread_freedom, differences.n, differences.error))[:3]
+    needed = np.full(differences.error.shape, np.nan)
+    for kind in {tuple(kind) for kind in kinds.reshape(3, -1).T.tolist()}:
+        if all(number > 0 for number in kind):
+            here = (kinds == np.reshape(kind, (3, *[1] * needed.ndim))).all(0)
+            needed = np.where(here, _smallest(differences, *kind), needed)
+    return np.where(differences.error > 0, needed, np.nan)
+
+
+def _smallest(differences: Averages, tests: float, freedom: float, n: float) -> np.ndarray:
+    def at(d: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Error, critical t, and the spread's share of the variance, as far as its estimate may be too small."""
+        there = differences.shifted(d)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            held = there.moments.floor / there.n / there.spread  # from below: a spread near the floor is known
+            share = there.spread / there.error**2 * (1 - held**4)
+        return there.error, stats.t.ppf(1 - ALPHA / (2 * tests), there.freedom), share
+
+    observed = np.zeros(differences.error.shape)
+    _, _, first = at(observed)
+    for _ in range(25):  # it contracts
+        before, critical, _ = at(observed)
+        observed = critical * before
+    needed = observed
+    for _ in range(25):
+        error, _, share = at(needed)
+        reserve = np.interp((first + share) / 2, SHARES, _reserves(tests, freedom, n))
+        needed = observed + reserve * (before + error) / 2
+    return needed
+
+
+SHARES = np.linspace(0, 1, 11)
+
+
+@cache
+def _reserves(tests: float, freedom: float, n: float) -> np.ndarray:
+    """r of `smallest`, in units of the error, for each of `SHARES` w of the spread in the variance.
+
+    Of the spread an estimate is known, and so it is in the sweep that is to find d: u times the true one, u being the
+    larger of chi2 / f and, of the pair's own n values, chi2 / (n - 1). A sweep sees the error s(u) = sqrt(w u + 1 - w)
+    with f s(u)**2 / (w u) degrees of freedom, so what it observes must reach c(u) s(u), c the critical t of these. What
+    was printed is c(u') s(u') + r s(u') with an independent u', and r solves
+    P(Z + c(u') s(u') + r s(u') > c(u) s(u)) = 80 %.
+    """
+    u = _largest_chi2({freedom, n - 1})
+    spread = SHARES[:, None] * u
+    seen = np.sqrt(spread + 1 - SHARES[:, None])  # [w, u]
+    quantile = 1 - ALPHA / (2 * tests)
+    with np.errstate(divide="ignore"):
+        threshold = stats.t.ppf(quantile, freedom * seen**2 / spread) * seen
+    low, high = np.zeros(len(SHARES)), np.full(len(SHARES), 60 * stats.t.ppf(quantile, freedom))
+    for _ in range(50):
+        middle = (low + high) / 2
+        printed = threshold + middle[:, None] * seen
+        enough = special.ndtr(printed[:, None, :] - threshold[:, :, None]).mean((1, 2)) > POWER
+        low, high = np.where(enough, low, middle), np.where(enough, middle, high)
+    return high
+
+
+def _largest_chi2(freedoms: set[float]) -> np.ndarray:
+    """60 values that are equally likely, of the largest of independent chi2 / f."""
+    grid = np.concatenate([np.geomspace(1e-6, 0.1, 500, endpoint=False), np.linspace(0.1, 30, 20_000)])
+    below = np.prod([stats.chi2.cdf(grid * freedom, freedom) for freedom in freedoms], axis=0)
+    return np.interp((np.arange(60) + 0.5) / 60, below, grid)
+
+
+@cache
+def _expected_largest(count: int) -> float:
+    """Mean of the largest of so many independent standard normal values."""
+    from scipy.integrate import quad
+
+    return quad(lambda x: count * x * stats.norm.pdf(x) * stats.norm.cdf(x) ** (count - 1), -12, 12)[0]
+
+
+def expected_flattery(differences: Averages) -> np.ndarray:
+    """By how much the best of a family is expected to look better than it is, where all are equal in truth.
+
+    The mean of the largest of K independent normal values, in units of what is each configuration's own in its mean:
+    the error of a difference is that of two. What a seed does to all configurations chooses none of them.
+
+    Args:
+        differences: [..., K - 1], to one of the K configurations.
+
+    Returns:
+        f64 [...]; 0 where nothing is known.
+    """
+    known = differences.error > 0
+    variance = np.where(known, differences.error**2 / 2, 0).sum(-1) / np.maximum(known.sum(-1), 1)
+    return _expected_largest(differences.error.shape[-1] + 1) * np.sqrt(variance)
