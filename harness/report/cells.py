@@ -133,7 +133,7 @@ class Count(Cell):
 
 
 @dataclass(frozen=True)
-class Seeds(Cell):
+class SeedCount(Cell):
     """How many seeds a row stands on, and how many it lacks."""
 
     count: int

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from harness.report import curves, words
-from harness.report.cells import Cell, Empty, Number, Points, Probability, Seeds, Text
+from harness.report.cells import Cell, Empty, Number, Points, Probability, SeedCount, Text
 from harness.report.compare import NO_EVIDENCE, Judgement, Kind
 from harness.report.inference import ALPHA
 from harness.report.model import RoundComparison, Setting, area_name
@@ -131,7 +131,9 @@ def _area_section(rounds: RoundComparison, setting: Setting) -> Section:
     penalty = dict(zip(rounds.cases, curves.overall_penalty(rounds.penalty), strict=True))
     columns.append(Column("penalty", [Number(penalty[case], ".2f") for case in order]))
     counts = [(len(areas.get(case, {})), setting.lacking.get(case, 0)) for case in order]
-    columns.append(Column("n", [Seeds(n, f"{lacks} of {n + lacks} missing" if lacks else "") for n, lacks in counts]))
+    columns.append(
+        Column("n", [SeedCount(n, f"{lacks} of {n + lacks} missing" if lacks else "") for n, lacks in counts])
+    )
     title = _titled("Over all rounds", setting)
     return Section(title, parts=[Table(columns, _area_notes(rounds, setting), title)])
 

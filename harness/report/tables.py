@@ -21,7 +21,7 @@ from harness.report.cells import (
     Probability,
     Quantity,
     Seconds,
-    Seeds,
+    SeedCount,
     Text,
     Verdict,
 )
@@ -93,7 +93,7 @@ def _means(metric: str, entries: Sequence[Entry], *, essential: bool = False) ->
 
 
 def _seeds(entries: Sequence[Entry]) -> Column:
-    return Column("n", [Seeds(len(e.seeds), words.lacking_of(e)) for e in entries], "n_seeds", essential=True)
+    return Column("n", [SeedCount(len(e.seeds), words.lacking_of(e)) for e in entries], "n_seeds", essential=True)
 
 
 def _seconds(stage: str, entries: Sequence[Entry]) -> Column:

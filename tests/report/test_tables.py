@@ -10,7 +10,7 @@ from sweep_folder import SweepFolder, selection_sweep
 
 from harness import metrics
 from harness.report import tables
-from harness.report.cells import Count, Difference, Empty, Mean, Number, Probability, Seconds, Seeds, Text, Verdict
+from harness.report.cells import Count, Difference, Empty, Mean, Number, Probability, Seconds, SeedCount, Text, Verdict
 from harness.report.compare import NO_EVIDENCE, Estimate, Judgement
 from harness.report.page.document import PageHead, render
 from harness.report.section import Column, Section, Table
@@ -91,7 +91,7 @@ def test_a_metric_is_declared_in_one_place(tmp_path, monkeypatch, capsys):
          f"{NO_EVIDENCE} after Holm's correction", {"k": f"{NO_EVIDENCE} after Holm's correction"}),
         (Mean(ACCURACY, Estimate(0.9, 0.25, 3, (0, 1))), "0.9000 [0.6500, 1.0000]", 0.9,
          {"k": 0.9, "k half-width 95 %": 0.25}),
-        (Seeds(2, "1 of 3 failed"), "2, 1 of 3 failed", 2, {"k": 2}),
+        (SeedCount(2, "1 of 3 failed"), "2, 1 of 3 failed", 2, {"k": 2}),
         (Difference(ACCURACY, WORSE), "-0.5000 [-0.7500, -0.2500]", -0.5,
          {"k": -0.5, "k half-width 95 %": 0.25, "k n_seeds": 3}),
     ],
