@@ -205,7 +205,7 @@ def cells() -> list[Cell]:
     for row, (deviations, collapses) in enumerate(kinds):
         for place, (k, n) in enumerate(sizes):
             m, q = images[(place + 3 * row + place // len(images)) % len(images)]
-            m = 1_000 if m * n * (k + 1) > 700_000 else m
+            m = 1_000 if m * n * (k + 1) > 250_000 else m
             chosen.append(Cell(k, n, m, q, (0.0, 0.5, 1.0)[(place + row) % 3], deviations, collapses))
     chosen += [Cell(k, n, 0, 0.0, 0.0, kind, c) for kind, c in kinds if kind != "none" for k, n in sizes[1::3]]
     return chosen
@@ -305,7 +305,7 @@ def main() -> int:
 def _families(cell: Cell) -> int:
     """More where they are cheap."""
     cost = (cell.rivals + 1) * cell.seeds * max(cell.images, 100)
-    return int(np.clip(600_000_000 // cost, 1_000, 4_000))
+    return int(np.clip(300_000_000 // cost, 1_000, 4_000))
 
 
 def _share(value: float) -> str:
