@@ -91,7 +91,7 @@ def test_hyperparameters_are_those_of_the_constructor_that_yaml_can_hold():
 @installed
 def test_a_configuration_sets_them():
     problems = Problems()
-    spec = parse_plugin("selectors", {"name": "skactiveml/BatchBALD", "eps": "1e-4", "num_samples": 7}, "", problems)
+    spec = parse_plugin("selectors", {"name": "skactiveml/BatchBALD", "eps": 1e-4, "num_samples": 7}, "", problems)
     assert problems.found == []
     selector = build(spec)
     assert (selector.eps, selector.num_samples, selector.n_MC_samples) == (1e-4, 7, None)
