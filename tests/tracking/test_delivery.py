@@ -250,7 +250,7 @@ def test_the_sweeps_run_says_the_question_the_answer_and_how_to_read_it(sweep, u
     assert note.startswith("**Question.** Which selector finds the better 200 labels?")
     assert tracker.finish("finished")
     note = runs(uri)[""].data.tags["mlflow.note.content"]
-    assert "**Answer.** coreset was the best of 2 with test/accuracy 0.79" in note
+    assert "**Answer.** coreset was the best of 2 by val/accuracy with test/accuracy 0.79" in note
     assert "Steps are numbers of labels" in note
     before = dump(uri)
     sync(sweep.path, uri)
