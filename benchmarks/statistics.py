@@ -17,15 +17,16 @@ import math
 import sys
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 from scipy import special, stats
 from scipy.optimize import brentq
 
+from harness.progress import track
 from harness.report import inference
 from harness.report.inference import FEW, Averages
 from harness.report.standing import astray
@@ -286,11 +287,14 @@ def main() -> int:
     )
     families = (lambda _: 100) if options.quick else _families
     started = time.perf_counter()
-    with ProcessPoolExecutor(options.processes) as pool:
+    grids = [Headline(k, n, by) for k in (5, 20, 50) for n in (3, 5) for by in (True, False)]
+    with ProcessPoolExecutor(options.processes) as pool, track(len(chosen) + len(grids), "Simulating") as advance:
         jobs = [pool.submit(measure, cell, families(cell), seed) for seed, cell in enumerate(chosen)]
-        grids = [Headline(k, n, by) for k in (5, 20, 50) for n in (3, 5) for by in (True, False)]
-        quoted = list(pool.map(partial(covers, families=100 if options.quick else 2_000, seed=0), grids))
-        figures = [job.result() for job in jobs]
+        quotes = [pool.submit(covers, grid, 100 if options.quick else 2_000, 0) for grid in grids]
+        for job in as_completed([*jobs, *quotes]):
+            job.result()
+            advance(1)
+        figures, quoted = [job.result() for job in jobs], [job.result() for job in quotes]
     text = report(chosen, figures, grids, quoted, 50 if options.quick else 400)
     print(text)
     if options.write:
