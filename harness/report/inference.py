@@ -272,7 +272,8 @@ def _smallest(differences: Averages, tests: float, freedom: float, n: float) -> 
         """Error, critical t, and the spread's share of the variance, as far as its estimate may be too small."""
         there = differences.shifted(d)
         with np.errstate(invalid="ignore", divide="ignore"):
-            held = there.moments.floor / there.n / there.spread  # from below: a spread near the floor is known
+            # from below: a spread near the floor is known, and so is one that is not there
+            held = np.where(there.spread > 0, there.moments.floor / there.n / there.spread, 1)
             share = there.spread / there.error**2 * (1 - held**4)
         return there.error, stats.t.ppf(1 - ALPHA / (2 * tests), there.freedom), share
 

@@ -127,6 +127,15 @@ def test_few_images_tell_few_differences():
     assert inference.smallest(few, np.array(3)).mean() > 2 * inference.smallest(many, np.array(3)).mean()
 
 
+def test_seeds_that_never_vary_leave_a_smallest_difference_of_the_images():
+    x = np.repeat(hits(2, 1, 1000) - hits(2, 1, 1000, seed=1), 3, axis=1)  # each model gives the same under three seeds
+    found = inference.means(x.mean(-1), inference.image_moments(x), np.zeros(1), 4)
+    lone = np.sqrt(x[:, 0].var(-1, ddof=1) / 1000)
+    printed = inference.smallest(found, np.array(1))
+    assert (printed > 2.5 * lone).all()
+    assert (printed < 3.5 * lone).all()
+
+
 @pytest.mark.parametrize("worth", [0.01, 0.05])
 def test_equivalence_is_two_one_sided_tests(worth):
     values = np.array([0.004, -0.002, 0.003, 0.001, -0.001])
