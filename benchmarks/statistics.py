@@ -363,8 +363,8 @@ and how much of it persists over seeds. *Any claim*: families with a false bette
 *Covered*: by the 95 % interval (at least {COVERAGE}). *Power*: at the printed smallest difference, of the printed
 verdict ({POWER} ± {WITHIN}). *Any wrong equivalent*: families where all differ by {WORTH} and one is called equivalent
 (at most {EQUIVALENT}). The standard error of a share p of f families is √(p (1 - p) / f): .003 for .05 of 4,000, .013
-for .8 of 1,000. Two seeds claim nothing. Where one seed in ten collapses to .1, intervals and the smallest difference
-are promised nothing, for no few seeds can: a report warns."""
+for .8 of 1,000; a power counts as missed from two beyond. Two seeds claim nothing. Where one seed in ten collapses to
+.1, intervals and the smallest difference are promised nothing, for no few seeds can: a report warns."""
 
 
 def _row(cell: Cell, figures: Figures) -> list[str]:
