@@ -65,18 +65,7 @@ def read_report(folder: Path) -> Report:
         histories=trials,
         files=files,
     )
-    if unreadable:
-        report.notes.append(f"{messages.count(unreadable, 'line')} of rows.jsonl could not be read and was skipped.")
-    unfinished = sum(record_rows.last(history)["status"] == "running" for history in trials.values())
-    if unfinished:
-        report.notes.append(
-            f"{messages.count(unfinished, 'trial')} did not finish: the sweep is running or was interrupted."
-        )
-    ended = [record_rows.last(history) for history in trials.values()]
-    bad = [f"{trial}/{name}" for trial, left in report.files.items() for name in left.damaged]
-    if bad:
-        report.notes.append(f"{messages.count(len(bad), 'damaged file')} left out, the first trials/{bad[0]}.")
-    report.notes += [f"{last['trial']}: {messages.one_line(last['warning'])}." for last in ended if "warning" in last]
+    report.notes += _notes_of_reading(report, unreadable)
     _compare(report, _first_seen(phases["confirm"]))
     report.answer = f"No answer. {report.mixed[0]}" if report.mixed else _answer(report)
     report.rounds = None if report.mixed else compare_rounds(report)
@@ -178,6 +167,25 @@ def _finite(record: Mapping[str, Any]) -> dict[str, float]:
 
 def _first_seen(trials: Mapping[str, History]) -> list[str]:
     return list(dict.fromkeys(record_rows.last(history)["configuration"] for history in trials.values()))
+
+
+def _notes_of_reading(report: Report, unreadable: int) -> list[str]:
+    """What a reader should know of the folder before any figure."""
+    notes = []
+    if unreadable:
+        notes.append(f"{messages.count(unreadable, 'line')} of rows.jsonl could not be read and was skipped.")
+    ended = [record_rows.last(history) for history in report.histories.values()]
+    unfinished = sum(last["status"] == "running" for last in ended)
+    if unfinished:
+        notes.append(f"{messages.count(unfinished, 'trial')} did not finish: the sweep is running or was interrupted.")
+    if (report.space.get("trial") or {}).get("labels", {}).get("stratified"):
+        notes.append(
+            "Start pools are in proportion to the class sizes: that read hidden labels, which no count of labels holds."
+        )
+    bad = [f"{trial}/{name}" for trial, left in report.files.items() for name in left.damaged]
+    if bad:
+        notes.append(f"{messages.count(len(bad), 'damaged file')} left out, the first trials/{bad[0]}.")
+    return notes + [f"{last['trial']}: {messages.one_line(last['warning'])}." for last in ended if "warning" in last]
 
 
 def _compare(report: Report, order: Sequence[str]) -> None:

@@ -178,8 +178,8 @@ def search_tables(report: Report, limit: int) -> list[Section]:
     stopped = sum(entry.ending != "finished" for entry in report.searched)
     more = f"; the first {limit} are shown, all are in leaderboard.csv" if count > limit else ""
     text = f"{messages.count(count, 'configuration')}, {stopped} of them early-stopped{more}. "
-    text += "Validation data only: the best of many looks better here than it is."
-    table = Table(columns, name=f"Search (validation data only; {len(entries)} of {count})")
+    text += "No test data: the best of many looks better here than it is."
+    table = Table(columns, name=f"Search (no test data; {len(entries)} of {count})")
     return [Section("Search", parts=[table], caption=text)]
 
 

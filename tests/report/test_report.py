@@ -233,6 +233,14 @@ def test_half_a_line_is_noted(sweep):
     assert read_report(sweep.path).notes == ["1 line of rows.jsonl could not be read and was skipped."]
 
 
+@pytest.mark.parametrize("stratified", [True, False])
+def test_a_start_pool_that_read_hidden_labels_is_told(tmp_path, stratified):
+    sweep = SweepFolder(tmp_path / "s", trial={"labels": {"start": 100, "stratified": stratified}})
+    sweep.trial("r", 1, RANDOM, {200: 0.7})
+    said = [note for note in read_report(sweep.path).notes if "read hidden labels" in note]
+    assert len(said) == stratified
+
+
 @pytest.mark.parametrize("missing", ["space.yaml", "environment.json", "rows.jsonl"])
 def test_wrong_folder_is_one_line_and_exit_2(sweep, missing, capsys):
     confirm(sweep, "r", RANDOM, [0.7])
