@@ -326,7 +326,9 @@ def _name(process: psutil.Process) -> str:
         return ""
 
 
-@pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "blow", [signal.SIGKILL, *(pytest.param(s, marks=pytest.mark.slow) for s in (signal.SIGINT, signal.SIGTERM))]
+)
 def test_an_interrupted_sweep_goes_on_where_it_was(tmp_path, blow):
     (tmp_path / "slow_plugin.py").write_text(SLOW)
     log = tmp_path / "selections.log"
