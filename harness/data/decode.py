@@ -69,9 +69,7 @@ class Prepared:
         totals = self.sums[rows].sum(0).tolist()
         mean = tuple(total / count / 255 for total, _ in totals)
         deviations = (math.sqrt(squares * count - total**2) / count / 255 for total, squares in totals)
-        return mean, tuple(
-            max(deviation, 1 / 255) for deviation in deviations
-        )  # a constant channel must not divide by 0
+        return mean, tuple(max(one, 1 / 255) for one in deviations)  # a constant channel must not divide by 0
 
 
 def prepare(

@@ -16,6 +16,7 @@ from harness.api import Augmentation, Backbone, Companion, Images, SSLMethod
 from harness.config.trial import ClassifierConfig
 from harness.seeding import derive, generator, seeded
 from harness.trial import represent
+from harness.trial.batches import even_batches
 from harness.trial.companions import Accompanied
 from harness.trial.heads import FinetunedModel, Predictor
 from harness.trial.joint import JointModel
@@ -313,7 +314,7 @@ class PoolOutputs:
         losses = torch.zeros(count)
         with seeded(self._seed, "pool/ssl_loss"), torch.no_grad():  # of a method that draws in its loss
             for _ in range(num_draws):
-                for index in torch.randperm(count, generator=orders).tensor_split(-(-count // EVALUATION_BATCH)):
+                for index in even_batches(count, EVALUATION_BATCH, orders):
                     losses[index] += loss_of(self._pixels(index))
         return losses / num_draws
 
