@@ -48,13 +48,31 @@ class TrackedRun:
     new: bool = False
 
 
+def _make_database(database: Path) -> None:
+    """Makes a SQLite file with MLflow's tables, whole or not at all.
+
+    MLflow makes them in many migrations, which take seconds; a file that lacks the end of the last one, since the
+    process was killed meanwhile, it refuses for good.
+    """
+    import_mlflow()
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    for left in database.parent.glob(f"{database.name}.new-*"):
+        left.unlink()
+    # A name of its own each time: MLflow keeps its connections by name, even to a file that is no more.
+    new = database.with_name(f"{database.name}.new-{time.time_ns()}")
+    store = SqlAlchemyStore(f"sqlite:///{new}", (database.resolve().parent / "mlflow_artifacts").as_uri())
+    store.engine.dispose()
+    new.replace(database)
+
+
 class Experiment:
     """The runs of one sweep, as the server held them when it was asked, with what was sent from here since.
 
     Every method raises whatever MLflow raises; after an error only a new object knows what the server holds.
 
     Args:
-        uri: see `tracking_uri`; a database is created or migrated.
+        uri: see `tracking_uri`; a database that is not there is created.
         name: of the MLflow experiment, created if it does not exist.
         sweep_id: the value of the tag `sweep_id` that the sweep's runs have.
 
@@ -65,12 +83,14 @@ class Experiment:
     """
 
     def __init__(self, uri: str, name: str, sweep_id: str):
-        # Two processes that migrate one new database at once corrupt each other's work.
         database = Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
         if database:
             database.parent.mkdir(parents=True, exist_ok=True)
+        # Two processes that make one database at once would disturb each other.
         with FileLock(f"{database}.lock") if database else nullcontext():
-            self.client = import_mlflow().MlflowClient(uri)  # which migrates
+            if database and not database.exists():
+                _make_database(database)
+            self.client = import_mlflow().MlflowClient(uri)
             experiment = self.client.get_experiment_by_name(name)
             if experiment:
                 self.id = experiment.experiment_id

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections import Counter
 from pathlib import Path
 
+import alembic.command
 import pytest
+from alembic.script import ScriptDirectory
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from sweep_folder import SweepFolder
 from tracked import SELECTORS, assert_shows, begun, deliver, dump, points, runs, wait_until
 
 from harness.tracking.delivery import Delivery
+from harness.tracking.experiment import Experiment
 from harness.tracking.tracker import Tracker, sync
 
 
@@ -226,6 +230,27 @@ def test_two_sweeps_share_a_database(tmp_path, uri):
     client = MlflowClient(uri)
     shown = client.search_runs([client.get_experiment_by_name("selectors").experiment_id])
     assert Counter(run.data.tags["sweep_id"] for run in shown) == {"sweep-1": 2, "sweep-2": 2}
+
+
+def test_a_process_that_dies_while_mlflow_makes_its_tables_leaves_no_half_made_database(sweep, tmp_path, monkeypatch):
+    sweep.trial("c1", 1, SELECTORS, {100: 0.7})
+    new = f"sqlite:///{tmp_path}/new/mlflow.db"
+    upgrade = alembic.command.upgrade
+
+    def die_at_the_end_of_the_last_migration(config, revision):
+        upgrade(config, revision)
+        (made,) = (tmp_path / "new").glob("mlflow.db*[!k]")
+        with sqlite3.connect(made) as database:
+            last = ScriptDirectory.from_config(config).get_revision(revision)
+            database.execute("update alembic_version set version_num = ?", [last.down_revision])
+        raise SystemExit
+
+    monkeypatch.setattr(alembic.command, "upgrade", die_at_the_end_of_the_last_migration)
+    with pytest.raises(SystemExit):
+        Experiment(new, "selectors", "an-id")
+    monkeypatch.undo()
+    deliver(sweep, new)
+    assert_shows(new, sweep)
 
 
 def test_a_sweep_over_data_sets_names_each_trials_own(sweep, uri):
