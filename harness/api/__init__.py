@@ -1,0 +1,35 @@
+"""The contracts between the harness and its plugins. Imports torch only.
+
+Shape letters used everywhere: N images of the pool, L labelled, U unlabelled, B batch, V views,
+C channels, H height, W width, D features, K classes.
+
+A plugin is a class whose hyper-parameters are keyword-only constructor arguments with defaults, kept
+under their own names; those are exactly what a search space may set. A plugin takes randomness only
+from the generator that is handed to it, and never sees a label that the oracle has not revealed.
+`harness.testing` holds the checks that every plugin must pass.
+"""
+
+from harness.api.augmentations import Augmentation
+from harness.api.backbones import Backbone, PublishedWeights
+from harness.api.data import Dataset, Images, Source, Split
+from harness.api.selectors import CONDITIONAL_PARTS, Companion, Pool, PoolModel, Selector
+from harness.api.ssl_methods import UNKNOWN, SemiSupervisedMethod, SSLMethod, SupervisedMethod
+
+__all__ = [
+    "CONDITIONAL_PARTS",
+    "UNKNOWN",
+    "Augmentation",
+    "Backbone",
+    "Companion",
+    "Dataset",
+    "Images",
+    "Pool",
+    "PoolModel",
+    "PublishedWeights",
+    "SSLMethod",
+    "Selector",
+    "SemiSupervisedMethod",
+    "Source",
+    "Split",
+    "SupervisedMethod",
+]

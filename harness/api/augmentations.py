@@ -1,0 +1,40 @@
+"""How an image becomes a view."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+class Augmentation(ABC):
+    """A random image operation, batched, with a fresh draw for every image.
+
+    Example:
+        >>> class Dim(Augmentation):
+        ...     def __call__(self, images, *, view, rng):
+        ...         return images / 255 * torch.rand(len(images), 1, 1, 1, generator=rng)
+        >>> dimmed = Dim()(torch.full((2, 3, 8, 8), 255), view=0, rng=torch.Generator())
+        >>> dimmed.shape, bool((dimmed[0] != dimmed[1]).all())
+        (torch.Size([2, 3, 8, 8]), True)
+    """
+
+    @abstractmethod
+    def __call__(self, images: Tensor, *, view: int, rng: torch.Generator) -> Tensor:
+        """Transforms a batch.
+
+        Args:
+            images: [B, C, H, W], u8 in 0 .. 255 or f32 in [0, 1]; never modified; C is 1 or 3.
+            view: which view of the image is being made, 0 .. V-1, for asymmetric recipes.
+            rng: the only source of randomness, on the images' device.
+
+        Returns:
+            f32 [B, C, H, W] in [0, 1], on the images' device; H and W are those of the input unless
+            the operation is asked for another size.
+        """
+
+    def parts(self) -> Sequence[Augmentation]:
+        """The augmentations that this one is made of, for reports, which show what each does; none of a single one."""
+        return ()

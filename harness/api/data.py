@@ -1,0 +1,100 @@
+"""What a data set gives: images, labels and their splits."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+
+class Images:
+    """Rows of a uint8 image store [*, C, H, W], gathered on demand.
+
+    The store may be memory-mapped and far larger than memory, so only the rows asked for are read. It may hold further
+    images, which are not for those who are handed these: no attribute leads to it, and what is gathered is a copy.
+
+    Args:
+        store: u8 [M, C, H, W], in memory, memory-mapped or on an accelerator.
+        rows: i64 [N], which rows of the store these images are; all of them if None.
+        device: where gathered batches are put; the store's own device if None.
+    """
+
+    def __init__(self, store: Tensor, rows: Tensor | None = None, device: torch.device | None = None):
+        _stored[self] = store, torch.arange(len(store)) if rows is None else rows
+        self.device = device or store.device
+
+    def __len__(self) -> int:
+        return len(_stored[self][1])
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(N, C, H, W)."""
+        channels, height, width = _stored[self][0].shape[1:]
+        return len(self), channels, height, width
+
+    def __getitem__(self, index: Tensor) -> Tensor:
+        """Gathers u8 [B, C, H, W] for i64 [B] positions in 0 .. N-1."""
+        store, rows = _stored[self]
+        return store[rows[index.to(rows.device)].to(store.device)].to(self.device, non_blocking=True)
+
+    def subset(self, index: Tensor) -> Images:
+        """The images at i64 [n] positions, without reading any of them."""
+        store, rows = _stored[self]
+        return Images(store, rows[index.to(rows.device)], self.device)
+
+
+_stored: WeakKeyDictionary[Images, tuple[Tensor, Tensor]] = WeakKeyDictionary()
+
+
+@dataclass(frozen=True)
+class Split:
+    """One part of a data source, readable in pieces.
+
+    Attributes:
+        num_images: how many images it has.
+        read: `read(start, stop)` decodes u8 [stop - start, C, H, W]; called from several threads at once.
+        labels: i64 [num_images] in 0 .. K-1, or None where there are none.
+    """
+
+    num_images: int
+    read: Callable[[int, int], Tensor]
+    labels: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """An opened data set: what the harness decodes once into its cache.
+
+    Attributes:
+        image_shape: (C, H, W) of every image, after any resizing the data set does.
+        class_names: K names, in label order.
+        splits: `train` (required), and where the source has them `test` and `unlabeled`.
+            Without `test` the harness carves one from `train`.
+    """
+
+    image_shape: tuple[int, int, int]
+    class_names: tuple[str, ...]
+    splits: Mapping[str, Split]
+
+
+class Dataset(ABC):
+    """Where images come from. Downloads, if any, happen in `open`, never in the constructor."""
+
+    @abstractmethod
+    def identity(self) -> str:
+        """What determines the images, found without decoding them: names, sizes and times of files.
+
+        Two equal identities share one decoded cache. Called before `open`, on every run.
+        """
+
+    @abstractmethod
+    def open(self) -> Source:
+        """Opens the source for decoding. Called only when the cache does not hold this identity.
+
+        Raises:
+            FileNotFoundError: in one line, what is missing and where to put it.
+        """

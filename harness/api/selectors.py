@@ -1,0 +1,164 @@
+"""Which images are labelled next, and all that may be known in order to choose them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from harness.api.data import Images
+
+
+class PoolModel(Protocol):
+    """What the harness computes for a pool on request, in evaluation mode unless said otherwise."""
+
+    def features(self) -> Tensor:
+        """f32 [N, D]."""
+
+    def logits(self) -> Tensor:
+        """f32 [N, K]."""
+
+    def stochastic_logits(self, num_samples: int) -> Tensor:
+        """f32 [num_samples, N, K]."""
+
+    def augmented_logits(self, num_samples: int) -> Tensor:
+        """f32 [num_samples, N, K]."""
+
+    def ssl_loss(self, num_draws: int) -> Tensor:
+        """f32 [N]."""
+
+    def companion_outputs(self) -> Tensor:
+        """f32 [N, ...]."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """All that a selector may know. The lazy parts cost nothing unless they are read.
+
+    Its images are in a random order: a position says nothing of a label. No attribute leads to a validation or test
+    image, nor to a label that has not been bought.
+
+    Attributes:
+        images: N images, indexed like every other part of the pool.
+        labeled: i64 [L], sorted positions whose labels are known.
+        unlabeled: i64 [U], sorted positions to choose from; L + U = N.
+        labels: i64 [L], the classes of `labeled`, in its order. There are no others in here.
+        num_classes: K.
+        model: computes the lazy parts.
+    """
+
+    images: Images
+    labeled: Tensor
+    unlabeled: Tensor
+    labels: Tensor
+    num_classes: int
+    model: PoolModel
+
+    @cached_property
+    def features(self) -> Tensor:
+        """f32 [N, D]: the encoder's features of every image, on the CPU."""
+        return self.model.features()
+
+    @cached_property
+    def logits(self) -> Tensor:
+        """f32 [N, K]: the current classifier's outputs before softmax, on the CPU.
+
+        Raises:
+            ValueError: no classifier has been trained yet (L = 0).
+        """
+        return self.model.logits()
+
+    @cached_property
+    def companion_outputs(self) -> Tensor:
+        """f32 [N, ...]: what the selector's `companion` says of every image, on the CPU."""
+        return self.model.companion_outputs()
+
+    def ssl_loss(self, num_draws: int = 8) -> Tensor:
+        """f32 [N]: the SSL method's loss of every image, the mean over draws of views and batches, on the CPU."""
+        return self.model.ssl_loss(num_draws)
+
+    def stochastic_logits(self, num_samples: int) -> Tensor:
+        """f32 [num_samples, N, K]: forward passes with dropout active."""
+        return self.model.stochastic_logits(num_samples)
+
+    def augmented_logits(self, num_samples: int) -> Tensor:
+        """f32 [num_samples, N, K]: forward passes under fresh augmentations."""
+        return self.model.augmented_logits(num_samples)
+
+
+class Companion(nn.Module, ABC):
+    """A module trained beside a classifier that is fine-tuned, such as one that predicts its loss.
+
+    It reads the outputs of the backbone's `stages`. The harness hooks them, adds `loss` to that of the classifier in
+    every step, and trains both with one optimizer. Its initial weights come from a random stream of their own.
+    """
+
+    @abstractmethod
+    def forward(self, stages: list[Tensor]) -> Tensor:
+        """What it says of each image, f32 [B, ...].
+
+        Args:
+            stages: the output of each stage, [B, ...], in order of depth.
+        """
+
+    @abstractmethod
+    def loss(self, stages: list[Tensor], task_losses: Tensor, progress: float) -> Tensor:
+        """The companion's training loss of one batch, [], to be added to the mean of the task losses.
+
+        Args:
+            stages: as in `forward`. Gradients flow through them into the backbone unless they are detached.
+            task_losses: f32 [B], the classifier's loss of each image, detached.
+            progress: the share of the training that is done before this step, in [0, 1).
+        """
+
+
+CONDITIONAL_PARTS = frozenset({"stochastic_logits", "ssl_loss", "companion_outputs"})
+"""The parts of a pool that not every trial can give: they need a backbone with dropout, an SSL method with a loss per
+image, a classifier that a companion can be trained beside."""
+
+
+class Selector(ABC):
+    """Chooses which unlabelled images a person should label next.
+
+    Example:
+        >>> class Guess(Selector):
+        ...     def select(self, pool, budget, *, rng):
+        ...         return pool.unlabeled[torch.randperm(len(pool.unlabeled), generator=rng)[:budget]]
+        >>> from harness.testing import make_pool
+        >>> Guess().select(make_pool(), 3, rng=torch.Generator()).shape
+        torch.Size([3])
+    """
+
+    supports_cold_start: ClassVar[bool] = False
+    """Whether `select` may be called with L = 0 (then it must not read `pool.logits`)."""
+
+    reads: ClassVar[frozenset[str]] = frozenset()
+    """Those of `CONDITIONAL_PARTS` that `select` reads; a trial that cannot give them is refused before it starts."""
+
+    pool_subset: int | None = None
+    """How many unlabelled images the harness shows it in each round, drawn anew; all of them if None."""
+
+    def companion(self, stage_shapes: list[tuple[int, ...]]) -> Companion | None:
+        """A fresh module to be trained beside the classifier; asked for if `reads` has `companion_outputs`.
+
+        Args:
+            stage_shapes: the shape of each stage's output for one image, without the batch.
+        """
+        return None
+
+    @abstractmethod
+    def select(self, pool: Pool, budget: int, *, rng: torch.Generator) -> Tensor:
+        """Chooses `budget` images; between equal ones by `rng`, and never by their positions.
+
+        Args:
+            pool: what may be known.
+            budget: 1 .. U.
+            rng: the only source of randomness, on the CPU.
+
+        Returns:
+            i64 [budget], distinct positions, all in `pool.unlabeled`, in order of preference.
+        """
