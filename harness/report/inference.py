@@ -105,11 +105,15 @@ class Averages:
         """Degrees of freedom of `error`, between those of the seeds and those of the images.
 
         1 / f is the mean of theirs by their shares of the variance, which to the first order is how Cochran and Cox
-        (1957) weight two t values. Satterthwaite's f is larger, and optimistic where one share has few degrees.
+        (1957) weight two t values. Satterthwaite's f is larger, and optimistic where one share has few degrees. Where
+        it has a single one (two seeds of one configuration) this f is too, an interval covering .906 at worst: there
+        the squares of the two t values are weighted instead, and it covers .950 or more.
         """
         with np.errstate(invalid="ignore", divide="ignore"):
-            parts = self.spread / self.spread_freedom + self.moments.images / (self.moments.count - 1)
-            return self.error**2 / parts
+            seeds, images = self.spread / self.error**2, self.moments.images / self.error**2
+            usual = 1 / (seeds / self.spread_freedom + images / (self.moments.count - 1))
+            squares = seeds * _critical_t(1) ** 2 + images * _critical_t(self.moments.count - 1) ** 2
+            return np.where(self.spread_freedom > 1, usual, np.interp(np.sqrt(squares), *_FREEDOM_OF_T))
 
     def shifted(self, d: np.ndarray) -> Averages:
         """What would be known if the means were d: where models differ so, they differ on more of the images."""
@@ -121,7 +125,7 @@ class Averages:
     def half(self) -> np.ndarray:
         """Half-width of the 95 % interval; NaN where there is none."""
         with np.errstate(invalid="ignore"):
-            return np.where(self.error > 0, stats.t.ppf(1 - ALPHA / 2, self.freedom) * self.error, np.nan)
+            return np.where(self.error > 0, _critical_t(self.freedom) * self.error, np.nan)
 
     @property
     def p(self) -> np.ndarray:
@@ -136,6 +140,14 @@ class Averages:
         """The chance of more than a distance; NaN where there is none."""
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.where(self.error > 0, stats.t.sf(distance / self.error, self.freedom), np.nan)
+
+
+def _critical_t(freedom: np.ndarray | float) -> np.ndarray:
+    return stats.t.ppf(1 - ALPHA / 2, freedom)
+
+
+_FREEDOM_OF_T = _critical_t(1 / np.linspace(1e-9, 1, 5_000)), 1 / np.linspace(1e-9, 1, 5_000)
+"""Critical t, rising, and the degrees of freedom that it belongs to."""
 
 
 def _disagreement(q: np.ndarray, d: np.ndarray) -> np.ndarray:

@@ -22,7 +22,8 @@ SAMPLE = 2_048
 KNN, KNN_OF_POOL = "pretrain/knn_accuracy", "pretrain/knn_pool_accuracy"
 
 RANKS = (4, 100)
-"""The first and the last eigenvalue, from 1, between which `alpha_req` fits the decay, as in the authors' code."""
+"""The first and the last eigenvalue, from 1, between which `alpha_req` fits the decay: `np.arange(3, 100)` of fastssl's
+`scripts/train_model.py`, the authors' code. Their paper names no range."""
 
 
 def sample_rows(count: int) -> Tensor:

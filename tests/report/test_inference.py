@@ -89,6 +89,18 @@ def test_seeds_that_agree_by_accident_know_no_more_than_the_images():
     assert known.half > 1.9 * (x.mean(0).std() / 100)
 
 
+@pytest.mark.parametrize("n", [2, 3, 5, 10])
+@pytest.mark.parametrize("images", [0.0, 0.02, 0.05, 0.1, 0.3, 0.6, 0.95])
+def test_the_interval_of_a_mean_holds_the_truth_whatever_share_the_images_have(n, images):
+    """Normal values; of the variance of their mean the images have a share, which they are known to have."""
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=(40_000, 1)) * np.sqrt(images)
+    values = truth + rng.normal(size=(40_000, n)) * np.sqrt((1 - images) * n)
+    shared = np.full(len(values), images)
+    mean = inference.means(values, inference.ImageMoments(np.zeros(len(values)), shared, shared, np.array(10_000)))
+    assert (np.abs(mean.mean) <= mean.half).mean() > 0.938
+
+
 @pytest.mark.parametrize(("m", "share"), [(100, 0.02), (360, 0.01)])
 @pytest.mark.parametrize("n", [2, 3, 5])
 def test_equal_methods_win_in_few_sweeps(m, share, n):
