@@ -26,6 +26,12 @@ class FakeModel:
     def features(self) -> Tensor:
         return self._answer("features")
 
+    def penultimate(self) -> Tensor:
+        return self._answer("penultimate")
+
+    def last_layer(self, penultimate: Tensor) -> Tensor:
+        raise AssertionError("the selector asked the last layer, which this pool does not offer")
+
     def logits(self) -> Tensor:
         return self._answer("logits")
 
@@ -47,6 +53,7 @@ class FakeModel:
 def make_pool(
     *,
     features: Tensor | None = None,
+    penultimate: Tensor | None = None,
     logits: Tensor | None = None,
     labels: Tensor | None = None,
     labeled: Sequence[int] | Tensor = (),
@@ -61,6 +68,7 @@ def make_pool(
 
     Args:
         features: f32 [N, D].
+        penultimate: f32 [N, D']; the features if None.
         logits: f32 [N, K].
         labels: i64 [N], the classes of all images, of which the pool gets those of `labeled`; all 0 if None.
         labeled: positions that are labelled.
@@ -73,6 +81,7 @@ def make_pool(
     """
     given = {
         "features": features,
+        "penultimate": features if penultimate is None else penultimate,
         "logits": logits,
         "stochastic": stochastic,
         "augmented": augmented,

@@ -43,7 +43,7 @@ class CoreGCN(Selector):
     def select(self, pool: Pool, budget: int, *, rng: torch.Generator) -> Tensor:
         """See `Selector.select`."""
         _, hidden = train_gcn(
-            pool.features,
+            pool.penultimate,
             pool.labeled,
             rng=rng,
             hidden_dim=self.hidden_dim,

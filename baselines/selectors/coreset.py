@@ -14,14 +14,15 @@ from harness.api import Pool, Selector
 class CoreSet(Selector):
     """CoreSet, Sener & Savarese 2018, https://arxiv.org/abs/1708.00489.
 
-    k-centre greedy (the paper's Algorithm 1) under the Euclidean distance of the encoder's features. The labelled
-    images are the first centres; without any, the first pick is drawn at random. Ties are broken at random. The
-    mixed-integer refinement of the paper is left out, as in most of the literature.
+    k-centre greedy (the paper's Algorithm 1) under the Euclidean distance of what the classifier's last layer reads
+    (section 5), of the encoder's features before the first training. The labelled images are the first centres; without
+    any, the first pick is drawn at random. Ties are broken at random. The mixed-integer refinement of the paper is left
+    out, as in most of the literature.
     """
 
     supports_cold_start = True
 
     def select(self, pool: Pool, budget: int, *, rng: torch.Generator) -> Tensor:
         """See `Selector.select`."""
-        distance = SquaredEuclidean(require_finite(pool.features, "features"))
+        distance = SquaredEuclidean(require_finite(pool.penultimate, "penultimate"))
         return k_center_greedy(distance, pool.labeled, shuffled(pool, rng=rng), budget, rng=rng)

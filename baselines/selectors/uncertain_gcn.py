@@ -46,7 +46,7 @@ class UncertainGCN(Selector):
     def select(self, pool: Pool, budget: int, *, rng: torch.Generator) -> Tensor:
         """See `Selector.select`."""
         score, _ = train_gcn(
-            pool.features,
+            pool.penultimate,
             pool.labeled,
             rng=rng,
             hidden_dim=self.hidden_dim,

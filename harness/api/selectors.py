@@ -19,6 +19,12 @@ class PoolModel(Protocol):
     def features(self) -> Tensor:
         """f32 [N, D]."""
 
+    def penultimate(self) -> Tensor:
+        """f32 [N, D']."""
+
+    def last_layer(self, penultimate: Tensor) -> Tensor:
+        """f32 [n, K] of f32 [n, D']."""
+
     def logits(self) -> Tensor:
         """f32 [N, K]."""
 
@@ -60,8 +66,29 @@ class Pool:
 
     @cached_property
     def features(self) -> Tensor:
-        """f32 [N, D]: the encoder's features of every image, on the CPU."""
+        """f32 [N, D]: features of every image by the pre-trained encoder, the same in every round, on the CPU.
+
+        Where nothing was pre-trained (`ssl_method: none` without weights, joint training), they are of the network that
+        the last round trained, and before the first round of a random one.
+        """
         return self.model.features()
+
+    @cached_property
+    def penultimate(self) -> Tensor:
+        """f32 [N, D']: what the last layer of the current classifier reads of every image, on the CPU.
+
+        Under a fixed head its inputs, standardised if it standardises them; under `mlp` its hidden layer; of a network
+        that was fine-tuned or jointly trained, its own features. Before the first training, `features`.
+        """
+        return self.model.penultimate()
+
+    def last_layer(self, penultimate: Tensor) -> Tensor:
+        """f32 [n, K]: the logits that the current classifier has for f32 [n, D'] in the place of `penultimate`.
+
+        Raises:
+            ValueError: no classifier has been trained yet (L = 0).
+        """
+        return self.model.last_layer(penultimate)
 
     @cached_property
     def logits(self) -> Tensor:

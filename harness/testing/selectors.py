@@ -51,6 +51,12 @@ class _LinearModel:
     def features(self) -> Tensor:
         return self._pixels @ self._encoder
 
+    def penultimate(self) -> Tensor:
+        return 2 * self.features()
+
+    def last_layer(self, penultimate: Tensor) -> Tensor:
+        return self._classify(penultimate / 2)
+
     def logits(self) -> Tensor:
         return self._classify(self.features())
 
@@ -258,6 +264,12 @@ class _Rows:
 
     def features(self) -> Tensor:
         return self._model.features()[self._rows]
+
+    def penultimate(self) -> Tensor:
+        return self._model.penultimate()[self._rows]
+
+    def last_layer(self, penultimate: Tensor) -> Tensor:
+        return self._model.last_layer(penultimate)
 
     def logits(self) -> Tensor:
         return self._model.logits()[self._rows]

@@ -38,8 +38,24 @@ State = dict[str, Any]
 
 RATE = "throughput/train_images_per_second"
 
-Predictor = Callable[[Tensor], Tensor]
-"""f32 [n, D] -> scores f32 [n, K], to be read as logits."""
+
+@dataclass(frozen=True)
+class Predictor:
+    """The function of a trained head, f32 [n, D] -> scores f32 [n, K], to be read as logits.
+
+    Attributes:
+        penultimate: f32 [n, D] -> f32 [n, D'], what the last layer reads: standardised inputs where the head
+            standardises them, under `mlp` the hidden layer.
+        last: the last layer, f32 [n, D'] -> f32 [n, K]; of a head without layers, all there is.
+    """
+
+    penultimate: Callable[[Tensor], Tensor]
+    last: Callable[[Tensor], Tensor]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Scores f32 [n, K] of inputs f32 [n, D]."""
+        return self.last(self.penultimate(x))
+
 
 COMPLETE = ("linear", "mlp", "logistic", "ridge")
 """The fixed heads whose state says all; the others also read the images that they were trained on."""
@@ -102,8 +118,7 @@ def predictor(config: ClassifierConfig, state: State, inputs: Tensor, labels: Te
         return (x - state["mean"]) / state["std"]
 
     if config.name == "svm":
-        decide = svm_scores(state["svm"], scaled(inputs), labels, num_classes)
-        return lambda x: decide(scaled(x))
+        return Predictor(scaled, svm_scores(state["svm"], scaled(inputs), labels, num_classes))
     if config.name in ("logistic", "ridge"):
         scores = lambda x: F.linear(x, state["weight"], state["bias"])  # noqa: E731
     elif config.name == "kernel_ridge":
@@ -113,14 +128,16 @@ def predictor(config: ClassifierConfig, state: State, inputs: Tensor, labels: Te
         with torch.device("meta"):  # its weights come from the state: none are drawn
             head = _head(config, inputs.shape[1], num_classes)
         head.load_state_dict(state["head"], assign=True)
-        return _in_parts(lambda x: head.eval()(scaled(x)))
-    return _in_parts(lambda x: with_unseen(scores(scaled(x)), state["seen"], state["num_labels"], num_classes))
+        *below, last = head if isinstance(head, nn.Sequential) else [head]
+        return Predictor(_in_parts(lambda x: nn.Sequential(*below)(scaled(x))), _in_parts(last))
+    seen, num_labels = state["seen"], state["num_labels"]
+    return Predictor(scaled, _in_parts(lambda x: with_unseen(scores(x), seen, num_labels, num_classes)))
 
 
-def _in_parts(predict: Predictor) -> Predictor:
+def _in_parts(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     @torch.no_grad()
     def whole(x: Tensor) -> Tensor:
-        return torch.cat([predict(part) for part in x.split(4096)])
+        return torch.cat([function(part) for part in x.split(4096)])
 
     return whole
 
@@ -266,4 +283,4 @@ def _knn(config: ClassifierConfig, bank: Tensor, labels: Tensor, num_classes: in
         shares = knn.votes(x, bank, labels, num_classes, neighbors=config.neighbors, temperature=config.temperature)
         return shares.clamp_min(1e-6).log()
 
-    return predict
+    return Predictor(lambda x: x, predict)

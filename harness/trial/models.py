@@ -33,6 +33,7 @@ class Encoder:
         parts: `pool`, `val` and perhaps `test` images.
         config: of the classifier; says which representation.
         seed: of the trial.
+        pretrained: whether anything trained the backbone: an SSL method, or weights that were given.
 
     Attributes:
         seconds: spent so far on features and representations.
@@ -46,6 +47,7 @@ class Encoder:
         parts: Mapping[str, Images],
         config: ClassifierConfig,
         seed: int,
+        pretrained: bool = True,
     ):
         self.backbone = backbone
         self.digest = digest
@@ -53,37 +55,42 @@ class Encoder:
         self.parts = parts
         self.config = config
         self.seed = seed
+        self.pretrained = pretrained
         self.seconds = 0.0
         self._features: dict[str, Tensor] = {}
+        self._pool_features: dict[str, Tensor] = {}
         self._inputs: dict[str, Tensor] = {}
         self._map: represent.Mapper | None = None
 
     def under(self, config: ClassifierConfig) -> Encoder:
         """This encoder for another classifier, which may read another representation; features are shared."""
-        other = Encoder(self.backbone, self.digest, self.runtime, self.parts, config, self.seed)
-        other._features = self._features
+        other = Encoder(self.backbone, self.digest, self.runtime, self.parts, config, self.seed, self.pretrained)
+        other._features, other._pool_features = self._features, self._pool_features
         return other
 
     def of_pool(self) -> Encoder:
-        """This encoder and what is known of the pool, for a selector: of other images neither pixels nor features."""
+        """This encoder and what is known of the pool, for a selector: of other images neither pixels nor features.
+
+        Features of the pool that either of the two computes, the other knows.
+        """
         pool = {"pool": self.parts["pool"]}
-        other = Encoder(self.backbone, self.digest, self.runtime, pool, self.config, self.seed)
-        other._features, other._inputs = (
-            {part: values for part, values in known.items() if part in pool} for known in (self._features, self._inputs)
-        )
+        other = Encoder(self.backbone, self.digest, self.runtime, pool, self.config, self.seed, self.pretrained)
+        other._pool_features = self._pool_features
+        other._inputs = {part: values for part, values in self._inputs.items() if part in pool}
         other._map = self._map
         return other
 
     def features(self, part: str, rows: Tensor | None = None) -> Tensor:
         """f32 [N, D] on the CPU, or [n, D] of i64 [n] rows: where nothing is known yet, these alone are computed."""
+        known = self._pool_features if part == "pool" else self._features
         if rows is not None:
-            known = self._features.get(part)
-            return self.runtime.forward(self.backbone, self.parts[part].subset(rows)) if known is None else known[rows]
-        if part not in self._features:
+            images = self.parts[part].subset(rows)
+            return known[part][rows] if part in known else self.runtime.forward(self.backbone, images)
+        if part not in known:
             started = time.perf_counter()
-            self._features[part] = self.runtime.forward(self.backbone, self.parts[part])
+            known[part] = self.runtime.forward(self.backbone, self.parts[part])
             self.seconds += time.perf_counter() - started
-        return self._features[part]
+        return known[part]
 
     def inputs(self, part: str) -> Tensor:
         """f32 [N, E]: the representation of the images of a part."""
@@ -146,6 +153,15 @@ class HeadModel:
         inputs = self.encoder.inputs(part)
         return self._predict(inputs if rows is None else inputs[rows])
 
+    def penultimate(self, part: str, rows: Tensor | None = None) -> Tensor:
+        """f32 [N, D'], or [n, D'] of i64 [n] rows: what the head's last layer reads."""
+        inputs = self.encoder.inputs(part)
+        return self._predict.penultimate(inputs if rows is None else inputs[rows])
+
+    def last_layer(self, penultimate: Tensor) -> Tensor:
+        """f32 [n, K] of f32 [n, D']."""
+        return self._predict.last(penultimate)
+
     def logits_of(self, images: Tensor) -> Tensor:
         """f32 [B, K] of images f32 [B, C, H, W] in [0, 1]."""
         return self._predict(self.encoder.input_of(images))
@@ -195,10 +211,14 @@ class TunedModel:
         with self._runtime.autocast():
             return self.network(self._runtime.inputs(images)).float().cpu()
 
-    def logits_from(self, features: Tensor) -> Tensor:
+    penultimate = features
+
+    def last_layer(self, penultimate: Tensor) -> Tensor:
         """f32 [n, K] of features f32 [n, D]."""
         with self._runtime.autocast():
-            return self.network.head(features.to(self._runtime.device)).float().cpu()
+            return self.network.head(penultimate.to(self._runtime.device)).float().cpu()
+
+    logits_from = last_layer
 
     def _images(self, part: str, rows: Tensor | None) -> Images:
         return self._parts[part] if rows is None else self._parts[part].subset(rows)
@@ -213,7 +233,7 @@ class PoolOutputs:
     It holds networks and the pool's images, and no labels, and nothing of validation and test images.
 
     Args:
-        encoder: gives the features before the first training; of its `pool` the selector is shown images.
+        encoder: gives the features; of its `pool` the selector is shown images.
         model: of the last round; None before the first.
         method: the SSL method, for `ssl_loss`.
         views: the augmentation of pre-training; also of `augmented_logits`.
@@ -247,7 +267,18 @@ class PoolOutputs:
 
     def features(self) -> Tensor:
         """f32 [N, D]; a copy, since heads are trained on the encoder's own."""
-        return (self._model or self._encoder).features("pool", self._rows).clone()
+        fixed = self._model is None or self._encoder.pretrained
+        return (self._encoder if fixed else self._trained()).features("pool", self._rows).clone()
+
+    def penultimate(self) -> Tensor:
+        """f32 [N, D']; a copy."""
+        if self._model is None:
+            return self.features()
+        return self._model.penultimate("pool", self._rows).clone()
+
+    def last_layer(self, penultimate: Tensor) -> Tensor:
+        """f32 [n, K] of f32 [n, D']."""
+        return self._trained().last_layer(penultimate)
 
     def logits(self) -> Tensor:
         """f32 [N, K]."""
@@ -267,7 +298,7 @@ class PoolOutputs:
             raise ValueError("stochastic passes need dropout, and this backbone has none: set its dropout above 0")
         model.network.eval()
         once = len(dropouts) == 1 and self._is_last(dropouts[0], model.backbone)
-        features = self.features() if once else None
+        features = model.features("pool", self._rows).clone() if once else None
         for layer in dropouts:
             layer.train()
         try:

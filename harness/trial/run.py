@@ -82,7 +82,8 @@ def run(
     stage = pretrained(context, method)
     context.costs.add("pretrain", stage.seconds, cached=stage.cached)
     method.eval()
-    encoder = Encoder(method.backbone, stage.digest, runtime, _parts(data), config.classifier, seed)
+    trained = pretrains(config) or config.backbone.hyperparameters.get("weights") is not None
+    encoder = Encoder(method.backbone, stage.digest, runtime, _parts(data), config.classifier, seed, trained)
     rounds = Rounds(context, encoder, method)
     rounds.run()
     scores = label_free_scores(context, method, stage)

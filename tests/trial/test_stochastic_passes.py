@@ -14,7 +14,7 @@ from baselines.backbones.vit import ViT
 from harness.api import Backbone, Images
 from harness.config.trial import ClassifierConfig
 from harness.seeding import seeded
-from harness.trial.heads import FinetunedModel
+from harness.trial.heads import FinetunedModel, Predictor
 from harness.trial.models import Encoder, HeadModel, PoolOutputs, TunedModel
 
 IMAGES = Images(torch.randint(0, 256, (12, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)))
@@ -57,11 +57,11 @@ def fixed(backbone):
     torch.manual_seed(1)
     head = nn.Linear(backbone.feature_dim, 4)
     encoder = Encoder(backbone.eval(), "", runtime(), {"pool": IMAGES}, ClassifierConfig(), 0)
-    return HeadModel(encoder, lambda features: head(features).detach())
+    return HeadModel(encoder, Predictor(lambda x: x, lambda x: head(x).detach()))
 
 
 def outputs_of(model):
-    encoder = Encoder(model.backbone, "", runtime(), {"pool": IMAGES}, ClassifierConfig(), 0)
+    encoder = Encoder(model.backbone, "", runtime(), {"pool": IMAGES}, ClassifierConfig(), 0, pretrained=False)
     return PoolOutputs(encoder, model, None, None, seed=0)
 
 
