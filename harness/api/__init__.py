@@ -11,12 +11,13 @@ from the generator that is handed to it, and never sees a label that the oracle 
 
 from harness.api.augmentations import Augmentation
 from harness.api.backbones import Backbone, PublishedWeights
-from harness.api.data import Dataset, Images, Source, Split
+from harness.api.data import SOURCE_SPLITS, Dataset, Images, Source, Split
 from harness.api.selectors import CONDITIONAL_PARTS, Companion, Pool, PoolModel, Selector
 from harness.api.ssl_methods import UNKNOWN, SemiSupervisedMethod, SSLMethod, SupervisedMethod
 
 __all__ = [
     "CONDITIONAL_PARTS",
+    "SOURCE_SPLITS",
     "UNKNOWN",
     "Augmentation",
     "Backbone",

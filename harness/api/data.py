@@ -50,6 +50,10 @@ class Images:
 _stored: WeakKeyDictionary[Images, tuple[Tensor, Tensor]] = WeakKeyDictionary()
 
 
+SOURCE_SPLITS = ("train", "val", "test", "unlabeled")
+"""The parts that a data source may have; all but `unlabeled` have labels."""
+
+
 @dataclass(frozen=True)
 class Split:
     """One part of a data source, readable in pieces.
@@ -72,8 +76,8 @@ class Source:
     Attributes:
         image_shape: (C, H, W) of every image, after any resizing the data set does.
         class_names: K names, in label order.
-        splits: `train` (required), and where the source has them `test` and `unlabeled`.
-            Without `test` the harness carves one from `train`.
+        splits: of `SOURCE_SPLITS`: `train` (required), and where the source has them `val`, `test` and `unlabeled`.
+            Without `val` or `test` the harness carves one from `train`.
     """
 
     image_shape: tuple[int, int, int]

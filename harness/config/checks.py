@@ -77,13 +77,13 @@ def check_mode(config: TrialConfig, path: str, problems: Problems) -> None:
 def check_labels(config: TrialConfig, path: str, problems: Problems) -> None:
     """What the first round and a one-shot selection ask of the label budget."""
     labels = config.labels
-    if config.pretrain.knn_of_pool and (labels.start != "all" or not config.data.val):
+    if config.pretrain.knn_of_pool and (labels.start != "all" or config.data.val == 0):
         problems.add(
             f"{path}.pretrain.knn_of_pool",
             "asks the labels of all training images about the validation images; use "
             "`labels.start: all` and a `data.val` above 0",
         )
-    if config.joint.validate_every and not config.data.val:
+    if config.joint.validate_every and config.data.val == 0:
         problems.add(f"{path}.joint.validate_every", "there are no validation images, data.val is 0; use 0")
     if labels.start == "all":
         if labels.rounds or labels.budget:
@@ -157,13 +157,13 @@ def check_resolutions(shares: tuple[float, ...], path: str, problems: Problems) 
 
 def check_measured(config: TrialConfig, goals: Sequence[str], stops_early: bool, path: str, problems: Problems) -> None:
     """Whether a trial measures what a search improves, and what early stopping judges by."""
-    if stops_early and not config.data.val:
+    if stops_early and config.data.val == 0:
         problems.add(path, "early_terminate judges by validation images; set trial.data.val above 0")
     elif stops_early and config.mode == "joint" and not config.joint.validate_every:
         problems.add(path, "early_terminate sees nothing of joint training; set trial.joint.validate_every to 1")
     head = config.classifier
     for name in goals:
-        if name.startswith("val/") and not config.data.val:
+        if name.startswith("val/") and config.data.val == 0:
             problems.add(path, f"metric {name} needs validation images, and data.val is 0; use pretrain/rankme")
         elif name in ("val/loss", "val/ece") and not head.gives_probabilities:
             problems.add(path, f"metric {name} needs probabilities, and {head.name} gives none; use logistic")

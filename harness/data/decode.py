@@ -26,7 +26,7 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from harness.api import Dataset, Source, Split
+from harness.api import SOURCE_SPLITS, Dataset, Source, Split
 from harness.code import code_of
 from harness.files import digest_of
 from harness.progress import track
@@ -205,9 +205,8 @@ def _write(source: Source, name: str, folder: Path) -> None:
 def _check(source: Source, name: str) -> None:
     """Refuses a source that breaks its contract, before the work of decoding it."""
     num_classes = len(source.class_names)
-    unknown = set(source.splits) - {"train", "test", "unlabeled"}
-    if unknown or "train" not in source.splits:
-        raise ValueError(f"data set {name}: splits are train, test and unlabeled, not {sorted(source.splits)}")
+    if not {"train"} <= set(source.splits) <= set(SOURCE_SPLITS):
+        raise ValueError(f"data set {name}: splits are {', '.join(SOURCE_SPLITS)}, not {sorted(source.splits)}")
     for split, part in source.splits.items():
         place = f"data set {name}, split {split}"
         if part.num_images < 1:

@@ -24,6 +24,9 @@ from harness.seeding import generator
 DEVICE_SHARE = 0.5
 """The share of an accelerator's free memory up to which an image store is copied onto it."""
 
+CARVED = {"test": 0.2, "val": 0.1}
+"""The share of the training images that becomes a part where the data set has none and nobody says how many."""
+
 
 @dataclass(frozen=True)
 class Step:
@@ -107,13 +110,21 @@ class Splitting:
         default=1.0,
         metadata={"help": "share of the training data, stratified; the test set is never cut", "above": 0, "high": 1},
     )
-    val: int | float = field(
-        default=0.1,
-        metadata={"help": "validation images carved from the training set: a share or a count; 0: none", "low": 0},
+    val: int | float | None = field(
+        default=None,
+        metadata={
+            "help": "validation images carved from the training set: a share or a count; 0: none; null: those that the "
+            f"data set has of its own, and where it has none, a share of {CARVED['val']}",
+            "low": 0,
+        },
     )
-    test: float = field(
-        default=0.2,
-        metadata={"help": "share carved as a test set where the data set has none", "above": 0, "high": 0.9},
+    test: int | float | None = field(
+        default=None,
+        metadata={
+            "help": "test images carved from the training set: a share or a count; null: those that the data set has "
+            f"of its own, and where it has none, a share of {CARVED['test']}",
+            "above": 0,
+        },
     )
     imbalance: Step | Exponential | None = field(default=None, metadata={"help": "unbalance the pool"})
     split_seed: int = field(
@@ -183,8 +194,8 @@ def open_data(
     Args:
         dataset: where the images come from.
         name: of the data set, for messages and the cache folder.
-        splitting: what becomes of its images. `test` is taken first, where it has no test images of its own, which are
-            always used whole; then `val`, then `fraction` of the rest, which `imbalance` thins.
+        splitting: what becomes of its images. `test` is taken first, then `val`, where it has no such images of its
+            own, which are used whole; then `fraction` of the rest, which `imbalance` thins.
         cache, settings, verify: see `prepare`.
         with_test: whether `Data.test` may be read.
         device: where batches are wanted; where the images are, `store_of` says.
@@ -204,15 +215,15 @@ def open_data(
         store = store_of(prepared, split, device)
         return Images(store, None if part is None else part.to(store.device), device)
 
-    test_split = "test" if "test" in prepared.images else "train"
+    test_split, val_split = (part if part in prepared.images else "train" for part in ("test", "val"))
     test_labels = prepared.labels[test_split][rows.test]
     mean, std = prepared.moments(rows.pool)
     extra = prepared.images.get("unlabeled")
     counts = {"pool": len(rows.pool), "val": len(rows.val), "test": len(test_labels)}
     data = Data(
         pool=images("train", rows.pool),
-        val=images("train", rows.val),
-        val_labels=prepared.labels["train"][rows.val],
+        val=images(val_split, rows.val),
+        val_labels=prepared.labels[val_split][rows.val],
         test=images(test_split, rows.test) if with_test else None,
         test_labels=test_labels if with_test else None,
         carved=test_split == "train",
@@ -261,7 +272,7 @@ def joined(first: Images, second: Images) -> Images:
 
 @dataclass(frozen=True, eq=False)
 class _Rows:
-    """Which images are in which part, i64, in a random order; of the test split where the data set has one."""
+    """Which images are in which part, i64, in a random order; of the split of that name where the data set has one."""
 
     pool: Tensor
     val: Tensor
@@ -278,14 +289,8 @@ class _Rows:
 def _split(prepared: Prepared, splitting: Splitting) -> _Rows:
     fraction, imbalance, split_seed = splitting.fraction, splitting.imbalance, splitting.split_seed
     labels = prepared.labels["train"]
-    rest = torch.arange(len(labels))
-    if "test" in prepared.images:
-        test_rows = torch.arange(len(prepared.labels["test"]))
-    else:
-        test_rows, rest = _carve(labels, rest, "test", splitting.test, split_seed)
-    val_rows = rest[:0]
-    if splitting.val:
-        val_rows, rest = _carve(labels, rest, "val", splitting.val, split_seed)
+    test_rows, rest = _set_aside(prepared, torch.arange(len(labels)), "test", splitting.test, split_seed)
+    val_rows, rest = _set_aside(prepared, rest, "val", splitting.val, split_seed)
     if not 0 < fraction <= 1:
         raise ValueError(f"fraction: {fraction} is not in (0, 1]")
     size, num_classes = round(fraction * len(rest)), len(prepared.class_names)
@@ -299,6 +304,20 @@ def _split(prepared: Prepared, splitting: Splitting) -> _Rows:
         rest = rest[_thin(labels[rest], sizes, generator(split_seed, "split/imbalance"))]
     parts = {"pool": rest, "val": val_rows, "test": test_rows}
     return _Rows(**{part: in_random_order(rows, split_seed, part) for part, rows in parts.items()})
+
+
+def _set_aside(
+    prepared: Prepared, rest: Tensor, part: Literal["test", "val"], size: float | int | None, split_seed: int
+) -> tuple[Tensor, Tensor]:
+    """The validation or test images: the data set's own, or some of `rest`; and what is left of these."""
+    if size == 0 and part == "val":
+        return rest[:0], rest
+    if part not in prepared.images:
+        return _carve(prepared.labels["train"], rest, part, CARVED[part] if size is None else size, split_seed)
+    own = len(prepared.labels[part])
+    if size is not None:
+        raise ValueError(f"{part}: {size} would be carved, and the data set has {own} {part} images; leave it out")
+    return torch.arange(own), rest
 
 
 def in_random_order(rows: Tensor, split_seed: int, part: str) -> Tensor:

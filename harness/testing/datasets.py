@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.api import Dataset, Source, Split
+from harness.api import SOURCE_SPLITS, Dataset, Source, Split
 from harness.data.splits import Splitting, open_data
 from harness.seeding import generator
 from harness.testing.common import Check, Factory, run_checks, when
@@ -49,7 +49,7 @@ def source_is_complete(plugin: Factory) -> None:
     assert "train" in source.splits, f"there is no split 'train' among {sorted(source.splits)}"
     for name, split in source.splits.items():
         with when(f"split {name!r}"):
-            assert name in ("train", "test", "unlabeled"), "a split is one of 'train', 'test' and 'unlabeled'"
+            assert name in SOURCE_SPLITS, f"a split is one of {', '.join(SOURCE_SPLITS)}"
             assert split.num_images > 0, "it has no images"
             if split.labels is None:
                 assert name == "unlabeled", "it has no labels"
@@ -119,7 +119,10 @@ def positions_predict_no_label(plugin: Factory) -> None:
     """
     source = plugin().open()
     least, total = len(source.class_names), source.splits["train"].num_images
-    splitting = Splitting(val=max(least, total // 10), test=max(0.2, least / total))
+    splitting = Splitting(
+        val=None if "val" in source.splits else max(least, total // 10),
+        test=None if "test" in source.splits else max(0.2, least / total),
+    )
     with TemporaryDirectory() as folder:
         cache, labels_of = Path(folder), _LabelsOf(source)
         data, oracle = open_data(labels_of, "labels", splitting, cache=cache, with_test=True, device="cpu")

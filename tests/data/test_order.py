@@ -17,7 +17,6 @@ from harness.data.splits import Splitting, open_data
 from harness.plugins import registry
 
 CLASSES, EACH = 4, 100
-SMALL_DIGITS = {"fraction": 0.2, "val": 0.2}
 
 
 def picture(label: int, number: int) -> np.ndarray:
@@ -45,12 +44,12 @@ def archive(path):
 def sources(tmp_path_factory):
     """Data sets that hold their images class by class, and the one that is embedded."""
     path = tmp_path_factory.mktemp("sorted")
-    folder(path / "own", "train")
-    folder(path / "own", "test")
+    for split in ("train", "val", "test"):
+        folder(path / "own", split)
     folder(path, "carved")
     archive(path / "images.npz")
     specs = {
-        "folder with test images": {"name": "image_folder", "path": str(path / "own"), "size": 8},
+        "folder with all splits": {"name": "image_folder", "path": str(path / "own"), "size": 8},
         "folder without": {"name": "image_folder", "path": str(path / "carved"), "size": 8},
         "npz": {"name": "npz", "path": str(path / "images.npz")},
         "digits": {"name": "digits"},
@@ -72,10 +71,10 @@ def agreement(labels: Tensor, known: int, rng: torch.Generator) -> float:
     return float((labels[nearest] == labels[positions]).double().mean())
 
 
-@pytest.mark.parametrize("name", ["folder with test images", "folder without", "npz", "digits"])
+@pytest.mark.parametrize("name", ["folder with all splits", "folder without", "npz", "digits"])
 @pytest.mark.parametrize("fraction", [1.0, 0.5])
 def test_the_nearest_label_by_position_is_right_by_chance_alone(tmp_path, sources, name, fraction):
-    splitting = Splitting(fraction=fraction, val=0.2, test=0.2)
+    splitting = Splitting(fraction=fraction, val=None if name == "folder with all splits" else 0.2)
     data, oracle = open_data(sources[name], name, splitting, cache=tmp_path, with_test=True, device="cpu")
     pool = oracle.with_budget(len(oracle)).reveal(torch.arange(len(oracle)))
     assert data.test_labels is not None
@@ -113,17 +112,18 @@ class Stand(Dataset):
 
     pixels = torch.empty(0)
     labels = torch.empty(0)
+    val: tuple[Tensor, Tensor] | None = None
     test: tuple[Tensor, Tensor] | None = None
     version = 0
 
     def identity(self):
-        return str(self.version)
+        return f"{self.version} {len(self.pixels)}"
 
     def open(self):
-        parts = {"train": (self.pixels, self.labels)} | ({"test": self.test} if self.test else {})
+        parts = {"train": (self.pixels, self.labels), "val": self.val, "test": self.test}
         splits = {
             name: Split(len(images), lambda start, stop, images=images: images[start:stop], labels)
-            for name, (images, labels) in parts.items()
+            for name, (images, labels) in ((name, part) for name, part in parts.items() if part)
         }
         return Source(tuple(self.pixels.shape[1:]), tuple("0123456789"), splits)
 
@@ -132,21 +132,23 @@ def noise_like(images: Tensor) -> Tensor:
     return torch.randint(256, images.shape, generator=torch.Generator().manual_seed(1)).to(torch.uint8)
 
 
-@pytest.mark.parametrize("own", [True, False], ids=["own test images", "carved test images"])
+@pytest.mark.parametrize("own", [True, False], ids=["own validation and test images", "carved ones"])
 def test_nothing_but_test_figures_depends_on_the_test_images(tmp_path, monkeypatch, fresh, own):
     source = registry.build(registry.as_spec("datasets", "digits")).open().splits["train"]
     pixels, labels = source.read(0, source.num_images), source.labels.long()
-    monkeypatch.setattr(Stand, "labels", labels[300:] if own else labels)
-    monkeypatch.setattr(Stand, "pixels", pixels[300:] if own else pixels)
+    monkeypatch.setattr(Stand, "labels", labels[500:] if own else labels)
+    monkeypatch.setattr(Stand, "pixels", pixels[500:] if own else pixels)
+    monkeypatch.setattr(Stand, "val", (pixels[300:500], labels[300:500]) if own else None)
     monkeypatch.setattr(Stand, "test", (pixels[:300], labels[:300]) if own else None)
+    parts = {"fraction": 0.2} | ({} if own else {"val": 0.2})
     config = configure(
-        dataset="test_order:Stand", data=SMALL_DIGITS, selector="low_ssl_loss", labels__rounds=1, pretrain__epochs=1
+        dataset="test_order:Stand", data=parts, selector="low_ssl_loss", labels__rounds=1, pretrain__epochs=1
     )
     honest, _ = fresh().run(config, with_test=True)
     if own:
         monkeypatch.setattr(Stand, "test", (noise_like(pixels[:300]), labels[:300]))
     else:
-        splitting = Splitting(val=0.2, fraction=0.2)
+        splitting = Splitting(**parts)
         data, _ = open_data(Stand(), "stand", splitting, cache=tmp_path, with_test=True, device="cpu")
         shown = data.test[torch.arange(len(data.test))].flatten(1)
         is_test = (pixels.flatten(1)[:, None] == shown).all(2).any(1)

@@ -24,10 +24,10 @@ class Synthetic(Dataset):
     """Images that a formula makes, so that any of them can be checked without the rest."""
 
     def __init__(
-        self, *, count=600, classes=4, shape=(3, 5, 7), test=80, unlabeled=0, version=0, counts=None, broken=None
+        self, *, count=600, classes=4, shape=(3, 5, 7), val=0, test=80, unlabeled=0, version=0, counts=None, broken=None
     ):
         self.count, self.classes, self.shape, self.version, self.broken = count, classes, shape, version, broken
-        self.num = {"train": count, "test": test, "unlabeled": unlabeled}
+        self.num = {"train": count, "val": val, "test": test, "unlabeled": unlabeled}
         self.counts = counts
         self.reads = 0
 
@@ -35,7 +35,7 @@ class Synthetic(Dataset):
         return str((self.num, self.classes, self.shape, self.version, self.counts))
 
     def image(self, split, index):
-        seed = {"train": 1, "test": 2, "unlabeled": 3}[split] * 100_003 + index * 7919 + self.version
+        seed = {"train": 1, "test": 2, "unlabeled": 3, "val": 4}[split] * 100_003 + index * 7919 + self.version
         return torch.from_numpy(np.random.default_rng(seed).integers(0, 256, self.shape, dtype=np.uint8))
 
     def labels(self, split):
@@ -263,7 +263,7 @@ def source(**changes):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"split": "validation"}, "splits are train, test and unlabeled"),
+        ({"split": "validation"}, "splits are train, val, test, unlabeled, not"),
         ({"num_images": 0, "labels": torch.zeros(0).long()}, "no images"),
         ({"labels": None}, "needs 6 integer labels"),
         ({"labels": torch.zeros(5).long()}, "needs 6 integer labels"),
@@ -359,7 +359,7 @@ def test_parts_are_disjoint_complete_and_their_labels_right(tmp_path):
 
 
 def test_the_source_s_own_test_set_is_used_whole(tmp_path):
-    data, _ = opened(tmp_path, fraction=0.3, test=0.01)
+    data, _ = opened(tmp_path, fraction=0.3)
     index_of = {Synthetic().image("test", index).numpy().tobytes(): index for index in range(80)}
     drawn = [index_of[image.numpy().tobytes()] for image in data.test[torch.arange(80)]]
     assert sorted(drawn) == list(range(80)) != drawn
@@ -367,7 +367,35 @@ def test_the_source_s_own_test_set_is_used_whole(tmp_path):
     assert data.counts == {"pool": 162, "val": 60, "test": 80}
 
 
+def test_the_source_s_own_validation_images_are_used_whole_and_nothing_is_carved(tmp_path):
+    source = Synthetic(val=44)
+    data, _ = opened(tmp_path, source)
+    index_of = {source.image("val", index).numpy().tobytes(): index for index in range(44)}
+    drawn = [index_of[image.numpy().tobytes()] for image in data.val[torch.arange(44)]]
+    assert sorted(drawn) == list(range(44)) != drawn
+    assert data.val_labels.tolist() == [index % 4 for index in drawn]
+    assert data.counts == {"pool": 600, "val": 44, "test": 80}
+    assert keys(data.pool) == {source.image("train", index).numpy().tobytes() for index in range(600)}
+    train = torch.stack([source.image("train", index) for index in range(600)]).double() / 255
+    assert data.mean == pytest.approx(train.mean((0, 2, 3)).tolist(), abs=1e-12)
+    third, _ = opened(tmp_path, source, fraction=0.3)
+    assert keys(third.val) == keys(data.val)
+    without, _ = opened(tmp_path, source, val=0)
+    assert without.counts == {"pool": 600, "val": 0, "test": 80}
+    assert without.fingerprint != data.fingerprint != opened(tmp_path, source, split_seed=1)[0].fingerprint
+    carved, _ = opened(tmp_path, Synthetic(val=44, test=0))
+    assert carved.counts == {"pool": 480, "val": 44, "test": 120}
+
+
+@pytest.mark.parametrize("settings", [{"val": 0.2}, {"val": 44}, {"test": 0.2}, {"test": 80}])
+def test_images_are_not_carved_beside_those_of_the_data_set(tmp_path, settings):
+    (part, size), own = *settings.items(), {"val": 44, "test": 80}
+    with pytest.raises(ValueError, match=f"{part}: {size} would be carved, and the data set has {own[part]} {part}"):
+        opened(tmp_path, Synthetic(val=44), **settings)
+
+
 def test_a_test_set_is_carved_where_there_is_none(tmp_path):
+    assert opened(tmp_path, Synthetic(test=0), test=150, val=50)[0].counts == {"pool": 400, "val": 50, "test": 150}
     data, oracle = opened(tmp_path, Synthetic(test=0), test=0.25, val=50)
     assert data.counts == {"pool": 400, "val": 50, "test": 150}
     assert keys(data.test).isdisjoint(keys(data.pool) | keys(data.val))

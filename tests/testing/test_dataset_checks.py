@@ -56,7 +56,7 @@ BROKEN = [
             GoodDataset,
             open=lambda self: Source((3, 8, 8), self.class_names, {"train": self.train(), "dev": self.train()}),
         ),
-        "split 'dev': a split is one of",
+        "split 'dev': a split is one of train, val, test, unlabeled",
     ),
     ("source_is_complete", _opened(num_images=0, labels=torch.arange(0)), "has no images"),
     ("source_is_complete", _opened(labels=None), "has no labels"),
