@@ -45,6 +45,7 @@ BUILTINS: dict[str, dict[str, str]] = {
         "resnet101": "baselines.backbones.resnet101:ResNet101",
         "vgg16": "baselines.backbones.vgg16:VGG16",
         "torchvision/": "baselines.backbones.torchvision_model:TorchvisionModel",
+        "timm/": "baselines.backbones.timm_model:TimmModel",
         "vit": "baselines.backbones.vit:ViT",
         "wide_resnet28": "baselines.backbones.wide_resnet28:WideResNet28",
     },

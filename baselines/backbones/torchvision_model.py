@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from baselines.backbones.hyperparameters import check_dropout
 from baselines.backbones.torchvision_weights import published
-from harness.api import Backbone, PublishedWeights
+from harness.api import Backbone, Family, PublishedWeights
 
 TRUNKS = ("features", "layers", "trunk_output", "blocks", "encoder.layers")
 """Where torchvision's networks keep their stages; the others, such as ResNets, at the top."""
 
 
-class TorchvisionModel(Backbone):
+class TorchvisionModel(Family, Backbone):
     """A classifier of torchvision without its last layer: `torchvision/resnet50`, `torchvision/convnext_tiny`, ...
 
     The features are what the last layer read. Networks are as torchvision builds them, stem included: for images of
@@ -50,11 +50,6 @@ class TorchvisionModel(Backbone):
         from torchvision import models
 
         return models.list_models(module=models)
-
-    @classmethod
-    def refused(cls) -> Mapping[str, str]:
-        """None of them."""
-        return {}
 
     @classmethod
     @cache

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from baselines.selectors.finite import require_finite
-from harness.api import Pool, Selector
+from harness.api import Family, Pool, Selector
 
 REGRESSION = "it chooses for a regression, and a pool has classes"
 REFITTED = "it trains the classifier anew for every image and class that it considers"
@@ -78,7 +78,7 @@ class Known:
     stochastic_logits: Callable[[int], Tensor]
 
 
-class SkactivemlStrategy(Selector):
+class SkactivemlStrategy(Family, Selector):
     """A pool strategy of scikit-activeml, such as `skactiveml/Badge`, `skactiveml/Falcun`, `skactiveml/MaxHerding`.
 
     It reads the encoder's features as they are. A classifier that it asks for answers with the softmax of the pool's

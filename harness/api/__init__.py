@@ -12,6 +12,7 @@ from the generator that is handed to it, and never sees a label that the oracle 
 from harness.api.augmentations import Augmentation
 from harness.api.backbones import Backbone, PublishedWeights
 from harness.api.data import SOURCE_SPLITS, Dataset, Images, Source, Split
+from harness.api.families import Family
 from harness.api.selectors import CONDITIONAL_PARTS, Companion, Pool, PoolModel, Selector
 from harness.api.ssl_methods import UNKNOWN, SemiSupervisedMethod, SSLMethod, SupervisedMethod
 
@@ -23,6 +24,7 @@ __all__ = [
     "Backbone",
     "Companion",
     "Dataset",
+    "Family",
     "Images",
     "Pool",
     "PoolModel",

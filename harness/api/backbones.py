@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Self
 
 from torch import Tensor, nn
 
@@ -31,7 +31,7 @@ class Backbone(nn.Module, ABC):
         feature_dim: D, the length of a feature vector.
     """
 
-    channels_last: ClassVar[bool] = False
+    channels_last: bool = False
     """Whether the stages' outputs are [B, h, w, c] instead of [B, c, h, w], as in Swin transformers."""
 
     feature_dim: int

@@ -3,7 +3,7 @@
 A plugin is named in a configuration by its name (`coreset`), by a mapping (`{name: coreset, ...}`) or by
 `module:Class`. Third parties publish theirs under the entry-point groups `selbench.<kind>`.
 
-A built-in whose name ends in `/` is a `Family`: `torchvision/` offers `torchvision/resnet50` and many more.
+A name that ends in `/` is that of a `Family`: `torchvision/` offers `torchvision/resnet50` and many more.
 
 Beside its own hyper-parameters a plugin has those of its kind, such as `weights` and `freeze` of every backbone:
 `harness/plugins/shared.py`.
@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any
 
 from baselines import BUILTINS
 from harness import api, code
@@ -33,26 +33,6 @@ CONTRACTS: dict[str, type] = {
     "selectors": api.Selector,
 }
 """Each kind of plugin and the class it must derive from."""
-
-
-class Family(Protocol):
-    """Many plugins by one line: a class that derives from the contract and has the hyper-parameters of all members."""
-
-    def members(self) -> list[str]:
-        """The members' names, without the prefix; none where an optional library is missing."""
-        ...
-
-    def member(self, name: str) -> type:
-        """The class of one of them: a subclass, the same for every call, with the family's `__module__`.
-
-        Raises:
-            ValueError: the library is missing; says what to install.
-        """
-        ...
-
-    def refused(self) -> Mapping[str, str]:
-        """Names that people will look for in vain, and why."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -85,32 +65,50 @@ def installed(kind: str) -> tuple[EntryPoint, ...]:
 
 def plugin_names(kind: str) -> list[str]:
     """Every name that can be used for this kind, built-in or installed; a family is one, `torchvision/<name>`."""
-    built_in = {f"{name}<name>" if name.endswith("/") else name for name in BUILTINS[kind]}
-    return sorted(built_in | {point.name for point in installed(kind)})
+    return sorted(f"{name}<name>" if name.endswith("/") else name for name in _registered(kind))
+
+
+def _registered(kind: str) -> list[str]:
+    """The names of plugins and families that are registered, each once."""
+    return list(dict.fromkeys([*BUILTINS[kind], *(point.name for point in installed(kind))]))
 
 
 def _prefix(kind: str, name: str) -> str | None:
     """The name of the family (`torchvision/`) that this name belongs to, if any."""
     prefix, slash, _ = name.partition("/")
-    return prefix + slash if slash and prefix + slash in BUILTINS[kind] else None
+    return prefix + slash if slash and prefix + slash in _registered(kind) else None
 
 
-def _family(kind: str, prefix: str) -> Family:
-    family: Family = _load(kind, prefix, BUILTINS[kind][prefix])
+def _family(kind: str, prefix: str) -> type[api.Family]:
+    """The class of a family.
+
+    Raises:
+        ValueError: as of `find_plugin`.
+    """
+    target = _target(kind, prefix)
+    family: type[api.Family] = _load(kind, prefix, target)
+    if not issubclass(family, api.Family):
+        raise ValueError(f"{kind[:-1]} {prefix!r}: {target} does not derive from harness.api.Family")
     return family
 
 
 def members(kind: str) -> list[str]:
-    """The names of all members of families of this kind: `torchvision/resnet50`, ..."""
-    families = {prefix: _family(kind, prefix) for prefix in BUILTINS[kind] if prefix[-1] == "/"}
-    return [prefix + member for prefix, family in families.items() for member in family.members()]
+    """The names of all members of families of this kind that can be imported: `torchvision/resnet50`, ..."""
+    names: list[str] = []
+    for prefix in (name for name in _registered(kind) if name[-1] == "/"):
+        try:
+            names += [prefix + member for member in _family(kind, prefix).members()]
+        except ValueError:  # somebody's module that fails is named where it is asked for
+            continue
+    return names
 
 
 def providers(kind: str, name: str) -> list[str]:
     """Who offers `name`: "selbench" for a built-in, "distribution (module:Class)" for an installed one."""
-    offered = ["selbench"] if name in BUILTINS[kind] or _prefix(kind, name) else []
+    registered = {name, _prefix(kind, name)}
+    offered = ["selbench"] if registered & BUILTINS[kind].keys() else []
     for point in installed(kind):
-        if point.name == name:
+        if point.name in registered:
             offered.append(f"{point.dist.name if point.dist else 'unknown'} ({point.value})")
     return offered
 
@@ -137,8 +135,8 @@ def _target(kind: str, name: str) -> str:
     """The `module:Class` that a name stands for, or that of its family."""
     if ":" in name:
         return name
-    built_in = BUILTINS[kind].get(_prefix(kind, name) or name)
-    return built_in or next(point.value for point in installed(kind) if point.name == name)
+    name = _prefix(kind, name) or name
+    return BUILTINS[kind].get(name) or next(point.value for point in installed(kind) if point.name == name)
 
 
 def _find_member(kind: str, prefix: str, name: str) -> type:

@@ -74,11 +74,13 @@ def _existing(weights: str, published: Mapping[str, PublishedWeights]) -> Path:
 
 
 def read_checkpoint(file: Path) -> Any:
-    """The content of a file of torch: tensors and plain values, no code.
+    """The content of a file of torch or, by its ending, of safetensors: tensors and plain values, no code.
 
     Raises:
-        ValueError: it holds anything else, or cannot be read.
+        ValueError: it holds anything else, or cannot be read; safetensors is not installed.
     """
+    if file.suffix == ".safetensors":
+        return _read_safetensors(file)
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):  # the options that many a training saves
             return torch.load(file, map_location="cpu", weights_only=True)
@@ -88,6 +90,18 @@ def read_checkpoint(file: Path) -> Any:
             f"weights: {file} is no checkpoint of tensors and plain values ({type(error).__name__}: {reason}); "
             "in the code that wrote it: torch.save(model.state_dict(), file)"
         ) from error
+
+
+def _read_safetensors(file: Path) -> Tensors:
+    try:
+        from safetensors.torch import load_file
+    except ModuleNotFoundError as error:
+        raise ValueError(f"weights: {file} needs safetensors: pip install 'selbench[timm]'") from error
+    try:
+        return load_file(file)
+    except Exception as error:  # of its own type, and of the file system
+        reason = (str(error).strip() or "no reason given").splitlines()[0]
+        raise ValueError(f"weights: {file} is no file of safetensors ({type(error).__name__}: {reason})") from error
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,9 @@ LARGE_FEATURES = {
 
 EXCEPTIONS: dict[tuple[str, str], dict[str, str]] = {
     ("backbones", "resnet101"): LARGE_FEATURES,
+    ("backbones", "timm/test_resnet"): {
+        "gradients_reach_every_parameter": "timm starts with residual branches that are multiplied by 0"
+    },
     ("selectors", "skactiveml/TypiClust"): {
         "degenerate_pools_work": "scikit-activeml's fails where every cluster has a labelled image",
         "positions_mean_nothing": "for the same reason: of equal images there is one cluster",
@@ -73,20 +76,25 @@ SLOW_STRATEGIES = (
 )
 
 MEMBERS = {
+    "timm/": ("test_convnext", "test_efficientnet", "test_mambaout", "test_resnet", "test_vit"),
     "torchvision/": ("mobilenet_v3_small", "regnet_y_400mf", "resnet18", "squeezenet1_1", "swin_t", "vit_b_16"),
     "skactiveml/": QUICK_STRATEGIES + SLOW_STRATEGIES,
 }
-"""The members of families that are checked: of torchvision some of different makes, of scikit-activeml all."""
+"""The members of families that are checked: of torchvision and timm some of different makes, of scikit-activeml all."""
 
 SLOW_BACKBONES = (
     *("resnet34", "resnet50", "resnet101", "vgg16", "wide_resnet28"),
     *(f"torchvision/{name}" for name in MEMBERS["torchvision/"] if name != "mobilenet_v3_small"),
+    *(f"timm/{name}" for name in MEMBERS["timm/"] if name != "test_vit"),
 )
 SLOW = {("backbones", name) for name in SLOW_BACKBONES}
 SLOW |= {("selectors", f"skactiveml/{name}") for name in SLOW_STRATEGIES}
 """Plugins whose checks take long on a CPU, whatever their hyper-parameters: `make test-slow` runs those."""
 
-WITHOUT_SKACTIVEML = pytest.mark.skipif(find_spec("skactiveml") is None, reason="scikit-activeml is not installed")
+OPTIONAL = {
+    prefix: pytest.mark.skipif(find_spec(module) is None, reason=f"{module} is not installed")
+    for prefix, module in (("skactiveml/", "skactiveml"), ("timm/", "timm"))
+}
 
 pytestmark = pytest.mark.timeout(300)  # a plugin that takes longer belongs in SMALLER
 
@@ -98,7 +106,7 @@ def names(kind):
 
 def built_ins(*kinds):
     def marks(kind, name):
-        optional = [WITHOUT_SKACTIVEML] if name.startswith("skactiveml/") else []
+        optional = [mark for prefix, mark in OPTIONAL.items() if name.startswith(prefix)]
         return [*optional, pytest.mark.slow] if (kind, name) in SLOW else optional
 
     return [pytest.param(kind, name, marks=marks(kind, name)) for kind in kinds for name in names(kind)]

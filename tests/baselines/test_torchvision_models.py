@@ -152,8 +152,8 @@ def test_members_are_plugins_of_one_file():
         ValueError, match=re.escape("no backbone 'torchvision/resnet5'; did you mean 'torchvision/resnet50'?")
     ):
         find_plugin("backbones", "torchvision/resnet5")
-    with pytest.raises(ValueError, match=re.escape("did you mean 'torchvision/efficientnet_b0'?")):
-        find_plugin("backbones", "efficientnet_b0")
+    with pytest.raises(ValueError, match=re.escape("did you mean 'torchvision/shufflenet_v2_x0_5'?")):
+        find_plugin("backbones", "shufflenet_v2_x0_5")
     assert registry.plugin_names("backbones").count("torchvision/<name>") == 1
 
 

@@ -15,7 +15,7 @@ from baselines.backbones.dcnn3 import DCNN3
 from baselines.selectors.random import Random
 from baselines.ssl_methods.simclr import SimCLR
 from harness import messages
-from harness.api import Backbone, Selector
+from harness.api import Backbone, Family, Selector
 from harness.config.schema import Problems, parse_plugin
 from harness.plugins import registry
 from harness.plugins.__main__ import main
@@ -284,7 +284,7 @@ def test_settings_of_the_kind_are_checked_like_hyperparameters():
 # --- families ---
 
 
-class Many(Selector):
+class Many(Family, Selector):
     """One of many.
 
     Args:
@@ -300,10 +300,6 @@ class Many(Selector):
     @classmethod
     def members(cls):
         return ["Margin", "Entropy"]
-
-    @classmethod
-    def refused(cls):
-        return {}
 
     @classmethod
     def member(cls, name):
@@ -371,6 +367,36 @@ def test_a_family_is_one_entry_of_a_list(capsys):
     assert "many/Margin" not in entries
     assert main(["--json"]) == 0
     assert [e for e in json.loads(capsys.readouterr().out) if e["name"] == "many/<name>"] == [entries["many/<name>"]]
+
+
+def test_a_package_may_offer_a_family(install):
+    install("theirs", "selectors", "lots/", f"{__name__}:Many")
+    assert "lots/<name>" in plugin_names("selectors")
+    assert issubclass(find_plugin("selectors", "lots/Margin"), Many)
+    assert providers("selectors", "lots/Entropy") == [f"theirs ({__name__}:Many)"]
+    assert "lots/Entropy" in registry.members("selectors")
+    with refused("no selector 'lots/Margn'; did you mean 'lots/Margin'?"):
+        find_plugin("selectors", "lots/Margn")
+
+
+def test_a_family_must_be_one(install):
+    install("theirs", "selectors", "random/", "baselines.selectors.random:Random")
+    with refused("selector 'random/': baselines.selectors.random:Random does not derive from harness.api.Family"):
+        find_plugin("selectors", "random/x")
+    with refused("no selector 'corset'; did you mean 'coreset'?"):  # which looks at the members of all families
+        find_plugin("selectors", "corset")
+    (entry,) = (item for item in describe_plugins() if item["name"] == "random/<name>")
+    assert "does not derive from harness.api.Family" in entry["error"]
+
+
+def test_a_family_that_forgets_a_method_makes_no_members():
+    class Half(Family, Selector):
+        @classmethod
+        def members(cls):
+            return []
+
+    with pytest.raises(TypeError, match="abstract"):
+        Half()
 
 
 @pytest.mark.usefixtures("families")
