@@ -68,6 +68,7 @@ BUILTINS: dict[str, dict[str, str]] = {
         "vicreg": "baselines.ssl_methods.vicreg:VICReg",
     },
     "selectors": {
+        "active_ft": "baselines.selectors.active_ft:ActiveFT",
         "badge": "baselines.selectors.badge:Badge",
         "bald": "baselines.selectors.bald:BALD",
         "batch_bald": "baselines.selectors.batch_bald:BatchBALD",

@@ -51,6 +51,7 @@ EXCEPTIONS: dict[tuple[str, str], dict[str, str]] = {
 
 NARROW: dict[str, object] = {"hidden_dim": 64, "projection_dim": 32}
 SMALLER: dict[tuple[str, str], dict[str, object]] = {
+    ("selectors", "active_ft"): {"num_iterations": 5},
     ("selectors", "cdal_rl"): {"epochs": 3, "hidden_dim": 8},
     ("selectors", "core_gcn"): {"num_steps": 10, "hidden_dim": 16},
     ("selectors", "ta_vaal"): {"epochs": 0.2, "batch_size": 8, "width": 2},

@@ -25,6 +25,7 @@ from harness.plugins.registry import find_plugin
 
 UNCERTAINTY = [Entropy, Margin, LeastConfidence]
 CHEAP = {
+    "active_ft": {"num_iterations": 3},
     "cdal_rl": {"epochs": 2, "hidden_dim": 4},
     "core_gcn": {"num_steps": 5},
     "uncertain_gcn": {"num_steps": 5},
