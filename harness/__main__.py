@@ -16,6 +16,7 @@ COMMANDS = {
     "report": ("harness.report.__main__", "tell what sweeps found"),
     "plugins": ("harness.plugins.__main__", "list every plugin and recipe"),
     "embed": ("harness.embed", "turn images into embeddings"),
+    "pick": ("harness.pick.command", "choose the images to label next"),
     "tracking": ("harness.tracking.__main__", "deliver records to MLflow"),
     "schema": ("harness.config.__main__", "write the JSON schema of search spaces, for editors"),
 }

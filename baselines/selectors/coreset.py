@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from baselines.selectors.finite import require_finite
 from baselines.selectors.kcenter import SquaredEuclidean, k_center_greedy
 from baselines.selectors.ranking import shuffled
-from harness.api import Pool, Selector
+from harness.api import Pool, Reason, Selector
 
 
 class CoreSet(Selector):
@@ -26,3 +28,13 @@ class CoreSet(Selector):
         """See `Selector.select`."""
         distance = SquaredEuclidean(require_finite(pool.penultimate, "penultimate"))
         return k_center_greedy(distance, pool.labeled, shuffled(pool, rng=rng), budget, rng=rng)
+
+    def explain(self, pool: Pool, picks: Tensor) -> Sequence[Reason]:
+        """See `Selector.explain`."""
+        chosen, before = pool.features[picks].double(), pool.features[pool.labeled].double()
+        reasons = [Reason("drawn at random, the first of all")] if not len(before) else []
+        for number in range(len(reasons), len(picks)):
+            centers = torch.cat([before, chosen[:number]])
+            distance = float((centers - chosen[number]).norm(dim=1).min())
+            reasons.append(Reason(f"{distance:.3g} away from every labelled image and the picks before it", distance))
+        return reasons

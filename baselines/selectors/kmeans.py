@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from baselines.selectors.finite import require_finite
 from baselines.selectors.lloyd import kmeans
-from harness.api import Pool, Selector
+from harness.api import Pool, Reason, Selector
 
 
 class KMeans(Selector):
@@ -35,4 +37,15 @@ class KMeans(Selector):
         size = torch.bincount(cluster, minlength=budget)
         nearest = nearest[size[cluster[nearest]].argsort(descending=True, stable=True)]
         rest = shuffle[~torch.isin(shuffle, nearest)]
+        self._sizes = dict(zip(pool.unlabeled[nearest].tolist(), size[cluster[nearest]].tolist(), strict=True))
         return pool.unlabeled[torch.cat([nearest, rest])[:budget]]
+
+    def explain(self, pool: Pool, picks: Tensor) -> Sequence[Reason]:
+        """See `Selector.explain`."""
+        sizes = [self._sizes.get(pick) for pick in picks.tolist()]
+        return [
+            Reason("drawn at random: duplicates left no cluster for it")
+            if size is None
+            else Reason(f"cluster of {size}, nearest to its middle")
+            for size in sizes
+        ]

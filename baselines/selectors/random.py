@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from baselines.selectors.ranking import shuffled
-from harness.api import Pool, Selector
+from harness.api import Pool, Reason, Selector
 
 
 class Random(Selector):
@@ -21,3 +23,7 @@ class Random(Selector):
     def select(self, pool: Pool, budget: int, *, rng: torch.Generator) -> Tensor:
         """See `Selector.select`."""
         return shuffled(pool, rng=rng)[:budget]
+
+    def explain(self, pool: Pool, picks: Tensor) -> Sequence[Reason]:
+        """See `Selector.explain`."""
+        return [Reason("drawn at random")] * len(picks)

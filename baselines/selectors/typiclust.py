@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -10,7 +12,7 @@ from baselines.selectors.finite import require_finite
 from baselines.selectors.kcenter import BLOCK_ELEMENTS
 from baselines.selectors.lloyd import kmeans
 from baselines.selectors.ranking import shuffled
-from harness.api import Pool, Selector
+from harness.api import Pool, Reason, Selector
 
 
 class TypiClust(Selector):
@@ -48,11 +50,9 @@ class TypiClust(Selector):
         points = normalize(require_finite(pool.features, "features").float())
         num_clusters = min(len(pool.labeled) + budget, self.max_clusters)
         cluster, _ = kmeans(points, num_clusters, rng=rng)
-        order = self._turns(
-            torch.bincount(cluster, minlength=num_clusters),
-            torch.bincount(cluster[pool.labeled], minlength=num_clusters),
-            torch.randperm(num_clusters, generator=rng),
-        )
+        size = torch.bincount(cluster, minlength=num_clusters)
+        num_labeled = torch.bincount(cluster[pool.labeled], minlength=num_clusters)
+        order = self._turns(size, num_labeled, torch.randperm(num_clusters, generator=rng))
         unlabeled = shuffled(pool, rng=rng)
         turns = visits([int((cluster[unlabeled] == k).sum()) for k in order], budget)
         picks: dict[int, Tensor] = {}
@@ -65,7 +65,16 @@ class TypiClust(Selector):
             k = order[turn]
             result.append(picks[k][taken[k]])
             taken[k] += 1
+        mine = [order[turn] for turn in turns]
+        self._clusters = list(zip(size[mine].tolist(), num_labeled[mine].tolist(), strict=True))
         return torch.stack(result)
+
+    def explain(self, pool: Pool, picks: Tensor) -> Sequence[Reason]:
+        """See `Selector.explain`."""
+        return [
+            Reason(f"cluster of {size}, {known or 'none'} of them labelled: the most typical one left")
+            for size, known in self._clusters
+        ]
 
     def _turns(self, size: Tensor, num_labeled: Tensor, chance: Tensor) -> list[int]:
         """The clusters in the order of their turns: large enough, few labels, many members; ties by chance."""

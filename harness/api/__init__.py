@@ -13,7 +13,7 @@ from harness.api.augmentations import Augmentation
 from harness.api.backbones import Backbone, PublishedWeights
 from harness.api.data import SOURCE_SPLITS, Dataset, Images, Source, Split
 from harness.api.families import Family
-from harness.api.selectors import CONDITIONAL_PARTS, Companion, Pool, PoolModel, Selector
+from harness.api.selectors import CONDITIONAL_PARTS, Companion, Pool, PoolModel, Reason, Selector
 from harness.api.ssl_methods import UNKNOWN, SemiSupervisedMethod, SSLMethod, SupervisedMethod
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "Pool",
     "PoolModel",
     "PublishedWeights",
+    "Reason",
     "SSLMethod",
     "Selector",
     "SemiSupervisedMethod",

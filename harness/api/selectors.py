@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, Protocol
@@ -148,6 +149,21 @@ CONDITIONAL_PARTS = frozenset({"stochastic_logits", "ssl_loss", "companion_outpu
 image, a classifier that a companion can be trained beside."""
 
 
+@dataclass(frozen=True)
+class Reason:
+    """Why one image was picked, for the person who labels it.
+
+    Attributes:
+        why: a few words, such as `margin 0.02 between {} and {}`; each `{}` stands for the name of a class.
+        score: the number by which it was ranked, if there is one that means something on its own.
+        classes: the labels in 0 .. K-1 whose names `why` needs, in order.
+    """
+
+    why: str
+    score: float | None = None
+    classes: tuple[int, ...] = ()
+
+
 class Selector(ABC):
     """Chooses which unlabelled images a person should label next.
 
@@ -189,3 +205,14 @@ class Selector(ABC):
         Returns:
             i64 [budget], distinct positions, all in `pool.unlabeled`, in order of preference.
         """
+
+    def explain(self, pool: Pool, picks: Tensor) -> Sequence[Reason]:
+        """Why each pick was chosen, in their order; empty, as here, where nothing can be said of a single image.
+
+        Called by those who hand the picks to people, and not in trials.
+
+        Args:
+            pool: of the last call of `select`.
+            picks: i64 [budget], its answer.
+        """
+        return ()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from harness import messages
-from harness.api import CONDITIONAL_PARTS, UNKNOWN, Companion, Images, Pool
+from harness.api import CONDITIONAL_PARTS, UNKNOWN, Companion, Images, Pool, Reason
 from harness.plugins.shared import prepare_selector
 from harness.seeding import generator, seeded
 from harness.testing.common import (
@@ -321,6 +321,19 @@ _STAGE_SHAPES: list[tuple[int, ...]] = [(4, 8, 8), (6, 12), (16,)]
 """Of a convolutional stage, of one of a transformer, and of features."""
 
 
+def reasons_fit_the_picks(plugin: Factory) -> None:
+    """`explain` says something of every pick or of none, changes no pick, and its words name classes that there are."""
+    for budget in (1, 20):
+        selector, pool = plugin(), make_pool()
+        picks = _select(selector, pool, budget)
+        reasons = selector.explain(pool, picks)
+        assert len(reasons) in (0, budget), f"explain gave {len(reasons)} reasons for {budget} picks"
+        for reason in reasons:
+            assert isinstance(reason, Reason), f"explain gave {type(reason).__name__}, not a Reason"
+            assert all(0 <= label < pool.num_classes for label in reason.classes), f"{reason} names classes of no label"
+            assert reason.why.count("{}") == len(reason.classes), f"{reason}: one class for each {{}} of why"
+
+
 def companion_is_as_declared(plugin: Factory) -> None:
     """A selector that reads the outputs of a companion offers one that can be trained; any other offers none."""
     selector = plugin()
@@ -383,6 +396,7 @@ SELECTOR_CHECKS: tuple[Check, ...] = (
     pool_subset_is_taken,
     positions_mean_nothing,
     reads_are_as_declared,
+    reasons_fit_the_picks,
     companion_is_as_declared,
     companion_trains_in_half_precision,
 )

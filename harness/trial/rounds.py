@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from harness import metrics
-from harness.api import Backbone, Companion, Images, Pool, Selector, SSLMethod
+from harness.api import Backbone, Companion, Images, Selector, SSLMethod
 from harness.config.schema import as_dict
 from harness.config.trial import ClassifierConfig, LabelsConfig
 from harness.data.oracle import Oracle
@@ -29,6 +29,7 @@ from harness.trial.epochs import Watch
 from harness.trial.joint import JointModel
 from harness.trial.measures import embedding_std, sample_rows
 from harness.trial.models import Encoder, HeadModel, PoolOutputs, RoundModel, TunedModel
+from harness.trial.selection import Bought, choose
 from harness.trial.stages import Checkpoint, Stage
 
 REPORTS = 20
@@ -119,22 +120,10 @@ class Rounds:
 
     def _picks(self, labeled: Tensor, last: Trained | None, number: int) -> Tensor:
         context, config = self.context, self.context.config
-        is_unlabeled, budget = self._is_unlabeled(labeled), config.labels.budget
-        seed = derive(context.seed, f"select/{number}")
-        selector: Selector = registry.build(config.selector)
-        rows = shown_rows(is_unlabeled, selector.pool_subset, generator(seed, "pool_subset"))
-        shown = is_unlabeled if rows is None else is_unlabeled[rows]
-        pool = Pool(
-            images=context.data.pool if rows is None else context.data.pool.subset(rows),
-            labeled=(~shown).nonzero().flatten(),
-            unlabeled=shown.nonzero().flatten(),
-            labels=context.oracle.reveal(labeled),
-            num_classes=context.data.num_classes,
-            model=self._outputs(last, seed, rows),
-        )
-        picks = selector.select(pool, budget, rng=generator(seed, "selector"))
-        picks = _checked_picks(picks, shown, budget, config.selector.name)
-        return picks if rows is None else rows[picks]
+        bought = Bought(labeled, context.oracle.reveal(labeled), context.data.num_classes)
+        outputs = lambda seed, rows: self._outputs(last, seed, rows)  # noqa: E731
+        settings = {"budget": config.labels.budget, "seed": context.seed, "number": number}
+        return choose(config.selector, context.data.pool, bought, outputs, **settings).picks
 
     def _is_unlabeled(self, labeled: Tensor) -> Tensor:
         mask = torch.ones(len(self.context.data.pool), dtype=torch.bool)
@@ -384,35 +373,3 @@ def _images_id(images: Images, labels: Tensor) -> str:
     """Names images in their order: by all labels, and by some of the images, for data sets may have equal labels."""
     some = images[torch.arange(min(len(images), 16))].cpu()
     return digest(labels.numpy().tobytes() + some.numpy().tobytes())
-
-
-def shown_rows(is_unlabeled: Tensor, size: int | None, rng: torch.Generator) -> Tensor | None:
-    """i64 [n], sorted: the labelled rows of the pool and a uniform draw of `size` others.
-
-    Args:
-        is_unlabeled: bool [N].
-        size: None for all.
-        rng: draws.
-
-    Returns:
-        None where every row is shown.
-    """
-    unlabeled = is_unlabeled.nonzero().flatten()
-    if size is None or size >= len(unlabeled):
-        return None
-    drawn = unlabeled[torch.randperm(len(unlabeled), generator=rng)[:size]]
-    return torch.cat([(~is_unlabeled).nonzero().flatten(), drawn]).sort().values
-
-
-def _checked_picks(picks: Any, unlabeled: Tensor, budget: int, name: str) -> Tensor:
-    """A selector's answer, on the CPU; it is checked like any input."""
-    if not isinstance(picks, Tensor):
-        raise ValueError(f"selector {name!r} returned {type(picks).__name__}, not a tensor int64 [{budget}]")
-    if picks.dtype != torch.int64 or picks.shape != (budget,):
-        raise ValueError(f"selector {name!r} returned {picks.dtype} {list(picks.shape)}, not int64 [{budget}]")
-    picks = picks.cpu()
-    if not bool(((picks >= 0) & (picks < len(unlabeled))).all()):
-        raise ValueError(f"selector {name!r} returned positions outside 0 .. {len(unlabeled) - 1}")
-    if len(picks.unique()) != budget or not bool(unlabeled[picks].all()):
-        raise ValueError(f"selector {name!r} returned positions that repeat or are not unlabelled")
-    return picks

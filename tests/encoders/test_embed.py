@@ -11,22 +11,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import yaml
 from disk import files_of_at_most
 from PIL import Image
-from torch import Tensor
+from recorded_sweep import RecordedSweep
 from trials import configure
 
 from baselines.datasets.image_folder import ImageFolder
 from harness import embed
 from harness.config.plan import load_plan
-from harness.config.schema import ConfigError, as_dict
-from harness.config.tasks import Candidate, Task
+from harness.config.schema import ConfigError
 from harness.encoders import export
 from harness.encoders.saved import PyfuncEncoder, SavedEncoder
 from harness.files import checksum, no_space
-from harness.records.details import Details
-from harness.records.folder import Recorder
 from harness.report import read
 from harness.report.model import Entry, Report
 from harness.trial import run as trial
@@ -44,42 +40,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-class Sweep:
-    """A sweep's folder with one finished trial of each variant, run without Ray."""
-
-    def __init__(self, root: Path):
-        self.path = root / "sweep"
-        self.folders = trial.Folders(root / "data", root / "stages")
-        self.features: dict[str, Tensor] = {}
-        self.logits: dict[str, Tensor] = {}
-        self.trials: dict[str, str] = {}
-        self.images: Tensor = torch.empty(0)
-        self.path.mkdir()
-        space = {"name": "sweep", "description": "?", "metric": [{"name": "val/accuracy", "goal": "maximize"}]}
-        (self.path / "space.yaml").write_text(yaml.safe_dump(space))
-        (self.path / "environment.json").write_text(json.dumps({"datasets": [{"name": "digits", "train": 1000}]}))
-        self.recorder = Recorder(self.path, lambda record: None)
-
-    def run(self, variant: str, seed: int) -> None:
-        config = configure(**VARIANTS[variant])
-        task = Task(Candidate({"variant": variant}, config), seed, "confirm")
-        base = {"trial": task.trial_id, "configuration": task.candidate.configuration, "phase": "confirm", "seed": seed}
-        base |= {"parameters": task.candidate.parameters, "time": 0}
-
-        def send(kind: str, step: int, metrics: Any, details: Any, status: str = "running") -> None:
-            about = {"step_kind": kind, "step": step, "metrics": dict(metrics), "status": status}
-            self.recorder.write(base | about, details)
-
-        send("labels", 0, {}, Details(config=as_dict(config)))
-        totals = trial.run(config, seed, self.folders, send, with_test=False)
-        send("labels", int(totals["labels/used"]), totals, Details(), "finished")
-        self.trials[variant] = task.trial_id
-
-
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory):
     """Every variant, with the features and logits of the validation images as the trial's last model gave them."""
-    sweep = Sweep(tmp_path_factory.mktemp("embed"))
+    sweep = RecordedSweep(tmp_path_factory.mktemp("embed"))
+    sweep.features, sweep.logits = {}, {}
     run, ran = Rounds.run, []
 
     def spy(self: Rounds) -> None:
@@ -89,7 +54,7 @@ def sweep(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Rounds, "run", spy)
         for seed, variant in enumerate(VARIANTS):
-            sweep.run(variant, seed)
+            sweep.run(variant, seed, configure(**VARIANTS[variant]))
             model, images = ran[-1].last.model, ran[-1].context.data.val
             sweep.features[variant] = model.features("val")
             sweep.logits[variant] = model.logits("val")

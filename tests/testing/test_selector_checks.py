@@ -8,7 +8,7 @@ import pytest
 import torch
 from good_plugins import GoodAccompanied, GoodCompanion, GoodSelector, assert_found, broken, checks_of
 
-from harness.api import Pool, Selector
+from harness.api import Pool, Reason, Selector
 from harness.testing.selectors import check_selector, degenerate_pools, make_pool
 
 
@@ -210,6 +210,26 @@ BROKEN = [
             GoodSelector, select=_scores_by(lambda pool: pool.stochastic_logits(2)[0, :, 0]), supports_cold_start=False
         ),
         "it reads pool.stochastic_logits",
+    ),
+    (
+        "reasons_fit_the_picks",
+        broken(GoodSelector, explain=lambda self, pool, picks: [Reason("one")]),
+        "explain gave 1 reasons for 20 picks",
+    ),
+    (
+        "reasons_fit_the_picks",
+        broken(GoodSelector, explain=lambda self, pool, picks: ["a"] * len(picks)),
+        "not a Reason",
+    ),
+    (
+        "reasons_fit_the_picks",
+        broken(GoodSelector, explain=lambda self, pool, picks: [Reason("{}", classes=(4,))] * len(picks)),
+        "names classes of no label",
+    ),
+    (
+        "reasons_fit_the_picks",
+        broken(GoodSelector, explain=lambda self, pool, picks: [Reason("{} or {}", classes=(0,))] * len(picks)),
+        "one class for each {}",
     ),
     (
         "companion_is_as_declared",

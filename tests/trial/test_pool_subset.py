@@ -13,7 +13,7 @@ from harness.plugins import registry
 from harness.seeding import derive, generator
 from harness.trial import models
 from harness.trial import run as trial
-from harness.trial.rounds import shown_rows
+from harness.trial.selection import shown_rows
 from harness.trial.stages import StageCache
 
 

@@ -259,7 +259,7 @@ CHANGES = {
         "select",
         "pretrain",
         {
-            "harness/trial/rounds.py": (
+            "harness/trial/selection.py": (
                 "unlabeled[torch.randperm(len(unlabeled), generator=rng)[:size]]",
                 "unlabeled[:size]",
             )

@@ -1,0 +1,204 @@
+"""`python -m harness.pick IMAGES --sweep FOLDER --labels FILE`: the images to label next.
+
+IMAGES is a folder of images, or a file of embeddings. What is written into --output: `round-1.csv` with path, rank,
+score, why and an empty label, a contact sheet `round-1.html`, and `round-1.json` with tasks for Label Studio. Label
+them in the CSV or there, name the file among --labels, and call it again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.files import CACHE, RESULTS
+from harness.messages import count, message_of
+
+if TYPE_CHECKING:
+    from harness.pick.candidates import Candidates
+
+NEAR = 0.98
+"""Cosine from which two images count as duplicates, if nothing else is said."""
+
+BUDGET = 100
+"""Images of a batch where neither --budget nor the sweep says how many."""
+
+
+def main(arguments: list[str] | None = None, prog: str = "python -m harness.pick") -> int:
+    """The command line, as `prog`; returns the exit status."""
+    options = _parser(prog).parse_args(arguments)
+
+    from harness.config.schema import ConfigError
+    from harness.trial.memory import keep_freed_memory
+
+    keep_freed_memory()
+    try:
+        _run(options)
+    except ConfigError as error:
+        print("\n".join(error.problems), file=sys.stderr)
+        return 2
+    except (ValueError, OSError) as error:
+        print(message_of(error), file=sys.stderr)
+        return 2
+    return 0
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a sweep, or the command line, says of how to choose.
+
+    Attributes:
+        selector: name, or name and hyper-parameters.
+        classifier: the same of the head.
+        budget: images of a batch.
+        said: where the selector comes from.
+    """
+
+    selector: Any
+    classifier: Any
+    budget: int
+    said: str
+
+
+def _run(options: argparse.Namespace) -> None:
+    from harness.pick import batch, choice, files, labels, sheet, wishes
+
+    wished = wishes.Wishes(options.diversity, options.balance, options.exclude_duplicates)
+    asked = asked_of(options)
+    pool, trained_classes = _pool(options)
+    known = labels.Known(pool.names, pool.folder)
+    named = labels.read_labels(options.labels, known)
+    classes, whose = _classes(options.classes, trained_classes, set(named.values()))
+    bought = labels.bought(named, classes)
+    unlabeled = len(pool.names) - len(named)
+    if not 1 <= asked.budget <= unlabeled:
+        raise ValueError(f"--budget {asked.budget}: {unlabeled} images have no label yet; use 1 .. {unlabeled}")
+    way = choice.way_of(asked.selector, asked.classifier, seed=options.seed, budget=asked.budget, num_labels=len(named))
+    number = options.round or files.round_of(options.output, known, named.keys())
+    started = time.perf_counter()
+    picks = batch.next_batch(way, pool.features, bought, classes, wished, budget=asked.budget, number=number)
+    seconds = time.perf_counter() - started
+    options.output.mkdir(parents=True, exist_ok=True)
+    table = files.batch_file(options.output, number)
+    files.write_csv(table, picks, pool)
+    files.write_tasks(table.with_suffix(".json"), picks, pool, options.image_url)
+    so_far = f"{count(len(named), 'label')} of {len(classes)} classes ({whose})"
+    about = f"{way.selector.name} ({asked.said}) chose {len(picks)} of {unlabeled:,} images, knowing {so_far}"
+    shown = sheet.write_sheet(table.with_suffix(".html"), f"Round {number}: to be labelled", [f"{about}."], picks, pool)
+    print(f"{about}: round {number}, seed {options.seed}, {seconds:.1f} s")
+    if len(picks) < asked.budget:
+        print(f"only {len(picks)} of {asked.budget}: all others are duplicates of these or of labelled ones")
+    unseen = len(picks) - shown
+    print(f"{table}, .html{f' ({unseen} without a picture: no such file)' if unseen else ''}, .json for Label Studio")
+
+
+def asked_of(options: argparse.Namespace) -> Asked:
+    """From the best trial of --sweep, what the command line says coming first.
+
+    Raises:
+        ValueError: neither names a selector, or the sweep has no finished trial.
+    """
+    from harness.plain_yaml import parse_yaml
+
+    tree: dict[str, Any] = {}
+    said = "--selector"
+    if options.sweep:
+        from harness.config.schema import read_yaml
+        from harness.encoders import export
+        from harness.report import read
+
+        best = export.chosen(read.read_report(options.sweep), "best")
+        if not best:
+            raise ValueError(f"{options.sweep}: no trial of this sweep has finished")
+        tree = dict(read_yaml(options.sweep / "trials" / best[0] / "config.yaml"))
+        said = f"of {best[0]}, the best trial of {options.sweep.name}"
+    elif not options.selector:
+        raise ValueError("name a finished sweep, --sweep FOLDER, or a selector, such as --selector typiclust")
+    selector = parse_yaml(options.selector) if options.selector else tree["selector"]
+    classifier = parse_yaml(options.classifier) if options.classifier else tree.get("classifier", "logistic")
+    budget = options.budget or tree.get("labels", {}).get("budget") or BUDGET
+    return Asked(selector, classifier, budget, "--selector" if options.selector else said)
+
+
+def _pool(options: argparse.Namespace) -> tuple[Candidates, tuple[str, ...]]:
+    """The images, and the classes of their encoder, which may be none."""
+    from harness.pick import candidates
+
+    if not options.images.is_dir():
+        if options.encoder:
+            raise ValueError(f"--encoder {options.encoder}: {options.images} is no folder of images to be embedded")
+        if not options.images.is_file():
+            raise ValueError(f"no file or folder {options.images}")
+        return candidates.of_embeddings(options.images, options.paths), ()
+
+    import tempfile
+
+    from harness import embed
+    from harness.encoders.saved import SavedEncoder
+
+    model = options.encoder or options.sweep
+    if not model:
+        raise ValueError(f"{options.images} is a folder of images: name what embeds them, --encoder or --sweep")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = embed.model_folder(str(model), options.tracking_uri, Path(temporary))
+        encoder = SavedEncoder.load(folder, options.device)
+    return candidates.of_folder(options.images, encoder, options.cache), tuple(encoder.about["class_names"])
+
+
+def _classes(given: str | None, trained: tuple[str, ...], seen: set[str]) -> tuple[list[str], str]:
+    """Every class, in the order of their numbers, and who says so.
+
+    Raises:
+        ValueError: fewer than two are known.
+    """
+    if given:
+        classes, said = [name.strip() for name in given.split(",")], "--classes"
+    elif trained and seen <= set(trained):
+        classes, said = list(trained), "those of the encoder"
+    else:
+        classes, said = sorted(seen), "those seen so far"
+    if len(set(classes)) < max(2, len(classes)):
+        raise ValueError(
+            f"{count(len(set(classes)), 'class')} ({said}): name every class that there is, --classes A,B,C"
+        )
+    return classes, said
+
+
+def _parser(prog: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=prog, description="Chooses the images to label next.")
+    add = parser.add_argument
+    add("images", type=Path, help="a folder of images, or their embeddings: .npz (files, embeddings) or .npy [N, D]")
+    add("--sweep", type=Path, metavar="FOLDER", help="a finished sweep: its best trial's selector, head and encoder")
+    add("--selector", metavar="NAME", help="instead of the sweep's; or '{name: typiclust, max_clusters: 300}'")
+    add("--encoder", metavar="MODEL", help="as for harness.embed: models/<trial>, a sweep, or a run of MLflow")
+    add("--classifier", metavar="NAME", help="the head; default: the sweep's, else logistic")
+    add("--labels", type=Path, nargs="+", default=[], metavar="FILE", help="CSV (path, label) or Label Studio's JSON")
+    add("--classes", metavar="A,B,C", help="every class that there is; default: the encoder's, else those seen so far")
+    add("--budget", type=int, metavar="N", help=f"images to be chosen; default: the sweep's budget, else {BUDGET}")
+    add("--output", type=Path, default=Path("picks"), metavar="FOLDER", help="of the batches; default: picks")
+    add("--round", type=int, metavar="N", help="number of the batch; default: after those that have been labelled")
+    add("--seed", type=int, default=0)
+    add("--diversity", type=float, default=0.0, metavar="W", help="weight of images unlike each other and the labelled")
+    add("--balance", type=float, default=0.0, metavar="W", help="weight of as many images of each predicted class")
+    add(
+        "--exclude-duplicates",
+        type=float,
+        nargs="?",
+        const=NEAR,
+        metavar="COSINE",
+        help=f"leave out what is as like a chosen or labelled image as that; default: {NEAR}",
+    )
+    add("--paths", type=Path, metavar="FILE", help="of a .npy: the path of each image, a line each")
+    add(
+        "--image-url",
+        default="/data/local-files/?d=",
+        metavar="URL",
+        help="before the path of an image in Label Studio",
+    )
+    add("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    add("--cache", type=Path, default=CACHE, metavar="FOLDER", help="of embeddings; default: %(default)s")
+    add("--tracking-uri", metavar="URI", help=f"of MLflow, for a run; default: that of {RESULTS}")
+    return parser

@@ -1,0 +1,224 @@
+"""Labels that come back: CSV and Label Studio's export, and everything that can be wrong with them."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+
+import numpy as np
+import pytest
+
+from harness.pick import command
+
+NAMES = [f"day {number % 2}/{number:02}.jpg" for number in range(40)]
+
+
+@pytest.fixture
+def desk(tmp_path, monkeypatch):
+    """A file of embeddings in the working folder, and a function that picks from it."""
+    monkeypatch.chdir(tmp_path)
+    features = np.random.default_rng(0).normal(size=(len(NAMES), 6)).astype(np.float32)
+    np.savez("photos.npz", files=np.array(NAMES), embeddings=features)
+
+    def pick(*arguments: object) -> int:
+        said = ["photos.npz", "--selector", "typiclust", "--classes", "cat,dog", "--budget", "4"]
+        return command.main([*said, *map(str, arguments)])
+
+    return pick
+
+
+def picked(number: int = 1) -> list[str]:
+    with open(f"picks/round-{number}.json") as stream:
+        return [task["data"]["path"] for task in json.load(stream)]
+
+
+def export(paths: list[str], label: str = "cat") -> str:
+    """What Label Studio exports of tasks that a person has done."""
+    result = [{"type": "choices", "from_name": "label", "to_name": "image", "value": {"choices": [label]}}]
+    tasks = [
+        {
+            "id": number,
+            "data": {"image": f"/data/local-files/?d={path}", "path": path},
+            "annotations": [{"result": result}],
+        }
+        for number, path in enumerate(paths, start=1)
+    ]
+    return json.dumps(tasks)
+
+
+def write(name: str, text: str) -> str:
+    with open(name, "w", encoding="utf-8") as stream:
+        stream.write(text)
+    return name
+
+
+ONE = "path,label\nday 0/00.jpg,cat\n"
+WRONG = {
+    "unknown path": (
+        f"{ONE}night/01.jpg,dog\n",
+        "labels.csv, line 3: no image 'night/01.jpg'; did you mean 'day 1/01.jpg'?",
+    ),
+    "unknown column": (
+        "path,label,price\nday 0/00.jpg,cat,3\n",
+        "labels.csv: unknown column 'price'; known: path, label, rank, score, why",
+    ),
+    "no path": (ONE.replace("path", "file"), "labels.csv has no column 'path'; its first line is 'file,label'"),
+    "column twice": ("path,label,label\n", "labels.csv: a column stands twice in 'path,label,label'"),
+    "doubled path": (
+        f"{ONE}./day 0/00.jpg,cat\n",
+        "labels.csv, line 3: './day 0/00.jpg' stands twice, before in labels.csv, line 2",
+    ),
+    "contradiction": (
+        f"{ONE}day 0/00.jpg,dog\n",
+        "labels.csv, line 3: 'day 0/00.jpg' is 'dog' here and 'cat' in labels.csv, line 2",
+    ),
+    "unknown class": (ONE.replace("cat", "cta"), "no class 'cta'; did you mean 'cat'?"),
+    "cells": (ONE.replace("cat", "cat,1"), "labels.csv, line 2: 3 cells under 2 columns; quote what holds a comma"),
+    "empty": ("", "labels.csv has no column 'path'; its first line is ''"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_is_wrong_with_labels_is_one_line(desk, case, capsys):
+    text, message = WRONG[case]
+    assert desk("--labels", write("labels.csv", text)) == 2
+    assert capsys.readouterr().err == message + "\n"
+
+
+def test_everything_that_is_wrong_is_told_at_once_but_not_without_end(desk, capsys):
+    text = "path,label\n" + "".join(f"gone-{number}.jpg,cat\n" for number in range(30))
+    text += "day 0/00.jpg,cat\nday 0/00.jpg,dog\n"
+    assert desk("--labels", write("labels.csv", text)) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 12
+    assert lines[10] == "... and 20 more of this kind"
+    assert "is 'dog' here" in lines[11]
+
+
+def test_files_that_contradict_each_other(desk, capsys):
+    one, two = write("one.csv", "path,label\nday 0/00.jpg,cat\n"), write("two.json", export(["day 0/00.jpg"], "dog"))
+    assert desk("--labels", one, two) == 2
+    assert capsys.readouterr().err == "two.json, task 1: 'day 0/00.jpg' is 'dog' here and 'cat' in one.csv, line 2\n"
+
+
+def test_files_that_agree_may_overlap(desk, capsys):
+    one, two = write("one.csv", "path,label\nday 0/00.jpg,cat\n"), write("two.json", export(["day 0/00.jpg", NAMES[1]]))
+    assert desk("--labels", one, two) == 0
+    assert "knowing 2 labels of 2 classes (--classes)" in capsys.readouterr().out
+
+
+def judged(*people: list[str]) -> str:
+    """An export of one task, with what each person chose."""
+    annotations = [{"result": [{"value": {"choices": choices}}]} for choices in people]
+    return json.dumps([{"id": 3, "data": {"path": NAMES[0]}, "annotations": annotations}])
+
+
+WRONG_EXPORTS = {
+    "no tasks": ('{"path": "a"}', "back.json is no export of Label Studio: a list of tasks with `data`"),
+    "no JSON": ("[", "back.json is no JSON: Expecting value"),
+    "no image": ('[{"id": 7, "data": {"text": "x"}}]', "back.json, task 7: its data name no image"),
+    "two people": (judged(["cat"], ["dog"]), f"back.json, task 3: '{NAMES[0]}' is 'cat' and 'dog'"),
+    "two classes": (judged(["cat", "dog"]), "back.json, task 3: 2 choices by one person; one class for each"),
+    "unknown": (export(["gone.jpg"]), "back.json, task 1: no image 'gone.jpg'"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_EXPORTS)
+def test_what_is_wrong_with_an_export_is_one_line(desk, case, capsys):
+    text, message = WRONG_EXPORTS[case]
+    assert desk("--labels", write("back.json", text)) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(message)
+    assert error.count("\n") == 1
+
+
+def test_labels_go_to_label_studio_and_back(desk):
+    assert desk() == 0
+    first = picked()
+    with open("picks/round-1.json") as stream:
+        (task, *_) = json.load(stream)
+    assert task["data"]["image"] == "/data/local-files/?d=" + first[0].replace(" ", "%20")
+    skipped = {"id": 9, "data": {"path": first[3]}, "annotations": [{"was_cancelled": True, "result": []}]}
+    by_url = {
+        "id": 8,
+        "data": {"image": task["data"]["image"]},
+        "annotations": json.loads(export(first[:1]))[0]["annotations"],
+    }
+    done = [by_url, *json.loads(export(first[1:3], "dog")), skipped]
+    assert desk("--labels", write("back.json", json.dumps(done))) == 0
+    second = picked(2)
+    assert not set(second) & set(first[:3])
+
+
+def test_a_batch_that_has_not_come_back_is_the_same_again(desk):
+    assert desk() == 0
+    first = picked()
+    assert desk() == 0
+    assert picked() == first
+
+
+def test_labels_in_a_batch_are_not_written_over(desk, capsys):
+    assert desk() == 0
+    with open("picks/round-1.csv") as stream:
+        lines = stream.read().splitlines()
+    write("picks/round-1.csv", "\n".join([lines[0], lines[1] + "cat", *lines[2:]]) + "\n")
+    assert desk() == 2
+    error = "picks/round-1.csv holds 1 labels that would be lost; name it among --labels, or remove it\n"
+    assert capsys.readouterr().err == error
+    assert desk("--labels", "picks/round-1.csv") == 0
+    assert lines[1].split(",")[0] not in picked(2)
+
+
+def test_paths_of_other_systems_are_understood(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    name = "caf\u00e9/a.jpg"
+    features = np.random.default_rng(0).normal(size=(9, 4))
+    np.savez("photos.npz", files=np.array([name, *NAMES[:8]]), embeddings=features)
+    decomposed = unicodedata.normalize("NFD", name).replace("/", "\\")
+    write("labels.csv", f"\ufeffpath,label\n{decomposed},cat\nday 0\\00.jpg,dog\n")
+    said = ["--selector", "random", "--budget", "7", "--labels", "labels.csv"]
+    assert command.main(["photos.npz", *said]) == 0
+    assert sorted(picked()) == sorted(NAMES[1:8])
+
+
+def test_arrays_without_names_are_numbered_or_named_by_a_file(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    np.save("photos.npy", np.random.default_rng(0).normal(size=(5, 4)).astype(np.float16))
+    said = ["photos.npy", "--selector", "random", "--classes", "cat,dog", "--budget", "5"]
+    assert command.main(said) == 0
+    assert sorted(picked()) == list("01234")
+    write("names.txt", "\n".join(NAMES[:5]))
+    assert command.main([*said, "--paths", "names.txt"]) == 0
+    assert sorted(picked()) == sorted(NAMES[:5])
+    capsys.readouterr()
+    write("names.txt", "\n".join(NAMES[:4]))
+    assert command.main([*said, "--paths", "names.txt"]) == 2
+    assert "floats [N, D] with N names, not float16 (5, 4) with 4" in capsys.readouterr().err
+
+
+REFUSED = {
+    "needs pixels": (
+        ["--selector", "learning_loss"],
+        "selector: learning_loss reads companion_outputs, and here are an",
+    ),
+    "unknown": (["--selector", "corset"], "no selector 'corset'; did you mean 'coreset'?"),
+    "cold": (["--selector", "margin"], "selector: margin needs labels; name some by --labels, or start with typiclust"),
+    "setting": (["--selector", "{name: coreset, x: 1}"], "pick.selector.x: coreset has no hyper-parameter 'x'"),
+    "head": (["--classifier", "finetune"], "classifier: finetune needs more than an encoder's features; take logistic"),
+    "budget": (["--budget", "41"], "--budget 41: 40 images have no label yet; use 1 .. 40"),
+    "one class": (["--classes", "cat"], "1 class (--classes): name every class that there is, --classes A,B,C"),
+    "weight": (["--diversity", "-1"], "--diversity -1.0: a weight is 0 or more"),
+    "balance": (["--balance", "1"], "--balance needs labels: without any no class is predicted"),
+    "cosine": (["--exclude-duplicates", "1.5"], "--exclude-duplicates 1.5: a cosine in (0, 1]"),
+    "no file": (["--labels", "gone.csv"], "no file gone.csv"),
+    "encoder": (["--encoder", "models/x"], "--encoder models/x: photos.npz is no folder of images to be embedded"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_is_refused_in_one_line(desk, case, capsys):
+    arguments, message = REFUSED[case]
+    assert desk(*arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(message)
+    assert error.count("\n") == 1
