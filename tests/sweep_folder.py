@@ -84,7 +84,10 @@ class SweepFolder:
             ],
         }
         (path / "space.yaml").write_text(yaml.safe_dump(self.space, sort_keys=False))
-        (path / "environment.json").write_text(json.dumps(self.environment))
+        self.write_environment()
+
+    def write_environment(self) -> None:
+        (self.path / "environment.json").write_text(json.dumps(self.environment))
 
     def records(
         self,

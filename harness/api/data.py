@@ -75,9 +75,9 @@ class Source:
 
     Attributes:
         image_shape: (C, H, W) of every image, after any resizing the data set does.
-        class_names: K names, in label order.
+        class_names: K names, in label order; none where no image has a label.
         splits: of `SOURCE_SPLITS`: `train` (required), and where the source has them `val`, `test` and `unlabeled`.
-            Without `val` or `test` the harness carves one from `train`.
+            Without `val` or `test` the harness carves one from `train`. Where no image has a label, `train` alone.
     """
 
     image_shape: tuple[int, int, int]
@@ -86,7 +86,14 @@ class Source:
 
 
 class Dataset(ABC):
-    """Where images come from. Downloads, if any, happen in `open`, never in the constructor."""
+    """Where images come from. Downloads, if any, happen in `open`, never in the constructor.
+
+    Attributes:
+        has_labels: whether there are labels at all, which the settings alone decide: false for images that can only
+            be pre-trained on, so that what needs labels is refused before anything is read.
+    """
+
+    has_labels: bool = True
 
     @abstractmethod
     def identity(self) -> str:

@@ -18,6 +18,7 @@ from harness.config.checks import (
     check_what_selector_reads,
     try_plugins,
 )
+from harness.config.label_free import check_without_labels, has_labels
 from harness.config.schema import ConfigError, Problems, apply_overrides, as_dict, content_of, parse
 from harness.config.trial import ClassifierConfig, TrialConfig
 
@@ -43,10 +44,13 @@ def parse_trial(value: Any, path: str, problems: Problems, own: Recipes | None =
     if config is None or len(problems.found) > before:
         return None
     _check_unnamed_heads(value or {}, path, problems)
-    check_labels(config, path, problems)
-    check_classifiers(config, path, problems)
-    check_mode(config, path, problems)
-    check_what_selector_reads(config, path, problems)
+    if has_labels(config):
+        check_labels(config, path, problems)
+        check_classifiers(config, path, problems)
+        check_mode(config, path, problems)
+        check_what_selector_reads(config, path, problems)
+    else:
+        check_without_labels(config, path, problems)
     check_milestones(config.pretrain, f"{path}.pretrain", problems)
     check_resolutions(config.pretrain.resolutions, f"{path}.pretrain.resolutions", problems)
     if config.compute.device == "cuda" and not torch.cuda.is_available():

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.config.checks import check_measured
+from harness.config.label_free import check_measured_without_labels, has_labels
 from harness.config.parsing import RECIPE, Recipes, over_recipe, parse_recipes, parse_trial, recipe_trial
 from harness.config.schema import ConfigError, Problems, apply_overrides, as_dict, content_of, parse, setting
 from harness.config.space import CASE, Assignment, Parameter, Space, lookup, parse_cases, parse_parameters
@@ -461,7 +462,8 @@ def _check(plan: Plan, assignment: Assignment, place: str, problems: Problems) -
             problems.add(place, problem)
         return None
     goals = [objective.name for objective in plan.metric]
-    check_measured(candidate.trial, goals, plan.early_terminate.type != "none", place, problems)
+    check = check_measured if has_labels(candidate.trial) else check_measured_without_labels
+    check(candidate.trial, goals, plan.early_terminate.type != "none", place, problems)
     return candidate
 
 

@@ -48,7 +48,7 @@ class Prepared:
         class_names: K names, in label order.
         fingerprint: a hash of all images and labels.
         images: split -> u8 [M, C, H, W], mapped copy-on-write.
-        labels: split -> i64 [M], for the splits that have labels.
+        labels: split -> i64 [M], for the splits that have labels; of `train` i64 [0] where no image has one.
         sums: i64 [M, C, 2], of each training image the sum of its channels' values and that of their squares.
     """
 
@@ -113,7 +113,9 @@ def prepare(
             log.warning("%s is damaged (its fingerprint differs); decoding again", folder)
             prepared = None
         if prepared is None:
-            _write(dataset.open(), name, folder)
+            source = dataset.open()
+            _check(source, name, dataset.has_labels)
+            _write(source, name, folder)
             prepared = _open(folder)
             assert prepared is not None, "what was just written can be opened"
             if not code.is_current():
@@ -137,6 +139,8 @@ def _open(folder: Path) -> Prepared | None:
             images[split] = _map(folder / f"{split}_images.npy", (part["num_images"], *shape), np.dtype(np.uint8))
             if part["labeled"]:
                 labels[split] = _map(folder / f"{split}_labels.npy", (part["num_images"],), np.dtype(np.int64))
+            elif split == "train":
+                labels[split] = torch.empty(0, dtype=torch.int64)
         sums_shape = (meta["splits"]["train"]["num_images"], shape[0], 2)
         return Prepared(
             image_shape=shape,
@@ -187,7 +191,6 @@ def _map(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> Tensor:
 
 def _write(source: Source, name: str, folder: Path) -> None:
     """Decodes all splits into `folder`, which appears complete or not at all."""
-    _check(source, name)
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)  # of a writer that was killed: the lock is ours
     partial.mkdir()
@@ -202,15 +205,23 @@ def _write(source: Source, name: str, folder: Path) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _check(source: Source, name: str) -> None:
+def _check(source: Source, name: str, has_labels: bool) -> None:
     """Refuses a source that breaks its contract, before the work of decoding it."""
-    num_classes = len(source.class_names)
     if not {"train"} <= set(source.splits) <= set(SOURCE_SPLITS):
         raise ValueError(f"data set {name}: splits are {', '.join(SOURCE_SPLITS)}, not {sorted(source.splits)}")
     for split, part in source.splits.items():
-        place = f"data set {name}, split {split}"
         if part.num_images < 1:
-            raise ValueError(f"{place}: no images")
+            raise ValueError(f"data set {name}, split {split}: no images")
+    if has_labels:
+        _check_labels(source, name)
+    elif source.class_names or set(source.splits) != {"train"} or source.splits["train"].labels is not None:
+        raise ValueError(f"data set {name}: says that it has no labels; then unlabelled `train` is all there may be")
+
+
+def _check_labels(source: Source, name: str) -> None:
+    num_classes = len(source.class_names)
+    for split, part in source.splits.items():
+        place = f"data set {name}, split {split}"
         if split == "unlabeled":
             continue
         labels = part.labels

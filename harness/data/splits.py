@@ -148,7 +148,7 @@ class Data:
         test_labels: i64, of `test`, on the CPU; None with it.
         carved: whether the test images were taken from the training images.
         unlabeled_extra: images without labels, for pre-training only; None where the data set has none.
-        class_names: K names, in label order.
+        class_names: K names, in label order; none where no image has a label.
         image_shape: (C, H, W).
         mean: C means of the pool's images, in [0, 1].
         std: C standard deviations of the pool's images, in [1/255, 1].
@@ -201,7 +201,7 @@ def open_data(
         device: where batches are wanted; where the images are, `store_of` says.
 
     Returns:
-        The images, and the oracle of the pool's labels, without a budget.
+        The images, and the oracle of the pool's labels, without a budget; of no label where the data set has none.
 
     Raises:
         ValueError: a setting is impossible; names it and the nearest valid value.
@@ -226,7 +226,7 @@ def open_data(
         val_labels=prepared.labels[val_split][rows.val],
         test=images(test_split, rows.test) if with_test else None,
         test_labels=test_labels if with_test else None,
-        carved=test_split == "train",
+        carved=test_split == "train" and len(test_labels) > 0,
         unlabeled_extra=None if extra is None else images("unlabeled", None),
         class_names=prepared.class_names,
         image_shape=prepared.image_shape,
@@ -235,7 +235,7 @@ def open_data(
         fingerprint=rows.fingerprint(prepared.fingerprint),
         counts=MappingProxyType(counts | ({} if extra is None else {"unlabeled_extra": len(extra)})),
     )
-    return data, Oracle(prepared.labels["train"][rows.pool], len(prepared.class_names))
+    return data, Oracle(prepared.labels["train"][rows.labeled], len(prepared.class_names))
 
 
 class _JoinedImages(Images):
@@ -277,6 +277,12 @@ class _Rows:
     pool: Tensor
     val: Tensor
     test: Tensor
+    has_labels: bool = True
+
+    @property
+    def labeled(self) -> Tensor:
+        """Those of the pool whose labels can be bought."""
+        return self.pool if self.has_labels else self.pool[:0]
 
     def fingerprint(self, content: str) -> str:
         """A hash of the content and of the rows themselves: settings that lead to equal splits share it."""
@@ -288,6 +294,8 @@ class _Rows:
 
 def _split(prepared: Prepared, splitting: Splitting) -> _Rows:
     fraction, imbalance, split_seed = splitting.fraction, splitting.imbalance, splitting.split_seed
+    if not prepared.class_names:
+        return _unlabeled_rows(len(prepared.images["train"]), splitting)
     labels = prepared.labels["train"]
     test_rows, rest = _set_aside(prepared, torch.arange(len(labels)), "test", splitting.test, split_seed)
     val_rows, rest = _set_aside(prepared, rest, "val", splitting.val, split_seed)
@@ -318,6 +326,19 @@ def _set_aside(
     if size is not None:
         raise ValueError(f"{part}: {size} would be carved, and the data set has {own} {part} images; leave it out")
     return torch.arange(own), rest
+
+
+def _unlabeled_rows(count: int, splitting: Splitting) -> _Rows:
+    """Of images without a single label: all are in the pool, for there is nothing to validate or to test with."""
+    if splitting.imbalance is not None:
+        raise ValueError("imbalance: it thins classes, and no image has a label")
+    fraction, split_seed = splitting.fraction, splitting.split_seed
+    size = round(fraction * count)
+    if size < 2:
+        raise ValueError(f"fraction: {fraction} leaves {size} of {count} images; at least 2 are needed")
+    drawn = torch.randperm(count, generator=generator(split_seed, "split/fraction"))[:size]
+    none = drawn[:0]
+    return _Rows(in_random_order(drawn.sort().values, split_seed, "pool"), none, none, has_labels=False)
 
 
 def in_random_order(rows: Tensor, split_seed: int, part: str) -> Tensor:

@@ -168,10 +168,10 @@ def _weights(
     """The state of the backbone as the last round left it; settings and state of the task head, if it has a state.
 
     A k-NN, SVM or kernel head is made of the labelled images themselves, and one on pixels, PCA or t-SNE does not read
-    the features: these are not saved.
+    the features: these are not saved. Where no image had a label there is none.
     """
-    trained = _stage(cache, "train", about["train"])
-    if config.mode == "joint" or config.classifier.name == "finetune":
+    trained = _stage(cache, "train", about["train"]) if about["train"] else None
+    if trained and (config.mode == "joint" or config.classifier.name == "finetune"):
         states = _below(trained["model"], "method.backbone." if config.mode == "joint" else "backbone.")
         scale = {"mean": torch.zeros(1), "std": torch.ones(1)}
         return states, {"name": "linear"}, {"head": _below(trained["model"], "head."), **scale}
@@ -180,7 +180,7 @@ def _weights(
     else:
         states = pretraining.untrained_encoder(config, images, seed).state_dict()
     head: ClassifierConfig = config.classifier
-    if head.name not in COMPLETE or head.representation != "features":
+    if trained is None or head.name not in COMPLETE or head.representation != "features":
         return states, None, None
     return states, {"name": head.name, "hidden_dim": head.hidden_dim}, trained
 

@@ -20,7 +20,8 @@ MAX_SHEET_BYTES = 60_000
 class Portrait:
     """Validation images on a map, their neighbours, the picks on the same map, and what the augmentation does.
 
-    Only the classes of validation images and of labels that the trial had bought are in here.
+    Only the classes of validation images and of labels that the trial had bought are in here. Where no image has a
+    label it shows images of the pool, K = 0, and `api.UNKNOWN` stands for every class.
     Letters: n mapped validation images, m labelled pool images, Q queries, k neighbours, R rounds of picks, A images
     under P operations, thumbnails of h x w pixels.
 
@@ -29,7 +30,7 @@ class Portrait:
         mapping: how the map was made: "t-SNE" or "PCA".
         points: f32 [n, 2], places of validation images on the map.
         classes: i64 [n], their classes.
-        clusters: i64 [n], their k-means clusters in feature space; as many clusters as classes.
+        clusters: i64 [n], their k-means clusters in feature space; as many clusters as classes, or ten.
         same_class: share of the k nearest neighbours that are of the query's class, over the n images; NaN without.
         picked: i64 [R + 1], how many images of the pool were labelled: first the start pool, then in each round.
         pick_points: f32 [m, 2], places of some of them on the map.

@@ -20,6 +20,12 @@ from harness.report.model import SECONDS, Entry, Report
 from harness.report.rounds import compare_rounds
 from harness.report.standing import astray, standing
 
+WITHOUT_LABELS = (
+    "Not a single label was read. The figures say how an encoder's features lie, not how well classes can be told from "
+    "them: that a higher score makes a better encoder is an experience of papers, and no promise for these images. "
+    "Only labels, of some hundred images at least, can say which encoder classifies better, and by how much."
+)
+
 
 def read_report(folder: Path) -> Report:
     """Reads a sweep's folder and compares what it holds.
@@ -182,6 +188,8 @@ def _notes_of_reading(report: Report, unreadable: int) -> list[str]:
         notes.append(
             "Start pools are in proportion to the class sizes: that read hidden labels, which no count of labels holds."
         )
+    if [] in [data.get("classes") for data in report.environment["datasets"]]:
+        notes.append(WITHOUT_LABELS)
     bad = [f"{trial}/{name}" for trial, left in report.files.items() for name in left.damaged]
     if bad:
         notes.append(f"{messages.count(len(bad), 'damaged file')} left out, the first trials/{bad[0]}.")

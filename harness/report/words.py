@@ -114,6 +114,8 @@ def data_set(data: Mapping[str, Any]) -> str:
     """One of `environment.json`'s data sets, whose classes are names or their number."""
     classes = data["classes"] if isinstance(data["classes"], int) else len(data["classes"])
     counts = f"{data['train']} train, {data['val']} val, {data['test']} test images, {classes} classes"
+    if not classes:
+        counts = f"{data['train']} images, no labels"
     return f"{data['name']} ({counts}), fingerprint `{data['fingerprint'][:12]}`"
 
 

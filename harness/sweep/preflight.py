@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from harness.config.label_free import has_labels
 from harness.config.plan import Plan
 from harness.config.schema import ConfigError, as_dict
 from harness.config.tasks import Task
@@ -42,7 +43,8 @@ def check_data(plan: Plan, cache: Path) -> list[tuple[TrialConfig, Data]]:
             if name not in prepared:
                 prepared[name] = config, *load_data(config, cache, with_test=False, verify=True)
             _, data, oracle = prepared[name]
-            _check_sizes(config, data)
+            label_budget(config, len(oracle))
+            _check_batch(config, data)
             if plan.split == "fresh" and plan.confirm and data.carved:
                 raise ValueError(
                     f"seeds.split: {config.dataset.name} has no test images of its own, and fresh splits would show "
@@ -57,8 +59,7 @@ def check_data(plan: Plan, cache: Path) -> list[tuple[TrialConfig, Data]]:
     return [(config, data) for config, data, _ in prepared.values()]
 
 
-def _check_sizes(config: TrialConfig, data: Data) -> None:
-    label_budget(config, len(data.pool))
+def _check_batch(config: TrialConfig, data: Data) -> None:
     images = len(data.pool) + (len(data.unlabeled_extra) if data.unlabeled_extra is not None else 0)
     method: Any = registry.find_plugin("ssl_methods", config.ssl_method.name)
     few = getattr(method, "labeled_only", False)  # then a batch may be as small as the labels are few
@@ -85,8 +86,9 @@ def preview(plan: Plan) -> str:
         lines += [f"  {task.trial_id}  {label(task.candidate.parameters)} seed {task.seed}" for task in tasks]
         lines.append(_sharing(tasks))
     if plan.confirm:
+        read = "test set read" if any(has_labels(one.trial) for one in plan.some_candidates()) else "no test set"
         configurations = f"{plan.confirm.top} best + {len(plan.confirm.references)} references"
-        lines.append(f"confirm: {configurations}, each x {len(plan.confirm.seeds)} fresh seeds, test set read")
+        lines.append(f"confirm: {configurations}, each x {len(plan.confirm.seeds)} fresh seeds, {read}")
     return "\n".join(lines)
 
 
@@ -103,8 +105,10 @@ def _sharing(tasks: list[Task]) -> str:
         if key["trained"]:
             keys.append(digest_of(key))
     shared = len(keys) - len(set(keys))
-    rounds = sum(task.trial.labels.rounds + (task.trial.labels.start != 0) for task in tasks)
+    labeled = [task.trial.labels for task in tasks if has_labels(task.trial)]
+    rounds = sum(labels.rounds + (labels.start != 0) for labels in labeled)
     return (
         f"stages: {len(set(keys))} pre-trainings for {len(keys)} trials that need one ({shared} shared), "
         f"{rounds} classifier trainings"
+        + ("" if labeled else ": not a single label, so encoders are compared by how their features lie")
     )

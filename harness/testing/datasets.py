@@ -40,11 +40,18 @@ def identity_is_stable(plugin: Factory) -> None:
 
 
 def source_is_complete(plugin: Factory) -> None:
-    """A labelled `train` split, distinct class names, labels i64 in 0 .. K-1."""
-    source = plugin().open()
+    """A labelled `train` split, distinct class names, labels i64 in 0 .. K-1; or `train` alone, without labels."""
+    dataset = plugin()
+    source = dataset.open()
     assert isinstance(source, Source), f"open() returned {type(source).__name__}, not a Source"
     assert len(source.image_shape) == 3 and source.image_shape[0] in (1, 3), f"image_shape is {source.image_shape}"
     names = source.class_names
+    if not dataset.has_labels:
+        assert not names, f"has_labels is false, and there are class_names: {names}"
+        assert list(source.splits) == ["train"], f"has_labels is false, and the splits are {sorted(source.splits)}"
+        assert source.splits["train"].labels is None, "has_labels is false, and 'train' has labels"
+        assert source.splits["train"].num_images > 0, "it has no images"
+        return
     assert len(names) >= 2 and len(set(names)) == len(names), f"class_names are not two or more distinct names: {names}"
     assert "train" in source.splits, f"there is no split 'train' among {sorted(source.splits)}"
     for name, split in source.splits.items():
@@ -115,9 +122,13 @@ class _LabelsOf(Dataset):
 def positions_predict_no_label(plugin: Factory) -> None:
     """The harness can split it, and of no part the nearest image by position names the class better than chance.
 
-    Nor worse, as it would where classes alternate. Images are not decoded for this.
+    Nor worse, as it would where classes alternate. Images are not decoded for this; without labels there is nothing to
+    predict.
     """
-    source = plugin().open()
+    dataset = plugin()
+    if not dataset.has_labels:
+        return
+    source = dataset.open()
     least, total = len(source.class_names), source.splits["train"].num_images
     splitting = Splitting(
         val=None if "val" in source.splits else max(least, total // 10),

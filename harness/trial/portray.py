@@ -1,7 +1,8 @@
 """Makes the portrait of a trial's encoder at the trial's end, for the report; measures nothing and changes nothing.
 
 Which images are shown depends on the data alone, so that the portraits of a sweep show the same ones. The map is that
-of the validation images; the picks are placed into it, so that selectors on one encoder share one map.
+of the validation images; the picks are placed into it, so that selectors on one encoder share one map. Where no image
+has a label there are none of either, and the pool's images are shown.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from baselines import BUILTINS
 from harness import files, messages
-from harness.api import Augmentation, Images
+from harness.api import UNKNOWN, Augmentation, Images
 from harness.plugins import registry
 from harness.records import portrait
 from harness.records.portrait import Portrait
@@ -31,6 +32,8 @@ from harness.trial.rounds import Rounds
 MAPPED, PICKED, SEARCHED = 1000, 500, 10_000
 """At most so many validation images on the map, labelled images on it, and validation images that may be neighbours."""
 
+CLUSTERS = 10
+"""Of images without labels; of others as many as there are classes."""
 
 QUERIES, NEIGHBORS = 8, 5
 SHOWN, DRAWS = 6, 2
@@ -61,10 +64,10 @@ def portray(rounds: Rounds, uses_views: bool, deliver: Deliver) -> float:
     Raises:
         OSError: the disk is full.
     """
-    assert rounds.last is not None
     views = rounds.context.config.augmentation
     key = {
-        "model": rounds.last.digest,  # also stands for the data, the seed and the machine
+        "model": rounds.last.digest if rounds.last else rounds.encoder.digest,  # also stands for seed and machine
+        "data": rounds.context.data.fingerprint,
         "bought": files.digest_of({"positions": [positions.tolist() for positions in rounds.bought]}),
         "views": views.as_dict() if uses_views else None,
     }
@@ -88,21 +91,21 @@ def portrait_of(rounds: Rounds, uses_views: bool) -> Portrait:
     """Computes a portrait; see `portray`.
 
     Raises:
-        ValueError: the features are not finite, or there are no validation images.
+        ValueError: the features are not finite, or there are labels and no validation images.
     """
-    assert rounds.last is not None
-    data, model = rounds.context.data, rounds.last.model
-    if not len(data.val):
+    data = rounds.context.data
+    model = rounds.last.model if rounds.last else None
+    part, images = ("val", data.val) if data.num_classes else ("pool", data.pool)
+    if not len(images):
         raise ValueError("it shows validation images, and data.val is 0")
-    everything = _some(len(data.val), SEARCHED, "val")
-    features = model.features("val")[everything]
+    everything = _some(len(images), SEARCHED, part)
+    features = (model or rounds.encoder).features(part, everything)
     if not bool(features.isfinite().all()):
         raise ValueError("the encoder's features are not finite")
-    labels = data.val_labels[everything]
+    labels = data.val_labels[everything] if data.num_classes else torch.full((len(everything),), UNKNOWN)
     places = FeatureMap(features[:MAPPED])
     chosen, number = _picks(rounds)
-    backbone: Any = model.encoder.backbone if isinstance(model, HeadModel) else model.network.backbone
-    of_picks = rounds.context.runtime.forward(backbone, data.pool.subset(chosen)) if len(chosen) else features[:0]
+    of_picks = _features_of_picks(rounds, chosen) if len(chosen) else features[:0]
     nearest = _nearest(features)
     queries = _queries(labels)
     shown = torch.cat([queries[:, None], nearest[queries]], dim=1)
@@ -113,17 +116,25 @@ def portrait_of(rounds: Rounds, uses_views: bool) -> Portrait:
         mapping=places.name,
         points=places.points.numpy(),
         classes=labels[:MAPPED].numpy(),
-        clusters=clusters(features[:MAPPED], data.num_classes),
-        same_class=float(same.mean()) if same.numel() else float("nan"),
+        clusters=clusters(features[:MAPPED], data.num_classes or CLUSTERS),
+        same_class=float(same.mean()) if same.numel() and data.num_classes else float("nan"),
         picked=np.array([len(positions) for positions in _bought(rounds)]),
         pick_points=places.of(of_picks).numpy(),
         pick_rounds=number.numpy(),
         pick_classes=rounds.context.oracle.reveal(chosen).numpy(),  # these are bought: it costs nothing
         neighbor_classes=labels[shown].numpy(),
-        neighbor_images=_thumbnails(data.val, everything[shown]),
+        neighbor_images=_thumbnails(images, everything[shown]),
         operations=operations,
         views=views,
     )
+
+
+def _features_of_picks(rounds: Rounds, chosen: Tensor) -> Tensor:
+    """f32 [m, D], by the encoder of the last round."""
+    assert rounds.last is not None
+    model = rounds.last.model
+    backbone: Any = model.encoder.backbone if isinstance(model, HeadModel) else model.network.backbone
+    return rounds.context.runtime.forward(backbone, rounds.context.data.pool.subset(chosen))
 
 
 def _some(total: int, most: int, name: str) -> Tensor:

@@ -98,7 +98,7 @@ def pretrained(context: Context, method: SSLMethod) -> Stage:
         key["start"] = digest_of({"positions": context.start.tolist()})
     report = context.reporter.training("pretrain", config.pretrain.epochs)
 
-    names = measured_names(config)
+    names = measured_names(config, data)
 
     def asked(epoch: int, metrics: Metrics) -> Metrics:
         wanted = names if config.pretrain.measures(epoch) else ()  # a trial that asked for more may have trained it
@@ -124,16 +124,17 @@ def pretrained(context: Context, method: SSLMethod) -> Stage:
 ALL_MEASURED = (measures.KNN, measures.KNN_OF_POOL, *LABEL_FREE)
 
 
-def measured_names(config: TrialConfig) -> tuple[str, ...]:
+def measured_names(config: TrialConfig, data: splits.Data) -> tuple[str, ...]:
     """What a trial measures of its encoder after an epoch."""
-    unasked = {measures.KNN} if config.data.val == 0 else set()
+    unasked = set() if len(data.val) else {measures.KNN}
     unasked |= set() if config.pretrain.knn_of_pool else {measures.KNN_OF_POOL}
     return tuple(name for name in ALL_MEASURED if name not in unasked)
 
 
 def measure(context: Context, method: SSLMethod) -> dict[str, float]:
     """The values of `measured_names` of the encoder as it is."""
-    data, runtime, names = context.data, context.runtime, measured_names(context.config)
+    data, runtime = context.data, context.runtime
+    names = measured_names(context.config, data)
     measured: dict[str, float] = {}
     if measures.KNN in names:
         features = runtime.forward(method.backbone, data.val)

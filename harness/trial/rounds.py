@@ -79,6 +79,9 @@ class Rounds:
         """Trains and measures at the start pool (if it has labels) and after each selection."""
         labeled, last = self.context.start, None
         self.bought.append(labeled)
+        if not self.context.data.num_classes:
+            self._report_encoder_alone()
+            return
         if len(labeled):
             last = self._train_and_measure(labeled, last, {}, None)
         for number in range(1, self.context.config.labels.rounds + 1):
@@ -87,6 +90,17 @@ class Rounds:
             self.bought.append(picks)
             last = self._train_and_measure(labeled, last, selection, picks)
         self.last = last
+
+    def _report_encoder_alone(self) -> None:
+        """The one record of rounds where no image has a label: nothing is trained beside the encoder."""
+        results = {"labels/used": 0.0, "labels/val": 0.0}
+        self.curve.append((0, results))
+        self.context.reporter.round(0, results, Details(stages=self._stages(None)))
+
+    def _stages(self, trained: Trained | None) -> dict[str, Any]:
+        """The names of the stages that hold a round's model, and the machine's choices."""
+        compute = as_dict(self.context.config.compute.resolved())
+        return {"pretrain": self.encoder.digest, "train": trained.digest if trained else None, "compute": compute}
 
     def _key(self) -> dict[str, Any]:
         context, config = self.context, self.context.config
@@ -151,14 +165,13 @@ class Rounds:
             "labels/used": float(context.oracle.used),
             "labels/val": float(len(context.data.val_labels)),
         }
-        compute = as_dict(context.config.compute.resolved())
         details = Details(
             selected=None if picks is None else picks.tolist(),
             class_counts=torch.bincount(labels, minlength=context.data.num_classes).tolist(),
             pool_counts=context.oracle.class_counts.tolist(),
             confusion_matrix=matrix or None,
             hits=self._hits(right),
-            stages={"pretrain": self.encoder.digest, "train": trained.digest, "compute": compute},
+            stages=self._stages(trained),
         )
         self.curve.append((context.oracle.used, results))
         context.reporter.round(context.oracle.used, results, details)

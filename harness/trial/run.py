@@ -63,7 +63,7 @@ def run(
     started = time.perf_counter()
     memory = PeakMemory()
     data, oracle = load_data(config, folders.cache, with_test=with_test)
-    oracle.with_budget(label_budget(config, len(data.pool)))
+    oracle.with_budget(label_budget(config, len(oracle)))
     check_sizes(config, data.image_shape)
     runtime = Runtime.of(config.compute, *normalization(config, data))
     context = Context(
@@ -117,7 +117,7 @@ def load_data(config: TrialConfig, cache: Path, *, with_test: bool, verify: bool
 
 
 def label_budget(config: TrialConfig, pool_size: int) -> int:
-    """How many labels the whole trial may see.
+    """How many labels the whole trial may see, of a pool with as many labels as `pool_size`.
 
     Raises:
         ValueError: more than the pool has, or than a classifier can learn from, or all of it where some must stay

@@ -251,7 +251,7 @@ def test_a_full_disk_is_not_a_warning(coreset, folders, monkeypatch):
 
 
 def test_features_that_are_not_finite_have_no_portrait(folders, monkeypatch):
-    monkeypatch.setattr(models.HeadModel, "features", lambda self, part: torch.full((200, 4), torch.nan))
+    monkeypatch.setattr(models.HeadModel, "features", lambda self, part, rows: torch.full((200, 4), torch.nan))
     run = Run(folders, seed=2, selector="random")
     assert run.found == [{"warning": "no portrait of the encoder: ValueError: the encoder's features are not finite"}]
 

@@ -33,6 +33,16 @@ def embedding(report: Report) -> Look | None:
     if not best:
         return None
     entry, portrait = best
+    if not portrait.class_names:
+        return Look(
+            "embedding",
+            f"The embedding{whose(report)}",
+            "A map of images by cluster",
+            f"{_how(portrait)} of {len(portrait.points):,} images in the feature space{whose(report)}{_alone(report)}, "
+            f"coloured by k-means cluster of the features; their number, {len(set(portrait.clusters))}, means "
+            "nothing, for no image has a label.",
+            lambda: _grid([("", "", portrait)], _by_cluster),
+        )
     agreement = _agreement(portrait)
     caption = (
         f"{_how(portrait)} of {len(portrait.points):,} validation images in the feature space{whose(report)}"
@@ -61,6 +71,15 @@ def encoders(report: Report) -> Look | None:
         return None
     shown = some(different, report, MOST_MAPS)
     rest = f"; {len(shown)} of {len(different)} encoders" if len(shown) < len(different) else ""
+    if not all(portrait.class_names for _, portrait in different):
+        return Look(
+            "encoders",
+            "Encoders side by side",
+            "A map of the same images for each encoder, by cluster",
+            f"The same images as each encoder sees them, by k-means cluster of its features, best first{rest}. A "
+            "colour means nothing beyond its map.",
+            lambda: _grid([(short(entry.label, 34), "", portrait) for entry, portrait in shown], _by_cluster),
+        )
     return Look(
         "encoders",
         "Encoders side by side",
@@ -187,6 +206,11 @@ def _height(portraits: Sequence[Portrait]) -> float:
 def _by_class(axes: Axes, portrait: Portrait) -> None:
     palette = colours(len(portrait.class_names))
     _scatter(axes, portrait.points, [palette[k] for k in portrait.classes])
+
+
+def _by_cluster(axes: Axes, portrait: Portrait) -> None:
+    palette = colours(int(portrait.clusters.max()) + 1)
+    _scatter(axes, portrait.points, [palette[k] for k in portrait.clusters])
 
 
 def _by_round(axes: Axes, portrait: Portrait) -> None:

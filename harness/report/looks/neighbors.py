@@ -22,13 +22,21 @@ def neighbors(report: Report) -> Look | None:
     if not portrait:
         return None
     same = portrait.neighbor_classes[:, 1:] == portrait.neighbor_classes[:, :1]
+    images = "validation images" if portrait.class_names else "images"
+    caption = (
+        f"{len(same)} {images} and, to the right of each, the {same.shape[1]} most similar ones (cosine, in feature "
+        "space)."
+    )
+    if portrait.class_names:
+        caption += (
+            f" Green: of the same class, orange: of another, whose name stands below; {same.sum()} of {same.size} "
+            f"here, {100 * portrait.same_class:.0f} % over all mapped images."
+        )
     return Look(
         "neighbors",
         f"Nearest neighbours in the feature space{whose(report)}",
-        "Sample validation images, each with its nearest neighbours",
-        f"{len(same)} validation images and, to the right of each, the {same.shape[1]} most similar ones (cosine, in "
-        f"feature space). Green: of the same class, orange: of another, whose name stands below; {same.sum()} of "
-        f"{same.size} here, {100 * portrait.same_class:.0f} % over all mapped images.",
+        f"Sample {images}, each with its nearest neighbours",
+        caption,
         lambda: _figure(portrait),
     )
 
@@ -58,8 +66,8 @@ def _row(axes: Axes, portrait: Portrait, query: int) -> None:
         left = place * (width + gap) + (2 * gap if place else 0)
         extent = (left - 0.5, left + width - 0.5, height - 0.5, -0.5)
         axes.imshow(images[place], interpolation="none", extent=extent)
-        name = short(portrait.class_names[label], 12)
-        if place:
+        name = short(portrait.class_names[label], 12) if portrait.class_names else ""
+        if place and name:
             colour = SAME if label == classes[0] else OTHER
             axes.add_patch(
                 Rectangle((left - 0.5, -0.5), width, height, fill=False, edgecolor=colour, linewidth=2.2, clip_on=False)
