@@ -310,8 +310,11 @@ def _split(prepared: Prepared, splitting: Splitting) -> _Rows:
     if imbalance is not None:
         sizes = imbalance.sizes(torch.bincount(labels[rest], minlength=num_classes), prepared.class_names)
         rest = rest[_thin(labels[rest], sizes, generator(split_seed, "split/imbalance"))]
-    parts = {"pool": rest, "val": val_rows, "test": test_rows}
-    return _Rows(**{part: in_random_order(rows, split_seed, part) for part, rows in parts.items()})
+    pool, val, test = (
+        in_random_order(rows, split_seed, part)
+        for part, rows in (("pool", rest), ("val", val_rows), ("test", test_rows))
+    )
+    return _Rows(pool, val, test)
 
 
 def _set_aside(

@@ -84,11 +84,16 @@ class FeatureOutputs:
         self._bought = bought
         self._way = way
 
+    @property
+    def knows_labels(self) -> bool:
+        """Whether there is anything to train a head on."""
+        return len(self._bought.positions) > 0
+
     @cached_property
     def predict(self) -> heads.Predictor:
         """The trained head."""
         bought, config = self._bought, self._way.classifier
-        if not len(bought.positions):
+        if not self.knows_labels:
             raise ValueError("no classifier has been trained yet: there are no labels")
         inputs = self._features[bought.positions]
         state = heads.fit(config, inputs, bought.labels, bought.num_classes, self._way.seed)
@@ -108,6 +113,12 @@ class _Shown:
 
     def features(self) -> Tensor:
         return self._features
+
+    def penultimate(self) -> Tensor:
+        return self._whole.predict.penultimate(self._features) if self._whole.knows_labels else self._features
+
+    def last_layer(self, penultimate: Tensor) -> Tensor:
+        return self._whole.predict.last(penultimate)
 
     def logits(self) -> Tensor:
         return self._whole.predict(self._features)
