@@ -31,6 +31,9 @@ class Backbone(nn.Module, ABC):
         feature_dim: D, the length of a feature vector.
     """
 
+    takes_features: ClassVar[bool] = False
+    """Whether it is for a data set of features: `image_shape` is (D,), and `forward` maps f32 [B, D]."""
+
     channels_last: ClassVar[bool] = False
     """Whether the stages' outputs are [B, h, w, c] instead of [B, c, h, w], as in Swin transformers."""
 

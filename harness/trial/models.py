@@ -22,6 +22,9 @@ from harness.trial.heads import FinetunedModel, Predictor
 from harness.trial.joint import JointModel
 from harness.trial.runtime import EVALUATION_BATCH, Runtime
 
+PREDICTED = 4096
+"""Images whose features are read at a time, where these are read anew each time."""
+
 
 class Encoder:
     """A pre-trained encoder and the representation that its classifier reads.
@@ -36,6 +39,7 @@ class Encoder:
 
     Attributes:
         seconds: spent so far on features and representations.
+        is_free: whether features cost nothing but to read them, as those of a data set of features.
     """
 
     def __init__(
@@ -54,6 +58,7 @@ class Encoder:
         self.config = config
         self.seed = seed
         self.seconds = 0.0
+        self.is_free = not any(True for _ in backbone.parameters())
         self._features: dict[str, Tensor] = {}
         self._inputs: dict[str, Tensor] = {}
         self._map: represent.Mapper | None = None
@@ -75,18 +80,27 @@ class Encoder:
         return other
 
     def features(self, part: str, rows: Tensor | None = None) -> Tensor:
-        """f32 [N, D] on the CPU, or [n, D] of i64 [n] rows: where nothing is known yet, these alone are computed."""
-        if rows is not None:
-            known = self._features.get(part)
-            return self.runtime.forward(self.backbone, self.parts[part].subset(rows)) if known is None else known[rows]
+        """f32 [N, D] on the CPU, or [n, D] of i64 [n] rows: where nothing is known yet, these alone are computed.
+
+        What costs nothing is read anew each time and not kept: it may be larger than memory.
+        """
+        if rows is not None or self.is_free:
+            images, known = self.parts[part], self._features.get(part)
+            if known is not None and rows is not None:
+                return known[rows]
+            return self.runtime.forward(self.backbone, images if rows is None else images.subset(rows))
         if part not in self._features:
             started = time.perf_counter()
             self._features[part] = self.runtime.forward(self.backbone, self.parts[part])
             self.seconds += time.perf_counter() - started
         return self._features[part]
 
-    def inputs(self, part: str) -> Tensor:
-        """f32 [N, E]: the representation of the images of a part."""
+    def inputs(self, part: str, rows: Tensor | None = None) -> Tensor:
+        """f32 [N, E]: the representation of the images of a part, or f32 [n, E] of i64 [n] rows of it."""
+        if self.is_free and self.config.representation == "features":
+            return self.features(part, rows)
+        if rows is not None:
+            return self.inputs(part)[rows]
         if part not in self._inputs:
             source = represent.pixels(self.parts[part]) if self._reads_pixels else self.features(part)
             started = time.perf_counter()
@@ -143,8 +157,10 @@ class HeadModel:
 
     def logits(self, part: str, rows: Tensor | None = None) -> Tensor:
         """f32 [N, K], or [n, K] of i64 [n] rows."""
-        inputs = self.encoder.inputs(part)
-        return self._predict(inputs if rows is None else inputs[rows])
+        if not self.encoder.is_free:
+            return self._predict(self.encoder.inputs(part, rows))
+        rows = torch.arange(len(self.encoder.parts[part])) if rows is None else rows
+        return torch.cat([self._predict(self.encoder.inputs(part, some)) for some in rows.split(PREDICTED)])
 
     def logits_of(self, images: Tensor) -> Tensor:
         """f32 [B, K] of images f32 [B, C, H, W] in [0, 1]."""
@@ -247,7 +263,8 @@ class PoolOutputs:
 
     def features(self) -> Tensor:
         """f32 [N, D]; a copy, since heads are trained on the encoder's own."""
-        return (self._model or self._encoder).features("pool", self._rows).clone()
+        features = (self._model or self._encoder).features("pool", self._rows)
+        return features if self._encoder.is_free else features.clone()
 
     def logits(self) -> Tensor:
         """f32 [N, K]."""
