@@ -5,6 +5,7 @@ BUILTINS: dict[str, dict[str, str]] = {
         "digits": "baselines.datasets.digits:Digits",
         "image_folder": "baselines.datasets.image_folder:ImageFolder",
         "npz": "baselines.datasets.npz:Npz",
+        "embeddings": "baselines.datasets.embeddings:EmbeddingsDataset",
         "cifar10": "baselines.datasets.cifar10:CIFAR10",
         "cifar100": "baselines.datasets.cifar100:CIFAR100",
         "svhn": "baselines.datasets.svhn:SVHN",
@@ -39,6 +40,7 @@ BUILTINS: dict[str, dict[str, str]] = {
     },
     "backbones": {
         "dcnn3": "baselines.backbones.dcnn3:DCNN3",
+        "given": "baselines.backbones.given:Given",
         "resnet18": "baselines.backbones.resnet18:ResNet18",
         "resnet34": "baselines.backbones.resnet34:ResNet34",
         "resnet50": "baselines.backbones.resnet50:ResNet50",

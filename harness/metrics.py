@@ -223,6 +223,9 @@ LABEL_FREE = (
 )
 """What is measured of an encoder without labels: per epoch, and at the trial's end, so that a search may improve it."""
 
+ALIGNMENT = "pretrain/alignment"
+"""The one of these that needs pixels, of which it makes views."""
+
 WATCHED = ("pretrain/knn_accuracy", "joint/val_accuracy")
 """What early stopping judges an epoch by; a training reports one of them."""
 

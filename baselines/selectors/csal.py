@@ -20,6 +20,8 @@ class CSAL(Selector):
         num_samples: augmentations per image, >= 2; the default is ours.
     """
 
+    reads = frozenset({"augmented_logits"})
+
     def __init__(self, *, num_samples: int = 10):
         if num_samples < 2:
             raise ValueError(f"num_samples = {num_samples} is not >= 2")

@@ -37,7 +37,7 @@ class TAVAAL(VAAL):
         gradient_share: the share of the classifier's training after which it no longer shapes the encoder, in [0, 1].
     """
 
-    reads = frozenset({"companion_outputs"})
+    reads = frozenset({"images", "companion_outputs"})
     vae_steps: ClassVar[int] = 1
 
     def __init__(

@@ -37,6 +37,7 @@ class VAAL(Selector):
         image_size: the largest, a multiple of 16; smaller images keep to the next multiple of 16 above theirs.
     """
 
+    reads = frozenset({"images"})
     vae_steps: ClassVar[int] = 2
     """For each of the discriminator; as released."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import ClassVar, Self
 
 from torch import Tensor, nn
 
@@ -30,6 +30,9 @@ class Backbone(nn.Module, ABC):
     Attributes:
         feature_dim: D, the length of a feature vector.
     """
+
+    takes_features: ClassVar[bool] = False
+    """Whether it is for a data set of features: `image_shape` is (D,), and `forward` maps f32 [B, D]."""
 
     channels_last: bool = False
     """Whether the stages' outputs are [B, h, w, c] instead of [B, c, h, w], as in Swin transformers."""

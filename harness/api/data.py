@@ -1,10 +1,15 @@
-"""What a data set gives: images, labels and their splits."""
+"""What a data set gives: images, labels and their splits.
+
+A data set of features is one whose images are known by what an encoder made of them: wherever an image is u8 [C, H, W]
+elsewhere, it is there a vector of floats [D], and so the shape of an image is (D,).
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 from weakref import WeakKeyDictionary
 
 import torch
@@ -12,13 +17,13 @@ from torch import Tensor
 
 
 class Images:
-    """Rows of a uint8 image store [*, C, H, W], gathered on demand.
+    """Rows of a uint8 image store [*, C, H, W], or of floats [*, D] in a data set of features, gathered on demand.
 
     The store may be memory-mapped and far larger than memory, so only the rows asked for are read. It may hold further
     images, which are not for those who are handed these: no attribute leads to it, and what is gathered is a copy.
 
     Args:
-        store: u8 [M, C, H, W], in memory, memory-mapped or on an accelerator.
+        store: u8 [M, C, H, W] or floats [M, D], in memory, memory-mapped or on an accelerator.
         rows: i64 [N], which rows of the store these images are; all of them if None.
         device: where gathered batches are put; the store's own device if None.
     """
@@ -31,13 +36,12 @@ class Images:
         return len(_stored[self][1])
 
     @property
-    def shape(self) -> tuple[int, int, int, int]:
-        """(N, C, H, W)."""
-        channels, height, width = _stored[self][0].shape[1:]
-        return len(self), channels, height, width
+    def shape(self) -> tuple[int, ...]:
+        """(N, C, H, W), or (N, D) in a data set of features."""
+        return len(self), *_stored[self][0].shape[1:]
 
     def __getitem__(self, index: Tensor) -> Tensor:
-        """Gathers u8 [B, C, H, W] for i64 [B] positions in 0 .. N-1."""
+        """Gathers u8 [B, C, H, W], or floats [B, D], for i64 [B] positions in 0 .. N-1."""
         store, rows = _stored[self]
         return store[rows[index.to(rows.device)].to(store.device)].to(self.device, non_blocking=True)
 
@@ -60,13 +64,16 @@ class Split:
 
     Attributes:
         num_images: how many images it has.
-        read: `read(start, stop)` decodes u8 [stop - start, C, H, W]; called from several threads at once.
+        read: `read(start, stop)` decodes u8 [stop - start, C, H, W], or floats [stop - start, D] of the source's dtype;
+            called from several threads at once.
         labels: i64 [num_images] in 0 .. K-1, or None where there are none.
+        files: num_images paths of image files, for those who show images of a data set of features; None: not known.
     """
 
     num_images: int
     read: Callable[[int, int], Tensor]
     labels: Tensor | None = None
+    files: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -74,15 +81,17 @@ class Source:
     """An opened data set: what the harness decodes once into its cache.
 
     Attributes:
-        image_shape: (C, H, W) of every image, after any resizing the data set does.
+        image_shape: (C, H, W) of every image, after any resizing the data set does; (D,) in a data set of features.
         class_names: K names, in label order; none where no image has a label.
         splits: of `SOURCE_SPLITS`: `train` (required), and where the source has them `val`, `test` and `unlabeled`.
             Without `val` or `test` the harness carves one from `train`. Where no image has a label, `train` alone.
+        dtype: of what the splits read: uint8 for images, float16 or float32 for features.
     """
 
-    image_shape: tuple[int, int, int]
+    image_shape: tuple[int, ...]
     class_names: tuple[str, ...]
     splits: Mapping[str, Split]
+    dtype: torch.dtype = torch.uint8
 
 
 class Dataset(ABC):
@@ -94,6 +103,10 @@ class Dataset(ABC):
     """
 
     has_labels: bool = True
+
+    gives_features: ClassVar[bool] = False
+    """Whether it is a data set of features, floats [D] in place of pixels. A trial then trains no encoder, and what
+    needs pixels is refused before it starts."""
 
     @abstractmethod
     def identity(self) -> str:

@@ -50,7 +50,8 @@ class Pool:
     image, nor to a label that has not been bought.
 
     Attributes:
-        images: N images, indexed like every other part of the pool.
+        images: N images, indexed like every other part of the pool. Their number and device are there for everybody;
+            a selector that reads pixels says so in `reads`, for a data set of features has none.
         labeled: i64 [L], sorted positions whose labels are known.
         unlabeled: i64 [U], sorted positions to choose from; L + U = N.
         labels: i64 [L], the classes of `labeled`, in its order. There are no others in here.
@@ -144,9 +145,9 @@ class Companion(nn.Module, ABC):
         """
 
 
-CONDITIONAL_PARTS = frozenset({"stochastic_logits", "ssl_loss", "companion_outputs"})
-"""The parts of a pool that not every trial can give: they need a backbone with dropout, an SSL method with a loss per
-image, a classifier that a companion can be trained beside."""
+CONDITIONAL_PARTS = frozenset({"images", "augmented_logits", "stochastic_logits", "ssl_loss", "companion_outputs"})
+"""The parts of a pool that not every trial can give: the first two need pixels, the others a backbone with dropout, an
+SSL method with a loss per image, a classifier that a companion can be trained beside."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from harness.api import Backbone, Selector, SemiSupervisedMethod, SSLMethod, Sup
 from harness.config.schema import Problems
 from harness.config.trial import Optimization, TrialConfig, method_arguments
 from harness.messages import cause_of, message_of
-from harness.metrics import LABEL_FREE
+from harness.metrics import ALIGNMENT, LABEL_FREE
 from harness.plugins import registry
 from harness.plugins.registry import PluginSpec
 
@@ -142,6 +142,43 @@ def check_what_selector_reads(config: TrialConfig, path: str, problems: Problems
             )
 
 
+def gives_features(dataset: Any) -> bool:
+    """Whether a data set, as a configuration names it, gives features; one that cannot be found does not."""
+    try:
+        spec = registry.as_spec("datasets", dataset)
+        return bool(registry.find_plugin("datasets", spec.name).gives_features)  # type: ignore[attr-defined]
+    except ValueError:
+        return False
+
+
+def check_features(config: TrialConfig, path: str, problems: Problems) -> None:
+    """What a data set of features forbids, where there are no pixels and no encoder; and what needs such a data set."""
+    data, backbone, method = config.dataset.name, config.backbone.name, config.ssl_method.name
+    takes_features = registry.find_plugin("backbones", backbone).takes_features  # type: ignore[attr-defined]
+    if not gives_features(config.dataset):
+        if takes_features:
+            problems.add(
+                f"{path}.backbone", f"{backbone} takes features, and {data} gives images; use another backbone"
+            )
+        return
+    pixels = f"needs pixels, and {data} gives features"
+    if not takes_features:
+        problems.add(f"{path}.backbone", f"{backbone} {pixels}; use given, or leave it out")
+    if registry.find_plugin("ssl_methods", method).num_views:  # type: ignore[attr-defined]
+        problems.add(f"{path}.ssl_method", f"{method} {pixels}; use none, or leave it out")
+    if config.augmentation.name != "identity":
+        problems.add(f"{path}.augmentation", f"{config.augmentation.name} {pixels}; use identity, or leave it out")
+    for number, head in enumerate((config.classifier, *config.beside)):
+        place = f"{path}.beside[{number - 1}]" if number else f"{path}.classifier"
+        if head.name == "finetune":
+            problems.add(f"{place}.name", f"finetune trains an encoder, and {data} gives features alone; use logistic")
+        if head.representation == "raw":
+            problems.add(f"{place}.representation", f"raw {pixels}; use features, which are the numbers of the file")
+    selector: type[Selector] = registry.find_plugin("selectors", config.selector.name)
+    if config.labels.rounds and selector.reads & {"images", "augmented_logits"}:
+        problems.add(f"{path}.selector", f"{config.selector.name} {pixels}; use one that reads features or logits")
+
+
 def check_milestones(settings: Optimization, path: str, problems: Problems) -> None:
     """Rising milestones, within the epochs."""
     milestones = settings.milestones
@@ -167,6 +204,10 @@ def check_measured(config: TrialConfig, goals: Sequence[str], stops_early: bool,
             problems.add(path, f"metric {name} needs validation images, and data.val is 0; use pretrain/rankme")
         elif name in ("val/loss", "val/ece") and not head.gives_probabilities:
             problems.add(path, f"metric {name} needs probabilities, and {head.name} gives none; use logistic")
+        elif name == ALIGNMENT and gives_features(config.dataset):
+            problems.add(
+                path, f"metric {name} needs pixels, and {config.dataset.name} gives features; use val/accuracy"
+            )
         elif name in LABEL_FREE and config.mode == "joint":
             problems.add(path, f"metric {name} is that of an encoder trained before its classifier; use mode pretrain")
 
@@ -219,11 +260,13 @@ def try_alone(plugin: Tried) -> None:
 @lru_cache(maxsize=1)  # the SSL methods of a search mostly share it
 def try_backbone(plugin: Tried) -> Backbone:
     """A backbone on the meta device for images whose size is not known yet: 64 pixels, or 224 if it refuses those."""
+    of_features: bool = registry.find_plugin("backbones", plugin.spec.name).takes_features  # type: ignore[attr-defined]
+    shape = (64,) if of_features else (3, 64, 64)
     with torch.device("meta"):
         try:
-            backbone: Backbone = registry.build(plugin.spec, (3, 64, 64))
+            backbone: Backbone = registry.build(plugin.spec, shape)
         except ValueError:
-            backbone = registry.build(plugin.spec, (3, 224, 224))
+            backbone = registry.build(plugin.spec, shape if of_features else (3, 224, 224))
     return backbone
 
 

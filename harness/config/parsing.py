@@ -11,11 +11,13 @@ import torch
 from harness.config import recipes
 from harness.config.checks import (
     check_classifiers,
+    check_features,
     check_labels,
     check_milestones,
     check_mode,
     check_resolutions,
     check_what_selector_reads,
+    gives_features,
     try_plugins,
 )
 from harness.config.label_free import check_without_labels, has_labels
@@ -39,7 +41,7 @@ def parse_trial(value: Any, path: str, problems: Problems, own: Recipes | None =
         own: recipes that are known already; others are read from their files.
     """
     before = len(problems.found)
-    value = over_recipe(value, path, problems, own or {})
+    value = over_features(over_recipe(value, path, problems, own or {}))
     config = parse(TrialConfig, value, path, problems, beside=(RECIPE,))
     if config is None or len(problems.found) > before:
         return None
@@ -51,6 +53,7 @@ def parse_trial(value: Any, path: str, problems: Problems, own: Recipes | None =
         check_what_selector_reads(config, path, problems)
     else:
         check_without_labels(config, path, problems)
+    check_features(config, path, problems)
     check_milestones(config.pretrain, f"{path}.pretrain", problems)
     check_resolutions(config.pretrain.resolutions, f"{path}.pretrain.resolutions", problems)
     if config.compute.device == "cuda" and not torch.cuda.is_available():
@@ -89,6 +92,17 @@ def over_recipe(value: Any, path: str, problems: Problems, own: Recipes) -> Any:
     known = own.get(name) if isinstance(name, str) else None
     base = known or recipe_trial(name, f"{path}.{RECIPE}", problems)
     return recipes.merged(base, value) if base else value
+
+
+FEATURES = {"backbone": "given", "ssl_method": "none", "augmentation": "identity"}
+"""What lies under a trial whose data set gives features, in place of the defaults, which are for images."""
+
+
+def over_features(value: Any) -> Any:
+    """A trial's mapping laid over `FEATURES`, if its data set gives these."""
+    if not isinstance(value, Mapping) or not gives_features(value.get("dataset")):
+        return value
+    return recipes.merged(FEATURES, value)
 
 
 def recipe_trial(name: Any, path: str, problems: Problems) -> dict[str, Any] | None:

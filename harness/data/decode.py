@@ -1,4 +1,4 @@
-"""A data set's images, decoded once into memory-mapped arrays that every trial on the machine reads.
+"""A data set's images, or its features, decoded once into memory-mapped arrays that every trial on the machine reads.
 
 The arrays of a data set lie in one folder of the cache, named by what determines them; a folder is either complete
 or not believed.
@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,27 +44,34 @@ class Prepared:
     """A decoded data set, its files mapped into memory and not read.
 
     Attributes:
-        image_shape: (C, H, W).
+        image_shape: (C, H, W), or (D,) in a data set of features.
         class_names: K names, in label order.
         fingerprint: a hash of all images and labels.
-        images: split -> u8 [M, C, H, W], mapped copy-on-write.
+        images: split -> u8 [M, C, H, W], or float16 or float32 [M, D], mapped copy-on-write.
         labels: split -> i64 [M], for the splits that have labels; of `train` i64 [0] where no image has one.
-        sums: i64 [M, C, 2], of each training image the sum of its channels' values and that of their squares.
+        sums: i64 [M, C, 2], of each training image the sum of its channels' values and that of their squares; None of
+            features.
+        files: split -> M paths of image files, where a data set of features knows them.
     """
 
-    image_shape: tuple[int, int, int]
+    image_shape: tuple[int, ...]
     class_names: tuple[str, ...]
     fingerprint: str
     images: Mapping[str, Tensor]
     labels: Mapping[str, Tensor]
-    sums: Tensor
+    sums: Tensor | None
+    files: Mapping[str, np.ndarray]
 
     def moments(self, rows: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Means in [0, 1] and standard deviations in [1/255, 1] of each channel of some training images, exact.
 
+        Features have no channels: there are no means and no deviations of them.
+
         Args:
             rows: i64 [n], n >= 1.
         """
+        if self.sums is None:
+            return (), ()
         count = len(rows) * math.prod(self.image_shape[1:])
         totals = self.sums[rows].sum(0).tolist()
         mean = tuple(total / count / 255 for total, _ in totals)
@@ -134,21 +141,26 @@ def _open(folder: Path) -> Prepared | None:
         if meta.pop("checksum") != _digest(meta):
             raise ValueError("the checksum of meta.json differs")
         shape = tuple(meta["image_shape"])
-        images, labels = {}, {}
+        images, labels, files = {}, {}, {}
+        dtype = np.dtype(meta["dtype"])
         for split, part in meta["splits"].items():
-            images[split] = _map(folder / f"{split}_images.npy", (part["num_images"], *shape), np.dtype(np.uint8))
+            images[split] = _map(folder / f"{split}_images.npy", (part["num_images"], *shape), dtype)
+            if part["files"]:
+                files[split] = np.load(folder / f"{split}_files.npy", mmap_mode="r")
             if part["labeled"]:
                 labels[split] = _map(folder / f"{split}_labels.npy", (part["num_images"],), np.dtype(np.int64))
             elif split == "train":
                 labels[split] = torch.empty(0, dtype=torch.int64)
         sums_shape = (meta["splits"]["train"]["num_images"], shape[0], 2)
+        sums = None if _holds_features(shape) else _map(folder / "train_sums.npy", sums_shape, np.dtype(np.int64))
         return Prepared(
             image_shape=shape,
             class_names=tuple(meta["class_names"]),
             fingerprint=meta["fingerprint"],
             images=MappingProxyType(images),
             labels=MappingProxyType(labels),
-            sums=_map(folder / "train_sums.npy", sums_shape, np.dtype(np.int64)),
+            sums=sums,
+            files=MappingProxyType(files),
         )
     except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
         log.warning("%s is damaged (%s); decoding again", folder, error)
@@ -163,7 +175,7 @@ def _digest(meta: Mapping[str, Any]) -> str:
 def _fingerprint(prepared: Prepared) -> str:
     """The fingerprint that the content of the files has, as `_decode` computes it."""
     fingerprint = hashlib.blake2b(repr((prepared.image_shape, prepared.class_names)).encode(), digest_size=16)
-    step = max(1, CHUNK_BYTES // math.prod(prepared.image_shape))
+    step = _chunk(prepared.image_shape, prepared.images["train"].dtype)
     with ThreadPoolExecutor(min(os.cpu_count() or 1, MAX_THREADS)) as threads:
         for split, images in sorted(prepared.images.items()):
             pixels = images.numpy()
@@ -173,6 +185,15 @@ def _fingerprint(prepared: Prepared) -> str:
             labels = prepared.labels.get(split)
             fingerprint.update(b"" if labels is None else labels.numpy().tobytes())
     return fingerprint.hexdigest()
+
+
+def _holds_features(image_shape: Sequence[int]) -> bool:
+    return len(image_shape) == 1
+
+
+def _chunk(image_shape: Sequence[int], dtype: torch.dtype) -> int:
+    """Images that are decoded at a time."""
+    return max(1, CHUNK_BYTES // (math.prod(image_shape) * dtype.itemsize))
 
 
 def _chunk_digest(pixels: np.ndarray) -> bytes:
@@ -207,6 +228,8 @@ def _write(source: Source, name: str, folder: Path) -> None:
 
 def _check(source: Source, name: str, has_labels: bool) -> None:
     """Refuses a source that breaks its contract, before the work of decoding it."""
+    if _holds_features(source.image_shape) != source.dtype.is_floating_point:
+        raise ValueError(f"data set {name}: {source.dtype} is no type of images of shape {source.image_shape}")
     if not {"train"} <= set(source.splits) <= set(SOURCE_SPLITS):
         raise ValueError(f"data set {name}: splits are {', '.join(SOURCE_SPLITS)}, not {sorted(source.splits)}")
     for split, part in source.splits.items():
@@ -242,7 +265,9 @@ def _check_labels(source: Source, name: str) -> None:
 def _decode(source: Source, name: str, folder: Path) -> dict[str, Any]:
     """Writes the arrays of every split into `folder` and returns the meta data that describes them."""
     fingerprint = hashlib.blake2b(repr((source.image_shape, source.class_names)).encode(), digest_size=16)
-    sums = np.zeros((source.splits["train"].num_images, source.image_shape[0], 2), dtype=np.int64)
+    sums = None
+    if not _holds_features(source.image_shape):
+        sums = np.zeros((source.splits["train"].num_images, source.image_shape[0], 2), dtype=np.int64)
     splits = {}
     with track(sum(part.num_images for part in source.splits.values()), f"Decoding {name}") as advance:
         for split, part in sorted(source.splits.items()):
@@ -253,10 +278,15 @@ def _decode(source: Source, name: str, folder: Path) -> dict[str, Any]:
                 np.save(folder / f"{split}_labels.npy", labels)
             fingerprint.update(f"{split} {part.num_images}".encode() + b"".join(digests))
             fingerprint.update(b"" if labels is None else labels.tobytes())
-            splits[split] = {"num_images": part.num_images, "labeled": labels is not None}
-    np.save(folder / "train_sums.npy", sums)
+            if part.files is not None:
+                np.save(folder / f"{split}_files.npy", [file.encode(errors="surrogateescape") for file in part.files])
+            of_split = {"num_images": part.num_images, "labeled": labels is not None, "files": part.files is not None}
+            splits[split] = of_split
+    if sums is not None:
+        np.save(folder / "train_sums.npy", sums)
     return {
         "image_shape": source.image_shape,
+        "dtype": _array_type(source.dtype).str,
         "class_names": source.class_names,
         "splits": splits,
         "fingerprint": fingerprint.hexdigest(),
@@ -266,7 +296,7 @@ def _decode(source: Source, name: str, folder: Path) -> dict[str, Any]:
 def _decode_split(
     source: Source, part: Split, path: Path, sums: np.ndarray | None, advance: Callable[[int], None]
 ) -> list[bytes]:
-    """Writes u8 [M, C, H, W] to `path` chunk by chunk, from several threads.
+    """Writes u8 [M, C, H, W], or features [M, D], to `path` chunk by chunk, from several threads.
 
     Args:
         source: whose split it is.
@@ -278,35 +308,39 @@ def _decode_split(
     Returns:
         The hash of every chunk, in order.
     """
-    step = max(1, CHUNK_BYTES // math.prod(source.image_shape))
+    step, dtype = _chunk(source.image_shape, source.dtype), _array_type(source.dtype)
     lock = threading.Lock()
     # Written and not mapped: dirty mapped pages count as this process's memory, and a full disk kills
     # a process that writes through a map where write() raises.
     with path.open("wb") as file:
         shape = (part.num_images, *source.image_shape)
-        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        np.lib.format.write_array_header_1_0(file, {"descr": dtype.str, "fortran_order": False, "shape": shape})
         first = file.tell()
 
         def chunk(start: int) -> bytes:
             stop = min(start + step, part.num_images)
             images = part.read(start, stop)
             expected = (stop - start, *source.image_shape)
-            if images.dtype != torch.uint8 or images.shape != expected:
+            if images.dtype != source.dtype or images.shape != expected:
                 raise ValueError(
                     f"{path.stem}: images {start} .. {stop - 1} came as {images.dtype} {tuple(images.shape)}, "
-                    f"not torch.uint8 {expected}"
+                    f"not {source.dtype} {expected}"
                 )
             pixels = np.ascontiguousarray(images.cpu().numpy())
             if sums is not None:
                 sums[start:stop] = _sums(pixels)
             with lock:
-                file.seek(first + start * math.prod(source.image_shape))
+                file.seek(first + start * math.prod(source.image_shape) * dtype.itemsize)
                 file.write(pixels.data)
             advance(stop - start)
             return _chunk_digest(pixels)
 
         with ThreadPoolExecutor(min(os.cpu_count() or 1, MAX_THREADS)) as threads:
             return list(threads.map(chunk, range(0, part.num_images, step)))
+
+
+def _array_type(dtype: torch.dtype) -> np.dtype:
+    return torch.empty(0, dtype=dtype).numpy().dtype
 
 
 def _sums(images: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -149,11 +149,12 @@ class Data:
         carved: whether the test images were taken from the training images.
         unlabeled_extra: images without labels, for pre-training only; None where the data set has none.
         class_names: K names, in label order; none where no image has a label.
-        image_shape: (C, H, W).
-        mean: C means of the pool's images, in [0, 1].
-        std: C standard deviations of the pool's images, in [1/255, 1].
+        image_shape: (C, H, W), or (D,) in a data set of features.
+        mean: C means of the pool's images, in [0, 1]; none of features.
+        std: C standard deviations of the pool's images, in [1/255, 1]; none of features.
         fingerprint: a hash of all images and labels, of which of them are in which part, and of their order there.
         counts: part -> number of images, for reports; `test` is counted even where it is None.
+        val_files: paths of the image files of `val`, where a data set of features knows them.
     """
 
     pool: Images
@@ -164,16 +165,22 @@ class Data:
     carved: bool
     unlabeled_extra: Images | None
     class_names: tuple[str, ...]
-    image_shape: tuple[int, int, int]
+    image_shape: tuple[int, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
     fingerprint: str
     counts: Mapping[str, int]
+    val_files: Sequence[bytes] | None = None
 
     @property
     def num_classes(self) -> int:
         """K."""
         return len(self.class_names)
+
+    @property
+    def gives_features(self) -> bool:
+        """Whether its images are feature vectors [D]."""
+        return len(self.image_shape) == 1
 
 
 def open_data(
@@ -234,6 +241,7 @@ def open_data(
         std=std,
         fingerprint=rows.fingerprint(prepared.fingerprint),
         counts=MappingProxyType(counts | ({} if extra is None else {"unlabeled_extra": len(extra)})),
+        val_files=prepared.files[val_split][rows.val.numpy()].tolist() if val_split in prepared.files else None,
     )
     return data, Oracle(prepared.labels["train"][rows.labeled], len(prepared.class_names))
 
@@ -250,14 +258,15 @@ class _JoinedImages(Images):
         return len(self._rows)
 
     @property
-    def shape(self) -> tuple[int, int, int, int]:
+    def shape(self) -> tuple[int, ...]:
         return (len(self), *self._first.shape[1:])
 
     def __getitem__(self, index: Tensor) -> Tensor:
         rows = self._rows[index.cpu()]
         in_second = rows >= len(self._first)
-        out = torch.empty(len(rows), *self.shape[1:], dtype=torch.uint8, device=self.device)
-        out[~in_second] = self._first[rows[~in_second]]
+        first = self._first[rows[~in_second]]
+        out = torch.empty(len(rows), *self.shape[1:], dtype=first.dtype, device=self.device)
+        out[~in_second] = first
         out[in_second] = self._second[rows[in_second] - len(self._first)]
         return out
 
@@ -383,10 +392,11 @@ resident: dict[tuple[str, str, torch.device], Tensor] = {}
 def store_of(prepared: Prepared, split: str, device: torch.device) -> Tensor:
     """All images of a split, u8 [M, C, H, W], mapped from their file or on the device.
 
-    On an accelerator they are copied, once per process, while they fit in `DEVICE_SHARE` of its free memory.
+    On an accelerator they are copied, once per process, while they fit in `DEVICE_SHARE` of its free memory. Features
+    stay in their file: heads and selectors, who read them, do so on the CPU.
     """
     mapped = prepared.images[split]
-    if device.type == "cpu":
+    if device.type == "cpu" or mapped.is_floating_point():
         return mapped
     for key in [key for key in resident if key[0] != prepared.fingerprint]:
         del resident[key]  # a worker that goes on to another data set gives its memory back

@@ -11,7 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from harness.seeding import generator
-from harness.testing.common import Check, Factory, global_seed, half_precision, new_backbone, run_checks, when
+from harness.testing.common import (
+    Check,
+    Factory,
+    global_seed,
+    half_precision,
+    image_shapes,
+    new_backbone,
+    run_checks,
+    when,
+)
 
 
 def check_backbone(plugin: Factory, *, exempt: Mapping[str, str] | None = None) -> None:
@@ -27,18 +36,14 @@ def check_backbone(plugin: Factory, *, exempt: Mapping[str, str] | None = None) 
     run_checks("backbones", plugin, BACKBONE_CHECKS, exempt)
 
 
-_IMAGE_SHAPES = ((3, 32, 32), (1, 32, 32), (3, 64, 64))
-"""(C, H, W) that a backbone must take."""
-
-
-def _normalised(batch: int, image_shape: tuple[int, int, int]) -> Tensor:
-    """f32 [B, C, H, W] of mean 0 and variance 1."""
+def _normalised(batch: int, image_shape: tuple[int, ...]) -> Tensor:
+    """f32 [B, C, H, W], or [B, D], of mean 0 and variance 1."""
     return torch.randn(batch, *image_shape, generator=generator(0, "images"))
 
 
 def features_have_the_promised_shape(plugin: Factory) -> None:
     """f32 [B, feature_dim], finite, for colour and grey images and more than one size."""
-    for image_shape in _IMAGE_SHAPES:
+    for image_shape in image_shapes(plugin):
         with when(f"image_shape {image_shape}"):
             backbone, images = new_backbone(plugin, image_shape), _normalised(4, image_shape)
             before = images.clone()
@@ -54,8 +59,8 @@ def features_have_the_promised_shape(plugin: Factory) -> None:
 
 def gradients_reach_every_parameter(plugin: Factory) -> None:
     """No parameter is left out of the features."""
-    backbone = new_backbone(plugin, _IMAGE_SHAPES[0])
-    backbone(_normalised(4, _IMAGE_SHAPES[0])).square().sum().backward()
+    backbone, images = new_backbone(plugin, image_shapes(plugin)[0]), _normalised(4, image_shapes(plugin)[0])
+    backbone(images.requires_grad_()).square().sum().backward()  # so that one without parameters has a gradient
     for name, parameter in backbone.named_parameters():
         reached = parameter.grad is not None and parameter.grad.isfinite().all() and parameter.grad.any()
         assert reached or not parameter.requires_grad, f"no gradient reaches {name}"
@@ -63,9 +68,9 @@ def gradients_reach_every_parameter(plugin: Factory) -> None:
 
 def runs_in_half_precision(plugin: Factory) -> None:
     """Under bfloat16 autocast, in which trials run where it is fast, features and gradients are finite."""
-    backbone = new_backbone(plugin, _IMAGE_SHAPES[0])
+    backbone = new_backbone(plugin, image_shapes(plugin)[0])
     with half_precision():
-        features = backbone(_normalised(4, _IMAGE_SHAPES[0]))
+        features = backbone(_normalised(4, image_shapes(plugin)[0]).requires_grad_())
     assert features.isfinite().all(), "features are not finite"
     features.float().square().sum().backward()
     for name, parameter in backbone.named_parameters():
@@ -77,14 +82,14 @@ def same_seed_same_weights(plugin: Factory) -> None:
     states = []
     for other_seed in (1, 2):
         with global_seed(other_seed):
-            states.append(new_backbone(plugin, _IMAGE_SHAPES[0]).state_dict())
+            states.append(new_backbone(plugin, image_shapes(plugin)[0]).state_dict())
     for name, value in states[0].items():
         assert torch.equal(value, states[1][name]), f"{name} differs between two models of the same torch seed"
 
 
 def features_do_not_depend_on_the_batch(plugin: Factory) -> None:
     """In evaluation mode an image has the same features alone and in a batch."""
-    backbone, images = new_backbone(plugin, _IMAGE_SHAPES[0]).eval(), _normalised(4, _IMAGE_SHAPES[0])
+    backbone, images = new_backbone(plugin, image_shapes(plugin)[0]).eval(), _normalised(4, image_shapes(plugin)[0])
     with torch.no_grad():
         together = backbone(images)
         alone = torch.cat([backbone(image[None]) for image in images])
@@ -93,8 +98,8 @@ def features_do_not_depend_on_the_batch(plugin: Factory) -> None:
 
 def state_dict_restores_the_backbone(plugin: Factory) -> None:
     """A model of other weights that loads the state gives the same features; running statistics are included."""
-    images = _normalised(4, _IMAGE_SHAPES[0])
-    trained, restored = (new_backbone(plugin, _IMAGE_SHAPES[0], seed) for seed in (0, 1))
+    images = _normalised(4, image_shapes(plugin)[0])
+    trained, restored = (new_backbone(plugin, image_shapes(plugin)[0], seed) for seed in (0, 1))
     with torch.no_grad():
         trained(images * 2 + 1)
         restored.load_state_dict(trained.state_dict())
@@ -119,7 +124,7 @@ def _outputs_of(modules: list[nn.Module]) -> Iterator[list[tuple[int, Any]]]:
 
 def stages_are_in_order(plugin: Factory) -> None:
     """`stages` are distinct modules of the network, called once per batch, one after the other; outputs [B, ...]."""
-    backbone = new_backbone(plugin, _IMAGE_SHAPES[0])
+    backbone = new_backbone(plugin, image_shapes(plugin)[0])
     stages = backbone.stages()
     assert isinstance(stages, list) and stages, f"stages() is {stages!r}, not a list of modules"
     assert len(set(stages)) == len(stages), "a stage is listed twice"
@@ -127,7 +132,7 @@ def stages_are_in_order(plugin: Factory) -> None:
     for number, stage in enumerate(stages, start=1):
         assert stage in inside, f"stage {number} is not a module of the backbone"
     with torch.no_grad(), _outputs_of(stages) as called:
-        backbone(_normalised(4, _IMAGE_SHAPES[0]))
+        backbone(_normalised(4, image_shapes(plugin)[0]))
     order = [position + 1 for position, _ in called]
     assert order == list(range(1, len(stages) + 1)), f"a forward pass calls the stages in the order {order}"
     for position, output in called:
@@ -136,11 +141,11 @@ def stages_are_in_order(plugin: Factory) -> None:
 
 def frozen_stages_stay_as_they_are(plugin: Factory) -> None:
     """With `freeze` nothing trains a stage or what is before it, nor moves its statistics, in a deep copy neither."""
-    images = _normalised(4, _IMAGE_SHAPES[0])
-    num_stages = len(new_backbone(plugin, _IMAGE_SHAPES[0]).stages())
+    images = _normalised(4, image_shapes(plugin)[0])
+    num_stages = len(new_backbone(plugin, image_shapes(plugin)[0]).stages())
     for freeze in dict.fromkeys((1, num_stages, True)):
         with when(f"freeze = {freeze}"):
-            backbone = new_backbone(plugin, _IMAGE_SHAPES[0])
+            backbone = new_backbone(plugin, image_shapes(plugin)[0])
             backbone.freeze(freeze)
             backbone = copy.deepcopy(backbone).train()
             stage = backbone if freeze is True else backbone.stages()[freeze - 1]

@@ -63,7 +63,7 @@ def when(situation: str) -> Iterator[None]:
 def _new(plugin: Factory, kind: str) -> Any:
     """An instance of any kind of plugin; weights are those of a fixed seed."""
     if kind == "backbones":
-        return new_backbone(plugin, (3, 32, 32))
+        return new_backbone(plugin, image_shapes(plugin)[0])
     return new_method(plugin) if kind == "ssl_methods" else plugin()
 
 
@@ -192,10 +192,13 @@ COMMON_CHECKS: tuple[Check, ...] = (
 )
 
 
-def check_imports(plugin: type) -> None:
-    """Checks that the plugin's file imports nothing of `harness` but `api`, `seeding` and `image_file`.
+PLUGINS_MAY_IMPORT = ("api", "seeding", "image_file", "embeddings_file")
 
-    The last is for data sets of image files. The rest of `harness` changes without notice. Imports inside functions
+
+def check_imports(plugin: type) -> None:
+    """Checks that the plugin's file imports nothing of `harness` but `PLUGINS_MAY_IMPORT`.
+
+    Those of files are for data sets. The rest of `harness` changes without notice. Imports inside functions
     count too.
 
     Raises:
@@ -212,12 +215,22 @@ def check_imports(plugin: type) -> None:
             continue
         for name in imported:
             package, _, module = name.partition(".")
-            assert package != "harness" or module.split(".")[0] in ("api", "seeding", "image_file"), (
-                f"{source}:{node.lineno} imports {name}; plugins import harness.api, .seeding and .image_file alone"
+            allowed = ", ".join(PLUGINS_MAY_IMPORT)
+            assert package != "harness" or module.split(".")[0] in PLUGINS_MAY_IMPORT, (
+                f"{source}:{node.lineno} imports {name}; of harness plugins import {allowed} alone"
             )
 
 
-def new_backbone(plugin: Factory, image_shape: tuple[int, int, int], seed: int = 0) -> Any:
+def image_shapes(plugin: Factory) -> tuple[tuple[int, ...], ...]:
+    """(C, H, W) that a backbone must take, or the (D,) of one that takes features."""
+    try:
+        of_images = not new_backbone(plugin, (48,)).takes_features
+    except Exception:  # a backbone of images may fail in any way
+        of_images = True
+    return ((3, 32, 32), (1, 32, 32), (3, 64, 64)) if of_images else ((48,), (1,), (700,))
+
+
+def new_backbone(plugin: Factory, image_shape: tuple[int, ...], seed: int = 0) -> Any:
     """The backbone, its weights drawn from the seed alone."""
     with seeded(seed, "weights"):
         return plugin(image_shape)

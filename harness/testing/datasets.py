@@ -40,11 +40,17 @@ def identity_is_stable(plugin: Factory) -> None:
 
 
 def source_is_complete(plugin: Factory) -> None:
-    """A labelled `train` split, distinct class names, labels i64 in 0 .. K-1; or `train` alone, without labels."""
+    """A labelled `train` split, distinct class names, labels i64 in 0 .. K-1; or `train` alone, without labels.
+
+    Shape and dtype are of what it gives, images or features.
+    """
     dataset = plugin()
     source = dataset.open()
     assert isinstance(source, Source), f"open() returned {type(source).__name__}, not a Source"
-    assert len(source.image_shape) == 3 and source.image_shape[0] in (1, 3), f"image_shape is {source.image_shape}"
+    of_images = len(source.image_shape) == 3 and source.image_shape[0] in (1, 3) and source.dtype == torch.uint8
+    of_features = len(source.image_shape) == 1 and source.dtype in (torch.float16, torch.float32)
+    about = f"image_shape is {source.image_shape}, dtype {source.dtype}, gives_features {plugin().gives_features}"
+    assert of_features if plugin().gives_features else of_images, about
     names = source.class_names
     if not dataset.has_labels:
         assert not names, f"has_labels is false, and there are class_names: {names}"
@@ -58,6 +64,7 @@ def source_is_complete(plugin: Factory) -> None:
         with when(f"split {name!r}"):
             assert name in SOURCE_SPLITS, f"a split is one of {', '.join(SOURCE_SPLITS)}"
             assert split.num_images > 0, "it has no images"
+            assert split.files is None or len(split.files) == split.num_images, "files are not as many as images"
             if split.labels is None:
                 assert name == "unlabeled", "it has no labels"
                 continue
@@ -77,13 +84,17 @@ def _pieces(split: Split, size: int = 5) -> list[tuple[int, int]]:
 
 
 def pieces_have_the_promised_shape(plugin: Factory) -> None:
-    """`read(start, stop)` is u8 [stop - start, C, H, W], and the images of a piece do not depend on its borders."""
+    """`read(start, stop)` is u8 [stop - start, C, H, W], and the images of a piece do not depend on its borders.
+
+    Of features it is [stop - start, D] of the source's dtype, all of them finite.
+    """
     source = plugin().open()
     for name, split in source.splits.items():
         with when(f"split {name!r}"):
             for start, stop in _pieces(split):
                 images = split.read(start, stop)
-                assert images.dtype == torch.uint8, f"images are {images.dtype}, not torch.uint8"
+                assert images.dtype == source.dtype, f"images are {images.dtype}, not {source.dtype}"
+                assert not source.dtype.is_floating_point or images.isfinite().all(), "features are not finite"
                 assert images.shape == (stop - start, *source.image_shape), (
                     f"read({start}, {stop}) has shape {tuple(images.shape)}, image_shape is {source.image_shape}"
                 )

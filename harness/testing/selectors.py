@@ -287,6 +287,27 @@ class _Rows:
         return self._model.companion_outputs()[self._rows]
 
 
+class _RecordingImages(Images):
+    """Images that note whether their pixels, or how many there are, are asked for."""
+
+    def __init__(self, images: Images, asked: set[str]):
+        super().__init__(images[torch.arange(len(images))])
+        self._asked = asked
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        self._asked.add("images")
+        return super().shape
+
+    def __getitem__(self, index: Tensor) -> Tensor:
+        self._asked.add("images")
+        return super().__getitem__(index)
+
+    def subset(self, index: Tensor) -> Images:
+        self._asked.add("images")
+        return super().subset(index)
+
+
 class _Recording:
     """A `PoolModel` that notes which parts it is asked for."""
 
@@ -309,7 +330,7 @@ def reads_are_as_declared(plugin: Factory) -> None:
     cold = [make_pool(num_labeled=0)] * plugin().supports_cold_start
     for pool in (make_pool(), *cold):
         model: Any = _Recording(pool.model)
-        _select(plugin(), replace(pool, model=model), 1)
+        _select(plugin(), replace(pool, model=model, images=_RecordingImages(pool.images, asked)), 1)
         asked |= model.asked
     for name in sorted(CONDITIONAL_PARTS & asked - declared):
         raise AssertionError(f"it reads pool.{name}, but reads does not say so: a trial without would fail late")

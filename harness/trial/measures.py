@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness.metrics import LABEL_FREE
+from harness.metrics import ALIGNMENT, LABEL_FREE
 from harness.seeding import generator
 
 SAMPLE = 2_048
@@ -31,11 +31,16 @@ def sample_rows(count: int) -> Tensor:
     return torch.randperm(count, generator=generator(0, "measures/sample"))[:SAMPLE].sort().values
 
 
-def label_free(features: Tensor, first: Tensor, second: Tensor) -> dict[str, float]:
-    """The values of `LABEL_FREE`, of the features of images and of two views of each, f32 [N, D]."""
+def label_free(features: Tensor, views: tuple[Tensor, Tensor] | None) -> dict[str, float]:
+    """The values of `LABEL_FREE`, of the features of images and of two views of each, f32 [N, D].
+
+    Images that are given as features have no views (None), and so no alignment.
+    """
     spread, rank, decay = embedding_std(features), rankme(features), alpha_req(features)
-    values = spread, rank, decay, alignment(first, second), uniformity(features)
-    return dict(zip(LABEL_FREE, values, strict=True))
+    names = [name for name in LABEL_FREE if name != ALIGNMENT]
+    measured = dict(zip(names, (spread, rank, decay, uniformity(features)), strict=True))
+    measured |= {ALIGNMENT: alignment(*views)} if views else {}
+    return {name: measured[name] for name in LABEL_FREE if name in measured}
 
 
 def embedding_std(features: Tensor) -> float:

@@ -22,6 +22,9 @@ from harness.trial.heads import FinetunedModel, Predictor
 from harness.trial.joint import JointModel
 from harness.trial.runtime import EVALUATION_BATCH, Runtime
 
+PREDICTED = 4096
+"""Images whose features are read at a time, where these are read anew each time."""
+
 
 class Encoder:
     """A pre-trained encoder and the representation that its classifier reads.
@@ -37,6 +40,7 @@ class Encoder:
 
     Attributes:
         seconds: spent so far on features and representations.
+        is_free: whether features cost nothing but to read them, as those of a data set of features.
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class Encoder:
         self.seed = seed
         self.pretrained = pretrained
         self.seconds = 0.0
+        self.is_free = not any(True for _ in backbone.parameters())
         self._features: dict[str, Tensor] = {}
         self._pool_features: dict[str, Tensor] = {}
         self._inputs: dict[str, Tensor] = {}
@@ -81,19 +86,27 @@ class Encoder:
         return other
 
     def features(self, part: str, rows: Tensor | None = None) -> Tensor:
-        """f32 [N, D] on the CPU, or [n, D] of i64 [n] rows: where nothing is known yet, these alone are computed."""
+        """f32 [N, D] on the CPU, or [n, D] of i64 [n] rows: where nothing is known yet, these alone are computed.
+
+        What costs nothing is read anew each time and not kept: it may be larger than memory.
+        """
         known = self._pool_features if part == "pool" else self._features
-        if rows is not None:
-            images = self.parts[part].subset(rows)
-            return known[part][rows] if part in known else self.runtime.forward(self.backbone, images)
-        if part not in known:
-            started = time.perf_counter()
-            known[part] = self.runtime.forward(self.backbone, self.parts[part])
-            self.seconds += time.perf_counter() - started
+        if part in known:
+            return known[part] if rows is None else known[part][rows]
+        images = self.parts[part] if rows is None else self.parts[part].subset(rows)
+        if rows is not None or self.is_free:
+            return self.runtime.forward(self.backbone, images)
+        started = time.perf_counter()
+        known[part] = self.runtime.forward(self.backbone, images)
+        self.seconds += time.perf_counter() - started
         return known[part]
 
-    def inputs(self, part: str) -> Tensor:
-        """f32 [N, E]: the representation of the images of a part."""
+    def inputs(self, part: str, rows: Tensor | None = None) -> Tensor:
+        """f32 [N, E]: the representation of the images of a part, or f32 [n, E] of i64 [n] rows of it."""
+        if self.is_free and self.config.representation == "features":
+            return self.features(part, rows)
+        if rows is not None:
+            return self.inputs(part)[rows]
         if part not in self._inputs:
             source = represent.pixels(self.parts[part]) if self._reads_pixels else self.features(part)
             started = time.perf_counter()
@@ -150,13 +163,14 @@ class HeadModel:
 
     def logits(self, part: str, rows: Tensor | None = None) -> Tensor:
         """f32 [N, K], or [n, K] of i64 [n] rows."""
-        inputs = self.encoder.inputs(part)
-        return self._predict(inputs if rows is None else inputs[rows])
+        if not self.encoder.is_free:
+            return self._predict(self.encoder.inputs(part, rows))
+        rows = torch.arange(len(self.encoder.parts[part])) if rows is None else rows
+        return torch.cat([self._predict(self.encoder.inputs(part, some)) for some in rows.split(PREDICTED)])
 
     def penultimate(self, part: str, rows: Tensor | None = None) -> Tensor:
         """f32 [N, D'], or [n, D'] of i64 [n] rows: what the head's last layer reads."""
-        inputs = self.encoder.inputs(part)
-        return self._predict.penultimate(inputs if rows is None else inputs[rows])
+        return self._predict.penultimate(self.encoder.inputs(part, rows))
 
     def last_layer(self, penultimate: Tensor) -> Tensor:
         """f32 [n, K] of f32 [n, D']."""
@@ -268,7 +282,8 @@ class PoolOutputs:
     def features(self) -> Tensor:
         """f32 [N, D]; a copy, since heads are trained on the encoder's own."""
         fixed = self._model is None or self._encoder.pretrained
-        return (self._encoder if fixed else self._trained()).features("pool", self._rows).clone()
+        features = (self._encoder if fixed else self._trained()).features("pool", self._rows)
+        return features if self._encoder.is_free else features.clone()
 
     def penultimate(self) -> Tensor:
         """f32 [N, D']; a copy."""

@@ -150,8 +150,10 @@ def measure_without_labels(context: Context, method: SSLMethod) -> dict[str, flo
     pool, forward = context.data.pool, context.runtime.forward
     sample = pool.subset(measures.sample_rows(len(pool)))
     features = forward(method.backbone, sample)
+    if context.data.gives_features:
+        return measures.label_free(features, None)
     first, second = (forward(method.backbone, sample, _view(context, method, number)) for number in (0, 1))
-    return measures.label_free(features, first, second)
+    return measures.label_free(features, (first, second))
 
 
 def _view(context: Context, method: SSLMethod, number: int) -> Callable[[Tensor], Tensor]:
@@ -170,6 +172,9 @@ def label_free_scores(context: Context, method: SSLMethod, stage: Stage) -> dict
     """
     if context.config.mode == "joint":
         return {}
+    if context.data.gives_features:  # the same for every seed and selector, and it takes longer than a round
+        key = {"data": context.data.fingerprint}
+        return context.stages.run("scores", key, lambda _: measure_without_labels(context, method)).value
     if not stage.value:
         return measure_without_labels(context, method)
     return {name: stage.value["history"][-1][name] for name in LABEL_FREE}

@@ -126,7 +126,8 @@ class Rounds:
             "round": number,
         }
         fixed = config.classifier.name != "finetune"  # then the encoder's features are needed whatever is shown
-        if fixed or (last is None and not spec.hyperparameters.get("pool_subset")):
+        needed = fixed or (last is None and not spec.hyperparameters.get("pool_subset"))
+        if needed and not self.encoder.is_free:
             self.encoder.features("pool")  # paid for once per trial, whichever selector reads them first
         plugins = registry.sources(spec, views, config.ssl_method)
         stage = context.stages.run("select", key, lambda _: {"picks": self._picks(labeled, last, number)}, plugins)
@@ -206,7 +207,7 @@ class Rounds:
         key, settings = self._training_key(encoder, labeled, last), encoder.config
         if settings.name == "finetune":
             return self._finetune(encoder, labeled, labels, last, key)
-        inputs = encoder.inputs("pool")[labeled]
+        inputs = encoder.inputs("pool", labeled)
         num_classes = context.data.num_classes
         fit = lambda _: heads.fit(settings, inputs, labels, num_classes, context.seed)  # noqa: E731
         stage = context.stages.run("train", key, fit)
@@ -342,7 +343,7 @@ class Rounds:
             name of the accuracy bool [m], which images it got right.
         """
         context = self.context
-        if isinstance(model, HeadModel):  # what the encoder costs is counted there
+        if isinstance(model, HeadModel) and not model.encoder.is_free:  # what the encoder costs is counted there
             for part in model.encoder.parts:
                 model.encoder.inputs(part)
         started = time.perf_counter()
@@ -379,7 +380,7 @@ class Rounds:
     def _logits_of_labeled(self, model: RoundModel, labeled: Tensor) -> Tensor:
         if isinstance(model, TunedModel):
             return self.context.runtime.forward(model.network, self.context.data.pool.subset(labeled))
-        return model.logits("pool")[labeled]
+        return model.logits("pool", labeled)
 
 
 def _images_id(images: Images, labels: Tensor) -> str:

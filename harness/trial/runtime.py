@@ -41,7 +41,7 @@ class Runtime:
         """From a configuration and per-channel statistics f32 [C]."""
         resolved = compute.resolved()
         device = torch.device(resolved.device)
-        mean, std = (value.view(-1, 1, 1).to(device) for value in (mean, std))
+        mean, std = (value.view(len(value), 1, 1).to(device) for value in (mean, std))
         return cls(device, resolved.precision, bool(resolved.channels_last), mean, std, resolved.compile)
 
     def autocast(self) -> AbstractContextManager[None]:
@@ -72,7 +72,9 @@ class Runtime:
                 backbone._compiled_call_impl = None
 
     def inputs(self, images: Tensor) -> Tensor:
-        """Encoder inputs f32 [B, C, H, W] from u8 or from f32 in [0, 1]."""
+        """Encoder inputs f32 [B, C, H, W] from u8 or from f32 in [0, 1]; f32 [B, D] from floats [B, D], as they are."""
+        if images.ndim == 2:
+            return images.float()
         if images.dtype == torch.uint8:
             images = images.float().div_(255)
         images = (images - self.mean).div_(self.std)
@@ -85,10 +87,13 @@ class Runtime:
         """f32 [N, ...] on the CPU: `module` in evaluation mode over all images, or a view of each, in batches."""
         training = module.training
         module.eval()
+        whole: Tensor | None = None
         with self.autocast():
-            outputs = [
-                module(self.inputs(view(images[index].to(self.device)))).float().cpu()
-                for index in torch.arange(len(images)).split(EVALUATION_BATCH)
-            ]
+            for index in torch.arange(len(images)).split(EVALUATION_BATCH):
+                output = module(self.inputs(view(images[index].to(self.device)))).float().cpu()
+                if whole is None:  # parts that are joined in the end would need the memory twice
+                    whole = output.new_empty(len(images), *output.shape[1:])
+                whole[index] = output
         module.train(training)
-        return torch.cat(outputs)
+        assert whole is not None
+        return whole

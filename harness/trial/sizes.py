@@ -20,16 +20,18 @@ Size = tuple[int, int]
 """Height and width in pixels."""
 
 
-def check_sizes(config: TrialConfig, image_shape: tuple[int, int, int]) -> None:
+def check_sizes(config: TrialConfig, image_shape: tuple[int, ...]) -> None:
     """Tries the backbone at the size of every view, without memory or arithmetic.
 
     Args:
         config: of the trial.
-        image_shape: (C, H, W) of the data.
+        image_shape: (C, H, W) of the data; (D,) in a data set of features, of which no views are made.
 
     Raises:
         ValueError: in one line, a size that does not fit, with its place in the trial.
     """
+    if len(image_shape) == 1:
+        return
     num_views, num_local = try_method(Tried.of(config.ssl_method), Tried.of(config.backbone))
     views = view_sizes(config.augmentation, max(1, num_views), image_shape, "augmentation")
     _check_local(views, num_local)
@@ -50,7 +52,7 @@ def check_sizes(config: TrialConfig, image_shape: tuple[int, int, int]) -> None:
             _check_alike(config.ssl_method.name, [size, *views])
 
 
-def view_sizes(spec: PluginSpec, num_views: int, image_shape: tuple[int, int, int], place: str) -> list[Size]:
+def view_sizes(spec: PluginSpec, num_views: int, image_shape: tuple[int, ...], place: str) -> list[Size]:
     """The size of each view that an augmentation makes.
 
     Args:
@@ -96,7 +98,7 @@ def _check_alike(method: str, sizes: Sequence[Size]) -> None:
             )
 
 
-def _check_taken(spec: PluginSpec, image_shape: tuple[int, int, int], size: Size, what: str, advice: str) -> None:
+def _check_taken(spec: PluginSpec, image_shape: tuple[int, ...], size: Size, what: str, advice: str) -> None:
     backbone = _backbone(Tried.of(spec), image_shape)  # which may refuse the images of the data
     problem = _problem(backbone, (image_shape[0], *size)) if size != image_shape[1:] else None
     if problem:
@@ -105,13 +107,13 @@ def _check_taken(spec: PluginSpec, image_shape: tuple[int, int, int], size: Size
 
 
 @lru_cache(maxsize=1)  # the trials of a search mostly share it
-def _backbone(plugin: Tried, image_shape: tuple[int, int, int]) -> Backbone:
+def _backbone(plugin: Tried, image_shape: tuple[int, ...]) -> Backbone:
     with torch.device("meta"):
         backbone: Backbone = registry.build(plugin.spec, image_shape)
     return backbone.eval()
 
 
-def _problem(backbone: Backbone, image_shape: tuple[int, int, int]) -> str | None:
+def _problem(backbone: Backbone, image_shape: tuple[int, ...]) -> str | None:
     try:
         with torch.no_grad():
             length = backbone(torch.empty(2, *image_shape, device="meta")).shape[1]

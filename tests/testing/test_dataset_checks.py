@@ -11,7 +11,19 @@ from harness.api import Source, Split
 from harness.testing.datasets import check_dataset
 
 
-@pytest.mark.parametrize("plugin", [GoodDataset])
+class GoodFeatures(GoodDataset):
+    """Vectors in place of images."""
+
+    gives_features = True
+
+    def read(self, start, stop):
+        return torch.arange(start, stop)[:, None] * torch.ones(5, dtype=torch.float16)
+
+    def open(self):
+        return Source((5,), self.class_names, {"train": self.train()}, torch.float16)
+
+
+@pytest.mark.parametrize("plugin", [GoodDataset, GoodFeatures])
 def test_a_plugin_that_keeps_every_promise_passes(plugin):
     check_dataset(plugin)
 
@@ -44,6 +56,9 @@ BROKEN = [
     ("identity_is_stable", broken(GoodDataset, identity=lambda self: str(id(self))), "two instances"),
     ("source_is_complete", broken(GoodDataset, open=lambda self: {"train": self.train()}), "returned dict"),
     ("source_is_complete", broken(GoodDataset, image_shape=(8, 8)), "image_shape is (8, 8)"),
+    ("source_is_complete", broken(GoodDataset, gives_features=True), "gives_features True"),
+    ("source_is_complete", broken(GoodFeatures, gives_features=False), "gives_features False"),
+    ("source_is_complete", _opened(files=["a.png"]), "files are not as many"),
     ("source_is_complete", broken(GoodDataset, class_names=("cat", "cat")), "distinct names"),
     (
         "source_is_complete",
@@ -77,6 +92,11 @@ BROKEN = [
         "pieces_have_the_promised_shape",
         _opened(read=lambda start, stop: GoodDataset().read(0, stop - start)),
         "differs from reading one image at a time",
+    ),
+    (
+        "pieces_have_the_promised_shape",
+        broken(GoodFeatures, read=lambda self, start, stop: torch.full((stop - start, 5), torch.nan).half()),
+        "features are not finite",
     ),
     ("threads_read_the_same", SharedCursor, "threads that read at once"),
     (

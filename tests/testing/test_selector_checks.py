@@ -82,6 +82,11 @@ def _companion(**members):
     return broken(GoodAccompanied, companion_class=type("BrokenCompanion", (GoodCompanion,), members))
 
 
+def _reads_pixels(self, pool, budget, *, rng):
+    pool.images[pool.unlabeled]
+    return GoodSelector().select(pool, budget, rng=rng)
+
+
 def _reads_ssl_loss_at_first(self, pool, budget, *, rng):
     if not len(pool.labeled):
         pool.ssl_loss().sum()
@@ -196,6 +201,7 @@ BROKEN = [
         "all images equal: which images it picks depends on their positions",
     ),
     ("reads_are_as_declared", broken(GoodSelector, reads={"ssl_loss"}), "not a frozenset"),
+    ("reads_are_as_declared", broken(GoodSelector, select=_reads_pixels), "it reads pool.images, but reads does not"),
     ("reads_are_as_declared", broken(GoodSelector, reads=frozenset({"ssl_los"})), "did you mean 'ssl_loss'?"),
     ("reads_are_as_declared", broken(GoodSelector, reads=frozenset({"ssl_loss"})), "refused in vain"),
     (

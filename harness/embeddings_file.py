@@ -1,0 +1,438 @@
+"""Files of embeddings: feature vectors with the labels and paths of their images, read without filling memory.
+
+What is read, by the file's ending:
+
+    .npz      one set: `embeddings` [N, D], and where they are known `labels` [N], `paths` [N] and `splits` [N];
+              or a set for each split: `x_train`, `y_train`, `paths_train`, and so for val, test and unlabeled.
+              `class_names` names the classes 0 .. K-1.
+    a folder  of .npy files, called as the arrays of an .npz
+    .npy      the vectors alone
+    .parquet  a row per image: a column of lists of floats, or columns of floats; `label`, `path`, `split`
+
+Beside a file may lie a table of its images (.csv, .tsv, .parquet), with columns of the same names. Vectors are mapped
+into memory: of the file, or of a temporary one where they have to be unpacked (a compressed .npz, a .parquet).
+"""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+FEATURES, LABELS, PATHS, SPLIT = "embeddings", "labels", "paths", "splits"
+
+NAMES = {
+    FEATURES: ("embeddings", "features", "x", "X"),
+    LABELS: ("labels", "label", "y", "class"),
+    PATHS: ("paths", "path", "files", "file"),
+    SPLIT: ("splits", "split"),
+}
+"""What an array or a column may be called."""
+
+SPLITS = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing"),
+    "unlabeled": ("unlabeled", "unlabelled"),
+}
+"""A split and what it may be called, in any case."""
+
+ROWS = 4096
+"""Rows that are unpacked at a time."""
+
+
+@dataclass(frozen=True, eq=False)
+class Embeddings:
+    """The vectors of some images and what is known of these.
+
+    Attributes:
+        place: of the file, and which part of it, for messages.
+        features: float16, float32 or float64 [M, D], mapped.
+        rows: i64 [N], which of them these are; None for all.
+        labels: [N, ...] of numbers or texts, as they are written; None where there are none.
+        paths: [N] texts, the images' files, absolute; None where there are none.
+    """
+
+    place: str
+    features: np.ndarray
+    rows: np.ndarray | None = None
+    labels: np.ndarray | None = None
+    paths: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.features if self.rows is None else self.rows)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of what is read: float16 stays, all others become float32."""
+        return np.dtype(np.float16 if self.features.dtype == np.float16 else np.float32)
+
+    def subset(self, rows: np.ndarray) -> Embeddings:
+        """Those of i64 [n] rows, none of which is read."""
+        labels, paths = (None if values is None else values[rows] for values in (self.labels, self.paths))
+        return replace(self, rows=rows if self.rows is None else self.rows[rows], labels=labels, paths=paths)
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """The vectors start .. stop - 1, `dtype` [n, D], a copy in memory.
+
+        Raises:
+            ValueError: one holds NaN or infinity; names it.
+        """
+        piece = self.features[start:stop] if self.rows is None else self.features[self.rows[start:stop]]
+        with np.errstate(over="ignore"):
+            vectors = np.array(piece, dtype=self.dtype, order="C")
+        wrong = np.flatnonzero(~np.isfinite(vectors).all(1))
+        if len(wrong):
+            row = start + int(wrong[0])
+            whose = f" ({self.paths[row]})" if self.paths is not None else ""
+            raise ValueError(f"{self.place}: vector {row}{whose} holds NaN or infinity; mend it or leave its row out")
+        return vectors
+
+
+@dataclass(frozen=True, eq=False)
+class EmbeddingsFile:
+    """What a file of embeddings holds.
+
+    Attributes:
+        parts: split -> its embeddings; the one part `all` where the file knows no splits.
+        class_names: K names, in the order of the labels 0 .. K-1; None where the file has none.
+        notes: what a user should know of what was read, a sentence each.
+    """
+
+    parts: Mapping[str, Embeddings]
+    class_names: tuple[str, ...] | None
+    notes: tuple[str, ...]
+
+
+def read_embeddings(path: Path, table: Path | None = None, *, label: str | None = None) -> EmbeddingsFile:
+    """Opens a file of embeddings; see this module for the forms.
+
+    Args:
+        path: an .npz, .npy or .parquet file, or a folder of .npy files.
+        table: labels, paths and splits of its images: .csv, .tsv or .parquet, or an .npy of labels. They belong to the
+            images by their paths where both know these, else row by row, and win over those in the file.
+        label: the column of labels, of the table if there is one, where it has another name.
+
+    Raises:
+        FileNotFoundError: a file is not there.
+        ValueError: it does not hold what it should; names the file, and the array or column.
+    """
+    arrays = _arrays(path)
+    names = arrays.pop("class_names", None)
+    class_names = None if names is None else tuple(str(name) for name in np.ravel(names))
+    parts, used = _by_split(path, arrays)
+    if parts and table:
+        raise ValueError(f"{path} has labels by split; those of {table} would be others: leave one of them out")
+    notes: list[str] = []
+    if not parts:
+        used = _columns(arrays, None if table else label)
+        if FEATURES not in used:
+            has = ", ".join(sorted(arrays)) or "nothing"
+            raise ValueError(f"{path} holds {has}; vectors are called {FEATURES}, or x_train by split")
+        whole = _embeddings(path, str(path), {key: arrays[name] for key, name in used.items()})
+        split = arrays.get(used.get(SPLIT, ""))
+        if table:
+            whole, tabled, notes = _joined(whole, table, label)
+            split = split if tabled is None else tabled
+        parts = {"all": whole} if split is None else _divided(whole, split)
+    if len({part.features.shape[1] for part in parts.values()}) > 1:
+        sizes = ", ".join(f"{split}: {part.features.shape[1]}" for split, part in parts.items())
+        raise ValueError(f"{path}: vectors of different lengths ({sizes})")
+    unread = sorted(set(arrays) - set(used.values()))
+    if unread:
+        notes.append(f"{path}: {', '.join(unread)} {'is' if len(unread) == 1 else 'are'} not read")
+    return EmbeddingsFile(parts, class_names, tuple(notes))
+
+
+def read_table(file: Path, label: str | None = None) -> dict[str, np.ndarray]:
+    """`labels`, `paths` (absolute) and `splits` of a table, those that it has; texts of a .csv stay texts.
+
+    Args:
+        file: .csv (its columns apart by commas or semicolons), .tsv or .parquet, or an .npy of labels.
+        label: the column of labels, where it has another name.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        ValueError: it has none of these columns, or rows of different lengths.
+    """
+    if file.suffix == ".npy":
+        return {LABELS: _loaded(file)}
+    if file.suffix not in (".csv", ".tsv", ".parquet"):
+        raise ValueError(f"{file} is no table that is read: .csv, .tsv, .parquet, or .npy of labels alone")
+    columns = _of_parquet(file) if file.suffix == ".parquet" else _of_csv(file)
+    used = _columns(columns, label)
+    used.pop(FEATURES, None)
+    if not used:
+        raise ValueError(f"{file} has the columns {', '.join(columns)}; a column label is needed")
+    table = {key: columns[name] for key, name in used.items()}
+    if PATHS in table:
+        table[PATHS] = _absolute(file.parent, table[PATHS])
+    return table
+
+
+# ------------------------------------------------------------ what arrays mean
+
+
+def _columns(arrays: Mapping[str, Any], label: str | None) -> dict[str, str]:
+    """What is meant -> the name of the array or column that holds it."""
+    names = {key: [name for name in known if name in arrays] for key, known in NAMES.items()}
+    if label is not None:
+        if label not in arrays:
+            raise ValueError(f"label: no column {label!r} among {', '.join(arrays)}")
+        names[LABELS] = [label]
+    for key, several in names.items():
+        if len(several) > 1:
+            raise ValueError(f"{' and '.join(several)} could both be the {key}; leave one out, or rename it")
+    return {key: one[0] for key, one in names.items() if one}
+
+
+def _by_split(path: Path, arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, Embeddings], dict[str, str]]:
+    """Parts from `x_train`, `y_train`, `paths_train` and so on, and the names of the arrays that they are made of."""
+    parts: dict[str, Embeddings] = {}
+    used: dict[str, str] = {}
+    for split in SPLITS:
+        names = {FEATURES: f"x_{split}", LABELS: f"y_{split}", PATHS: f"paths_{split}"}
+        there = {key: name for key, name in names.items() if name in arrays}
+        if FEATURES in there:
+            parts[split] = _embeddings(path, f"{path}, {split}", {key: arrays[name] for key, name in there.items()})
+            used |= {name: name for name in there.values()}
+    return parts, used
+
+
+def _embeddings(path: Path, place: str, arrays: Mapping[str, np.ndarray]) -> Embeddings:
+    """The vectors of one part, once it is sure that they are vectors and that there is a label and a path for each."""
+    features = arrays[FEATURES]
+    said = f"{place}: the vectors are {features.dtype} {list(features.shape)}"
+    if features.ndim == 4 or features.dtype == np.uint8:
+        raise ValueError(f"{said}, as images are; the data set npz reads those")
+    if features.ndim != 2 or features.dtype.kind != "f":
+        raise ValueError(f"{said}; floats [N, D] are needed")
+    if not features.size:
+        raise ValueError(f"{said}: there are none")
+    for key in (LABELS, PATHS):
+        if key in arrays and arrays[key].shape[:1] != features.shape[:1]:
+            raise ValueError(f"{place}: {len(features)} vectors, but {key} {list(arrays[key].shape)}")
+    paths = arrays.get(PATHS)
+    folder = path.parent if path.is_file() else path
+    return Embeddings(place, features, None, arrays.get(LABELS), None if paths is None else _absolute(folder, paths))
+
+
+def _absolute(folder: Path, paths: np.ndarray) -> np.ndarray:
+    folder = folder.absolute()
+    return np.array([str(folder / str(path)) for path in paths.tolist()], dtype=np.str_)
+
+
+def _joined(whole: Embeddings, table: Path, label: str | None) -> tuple[Embeddings, np.ndarray | None, list[str]]:
+    """The embeddings with the labels of a table, its splits, and what is to be said of both."""
+    about = read_table(table, label)
+    sizes = {key: len(values) for key, values in about.items()}
+    size, notes = next(iter(sizes.values())), []
+    if whole.paths is None or PATHS not in about:
+        if size != len(whole):
+            raise ValueError(f"{table} has {size} rows, and {whole.place} {len(whole)} vectors")
+        rows = np.arange(size)
+        whole = whole if PATHS not in about else replace(whole, paths=about[PATHS])
+    else:
+        row_of = {path: row for row, path in enumerate(about[PATHS].tolist())}
+        rows = np.array([row_of.get(path, -1) for path in whole.paths.tolist()])
+        if len(row_of) < size:
+            raise ValueError(f"{table}: {size - len(row_of)} paths stand there twice")
+        if (rows < 0).all():
+            raise ValueError(f"{table} knows none of the images of {whole.place}: {about[PATHS][0]}, {whole.paths[0]}")
+        if (rows < 0).any():
+            notes.append(f"{table}: no row for {(rows < 0).sum()} of {len(rows)} images; these have no label")
+        if (rows >= 0).sum() < size:
+            notes.append(f"{table}: {size - (rows >= 0).sum()} of {size} rows have no vector in {whole.place}")
+    labels, split = (_taken(about[key], rows) if key in about else None for key in (LABELS, SPLIT))
+    if split is not None:
+        split = np.where(rows < 0, "unlabeled", split)
+    return (whole if labels is None else replace(whole, labels=labels)), split, notes
+
+
+def _taken(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The values of rows; of row -1 an empty text, or NaN."""
+    taken = values[rows]
+    if (rows < 0).any():
+        taken = taken.astype(np.float64) if taken.dtype.kind in "iuf" else taken.astype(np.str_)
+        taken[rows < 0] = np.nan if taken.dtype.kind == "f" else ""
+    return taken
+
+
+def _divided(whole: Embeddings, splits: np.ndarray) -> dict[str, Embeddings]:
+    """Its parts, by the name of the split of each image."""
+    known = {name: split for split, names in SPLITS.items() for name in names}
+    written, places = np.unique(splits.astype(np.str_), return_inverse=True)
+    unknown = [name for name in written.tolist() if name.strip().lower() not in known]
+    if unknown:
+        raise ValueError(f"{whole.place}: no split {unknown[0]!r}; splits are {', '.join(SPLITS)}")
+    of_row = np.array([known[name.strip().lower()] for name in written.tolist()])[places.ravel()]
+    parts = {}
+    for split in sorted(set(of_row.tolist()), key=list(SPLITS).index):
+        parts[split] = replace(whole.subset(np.flatnonzero(of_row == split)), place=f"{whole.place}, {split}")
+    return parts
+
+
+# ------------------------------------------------------------ how arrays are read
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    """Every array of a file or folder by its name, those of two dimensions and more mapped."""
+    if path.is_dir():
+        arrays = {file.stem: _loaded(file) for file in sorted(path.glob("*.npy"))}
+        if not arrays:
+            raise ValueError(f"{path} holds no .npy file")
+        return arrays
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path.absolute()}; embeddings lie in an .npz, .npy or .parquet file")
+    if path.suffix == ".npy":
+        return {FEATURES: _loaded(path)}
+    if path.suffix == ".parquet":
+        return _of_parquet(path)
+    if path.suffix == ".npz":
+        return _of_npz(path)
+    raise ValueError(f"{path} is no file of embeddings that is read: .npz, .npy, .parquet, or a folder of .npy")
+
+
+def _loaded(file: Path) -> np.ndarray:
+    """An .npy file, mapped copy-on-write."""
+    try:
+        return np.load(file, mmap_mode="c", allow_pickle=False)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"no file {file.absolute()}") from error
+    except (ValueError, EOFError, OSError) as error:
+        raise ValueError(f"{file} is not an .npy file of a plain array: {error}") from error
+
+
+def _of_npz(path: Path) -> dict[str, np.ndarray]:
+    arrays = {}
+    try:
+        with zipfile.ZipFile(path) as archive, path.open("rb") as file:
+            for info in archive.infolist():
+                with archive.open(info) as member:
+                    if info.compress_type == zipfile.ZIP_STORED:
+                        file.seek(_start_of(info, file))
+                        array = _mapped(file)
+                    else:
+                        array = _unpacked(member)
+                arrays[info.filename.removesuffix(".npy")] = array
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is not an .npz file of plain arrays: {error}") from error
+    return arrays
+
+
+def _start_of(info: zipfile.ZipInfo, file: IO[bytes]) -> int:
+    """Where the content of a member begins: behind its local header, whose name and extra field have their lengths."""
+    file.seek(info.header_offset + 26)
+    lengths = np.frombuffer(file.read(4), "<u2")
+    return info.header_offset + 30 + int(lengths.sum())
+
+
+def _unpacked(member: IO[bytes]) -> np.ndarray:
+    """An array of a compressed .npz, by way of a temporary file, which is gone when nobody reads it any more."""
+    with tempfile.TemporaryFile() as file:
+        shutil.copyfileobj(member, file, 1 << 20)
+        file.seek(0)
+        return _mapped(file)
+
+
+def _mapped(file: IO[bytes]) -> np.ndarray:
+    """The array whose .npy content begins where the file stands, mapped copy-on-write."""
+    read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    version = np.lib.format.read_magic(file)
+    if version not in read_header:
+        raise ValueError(f"version {version} of .npy is not read")
+    shape, in_fortran_order, dtype = read_header[version](file)
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects, which could run code")
+    if not all(shape):
+        return np.empty(shape, dtype)  # nothing cannot be mapped
+    return np.memmap(file, dtype, "c", file.tell(), shape, "F" if in_fortran_order else "C")
+
+
+def _of_csv(file: Path) -> dict[str, np.ndarray]:
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as stream:
+            first = stream.readline()
+            stream.seek(0)
+            apart = "\t" if file.suffix == ".tsv" else ";" if ";" in first and "," not in first else ","
+            header, *rows = csv.reader(stream, delimiter=apart)
+            columns = list(zip(*rows, strict=True))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"no file {file.absolute()}") from error
+    except (ValueError, UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{file} is no table with a header and rows of one length: {error}") from error
+    if len(columns) != len(header):
+        raise ValueError(f"{file}: {len(header)} names of columns, but {len(columns)} columns")
+    return {name.strip(): np.array(column, dtype=np.str_) for name, column in zip(header, columns, strict=True)}
+
+
+def _of_parquet(path: Path) -> dict[str, np.ndarray]:
+    """Columns by their names; those of vectors, or the columns of floats together, as `embeddings`."""
+    try:
+        import pyarrow.parquet as pq
+        from pyarrow import types
+    except ImportError as error:
+        raise ValueError(f"{path}: Parquet needs pyarrow (pip install pyarrow)") from error
+    try:
+        file = pq.ParquetFile(path)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"no file {path.absolute()}") from error
+    except (ValueError, OSError) as error:  # pyarrow's own errors derive from these
+        raise ValueError(f"{path} is not a Parquet file: {error}") from error
+    schema = file.schema_arrow
+    is_list = {field.name: types.is_list(field.type) or types.is_fixed_size_list(field.type) or
+               types.is_large_list(field.type) for field in schema}  # fmt: skip
+    lists = [name for name, one in is_list.items() if one]
+    known = {name for names in NAMES.values() for name in names}
+    numbers = [field.name for field in schema if types.is_floating(field.type) and field.name not in known]
+    if len(lists) > 1:
+        raise ValueError(f"{path}: {' and '.join(lists)} could all be the vectors; leave all but one out")
+    vectors = lists or numbers
+    rest = [field.name for field in schema if field.name not in vectors]
+    table = file.read(columns=rest)
+    columns = {name: _plain(table.column(name).to_numpy()) for name in rest}
+    return columns | ({FEATURES: _vectors(path, file, vectors)} if vectors else {})
+
+
+def _plain(values: np.ndarray) -> np.ndarray:
+    """A column without Python objects: texts, an empty one for each null."""
+    if values.dtype != object:
+        return values
+    return np.array(["" if value is None else str(value) for value in values.tolist()], dtype=np.str_)
+
+
+def _vectors(path: Path, file: Any, columns: list[str]) -> np.ndarray:
+    """[N, D] of a column of lists, or of D columns, by way of a temporary file."""
+    with tempfile.TemporaryFile() as temporary:
+        shape, dtype = (0, 0), np.dtype(np.float32)
+        for rows in _batches(path, file, columns):
+            if shape[0] and shape[1] != rows.shape[1]:
+                raise ValueError(f"{path}: vectors of {shape[1]} and of {rows.shape[1]} numbers")
+            shape, dtype = (shape[0] + len(rows), rows.shape[1]), rows.dtype
+            temporary.write(np.ascontiguousarray(rows).data)
+        temporary.flush()
+        return np.memmap(temporary, dtype, "c", 0, shape) if all(shape) else np.empty(shape, dtype)
+
+
+def _batches(path: Path, file: Any, columns: list[str]) -> Iterator[np.ndarray]:
+    """The vectors [n, D], some rows at a time."""
+    from pyarrow import compute, types
+
+    for batch in file.iter_batches(batch_size=ROWS, columns=columns):
+        if any(column.null_count for column in batch.columns):
+            raise ValueError(f"{path}: a row has no vector")
+        first = batch.columns[0]
+        if types.is_floating(first.type):
+            yield np.stack([column.to_numpy() for column in batch.columns], axis=1)
+            continue
+        sizes = np.unique(compute.list_value_length(first).to_numpy())
+        if len(sizes) > 1:
+            raise ValueError(f"{path}: vectors of {sizes[0]} and of {sizes[-1]} numbers")
+        yield first.flatten().to_numpy(zero_copy_only=False).reshape(len(batch), -1)

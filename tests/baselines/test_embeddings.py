@@ -1,0 +1,136 @@
+"""The data set `embeddings`: labels of every kind become classes, splits and paths are kept, memory stays flat."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+from baselines.datasets.embeddings import EmbeddingsDataset, classes_of
+from harness.data.decode import prepare
+from harness.data.splits import Splitting, open_data
+from harness.testing import check_dataset
+
+DRAW = np.random.default_rng(0)
+VECTORS = DRAW.normal(size=(40, 6)).astype(np.float16)
+LABELS = np.arange(40) % 4
+
+
+def written(path, **arrays):
+    np.savez(path, **arrays)
+    return EmbeddingsDataset(path=str(path))
+
+
+def test_it_keeps_its_promises(tmp_path):
+    written(tmp_path / "e.npz", embeddings=VECTORS, labels=LABELS, paths=np.array([f"{k}.png" for k in range(40)]))
+    check_dataset(partial(EmbeddingsDataset, path=str(tmp_path / "e.npz")))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_vectors_reach_the_cache_unchanged(tmp_path, dtype):
+    arrays = {"x_train": VECTORS[:24].astype(dtype), "y_train": LABELS[:24], "x_test": VECTORS[24:].astype(dtype)}
+    dataset = written(tmp_path / "e.npz", **arrays, y_test=LABELS[24:], class_names=np.array(list("abcd")))
+    prepared = prepare(dataset, "e", tmp_path / "cache")
+    assert prepared.class_names == tuple("abcd")
+    assert prepared.image_shape == (6,)
+    for split, rows in (("train", slice(24)), ("test", slice(24, None))):
+        assert prepared.images[split].dtype == (torch.float16 if dtype == np.float16 else torch.float32)
+        assert np.array_equal(prepared.images[split].numpy(), VECTORS[rows])
+        assert prepared.labels[split].tolist() == LABELS[rows].tolist()
+
+
+def test_the_fingerprint_is_that_of_the_content(tmp_path):
+    one = prepare(written(tmp_path / "a.npz", embeddings=VECTORS, labels=LABELS), "e", tmp_path)
+    same = prepare(written(tmp_path / "b.npz", x_train=VECTORS, y_train=LABELS), "e", tmp_path)
+    changed = VECTORS.copy()
+    changed[39, 5] += 1
+    other = prepare(written(tmp_path / "c.npz", embeddings=changed, labels=LABELS), "e", tmp_path)
+    assert one.fingerprint == same.fingerprint != other.fingerprint
+
+
+def test_parts_are_split_and_gathered_as_images_are(tmp_path):
+    files = np.array([f"{k}.png" for k in range(40)])
+    dataset = written(tmp_path / "e.npz", embeddings=VECTORS, labels=LABELS, paths=files)
+    data, _ = open_data(dataset, "e", Splitting(val=8), cache=tmp_path, with_test=True, device="cpu")
+    assert (data.pool.shape, data.val.shape, data.test.shape) == ((24, 6), (8, 6), (8, 6))
+    assert (data.mean, data.std, data.gives_features) == ((), (), True)
+    everything = torch.cat([images[torch.arange(len(images))] for images in (data.pool, data.val, data.test)])
+    assert sorted(everything.tolist()) == sorted(VECTORS.astype(float).tolist())
+    rows = [VECTORS.tolist().index(vector) for vector in data.val[torch.arange(8)].tolist()]
+    assert [file.decode() for file in data.val_files] == [str(tmp_path / files[row]) for row in rows]
+    assert data.val_labels.tolist() == LABELS[rows].tolist()
+
+
+def test_training_images_without_a_label_are_said_to_be_in_no_pool(tmp_path, caplog):
+    labels = np.where(np.arange(40) < 30, LABELS, -1)
+    dataset = written(tmp_path / "e.npz", embeddings=VECTORS, labels=labels)
+    with caplog.at_level(logging.WARNING):
+        prepared = prepare(dataset, "e", tmp_path)
+    assert "10 training images have no label; they are in no pool" in caplog.text
+    assert np.array_equal(prepared.images["train"].numpy(), VECTORS[:30])
+    assert np.array_equal(prepared.images["unlabeled"].numpy(), VECTORS[30:])
+
+
+LABEL_KINDS = {
+    "from 0": ([0, 1, 2, 1], None, ("0", "1", "2"), [0, 1, 2, 1]),
+    "from 1": ([1, 2, 3, 2], None, ("1", "2", "3"), [0, 1, 2, 1]),
+    "from 1, with names": ([1, 2, 3, 2], ("a", "b", "c"), ("a", "b", "c"), [0, 1, 2, 1]),
+    "positions of names": ([2, 0, 2, 0], ("a", "b", "c"), ("a", "b", "c"), [2, 0, 2, 0]),
+    "a column": ([[0], [1], [1], [0]], None, ("0", "1"), [0, 1, 1, 0]),
+    "one-hot": ([[0, 1], [1, 0], [0, 1], [0, 1]], None, ("0", "1"), [1, 0, 1, 1]),
+    "whole floats": ([1.0, 0.0, np.nan, 1.0], None, ("0", "1"), [1, 0, -1, 1]),
+    "true and false": ([True, False, True, True], None, ("0", "1"), [1, 0, 1, 1]),
+    "texts": (["dog", "cat", "", " dog "], None, ("cat", "dog"), [1, 0, -1, 1]),
+    "texts that are names": (["dog", "cat", "cat", "dog"], ("dog", "cat", "cow"), ("dog", "cat", "cow"), [0, 1, 1, 0]),
+    "texts that are numbers": (["10", "9", "", "10"], None, ("9", "10"), [1, 0, -1, 1]),
+    "texts of a fixed length": (["010", "009", "009", "010"], None, ("009", "010"), [1, 0, 0, 1]),
+    "bytes": ([b"dog", b"cat", b"cat", b"cat"], None, ("cat", "dog"), [1, 0, 0, 0]),
+}
+
+
+@pytest.mark.parametrize("kind", LABEL_KINDS)
+def test_labels_of_every_kind_become_classes(kind):
+    labels, names, expected, indices = LABEL_KINDS[kind]
+    split_names, by_split = classes_of("e.npz", {"train": np.array(labels)}, names)
+    assert split_names == expected
+    assert by_split["train"].tolist() == indices
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "words"),
+    [
+        ([0, 1.5, 1, 0], None, "labels of train: 1.5 is no class"),
+        ([0, -3, 1, 0], None, "labels of train: -3 is no class"),
+        ([0, 1, 2, 3], ("a", "b"), "train has a label 2, which is none of 2 classes"),
+        (["a", "x"], ("a", "b"), "train has a label 'x', which is none of 2 classes"),
+        ([[0, 1, 1], [1, 0, 0]], None, r"are int64 \[2, 3\]; numbers or texts \[N\] are needed"),
+    ],
+)
+def test_labels_that_are_no_classes_are_named(labels, names, words):
+    with pytest.raises(ValueError, match=words):
+        classes_of("e.npz", {"train": np.array(labels)}, names)
+
+
+def test_labels_that_are_missing_are_asked_for(tmp_path):
+    with pytest.raises(ValueError, match="no labels; give a table with a column label, labels: FILE"):
+        written(tmp_path / "e.npz", embeddings=VECTORS).open()
+    with pytest.raises(ValueError, match="test: 1 images have no label"):
+        written(
+            tmp_path / "e.npz",
+            x_train=VECTORS,
+            y_train=LABELS,
+            x_test=VECTORS[:2],
+            y_test=np.array([0, -1]),
+        ).open()
+
+
+def test_a_changed_table_is_another_identity(tmp_path):
+    np.save(tmp_path / "e.npy", VECTORS)
+    np.save(tmp_path / "y.npy", LABELS)
+    dataset = EmbeddingsDataset(path=str(tmp_path / "e.npy"), labels=str(tmp_path / "y.npy"))
+    before = dataset.identity()
+    np.save(tmp_path / "y.npy", np.append(LABELS, 0))
+    assert dataset.identity() != before

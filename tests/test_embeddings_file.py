@@ -1,0 +1,182 @@
+"""Files of embeddings in every form: the same vectors, labels and paths come out, and what is wrong is named."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from harness.embeddings_file import read_embeddings, read_table
+
+DRAW = np.random.default_rng(0)
+VECTORS = DRAW.normal(size=(9, 4)).astype(np.float16)
+LABELS = np.array(["cat", "dog", "ant"] * 3)
+PATHS = np.array([f"a/{number}.png" for number in range(9)])
+
+
+def whole(path, **arrays):
+    np.savez(path, embeddings=VECTORS, labels=LABELS, paths=PATHS, **arrays)
+
+
+def in_parquet(path, vectors):
+    table = pa.table({**vectors, "label": LABELS.tolist(), "path": PATHS.tolist()})
+    pq.write_table(table, path, row_group_size=4)
+
+
+FORMS = {
+    "stored.npz": whole,
+    "compressed.npz": lambda path: np.savez_compressed(path, embeddings=VECTORS, labels=LABELS, paths=PATHS),
+    "lists.parquet": lambda path: in_parquet(path, {"embeddings": pa.array(list(VECTORS), pa.list_(pa.float16()))}),
+    "fixed.parquet": lambda path: in_parquet(
+        path, {"clip": pa.FixedSizeListArray.from_arrays(pa.array(VECTORS.ravel()), 4)}
+    ),
+    "columns.parquet": lambda path: in_parquet(path, {f"e{k}": VECTORS[:, k] for k in range(4)}),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_is_read(tmp_path, form):
+    FORMS[form](tmp_path / form)
+    content = read_embeddings(tmp_path / form)
+    (part,) = content.parts.values()
+    assert list(content.parts) == ["all"]
+    assert content.notes == ()
+    assert (part.dtype, len(part)) == (np.float16, 9)
+    assert np.array_equal(part.read(0, 9), VECTORS)
+    assert np.array_equal(part.read(3, 5), VECTORS[3:5])
+    assert part.labels.tolist() == LABELS.tolist()
+    assert part.paths.tolist() == [str(tmp_path / path) for path in PATHS]
+    assert isinstance(part.features, np.memmap), "the vectors would fill memory"
+
+
+def test_a_folder_is_an_npz_taken_apart(tmp_path):
+    np.save(tmp_path / "x_train.npy", np.asfortranarray(VECTORS[:6]))
+    np.save(tmp_path / "y_train.npy", LABELS[:6])
+    np.save(tmp_path / "x_test.npy", VECTORS[6:])
+    np.save(tmp_path / "y_test.npy", LABELS[6:])
+    np.save(tmp_path / "class_names.npy", np.array(["ant", "cat", "dog"]))
+    content = read_embeddings(tmp_path)
+    assert list(content.parts) == ["train", "test"]
+    assert content.class_names == ("ant", "cat", "dog")
+    assert np.array_equal(content.parts["train"].read(1, 3), VECTORS[1:3])
+    assert isinstance(content.parts["train"].features, np.memmap)
+
+
+def test_other_precisions_become_float32(tmp_path):
+    np.savez(tmp_path / "e.npz", embeddings=VECTORS.astype(np.float64))
+    (part,) = read_embeddings(tmp_path / "e.npz").parts.values()
+    assert part.read(0, 9).dtype == np.float32
+    assert np.array_equal(part.read(0, 9), VECTORS.astype(np.float32))
+
+
+def test_splits_are_parts(tmp_path):
+    whole(tmp_path / "e.npz", splits=np.array(["Train", "dev", "testing"] * 3))
+    content = read_embeddings(tmp_path / "e.npz")
+    assert list(content.parts) == ["train", "val", "test"]
+    assert np.array_equal(content.parts["val"].read(0, 3), VECTORS[1::3])
+    assert content.parts["val"].labels.tolist() == ["dog"] * 3
+    assert content.parts["test"].paths.tolist() == [str(tmp_path / path) for path in PATHS[2::3]]
+    whole(tmp_path / "e.npz", splits=np.array(["train2"] * 9))
+    with pytest.raises(ValueError, match=r"no split 'train2'; splits are train, val, test, unlabeled"):
+        read_embeddings(tmp_path / "e.npz")
+
+
+ORDER = [8, 1, 0, 3, 7, 4]
+TABLE = {"path": PATHS[ORDER], "kind": LABELS[ORDER], "split": np.array(["train", "test"] * 3)}
+
+
+def write_table(file, columns):
+    if file.suffix == ".parquet":
+        pq.write_table(pa.table({name: values.tolist() for name, values in columns.items()}), file)
+        return
+    apart = {"tabs.tsv": "\t", "semicolons.csv": ";"}.get(file.name, ",")
+    file.write_text("\n".join(apart.join(row) for row in [columns, *zip(*columns.values(), strict=True)]))
+
+
+@pytest.mark.parametrize("name", ["commas.csv", "semicolons.csv", "tabs.tsv", "table.parquet"])
+def test_a_table_finds_its_vectors_by_path(tmp_path, name):
+    np.savez(tmp_path / "e.npz", embeddings=VECTORS, paths=PATHS, labels=np.zeros(9, int))
+    gone = {
+        key: np.append(values, value)
+        for (key, values), value in zip(TABLE.items(), ("b.png", "cat", "train"), strict=True)
+    }
+    write_table(tmp_path / name, gone)
+    content = read_embeddings(tmp_path / "e.npz", tmp_path / name, label="kind")
+    expected = {"train": [0, 7, 8], "test": [1, 3, 4], "unlabeled": [2, 5, 6]}
+    assert {split: part.paths.tolist() for split, part in content.parts.items()} == {
+        split: [str(tmp_path / PATHS[k]) for k in rows] for split, rows in expected.items()
+    }
+    for split, rows in expected.items():
+        assert np.array_equal(content.parts[split].read(0, 3), VECTORS[rows])
+    for split in ("train", "test"):
+        assert content.parts[split].labels.tolist() == LABELS[expected[split]].tolist()
+    assert content.parts["unlabeled"].labels.tolist() == [""] * 3
+    said = ["no row for 3 of 9 images; these have no label", "1 of 7 rows have no vector in"]
+    assert all(words in note for words, note in zip(said, content.notes, strict=True))
+    with pytest.raises(ValueError, match="label: no column 'sort' among path, kind, split"):
+        read_table(tmp_path / name, "sort")
+
+
+def test_a_table_without_paths_goes_row_by_row(tmp_path):
+    np.save(tmp_path / "e.npy", VECTORS)
+    write_table(tmp_path / "labels.csv", {"label": LABELS, "path": PATHS})
+    np.save(tmp_path / "labels.npy", np.arange(9))
+    (part,) = read_embeddings(tmp_path / "e.npy", tmp_path / "labels.csv").parts.values()
+    assert (part.labels.tolist(), part.paths[8]) == (LABELS.tolist(), str(tmp_path / PATHS[8]))
+    (part,) = read_embeddings(tmp_path / "e.npy", tmp_path / "labels.npy").parts.values()
+    assert (part.labels.tolist(), part.paths) == (list(range(9)), None)
+    write_table(tmp_path / "labels.csv", {"label": LABELS[:8]})
+    with pytest.raises(ValueError, match=r"labels.csv has 8 rows, and .*e.npy 9 vectors"):
+        read_embeddings(tmp_path / "e.npy", tmp_path / "labels.csv")
+
+
+WRONG = {
+    "x_train [9] floats": (
+        {"x_train": VECTORS[:, 0]},
+        r"train: the vectors are float16 \[9\]; floats \[N, D\] are needed",
+    ),
+    "whole numbers": ({"embeddings": np.ones((9, 4), int)}, r"the vectors are int64 \[9, 4\]; floats"),
+    "images": ({"x_train": np.ones((9, 8, 8, 3), np.uint8)}, "as images are; the data set npz reads those"),
+    "nothing called so": ({"vectors": VECTORS, "why": LABELS}, "holds vectors, why; vectors are called embeddings"),
+    "no rows": ({"embeddings": VECTORS[:0]}, "there are none"),
+    "fewer labels": ({"embeddings": VECTORS, "labels": LABELS[:8]}, r"9 vectors, but labels \[8\]"),
+    "two answers": ({"embeddings": VECTORS, "x": VECTORS}, "embeddings and x could both be the embeddings"),
+    "lengths differ": ({"x_train": VECTORS, "x_test": VECTORS[:, :3]}, r"different lengths \(train: 4, test: 3\)"),
+    "Python objects": (
+        {"embeddings": np.array([[None]])},
+        "is not an .npz file of plain arrays: it holds Python objects",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_is_wrong_is_named(tmp_path, case):
+    arrays, words = WRONG[case]
+    np.savez(tmp_path / "e.npz", **arrays)
+    with pytest.raises(ValueError, match=words):
+        read_embeddings(tmp_path / "e.npz")
+
+
+def test_vectors_that_are_not_finite_are_named(tmp_path):
+    vectors = VECTORS.copy()
+    vectors[7, 2] = np.nan
+    np.savez(tmp_path / "e.npz", embeddings=vectors, paths=PATHS)
+    (part,) = read_embeddings(tmp_path / "e.npz").parts.values()
+    assert len(part.read(0, 7)) == 7
+    with pytest.raises(ValueError, match=r"e.npz: vector 7 \(.*a/7.png\) holds NaN or infinity"):
+        part.read(5, 9)
+
+
+@pytest.mark.parametrize("name", ["e.npz", "e.npy", "e.parquet"])
+def test_a_file_that_is_no_such_file_is_named(tmp_path, name):
+    with pytest.raises(FileNotFoundError, match=f"no file .*{name}"):
+        read_embeddings(tmp_path / name)
+    (tmp_path / name).write_text("no file of this kind")
+    with pytest.raises(ValueError, match=f"{name} is not an? "):
+        read_embeddings(tmp_path / name)
+
+
+def test_arrays_that_are_not_read_are_named(tmp_path):
+    whole(tmp_path / "e.npz", model=np.array("vit"), created=np.array(2026))
+    assert read_embeddings(tmp_path / "e.npz").notes == (f"{tmp_path / 'e.npz'}: created, model are not read",)
