@@ -84,6 +84,7 @@ BUILTINS: dict[str, dict[str, str]] = {
         "least_confidence": "baselines.selectors.least_confidence:LeastConfidence",
         "low_ssl_loss": "baselines.selectors.low_ssl_loss:LowSSLLoss",
         "margin": "baselines.selectors.margin:Margin",
+        "max_herding": "baselines.selectors.max_herding:MaxHerding",
         "mc_dropout": "baselines.selectors.mc_dropout:MCDropout",
         "probcover": "baselines.selectors.probcover:ProbCover",
         "random": "baselines.selectors.random:Random",
