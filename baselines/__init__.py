@@ -94,6 +94,7 @@ BUILTINS: dict[str, dict[str, str]] = {
         "typiclust": "baselines.selectors.typiclust:TypiClust",
         "ual": "baselines.selectors.ual:UAL",
         "uncertain_gcn": "baselines.selectors.uncertain_gcn:UncertainGCN",
+        "uncertainty_herding": "baselines.selectors.uncertainty_herding:UncertaintyHerding",
         "vaal": "baselines.selectors.vaal:VAAL",
     },
 }
