@@ -77,6 +77,7 @@ BUILTINS: dict[str, dict[str, str]] = {
         "core_gcn": "baselines.selectors.core_gcn:CoreGCN",
         "coreset": "baselines.selectors.coreset:CoreSet",
         "csal": "baselines.selectors.csal:CSAL",
+        "drop_query": "baselines.selectors.drop_query:DropQuery",
         "entropy": "baselines.selectors.entropy:Entropy",
         "high_ssl_loss": "baselines.selectors.high_ssl_loss:HighSSLLoss",
         "kmeans": "baselines.selectors.kmeans:KMeans",
