@@ -70,6 +70,7 @@ BUILTINS: dict[str, dict[str, str]] = {
     "selectors": {
         "active_ft": "baselines.selectors.active_ft:ActiveFT",
         "badge": "baselines.selectors.badge:Badge",
+        "bait": "baselines.selectors.bait:Bait",
         "bald": "baselines.selectors.bald:BALD",
         "batch_bald": "baselines.selectors.batch_bald:BatchBALD",
         "cdal_cs": "baselines.selectors.cdal_cs:CDALCS",
