@@ -69,6 +69,7 @@ BUILTINS: dict[str, dict[str, str]] = {
     },
     "selectors": {
         "active_ft": "baselines.selectors.active_ft:ActiveFT",
+        "alfa_mix": "baselines.selectors.alfa_mix:AlfaMix",
         "badge": "baselines.selectors.badge:Badge",
         "bait": "baselines.selectors.bait:Bait",
         "bald": "baselines.selectors.bald:BALD",
