@@ -81,6 +81,7 @@ BUILTINS: dict[str, dict[str, str]] = {
         "csal": "baselines.selectors.csal:CSAL",
         "drop_query": "baselines.selectors.drop_query:DropQuery",
         "entropy": "baselines.selectors.entropy:Entropy",
+        "falcun": "baselines.selectors.falcun:Falcun",
         "high_ssl_loss": "baselines.selectors.high_ssl_loss:HighSSLLoss",
         "kmeans": "baselines.selectors.kmeans:KMeans",
         "learning_loss": "baselines.selectors.learning_loss:LearningLoss",
