@@ -92,6 +92,7 @@ BUILTINS: dict[str, dict[str, str]] = {
         "mc_dropout": "baselines.selectors.mc_dropout:MCDropout",
         "probcover": "baselines.selectors.probcover:ProbCover",
         "random": "baselines.selectors.random:Random",
+        "refine": "baselines.selectors.refine:Refine",
         "representative_random": "baselines.selectors.representative_random:RepresentativeRandom",
         "skactiveml/": "baselines.selectors.skactiveml_strategy:SkactivemlStrategy",
         "ta_vaal": "baselines.selectors.ta_vaal:TAVAAL",
