@@ -26,26 +26,43 @@ class KMeans(Selector):
     def select(self, pool: Pool, budget: int, *, rng: torch.Generator) -> Tensor:
         """See `Selector.select`."""
         points = require_finite(pool.features, "features")[pool.unlabeled]
-        cluster, centroids = kmeans(points, budget, rng=rng)
-        to_centroid = (points - centroids[cluster]).square().sum(dim=1)
-        shuffle = torch.randperm(len(points), generator=rng)  # ties are drawn
-        order = shuffle[to_centroid[shuffle].argsort(stable=True)]
-        order = order[cluster[order].argsort(stable=True)]  # by cluster, nearest first
-        leads = torch.ones(len(order), dtype=torch.bool)
-        leads[1:] = cluster[order][1:] != cluster[order][:-1]
-        nearest = order[leads]
-        size = torch.bincount(cluster, minlength=budget)
-        nearest = nearest[size[cluster[nearest]].argsort(descending=True, stable=True)]
-        rest = shuffle[~torch.isin(shuffle, nearest)]
-        self._sizes = dict(zip(pool.unlabeled[nearest].tolist(), size[cluster[nearest]].tolist(), strict=True))
-        return pool.unlabeled[torch.cat([nearest, rest])[:budget]]
+        rows, sizes = nearest_to_centroids(points, budget, rng=rng)
+        picks = pool.unlabeled[rows]
+        self._sizes = dict(zip(picks.tolist(), sizes.tolist(), strict=True))
+        return picks
 
     def explain(self, pool: Pool, picks: Tensor) -> Sequence[Reason]:
         """See `Selector.explain`."""
-        sizes = [self._sizes.get(pick) for pick in picks.tolist()]
+        sizes = [self._sizes[pick] for pick in picks.tolist()]
         return [
-            Reason("drawn at random: duplicates left no cluster for it")
-            if size is None
-            else Reason(f"cluster of {size}, nearest to its middle")
+            Reason(f"cluster of {size}, nearest to its middle")
+            if size
+            else Reason("drawn at random: duplicates left no cluster for it")
             for size in sizes
         ]
+
+
+def nearest_to_centroids(points: Tensor, budget: int, *, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """The nearest point to each of `budget` k-means centroids, from the largest cluster to the smallest.
+
+    Args:
+        points: f32 [n, D].
+        budget: 1 .. n.
+        rng: draws the start of k-means, ties, and the rest where duplicates leave clusters empty.
+
+    Returns:
+        i64 [budget] distinct rows, and i64 [budget] the sizes of their clusters, 0 for those that were drawn.
+    """
+    cluster, centroids = kmeans(points, budget, rng=rng)
+    to_centroid = (points - centroids[cluster]).square().sum(dim=1)
+    shuffle = torch.randperm(len(points), generator=rng)  # ties are drawn
+    order = shuffle[to_centroid[shuffle].argsort(stable=True)]
+    order = order[cluster[order].argsort(stable=True)]  # by cluster, nearest first
+    leads = torch.ones(len(order), dtype=torch.bool)
+    leads[1:] = cluster[order][1:] != cluster[order][:-1]
+    nearest = order[leads]
+    size = torch.bincount(cluster, minlength=budget)[cluster[nearest]]
+    nearest, size = nearest[size.argsort(descending=True, stable=True)], size.sort(descending=True).values
+    rest = shuffle[~torch.isin(shuffle, nearest)]
+    drawn = torch.zeros_like(rest)
+    return torch.cat([nearest, rest])[:budget], torch.cat([size, drawn])[:budget]

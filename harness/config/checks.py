@@ -102,19 +102,24 @@ def check_labels(config: TrialConfig, path: str, problems: Problems) -> None:
             )
 
 
+def what_selector_reads(spec: PluginSpec) -> frozenset[str]:
+    """Those of `CONDITIONAL_PARTS` that a selector and the selectors among its hyper-parameters read."""
+    return frozenset().union(*(cls.reads for cls in registry.classes(spec) if issubclass(cls, Selector)))
+
+
 def check_what_selector_reads(config: TrialConfig, path: str, problems: Problems) -> None:
     """Whether the trial gives what its selector reads; dropout is looked for once there is a backbone."""
     name, classifier = config.selector.name, config.classifier
-    selector: type[Selector] = registry.find_plugin("selectors", name)
     if not config.labels.rounds:
         return
+    reads = what_selector_reads(config.selector)
     shown = config.selector.hyperparameters.get("pool_subset")
     if shown is not None and shown < config.labels.budget:
         problems.add(
             f"{path}.selector.pool_subset",
             f"{config.labels.budget} images cannot be chosen from {shown}; use at least {config.labels.budget}",
         )
-    if "ssl_loss" in selector.reads:
+    if "ssl_loss" in reads:
         method: type[SSLMethod] = registry.find_plugin("ssl_methods", config.ssl_method.name)
         if not method.has_sample_loss():
             problems.add(
@@ -122,12 +127,12 @@ def check_what_selector_reads(config: TrialConfig, path: str, problems: Problems
                 f"{name} ranks by a loss per image, which {config.ssl_method.name} does not define; use an ssl_method "
                 "that does, such as simclr",
             )
-    if "stochastic_logits" in selector.reads and classifier.representation == "raw":
+    if "stochastic_logits" in reads and classifier.representation == "raw":
         problems.add(
             f"{path}.classifier.representation",
             f"{name} needs dropout, and a classifier of pixels does not pass through the backbone's; use features",
         )
-    if "companion_outputs" in selector.reads:
+    if "companion_outputs" in reads:
         if classifier.name != "finetune":
             problems.add(
                 f"{path}.classifier.name",
@@ -281,8 +286,8 @@ def try_method(plugin: Tried, backbone: Tried) -> tuple[int, int]:
 
 
 def _check_dropout(config: TrialConfig, backbone: Backbone, path: str, problems: Problems) -> None:
-    selector: type[Selector] = registry.find_plugin("selectors", config.selector.name)
-    if not config.labels.rounds or "stochastic_logits" not in selector.reads or backbone.dropouts():
+    reads = what_selector_reads(config.selector)
+    if not config.labels.rounds or "stochastic_logits" not in reads or backbone.dropouts():
         return
     known = "dropout" in registry.defaults(type(backbone))
     advice = "set its dropout above 0" if known else "use one that has, such as {name: resnet18, dropout: 0.2}"

@@ -54,6 +54,7 @@ SMALLER: dict[tuple[str, str], dict[str, object]] = {
     ("selectors", "active_ft"): {"num_iterations": 5},
     ("selectors", "cdal_rl"): {"epochs": 3, "hidden_dim": 8},
     ("selectors", "core_gcn"): {"num_steps": 10, "hidden_dim": 16},
+    ("selectors", "refine"): {"depth": 2, "num_parts": 9, "part_size": 20},
     ("selectors", "ta_vaal"): {"epochs": 0.2, "batch_size": 8, "width": 2},
     ("selectors", "uncertain_gcn"): {"num_steps": 10, "hidden_dim": 16},
     ("selectors", "vaal"): {"epochs": 0.2, "batch_size": 8, "width": 2},
@@ -115,11 +116,10 @@ def built_ins(*kinds):
 
 def factory(kind, name):
     """Called like the class, with hyper-parameters that are plugins built as a configuration builds them."""
-    plugin = registry.find_plugin(kind, name)
-    if (kind, name) in SMALLER:
-        return partial(plugin, **SMALLER[kind, name])
-    nested = any(registry.nested_kind(hint) for hint in registry.hints(plugin).values())
-    return partial(registry.build, registry.PluginSpec(kind, name)) if nested else plugin
+    plugin, smaller = registry.find_plugin(kind, name), SMALLER.get((kind, name), {})
+    if any(registry.nested_kind(hint) for hint in registry.hints(plugin).values()):
+        return partial(registry.build, registry.PluginSpec(kind, name, smaller))
+    return partial(plugin, **smaller) if smaller else plugin
 
 
 def check(kind, name, plugin=None, **options):

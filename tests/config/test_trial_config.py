@@ -167,6 +167,16 @@ MISTAKES = {
         "trial.selector",
         "high_ssl_loss ranks by a loss per image, which none does not define; use an ssl_method that does",
     ),
+    "no loss per image, within another selector": (
+        trial(labels=ROUNDS, selector={"name": "refine", "final": "high_ssl_loss"}, ssl_method="none"),
+        "trial.selector",
+        "refine ranks by a loss per image, which none does not define; use an ssl_method that does",
+    ),
+    "no dropout, within another selector": (
+        trial(labels=ROUNDS, selector={"name": "refine", "strategies": ["margin", {"name": "bald", "num_samples": 5}]}),
+        "trial.backbone",
+        "refine needs dropout, and dcnn3 has none; set its dropout above 0",
+    ),
     "no dropout": (
         trial(labels=ROUNDS, selector="bald"),
         "trial.backbone",

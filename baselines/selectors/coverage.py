@@ -1,0 +1,86 @@
+"""Greedy coverage by a Gaussian kernel: again and again the point that adds most to how well all points are covered.
+
+How well x is covered by S is max over s in S of k(x, s), with k(x, y) = exp(-|x - y|^2 / radius^2). What a point would
+add can only shrink as others are picked (the coverage is submodular), so that a gain that was not updated remains an
+upper bound; only while the largest one is out of date are the `WINDOW` largest brought up to date, by one blocked
+matrix product. The picks are those of the plain loop that updates all gains, up to rounding; no N x N matrix is kept.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from baselines.selectors.kcenter import BLOCK_ELEMENTS
+
+WINDOW = 64
+
+
+class Kernel:
+    """k(x, y) = exp(-|x - y|^2 / radius^2) of any points to some of them.
+
+    Args:
+        points: f32 [N, D].
+        targets: i64 [S], those of the points that are to be covered.
+        radius: > 0.
+    """
+
+    def __init__(self, points: Tensor, targets: Tensor, radius: float):
+        self.points = points
+        self.squares = points.square().sum(dim=1)
+        self.radius = radius
+        self._targets = points[targets].T.contiguous()
+        self._target_squares = self.squares[targets]
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """f32 [n, S]: of the points i64 [n]."""
+        squared = torch.addmm(self._target_squares, self.points[rows], self._targets, alpha=-2)
+        squared += self.squares[rows].unsqueeze(1)
+        return squared.clamp_(min=0).mul_(-1 / self.radius**2).exp_()
+
+    def parts(self, rows: Tensor) -> tuple[Tensor, ...]:
+        """The rows i64 [n] in parts, each of which makes one block; of no rows, none."""
+        return rows.split(max(1, BLOCK_ELEMENTS // len(self._target_squares))) if len(rows) else ()
+
+
+def greedy_coverage(kernel: Kernel, weights: Tensor, centers: Tensor, candidates: Tensor, budget: int) -> Tensor:
+    """Picks, one after the other, the candidate that adds most to the weighted sum of how well targets are covered.
+
+    Args:
+        kernel: among the points.
+        weights: f32 [S] >= 0, of the targets.
+        centers: i64 [M], points that cover from the start.
+        candidates: i64 [U], distinct, in random order: of equals the first is picked.
+        budget: 1 .. U.
+
+    Returns:
+        i64 [budget], in the order of picking; once nothing is left to gain, the first of the other candidates.
+    """
+    assert 1 <= budget <= len(candidates), (budget, len(candidates))
+    covered = torch.zeros_like(weights)
+    for part in kernel.parts(centers):
+        torch.maximum(covered, kernel(part).amax(dim=0), out=covered)
+
+    def gains(rows: Tensor) -> Tensor:
+        return torch.cat([kernel(part).sub_(covered).clamp_(min=0) @ weights for part in kernel.parts(rows)])
+
+    gain = gains(candidates)
+    up_to_date = torch.ones(len(candidates), dtype=torch.bool)
+    picks: list[int] = []
+    while len(picks) < budget:
+        best = int(gain.argmax())
+        if gain[best] <= 0:
+            break
+        if up_to_date[best]:
+            picks.append(best)
+            torch.maximum(covered, kernel(candidates[best : best + 1])[0], out=covered)
+            gain[best] = -1.0
+            up_to_date.fill_(False)
+        else:
+            window = gain.topk(min(WINDOW, len(gain))).indices
+            window = window[gain[window] > 0]
+            gain[window] = gains(candidates[window])
+            up_to_date[window] = True
+    chosen = torch.tensor(picks, dtype=torch.int64)
+    rest = torch.ones(len(candidates), dtype=torch.bool).index_fill(0, chosen, False).nonzero().squeeze(1)
+    return candidates[torch.cat([chosen, rest])[:budget]]

@@ -1,0 +1,114 @@
+"""Greedy coverage by a kernel, and MaxHerding."""
+
+import numpy as np
+import pytest
+import torch
+from pools import blobs, make_pool, rng, valid
+
+from baselines.selectors.coverage import Kernel, greedy_coverage
+from baselines.selectors.max_herding import MaxHerding
+from baselines.selectors.probcover import ProbCover
+
+
+def unit(n, dim, seed=0):
+    return torch.nn.functional.normalize(torch.randn(n, dim, generator=rng(seed), dtype=torch.float64))
+
+
+def plain_loop(points, weights, labeled, candidates, radius, budget):
+    """Every gain anew after every pick, in float64, from differences; the picks and how clear each was."""
+    kernel = np.exp(-((points[:, None] - points[None]) ** 2).sum(-1) / radius**2)
+    centers, picks, clear = list(labeled), [], []
+    for _ in range(budget):
+        covered = kernel[centers].max(axis=0) if centers else np.zeros(len(points))
+        gain = {c: float((weights * np.maximum(kernel[c] - covered, 0)).sum()) for c in candidates if c not in centers}
+        best, second = [*sorted(gain, key=gain.get, reverse=True)[:2], None][:2]
+        clear.append(second is None or gain[best] > gain[second] * (1 + 1e-4) + 1e-6)
+        picks.append(best)
+        centers.append(best)
+    return picks, all(clear)
+
+
+@pytest.mark.parametrize("radius", [0.2, 0.5, 1.0])
+@pytest.mark.parametrize("window", [1, 3, 64])
+def test_picks_are_those_of_the_plain_loop(radius, window, monkeypatch):
+    monkeypatch.setattr("baselines.selectors.coverage.WINDOW", window)
+    monkeypatch.setattr("baselines.selectors.coverage.BLOCK_ELEMENTS", 200)
+    compared = 0
+    for seed in range(8):
+        points, weights = unit(40, 4, seed), torch.rand(40, generator=rng(seed))
+        labeled = torch.randperm(40, generator=rng(seed))[: seed % 4]
+        candidates = torch.tensor([i for i in range(40) if i not in labeled])[torch.randperm(40 - len(labeled))]
+        expected, clear = plain_loop(points.numpy(), weights.numpy(), labeled.tolist(), candidates.tolist(), radius, 12)
+        kernel = Kernel(points.float(), torch.arange(40), radius)
+        picks = greedy_coverage(kernel, weights, labeled, candidates, 12)
+        if clear:
+            compared += 1
+            assert picks.tolist() == expected
+    assert compared >= 4
+
+
+def test_picks_are_those_of_scikit_activeml():
+    pool_of = pytest.importorskip("skactiveml.pool")
+    features, labeled = blobs(80, 6)[0], [3, 30, 55]
+    y = np.full(80, np.nan)
+    y[labeled] = 0
+    peer = pool_of.MaxHerding(metric_dict={"gamma": 1.0}, missing_label=np.nan, random_state=0)
+    expected = peer.query(features.numpy().astype(np.float64), y, batch_size=15)
+    picks = MaxHerding().select(make_pool(features=features, labeled=labeled), 15, rng=rng())
+    assert picks.tolist() == expected.tolist()
+
+
+def test_it_covers_the_largest_group_first_where_balls_are_empty():
+    """The paper's case against ProbCover: within its radius nobody has a neighbour, and all are alike to it."""
+    sizes = (30, 20, 10)
+    middle = torch.eye(3).repeat_interleave(torch.tensor(sizes), dim=0)
+    features = torch.cat([middle + 0.15 * torch.randn(60, 3, generator=rng()), torch.eye(3)])  # the middles are last
+    pool = make_pool(features=features, num_classes=3)
+    picks = MaxHerding().select(pool, 3, rng=rng())
+    group = torch.cat([torch.arange(3).repeat_interleave(torch.tensor(sizes)), torch.arange(3)])
+    assert group[picks].tolist() == [0, 1, 2]
+    firsts = {int(group[ProbCover(delta=1e-4).select(pool, 1, rng=rng(seed))]) for seed in range(12)}
+    assert len(firsts) > 1
+
+
+def test_labelled_images_cover_their_surroundings():
+    features = torch.eye(4).repeat_interleave(10, dim=0) + 0.05 * torch.randn(40, 4, generator=rng())
+    picks = MaxHerding().select(make_pool(features=features, labeled=[0, 10]), 2, rng=rng())
+    assert sorted((picks // 10).tolist()) == [2, 3]
+
+
+def test_of_a_large_pool_a_sample_is_covered_and_all_are_candidates():
+    features = blobs(400, 8, num_clusters=6)[0]
+    pool = make_pool(features=features)
+    points = torch.nn.functional.normalize(features).double()
+
+    def coverage(picks):
+        return float((-(torch.cdist(points, points[picks]) ** 2)).exp().amax(1).mean())
+
+    exact = coverage(MaxHerding(num_targets=None).select(pool, 12, rng=rng()))
+    sampled = [MaxHerding(num_targets=100).select(pool, 12, rng=rng(seed)) for seed in range(4)]
+    assert np.mean([coverage(picks) for picks in sampled]) > 0.98 * exact
+    assert len(torch.cat(sampled).unique()) > 12
+
+
+def test_lengths_play_no_part_and_equals_have_no_preferred_position():
+    features = blobs(50, 5)[0]
+    lengths = 0.1 + 100 * torch.rand(50, 1, generator=rng())
+    picks, scaled = (MaxHerding().select(make_pool(features=f), 10, rng=rng()) for f in (features, features * lengths))
+    assert torch.equal(picks, scaled)
+    firsts = [int(MaxHerding().select(make_pool(features=torch.ones(30, 3)), 1, rng=rng(s))) for s in range(40)]
+    assert len(set(firsts)) > 15
+
+
+@pytest.mark.parametrize("features", [torch.zeros(12, 3), 1e20 * torch.ones(12, 3), torch.randn(12, 1)])
+def test_pools_without_structure(features):
+    pool = make_pool(features=features, labeled=[0])
+    assert valid(MaxHerding().select(pool, 11, rng=rng()), pool, 11)
+
+
+def test_bad_settings_are_refused():
+    for settings, message in (({"radius": 0.0}, "radius = 0.0 is not > 0"), ({"num_targets": 0}, "num_targets = 0")):
+        with pytest.raises(ValueError, match=message):
+            MaxHerding(**settings)
+    with pytest.raises(ValueError, match="features of 1 of 3 images are not finite"):
+        MaxHerding().select(make_pool(features=torch.tensor([[1.0], [torch.nan], [2.0]])), 1, rng=rng())
