@@ -78,6 +78,7 @@ BUILTINS: dict[str, dict[str, str]] = {
         "coreset": "baselines.selectors.coreset:CoreSet",
         "csal": "baselines.selectors.csal:CSAL",
         "entropy": "baselines.selectors.entropy:Entropy",
+        "free_sel": "baselines.selectors.free_sel:FreeSel",
         "high_ssl_loss": "baselines.selectors.high_ssl_loss:HighSSLLoss",
         "kmeans": "baselines.selectors.kmeans:KMeans",
         "learning_loss": "baselines.selectors.learning_loss:LearningLoss",
