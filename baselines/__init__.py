@@ -74,6 +74,7 @@ BUILTINS: dict[str, dict[str, str]] = {
         "batch_bald": "baselines.selectors.batch_bald:BatchBALD",
         "cdal_cs": "baselines.selectors.cdal_cs:CDALCS",
         "cdal_rl": "baselines.selectors.cdal_rl:CDALRL",
+        "cluster_margin": "baselines.selectors.cluster_margin:ClusterMargin",
         "core_gcn": "baselines.selectors.core_gcn:CoreGCN",
         "coreset": "baselines.selectors.coreset:CoreSet",
         "csal": "baselines.selectors.csal:CSAL",
