@@ -78,6 +78,7 @@ BUILTINS: dict[str, dict[str, str]] = {
         "core_gcn": "baselines.selectors.core_gcn:CoreGCN",
         "coreset": "baselines.selectors.coreset:CoreSet",
         "csal": "baselines.selectors.csal:CSAL",
+        "dcom": "baselines.selectors.dcom:DCoM",
         "direct": "baselines.selectors.direct:DIRECT",
         "entropy": "baselines.selectors.entropy:Entropy",
         "free_sel": "baselines.selectors.free_sel:FreeSel",
