@@ -92,6 +92,7 @@ BUILTINS: dict[str, dict[str, str]] = {
         "probcover": "baselines.selectors.probcover:ProbCover",
         "random": "baselines.selectors.random:Random",
         "representative_random": "baselines.selectors.representative_random:RepresentativeRandom",
+        "schedule": "baselines.selectors.schedule:Schedule",
         "skactiveml/": "baselines.selectors.skactiveml_strategy:SkactivemlStrategy",
         "ta_vaal": "baselines.selectors.ta_vaal:TAVAAL",
         "typiclust": "baselines.selectors.typiclust:TypiClust",

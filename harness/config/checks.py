@@ -96,7 +96,8 @@ def check_labels(config: TrialConfig, path: str, problems: Problems) -> None:
     if labels.start == 0:
         if not labels.rounds:
             problems.add(f"{path}.labels", "`start: 0` and no rounds: there would be nothing to train on")
-        if not registry.find_plugin("selectors", config.selector.name).supports_cold_start:  # type: ignore[attr-defined]
+        selector = built_selector(config.selector)
+        if selector is not None and not selector.supports_cold_start:
             problems.add(
                 f"{path}.labels.start", f"selector {config.selector.name!r} cannot start without labels; use 1 or more"
             )
@@ -105,8 +106,8 @@ def check_labels(config: TrialConfig, path: str, problems: Problems) -> None:
 def check_what_selector_reads(config: TrialConfig, path: str, problems: Problems) -> None:
     """Whether the trial gives what its selector reads; dropout is looked for once there is a backbone."""
     name, classifier = config.selector.name, config.classifier
-    selector: type[Selector] = registry.find_plugin("selectors", name)
-    if not config.labels.rounds:
+    selector = built_selector(config.selector)
+    if not config.labels.rounds or selector is None:
         return
     shown = config.selector.hyperparameters.get("pool_subset")
     if shown is not None and shown < config.labels.budget:
@@ -211,9 +212,18 @@ class Tried:
 
 
 @cache
-def try_alone(plugin: Tried) -> None:
+def try_alone(plugin: Tried) -> Any:
     """Constructs a plugin that takes nothing but its hyper-parameters."""
-    registry.build(plugin.spec)
+    return registry.build(plugin.spec)
+
+
+def built_selector(spec: PluginSpec) -> Selector | None:
+    """A selector as its hyper-parameters make it, to ask what it needs; None where it refuses them (`try_plugins`)."""
+    try:
+        selector: Selector = try_alone(Tried.of(spec))
+    except Exception:  # as in `try_plugins`, which says what is wrong
+        return None
+    return selector
 
 
 @lru_cache(maxsize=1)  # the SSL methods of a search mostly share it
@@ -238,8 +248,9 @@ def try_method(plugin: Tried, backbone: Tried) -> tuple[int, int]:
 
 
 def _check_dropout(config: TrialConfig, backbone: Backbone, path: str, problems: Problems) -> None:
-    selector: type[Selector] = registry.find_plugin("selectors", config.selector.name)
-    if not config.labels.rounds or "stochastic_logits" not in selector.reads or backbone.dropouts():
+    selector = built_selector(config.selector)
+    reads = selector.reads if selector else frozenset()
+    if not config.labels.rounds or "stochastic_logits" not in reads or backbone.dropouts():
         return
     known = "dropout" in registry.defaults(type(backbone))
     advice = "set its dropout above 0" if known else "use one that has, such as {name: resnet18, dropout: 0.2}"
