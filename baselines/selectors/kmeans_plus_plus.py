@@ -26,29 +26,35 @@ class Blocks(Protocol):
         """[R, M]: squared distances of i64 [R] from i64 [M]; may be negative by rounding."""
 
 
-def kmeans_plus_plus(distance: Blocks, candidates: Tensor, budget: int, *, rng: torch.Generator) -> Tensor:
-    """Draws distinct centres, the first uniformly; uniformly again once all candidates lie on centres.
+def kmeans_plus_plus(
+    distance: Blocks, candidates: Tensor, budget: int, *, rng: torch.Generator, centers: Tensor | None = None
+) -> Tensor:
+    """Draws distinct centres; uniformly once all candidates lie on centres, and the first one where there is none yet.
 
     Args:
         distance: squared distances among all points.
         candidates: i64 [U], distinct.
         budget: 1 .. U.
         rng: the only source of randomness.
+        centers: i64 [M], centres that there are from the start, none of them a candidate.
 
     Returns:
         i64 [budget], in the order of drawing.
     """
     bound = torch.full((len(candidates),), torch.inf, dtype=torch.float64)
-    chosen = torch.randint(len(candidates), (1,), generator=rng)
-    fresh = chosen
+    if centers is None or len(centers) == 0:
+        chosen = torch.randint(len(candidates), (1,), generator=rng)
+        fresh = candidates[chosen]
+    else:
+        chosen, fresh = candidates.new_empty(0), centers
     while len(chosen) < budget:
-        _update(bound, distance, candidates, candidates[fresh])
+        _update(bound, distance, candidates, fresh)
         bound[chosen] = 0.0
         if not bound.any():
             rest = torch.ones(len(candidates), dtype=torch.bool).index_fill(0, chosen, False).nonzero().squeeze(1)
             return candidates[torch.cat([chosen, rest[torch.randperm(len(rest), generator=rng)]])[:budget]]
-        fresh = _accepted(bound, distance, candidates, rng)[: budget - len(chosen)]
-        chosen = torch.cat([chosen, fresh])
+        accepted = _accepted(bound, distance, candidates, rng)[: budget - len(chosen)]
+        chosen, fresh = torch.cat([chosen, accepted]), candidates[accepted]
     return candidates[chosen]
 
 

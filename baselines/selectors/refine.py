@@ -64,7 +64,7 @@ class Refine(Selector):
         self.part_size = part_size
         self.max_left = max_left
         every = (*self.strategies, self.final)
-        self.reads = frozenset().union(*(selector.reads for selector in every))  # type: ignore[misc]
+        self.reads = frozenset().union(*(selector.reads for selector in every))
 
     def select(self, pool: Pool, budget: int, *, rng: torch.Generator) -> Tensor:
         """See `Selector.select`."""

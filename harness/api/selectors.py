@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -177,10 +177,10 @@ class Selector(ABC):
         torch.Size([3])
     """
 
-    supports_cold_start: ClassVar[bool] = False
+    supports_cold_start: bool = False
     """Whether `select` may be called with L = 0 (then it must not read `pool.logits`)."""
 
-    reads: ClassVar[frozenset[str]] = frozenset()
+    reads: frozenset[str] = frozenset()
     """Those of `CONDITIONAL_PARTS` that `select` reads; a trial that cannot give them is refused before it starts."""
 
     pool_subset: int | None = None

@@ -96,30 +96,26 @@ def check_labels(config: TrialConfig, path: str, problems: Problems) -> None:
     if labels.start == 0:
         if not labels.rounds:
             problems.add(f"{path}.labels", "`start: 0` and no rounds: there would be nothing to train on")
-        if not registry.find_plugin("selectors", config.selector.name).supports_cold_start:  # type: ignore[attr-defined]
+        selector = built_selector(config.selector)
+        if selector is not None and not selector.supports_cold_start:
             problems.add(
                 f"{path}.labels.start", f"selector {config.selector.name!r} cannot start without labels; use 1 or more"
             )
 
 
-def what_selector_reads(spec: PluginSpec) -> frozenset[str]:
-    """Those of `CONDITIONAL_PARTS` that a selector and the selectors among its hyper-parameters read."""
-    return frozenset().union(*(cls.reads for cls in registry.classes(spec) if issubclass(cls, Selector)))
-
-
 def check_what_selector_reads(config: TrialConfig, path: str, problems: Problems) -> None:
     """Whether the trial gives what its selector reads; dropout is looked for once there is a backbone."""
     name, classifier = config.selector.name, config.classifier
-    if not config.labels.rounds:
+    selector = built_selector(config.selector)
+    if not config.labels.rounds or selector is None:
         return
-    reads = what_selector_reads(config.selector)
     shown = config.selector.hyperparameters.get("pool_subset")
     if shown is not None and shown < config.labels.budget:
         problems.add(
             f"{path}.selector.pool_subset",
             f"{config.labels.budget} images cannot be chosen from {shown}; use at least {config.labels.budget}",
         )
-    if "ssl_loss" in reads:
+    if "ssl_loss" in selector.reads:
         method: type[SSLMethod] = registry.find_plugin("ssl_methods", config.ssl_method.name)
         if not method.has_sample_loss():
             problems.add(
@@ -127,12 +123,12 @@ def check_what_selector_reads(config: TrialConfig, path: str, problems: Problems
                 f"{name} ranks by a loss per image, which {config.ssl_method.name} does not define; use an ssl_method "
                 "that does, such as simclr",
             )
-    if "stochastic_logits" in reads and classifier.representation == "raw":
+    if "stochastic_logits" in selector.reads and classifier.representation == "raw":
         problems.add(
             f"{path}.classifier.representation",
             f"{name} needs dropout, and a classifier of pixels does not pass through the backbone's; use features",
         )
-    if "companion_outputs" in reads:
+    if "companion_outputs" in selector.reads:
         if classifier.name != "finetune":
             problems.add(
                 f"{path}.classifier.name",
@@ -257,9 +253,18 @@ class Tried:
 
 
 @cache
-def try_alone(plugin: Tried) -> None:
+def try_alone(plugin: Tried) -> Any:
     """Constructs a plugin that takes nothing but its hyper-parameters."""
-    registry.build(plugin.spec)
+    return registry.build(plugin.spec)
+
+
+def built_selector(spec: PluginSpec) -> Selector | None:
+    """A selector as its hyper-parameters make it, to ask what it needs; None where it refuses them (`try_plugins`)."""
+    try:
+        selector: Selector = try_alone(Tried.of(spec))
+    except Exception:  # as in `try_plugins`, which says what is wrong
+        return None
+    return selector
 
 
 @lru_cache(maxsize=1)  # the SSL methods of a search mostly share it
@@ -286,7 +291,8 @@ def try_method(plugin: Tried, backbone: Tried) -> tuple[int, int]:
 
 
 def _check_dropout(config: TrialConfig, backbone: Backbone, path: str, problems: Problems) -> None:
-    reads = what_selector_reads(config.selector)
+    selector = built_selector(config.selector)
+    reads = selector.reads if selector else frozenset()
     if not config.labels.rounds or "stochastic_logits" not in reads or backbone.dropouts():
         return
     known = "dropout" in registry.defaults(type(backbone))

@@ -9,6 +9,7 @@ from functools import cached_property
 from torch import Tensor
 
 from harness.api import CONDITIONAL_PARTS, Images
+from harness.config.checks import built_selector
 from harness.config.parsing import parse_trial
 from harness.config.schema import Problems
 from harness.config.trial import ClassifierConfig
@@ -48,14 +49,14 @@ def way_of(selector: object, classifier: object, *, seed: int, budget: int, num_
     """
     problems = Problems()
     spec = registry.as_spec("selectors", selector)  # type: ignore[arg-type]
-    plugin = registry.find_plugin("selectors", spec.name)
-    reads = sorted(CONDITIONAL_PARTS & plugin.reads)  # type: ignore[attr-defined]
+    built = built_selector(spec)
+    reads = sorted(CONDITIONAL_PARTS & built.reads) if built else []
     if reads:
         problems.add(
             "selector",
             f"{spec.name} reads {reads[0]}, and here are an encoder's features alone; take typiclust or margin",
         )
-    elif not num_labels and not plugin.supports_cold_start:  # type: ignore[attr-defined]
+    elif built and not num_labels and not built.supports_cold_start:
         problems.add("selector", f"{spec.name} needs labels; name some by --labels, or start with typiclust")
     problems.raise_any()
     labels = {"start": num_labels, "budget": budget, "rounds": 1}

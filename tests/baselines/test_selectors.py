@@ -29,6 +29,7 @@ CHEAP = {
     "cdal_rl": {"epochs": 2, "hidden_dim": 4},
     "core_gcn": {"num_steps": 5},
     "uncertain_gcn": {"num_steps": 5},
+    "schedule": {"first": Random(), "then": Margin(), "until": 1},
     "ta_vaal": {"epochs": 1, "batch_size": 8, "width": 2},
     "vaal": {"epochs": 1, "batch_size": 8, "width": 2},
 }
