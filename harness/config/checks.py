@@ -74,6 +74,13 @@ def check_mode(config: TrialConfig, path: str, problems: Problems) -> None:
         )
 
 
+def check_normalization(config: TrialConfig, path: str, problems: Problems) -> None:
+    """One place alone may say how images are normalised."""
+    how = config.backbone.hyperparameters.get("normalize", "auto")
+    if not config.data.normalize and how not in ("auto", "data"):
+        problems.add(f"{path}.data.normalize", "false, and backbone.normalize says how; leave one of them out")
+
+
 def check_labels(config: TrialConfig, path: str, problems: Problems) -> None:
     """What the first round and a one-shot selection ask of the label budget."""
     labels = config.labels

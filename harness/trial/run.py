@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +18,10 @@ from harness.trial.context import Context, Costs
 from harness.trial.epochs import Listener, Reporter
 from harness.trial.memory import PeakMemory
 from harness.trial.models import Encoder
-from harness.trial.pretraining import build_method, label_free_scores, normalization, pretrained, pretrains
+from harness.trial.pretraining import build_method, encoder_inputs, label_free_scores, pretrained, pretrains
 from harness.trial.ridge import KERNEL_LIMIT
 from harness.trial.rounds import Rounds, start_pool
-from harness.trial.runtime import Runtime
+from harness.trial.runtime import runtime_of
 from harness.trial.sizes import check_sizes
 from harness.trial.stages import StageCache, machine
 
@@ -64,14 +65,18 @@ def run(
     memory = PeakMemory()
     data, oracle = load_data(config, folders.cache, with_test=with_test)
     oracle.with_budget(label_budget(config, len(oracle)))
-    check_sizes(config, data.image_shape)
-    runtime = Runtime.of(config.compute, *normalization(config, data))
+    check_sizes(config, data)
+    inputs = encoder_inputs(config, data)
+    if inputs.shape != data.image_shape or inputs.normalized_by not in ("data", "nothing"):
+        print(f"backbone {config.backbone.name} is shown {inputs}", file=sys.stderr)
+    runtime = runtime_of(config.compute, inputs)
     context = Context(
         config=config,
         seed=seed,
         data=data,
         oracle=oracle,
         start=start_pool(config.labels, seed, oracle),
+        inputs=inputs,
         runtime=runtime,
         views=registry.build(config.augmentation),
         stages=StageCache(folders.stages, machine(runtime.device.type)),
