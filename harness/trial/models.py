@@ -18,6 +18,7 @@ from harness.seeding import derive, generator, seeded
 from harness.trial import represent
 from harness.trial.batches import even_batches
 from harness.trial.companions import Accompanied
+from harness.trial.features import KeptFeatures
 from harness.trial.heads import FinetunedModel, Predictor
 from harness.trial.joint import JointModel
 from harness.trial.runtime import EVALUATION_BATCH, Runtime
@@ -34,9 +35,11 @@ class Encoder:
         config: of the classifier; says which representation.
         seed: of the trial.
         pretrained: whether anything trained the backbone: an SSL method, or weights that were given.
+        kept: features of the parts that are kept on disk, if any are.
 
     Attributes:
         seconds: spent so far on features and representations.
+        saved_seconds: that features took which another trial computed.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class Encoder:
         config: ClassifierConfig,
         seed: int,
         pretrained: bool = True,
+        kept: KeptFeatures | None = None,
     ):
         self.backbone = backbone
         self.digest = digest
@@ -56,7 +60,8 @@ class Encoder:
         self.config = config
         self.seed = seed
         self.pretrained = pretrained
-        self.seconds = 0.0
+        self.seconds, self.saved_seconds = 0.0, 0.0
+        self._kept = kept
         self._features: dict[str, Tensor] = {}
         self._pool_features: dict[str, Tensor] = {}
         self._inputs: dict[str, Tensor] = {}
@@ -65,7 +70,7 @@ class Encoder:
     def under(self, config: ClassifierConfig) -> Encoder:
         """This encoder for another classifier, which may read another representation; features are shared."""
         other = Encoder(self.backbone, self.digest, self.runtime, self.parts, config, self.seed, self.pretrained)
-        other._features, other._pool_features = self._features, self._pool_features
+        other._features, other._pool_features, other._kept = self._features, self._pool_features, self._kept
         return other
 
     def of_pool(self) -> Encoder:
@@ -83,14 +88,19 @@ class Encoder:
     def features(self, part: str, rows: Tensor | None = None) -> Tensor:
         """f32 [N, D] on the CPU, or [n, D] of i64 [n] rows: where nothing is known yet, these alone are computed."""
         known = self._pool_features if part == "pool" else self._features
-        if rows is not None:
-            images = self.parts[part].subset(rows)
-            return known[part][rows] if part in known else self.runtime.forward(self.backbone, images)
-        if part not in known:
-            started = time.perf_counter()
-            known[part] = self.runtime.forward(self.backbone, self.parts[part])
+        if part in known:
+            return known[part] if rows is None else known[part][rows]
+        started = time.perf_counter()
+        if self._kept is not None:
+            features, saved = self._kept(part, rows)
+            self.saved_seconds += saved
+        else:
+            images = self.parts[part] if rows is None else self.parts[part].subset(rows)
+            features = self.runtime.forward(self.backbone, images)
+        if rows is None:
+            known[part] = features
             self.seconds += time.perf_counter() - started
-        return known[part]
+        return features
 
     def inputs(self, part: str) -> Tensor:
         """f32 [N, E]: the representation of the images of a part."""

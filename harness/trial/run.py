@@ -16,6 +16,7 @@ from harness.plugins import registry
 from harness.trial import portray
 from harness.trial.context import Context, Costs
 from harness.trial.epochs import Listener, Reporter
+from harness.trial.features import kept_features
 from harness.trial.memory import PeakMemory
 from harness.trial.models import Encoder
 from harness.trial.pretraining import build_method, encoder_inputs, label_free_scores, pretrained, pretrains
@@ -87,12 +88,18 @@ def run(
     stage = pretrained(context, method)
     context.costs.add("pretrain", stage.seconds, cached=stage.cached)
     method.eval()
-    trained = pretrains(config) or config.backbone.hyperparameters.get("weights") is not None
-    encoder = Encoder(method.backbone, stage.digest, runtime, _parts(data), config.classifier, seed, trained)
+    given = config.backbone.hyperparameters.get("weights") is not None
+    trained, kept = pretrains(config), None
+    if given and not trained and config.mode == "pretrain":
+        kept = kept_features(context, method.backbone)
+    encoder = Encoder(
+        method.backbone, stage.digest, runtime, _parts(data), config.classifier, seed, trained or given, kept
+    )
     rounds = Rounds(context, encoder, method)
     rounds.run()
     scores = label_free_scores(context, method, stage)
     context.costs.add("encode", encoder.seconds)
+    context.costs.add("encode", encoder.saved_seconds, cached=True)
     totals = _totals(rounds) | scores | context.costs.metrics() | {"stage/pretrain_cached": float(stage.cached)}
     totals |= {"time/wall_seconds": time.perf_counter() - started, "memory/peak_bytes": memory.peak(runtime.device)}
     if deliver:

@@ -75,9 +75,7 @@ def test_settings_lead_to_a_form(settings, by_data, expected):
 
 def test_images_are_resized_as_pillow_does_it_and_normalised():
     inputs = inputs_of(spec(weights="first"), COLOUR, by_data=True)
-    pixels = torch.randint(
-        90, 160, (2, 3, 8, 12), dtype=torch.uint8
-    )  # Pillow clips between passes
+    pixels = torch.randint(90, 160, (2, 3, 8, 12), dtype=torch.uint8)  # Pillow clips between passes
     shown = runtime_of(ComputeConfig("cpu", "float32"), inputs).inputs(pixels)
     assert shown.shape == (2, 3, 16, 16)
     for image, expected in zip(shown, pixels, strict=True):
