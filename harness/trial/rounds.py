@@ -221,7 +221,10 @@ class Rounds:
     ) -> tuple[RoundModel, Stage]:
         context, config = self.context, self.context.config
         settings, images = encoder.config, context.data.pool.subset(labeled)
-        network = heads.finetuned_model(encoder.backbone, context.data.num_classes, context.runtime, context.seed)
+        fixed = settings.backbone_lr == 0
+        network = heads.finetuned_model(
+            encoder.backbone, context.data.num_classes, context.runtime, context.seed, fixed=fixed
+        )
         companion, plugins = self._companion(network.backbone, images, key), registry.sources(settings.augmentation)
         if companion:
             plugins += registry.sources(config.selector)

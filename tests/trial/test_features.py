@@ -1,4 +1,4 @@
-"""Features of a fixed encoder that are kept on disk: computed once per image, whoever asks, and believed if undamaged."""
+"""Features of a fixed encoder that are kept on disk: computed once per image, and believed if undamaged."""
 
 import numpy as np
 import pytest
