@@ -17,6 +17,8 @@ class CenterCrop(Operation):
         interpolation: bilinear or bicubic, as of `crop`.
     """
 
+    draws = False
+
     def __init__(self, *, keep: float = 0.5, interpolation: Interpolation = "bilinear"):
         check_number("keep", keep, 0.01, 1)
         check_interpolation(interpolation)

@@ -12,6 +12,8 @@ from baselines.augmentations.operation import Operation
 class Identity(Operation):
     """No augmentation: a copy of the images, in [0, 1]."""
 
+    draws = False
+
     def apply(self, images: Tensor, *args: Any, **parameters: Any) -> Tensor:
         """Returns the images."""
         return images

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines.backbones.hyperparameters import check_dropout
-from harness.api import Backbone, Family, PublishedWeights
+from harness.api import Backbone, Family, ImageForm, PublishedWeights
 
 Shape = tuple[int, int, int]
 """(C, H, W)."""
@@ -142,8 +142,8 @@ def _published(model: str) -> Mapping[str, PublishedWeights]:
     weights = {}
     for name, about in get_arch_pretrained_cfgs(model).items():
         if about.has_weights:
-            place = about.hf_hub_id or about.url
-            weights[name.partition(".")[2]] = PublishedWeights(str(place), partial(_fetch, name, place))
+            place, form = about.hf_hub_id or about.url, ImageForm(about.input_size[1], about.mean, about.std)
+            weights[name.partition(".")[2]] = PublishedWeights(str(place), partial(_fetch, name, place), form)
     first = list(weights.values())[:1]
     return {"DEFAULT": first[0], **weights} if first else {}
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.api import PublishedWeights
+from harness.api import ImageForm, PublishedWeights
 
 
 def published(model: str) -> dict[str, PublishedWeights]:
@@ -18,7 +18,15 @@ def published(model: str) -> dict[str, PublishedWeights]:
     from torchvision.models import get_model_weights
 
     members = get_model_weights(model).__members__
-    return {name: PublishedWeights(Path(w.url).name, partial(_fetch, model, w)) for name, w in members.items()}
+    return {
+        name: PublishedWeights(Path(w.url).name, partial(_fetch, model, w), _form(w.transforms()))
+        for name, w in members.items()
+    }
+
+
+def _form(evaluation: Any) -> ImageForm:
+    """Of the images that the weights were evaluated on."""
+    return ImageForm(evaluation.crop_size[0], tuple(evaluation.mean), tuple(evaluation.std))
 
 
 def _fetch(model: str, weights: Any) -> Mapping[str, Tensor]:

@@ -10,7 +10,7 @@ from the generator that is handed to it, and never sees a label that the oracle 
 """
 
 from harness.api.augmentations import Augmentation
-from harness.api.backbones import Backbone, PublishedWeights
+from harness.api.backbones import Backbone, ImageForm, PublishedWeights
 from harness.api.data import SOURCE_SPLITS, Dataset, Images, Source, Split
 from harness.api.families import Family
 from harness.api.selectors import CONDITIONAL_PARTS, Companion, Pool, PoolModel, Reason, Selector
@@ -25,6 +25,7 @@ __all__ = [
     "Companion",
     "Dataset",
     "Family",
+    "ImageForm",
     "Images",
     "Pool",
     "PoolModel",

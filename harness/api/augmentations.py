@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -20,6 +21,9 @@ class Augmentation(ABC):
         >>> dimmed.shape, bool((dimmed[0] != dimmed[1]).all())
         (torch.Size([2, 3, 8, 8]), True)
     """
+
+    draws: ClassVar[bool] = True
+    """Whether it draws anything; if not, its view of an image is always the same, and a fixed encoder sees it once."""
 
     @abstractmethod
     def __call__(self, images: Tensor, *, view: int, rng: torch.Generator) -> Tensor:

@@ -11,6 +11,21 @@ from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
+class ImageForm:
+    """How images were when some weights were trained on them.
+
+    Attributes:
+        size: pixels of a side.
+        mean: of each channel, subtracted from values in [0, 1].
+        std: of each channel, divides what is left.
+    """
+
+    size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class PublishedWeights:
     """Weights that a backbone offers under a name.
 
@@ -18,10 +33,12 @@ class PublishedWeights:
         identity: what determines their values, such as the name of the published file.
         load: fetches them as a state dict, which may hold more than the backbone, such as a classifier. Raises
             FileNotFoundError: in one line, what is missing and where to put it.
+        form: of the images that they expect, if that is known; they are then shown such.
     """
 
     identity: str
     load: Callable[[], Mapping[str, Tensor]]
+    form: ImageForm | None = None
 
 
 class Backbone(nn.Module, ABC):
@@ -61,6 +78,11 @@ class Backbone(nn.Module, ABC):
     def published_weights(cls) -> Mapping[str, PublishedWeights]:
         """The weights that can be loaded by name; nothing is fetched."""
         return {}
+
+    @classmethod
+    def own_form(cls) -> ImageForm | None:
+        """Of the images for which the network is known, if it is: that of the first published weights."""
+        return next((weights.form for weights in cls.published_weights().values()), None)
 
     def freeze(self, depth: bool | int) -> None:
         """Keeps parts of the network as they are; called once, after weights were loaded.

@@ -50,6 +50,8 @@ def check_mode(config: TrialConfig, path: str, problems: Problems) -> None:
         problems.add(
             f"{path}.classifier.name", f"{config.classifier.name} leaves the encoder alone; joint needs finetune"
         )
+    if config.classifier.backbone_lr == 0:
+        problems.add(f"{path}.classifier.backbone_lr", "0 leaves the encoder alone, which joint trains; use above 0")
     if config.labels.start == 1:
         problems.add(f"{path}.labels.start", "1 image makes no batch for joint training; use 2 or more")
     if config.joint.unlabeled == "lowest_loss" and config.labels.rounds and not method.has_sample_loss():
@@ -72,6 +74,13 @@ def check_mode(config: TrialConfig, path: str, problems: Problems) -> None:
         problems.add(
             f"{path}.ssl_method", f"{config.ssl_method.name} is the task loss itself; use none with classifier finetune"
         )
+
+
+def check_normalization(config: TrialConfig, path: str, problems: Problems) -> None:
+    """One place alone may say how images are normalised."""
+    how = config.backbone.hyperparameters.get("normalize", "auto")
+    if not config.data.normalize and how not in ("auto", "data"):
+        problems.add(f"{path}.data.normalize", "false, and backbone.normalize says how; leave one of them out")
 
 
 def check_labels(config: TrialConfig, path: str, problems: Problems) -> None:

@@ -15,6 +15,7 @@ from harness.config.checks import (
     check_labels,
     check_milestones,
     check_mode,
+    check_normalization,
     check_resolutions,
     check_what_selector_reads,
     gives_features,
@@ -46,6 +47,7 @@ def parse_trial(value: Any, path: str, problems: Problems, own: Recipes | None =
     if config is None or len(problems.found) > before:
         return None
     _check_unnamed_heads(value or {}, path, problems)
+    check_normalization(config, path, problems)
     if has_labels(config):
         check_labels(config, path, problems)
         check_classifiers(config, path, problems)

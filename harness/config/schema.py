@@ -178,7 +178,8 @@ def _convert(option: Any, value: Any) -> Any:
         if not isinstance(value, list | tuple):
             return NOT_ONE
         inner = typing.get_args(option)[0]
-        choices = typing.get_args(inner) or (inner,)
+        is_union = isinstance(inner, types.UnionType) or typing.get_origin(inner) is typing.Union
+        choices = typing.get_args(inner) if is_union else (inner,)
         items = [next((c for o in choices if (c := _convert(o, item)) is not NOT_ONE), NOT_ONE) for item in value]
         return NOT_ONE if any(item is NOT_ONE for item in items) else typing.get_origin(option)(items)
     if option is bool:

@@ -119,6 +119,18 @@ class ClassifierConfig(Optimization):
     lr: float = setting(1e-3, "learning rate, for any batch_size", above=0)
     weight_decay: float = setting(0.0, "decoupled from the gradient for adamw, added to it for the others", low=0)
     schedule: Literal["constant", "cosine", "step", "plateau"] = setting("constant", "of the learning rate, per step")
+    backbone_lr: float = setting(
+        1.0,
+        "of finetune and joint training: the encoder's share of the learning rate; 0: the encoder stays as it is",
+        low=0,
+    )
+    layer_decay: float = setting(
+        1.0,
+        "of finetune and joint training: the learning rate of a stage of the backbone is this times that of what "
+        "follows it; 1: none",
+        above=0,
+        high=1,
+    )
     class_weight: Literal["none", "balanced"] = setting(
         "none", "of all but knn; balanced: every class counts alike in the training, however few its labelled images"
     )
@@ -144,7 +156,7 @@ class ClassifierConfig(Optimization):
             "linear": descent | fixed,
             "mlp": descent | fixed | {"hidden_dim"},
             "knn": {"representation", "neighbors", "temperature"},
-            "finetune": descent | {"augmentation", "warm_start", "class_weight"},
+            "finetune": descent | {"augmentation", "warm_start", "class_weight", "backbone_lr", "layer_decay"},
         }.get(self.name, fixed)
         if "representation" in read and self.representation in ("pca", "tsne"):
             read = read | {"dims"}

@@ -27,6 +27,9 @@ from harness.trial import run as trial
 from harness.trial.heads import COMPLETE
 from harness.trial.stages import StageCache
 
+BARE = {"weights": None, "freeze": False, "input_size": "auto", "normalize": "auto"}
+"""Settings of a saved encoder's backbone: its weights lie beside it, and `inputs` says what it is shown."""
+
 Which = Literal["best", "all", "none"]
 
 
@@ -126,17 +129,16 @@ def save_encoder(folder: Path, name: str, folders: trial.Folders) -> Path:
     seed = next(record["seed"] for record in rows.read_rows(folder)[0] if record["trial"] == name)
     images, _ = trial.load_data(config, folders.cache, with_test=False)
     weights, head, state = _weights(config, seed, images, about, StageCache(folders.stages))
-    mean, std = pretraining.normalization(config, images)
+    inputs = pretraining.encoder_inputs(config, images)
     target = folder / "models" / name
     saved.write_encoder(
         target,
         {
             "trial": name,
             "seed": seed,
-            "backbone": config.backbone.as_dict() | {"weights": None, "freeze": False},  # all that is in weights.pt
+            "backbone": config.backbone.as_dict() | BARE,
             "image_shape": list(images.image_shape),
-            "mean": mean.tolist(),
-            "std": std.tolist(),
+            "inputs": inputs.as_dict(),
             "precision": about["compute"]["precision"],
             "channels_last": about["compute"]["channels_last"],
             "head": head,

@@ -2,7 +2,7 @@
 
 A saved encoder is a folder. No code is read from it, and nothing in it is unpickled:
 
-    model.json    the backbone and its hyper-parameters, the form of its images, normalisation, precision, the task head
+    model.json    the backbone and its hyper-parameters, the form of its images and inputs, precision, the task head
     weights.pt    state dicts of backbone and head, read with weights_only=True
 
 `harness.encoders.export` writes it at the end of a sweep; `harness.embed` and MLflow (`_load_pyfunc`) read it.
@@ -25,10 +25,11 @@ from harness.api import Backbone, Images
 from harness.config.trial import ClassifierConfig, ComputeConfig
 from harness.messages import message_of
 from harness.plugins import registry
+from harness.plugins.inputs import Inputs
 from harness.plugins.weights import Tensors
 from harness.trial import heads
 from harness.trial.heads import Predictor
-from harness.trial.runtime import Runtime
+from harness.trial.runtime import Runtime, runtime_of
 
 FORMAT = 1
 MODEL_KEYS = (
@@ -36,8 +37,7 @@ MODEL_KEYS = (
     "trial",
     "backbone",
     "image_shape",
-    "mean",
-    "std",
+    "inputs",
     "precision",
     "channels_last",
     "head",
@@ -94,15 +94,15 @@ class SavedEncoder:
         """
         about = _about(folder)
         weights = _weights(folder, about["weights"])
-        shape = tuple(about["image_shape"])
+        inputs = Inputs.read(about["inputs"])
         name, settings = about["backbone"]["name"], {k: v for k, v in about["backbone"].items() if k != "name"}
-        backbone = registry.build(registry.PluginSpec("backbones", name, settings), shape)
+        backbone = registry.build(registry.PluginSpec("backbones", name, settings), inputs.shape)
         try:
             backbone.load_state_dict(weights["backbone"])
         except RuntimeError as error:
             raise ValueError(f"{folder}: the weights do not fit backbone {name}: {message_of(error, 200)}") from error
         compute = ComputeConfig(device, about["precision"], about["channels_last"])  # type: ignore[arg-type]
-        runtime = Runtime.of(compute, torch.tensor(about["mean"]), torch.tensor(about["std"]))
+        runtime = runtime_of(compute, inputs)
         runtime.place(backbone).eval()
         head = None
         if about["head"]:  # of a kind that does not look at what it was trained on
@@ -113,7 +113,7 @@ class SavedEncoder:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of its images."""
+        """(C, H, W) of its images, which it may see enlarged."""
         channels, height, width = self.about["image_shape"]
         return channels, height, width
 

@@ -5,14 +5,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
-from harness.api import Backbone, Selector
+from harness.api import Backbone, ImageForm, Selector
 from harness.plugins.weights import load_weights
 
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Mean and standard deviation of each colour of ImageNet's training images, as most published weights have them."""
 
-def prepare_backbone(backbone: Backbone, *, weights: str | None = None, freeze: bool | int = False) -> None:
+
+def prepare_backbone(
+    backbone: Backbone,
+    *,
+    weights: str | None = None,
+    freeze: bool | int = False,
+    input_size: int | Literal["auto", "own", "data"] = "auto",
+    normalize: Literal["auto", "own", "imagenet", "data"] | tuple[tuple[float, ...], ...] = "auto",
+) -> None:
     """Loads weights and keeps parts of the network as they are.
 
     Args:
@@ -21,15 +31,42 @@ def prepare_backbone(backbone: Backbone, *, weights: str | None = None, freeze: 
         freeze: true, or the number of `stages`, in order of depth, that are never trained. Their parameters and
             all that are registered before them require no gradient, and their batch normalisation and dropout
             stay in evaluation mode.
+        input_size: pixels of a side to which images are resized (bicubic) before the encoder sees them; data: as the
+            data set has them; own: as the weights expect; auto: own for published weights, else data.
+        normalize: which mean and deviation of each channel. data: the pool's; own: as the weights expect; imagenet:
+            its; or two lists, means and deviations of values in [0, 1]; auto: own for published weights, else data.
 
     Raises:
-        ValueError: no such file, weights of another network, more stages than there are. On torch's meta device,
-            where nothing is loaded, weights are only looked for.
+        ValueError: no such file, weights of another network, more stages than there are, a form of images that is
+            not known or none. On torch's meta device, where nothing is loaded, weights are only looked for.
         FileNotFoundError: published weights that cannot be fetched.
     """
+    for name, value in (("input_size", input_size), ("normalize", normalize)):
+        if value == "own" and own_form(type(backbone), weights)[0] is None:
+            raise ValueError(f"{name} = own, and nobody says on which images it was trained; use data, or numbers")
+    if isinstance(input_size, int) and input_size < 1:
+        raise ValueError(f"input_size = {input_size} is not >= 1")
+    if not isinstance(normalize, str):
+        _check_normalization(normalize)
     if weights is not None:
         load_weights(backbone, weights)
     backbone.freeze(freeze)
+
+
+def own_form(backbone: type[Backbone], weights: str | None) -> tuple[ImageForm | None, bool]:
+    """On which images weights were trained, if anybody says so, and whether that is known of these very weights."""
+    published = backbone.published_weights().get(weights) if weights is not None else None
+    if published is not None and published.form is not None:
+        return published.form, True
+    return backbone.own_form(), False
+
+
+def _check_normalization(normalize: Sequence[Sequence[float]]) -> None:
+    lengths = {len(values) for values in normalize}
+    if len(normalize) != 2 or len(lengths) != 1 or lengths == {0}:
+        raise ValueError(f"normalize = {normalize} is not [means, deviations] of the same channels")
+    if not all(value > 0 for value in normalize[1]):
+        raise ValueError(f"normalize: the deviations {normalize[1]} are not all above 0")
 
 
 def prepare_selector(selector: Selector, *, pool_subset: int | None = None) -> None:

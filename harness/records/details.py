@@ -54,8 +54,8 @@ class Details:
             them, else on validation data.
         hits: of a round: the images that the models up to this one got right, see `harness.records.hits`: its file in
             base64.
-        stages: the names of the stages that hold the round's model, `train` of a classifier if one was trained, and the
-            machine's choices, see `ComputeConfig`.
+        stages: the names of the stages that hold the round's model, `train` of a classifier if one was trained, the
+            machine's choices, see `ComputeConfig`, and what the encoder is shown, see `harness.plugins.inputs`.
         portrait: of the encoder at the end: its file in base64.
         error: of a trial that failed: the traceback.
     """

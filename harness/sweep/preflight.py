@@ -51,7 +51,7 @@ def check_data(plan: Plan, cache: Path) -> list[tuple[TrialConfig, Data]]:
                     "the search images that are tested later; leave `confirm` out, or use split: same"
                 )
             start_pool(config.labels, 0, oracle)
-            check_sizes(config, data.image_shape)
+            check_sizes(config, data)
         except ValueError as error:
             problems[f"{plan.name}: {place}: {error}"] = None
     if problems:

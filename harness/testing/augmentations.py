@@ -110,6 +110,14 @@ def every_image_has_its_own_draw(plugin: Factory, device: torch.device) -> None:
     assert any((batch != in_turn[0]).any() for batch in in_turn), "every batch gets the same draws from one generator"
 
 
+def what_draws_nothing_is_always_the_same(plugin: Factory, device: torch.device) -> None:
+    """Where `draws` is false, a view does not depend on the generator; it is then made once."""
+    if not plugin().draws:
+        images = _batch(_BATCHES[0], device)
+        one, two = (_augment(plugin, images, seed=seed) for seed in (1, 2))
+        assert torch.equal(one, two), "`draws` is false, and views of one image differ"
+
+
 AUGMENTATION_CHECKS: tuple[Check, ...] = (
     output_is_a_batch_of_images,
     input_is_not_modified,
@@ -117,4 +125,5 @@ AUGMENTATION_CHECKS: tuple[Check, ...] = (
     same_seed_same_output,
     output_needs_no_global_generator,
     every_image_has_its_own_draw,
+    what_draws_nothing_is_always_the_same,
 )

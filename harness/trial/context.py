@@ -10,6 +10,7 @@ from harness.api import Augmentation
 from harness.config.trial import TrialConfig
 from harness.data.oracle import Oracle
 from harness.data.splits import Data
+from harness.plugins.inputs import Inputs
 from harness.trial.epochs import Reporter
 from harness.trial.runtime import Runtime
 from harness.trial.stages import StageCache
@@ -53,7 +54,8 @@ class Context:
         data: images, and the labels of the validation and test sets.
         oracle: the labels of the pool, with its budget set.
         start: i64 [L], positions of the start pool.
-        runtime: device and precision.
+        inputs: what the encoder is shown of the images.
+        runtime: device, precision, and how images become these.
         views: the augmentation of pre-training.
         stages: the cache.
         costs: added to as time is spent.
@@ -65,6 +67,7 @@ class Context:
     data: Data
     oracle: Oracle
     start: Tensor
+    inputs: Inputs
     runtime: Runtime
     views: Augmentation
     stages: StageCache

@@ -28,7 +28,15 @@ from harness.trial.classes import image_weights, with_unseen
 from harness.trial.companions import stage_outputs
 from harness.trial.epochs import Epochs, Metrics, Watch
 from harness.trial.logistic import fit_logistic
-from harness.trial.optimizers import build_optimizer, check_finite, descend, learning_rate, set_learning_rate
+from harness.trial.optimizers import (
+    Shares,
+    build_optimizer,
+    check_finite,
+    descend,
+    encoder_shares,
+    learning_rate,
+    set_learning_rate,
+)
 from harness.trial.ridge import fit_kernel_ridge, fit_ridge, rbf
 from harness.trial.runtime import Runtime
 from harness.trial.svm import search_svm, svm_scores
@@ -170,9 +178,10 @@ def _descend(
     config: ClassifierConfig,
     seed: int,
     watch: Watch,
+    shares: Shares | None = None,
 ) -> list[Metrics]:
     """Gradient descent on `count` images, in place; returns the metrics of each epoch."""
-    optimizer = build_optimizer(model.parameters(), config)
+    optimizer = build_optimizer(model.parameters(), config, shares)
     device = next(model.parameters()).device
     epochs = Epochs(config.epochs, {"model": model, "optimizer": optimizer}, watch, rate=RATE)
     model.train()
@@ -223,10 +232,22 @@ class FinetunedModel(nn.Module):
         return self.head(self.backbone(images))
 
 
-def finetuned_model(backbone: Backbone, num_classes: int, runtime: Runtime, seed: int) -> FinetunedModel:
-    """A copy of the encoder, with its current weights, under a freshly initialised linear layer."""
+def finetuned_model(
+    backbone: Backbone, num_classes: int, runtime: Runtime, seed: int, *, fixed: bool = False
+) -> FinetunedModel:
+    """A copy of the encoder, with its current weights, under a freshly initialised linear layer.
+
+    Args:
+        backbone: is copied.
+        num_classes: K.
+        runtime: device and layout.
+        seed: of the trial.
+        fixed: whether the encoder is to stay as it is, its statistics of batches too.
+    """
     with seeded(seed, "classifier/init"):
         model = FinetunedModel(copy.deepcopy(backbone), num_classes)
+    if fixed:
+        model.backbone.freeze(True)
     runtime.place(model)
     return model
 
@@ -257,25 +278,42 @@ def finetune(
     """
     labels = labeled.labels.to(runtime.device)
     weights = image_weights(labeled.labels, config.class_weight).to(runtime.device)
+    logits_of = _fixed_logits(model, labeled, runtime) if companion is None else None
+
+    def seen(index: Tensor, rng: torch.Generator) -> Tensor:
+        """The logits [B, K] of a fresh view of some images."""
+        if logits_of is not None:
+            return logits_of(index)
+        return model(runtime.inputs(labeled.view(labeled.images[index].to(runtime.device), view=0, rng=rng)))
 
     def losses(index: Tensor, rng: torch.Generator, progress: float) -> tuple[Tensor, Tensor]:
         with runtime.autocast():
-            batch = runtime.inputs(labeled.view(labeled.images[index].to(runtime.device), view=0, rng=rng))
-            logits = model(batch).float()
+            logits = seen(index, rng).float()
             task_loss = weighted_loss(logits, labels[index], weights[index])
             if companion is None:
                 return task_loss, task_loss
             of_each = F.cross_entropy(logits.detach(), labels[index], reduction="none")
             return task_loss + companion.loss(stages, of_each, progress), task_loss
 
+    shares = encoder_shares(model.backbone, config.backbone_lr, config.layer_decay)
     if companion is None:
         with runtime.compiled(model):
-            history = _descend(model, losses, len(labels), config, seed, watch)
+            history = _descend(model, losses, len(labels), config, seed, watch, shares)
         return {"model": model.state_dict(), "history": history}
     both = nn.ModuleDict({"model": model, "companion": companion})
     with stage_outputs(model.backbone) as stages:
-        history = _descend(both, losses, len(labels), config, seed, watch)
+        history = _descend(both, losses, len(labels), config, seed, watch, shares)
     return {"model": model.state_dict(), "companion": companion.state_dict(), "history": history}
+
+
+def _fixed_logits(model: FinetunedModel, labeled: Labeled, runtime: Runtime) -> Callable[[Tensor], Tensor] | None:
+    """i64 [B] -> logits [B, K], where the encoder is fixed and the views are: then each image is encoded once."""
+    if labeled.view.draws or any(parameter.requires_grad for parameter in model.backbone.parameters()):
+        return None
+    rng = torch.Generator(runtime.device)  # which nothing draws from
+    view = lambda images: labeled.view(images, view=0, rng=rng)  # noqa: E731
+    features = runtime.forward(model.backbone, labeled.images, view).to(runtime.device)
+    return lambda index: model.head(features[index.to(runtime.device)])
 
 
 def _knn(config: ClassifierConfig, bank: Tensor, labels: Tensor, num_classes: int) -> Predictor:

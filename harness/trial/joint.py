@@ -23,7 +23,14 @@ from harness.trial.batches import even_batches
 from harness.trial.classes import image_weights
 from harness.trial.epochs import Epochs, Metrics, Watch
 from harness.trial.heads import RATE, Labeled, State, weighted_loss
-from harness.trial.optimizers import build_optimizer, check_finite, descend, learning_rate, set_learning_rate
+from harness.trial.optimizers import (
+    build_optimizer,
+    check_finite,
+    descend,
+    encoder_shares,
+    learning_rate,
+    set_learning_rate,
+)
 from harness.trial.runtime import Runtime
 
 
@@ -87,7 +94,8 @@ def train(
     Raises:
         DivergedError: a loss or a weight became NaN or infinite.
     """
-    optimizer = build_optimizer(model.parameters(), settings)
+    shares = encoder_shares(model.backbone, settings.backbone_lr, settings.layer_decay)
+    optimizer = build_optimizer(model.parameters(), settings, shares)
     average = _Average(model, joint.ema)
 
     def validate() -> Metrics:

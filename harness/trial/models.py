@@ -18,6 +18,7 @@ from harness.seeding import derive, generator, seeded
 from harness.trial import represent
 from harness.trial.batches import even_batches
 from harness.trial.companions import Accompanied
+from harness.trial.features import KeptFeatures
 from harness.trial.heads import FinetunedModel, Predictor
 from harness.trial.joint import JointModel
 from harness.trial.runtime import EVALUATION_BATCH, Runtime
@@ -37,10 +38,12 @@ class Encoder:
         config: of the classifier; says which representation.
         seed: of the trial.
         pretrained: whether anything trained the backbone: an SSL method, or weights that were given.
+        kept: features of the parts that are kept on disk, if any are.
 
     Attributes:
         seconds: spent so far on features and representations.
         is_free: whether features cost nothing but to read them, as those of a data set of features.
+        saved_seconds: that features took which another trial computed.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class Encoder:
         config: ClassifierConfig,
         seed: int,
         pretrained: bool = True,
+        kept: KeptFeatures | None = None,
     ):
         self.backbone = backbone
         self.digest = digest
@@ -60,8 +64,9 @@ class Encoder:
         self.config = config
         self.seed = seed
         self.pretrained = pretrained
-        self.seconds = 0.0
+        self.seconds, self.saved_seconds = 0.0, 0.0
         self.is_free = not any(True for _ in backbone.parameters())
+        self._kept = kept
         self._features: dict[str, Tensor] = {}
         self._pool_features: dict[str, Tensor] = {}
         self._inputs: dict[str, Tensor] = {}
@@ -70,7 +75,7 @@ class Encoder:
     def under(self, config: ClassifierConfig) -> Encoder:
         """This encoder for another classifier, which may read another representation; features are shared."""
         other = Encoder(self.backbone, self.digest, self.runtime, self.parts, config, self.seed, self.pretrained)
-        other._features, other._pool_features = self._features, self._pool_features
+        other._features, other._pool_features, other._kept = self._features, self._pool_features, self._kept
         return other
 
     def of_pool(self) -> Encoder:
@@ -93,13 +98,17 @@ class Encoder:
         known = self._pool_features if part == "pool" else self._features
         if part in known:
             return known[part] if rows is None else known[part][rows]
-        images = self.parts[part] if rows is None else self.parts[part].subset(rows)
-        if rows is not None or self.is_free:
-            return self.runtime.forward(self.backbone, images)
         started = time.perf_counter()
-        known[part] = self.runtime.forward(self.backbone, images)
-        self.seconds += time.perf_counter() - started
-        return known[part]
+        if self._kept is not None and not self.is_free:
+            features, saved = self._kept(part, rows)
+            self.saved_seconds += saved
+        else:
+            images = self.parts[part] if rows is None else self.parts[part].subset(rows)
+            features = self.runtime.forward(self.backbone, images)
+        if rows is None and not self.is_free:
+            known[part] = features
+            self.seconds += time.perf_counter() - started
+        return features
 
     def inputs(self, part: str, rows: Tensor | None = None) -> Tensor:
         """f32 [N, E]: the representation of the images of a part, or f32 [n, E] of i64 [n] rows of it."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from harness.api import Backbone
 from harness.config.trial import Optimization
 
 PLATEAU_THRESHOLD = 1e-4
@@ -19,8 +21,19 @@ class DivergedError(RuntimeError):
     """The loss or the weights are not finite."""
 
 
-def build_optimizer(parameters: Iterable[nn.Parameter], config: Optimization) -> torch.optim.Optimizer:
+Shares = Mapping[nn.Parameter, float]
+"""Parameter -> its share of the learning rate; 1 for those that are not in it."""
+
+
+def build_optimizer(
+    parameters: Iterable[nn.Parameter], config: Optimization, shares: Shares | None = None
+) -> torch.optim.Optimizer:
     """The configured optimizer over the parameters that require gradients.
+
+    Args:
+        parameters: of all that is trained.
+        config: optimizer, learning rate, momentum, weight decay.
+        shares: of the learning rate, see `encoder_shares`; whole ones if None.
 
     Raises:
         ValueError: none does.
@@ -28,16 +41,48 @@ def build_optimizer(parameters: Iterable[nn.Parameter], config: Optimization) ->
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     if not trained:
         raise ValueError("nothing is left to train: the backbone is frozen, and no head has parameters of its own")
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for parameter in trained:
+        decayed = config.decay_norms or parameter.ndim > 1 or config.optimizer == "lars"  # which decays no norms
+        groups.setdefault(((shares or {}).get(parameter, 1.0), decayed), []).append(parameter)
+    settings = [
+        {"params": members, "lr_share": share, "lr": config.lr * share} | ({} if decayed else {"weight_decay": 0.0})
+        for (share, decayed), members in sorted(groups.items(), key=lambda group: group[0], reverse=True)
+    ]
     if config.optimizer == "lars":
-        return LARS(trained, config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
-    groups: list[dict[str, Any]] = [{"params": trained}]
-    if not config.decay_norms:
-        decayed, others = ([p for p in trained if (p.ndim > 1) == wide] for wide in (True, False))
-        groups = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
+        return LARS(settings, config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
     if config.optimizer == "sgd":
-        return torch.optim.SGD(groups, config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
+        return torch.optim.SGD(settings, config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
     cls = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
-    return cls(groups, config.lr, weight_decay=config.weight_decay)
+    return cls(settings, config.lr, weight_decay=config.weight_decay)
+
+
+def encoder_shares(backbone: Backbone, backbone_lr: float, layer_decay: float) -> Shares:
+    """The share of the learning rate that each parameter of an encoder gets under a head that gets all of it.
+
+    Layer-wise decay as of BEiT (Bao et al. 2022, https://arxiv.org/abs/2106.08254), after ELECTRA (Clark et al. 2020),
+    https://arxiv.org/abs/2003.10555: of n stages what follows the last has the share `backbone_lr`, stage k that times
+    `layer_decay ** (n + 1 - k)`, and what comes before the first, the stem, is stage 0. What lies between two stages
+    belongs to the second.
+
+    Args:
+        backbone: lists its stages.
+        backbone_lr: of all of it, >= 0.
+        layer_decay: of each stage against what follows it, in (0, 1].
+    """
+    stages = backbone.stages()
+    modules = list(backbone.modules())  # in order of registration
+    place = {module: position for position, module in enumerate(modules)}
+    ends = [max(place[module] for module in stage.modules()) for stage in stages]
+    first = place[stages[0]]
+    shares = {}
+    for position, module in enumerate(modules):
+        depth = bisect_left(ends, position) + 1  # n + 1 after the last stage
+        if position < first and stages[0] is not backbone:
+            depth = 0
+        for parameter in module.parameters(recurse=False):
+            shares[parameter] = backbone_lr * layer_decay ** (len(stages) + 1 - depth)
+    return shares
 
 
 def learning_rate(config: Optimization, progress: float, losses: Sequence[float] = ()) -> float:
@@ -93,9 +138,9 @@ def plateau_factor(losses: Sequence[float], patience: int, gamma: float) -> floa
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Sets the learning rate of every parameter group."""
+    """Sets the learning rate of every parameter group: its share of `lr`."""
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group.get("lr_share", 1.0)
 
 
 def descend(optimizer: torch.optim.Optimizer, loss: Tensor, clip_norm: float | None = None) -> None:

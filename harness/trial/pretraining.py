@@ -21,6 +21,7 @@ from harness.data.oracle import Oracle
 from harness.files import digest_of
 from harness.metrics import LABEL_FREE
 from harness.plugins import registry, weights
+from harness.plugins.inputs import Inputs, inputs_of
 from harness.plugins.registry import PluginSpec
 from harness.seeding import generator, seeded
 from harness.trial import knn, measures, pretrain
@@ -30,10 +31,13 @@ from harness.trial.runtime import Runtime
 from harness.trial.stages import Checkpoint, Stage
 
 
-def normalization(config: TrialConfig, images: splits.Data) -> tuple[Tensor, Tensor]:
-    """f32 [C] each: what is subtracted from pixels in [0, 1], and what divides them then."""
-    mean, std = torch.tensor(images.mean), torch.tensor(images.std)
-    return (mean, std) if config.data.normalize else (torch.zeros_like(mean), torch.ones_like(std))
+def encoder_inputs(config: TrialConfig, images: splits.Data) -> Inputs:
+    """What the encoder is shown of the trial's images.
+
+    Raises:
+        ValueError: as of `inputs_of`.
+    """
+    return inputs_of(config.backbone, images, by_data=config.data.normalize)
 
 
 def build_method(config: TrialConfig, images: splits.Data, seed: int, where: Runtime) -> SSLMethod:
@@ -48,7 +52,7 @@ def build_method(config: TrialConfig, images: splits.Data, seed: int, where: Run
 def untrained_encoder(config: TrialConfig, images: splits.Data, seed: int) -> Backbone:
     """The backbone with its initial weights, which depend on it and the seed alone."""
     with seeded(seed, "backbone/init"):
-        return registry.build(config.backbone, images.image_shape)
+        return registry.build(config.backbone, encoder_inputs(config, images).shape)
 
 
 def pretrains(config: TrialConfig) -> bool:

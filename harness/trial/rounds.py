@@ -98,9 +98,13 @@ class Rounds:
         self.context.reporter.round(0, results, Details(stages=self._stages(None)))
 
     def _stages(self, trained: Trained | None) -> dict[str, Any]:
-        """The names of the stages that hold a round's model, and the machine's choices."""
-        compute = as_dict(self.context.config.compute.resolved())
-        return {"pretrain": self.encoder.digest, "train": trained.digest if trained else None, "compute": compute}
+        """The names of the stages that hold a round's model, the machine's choices, and what the encoder is shown."""
+        return {
+            "pretrain": self.encoder.digest,
+            "train": trained.digest if trained else None,
+            "compute": as_dict(self.context.config.compute.resolved()),
+            "inputs": self.context.inputs.as_dict(),
+        }
 
     def _key(self) -> dict[str, Any]:
         context, config = self.context, self.context.config
@@ -218,7 +222,10 @@ class Rounds:
     ) -> tuple[RoundModel, Stage]:
         context, config = self.context, self.context.config
         settings, images = encoder.config, context.data.pool.subset(labeled)
-        network = heads.finetuned_model(encoder.backbone, context.data.num_classes, context.runtime, context.seed)
+        fixed = settings.backbone_lr == 0
+        network = heads.finetuned_model(
+            encoder.backbone, context.data.num_classes, context.runtime, context.seed, fixed=fixed
+        )
         companion, plugins = self._companion(network.backbone, images, key), registry.sources(settings.augmentation)
         if companion:
             plugins += registry.sources(config.selector)

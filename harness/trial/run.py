@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +16,13 @@ from harness.plugins import registry
 from harness.trial import portray
 from harness.trial.context import Context, Costs
 from harness.trial.epochs import Listener, Reporter
+from harness.trial.features import kept_features
 from harness.trial.memory import PeakMemory
 from harness.trial.models import Encoder
-from harness.trial.pretraining import build_method, label_free_scores, normalization, pretrained, pretrains
+from harness.trial.pretraining import build_method, encoder_inputs, label_free_scores, pretrained, pretrains
 from harness.trial.ridge import KERNEL_LIMIT
 from harness.trial.rounds import Rounds, start_pool
-from harness.trial.runtime import Runtime
+from harness.trial.runtime import runtime_of
 from harness.trial.sizes import check_sizes
 from harness.trial.stages import StageCache, machine
 
@@ -64,14 +66,18 @@ def run(
     memory = PeakMemory()
     data, oracle = load_data(config, folders.cache, with_test=with_test)
     oracle.with_budget(label_budget(config, len(oracle)))
-    check_sizes(config, data.image_shape)
-    runtime = Runtime.of(config.compute, *normalization(config, data))
+    check_sizes(config, data)
+    inputs = encoder_inputs(config, data)
+    if inputs.shape != data.image_shape or inputs.normalized_by not in ("data", "nothing"):
+        print(f"backbone {config.backbone.name} is shown {inputs}", file=sys.stderr)
+    runtime = runtime_of(config.compute, inputs)
     context = Context(
         config=config,
         seed=seed,
         data=data,
         oracle=oracle,
         start=start_pool(config.labels, seed, oracle),
+        inputs=inputs,
         runtime=runtime,
         views=registry.build(config.augmentation),
         stages=StageCache(folders.stages, machine(runtime.device.type)),
@@ -82,12 +88,18 @@ def run(
     stage = pretrained(context, method)
     context.costs.add("pretrain", stage.seconds, cached=stage.cached)
     method.eval()
-    trained = pretrains(config) or config.backbone.hyperparameters.get("weights") is not None
-    encoder = Encoder(method.backbone, stage.digest, runtime, _parts(data), config.classifier, seed, trained)
+    given = config.backbone.hyperparameters.get("weights") is not None
+    trained, kept = pretrains(config), None
+    if given and not trained and config.mode == "pretrain":
+        kept = kept_features(context, method.backbone)
+    encoder = Encoder(
+        method.backbone, stage.digest, runtime, _parts(data), config.classifier, seed, trained or given, kept
+    )
     rounds = Rounds(context, encoder, method)
     rounds.run()
     scores = label_free_scores(context, method, stage)
     context.costs.add("encode", encoder.seconds)
+    context.costs.add("encode", encoder.saved_seconds, cached=True)
     totals = _totals(rounds) | scores | context.costs.metrics() | {"stage/pretrain_cached": float(stage.cached)}
     totals |= {"time/wall_seconds": time.perf_counter() - started, "memory/peak_bytes": memory.peak(runtime.device)}
     if deliver:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.api import Backbone, Images
 from harness.config.trial import ComputeConfig
+from harness.plugins.inputs import Inputs
 
 EVALUATION_BATCH = 512
 """Images per forward pass outside training."""
@@ -27,6 +29,7 @@ class Runtime:
         mean: f32 [C, 1, 1], subtracted from images in [0, 1].
         std: f32 [C, 1, 1], divides them.
         compile: whether backbones are compiled while they are trained.
+        scale: factors by which images are enlarged in height and width before an encoder sees them.
     """
 
     device: torch.device
@@ -35,14 +38,15 @@ class Runtime:
     mean: Tensor
     std: Tensor
     compile: bool = False
+    scale: tuple[float, float] = (1.0, 1.0)
 
     @classmethod
-    def of(cls, compute: ComputeConfig, mean: Tensor, std: Tensor) -> Runtime:
-        """From a configuration and per-channel statistics f32 [C]."""
+    def of(cls, compute: ComputeConfig, mean: Tensor, std: Tensor, scale: tuple[float, float] = (1.0, 1.0)) -> Runtime:
+        """From a configuration, per-channel statistics f32 [C] and the factors of the images' sides."""
         resolved = compute.resolved()
         device = torch.device(resolved.device)
         mean, std = (value.view(len(value), 1, 1).to(device) for value in (mean, std))
-        return cls(device, resolved.precision, bool(resolved.channels_last), mean, std, resolved.compile)
+        return cls(device, resolved.precision, bool(resolved.channels_last), mean, std, resolved.compile, scale)
 
     def autocast(self) -> AbstractContextManager[None]:
         """The precision of forward passes."""
@@ -77,6 +81,8 @@ class Runtime:
             return images.float()
         if images.dtype == torch.uint8:
             images = images.float().div_(255)
+        if self.scale != (1.0, 1.0):
+            images = resized(images, scaled(images.shape[2:], self.scale))
         images = (images - self.mean).div_(self.std)
         return images.contiguous(memory_format=torch.channels_last) if self.channels_last else images
 
@@ -97,3 +103,18 @@ class Runtime:
         module.train(training)
         assert whole is not None
         return whole
+
+
+def runtime_of(compute: ComputeConfig, inputs: Inputs) -> Runtime:
+    """The runtime that shows an encoder such images."""
+    return Runtime.of(compute, torch.tensor(inputs.mean), torch.tensor(inputs.std), inputs.scale)
+
+
+def scaled(size: Sequence[int], scale: tuple[float, float]) -> tuple[int, int]:
+    """Height and width in pixels when an encoder sees an image of this size."""
+    return max(1, round(size[0] * scale[0])), max(1, round(size[1] * scale[1]))
+
+
+def resized(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """f32 [B, C, *size] in [0, 1]: bicubic and antialiased as Pillow does it, but not rounded to 256 levels."""
+    return F.interpolate(images, size, mode="bicubic", antialias=True).clamp_(0, 1)

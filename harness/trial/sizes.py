@@ -12,7 +12,9 @@ from harness.config.checks import Tried, try_method
 from harness.config.trial import TrialConfig
 from harness.messages import cause_of
 from harness.plugins import registry
+from harness.plugins.inputs import Described, Inputs, inputs_of
 from harness.plugins.registry import PluginSpec
+from harness.trial import runtime
 from harness.trial.pretraining import pretrains
 from harness.trial.resolutions import scaled
 
@@ -20,34 +22,36 @@ Size = tuple[int, int]
 """Height and width in pixels."""
 
 
-def check_sizes(config: TrialConfig, image_shape: tuple[int, ...]) -> None:
+def check_sizes(config: TrialConfig, images: Described) -> None:
     """Tries the backbone at the size of every view, without memory or arithmetic.
 
     Args:
         config: of the trial.
-        image_shape: (C, H, W) of the data; (D,) in a data set of features, of which no views are made.
+        images: of the data, none where these are features.
 
     Raises:
         ValueError: in one line, a size that does not fit, with its place in the trial.
     """
+    image_shape = images.image_shape
     if len(image_shape) == 1:
         return
+    inputs = inputs_of(config.backbone, images, by_data=config.data.normalize)
     num_views, num_local = try_method(Tried.of(config.ssl_method), Tried.of(config.backbone))
     views = view_sizes(config.augmentation, max(1, num_views), image_shape, "augmentation")
     _check_local(views, num_local)
     for size in dict.fromkeys(views):
         place = f"augmentation: view {views.index(size)}"
-        _check_taken(config.backbone, image_shape, size, f"{place} is {_said(size)}", "its size")
+        _check_taken(config.backbone, inputs, size, f"{place} is {_said(size)}", "its size")
         for share in config.pretrain.resolutions if pretrains(config) else ():
             small: Size = scaled(size, share)
             said = f"pretrain.resolutions: {share} of {_said(size)} is {_said(small)}"
-            _check_taken(config.backbone, image_shape, small, said, "the shares")
+            _check_taken(config.backbone, inputs, small, said, "the shares")
     for number, head in enumerate((config.classifier, *config.beside)):
         if head.name != "finetune":
             continue
         place = f"{f'beside[{number - 1}]' if number else 'classifier'}.augmentation"
         (size,) = view_sizes(head.augmentation, 1, image_shape, place)
-        _check_taken(config.backbone, image_shape, size, f"{place}: the images are {_said(size)}", "its size")
+        _check_taken(config.backbone, inputs, size, f"{place}: the images are {_said(size)}", "its size")
         if issubclass(registry.find_plugin("ssl_methods", config.ssl_method.name), SemiSupervisedMethod):
             _check_alike(config.ssl_method.name, [size, *views])
 
@@ -98,10 +102,12 @@ def _check_alike(method: str, sizes: Sequence[Size]) -> None:
             )
 
 
-def _check_taken(spec: PluginSpec, image_shape: tuple[int, ...], size: Size, what: str, advice: str) -> None:
-    backbone = _backbone(Tried.of(spec), image_shape)  # which may refuse the images of the data
-    problem = _problem(backbone, (image_shape[0], *size)) if size != image_shape[1:] else None
+def _check_taken(spec: PluginSpec, inputs: Inputs, size: Size, what: str, advice: str) -> None:
+    backbone = _backbone(Tried.of(spec), inputs.shape)  # which may refuse the images of the data
+    seen = runtime.scaled(size, inputs.scale)
+    problem = _problem(backbone, (inputs.shape[0], *seen)) if seen != inputs.shape[1:] else None
     if problem:
+        what += f", {_said(seen)} to the encoder" if seen != size else ""
         kind = type(backbone).__name__
         raise ValueError(f"{what}, which {kind} does not take ({problem}); change {advice} or the backbone")
 

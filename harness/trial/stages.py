@@ -194,6 +194,11 @@ class StageCache:
         """What a stage would be called, for what is computed so fast that it is not kept; `roots` are what it runs."""
         return digest_of({"kind": kind, **self._complete(key, code_of(*roots))})
 
+    def place(self, kind: str, key: Mapping[str, Any], roots: Iterable[Root]) -> Path | None:
+        """The folder of a result that grows, see `name`; None where the code changed since it was loaded."""
+        code = code_of(*roots)
+        return self.root / kind / digest_of({"kind": kind, **self._complete(key, code)}) if code.is_current() else None
+
     def _complete(self, key: Mapping[str, Any], code: Code) -> dict[str, Any]:
         return {**key, "machine": self._machine, "code": code.key}
 

@@ -31,6 +31,7 @@ from harness.plugins.registry import (
     providers,
 )
 
+OF_BACKBONES = {"weights": None, "freeze": False, "input_size": "auto", "normalize": "auto"}
 KINDS = ["datasets", "augmentations", "backbones", "ssl_methods", "selectors"]
 
 
@@ -190,7 +191,7 @@ def test_hyperparameters_are_the_keyword_only_arguments():
         "init": "torch",
     }
     assert registry.hints(SimCLR)["temperature"] is float
-    assert defaults(DCNN3) == {"width": 32, "dropout": 0.0, "init": "torch", "weights": None, "freeze": False}
+    assert defaults(DCNN3) == {"width": 32, "dropout": 0.0, "init": "torch", **OF_BACKBONES}
     assert defaults(Random) == {"pool_subset": None}
 
 
@@ -257,9 +258,11 @@ class NoContract(Flip):
 
 def test_every_backbone_has_the_settings_of_the_contract(monkeypatch):
     monkeypatch.setattr("baselines.backbones.dcnn3.DCNN3", Freezes)
-    assert registry.shared(Freezes) == {"weights": None, "freeze": False}
-    assert defaults(Freezes) == {"width": 3, "weights": None, "freeze": False}
-    assert registry.hints(Freezes) == {"width": int, "weights": str | None, "freeze": bool | int}
+    assert registry.shared(Freezes) == OF_BACKBONES
+    assert defaults(Freezes) == {"width": 3, **OF_BACKBONES}
+    hints = registry.hints(Freezes)
+    assert hints.keys() == {"width", *OF_BACKBONES}
+    assert (hints["width"], hints["weights"], hints["freeze"]) == (int, str | None, bool | int)
     built = build(PluginSpec("backbones", "dcnn3", {"freeze": 2, "width": 5}), (3, 8, 8))
     assert (built.feature_dim, built.depth) == (5, 2)
 
@@ -459,6 +462,8 @@ def test_canonical_mapping_fills_defaults_in_at_every_depth():
         "init": "torch",
         "weights": None,
         "freeze": False,
+        "input_size": "auto",
+        "normalize": "auto",
     }
 
 
@@ -484,7 +489,7 @@ def test_json_lists_every_plugin(capsys, install):
         "name": "dcnn3",
         "provider": "selbench",
         "summary": DCNN3.__doc__.splitlines()[0],
-        "hyperparameters": {"width": 32, "dropout": 0.0, "init": "torch", "weights": None, "freeze": False},
+        "hyperparameters": {"width": 32, "dropout": 0.0, "init": "torch", **OF_BACKBONES},
     }
     assert "not_there" in by_name["selectors", "their_selector"]["error"]
     built_in = [entry for entry in listed if entry["provider"] == "selbench"]

@@ -54,6 +54,11 @@ def _reseeded(self, images, rng):
 
 
 BROKEN = [
+    (
+        "what_draws_nothing_is_always_the_same",
+        broken(GoodAugmentation, draws=False),
+        "`draws` is false, and views of one image differ",
+    ),
     ("output_is_a_batch_of_images", _call(lambda out: out.double()), "torch.float64"),
     ("output_is_a_batch_of_images", _call(lambda out: out.to("meta")), "on meta, the input on cpu"),
     (

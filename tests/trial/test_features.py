@@ -1,147 +1,166 @@
-"""Trials on a data set of features: what they give, and what is refused by name before anything runs."""
-
-from __future__ import annotations
+"""Features of a fixed encoder that are kept on disk: computed once per image, and believed if undamaged."""
 
 import numpy as np
 import pytest
 import torch
-from trials import Bench, results, rounds_of
+from trials import Bench, configure, results
 
-from baselines import BUILTINS
-from harness.config.parsing import read_trial
-from harness.config.schema import ConfigError, set_path
-from harness.plugins import registry
-from harness.trial import knn
-
-DRAW = np.random.default_rng(0)
-CENTERS = DRAW.normal(size=(3, 12))
-LABELS = np.arange(240) % 3
-VECTORS = (CENTERS[LABELS] + DRAW.normal(size=(240, 12))).astype(np.float16)
+from baselines.backbones.dcnn3 import DCNN3
+from harness import api
+from harness.trial import features
+from harness.trial.features import batch_size
+from harness.trial.rounds import Rounds
 
 
 @pytest.fixture(scope="module")
-def file(tmp_path_factory):
-    file = tmp_path_factory.mktemp("features") / "e.npz"
-    np.savez(file, x_train=VECTORS[:180], y_train=LABELS[:180], x_test=VECTORS[180:], y_test=LABELS[180:])
-    return file
+def weights(tmp_path_factory):
+    file = tmp_path_factory.mktemp("weights") / "w.pt"
+    torch.manual_seed(0)
+    torch.save(DCNN3((1, 8, 8), width=4).state_dict(), file)
+    return str(file)
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory):
-    return Bench(tmp_path_factory.mktemp("data"), tmp_path_factory.mktemp("stages"))
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("data")
 
 
-def configured(file, **settings):
-    """A trial on the features, with settings by dotted path, `__` for the dots."""
-    tree = {
-        "dataset": {"name": "embeddings", "path": str(file)},
-        "labels": {"start": 12, "budget": 6, "rounds": 2},
-        "classifier": "ridge",
-        "compute": {"device": "cpu"},
-    }
-    for path, value in settings.items():
-        set_path(tree, path.replace("__", "."), value)
-    return read_trial({"trial": tree}, {})
+@pytest.fixture
+def bench(cache, tmp_path):
+    return Bench(cache, tmp_path / "stages")
 
 
-READERS = [
-    *("random", "entropy", "margin", "least_confidence", "coreset", "badge", "typiclust", "kmeans", "probcover"),
-    *("cdal_cs", "representative_random", "ual", "skactiveml/TypiClust"),
-    *({"name": name, "num_steps": 5} for name in ("core_gcn", "uncertain_gcn")),
-    {"name": "cdal_rl", "epochs": 2},
-]
-PASSES = ("mc_dropout", "bald", {"name": "batch_bald", "num_samples": 4, "num_configurations": 8})
+@pytest.fixture
+def encoded(monkeypatch):
+    """How many images each call of `encode` was given."""
+    counts = []
+    encode = features.encode
+
+    def spy(*arguments):
+        counts.append(len(arguments[3]))
+        return encode(*arguments)
+
+    monkeypatch.setattr(features, "encode", spy)
+    return counts
 
 
-@pytest.mark.parametrize("selector", [*READERS, *PASSES], ids=str)
-def test_selectors_that_read_features_or_logits_work(file, bench, selector):
-    dropout = {"backbone__dropout": 0.5} if selector in PASSES else {}
-    rows, totals = bench.run(configured(file, selector=selector, **dropout), with_test=True)
-    assert [step for _, step, _, _ in rounds_of(rows)] == [12, 18, 24]
-    assert totals["test/accuracy"] > 0.5
+@pytest.fixture
+def ran(monkeypatch):
+    """The rounds that were run."""
+    every = []
+    run = Rounds.run
+    monkeypatch.setattr(Rounds, "run", lambda self: (run(self), every.append(self)))
+    return every
 
 
-HEADS = ["logistic", "ridge", "kernel_ridge", "svm", "knn", {"name": "linear", "epochs": 30}]
+def frozen(weights, **settings):
+    backbone = {"name": "dcnn3", "width": 4, "weights": weights} | settings.pop("backbone", {})
+    base = {"backbone": backbone, "ssl_method": "none", "classifier": "ridge", "labels": {"start": 20}}
+    return configure(**base | settings)
 
 
-@pytest.mark.parametrize("head", [*HEADS, {"name": "mlp", "epochs": 30, "hidden_dim": 16}], ids=str)
-def test_every_fixed_head_works(file, bench, head):
-    _, totals = bench.run(configured(file, classifier=head, selector="margin"), with_test=True)
-    assert totals["test/accuracy"] > 0.5
+def test_each_image_is_encoded_once_whatever_seed_split_selector_or_dropout_asks(bench, weights, encoded, ran):
+    more = {"labels": {"start": 20, "budget": 10, "rounds": 1}}
+    first, totals = bench.run(frozen(weights), seed=0)
+    parts = {part: len(images) for part, images in ran[0].encoder.parts.items()}
+    assert sorted(encoded) == sorted(parts.values())
+    assert totals["time/saved_seconds"] == 0
+    again, totals = bench.run(frozen(weights, backbone={"freeze": True}), seed=1)
+    _, later = bench.run(frozen(weights, selector="coreset", **more), seed=2)
+    assert len(encoded) == 2
+    assert 0 < totals["time/saved_seconds"] == pytest.approx(totals["time/encode_seconds"], rel=0.5)
+    assert later["time/saved_seconds"] > 0
+    assert again != first
+    other = {"fraction": 0.3, "split_seed": 5, "normalize": False}
+    bench.run(frozen(weights, data=other), seed=3)  # shown otherwise: nothing is shared
+    bench.run(frozen(weights, data=other | {"split_seed": 6}), seed=3)
+    _, _, pool, val, *rest = encoded
+    share = len(ran[-2].context.data.pool) + len(ran[-2].context.data.val)
+    assert (pool + val, len(rest)) == (share, 2)
+    assert sum(rest) < 0.8 * share  # of another split some images are the same
 
 
-@pytest.mark.parametrize("representation", ["features", "pca", "tsne"])
-def test_representations_of_features_work(file, bench, representation):
-    config = configured(file, classifier={"name": "knn", "representation": representation, "dims": 5}, beside=["ridge"])
-    _, totals = bench.run(config, with_test=True)
-    assert totals["test/accuracy"] > 0.4
-    assert totals["test/accuracy/ridge"] > 0.5
+def test_the_features_are_those_of_the_encoder_and_do_not_depend_on_who_asked_before(cache, tmp_path, weights, ran):
+    small, whole = (frozen(weights, data={"fraction": share, "normalize": False}) for share in (0.2, 1.0))
+    Bench(cache, tmp_path / "grown").run(small)
+    Bench(cache, tmp_path / "grown").run(whole)
+    Bench(cache, tmp_path / "at once").run(whole)
+    _, grown, at_once = (rounds.encoder for rounds in ran)
+    for part in ("pool", "val"):
+        assert torch.equal(grown.features(part), at_once.features(part))
+        expected = grown.runtime.forward(grown.backbone, grown.parts[part])
+        assert torch.allclose(grown.features(part), expected, atol=1e-5)
 
 
-def test_the_head_reads_the_vectors_of_the_file(file, bench):
-    """An independent k-NN on the arrays themselves, asked about the test images, is right as often."""
-    config = configured(file, classifier={"name": "knn", "neighbors": 5}, labels={"start": "all"}, data__val=0)
-    _, totals = bench.run(config, with_test=True)
-    x, y = (torch.from_numpy(array) for array in (VECTORS.astype(np.float32), LABELS))
-    shares = knn.votes(x[180:], x[:180], y[:180], 3, neighbors=5, temperature=0.1)
-    assert totals["test/accuracy"] == pytest.approx(float((shares.argmax(1) == y[180:]).float().mean()))
+def test_results_are_the_same_with_features_from_the_disk(bench, weights):
+    config = frozen(weights, selector="typiclust", labels={"start": 20, "budget": 10, "rounds": 1})
+    assert results(bench.run(config)[0]) == results(bench.run(config)[0])
 
 
-def test_a_trial_is_the_same_again_and_its_scores_need_no_seed(file, bench, tmp_path):
-    config = configured(file, selector="typiclust")
-    rows, totals = bench.run(config)
-    fresh = Bench(bench.folders.cache, tmp_path)
-    again, _ = fresh.run(config)
-    assert results(rows) == results(again)
-    names = ("pretrain/rankme", "pretrain/embedding_std", "pretrain/alpha_req", "pretrain/uniformity")
-    _, other = fresh.run(config, seed=1)
-    assert [totals[name] for name in names] == [other[name] for name in names]
-    assert "pretrain/alignment" not in totals
-    assert len(list((fresh.folders.stages / "scores").iterdir())) == 1
+def test_another_encoder_has_features_of_its_own(bench, weights, encoded, tmp_path):
+    torch.save(DCNN3((1, 8, 8), width=4).state_dict(), tmp_path / "other.pt")
+    bench.run(frozen(weights))
+    bench.run(frozen(str(tmp_path / "other.pt")))
+    bench.run(frozen(weights, backbone={"input_size": 16}))
+    bench.run(frozen(weights, backbone={"normalize": [[0.5], [0.5]]}))
+    assert len(encoded) == 8
+    assert len(set(bench.folders.stages.glob("features/*"))) == 4
 
 
-REFUSED = {
-    "backbone": ("dcnn3", "trial.backbone: dcnn3 needs pixels, and embeddings gives features; use given"),
-    "ssl_method": ("simclr", "trial.ssl_method: simclr needs pixels, and embeddings gives features; use none"),
-    "augmentation": ("simclr", "trial.augmentation: simclr needs pixels, and embeddings gives features; use identity"),
-    "classifier": (
-        "finetune",
-        "trial.classifier.name: finetune trains an encoder, and embeddings gives features alone",
-    ),
-    "classifier__representation": ("raw", "trial.classifier.representation: raw needs pixels"),
-    "beside": (["finetune"], "trial.beside[0].name: finetune trains an encoder"),
-    "selector": ("vaal", "trial.selector: vaal needs pixels, and embeddings gives features; use one that reads"),
-}
-"""Setting -> value and message; each was accepted for images."""
+def test_test_images_are_not_encoded_before_they_may_be_read(bench, weights, ran):
+    bench.run(frozen(weights))
+    (file,) = bench.folders.stages.glob("features/*/train.crc")
+    split, count, rows = ran[0].context.data.places["test"]
+    there = np.fromfile(file, np.uint32) != 0
+    assert (split, count) == ("train", len(there))
+    assert not there[rows.numpy()].any()
+    asked = sum(len(images) for images in ran[0].encoder.parts.values())
+    assert there.sum() == asked
+    bench.run(frozen(weights), with_test=True)
+    there = np.fromfile(file, np.uint32) != 0
+    assert there[rows.numpy()].all()
+    assert there.sum() == asked + len(rows)
 
 
-@pytest.mark.parametrize("place", REFUSED)
-def test_what_needs_pixels_is_refused_by_name(file, place):
-    value, words = REFUSED[place]
-    with pytest.raises(ConfigError) as error:
-        configured(file, **{place: value})
-    assert words in str(error.value)
+@pytest.mark.parametrize("damage", ["a value", "the values' end", "the checksums", "the header"])
+def test_damaged_features_are_computed_again(bench, weights, encoded, capsys, damage):
+    before = results(bench.run(frozen(weights))[0])
+    (values,) = bench.folders.stages.glob("features/*/train.npy")
+    sums = values.with_suffix(".crc")
+    if damage == "a value":
+        row = int((np.fromfile(sums, np.uint32) != 0).nonzero()[0][3])
+        kept = np.load(values, mmap_mode="r+")
+        kept[row, 5] += 1
+        kept.flush()
+    elif damage == "the values' end":
+        values.write_bytes(values.read_bytes()[:-100])
+    elif damage == "the checksums":
+        sums.write_bytes(b"1234")
+    else:
+        values.write_bytes(b"no array" + values.read_bytes()[8:])
+    count = sum(encoded)
+    assert results(bench.run(frozen(weights))[0]) == before
+    assert sum(encoded) - count == (1 if damage == "a value" else count)
+    assert "damaged" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", sorted({"csal", "high_ssl_loss", "low_ssl_loss", "ta_vaal", "learning_loss", "bald"}))
-def test_selectors_that_a_trial_cannot_serve_are_refused(file, name):
-    with pytest.raises(ConfigError, match=rf"trial\.(selector|backbone|classifier\.name): .*{name}"):
-        configured(file, selector=name)
+def test_encoders_that_a_trial_trains_or_draws_keep_nothing(bench, weights, encoded):
+    bench.run(configure(ssl_method="none", classifier="ridge", labels={"start": 20}))
+    bench.run(configure(backbone={"name": "dcnn3", "width": 4, "weights": weights}, labels={"start": 20}))
+    assert not encoded
+    assert not list(bench.folders.stages.glob("features/*"))
 
 
-def test_every_selector_is_either_tried_or_refused():
-    tried = {entry if isinstance(entry, str) else entry["name"] for entry in (*READERS, *PASSES)}
-    refused = {"csal", "high_ssl_loss", "low_ssl_loss", "ta_vaal", "learning_loss", "vaal"}
-    assert {name for name in BUILTINS["selectors"] if name[-1] != "/"} == {n for n in tried if "/" not in n} | refused
+def test_batches_hold_many_small_images_and_few_large_ones():
+    assert batch_size(8, 8) == 512
+    assert batch_size(224, 224) == 64
+    assert batch_size(1024, 1024) == 16
 
 
-def test_what_takes_features_is_refused_for_images():
-    with pytest.raises(ConfigError, match=r"trial.backbone: given takes features, and digits gives images"):
-        read_trial({"trial": {"dataset": "digits", "backbone": "given", "ssl_method": "none"}}, {})
-    with pytest.raises(ValueError, match="it takes features"):
-        registry.build(registry.PluginSpec("backbones", "given"), (3, 32, 32))
-
-
-def test_a_recipe_of_images_is_refused(file):
-    with pytest.raises(ConfigError, match=r"trial.ssl_method: moco_v2 needs pixels"):
-        configured(file, recipe="moco_v2")
+def test_a_selector_is_handed_no_rows(bench, weights, ran):
+    """The rows of a folder that is sorted by class would tell the labels."""
+    bench.run(frozen(weights))
+    pool = ran[0].encoder.of_pool()
+    reachable = [value for value in vars(pool).values() if isinstance(value, features.KeptFeatures)]
+    assert not reachable
+    assert isinstance(pool.parts["pool"], api.Images)

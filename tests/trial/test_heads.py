@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC
 from torch import Tensor, nn
 
+from baselines.augmentations.center_crop import CenterCrop
 from baselines.augmentations.identity import Identity
 from baselines.augmentations.noise import Noise
 from baselines.backbones.dcnn3 import DCNN3
@@ -253,6 +255,53 @@ def test_finetuning_starts_at_the_encoders_weights():
     assert all(torch.equal(a, b) for a, b in zip(encoder.parameters(), model.backbone.parameters(), strict=True))
     other = heads.finetuned_model(encoder, 2, runtime(), 1)
     assert not torch.equal(model.head.weight, other.head.weight)
+
+
+class Slow(Normalised):
+    """Counts the images that it encodes."""
+
+    seen = 0
+
+    def forward(self, images):
+        Slow.seen += len(images)
+        return super().forward(images)
+
+
+def fixed(encoder: Backbone, view: Augmentation, **changes: Any) -> heads.FinetunedModel:
+    config = settings("finetune", **{"epochs": 6, "batch_size": 16, "backbone_lr": 0.0} | changes)
+    model = heads.finetuned_model(encoder, 2, runtime(), 0, fixed=config.backbone_lr == 0)
+    heads.finetune(model, labeled(view), config, runtime(), 0, Watch(Checkpoint(Path("unused"), every_seconds=1e9)))
+    return model
+
+
+def test_an_encoder_without_a_rate_stays_and_sees_fixed_views_once():
+    Slow.seen = 0
+    with seeded(0, "backbone/init"):
+        encoder = Slow()
+    model = fixed(encoder, CenterCrop(keep=0.8))
+    assert Slow.seen == len(STRIPES)
+    before = encoder.state_dict()
+    assert all(torch.equal(before[name], value) for name, value in model.backbone.state_dict().items())
+
+    class Drawn(CenterCrop):
+        draws = True
+
+    again = fixed(encoder, Drawn(keep=0.8))
+    assert Slow.seen == 7 * len(STRIPES)
+    assert torch.allclose(model.head.weight, again.head.weight, atol=1e-4)
+    assert not torch.allclose(fixed(encoder, Identity()).head.weight, model.head.weight, atol=1e-3)
+
+
+def test_the_encoder_has_a_rate_of_its_own(tmp_path):
+    encoder = backbone()
+    before = dict(encoder.named_parameters())
+
+    def moved(**changes: Any) -> float:
+        model = tune(encoder, Checkpoint(tmp_path / str(changes)), optimizer="sgd", epochs=1, batch_size=99, **changes)
+        return sum(float((value - before[name]).norm()) for name, value in model.backbone.named_parameters())
+
+    assert moved(backbone_lr=0.1) == pytest.approx(0.1 * moved(), rel=1e-3)
+    assert moved(layer_decay=0.5) < 0.6 * moved()
 
 
 @pytest.mark.parametrize("last", [1, 4])

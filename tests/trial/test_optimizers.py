@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from good_plugins import GoodBackbone
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from baselines.backbones.resnet18 import ResNet18
+from baselines.backbones.vit import ViT
 from harness.config.trial import Optimization, PretrainConfig
 from harness.trial.optimizers import (
     LARS,
@@ -18,6 +22,7 @@ from harness.trial.optimizers import (
     build_optimizer,
     check_finite,
     descend,
+    encoder_shares,
     learning_rate,
     plateau_factor,
     set_learning_rate,
@@ -205,3 +210,81 @@ def test_bad_weights_after_a_good_loss_are_a_divergence(bad):
         model[0].bias.data[2] = -bad  # opposite infinities do not cancel
     with pytest.raises(DivergedError, match=r"not finite after epoch 3, .* loss was 0.5; try a smaller pretrain.lr"):
         check_finite(model, 0.5, 3, name="pre-training", key="pretrain.lr")
+
+
+# ---------------------------------------------------------------- shares of the learning rate
+
+
+def slow_shares(backbone, stages, backbone_lr, decay):
+    """By the names of the parameters: each stage is a list of prefixes, the stem first, what follows the last last."""
+    shares = {}
+    for name, parameter in backbone.named_parameters():
+        (depth,) = (
+            depth for depth, prefixes in enumerate(stages) if any(name.startswith(prefix) for prefix in prefixes)
+        )
+        share = backbone_lr
+        for _ in range(len(stages) - 1 - depth):
+            share *= decay
+        shares[parameter] = share
+    return shares
+
+
+RESNET = [["layers.conv1", "layers.bn1"], *[[f"layers.layer{n}"] for n in (1, 2, 3, 4)], ["layers.fc"]]
+TRANSFORMER = [["embed", "class_"], *[[f"blocks.{n}."] for n in range(3)], ["norm"]]
+TRANSFORMER[0].append("positions")
+WHOLE = [["none"], [""], ["none"]]
+
+
+@pytest.mark.parametrize(
+    ("backbone", "stages"),
+    [
+        (lambda: ResNet18((3, 32, 32)), RESNET),
+        (lambda: ViT((3, 32, 32), depth=3), TRANSFORMER),
+        (lambda: GoodBackbone((3, 32, 32)), WHOLE),
+    ],
+)
+def test_layer_decay_is_that_of_the_stages_by_name(backbone, stages):
+    network = backbone()
+    shares = encoder_shares(network, 0.3, 0.65)
+    expected = slow_shares(network, stages, 0.3, 0.65)
+    assert shares.keys() == expected.keys() == set(network.parameters())
+    assert all(share == pytest.approx(expected[parameter]) for parameter, share in shares.items())
+    assert set(encoder_shares(network, 1.0, 1.0).values()) == {1.0}
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "lars"])
+def test_every_parameter_moves_by_its_share_of_the_rate(name):
+    """Against one optimizer for each parameter, with the rate that is its share."""
+    torch.manual_seed(0)
+    model, alone = network(), network()
+    alone.load_state_dict(model.state_dict())
+    shares = {parameter: 0.25 * place for place, parameter in enumerate(model.parameters())}
+    config = Optimization(optimizer=name, lr=0.1, weight_decay=0.01)
+    optimizer = build_optimizer(model.parameters(), config, shares)
+    others = [
+        build_optimizer([parameter], replace(config, lr=max(share * 0.1, 1e-12)))
+        for parameter, share in zip(alone.parameters(), shares.values(), strict=True)
+    ]
+    for step in range(4):
+        lr = 0.1 / (step + 1)
+        set_learning_rate(optimizer, lr)
+        descend(optimizer, loss_of(model, step))
+        for other, share in zip(others, shares.values(), strict=True):
+            set_learning_rate(other, lr * share)
+            other.zero_grad()
+        loss_of(alone, step).backward()
+        for other in others:
+            other.step()
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(model.parameters(), alone.parameters(), strict=True))
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == len(list(model.parameters()))
+
+
+def test_shares_and_norms_that_are_not_decayed_make_groups_of_both():
+    model = network()
+    shares = dict.fromkeys(list(model.parameters())[:2], 0.5)
+    config = Optimization(optimizer="sgd", lr=0.2, weight_decay=0.3, decay_norms=False)
+    groups = build_optimizer(model.parameters(), config, shares).param_groups
+    settings = {id(p): (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
+    assert [settings[id(p)] for p in model.parameters()] == [
+        (0.1, 0.3), (0.1, 0.0), (0.2, 0.0), (0.2, 0.0), (0.2, 0.3), (0.2, 0.0)
+    ]  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from harness.plugins.registry import PluginSpec
 from harness.trial import __main__ as command
 from harness.trial.sizes import check_sizes, view_sizes
 
-IMAGES = (3, 32, 32)
+IMAGES = SimpleNamespace(image_shape=(3, 32, 32), mean=(0.5,) * 3, std=(0.2,) * 3)
 SMALL_CROP = {"name": "crop", "size": 16}
 FINETUNE = {"name": "finetune", "augmentation": SMALL_CROP}
 LOCAL = {"name": "swav", "num_local_views": 2}

@@ -1,0 +1,259 @@
+"""Features of a fixed encoder, kept on disk: each image is encoded once, for all trials, seeds, splits and selectors.
+
+An encoder whose weights came from elsewhere gives an image the same features in every trial that shows it alike. They
+are named by its weights, what it is shown, and the content of the data set, not by a split of it; rows are computed
+when somebody first asks for them. In the folder of such a name lie for each store of images
+
+    <split>.npy    f32 [M, D], of rows that nobody asked for yet a hole in the file
+    <split>.crc    u32 [M], the checksum of each row; 0 where there is none
+    cost.json      how many rows were computed, and the seconds that this took
+
+A row is believed only if its checksum holds; any other is computed again. Batches have one size, the last one filled
+up, so that an image's features do not depend on which others were asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import time
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from filelock import FileLock
+from torch import Tensor
+
+from harness.api import Backbone, Images
+from harness.config.schema import as_dict
+from harness.files import replace_text
+from harness.plugins import registry
+from harness.progress import track
+from harness.trial.context import Context
+from harness.trial.runtime import Runtime
+
+PIXELS = 64 * 224 * 224
+"""Of a batch, at most."""
+
+MOST, LEAST = 512, 16
+"""Images of a batch: small ones in large batches wait for memory, and one by one for Python."""
+
+CHUNK = 2048
+"""Images whose features are written at a time."""
+
+
+def batch_size(height: int, width: int) -> int:
+    """Images of so many pixels that are encoded at a time."""
+    return max(LEAST, min(MOST, PIXELS // (height * width)))
+
+
+@dataclass(frozen=True)
+class KeptFeatures:
+    """The features of one encoder and data set.
+
+    Attributes:
+        folder: where they are kept.
+        name: of the encoder, for people.
+        backbone: in evaluation mode.
+        runtime: device, precision and what the encoder is shown.
+        parts: part -> name of the store that its images lie in, number of images there, and i64 rows of the part.
+        images: part -> these images.
+        batch: see `batch_size`.
+    """
+
+    folder: Path
+    name: str
+    backbone: Backbone
+    runtime: Runtime
+    parts: dict[str, tuple[str, int, Tensor]]
+    images: dict[str, Images]
+    batch: int
+
+    def __call__(self, part: str, positions: Tensor | None = None) -> tuple[Tensor, float]:
+        """f32 [n, D] on the CPU of i64 [n] positions in a part, or of all of it; the seconds that this saved."""
+        store, size, rows = self.parts[part]
+        positions = torch.arange(len(rows)) if positions is None else positions
+        wanted = rows[positions].numpy()
+        file = self._open(store, size)
+        features, missing = file.read(wanted)
+        if len(missing):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.folder / "lock"):
+                features, missing = file.read(wanted)  # another process may have computed them while we waited
+                started = time.perf_counter()
+                self._compute(file, wanted, features, missing, self.images[part], positions)
+                self._note(len(missing), time.perf_counter() - started)
+        return torch.from_numpy(features), (len(wanted) - len(missing)) * self._seconds_each()
+
+    def _note(self, count: int, seconds: float) -> None:
+        """Adds to what the features have cost so far."""
+        cost = self._cost()
+        total = {"images": cost["images"] + count, "seconds": cost["seconds"] + seconds}
+        replace_text(self.folder / "cost.json", json.dumps(total))
+
+    def _seconds_each(self) -> float:
+        cost = self._cost()
+        return cost["seconds"] / max(cost["images"], 1)
+
+    def _cost(self) -> dict[str, float]:
+        try:
+            return json.loads((self.folder / "cost.json").read_text())
+        except (FileNotFoundError, ValueError):
+            return {"images": 0, "seconds": 0.0}
+
+    def _compute(
+        self,
+        file: _RowFile,
+        rows: np.ndarray,
+        features: np.ndarray,
+        missing: np.ndarray,
+        images: Images,
+        positions: Tensor,
+    ) -> None:
+        with track(len(missing), f"Encoding images with {self.name}") as advance:
+            for start in range(0, len(missing), CHUNK):
+                some = missing[start : start + CHUNK]
+                features[some] = encode(self.backbone, self.runtime, images, positions[some], self.batch, advance)
+                file.write(rows[some], features[some])
+
+    def _open(self, store: str, size: int) -> _RowFile:
+        return _RowFile(self.folder / store, size, self.backbone.feature_dim)
+
+
+def kept_features(context: Context, backbone: Backbone) -> KeptFeatures | None:
+    """Where the features of a trial's encoder are kept; None where the code's files changed since they were loaded.
+
+    Args:
+        context: of the trial.
+        backbone: on its device, not trained any more.
+    """
+    config, data = context.config, context.data
+    settings = config.backbone.as_dict()
+    key = {
+        "weights": _digest(backbone),
+        "backbone": {name: value for name, value in settings.items() if name not in ("weights", "freeze")},
+        "inputs": context.inputs.as_dict(),
+        "compute": as_dict(config.compute.resolved()),
+        "data": data.content,
+    }
+    folder = context.stages.place("features", key, [kept_features, *registry.sources(config.backbone)])
+    if folder is None:
+        return None
+    images = {"pool": data.pool, "val": data.val} | ({} if data.test is None else {"test": data.test})
+    batch = batch_size(*context.inputs.shape[1:])
+    return KeptFeatures(folder, config.backbone.name, backbone, context.runtime, dict(data.places), images, batch)
+
+
+def _digest(backbone: Backbone) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for name, value in backbone.state_dict().items():
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+@torch.no_grad()
+def encode(
+    backbone: Backbone,
+    runtime: Runtime,
+    images: Images,
+    positions: Tensor,
+    batch: int,
+    advance: Callable[[int], None] = lambda count: None,
+) -> np.ndarray:
+    """f32 [n, D] of the images at i64 [n] positions, in batches of one size.
+
+    Args:
+        backbone: is put into evaluation mode.
+        runtime: device, precision and what the encoder is shown.
+        images: are read as they are needed.
+        positions: in `images`.
+        batch: images at a time.
+        advance: told how many images were encoded.
+    """
+    backbone.eval()
+    features = np.empty((len(positions), backbone.feature_dim), np.float32)
+    with runtime.autocast():
+        for index in torch.arange(len(positions)).split(batch):
+            filled = torch.cat([index, index[-1:].expand(batch - len(index))])
+            outputs = backbone(runtime.inputs(images[positions[filled]].to(runtime.device)))
+            features[index] = outputs[: len(index)].float().cpu().numpy()
+            advance(len(index))
+    return features
+
+
+@dataclass(frozen=True)
+class _RowFile:
+    """Rows in a file, each with a checksum.
+
+    Attributes:
+        path: without an ending.
+        count: M.
+        dims: D.
+    """
+
+    path: Path
+    count: int
+    dims: int
+
+    def read(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """f32 [n, D] of the rows, and the places among them whose row is not there or damaged."""
+        values = np.zeros((len(rows), self.dims), np.float32)
+        try:
+            kept = np.load(self._values, mmap_mode="r")
+            sums = np.fromfile(self._sums, np.uint32)
+            if kept.shape != (self.count, self.dims) or kept.dtype != np.float32 or len(sums) != self.count:
+                raise ValueError(f"{kept.shape} features with {len(sums)} checksums")
+            values[:] = kept[rows]
+        except FileNotFoundError:
+            return values, np.arange(len(rows))
+        except (OSError, ValueError) as error:
+            print(f"{self._values}: damaged features are computed again ({error})", file=sys.stderr)
+            self._values.unlink()
+            return values, np.arange(len(rows))
+        known = sums[rows] != 0
+        right = np.fromiter((_sum(row) for row in values), np.uint32, len(rows)) == sums[rows]
+        if (known & ~right).any():
+            print(f"{self._values}: {(known & ~right).sum()} damaged rows are computed again", file=sys.stderr)
+        return values, (~right).nonzero()[0]
+
+    def write(self, rows: np.ndarray, values: np.ndarray) -> None:
+        """Writes f32 [n, D]; a lock is held."""
+        if not self._values.exists():
+            self._create()
+        # Written and not mapped: a full disk kills a process that writes through a map where write() raises.
+        with self._values.open("r+b") as file, self._sums.open("r+b") as sums:
+            first = np.load(self._values, mmap_mode="r").offset
+            for row, value in zip(rows.tolist(), values, strict=True):
+                file.seek(first + row * value.nbytes)
+                file.write(value.data)
+                sums.seek(4 * row)
+                sums.write(np.uint32(_sum(value)).tobytes())
+
+    def _create(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._sums.write_bytes(b"")
+        with self._sums.open("r+b") as sums:
+            sums.truncate(4 * self.count)
+        partial = self._values.with_suffix(".partial")
+        with partial.open("wb") as file:
+            header = {"descr": "<f4", "fortran_order": False, "shape": (self.count, self.dims)}
+            np.lib.format.write_array_header_1_0(file, header)
+            file.truncate(file.tell() + 4 * self.count * self.dims)
+        partial.rename(self._values)
+
+    @property
+    def _values(self) -> Path:
+        return self.path.with_suffix(".npy")
+
+    @property
+    def _sums(self) -> Path:
+        return self.path.with_suffix(".crc")
+
+
+def _sum(row: np.ndarray) -> int:
+    return zlib.crc32(row.data) or 1
