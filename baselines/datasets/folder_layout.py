@@ -16,6 +16,7 @@ SPLIT_WORDS = {
     "train": ("train", "training", "trainset"),
     "val": ("val", "valid", "validation", "valset", "dev"),
     "test": ("test", "testing", "testset"),
+    "unlabeled": ("unlabeled", "unlabelled", "unsup", "unsupervised"),
 }
 """Split -> the words that a folder with its images is called by, in any case."""
 
@@ -33,10 +34,12 @@ class Layout:
         splits: `train` and, where there are such folders, `val` and `test` -> class -> its images, sorted by path.
             `train` has all classes, in the order of their names.
         notes: what was decided by content and what is left out, a line each.
+        unlabeled: images without labels, sorted by path.
     """
 
     splits: Mapping[str, Mapping[str, Sequence[ImageFile]]]
     notes: tuple[str, ...]
+    unlabeled: tuple[ImageFile, ...] = ()
 
 
 def read_layout(root: str, named: Mapping[str, str], depth: int | Literal["leaf"] | None) -> Layout:
@@ -52,14 +55,21 @@ def read_layout(root: str, named: Mapping[str, str], depth: int | Literal["leaf"
         ValueError: what lies there can be understood in two ways, or in none; says so, and what to set.
     """
     reading = _Reading(root, depth or 1)
-    top = scan(root)
+    whole = scan(root)
+    start = whole if named else reading.unwrap(whole, _has_classes_or_splits)
+    top, unlabeled = _without_unlabeled(reading, start, named)
+    named = {split: path for split, path in named.items() if split != "unlabeled"}
     splits = _splits(reading, top if named else reading.unwrap(top, _has_classes_or_splits), named)
     train = reading.unwrap(splits["train"], _has_classes)
     if depth is None:
         _refuse_doubtful_depth(reading, train)
     layout = {"train": reading.classes(train)}
     if len(layout["train"]) < 2:
-        hint = f"; {len(train.images)} images lie in it directly: {MANIFEST}" if train.images else ""
+        hint = (
+            f"; {len(train.images)} images lie in it directly: {MANIFEST}; `labels: none` takes them without any"
+            if train.images
+            else ""
+        )
         raise ValueError(f"{train.path} holds {len(layout['train'])} class folders; at least 2 are needed{hint}")
     if depth is None:
         _note_deeper(reading, train)
@@ -71,8 +81,9 @@ def read_layout(root: str, named: Mapping[str, str], depth: int | Literal["leaf"
         else:
             layout[split] = reading.classes(folder, tuple(layout["train"]))
             taken.append(folder)
-    _note_left_out(reading, top, taken)
-    return Layout(layout, tuple(reading.notes))
+    _note_left_out(reading, whole, taken, unlabeled)
+    images = sorted((i for folder in unlabeled for i in folder.images), key=lambda image: image.path)
+    return Layout(layout, tuple(reading.notes), tuple(images))
 
 
 def split_called(name: str) -> str | None:
@@ -157,6 +168,25 @@ class _Reading:
             name: sorted((image for one in folders[name] for image in self.images(one)), key=lambda image: image.path)
             for name in sorted(folders)
         }
+
+
+def _without_unlabeled(reading: _Reading, top: Folder, named: Mapping[str, str]) -> tuple[Folder, list[Folder]]:
+    """The folder without that of the images without labels, and the latter with all below it; none if there is none."""
+    called = [folder for folder in top.filled if split_called(folder.name) == "unlabeled"]
+    if "unlabeled" in named:
+        called = [_named_folder(top, "unlabeled", named["unlabeled"])]
+        if called[0] is top:
+            raise ValueError("unlabeled: '.' is every image there is; `labels: none` takes them all")
+    elif named.get("train") in (".", "./") or not called:
+        return top, []
+    if len(called) > 1:
+        raise ValueError(f"{reading.root}: each of {reading.shown(*called)} may be unlabeled; name one")
+    reading.note(f"the {called[0].num_images} images of {reading.shown(*called)} are without labels")
+    return _without(top, called[0]), list(called[0].walk())
+
+
+def _without(folder: Folder, gone: Folder) -> Folder:
+    return replace(folder, folders=tuple(_without(one, gone) for one in folder.folders if one is not gone))
 
 
 def _splits(reading: _Reading, top: Folder, named: Mapping[str, str]) -> dict[str, Folder]:
@@ -277,7 +307,7 @@ def _is_flat(split: Folder, names: Collection[str]) -> bool:
     return len(split.filled) == 1 and split.filled[0].name not in names and not split.filled[0].filled
 
 
-def _note_left_out(reading: _Reading, top: Folder, taken: Sequence[Folder]) -> None:
+def _note_left_out(reading: _Reading, top: Folder, taken: Sequence[Folder], unlabeled: Sequence[Folder]) -> None:
     """Says how many files are left out, of each kind, with an example."""
     in_classes = {
         image.path for split in taken for folder in reading.class_folders(split) for image in reading.images(folder)
@@ -285,7 +315,7 @@ def _note_left_out(reading: _Reading, top: Folder, taken: Sequence[Folder]) -> N
     tree = [folder for split in taken for folder in split.walk()]
     kinds = {
         "images beside the class folders": [i.path for f in tree for i in f.images if i.path not in in_classes],
-        "no images by their names": [path for folder in tree for path in folder.others],
+        "no images by their names": [path for folder in (*tree, *unlabeled) for path in folder.others],
         "hidden, or of storage devices and archives": [path for folder in top.walk() for path in folder.clutter],
     }
     total = sum(map(len, kinds.values()))

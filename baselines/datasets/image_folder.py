@@ -12,6 +12,7 @@ from typing import Literal
 from baselines.datasets.folder_layout import Layout, read_layout
 from baselines.datasets.folders import ImageFile
 from baselines.datasets.image_files import split_of_files
+from baselines.datasets.unlabeled import with_oracle, without_classes
 from harness.api import Dataset, Source, Split
 from harness.image_file import size_of
 
@@ -46,6 +47,11 @@ class ImageFolder(Dataset):
         val: the folder of the validation images, likewise.
         test: the folder of the test images, likewise; `val` makes ImageNet's validation images the test images.
         upright: whether photographs are turned as their EXIF orientation says.
+        unlabeled: the folder of images without labels, likewise, which are pre-trained on and nothing else; found by
+            unlabeled, unlabelled, unsup or unsupervised.
+        labels: `folders`, or `none` for a folder without classes: every image below `path` is pre-trained on.
+        oracle: a table of paths and labels, as `manifest` reads them, of images without labels: those join the pool,
+            and a label counts when it is bought.
     """
 
     def __init__(
@@ -59,6 +65,9 @@ class ImageFolder(Dataset):
         val: str | None = None,
         test: str | None = None,
         upright: bool = True,
+        unlabeled: str | None = None,
+        labels: Literal["folders", "none"] = "folders",
+        oracle: str | None = None,
     ):
         if size is not None and size < 1:
             raise ValueError(f"size: {size} is not at least 1 (or null, for the size of the first image)")
@@ -66,6 +75,13 @@ class ImageFolder(Dataset):
             raise ValueError(f"channels: {channels} is not 1 or 3")
         if depth not in (None, "leaf") and (not isinstance(depth, int) or depth < 1):
             raise ValueError(f"depth: {depth!r} is not at least 1 (or `leaf`, or null)")
+        named = {"train": train, "val": val, "test": test, "unlabeled": unlabeled}
+        self._named = {split: folder for split, folder in named.items() if folder is not None}
+        if labels not in ("folders", "none"):
+            raise ValueError(f"labels: {labels!r} is neither folders nor none")
+        if labels == "none" and (self._named or depth is not None):
+            given = ", ".join([*self._named, *(["depth"] if depth is not None else [])])
+            raise ValueError(f"labels: none takes every image below `path`; leave {given} out")
         self.path = path
         self.size = size
         self.channels = channels
@@ -74,6 +90,10 @@ class ImageFolder(Dataset):
         self.val = val
         self.test = test
         self.upright = upright
+        self.unlabeled = unlabeled
+        self.labels = labels
+        self.oracle = oracle
+        self.has_labels = labels != "none" or oracle is not None
 
     def identity(self) -> str:
         """Every file's split, name, size and times, and the form the images are brought into.
@@ -81,12 +101,13 @@ class ImageFolder(Dataset):
         The time of the last change, which nobody can set, tells of another content under the same size and date.
         """
         digest = hashlib.blake2b(digest_size=16)
-        for split, classes in self._layout().splits.items():
-            for name, images in classes.items():
-                digest.update(f"{split}\0{name}\0".encode())
-                for image in images:
-                    times = f"{image.status.st_mtime_ns}\0{image.status.st_ctime_ns}"
-                    digest.update(os.fsencode(image.path) + f"\0{image.status.st_size}\0{times}\0".encode())
+        layout = self._layout()
+        lists = [(split, name, images) for split, of in layout.splits.items() for name, images in of.items()]
+        for split, name, images in (*lists, ("unlabeled", "", layout.unlabeled)):
+            digest.update(f"{split}\0{name}\0".encode())
+            for image in images:
+                times = f"{image.status.st_mtime_ns}\0{image.status.st_ctime_ns}"
+                digest.update(os.fsencode(image.path) + f"\0{image.status.st_size}\0{times}\0".encode())
         form = f"{self.size} {self.channels} {self.upright}"
         return f"{Path(self.path).expanduser().absolute()} {form} {digest.hexdigest()}"
 
@@ -101,22 +122,31 @@ class ImageFolder(Dataset):
         layout = self._layout()
         for note in layout.notes:
             log.warning(note)
-        names = tuple(layout.splits["train"])
-        shape = self._image_shape(Path(layout.splits["train"][names[0]][0].path))
+        names = tuple(layout.splits.get("train", ()))
+        first = layout.splits["train"][names[0]][0] if names else layout.unlabeled[0]
+        shape = self._image_shape(Path(first.path))
+        without = [Path(image.path) for image in layout.unlabeled]
+        if not self.has_labels:
+            return Source(shape, (), {"train": split_of_files(without, None, shape, upright=self.upright)})
 
         def split(classes: Mapping[str, Sequence[ImageFile]]) -> Split:
             paths = [Path(image.path) for images in classes.values() for image in images]
             labels = [names.index(name) for name, images in classes.items() for _ in images]
             return split_of_files(paths, labels, shape, upright=self.upright)
 
-        return Source(shape, names, {name: split(classes) for name, classes in layout.splits.items()})
+        splits = {name: split(classes) for name, classes in layout.splits.items()}
+        if without:
+            splits["unlabeled"] = split_of_files(without, None, shape, upright=self.upright)
+        return Source(shape, names, splits)
 
     def _layout(self) -> Layout:
         root = Path(self.path).expanduser()
         if not root.is_dir():
             raise FileNotFoundError(f"no folder {root.absolute()}; put one folder of images per class there")
-        named = {"train": self.train, "val": self.val, "test": self.test}
-        return read_layout(str(root), {split: path for split, path in named.items() if path is not None}, self.depth)
+        layout = (
+            read_layout(str(root), self._named, self.depth) if self.labels != "none" else without_classes(str(root))
+        )
+        return with_oracle(layout, Path(self.oracle).expanduser(), root) if self.oracle is not None else layout
 
     def _image_shape(self, first: Path) -> tuple[int, int, int]:
         if self.size is not None:
