@@ -4,6 +4,7 @@ BUILTINS: dict[str, dict[str, str]] = {
     "datasets": {
         "digits": "baselines.datasets.digits:Digits",
         "image_folder": "baselines.datasets.image_folder:ImageFolder",
+        "manifest": "baselines.datasets.manifest:Manifest",
         "npz": "baselines.datasets.npz:Npz",
         "embeddings": "baselines.datasets.embeddings:EmbeddingsDataset",
         "cifar10": "baselines.datasets.cifar10:CIFAR10",

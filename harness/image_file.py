@@ -7,31 +7,63 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
 from harness.messages import message_of
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff")
+EXTENSIONS = (
+    ".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".jfif", ".jpe",
+    ".mpo", ".jp2", ".j2k", ".avif", ".apng", ".dib", ".tga", ".ico", ".pcx", ".sgi", ".qoi",
+)  # fmt: skip
+"""Of what is taken for an image: all that torchvision's ImageFolder reads, and Pillow's other formats of pictures."""
 
-DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "F")
-"""Pillow's modes with more than 8 bits a channel, which its conversion to 8 bits would clip without a word."""
+CLUTTER = ("@eadir", "__macosx", "#recycle", "@recycle", "$recycle.bin", "system volume information", "lost+found")
+"""Folders that storage devices, archives and operating systems put beside images, for copies of their own."""
+
+SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
+"""Pillow's modes of 16 bits a channel, which its own conversion to 8 bits would clip."""
+
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What turns an image the right way up, by its EXIF orientation (EXIF 2.32, tag 274); 1 is upright."""
 
 
-def decode(path: Path, image_shape: tuple[int, int, int]) -> Tensor:
+def decode(
+    path: Path, image_shape: tuple[int, int, int], *, upright: bool = True, scaled: list[Path] | None = None
+) -> Tensor:
     """Decodes one file to u8 [C, H, W].
 
-    An image of another size is cropped around its centre to the aspect ratio of H x W and resized (bicubic).
+    An image of 16 bits a channel is scaled, 65535 to 255. One of another size is cropped around its centre to the
+    aspect ratio of H x W and resized (bicubic).
+
+    Args:
+        path: the file.
+        image_shape: (C, H, W).
+        upright: whether it is turned as its EXIF orientation says.
+        scaled: where the path is noted if the image has 16 bits a channel.
 
     Raises:
-        ValueError: the file is not an image of 8 bits a channel; names it.
+        ValueError: the file is not an image of 8 or 16 bits a channel; names it.
     """
     channels, height, width = image_shape
     try:
         with Image.open(path) as file:
-            if file.mode in DEEP_MODES:
-                raise ValueError("it has more than 8 bits a channel; convert it to 8 bits first")
-            image: Image.Image = file.convert("RGB" if channels == 3 else "L")
+            if is_deep(file):
+                image = _in_eight_bits(file)
+                if scaled is not None:
+                    scaled.append(path)
+            else:
+                image = file
+            image = image.convert("RGB" if channels == 3 else "L")
+            image = _turned(image, file) if upright else image
     except Exception as error:  # Pillow's readers raise many types for a damaged file
         raise undecodable(path, error) from error
     if image.size != (width, height):
@@ -40,14 +72,56 @@ def decode(path: Path, image_shape: tuple[int, int, int]) -> Tensor:
     return pixels.permute(2, 0, 1) if channels == 3 else pixels.unsqueeze(0)
 
 
+def is_deep(file: Image.Image) -> bool:
+    """Whether an opened image has more than 8 bits a channel that Pillow would clip and not scale."""
+    return file.mode in (*SIXTEEN_BITS, "I", "F")
+
+
+def _in_eight_bits(file: Image.Image) -> Image.Image:
+    """The image, 0 .. 65535 as 0 .. 255."""
+    if file.mode not in SIXTEEN_BITS and not (file.mode == "I" and file.format in ("PNG", "PPM")):
+        raise ValueError("it has 32 bits a channel, whose range nothing says; convert it to 8 or 16 bits first")
+    values = np.asarray(file).astype(np.int64)  # mode I of these two formats holds 16 bits
+    return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
+
+
+def size_of(path: Path, *, upright: bool = True) -> tuple[int, int]:
+    """(H, W) of an image file, after turning.
+
+    Raises:
+        ValueError: the file is no image; names it.
+    """
+    try:
+        with Image.open(path) as file:
+            image = _turned(file, file) if upright else file
+            return image.height, image.width
+    except Exception as error:
+        raise undecodable(path, error) from error
+
+
+def _turned(image: Image.Image, file: Image.Image) -> Image.Image:
+    """`image`, which was made of an opened `file`, the right way up."""
+    file.load()  # Pillow turns some formats as it loads them, and then their orientation is gone
+    try:
+        orientation = file.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # damaged EXIF data beside good pixels
+        return image
+    return image.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else image
+
+
 def undecodable(path: Path, error: Exception) -> ValueError:
     """The error for a file that Pillow could not read, in one line."""
     return ValueError(f"cannot decode {path}: {message_of(error)}; mend or remove it")
 
 
+def is_clutter(name: str) -> bool:
+    """Whether a file or folder of this name is nobody's data: hidden, or made by a storage device or an archive."""
+    return name.startswith(".") or name.casefold() in CLUTTER
+
+
 def below(folder: Path) -> Iterator[Path]:
-    """The images in a folder and its sub-folders, sorted by path; hidden files and other extensions are left out."""
+    """The images in a folder and its sub-folders, sorted by path; clutter and other extensions are left out."""
     for path in sorted(folder.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.name.lower().endswith(EXTENSIONS) and path.is_file() and not hidden:
+        clutter = any(is_clutter(part) for part in path.relative_to(folder).parts)
+        if path.name.lower().endswith(EXTENSIONS) and path.is_file() and not clutter:
             yield path

@@ -5,161 +5,150 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import stat
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
-from PIL import Image
-
+from baselines.datasets.folder_layout import Layout, read_layout
+from baselines.datasets.folders import ImageFile
 from baselines.datasets.image_files import split_of_files
+from baselines.datasets.unlabeled import with_oracle, without_classes
 from harness.api import Dataset, Source, Split
-from harness.image_file import EXTENSIONS, undecodable
+from harness.image_file import size_of
 
 log = logging.getLogger(__name__)
 
 
 class ImageFolder(Dataset):
-    """A folder of images, one sub-folder per class, as torchvision's ImageFolder reads them.
+    """A folder of images, one sub-folder per class, as torchvision's ImageFolder reads them and as others lay them out.
 
-    Either `path/train/<class>/...` with an optional `path/test/<class>/...`, or `path/<class>/...`, from which the
-    harness takes test images. Classes are sorted by name. Hidden files are left out; so are files of other extensions
-    and those beside the class folders, which are counted on stderr. A file that is no image in spite of its extension,
-    or of more than 179 million pixels, is an error that names it.
+    Either `path/<class>/...`, from which the harness takes validation and test images, or folders of classes for the
+    training images and, if there are any, the validation and the test images. These are known by their names, in any
+    case: train, training or trainset; val, valid, validation, valset or dev; test, testing or testset; also beside
+    seg, set, data, split or images and digits, as in seg_train, Test Set, val2017. Folders that hold nothing but the
+    next one (`pets/pets/...`, `seg_train/seg_train/...`) are passed through. What is decided by content is said: a
+    folder with one of these names that holds images and no folders is a class, or, where all are so, an error; where
+    all classes hold the same folders, either could be the classes, and it is asked which.
+
+    A class is called by its folder, in Unicode's composed form; folders of one name are one class, and classes are
+    sorted by name. Files of other extensions, files beside the class folders, hidden ones and those that storage
+    devices and archives put there (`@eaDir`, `__MACOSX` and the like) are left out and counted on stderr. A file that
+    is no image in spite of its extension, or of more than 179 million pixels, is an error that names it. Images of 16
+    bits are scaled to 8, and counted.
 
     Args:
         path: the folder.
         size: H and W of the images, after a centre crop to a square and resizing; None takes the size of the
             first image for all.
         channels: 3 for RGB, 1 for grey.
+        depth: how many folders below its split a class is: of `Fruit/Apple/1.png` it is Fruit by 1 and Apple by 2;
+            `leaf` makes every folder in which images lie a class; None is 1, where that is beyond doubt.
+        train: the folder of the training images, below `path`; `.` is `path` itself. None finds it by its name.
+        val: the folder of the validation images, likewise.
+        test: the folder of the test images, likewise; `val` makes ImageNet's validation images the test images.
+        upright: whether photographs are turned as their EXIF orientation says.
+        unlabeled: the folder of images without labels, likewise, which are pre-trained on and nothing else; found by
+            unlabeled, unlabelled, unsup or unsupervised.
+        labels: `folders`, or `none` for a folder without classes: every image below `path` is pre-trained on.
+        oracle: a table of paths and labels, as `manifest` reads them, of images without labels: those join the pool,
+            and a label counts when it is bought.
     """
 
-    def __init__(self, *, path: str = "data/images", size: int | None = None, channels: int = 3):
+    def __init__(
+        self,
+        *,
+        path: str = "data/images",
+        size: int | None = None,
+        channels: int = 3,
+        depth: int | Literal["leaf"] | None = None,
+        train: str | None = None,
+        val: str | None = None,
+        test: str | None = None,
+        upright: bool = True,
+        unlabeled: str | None = None,
+        labels: Literal["folders", "none"] = "folders",
+        oracle: str | None = None,
+    ):
         if size is not None and size < 1:
             raise ValueError(f"size: {size} is not at least 1 (or null, for the size of the first image)")
         if channels not in (1, 3):
             raise ValueError(f"channels: {channels} is not 1 or 3")
+        if depth not in (None, "leaf") and (not isinstance(depth, int) or depth < 1):
+            raise ValueError(f"depth: {depth!r} is not at least 1 (or `leaf`, or null)")
+        named = {"train": train, "val": val, "test": test, "unlabeled": unlabeled}
+        self._named = {split: folder for split, folder in named.items() if folder is not None}
+        if labels not in ("folders", "none"):
+            raise ValueError(f"labels: {labels!r} is neither folders nor none")
+        if labels == "none" and (self._named or depth is not None):
+            given = ", ".join([*self._named, *(["depth"] if depth is not None else [])])
+            raise ValueError(f"labels: none takes every image below `path`; leave {given} out")
         self.path = path
         self.size = size
         self.channels = channels
+        self.depth = depth
+        self.train = train
+        self.val = val
+        self.test = test
+        self.upright = upright
+        self.unlabeled = unlabeled
+        self.labels = labels
+        self.oracle = oracle
+        self.has_labels = labels != "none" or oracle is not None
 
     def identity(self) -> str:
-        """Every file's name, size and times, and the form the images are brought into.
+        """Every file's split, name, size and times, and the form the images are brought into.
 
         The time of the last change, which nobody can set, tells of another content under the same size and date.
         """
         digest = hashlib.blake2b(digest_size=16)
-        for folder in self._splits().values():
-            for file, status in _files(folder):
-                times = f"{status.st_mtime_ns}\0{status.st_ctime_ns}"
-                digest.update(os.fsencode(file) + f"\0{status.st_size}\0{times}\0".encode())
-        return f"{Path(self.path).expanduser().absolute()} {self.size} {self.channels} {digest.hexdigest()}"
+        layout = self._layout()
+        lists = [(split, name, images) for split, of in layout.splits.items() for name, images in of.items()]
+        for split, name, images in (*lists, ("unlabeled", "", layout.unlabeled)):
+            digest.update(f"{split}\0{name}\0".encode())
+            for image in images:
+                times = f"{image.status.st_mtime_ns}\0{image.status.st_ctime_ns}"
+                digest.update(os.fsencode(image.path) + f"\0{image.status.st_size}\0{times}\0".encode())
+        form = f"{self.size} {self.channels} {self.upright}"
+        return f"{Path(self.path).expanduser().absolute()} {form} {digest.hexdigest()}"
 
     def open(self) -> Source:
         """Lists the files; they are decoded when they are read.
 
         Raises:
             FileNotFoundError: there is no such folder.
-            ValueError: fewer than 2 classes, a class without images, a class that only `test` has, or something
-                that cannot be read.
+            ValueError: fewer than 2 classes, a class without images, a class that only `val` or `test` has, a layout
+                that can be understood in two ways, or something that cannot be read.
         """
-        splits = self._splits()
-        names = _classes(splits["train"])
-        if len(names) < 2:
-            raise ValueError(f"{splits['train']} holds {len(names)} class folders; at least 2 are needed")
-        files = {split: _labeled(folder, names) for split, folder in splits.items()}
-        for folder in splits.values():
-            left_out = _left_out(folder)
-            if left_out:
-                log.warning(
-                    "%s: %d files are left out, such as %s: not %s in a class folder",
-                    folder, len(left_out), left_out[0], " ".join(EXTENSIONS),
-                )  # fmt: skip
-        shape = self._image_shape(files["train"][0][0])
+        layout = self._layout()
+        for note in layout.notes:
+            log.warning(note)
+        names = tuple(layout.splits.get("train", ()))
+        first = layout.splits["train"][names[0]][0] if names else layout.unlabeled[0]
+        shape = self._image_shape(Path(first.path))
+        without = [Path(image.path) for image in layout.unlabeled]
+        if not self.has_labels:
+            return Source(shape, (), {"train": split_of_files(without, None, shape, upright=self.upright)})
 
-        def split(paths: list[Path], labels: list[int]) -> Split:
-            return split_of_files(paths, labels, shape)
+        def split(classes: Mapping[str, Sequence[ImageFile]]) -> Split:
+            paths = [Path(image.path) for images in classes.values() for image in images]
+            labels = [names.index(name) for name, images in classes.items() for _ in images]
+            return split_of_files(paths, labels, shape, upright=self.upright)
 
-        return Source(shape, names, {name: split(*listed) for name, listed in files.items()})
+        splits = {name: split(classes) for name, classes in layout.splits.items()}
+        if without:
+            splits["unlabeled"] = split_of_files(without, None, shape, upright=self.upright)
+        return Source(shape, names, splits)
 
-    def _splits(self) -> dict[str, Path]:
+    def _layout(self) -> Layout:
         root = Path(self.path).expanduser()
         if not root.is_dir():
             raise FileNotFoundError(f"no folder {root.absolute()}; put one folder of images per class there")
-        if not (root / "train").is_dir():
-            return {"train": root}
-        return {name: root / name for name in ("train", "test") if (root / name).is_dir()}
+        layout = (
+            read_layout(str(root), self._named, self.depth) if self.labels != "none" else without_classes(str(root))
+        )
+        return with_oracle(layout, Path(self.oracle).expanduser(), root) if self.oracle is not None else layout
 
     def _image_shape(self, first: Path) -> tuple[int, int, int]:
         if self.size is not None:
             return self.channels, self.size, self.size
-        try:
-            with Image.open(first) as image:
-                return self.channels, image.height, image.width
-        except Exception as error:
-            raise undecodable(first, error) from error
-
-
-def _entries(folder: Path | str) -> list[os.DirEntry[str]]:
-    """What lies in `folder`, sorted by name, without hidden files."""
-    try:
-        return sorted((e for e in os.scandir(folder) if not e.name.startswith(".")), key=lambda entry: entry.name)
-    except OSError as error:
-        raise ValueError(f"cannot read {folder}: {error.strerror}") from error
-
-
-def _files(folder: Path | str, above: tuple[str, ...] = ()) -> list[tuple[str, os.stat_result]]:
-    """The images below `folder`, sorted by path, with their status.
-
-    Raises:
-        ValueError: a folder or file cannot be read, is no file, or is a link to a folder that it lies in.
-    """
-    images = []
-    here = os.path.realpath(folder)
-    if here in above:
-        raise ValueError(f"{folder} is a link to a folder that it lies in; remove it")
-    for entry in _entries(folder):
-        if entry.is_dir():
-            images += _files(entry.path, (*above, here))
-        elif entry.name.lower().endswith(EXTENSIONS):
-            try:
-                status = entry.stat()
-            except OSError as error:
-                raise ValueError(f"cannot read {entry.path}: {error.strerror}") from error
-            if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait for ever
-                raise ValueError(f"{entry.path} is not a file; remove it")
-            images.append((entry.path, status))
-    return sorted(images, key=lambda item: item[0])
-
-
-def _left_out(folder: Path) -> list[str]:
-    """The files in `folder` and its classes that are no images by their name, and images beside the classes."""
-    beside = [entry.path for entry in _entries(folder) if entry.is_file()]
-    return beside + [path for entry in _entries(folder) if entry.is_dir() for path in _others(entry.path)]
-
-
-def _others(folder: str) -> list[str]:
-    entries = _entries(folder)
-    others = [e.path for e in entries if e.is_file() and not e.name.lower().endswith(EXTENSIONS)]
-    return others + [path for entry in entries if entry.is_dir() for path in _others(entry.path)]
-
-
-def _classes(folder: Path) -> tuple[str, ...]:
-    names = tuple(entry.name for entry in _entries(folder) if entry.is_dir())
-    for name in names:
-        if not name.isprintable():
-            raise ValueError(f"{folder}: the class folder {name!r} has a name that cannot be shown; rename it")
-    return names
-
-
-def _labeled(folder: Path, names: tuple[str, ...]) -> tuple[list[Path], list[int]]:
-    """Every image of the classes in `folder`, with its label in `names`."""
-    paths: list[Path] = []
-    labels: list[int] = []
-    for name in _classes(folder):
-        if name not in names:
-            raise ValueError(f"{folder / name}: no class {name!r} among the training images")
-        files = [Path(file) for file, _ in _files(folder / name)]
-        if not files:
-            raise ValueError(f"{folder / name} holds no image ({' '.join(EXTENSIONS)})")
-        paths += files
-        labels += [names.index(name)] * len(files)
-    return paths, labels
+        return self.channels, *size_of(first, upright=self.upright)

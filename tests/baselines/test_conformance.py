@@ -144,7 +144,11 @@ def test_augmentation_keeps_its_promises_on_cuda(name):
     check("augmentations", name, device="cuda")
 
 
-@pytest.mark.parametrize("name", sorted(set(BUILTINS["datasets"]) - {"image_folder", "npz", *ABSENT_DATASETS}))
+OF_FILES = {"image_folder", "manifest", "npz"}
+"""The data sets that read files of one's own; they are given some."""
+
+
+@pytest.mark.parametrize("name", sorted(set(BUILTINS["datasets"]) - {*OF_FILES, *ABSENT_DATASETS}))
 def test_dataset_keeps_its_promises(name):
     check("datasets", name)
 
@@ -156,6 +160,16 @@ def test_image_folder_keeps_its_promises(tmp_path):
             pixels = np.full((6, 9, 3), 20 * number, dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / label / f"{number}.png")
     check("datasets", "image_folder", partial(registry.find_plugin("datasets", "image_folder"), path=str(tmp_path)))
+
+
+def test_manifest_keeps_its_promises(tmp_path):
+    rows = ["path,label"]
+    for number in range(12):
+        Image.fromarray(np.full((6, 9, 3), 20 * number, dtype=np.uint8)).save(tmp_path / f"{number}.png")
+        rows.append(f"{number},{['cat', 'dog', '', 'dog'][number % 4]}")
+    (tmp_path / "labels.csv").write_text("\n".join(rows))
+    plugin = registry.find_plugin("datasets", "manifest")
+    check("datasets", "manifest", partial(plugin, path=str(tmp_path / "labels.csv")))
 
 
 def test_npz_keeps_its_promises(tmp_path):

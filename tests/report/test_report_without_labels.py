@@ -80,3 +80,10 @@ def test_one_encoder_is_shown_alone(sweep):
     same = sweep.path / "trials/confirm-noise-s1/portrait.npz"
     same.write_bytes(pack(replace(portrait(0))))
     assert "encoders" not in [look.stem for look in gallery.find_looks(read.read_report(sweep.path))]
+
+
+def test_an_augmentation_is_that_of_an_encoder_that_was_trained_with_it(sweep):
+    best = sweep.path / "trials/confirm-noise-s1/portrait.npz"
+    best.write_bytes(pack(replace(portrait(1), views=np.zeros((0, 1, 8, 8, 3), np.uint8), operations=())))
+    (shown,) = [look for look in gallery.find_looks(read.read_report(sweep.path)) if look.stem == "views"]
+    assert shown.title == "What the augmentation of first crop does"

@@ -13,15 +13,17 @@ from harness.report.pictures.style import canvas
 
 def views(report: Report) -> Look | None:
     """The augmentation of the best configuration that was trained with one."""
-    portrait = next((portrait for _, portrait in portraits(report) if len(portrait.views)), None)
-    if not portrait:
+    trained = next(((entry, portrait) for entry, portrait in portraits(report) if len(portrait.views)), None)
+    if not trained:
         return None
+    entry, portrait = trained
+    of_which = f" of {entry.label}" if whose(report) else ""
     several = len(portrait.operations) > 1
     parts = ", ".join(portrait.operations[:-1])
     each = f" under each part of the augmentation alone ({parts}), then under all of it" if several else ""
     return Look(
         "views",
-        f"What the augmentation{whose(report)} does",
+        f"What the augmentation{of_which} does",
         "Training images under each operation of the augmentation",
         f"{len(portrait.views)} training images{each or ' under the augmentation'}: two draws each. An operation that "
         "is applied with a probability leaves some images as they are.",

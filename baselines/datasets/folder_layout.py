@@ -1,0 +1,324 @@
+"""Which folders are the splits of a data set, and which are its classes: by their names, and by what is in them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from baselines.datasets.folders import Folder, ImageFile, scan
+from harness.image_file import EXTENSIONS
+
+SPLIT_WORDS = {
+    "train": ("train", "training", "trainset"),
+    "val": ("val", "valid", "validation", "valset", "dev"),
+    "test": ("test", "testing", "testset"),
+    "unlabeled": ("unlabeled", "unlabelled", "unsup", "unsupervised"),
+}
+"""Split -> the words that a folder with its images is called by, in any case."""
+
+FILLERS = ("seg", "set", "data", "dataset", "split", "image", "images", "img", "imgs")
+"""Words that may stand beside them, as in `seg_train` or `Training Set`; so may digits."""
+
+MANIFEST = "where a table has their labels, use the data set `manifest`"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The images of every split, by class.
+
+    Attributes:
+        splits: `train` and, where there are such folders, `val` and `test` -> class -> its images, sorted by path.
+            `train` has all classes, in the order of their names.
+        notes: what was decided by content and what is left out, a line each.
+        unlabeled: images without labels, sorted by path.
+    """
+
+    splits: Mapping[str, Mapping[str, Sequence[ImageFile]]]
+    notes: tuple[str, ...]
+    unlabeled: tuple[ImageFile, ...] = ()
+
+
+def read_layout(root: str, named: Mapping[str, str], depth: int | Literal["leaf"] | None) -> Layout:
+    """Finds splits and classes below a folder.
+
+    Args:
+        root: the folder.
+        named: split -> the folder below `root` that was named for it; `.` is `root` itself.
+        depth: how many folders below a split its classes are; `leaf`: the folders in which the images lie; None: 1, if
+            that is beyond doubt.
+
+    Raises:
+        ValueError: what lies there can be understood in two ways, or in none; says so, and what to set.
+    """
+    reading = _Reading(root, depth or 1)
+    whole = scan(root)
+    start = whole if named else reading.unwrap(whole, _has_classes_or_splits)
+    top, unlabeled = _without_unlabeled(reading, start, named)
+    named = {split: path for split, path in named.items() if split != "unlabeled"}
+    splits = _splits(reading, top if named else reading.unwrap(top, _has_classes_or_splits), named)
+    train = reading.unwrap(splits["train"], _has_classes)
+    if depth is None:
+        _refuse_doubtful_depth(reading, train)
+    layout = {"train": reading.classes(train)}
+    if len(layout["train"]) < 2:
+        hint = (
+            f"; {len(train.images)} images lie in it directly: {MANIFEST}; `labels: none` takes them without any"
+            if train.images
+            else ""
+        )
+        raise ValueError(f"{train.path} holds {len(layout['train'])} class folders; at least 2 are needed{hint}")
+    if depth is None:
+        _note_deeper(reading, train)
+    taken, names = [train], {folder.name for folder in train.filled}
+    for split in (split for split in ("val", "test") if split in splits):
+        folder = reading.unwrap(splits[split], lambda inner: any(one.name in names for one in inner.filled))
+        if split not in named and _is_flat(folder, names):
+            reading.note_unused(folder)
+        else:
+            layout[split] = reading.classes(folder, tuple(layout["train"]))
+            taken.append(folder)
+    _note_left_out(reading, whole, taken, unlabeled)
+    images = sorted((i for folder in unlabeled for i in folder.images), key=lambda image: image.path)
+    return Layout(layout, tuple(reading.notes), tuple(images))
+
+
+def split_called(name: str) -> str | None:
+    """The split that a folder of this name holds; None where the name says nothing of a split."""
+    words = re.findall(r"[^\W\d_]+", name.casefold())
+    told = {split for split, names in SPLIT_WORDS.items() for word in words if word in names}
+    others = [
+        word for word in words if word not in FILLERS and not any(word in names for names in SPLIT_WORDS.values())
+    ]
+    return told.pop() if len(told) == 1 and not others else None
+
+
+@dataclass
+class _Reading:
+    """A layout while it is read: from where, how deep, and what is to be said of it."""
+
+    root: str
+    depth: int | Literal["leaf"]
+    notes: list[str] = field(default_factory=list)
+
+    def note(self, text: str) -> None:
+        self.notes.append(f"{self.root}: {text}")
+
+    def note_unused(self, folder: Folder) -> None:
+        self.note(
+            f"the {folder.num_images} images of {self.shown(folder)} are not used: it holds no folders of the classes; "
+            f"{MANIFEST}"
+        )
+
+    def shown(self, *folders: Folder) -> str:
+        """Folders as people write them, by their paths below the root; some of many."""
+        paths = [os.path.relpath(folder.path, self.root) + "/" for folder in folders]
+        return ", ".join(paths[:3] + ["..."] * (len(paths) > 3))
+
+    def unwrap(self, folder: Folder, is_goal: Callable[[Folder], bool]) -> Folder:
+        """The folder, or the first goal on the way down where each folder holds only the next one; else the folder."""
+        inner = folder
+        while not is_goal(inner):
+            if len(inner.filled) != 1 or inner.filled[0].images or not inner.filled[0].filled:
+                return folder
+            inner = inner.filled[0]
+        if inner is not folder:
+            self.note(f"{self.shown(inner)} is taken for {self.shown(folder)}, which holds nothing else")
+        return inner
+
+    def class_folders(self, folder: Folder, level: int = 1) -> Iterator[Folder]:
+        """The folders below, by `depth`, whose names are those of the classes."""
+        for inner in folder.folders:
+            if self.depth == "leaf":
+                if inner.images or not inner.folders:
+                    yield inner
+                yield from self.class_folders(inner)
+            elif level == self.depth:
+                yield inner
+            else:
+                yield from self.class_folders(inner, level + 1)
+
+    def images(self, class_folder: Folder) -> list[ImageFile]:
+        """Those that belong to the class."""
+        if self.depth == "leaf":
+            return list(class_folder.images)
+        return [image for folder in class_folder.walk() for image in folder.images]
+
+    def classes(self, split: Folder, known: tuple[str, ...] | None = None) -> dict[str, list[ImageFile]]:
+        """Class -> its images; folders of one name are one class. Beside `train` there may be `known` ones only."""
+        folders: dict[str, list[Folder]] = defaultdict(list)
+        for folder in self.class_folders(split):
+            if not folder.name.isprintable():
+                raise ValueError(
+                    f"{split.path}: the class folder {folder.name!r} has a name that cannot be shown; rename it"
+                )
+            if known is not None and folder.name not in known:
+                shown = ", ".join(known[:5]) + ", ..." * (len(known) > 5)
+                raise ValueError(f"{folder.path}: no class {folder.name!r} among the training images ({shown})")
+            if not self.images(folder):
+                raise ValueError(f"{folder.path} holds no image ({' '.join(EXTENSIONS)}); remove it, or add some")
+            folders[folder.name].append(folder)
+        for name, those in folders.items():
+            if len(those) > 1:
+                self.note(f"the class {name!r} lies in {self.shown(*those)}")
+        return {
+            name: sorted((image for one in folders[name] for image in self.images(one)), key=lambda image: image.path)
+            for name in sorted(folders)
+        }
+
+
+def _without_unlabeled(reading: _Reading, top: Folder, named: Mapping[str, str]) -> tuple[Folder, list[Folder]]:
+    """The folder without that of the images without labels, and the latter with all below it; none if there is none."""
+    called = [folder for folder in top.filled if split_called(folder.name) == "unlabeled"]
+    if "unlabeled" in named:
+        called = [_named_folder(top, "unlabeled", named["unlabeled"])]
+        if called[0] is top:
+            raise ValueError("unlabeled: '.' is every image there is; `labels: none` takes them all")
+    elif named.get("train") in (".", "./") or not called:
+        return top, []
+    if len(called) > 1:
+        raise ValueError(f"{reading.root}: each of {reading.shown(*called)} may be unlabeled; name one")
+    reading.note(f"the {called[0].num_images} images of {reading.shown(*called)} are without labels")
+    return _without(top, called[0]), list(called[0].walk())
+
+
+def _without(folder: Folder, gone: Folder) -> Folder:
+    return replace(folder, folders=tuple(_without(one, gone) for one in folder.folders if one is not gone))
+
+
+def _splits(reading: _Reading, top: Folder, named: Mapping[str, str]) -> dict[str, Folder]:
+    """Split -> its folder; `train` is there."""
+    given = {split: _named_folder(top, split, path) for split, path in named.items()}
+    rest = [folder for folder in top.filled if not any(_holds(folder, one) for one in given.values())]
+    without_given = replace(
+        top, folders=tuple(f for f in top.folders if not any(_holds(f, one) for one in given.values()))
+    )
+    if given.get("train") is top:
+        return given | {"train": without_given}
+    called = {folder.path: split_called(folder.name) for folder in rest}
+    like_splits = [folder for folder in rest if called[folder.path] and called[folder.path] not in given]
+    by_split: dict[str, list[Folder]] = defaultdict(list)
+    for folder in like_splits:
+        if folder.filled:
+            by_split[str(called[folder.path])].append(folder)
+    others = [folder for folder in rest if folder not in like_splits]
+    if not by_split and "train" not in given:
+        _check_classes_called_like_splits(reading, like_splits, others)
+        return given | {"train": without_given}
+    _refuse_unclear_splits(reading, given, by_split, others)
+    splits = given | {split: folders[0] for split, folders in by_split.items()}
+    if any(folder.name != split for split, folder in splits.items()):
+        reading.note(", ".join(f"{reading.shown(folder)} is {split}" for split, folder in splits.items()))
+    for folder in rest:
+        if folder not in splits.values():
+            reading.note_unused(folder)
+    return splits
+
+
+def _named_folder(top: Folder, split: str, path: str) -> Folder:
+    wanted = os.path.normpath(os.path.join(top.path, path))
+    for folder in top.walk():
+        if os.path.normpath(folder.path) == wanted:
+            return folder
+    known = [os.path.relpath(folder.path, top.path) for folder in top.folders]
+    raise ValueError(f"{split}: no folder {path!r} in {top.path}, but {', '.join(known) or 'none at all'}")
+
+
+def _holds(folder: Folder, other: Folder) -> bool:
+    return other.path == folder.path or other.path.startswith(folder.path + os.sep)
+
+
+def _check_classes_called_like_splits(
+    reading: _Reading, like_splits: Sequence[Folder], others: Sequence[Folder]
+) -> None:
+    """Where no folder that is called like a split has folders of classes, such a one is itself a class."""
+    if like_splits and not others:
+        raise ValueError(
+            f"{reading.root}: {reading.shown(*like_splits)} hold images and no folders of classes; {MANIFEST}"
+        )
+    if like_splits:
+        reading.note(f"{reading.shown(*like_splits)} holds images and no folders: a class, and no split")
+
+
+def _refuse_unclear_splits(
+    reading: _Reading, given: Mapping[str, Folder], by_split: Mapping[str, Sequence[Folder]], others: Sequence[Folder]
+) -> None:
+    for split, folders in by_split.items():
+        if len(folders) > 1:
+            shown = reading.shown(*folders)
+            raise ValueError(
+                f"{reading.root}: each of {shown} may be {split}; name one, as in `{split}: {folders[0].name}`"
+            )
+    if "train" not in given and "train" not in by_split:
+        shown = reading.shown(*(folder for folders in by_split.values() for folder in folders))
+        raise ValueError(
+            f"{reading.root}: {shown} looks like a split, and no folder is called like that of the training images; "
+            "name it (`train: FOLDER`), or take every folder for a class (`train: .`)"
+        )
+    if others and not given and set(by_split) == {"train"}:
+        train = by_split["train"][0]
+        raise ValueError(
+            f"{reading.root}: {reading.shown(train)} holds folders ({reading.shown(*train.filled)}) as a split does, "
+            f"and beside it lies {reading.shown(*others)}; set `train: {train.name}` if it is the training images, or "
+            "`train: .` if it is a class"
+        )
+
+
+def _refuse_doubtful_depth(reading: _Reading, train: Folder) -> None:
+    """Refuses classes that all hold the same folders and no image, as splits, folds or magnifications do."""
+    if len(train.filled) < 2 or any(folder.images for folder in train.filled):
+        return
+    inner = [{one.name.casefold() for one in folder.filled} for folder in train.filled]
+    together = set.union(*inner)
+    if len(together) >= 2 and all(2 * len(names) > len(together) for names in inner):
+        first = train.filled[0]
+        names = ", ".join(one.name for one in first.filled[:3])
+        raise ValueError(
+            f"{train.path}: {reading.shown(*train.filled)} hold the same folders ({names}), so either may be the "
+            f"classes; set `depth: 1` for {first.name} and the like, `depth: 2` for {first.filled[0].name} and the "
+            f"like, or name the splits, as in `train: {os.path.relpath(first.path, reading.root)}`"
+        )
+
+
+def _note_deeper(reading: _Reading, train: Folder) -> None:
+    deeper = [one for folder in train.filled for one in folder.walk() if one is not folder and one.images]
+    if deeper:
+        reading.note(
+            f"{sum(len(one.images) for one in deeper)} images lie in folders below that of their class, such as "
+            f"{reading.shown(deeper[0])}; `depth: 2` or `depth: leaf` takes these for classes"
+        )
+
+
+def _has_classes(folder: Folder) -> bool:
+    return len(folder.filled) >= 2
+
+
+def _has_classes_or_splits(folder: Folder) -> bool:
+    return len(folder.filled) >= 2 or any(split_called(one.name) for one in folder.filled)
+
+
+def _is_flat(split: Folder, names: Collection[str]) -> bool:
+    """Whether a split has its images in one heap, and not in folders as the training images have them."""
+    if not split.filled:
+        return True
+    return len(split.filled) == 1 and split.filled[0].name not in names and not split.filled[0].filled
+
+
+def _note_left_out(reading: _Reading, top: Folder, taken: Sequence[Folder], unlabeled: Sequence[Folder]) -> None:
+    """Says how many files are left out, of each kind, with an example."""
+    in_classes = {
+        image.path for split in taken for folder in reading.class_folders(split) for image in reading.images(folder)
+    }
+    tree = [folder for split in taken for folder in split.walk()]
+    kinds = {
+        "images beside the class folders": [i.path for f in tree for i in f.images if i.path not in in_classes],
+        "no images by their names": [path for folder in (*tree, *unlabeled) for path in folder.others],
+        "hidden, or of storage devices and archives": [path for folder in top.walk() for path in folder.clutter],
+    }
+    total = sum(map(len, kinds.values()))
+    if total:
+        parts = [f"{len(paths)} {kind} (such as {paths[0]})" for kind, paths in kinds.items() if paths]
+        reading.note(f"{total} files are left out: {', '.join(parts)}")

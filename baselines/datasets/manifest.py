@@ -1,0 +1,183 @@
+"""A table of images and their labels beside any folder."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from baselines.datasets.folder_layout import SPLIT_WORDS, split_called
+from baselines.datasets.image_files import split_of_files
+from baselines.datasets.listed import Columns, Listed, Listing, listed_images, names_of
+from baselines.datasets.table import nearest, read_table
+from harness.api import Dataset, Source, Split
+from harness.image_file import size_of
+
+
+class Manifest(Dataset):
+    """A table of image files, with a label and perhaps a split for each: what competitions and labelling tools give.
+
+    The table is CSV or any other text (.csv, .tsv, .txt; comma, semicolon, tab, bar or, for a path and a label, a
+    blank), Parquet, JSON lines, or JSON: a list of records, or `images` and `annotations` as COCO and iNaturalist have
+    them. Columns are found by names in use (`path`, `file_name`, `image`, `id`, ...; `label`, `class`, `species`, ...;
+    `split`, `set`, ...), and where there are no titles by the ending of an image's name. Paths may lack that ending.
+
+    Classes are called as the table calls them, numbers too; numbers are sorted as such. An image whose label is empty
+    is pre-trained on and nothing else: the pool is what has a label that can be bought. Splits have the names that
+    `image_folder` knows; what a table does not set aside, the harness takes from the training images.
+
+    Args:
+        path: the table.
+        root: the folder to which its paths refer; None for the one that the table lies in.
+        path_column: of the files; None finds it. Without titles columns are 1, 2, ...
+        label_column: of the classes; None finds it, if it is the only one that may be.
+        split_column: None finds it.
+        labels: `column`, or `none` to read none: every image is pre-trained on.
+        size: H and W of the images, after a centre crop to a square and resizing; None takes the size of the
+            first image for all.
+        channels: 3 for RGB, 1 for grey.
+        upright: whether photographs are turned as their EXIF orientation says.
+    """
+
+    def __init__(
+        self,
+        *,
+        path: str = "data/labels.csv",
+        root: str | None = None,
+        path_column: str | int | None = None,
+        label_column: str | int | None = None,
+        split_column: str | int | None = None,
+        labels: Literal["column", "none"] = "column",
+        size: int | None = None,
+        channels: int = 3,
+        upright: bool = True,
+    ):
+        if labels not in ("column", "none"):
+            raise ValueError(f"labels: {labels!r} is neither column nor none")
+        if labels == "none" and label_column is not None:
+            raise ValueError(f"label_column: {label_column!r} is not read with `labels: none`; leave one of them out")
+        if size is not None and size < 1:
+            raise ValueError(f"size: {size} is not at least 1 (or null, for the size of the first image)")
+        if channels not in (1, 3):
+            raise ValueError(f"channels: {channels} is not 1 or 3")
+        self.path = path
+        self.root = root
+        self.path_column = path_column
+        self.label_column = label_column
+        self.split_column = split_column
+        self.labels = labels
+        self.size = size
+        self.channels = channels
+        self.upright = upright
+        self.has_labels = labels != "none"
+
+    def identity(self) -> str:
+        """The table's content, every file's path, size and times, and the form the images are brought into."""
+        digest = hashlib.blake2b(self._file.read_bytes() if self._file.is_file() else b"", digest_size=16)
+        for one in self._listing().images:
+            status = one.image.status
+            times = f"{status.st_mtime_ns}\0{status.st_ctime_ns}"
+            digest.update(os.fsencode(one.image.path) + f"\0{status.st_size}\0{times}\0".encode())
+        form = f"{self._columns} {self.labels} {self.size} {self.channels} {self.upright}"
+        return f"{self._file.absolute()} {form} {digest.hexdigest()}"
+
+    def open(self) -> Source:
+        """Reads the table; images are decoded when they are read.
+
+        Raises:
+            FileNotFoundError: there is no such table.
+            ValueError: a row cannot be understood, or a file is missing; names them.
+        """
+        listing = self._listing()
+        for note in listing.notes:
+            _say("%s", note)
+        images = listing.images
+        if not self.has_labels:
+            shape = self._image_shape(images)
+            return Source(shape, (), {"train": self._split_of(images, None, shape)})
+        parts = self._parts(images)
+        names = names_of(one.label for one in parts["train"])
+        if len(names) < 2:
+            raise ValueError(f"{self.path}: {len(names)} classes among the training images; at least 2 are needed")
+        shape = self._image_shape(parts["train"])
+        positions = {name: label for label, name in enumerate(names)}
+        splits = {}
+        for split, listed in parts.items():
+            labels = None if split == "unlabeled" else [self._label(one, positions) for one in listed]
+            splits[split] = self._split_of(listed, labels, shape)
+        return Source(shape, names, splits)
+
+    @property
+    def _file(self) -> Path:
+        return Path(self.path).expanduser()
+
+    @property
+    def _columns(self) -> Columns:
+        names = (self.path_column, self.label_column, self.split_column)
+        return Columns(*(None if name is None else str(name) for name in names))
+
+    def _listing(self) -> Listing:
+        root = Path(self.root).expanduser() if self.root is not None else self._file.parent
+        return listed_images(read_table(self._file), [root], self._columns, with_labels=self.has_labels)
+
+    def _parts(self, images: Sequence[Listed]) -> dict[str, list[Listed]]:
+        """Split -> its images, with what is left out said in a line each."""
+        parts: dict[str, list[Listed]] = defaultdict(list)
+        left_out: Counter[str] = Counter()
+        names_splits = self._names_splits(images)
+        for one in images:
+            split = self._split(one) if names_splits else "train"
+            if split == "train" and not one.label:
+                split = "unlabeled"
+            elif split == "unlabeled" and one.label:
+                left_out["labels of the split unlabeled are not read"] += 1
+            elif not one.label and split != "unlabeled":
+                left_out[f"images of the split {split} are left out, which have no label"] += 1
+                continue
+            parts[split].append(one)
+        for what, count in left_out.items():
+            _say("%s: %d %s", self.path, count, what)
+        if not parts["train"]:
+            raise ValueError(f"{self.path}: no training image has a label; `labels: none` takes images without any")
+        if parts["unlabeled"]:
+            _say("%s: %d images have no label and are for pre-training only", self.path, len(parts["unlabeled"]))
+        return {split: parts[split] for split in ("train", "val", "test", "unlabeled") if parts[split]}
+
+    def _names_splits(self, images: Sequence[Listed]) -> bool:
+        """Whether the column of splits, if nobody named it, is one: another may be called `set` or `phase`."""
+        given = {one.split for one in images if one.split}
+        if self._columns.split is not None or not given or any(map(split_called, given)):
+            return True
+        _say("%s: a column holds %r and the like, which are no splits; it is not used", self.path, min(given))
+        return False
+
+    def _split(self, one: Listed) -> str:
+        if not one.split:
+            return "train"
+        split = split_called(one.split)
+        if split is None:
+            words = sorted(word for names in SPLIT_WORDS.values() for word in names)
+            raise ValueError(f"{self.path}: row {one.row}: no split {one.split!r}; {nearest(one.split, words)}")
+        return split
+
+    def _label(self, one: Listed, positions: Mapping[str, int]) -> int:
+        if one.label not in positions:
+            near = nearest(one.label, positions)
+            raise ValueError(f"{self.path}: row {one.row}: no class {one.label!r} among the training images; {near}")
+        return positions[one.label]
+
+    def _split_of(self, images: Sequence[Listed], labels: list[int] | None, shape: tuple[int, int, int]) -> Split:
+        return split_of_files([Path(one.image.path) for one in images], labels, shape, upright=self.upright)
+
+    def _image_shape(self, images: Sequence[Listed]) -> tuple[int, int, int]:
+        if self.size is not None:
+            return self.channels, self.size, self.size
+        return self.channels, *size_of(Path(images[0].image.path), upright=self.upright)
+
+
+def _say(text: str, *values: object) -> None:
+    logging.getLogger(__name__).warning(text, *values)

@@ -1,0 +1,78 @@
+"""Images without labels beside those that have some, and a table of the labels that can be bought for them."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from baselines.datasets.folder_layout import Layout
+from baselines.datasets.folders import ImageFile, scan
+from baselines.datasets.listed import Columns, Listed, listed_images, names_of
+from baselines.datasets.table import nearest, read_table
+
+
+def without_classes(root: str) -> Layout:
+    """Every image below a folder, whatever the folders in it are called."""
+    folders = list(scan(root).walk())
+    images = sorted((image for folder in folders for image in folder.images), key=lambda image: image.path)
+    if not images:
+        raise ValueError(f"{root} holds no image")
+    notes = [f"{root}: {len(images)} images, whose folders are taken for no classes"] if len(folders) > 1 else []
+    left_out = [path for folder in folders for path in (*folder.others, *folder.clutter)]
+    if left_out:
+        notes.append(f"{root}: {len(left_out)} files are left out, such as {left_out[0]}")
+    return Layout({}, tuple(notes), tuple(images))
+
+
+def with_oracle(layout: Layout, oracle: Path, root: Path) -> Layout:
+    """The layout with the images whose labels an oracle knows among the training images, and no longer without labels.
+
+    Args:
+        layout: with images without labels.
+        oracle: a table of files and labels; those whose label is empty stay where they are.
+        root: the folder to which its paths refer, or the folders of the images without labels, if they are not there.
+
+    Raises:
+        FileNotFoundError: there is no such table.
+        ValueError: it cannot be read, or names other images, or classes that are not in the layout, which has some;
+            names rows.
+    """
+    table = read_table(oracle)
+    without = {os.path.normpath(image.path): image for image in layout.unlabeled}
+    roots = [root, *(Path(folder) for folder in sorted({os.path.dirname(path) for path in without}))]
+    listing = listed_images(table, roots, Columns())
+    bought = [one for one in listing.images if one.label]
+    _check_files(bought, without, oracle)
+    train = layout.splits.get("train")
+    names = tuple(train) if train else names_of(one.label for one in bought)
+    added: dict[str, list[ImageFile]] = defaultdict(list)
+    for one in bought:
+        if one.label not in names:
+            near = nearest(one.label, names)
+            raise ValueError(f"{oracle}: row {one.row}: no class {one.label!r} among the training images; {near}")
+        added[one.label].append(without[one.image.path])
+    if len(names) < 2:
+        raise ValueError(f"{oracle}: it labels images of {len(names)} classes; at least 2 are needed")
+    known = {one.image.path for one in bought}
+    left = tuple(image for path, image in without.items() if path not in known)
+    classes = {name: [*(train or {}).get(name, ()), *added[name]] for name in names}
+    note = f"{oracle}: {len(bought)} images join the pool, their labels to be bought; {len(left)} stay without labels"
+    return replace(
+        layout,
+        splits={**layout.splits, "train": classes},
+        notes=(*layout.notes, *listing.notes, note),
+        unlabeled=left,
+    )
+
+
+def _check_files(bought: Sequence[Listed], without: dict[str, ImageFile], oracle: Path) -> None:
+    others = [one for one in bought if one.image.path not in without]
+    if others:
+        raise ValueError(
+            f"{oracle}: {len(others)} of {len(bought)} labels are of images that are not among those without labels: "
+            + ", ".join(f"row {one.row} {one.image.path}" for one in others[:3])
+            + (" ..." if len(others) > 3 else "")
+        )

@@ -1,0 +1,77 @@
+"""The page on one's own material: what it tells people to write is run on the files that it makes."""
+
+from __future__ import annotations
+
+import importlib
+import shlex
+
+import pytest
+import test_docs
+
+import harness
+from harness.config.plan import load_plan
+from harness.sweep.preflight import check_data
+
+PAGE = test_docs.ROOT / "docs/own_material.md"
+BLOCKS = test_docs.blocks(PAGE)
+QUESTIONS = [block for block in BLOCKS if block.language == "yaml"]
+COMMANDS = [line for block in BLOCKS if block.language == "sh" for line in block.text.splitlines()]
+QUICK = {"trial.pretrain.epochs": 1}
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory):
+    """The folder in which the page's files and questions lie."""
+    folder = tmp_path_factory.mktemp("material")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for block in BLOCKS:
+            if block.language == "python":
+                exec(compile(block.text, str(block), "exec"), {"__name__": "snippet"})
+    for block in QUESTIONS:
+        (folder / block.file).write_text(block.text)
+    return folder
+
+
+@pytest.mark.parametrize("block", QUESTIONS, ids=lambda block: block.file)
+def test_every_question_of_the_page_has_its_data_and_runs(material, monkeypatch, block):
+    monkeypatch.chdir(material)
+    plan = load_plan(material / block.file, QUICK)
+    ((_, data),) = check_data(plan, material / "cache")
+    trial = plan.candidates[-1].trial
+    ended = harness.run_trial(block.file, set=QUICK, cache="cache", stages="stages")
+    assert ended.totals["labels/used"] == (0 if not data.num_classes else ended.records[-1].step)
+    assert ended.config.dataset == trial.dataset
+
+
+def test_every_question_is_asked():
+    asked = {word for command in COMMANDS for word in shlex.split(command) if word.endswith(".yaml")}
+    assert asked == {block.file for block in QUESTIONS}
+
+
+def test_the_page_counts_what_its_table_says(material, monkeypatch):
+    monkeypatch.chdir(material)
+    counts = {}
+    for block in QUESTIONS:
+        ((_, data),) = check_data(load_plan(material / block.file, QUICK), material / "cache")
+        counts[block.file] = dict(data.counts)
+    assert counts["own_folder.yaml"] == {"pool": 360, "val": 40, "test": 200, "unlabeled_extra": 100}
+    assert counts["own_table.yaml"] == {"pool": 288, "val": 32, "test": 80, "unlabeled_extra": 200}
+    assert counts["own_oracle.yaml"] == {"pool": 144, "val": 16, "test": 40, "unlabeled_extra": 100}
+    assert counts["own_embeddings.yaml"] == {"pool": 432, "val": 48, "test": 120}
+    assert counts["own_photographs.yaml"] == {"pool": 300, "val": 0, "test": 0}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_every_command_of_the_page_as_written(material, monkeypatch):
+    monkeypatch.chdir(material)
+    for command in COMMANDS:
+        words = shlex.split(command, comments=True)
+        main = importlib.import_module(f"{words[2]}.__main__").main if words[0] == "python" else test_docs.selbench
+        assert main(words[3:] if words[0] == "python" else words[1:]) == 0, command
+    for block in QUESTIONS:
+        text = (material / "results/runs" / block.file.removesuffix(".yaml") / "summary.md").read_text()
+        assert ("Not a single label was read" in text) == (block.file == "own_photographs.yaml")
+    assert list(material.glob("results/runs/own_photographs/models/*/model.json"))
+    assert len((material / "data/picks/round-1.csv").read_text().splitlines()) == 21
