@@ -226,7 +226,6 @@ def open_data(
     test_labels = prepared.labels[test_split][rows.test]
     mean, std = prepared.moments(rows.pool)
     extra = prepared.images.get("unlabeled")
-    counts = {"pool": len(rows.pool), "val": len(rows.val), "test": len(test_labels)}
     data = Data(
         pool=images("train", rows.pool),
         val=images(val_split, rows.val),
@@ -240,7 +239,7 @@ def open_data(
         mean=mean,
         std=std,
         fingerprint=rows.fingerprint(prepared.fingerprint),
-        counts=MappingProxyType(counts | ({} if extra is None else {"unlabeled_extra": len(extra)})),
+        counts=MappingProxyType(rows.counts() | ({} if extra is None else {"unlabeled_extra": len(extra)})),
         val_files=prepared.files[val_split][rows.val.numpy()].tolist() if val_split in prepared.files else None,
     )
     return data, Oracle(prepared.labels["train"][rows.labeled], len(prepared.class_names))
@@ -292,6 +291,10 @@ class _Rows:
     def labeled(self) -> Tensor:
         """Those of the pool whose labels can be bought."""
         return self.pool if self.has_labels else self.pool[:0]
+
+    def counts(self) -> dict[str, int]:
+        """Part -> number of images."""
+        return {"pool": len(self.pool), "val": len(self.val), "test": len(self.test)}
 
     def fingerprint(self, content: str) -> str:
         """A hash of the content and of the rows themselves: settings that lead to equal splits share it."""

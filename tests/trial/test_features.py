@@ -46,14 +46,26 @@ def configured(file, **settings):
 
 READERS = [
     *("random", "entropy", "margin", "least_confidence", "coreset", "badge", "typiclust", "kmeans", "probcover"),
-    *("cdal_cs", "representative_random", "ual", "skactiveml/TypiClust"),
+    *("cdal_cs", "representative_random", "ual", "active_ft", "skactiveml/TypiClust"),
     *({"name": name, "num_steps": 5} for name in ("core_gcn", "uncertain_gcn")),
     {"name": "cdal_rl", "epochs": 2},
 ]
 PASSES = ("mc_dropout", "bald", {"name": "batch_bald", "num_samples": 4, "num_configurations": 8})
 
 
-@pytest.mark.parametrize("selector", [*READERS, *PASSES], ids=str)
+SLOW = ("core_gcn", "ual", "uncertain_gcn", "batch_bald")
+"""Of whom a round takes a second or more."""
+
+
+def name_of(selector):
+    return selector if isinstance(selector, str) else selector["name"]
+
+
+@pytest.mark.parametrize(
+    "selector",
+    [pytest.param(one, marks=[pytest.mark.slow] * (name_of(one) in SLOW)) for one in (*READERS, *PASSES)],
+    ids=name_of,
+)
 def test_selectors_that_read_features_or_logits_work(file, bench, selector):
     dropout = {"backbone__dropout": 0.5} if selector in PASSES else {}
     rows, totals = bench.run(configured(file, selector=selector, **dropout), with_test=True)
@@ -61,7 +73,14 @@ def test_selectors_that_read_features_or_logits_work(file, bench, selector):
     assert totals["test/accuracy"] > 0.5
 
 
-HEADS = ["logistic", "ridge", "kernel_ridge", "svm", "knn", {"name": "linear", "epochs": 30}]
+HEADS = [
+    "logistic",
+    "ridge",
+    "kernel_ridge",
+    pytest.param("svm", marks=pytest.mark.slow),
+    "knn",
+    {"name": "linear", "epochs": 30},
+]
 
 
 @pytest.mark.parametrize("head", [*HEADS, {"name": "mlp", "epochs": 30, "hidden_dim": 16}], ids=str)
@@ -130,7 +149,7 @@ def test_selectors_that_a_trial_cannot_serve_are_refused(file, name):
 
 
 def test_every_selector_is_either_tried_or_refused():
-    tried = {entry if isinstance(entry, str) else entry["name"] for entry in (*READERS, *PASSES)}
+    tried = {name_of(selector) for selector in (*READERS, *PASSES)}
     refused = {"csal", "high_ssl_loss", "low_ssl_loss", "ta_vaal", "learning_loss", "vaal"}
     assert {name for name in BUILTINS["selectors"] if name[-1] != "/"} == {n for n in tried if "/" not in n} | refused
 
