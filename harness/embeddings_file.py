@@ -36,7 +36,7 @@ NAMES = {
 }
 """What an array or a column may be called."""
 
-SPLITS = {
+SPLIT_WORDS = {
     "train": ("train", "training"),
     "val": ("val", "valid", "validation", "dev"),
     "test": ("test", "testing"),
@@ -44,7 +44,7 @@ SPLITS = {
 }
 """A split and what it may be called, in any case."""
 
-ROWS = 4096
+BATCH_ROWS = 4096
 """Rows that are unpacked at a time."""
 
 
@@ -197,7 +197,7 @@ def _by_split(path: Path, arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, E
     """Parts from `x_train`, `y_train`, `paths_train` and so on, and the names of the arrays that they are made of."""
     parts: dict[str, Embeddings] = {}
     used: dict[str, str] = {}
-    for split in SPLITS:
+    for split in SPLIT_WORDS:
         names = {FEATURES: f"x_{split}", LABELS: f"y_{split}", PATHS: f"paths_{split}"}
         there = {key: name for key, name in names.items() if name in arrays}
         if FEATURES in there:
@@ -267,14 +267,14 @@ def _taken(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 def _divided(whole: Embeddings, splits: np.ndarray) -> dict[str, Embeddings]:
     """Its parts, by the name of the split of each image."""
-    known = {name: split for split, names in SPLITS.items() for name in names}
+    known = {name: split for split, names in SPLIT_WORDS.items() for name in names}
     written, places = np.unique(splits.astype(np.str_), return_inverse=True)
     unknown = [name for name in written.tolist() if name.strip().lower() not in known]
     if unknown:
-        raise ValueError(f"{whole.place}: no split {unknown[0]!r}; splits are {', '.join(SPLITS)}")
+        raise ValueError(f"{whole.place}: no split {unknown[0]!r}; splits are {', '.join(SPLIT_WORDS)}")
     of_row = np.array([known[name.strip().lower()] for name in written.tolist()])[places.ravel()]
     parts = {}
-    for split in sorted(set(of_row.tolist()), key=list(SPLITS).index):
+    for split in sorted(set(of_row.tolist()), key=list(SPLIT_WORDS).index):
         parts[split] = replace(whole.subset(np.flatnonzero(of_row == split)), place=f"{whole.place}, {split}")
     return parts
 
@@ -425,7 +425,7 @@ def _batches(path: Path, file: Any, columns: list[str]) -> Iterator[np.ndarray]:
     """The vectors [n, D], some rows at a time."""
     from pyarrow import compute, types
 
-    for batch in file.iter_batches(batch_size=ROWS, columns=columns):
+    for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=columns):
         if any(column.null_count for column in batch.columns):
             raise ValueError(f"{path}: a row has no vector")
         first = batch.columns[0]

@@ -13,7 +13,7 @@ from torch import Tensor
 from harness.api import Dataset, Source, Split
 from harness.embeddings_file import Embeddings, read_embeddings
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 class EmbeddingsDataset(Dataset):
@@ -57,7 +57,7 @@ class EmbeddingsDataset(Dataset):
         table = None if self.labels is None else Path(self.labels).expanduser()
         content = read_embeddings(Path(self.path).expanduser(), table, label=self.label)
         for note in content.notes:
-            log.warning("data set embeddings: %s", note)
+            _log.warning("data set embeddings: %s", note)
         parts = dict(content.parts)
         if "all" in parts:
             parts["train"] = parts.pop("all")
@@ -91,7 +91,7 @@ def _splits(parts: dict[str, Embeddings], labels: Mapping[str, np.ndarray], dtyp
     splits = {split: _split(part, None, labels.get(split), dtype) for split, part in parts.items()}
     rows = unknown["train"]
     if len(rows):
-        log.warning("data set embeddings: %d training images have no label; they are in no pool", len(rows))
+        _log.warning("data set embeddings: %d training images have no label; they are in no pool", len(rows))
         known = np.flatnonzero(labels["train"] >= 0)
         splits["train"] = _split(parts["train"], known, labels["train"], dtype)
         splits["unlabeled"] = _split(parts["train"], rows, None, dtype)
@@ -137,7 +137,7 @@ def classes_of(
     else:
         names, first = class_names, int(len(values) == len(class_names) and values[0] == 1)
         if first:
-            log.warning("data set embeddings: %s: labels 1 .. %d are taken for classes 0 .. K-1", place, len(values))
+            _log.warning("data set embeddings: %s: labels 1 .. %d are taken for classes 0 .. K-1", place, len(values))
         values = np.arange(first, first + len(names))
     order = np.argsort(values)
     indices = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Self
 
 from torch import Tensor, nn
 
@@ -48,7 +48,7 @@ class Backbone(nn.Module, ABC):
         feature_dim: D, the length of a feature vector.
     """
 
-    takes_features: ClassVar[bool] = False
+    takes_features: bool = False
     """Whether it is for a data set of features: `image_shape` is (D,), and `forward` maps f32 [B, D]."""
 
     channels_last: bool = False

@@ -9,7 +9,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 from weakref import WeakKeyDictionary
 
 import torch
@@ -100,13 +99,12 @@ class Dataset(ABC):
     Attributes:
         has_labels: whether there are labels at all, which the settings alone decide: false for images that can only
             be pre-trained on, so that what needs labels is refused before anything is read.
+        gives_features: whether it is a data set of features, floats [D] in place of pixels, which the class decides. A
+            trial then trains no encoder, and what needs pixels is refused before it starts.
     """
 
     has_labels: bool = True
-
-    gives_features: ClassVar[bool] = False
-    """Whether it is a data set of features, floats [D] in place of pixels. A trial then trains no encoder, and what
-    needs pixels is refused before it starts."""
+    gives_features: bool = False
 
     @abstractmethod
     def identity(self) -> str:

@@ -232,7 +232,6 @@ def open_data(
     mean, std = prepared.moments(rows.pool)
     extra = prepared.images.get("unlabeled")
     of_parts = {"pool": ("train", rows.pool), "val": (val_split, rows.val), "test": (test_split, rows.test)}
-    counts = {"pool": len(rows.pool), "val": len(rows.val), "test": len(test_labels)}
     data = Data(
         pool=images("train", rows.pool),
         val=images(val_split, rows.val),
@@ -248,7 +247,7 @@ def open_data(
         fingerprint=rows.fingerprint(prepared.fingerprint),
         content=prepared.fingerprint,
         places={part: (split, len(prepared.images[split]), where) for part, (split, where) in of_parts.items()},
-        counts=MappingProxyType(counts | ({} if extra is None else {"unlabeled_extra": len(extra)})),
+        counts=MappingProxyType(rows.counts() | ({} if extra is None else {"unlabeled_extra": len(extra)})),
         val_files=prepared.files[val_split][rows.val.numpy()].tolist() if val_split in prepared.files else None,
     )
     return data, Oracle(prepared.labels["train"][rows.labeled], len(prepared.class_names))
@@ -300,6 +299,10 @@ class _Rows:
     def labeled(self) -> Tensor:
         """Those of the pool whose labels can be bought."""
         return self.pool if self.has_labels else self.pool[:0]
+
+    def counts(self) -> dict[str, int]:
+        """Part -> number of images."""
+        return {"pool": len(self.pool), "val": len(self.val), "test": len(self.test)}
 
     def fingerprint(self, content: str) -> str:
         """A hash of the content and of the rows themselves: settings that lead to equal splits share it."""

@@ -42,15 +42,15 @@ def identity_is_stable(plugin: Factory) -> None:
 def source_is_complete(plugin: Factory) -> None:
     """A labelled `train` split, distinct class names, labels i64 in 0 .. K-1; or `train` alone, without labels.
 
-    Shape and dtype are of what it gives, images or features.
+    Shape and dtype are those of images, or of features where it `gives_features`.
     """
     dataset = plugin()
     source = dataset.open()
     assert isinstance(source, Source), f"open() returned {type(source).__name__}, not a Source"
     of_images = len(source.image_shape) == 3 and source.image_shape[0] in (1, 3) and source.dtype == torch.uint8
     of_features = len(source.image_shape) == 1 and source.dtype in (torch.float16, torch.float32)
-    about = f"image_shape is {source.image_shape}, dtype {source.dtype}, gives_features {plugin().gives_features}"
-    assert of_features if plugin().gives_features else of_images, about
+    about = f"image_shape is {source.image_shape}, dtype {source.dtype}, gives_features {dataset.gives_features}"
+    assert of_features if dataset.gives_features else of_images, about
     names = source.class_names
     if not dataset.has_labels:
         assert not names, f"has_labels is false, and there are class_names: {names}"

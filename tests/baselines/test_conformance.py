@@ -144,7 +144,7 @@ def test_augmentation_keeps_its_promises_on_cuda(name):
     check("augmentations", name, device="cuda")
 
 
-OF_FILES = {"image_folder", "manifest", "npz"}
+OF_FILES = {"embeddings", "image_folder", "manifest", "npz"}
 """The data sets that read files of one's own; they are given some."""
 
 
