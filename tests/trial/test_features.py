@@ -109,10 +109,10 @@ def test_another_encoder_has_features_of_its_own(bench, weights, encoded, tmp_pa
 
 def test_test_images_are_not_encoded_before_they_may_be_read(bench, weights, ran):
     bench.run(frozen(weights))
-    (file,) = bench.folders.stages.glob("features/*/train.crc")
-    split, count, rows = ran[0].context.data.places["test"]
+    (file,) = bench.folders.stages.glob("features/*/*.crc")
+    name, count, rows = ran[0].context.data.places["test"]
     there = np.fromfile(file, np.uint32) != 0
-    assert (split, count) == ("train", len(there))
+    assert (name, count) == (file.stem, len(there))
     assert not there[rows.numpy()].any()
     asked = sum(len(images) for images in ran[0].encoder.parts.values())
     assert there.sum() == asked
@@ -125,7 +125,7 @@ def test_test_images_are_not_encoded_before_they_may_be_read(bench, weights, ran
 @pytest.mark.parametrize("damage", ["a value", "the values' end", "the checksums", "the header"])
 def test_damaged_features_are_computed_again(bench, weights, encoded, capsys, damage):
     before = results(bench.run(frozen(weights))[0])
-    (values,) = bench.folders.stages.glob("features/*/train.npy")
+    (values,) = bench.folders.stages.glob("features/*/*.npy")
     sums = values.with_suffix(".crc")
     if damage == "a value":
         row = int((np.fromfile(sums, np.uint32) != 0).nonzero()[0][3])
