@@ -36,10 +36,16 @@ def main(arguments: list[str] | None = None, prog: str = "python -m harness.embe
     from harness.encoders.saved import SavedEncoder
 
     try:
+        if not options.images and not options.onnx:
+            raise ValueError("name images to embed, or a file for the encoder itself by --onnx FILE")
         _check_output(options.output)
         files = image_files(options.images)
         with tempfile.TemporaryDirectory() as temporary:
             folder = model_folder(options.model, options.tracking_uri, Path(temporary))
+            if options.onnx:
+                print(_write_onnx(SavedEncoder.load(folder, "cpu"), options.onnx))
+            if not files:
+                return 0
             encoder = SavedEncoder.load(folder, options.device)
         embeddings = embed(encoder, files)
         write_embeddings(options.output, files, embeddings)
@@ -52,6 +58,17 @@ def main(arguments: list[str] | None = None, prog: str = "python -m harness.embe
         f"{encoder.about['trial']}: {embeddings.shape[1]} numbers each in {options.output}"
     )
     return 0
+
+
+def _write_onnx(encoder: SavedEncoder, file: Path) -> str:
+    """Writes an encoder as ONNX and says what it takes."""
+    from harness.encoders import to_onnx
+
+    channels, height, width = to_onnx.write_onnx(encoder, file)
+    return (
+        f"{file}: ONNX, the same features as torch's to {to_onnx.TOLERANCE:g} of the largest; it takes float32 "
+        f"[B, {channels}, {height}, {width}] in [0, 1]"
+    )
 
 
 def image_files(given: Sequence[Path]) -> list[Path]:
@@ -136,8 +153,9 @@ def write_embeddings(output: Path, files: Sequence[Path], embeddings: np.ndarray
 def _parser(prog: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=prog, description="Turns images into embeddings.")
     parser.add_argument("model", help="a sweep's folder, one of its models/<trial>, or a run of MLflow (runs:/<id>)")
-    parser.add_argument("images", nargs="+", type=Path, help="image files, or folders of them")
+    parser.add_argument("images", nargs="*", type=Path, help="image files, or folders of them")
     parser.add_argument("--output", type=Path, default=Path("embeddings.npz"), metavar="FILE", help=".npz or .csv")
+    parser.add_argument("--onnx", type=Path, metavar="FILE", help="write the encoder as ONNX; images may be left out")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("--tracking-uri", metavar="URI", help="of MLflow, for a run; default: that of results/runs")
     return parser

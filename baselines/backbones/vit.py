@@ -78,5 +78,5 @@ class ViT(Backbone):
         if positions.shape[2:] != patches.shape[2:]:
             positions = F.interpolate(positions, patches.shape[2:], mode="bicubic", align_corners=False)
         tokens = (patches + positions).flatten(2).transpose(1, 2)
-        first = (self.class_token + self.class_position).expand(len(images), -1, -1)
+        first = (self.class_token + self.class_position).expand(images.shape[0], -1, -1)
         return self.norm(self.blocks(self.drop(torch.cat([first, tokens], dim=1)))[:, 0])

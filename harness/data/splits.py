@@ -153,9 +153,8 @@ class Data:
         mean: C means of the pool's images, in [0, 1]; none of features.
         std: C standard deviations of the pool's images, in [1/255, 1]; none of features.
         fingerprint: a hash of all images and labels, of which of them are in which part, and of their order there.
-        content: a hash of all images and labels of the data set, however they are split.
-        places: part -> the data set's split that its images are of, how many that has, and i64 rows there. In a folder
-            that is sorted by class a row tells the label.
+        places: part -> a name of the images among which its are, by all their content, how many these are, and i64 rows
+            among them. In a folder that is sorted by class a row tells the label.
         counts: part -> number of images, for reports; `test` is counted even where it is None.
         val_files: paths of the image files of `val`, where a data set of features knows them.
     """
@@ -172,7 +171,6 @@ class Data:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     fingerprint: str
-    content: str
     places: Mapping[str, tuple[str, int, Tensor]]
     counts: Mapping[str, int]
     val_files: Sequence[bytes] | None = None
@@ -231,7 +229,6 @@ def open_data(
     test_labels = prepared.labels[test_split][rows.test]
     mean, std = prepared.moments(rows.pool)
     extra = prepared.images.get("unlabeled")
-    of_parts = {"pool": ("train", rows.pool), "val": (val_split, rows.val), "test": (test_split, rows.test)}
     data = Data(
         pool=images("train", rows.pool),
         val=images(val_split, rows.val),
@@ -245,12 +242,25 @@ def open_data(
         mean=mean,
         std=std,
         fingerprint=rows.fingerprint(prepared.fingerprint),
-        content=prepared.fingerprint,
-        places={part: (split, len(prepared.images[split]), where) for part, (split, where) in of_parts.items()},
-        counts=MappingProxyType(rows.counts() | ({} if extra is None else {"unlabeled_extra": len(extra)})),
+        places=_places(prepared, rows),
+        counts=_counts(rows, extra),
         val_files=prepared.files[val_split][rows.val.numpy()].tolist() if val_split in prepared.files else None,
     )
     return data, Oracle(prepared.labels["train"][rows.labeled], len(prepared.class_names))
+
+
+def _counts(rows: _Rows, extra: Tensor | None) -> Mapping[str, int]:
+    counts = {"pool": len(rows.pool), "val": len(rows.val), "test": len(rows.test)}
+    return MappingProxyType(counts | ({} if extra is None else {"unlabeled_extra": len(extra)}))
+
+
+def _places(prepared: Prepared, rows: _Rows) -> Mapping[str, tuple[str, int, Tensor]]:
+    """See `Data.places`."""
+    places = {}
+    for part, where in (("pool", rows.pool), ("val", rows.val), ("test", rows.test)):
+        split = part if part in prepared.images else "train"
+        places[part] = f"{prepared.fingerprint}-{split}", len(prepared.images[split]), where
+    return MappingProxyType(places)
 
 
 class _JoinedImages(Images):
@@ -299,10 +309,6 @@ class _Rows:
     def labeled(self) -> Tensor:
         """Those of the pool whose labels can be bought."""
         return self.pool if self.has_labels else self.pool[:0]
-
-    def counts(self) -> dict[str, int]:
-        """Part -> number of images."""
-        return {"pool": len(self.pool), "val": len(self.val), "test": len(self.test)}
 
     def fingerprint(self, content: str) -> str:
         """A hash of the content and of the rows themselves: settings that lead to equal splits share it."""

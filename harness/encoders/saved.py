@@ -117,6 +117,12 @@ class SavedEncoder:
         channels, height, width = self.about["image_shape"]
         return channels, height, width
 
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width of an image when the network sees it."""
+        _, height, width = self.about["inputs"]["shape"]
+        return height, width
+
     def embed(self, images: Tensor) -> Tensor:
         """f32 [N, D] on the CPU, of u8 [N, C, H, W]: the features that the trial's own classifier read."""
         return self.runtime.forward(self.backbone, Images(images, device=self.runtime.device))

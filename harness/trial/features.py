@@ -1,11 +1,11 @@
 """Features of a fixed encoder, kept on disk: each image is encoded once, for all trials, seeds, splits and selectors.
 
 An encoder whose weights came from elsewhere gives an image the same features in every trial that shows it alike. They
-are named by its weights, what it is shown, and the content of the data set, not by a split of it; rows are computed
-when somebody first asks for them. In the folder of such a name lie for each store of images
+lie in a folder that is named by its weights and by what it is shown, in files that are named by the images' content and
+not by a split of them; rows are computed when somebody first asks for them:
 
-    <split>.npy    f32 [M, D], of rows that nobody asked for yet a hole in the file
-    <split>.crc    u32 [M], the checksum of each row; 0 where there is none
+    <images>.npy   f32 [M, D], of rows that nobody asked for yet a hole in the file
+    <images>.crc   u32 [M], the checksum of each row; 0 where there is none
     cost.json      how many rows were computed, and the seconds that this took
 
 A row is believed only if its checksum holds; any other is computed again. Batches have one size, the last one filled
@@ -42,7 +42,7 @@ PIXELS = 64 * 224 * 224
 MOST, LEAST = 512, 16
 """Images of a batch: small ones in large batches wait for memory, and one by one for Python."""
 
-CHUNK = 2048
+WRITTEN = 2048
 """Images whose features are written at a time."""
 
 
@@ -60,7 +60,7 @@ class KeptFeatures:
         name: of the encoder, for people.
         backbone: in evaluation mode.
         runtime: device, precision and what the encoder is shown.
-        parts: part -> name of the store that its images lie in, number of images there, and i64 rows of the part.
+        parts: part -> see `Data.places`.
         images: part -> these images.
         batch: see `batch_size`.
     """
@@ -115,8 +115,8 @@ class KeptFeatures:
         positions: Tensor,
     ) -> None:
         with track(len(missing), f"Encoding images with {self.name}") as advance:
-            for start in range(0, len(missing), CHUNK):
-                some = missing[start : start + CHUNK]
+            for start in range(0, len(missing), WRITTEN):
+                some = missing[start : start + WRITTEN]
                 features[some] = encode(self.backbone, self.runtime, images, positions[some], self.batch, advance)
                 file.write(rows[some], features[some])
 
@@ -138,7 +138,6 @@ def kept_features(context: Context, backbone: Backbone) -> KeptFeatures | None:
         "backbone": {name: value for name, value in settings.items() if name not in ("weights", "freeze")},
         "inputs": context.inputs.as_dict(),
         "compute": as_dict(config.compute.resolved()),
-        "data": data.content,
     }
     folder = context.stages.place("features", key, [kept_features, *registry.sources(config.backbone)])
     if folder is None:
@@ -248,11 +247,11 @@ class _RowFile:
 
     @property
     def _values(self) -> Path:
-        return self.path.with_suffix(".npy")
+        return self.path.with_name(f"{self.path.name}.npy")
 
     @property
     def _sums(self) -> Path:
-        return self.path.with_suffix(".crc")
+        return self.path.with_name(f"{self.path.name}.crc")
 
 
 def _sum(row: np.ndarray) -> int:

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.api import Images, SemiSupervisedMethod
+from harness.api import Backbone, Images, SemiSupervisedMethod
 from harness.config.trial import TrialConfig
 from harness.data import splits
 from harness.data.oracle import Oracle
@@ -88,13 +88,7 @@ def run(
     stage = pretrained(context, method)
     context.costs.add("pretrain", stage.seconds, cached=stage.cached)
     method.eval()
-    given = config.backbone.hyperparameters.get("weights") is not None
-    trained, kept = pretrains(config), None
-    if given and not trained and config.mode == "pretrain":
-        kept = kept_features(context, method.backbone)
-    encoder = Encoder(
-        method.backbone, stage.digest, runtime, _parts(data), config.classifier, seed, trained or given, kept
-    )
+    encoder = _encoder(context, method.backbone, stage.digest)
     rounds = Rounds(context, encoder, method)
     rounds.run()
     scores = label_free_scores(context, method, stage)
@@ -106,6 +100,16 @@ def run(
         uses_views = method.num_views > 0 and (config.mode == "joint" or pretrains(config))
         totals["time/portrait_seconds"] = portray.portray(rounds, uses_views, deliver)
     return totals
+
+
+def _encoder(context: Context, backbone: Backbone, digest: str) -> Encoder:
+    """The encoder under the first classifier; where its weights are those that were given, its features are kept."""
+    config = context.config
+    given = config.backbone.hyperparameters.get("weights") is not None
+    trained = pretrains(config)
+    kept = kept_features(context, backbone) if given and not trained and config.mode == "pretrain" else None
+    parts, pretrained = _parts(context.data), trained or given
+    return Encoder(backbone, digest, context.runtime, parts, config.classifier, context.seed, pretrained, kept)
 
 
 def _parts(data: splits.Data) -> dict[str, Images]:

@@ -82,7 +82,7 @@ class Runtime:
         if images.dtype == torch.uint8:
             images = images.float().div_(255)
         if self.scale != (1.0, 1.0):
-            images = resized(images, scaled(images.shape[2:], self.scale))
+            images = resized(images, shown_size(images.shape[2:], self.scale))
         images = (images - self.mean).div_(self.std)
         return images.contiguous(memory_format=torch.channels_last) if self.channels_last else images
 
@@ -110,7 +110,7 @@ def runtime_of(compute: ComputeConfig, inputs: Inputs) -> Runtime:
     return Runtime.of(compute, torch.tensor(inputs.mean), torch.tensor(inputs.std), inputs.scale)
 
 
-def scaled(size: Sequence[int], scale: tuple[float, float]) -> tuple[int, int]:
+def shown_size(size: Sequence[int], scale: tuple[float, float]) -> tuple[int, int]:
     """Height and width in pixels when an encoder sees an image of this size."""
     return max(1, round(size[0] * scale[0])), max(1, round(size[1] * scale[1]))
 

@@ -104,7 +104,7 @@ def _check_alike(method: str, sizes: Sequence[Size]) -> None:
 
 def _check_taken(spec: PluginSpec, inputs: Inputs, size: Size, what: str, advice: str) -> None:
     backbone = _backbone(Tried.of(spec), inputs.shape)  # which may refuse the images of the data
-    seen = runtime.scaled(size, inputs.scale)
+    seen = runtime.shown_size(size, inputs.scale)
     problem = _problem(backbone, (inputs.shape[0], *seen)) if seen != inputs.shape[1:] else None
     if problem:
         what += f", {_said(seen)} to the encoder" if seen != size else ""

@@ -255,6 +255,7 @@ def test_no_code_is_executed_by_loading(model):
         (["{model}", "{pictures}", "--output", "e.json"], "did you mean e.json.npz?"),
         (["{model}", "{pictures}", "--output", "no/such/e.npz"], "no folder"),
         (["{unsaved}", "{pictures}"], "--resume --set log_model=best"),
+        (["{model}"], "name images to embed, or a file for the encoder itself by --onnx FILE"),
     ],
 )
 def test_mistakes_are_one_line_and_exit_2(model, pictures, tmp_path, monkeypatch, capsys, arguments, message):

@@ -6,12 +6,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 from trials import Bench, configure
 
 from baselines.backbones.dcnn3 import DCNN3
 from harness.api import ImageForm, Images, PublishedWeights
-from harness.config.schema import ConfigError
+from harness.config.schema import ConfigError, as_dict
 from harness.config.trial import ComputeConfig
 from harness.encoders import export
 from harness.encoders.saved import SavedEncoder
@@ -161,13 +162,12 @@ def test_a_trial_shows_records_and_saves_the_form_that_its_weights_need(tmp_path
         expected = network((shown - 0.25) / 0.5)
     assert torch.allclose(rounds.last.model.features("val"), expected, atol=1e-5)
 
-    saved = tmp_path / "saved"
-    trial = tmp_path / "sweep" / "trials" / "t"
-    trial.mkdir(parents=True)
-    (trial / "stages.json").write_text(json.dumps(rows[-1][3].stages))
-    monkeypatch.setattr(export, "_config", lambda file: config)
+    folder = tmp_path / "sweep"
+    (folder / "trials" / "t").mkdir(parents=True)
+    (folder / "trials" / "t" / "stages.json").write_text(json.dumps(rows[-1][3].stages))
+    (folder / "trials" / "t" / "config.yaml").write_text(yaml.safe_dump(as_dict(config)))
     monkeypatch.setattr(export.rows, "read_rows", lambda folder: ([{"trial": "t", "seed": 0}],))
-    saved = export.save_encoder(tmp_path / "sweep", "t", bench.folders)
+    saved = export.save_encoder(folder, "t", bench.folders)
     embedded = SavedEncoder.load(saved, "cpu").embed(images[torch.arange(len(images))])
     assert torch.allclose(embedded, expected, atol=1e-5)
 

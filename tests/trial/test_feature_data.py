@@ -46,7 +46,17 @@ def configured(file, **settings):
 
 READERS = [
     *("random", "entropy", "margin", "least_confidence", "coreset", "badge", "typiclust", "kmeans", "probcover"),
-    *("cdal_cs", "representative_random", "ual", "active_ft", "free_sel", "cluster_margin", "direct", "dcom", "schedule"),
+    *(
+        "cdal_cs",
+        "representative_random",
+        "ual",
+        "active_ft",
+        "free_sel",
+        "cluster_margin",
+        "direct",
+        "dcom",
+        "schedule",
+    ),
     *("max_herding", "uncertainty_herding", "drop_query", "bait", "alfa_mix", "falcun", "skactiveml/TypiClust"),
     {"name": "refine", "depth": 1, "num_parts": 3, "strategies": ["random", "margin", "typiclust"]},
     *({"name": name, "num_steps": 5} for name in ("core_gcn", "uncertain_gcn")),

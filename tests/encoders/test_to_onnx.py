@@ -1,0 +1,102 @@
+"""Encoders as ONNX files: the same features for any number of images, and one line where that cannot be."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from baselines.backbones.dcnn3 import DCNN3
+from baselines.backbones.resnet18 import ResNet18
+from baselines.backbones.vit import ViT
+from harness import embed
+from harness.encoders import to_onnx
+from harness.encoders.saved import SavedEncoder, write_encoder
+
+BACKBONES = {
+    "dcnn3": ({"width": 4}, DCNN3),
+    "vit": ({"dim": 12, "depth": 2, "heads": 2}, ViT),
+    "resnet18": ({}, ResNet18),
+}
+
+
+def save(folder, name, image_shape=(1, 8, 8), shown=(3, 16, 16)):
+    """A saved encoder with random weights and statistics, which sees grey images as larger colour ones."""
+    settings, cls = BACKBONES[name]
+    torch.manual_seed(0)
+    backbone = cls(shown, **settings)
+    for module in backbone.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.uniform_(-0.1, 0.1)
+    inputs = {"shape": shown, "scale": [2.0, 2.0], "mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.4]}
+    about = {
+        "trial": "t",
+        "backbone": {"name": name, **settings},
+        "image_shape": image_shape,
+        "inputs": inputs | {"normalized_by": "own"},
+        "precision": "float32",
+        "channels_last": True,
+        "head": None,
+        "class_names": ["a", "b"],
+    }
+    write_encoder(folder, about, backbone.state_dict(), None)
+    return folder
+
+
+def exported(tmp_path, name):
+    pytest.importorskip("onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    encoder = SavedEncoder.load(save(tmp_path / "model", name), "cpu")
+    assert to_onnx.write_onnx(encoder, tmp_path / "e.onnx") == (1, 16, 16)
+    return encoder, runtime.InferenceSession(tmp_path / "e.onnx", providers=["CPUExecutionProvider"])
+
+
+def check(encoder, session):
+    pixels = torch.randint(256, (5, 1, 8, 8), dtype=torch.uint8)
+    large = nn.functional.interpolate(pixels / 255, (16, 16), mode="bicubic", antialias=True).clamp(0, 1)
+    expected = encoder.embed(pixels).numpy()
+    for count in (1, 5):
+        (given,) = session.run(None, {"images": large[:count].numpy()})
+        assert np.abs(given - expected[:count]).max() < 1e-4 * np.abs(expected).max()
+
+
+def test_the_file_gives_the_embeddings_of_any_number_of_images(tmp_path):
+    encoder, session = exported(tmp_path, "dcnn3")
+    check(encoder, session)
+    about = json.loads(session.get_modelmeta().custom_metadata_map["selbench"])
+    assert about["images"] == "float32 [B, 1, 16, 16] in [0, 1]"
+    assert about["class_names"] == ["a", "b"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["e.onnx", "model"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["vit", "resnet18"])
+def test_transformers_and_batch_normalisation_are_exported_too(tmp_path, name):
+    check(*exported(tmp_path, name))
+
+
+@pytest.mark.slow
+def test_another_result_than_torchs_leaves_no_file(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("onnxruntime")
+    model = save(tmp_path / "model", "dcnn3")
+    export = to_onnx.Normalised.forward
+    calls = []
+
+    def drifting(self, images):
+        calls.append(1)
+        return export(self, images) * (1 if len(calls) < 2 else 1.01)
+
+    monkeypatch.setattr(to_onnx.Normalised, "forward", drifting)
+    assert embed.main([str(model), "--onnx", str(tmp_path / "e.onnx")]) == 2
+    assert "gives other features than torch" in capsys.readouterr().err
+    assert not (tmp_path / "e.onnx").exists()
+
+
+def test_without_onnx_the_extra_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    model = save(tmp_path / "model", "dcnn3")
+    assert embed.main([str(model), "--onnx", str(tmp_path / "e.onnx")]) == 2
+    assert "onnx is not installed: pip install 'selbench[onnx]'" in capsys.readouterr().err
