@@ -228,7 +228,6 @@ def open_data(
     test_split, val_split = (part if part in prepared.images else "train" for part in ("test", "val"))
     test_labels = prepared.labels[test_split][rows.test]
     mean, std = prepared.moments(rows.pool)
-    extra = prepared.images.get("unlabeled")
     data = Data(
         pool=images("train", rows.pool),
         val=images(val_split, rows.val),
@@ -236,22 +235,24 @@ def open_data(
         test=images(test_split, rows.test) if with_test else None,
         test_labels=test_labels if with_test else None,
         carved=test_split == "train" and len(test_labels) > 0,
-        unlabeled_extra=None if extra is None else images("unlabeled", None),
+        unlabeled_extra=images("unlabeled", None) if "unlabeled" in prepared.images else None,
         class_names=prepared.class_names,
         image_shape=prepared.image_shape,
         mean=mean,
         std=std,
         fingerprint=rows.fingerprint(prepared.fingerprint),
         places=_places(prepared, rows),
-        counts=_counts(rows, extra),
+        counts=_counts(prepared, rows),
         val_files=prepared.files[val_split][rows.val.numpy()].tolist() if val_split in prepared.files else None,
     )
     return data, Oracle(prepared.labels["train"][rows.labeled], len(prepared.class_names))
 
 
-def _counts(rows: _Rows, extra: Tensor | None) -> Mapping[str, int]:
+def _counts(prepared: Prepared, rows: _Rows) -> Mapping[str, int]:
     counts = {"pool": len(rows.pool), "val": len(rows.val), "test": len(rows.test)}
-    return MappingProxyType(counts | ({} if extra is None else {"unlabeled_extra": len(extra)}))
+    if "unlabeled" in prepared.images:
+        counts["unlabeled_extra"] = len(prepared.images["unlabeled"])
+    return MappingProxyType(counts)
 
 
 def _places(prepared: Prepared, rows: _Rows) -> Mapping[str, tuple[str, int, Tensor]]:
