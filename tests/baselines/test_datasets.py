@@ -17,8 +17,10 @@ from data_files import (
     write_stl10,
     write_svhn,
 )
+from PIL import ExifTags, Image, ImageOps, features
 from sklearn.datasets import load_digits
 from torchvision import datasets as published
+from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from baselines import BUILTINS
 from baselines.datasets.cifar10 import CIFAR10
@@ -32,6 +34,7 @@ from baselines.datasets.stl10 import STL10
 from baselines.datasets.svhn import SVHN
 from harness.data import splits
 from harness.data.decode import prepare
+from harness.image_file import EXTENSIONS
 from harness.testing import check_dataset
 from harness.testing.datasets import positions_predict_no_label
 
@@ -117,7 +120,7 @@ def test_image_folder_crops_around_the_centre(tmp_path, folder):
     assert torch.equal(image, torch.full((1, 3, 4, 4), 200, dtype=torch.uint8))
 
 
-@pytest.mark.parametrize("extension", ["jpg", "jpeg", "webp", "gif"])
+@pytest.mark.parametrize("extension", ["jpg", "jfif", "webp", "gif"])
 def test_image_folder_reads_lossy_and_indexed_formats(tmp_path, extension):
     for name, value in (("a", 40), ("b", 200)):
         save(np.full((16, 16, 3), value, dtype=np.uint8), tmp_path / f"set/{name}/0.{extension}")
@@ -134,11 +137,70 @@ def test_image_folder_names_the_file_that_cannot_be_decoded(tmp_path, folder):
             prepare(ImageFolder(path=str(path)), "images", tmp_path / "cache")
 
 
-def test_image_folder_refuses_to_clip_16_bits(folder):
+@pytest.mark.parametrize("extension", ["png", "tif", "pgm"])
+def test_image_folder_scales_16_bits_and_counts_them_once(tmp_path, folder, caplog, extension):
     path, _ = folder
-    save(np.full((6, 4), 40_000, dtype=np.uint16), path / "dog/2.png")
-    with pytest.raises(ValueError, match=r"dog/2.png: it has more than 8 bits"):
-        ImageFolder(path=str(path)).open().splits["train"].read(0, 6)
+    deep = np.array([0, 128, 129, 385, 386, 4095, 40_000, 65_535], dtype=np.uint16).repeat(3).reshape(6, 4)
+    save(deep, path / f"dog/4.{extension}")
+    source = ImageFolder(path=str(path)).open()
+    images = [source.splits["train"].read(start, start + 1) for start in (*range(7), 6)]
+    scaled = torch.from_numpy(np.rint(deep / 257).astype(np.uint8))
+    assert torch.equal(images[6][0], scaled.expand(3, 6, 4))
+    assert torch.equal(images[7], images[6])
+    assert caplog.text.count("1 of 7 images have 16 bits a channel") == 1
+    assert f"dog/4.{extension}" in caplog.text
+
+
+def test_image_folder_refuses_32_bits_whose_range_nobody_knows(folder):
+    path, _ = folder
+    for pixels in (np.full((6, 4), 0.5, dtype=np.float32), np.full((6, 4), 70_000, dtype=np.int32)):
+        save(pixels, path / "dog/4.tif")
+        with pytest.raises(ValueError, match=r"dog/4.tif: it has 32 bits a channel"):
+            ImageFolder(path=str(path)).open().splits["train"].read(6, 7)
+
+
+@pytest.mark.parametrize("extension", ["png", "jpg", "webp", "tif"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_photographs_are_turned_as_their_orientation_says(tmp_path, extension, orientation):
+    """Pillow's own function is the reference; of TIFF files it turns while it loads them."""
+    pixels = np.kron(random_images(2, 3, 3), np.ones((16, 16, 1), dtype=np.uint8))
+    for name in ("a", "b"):
+        file = tmp_path / f"set/{name}/1.{extension}"
+        file.parent.mkdir(parents=True)
+        exif = Image.Exif()
+        exif[ExifTags.Base.Orientation] = orientation
+        Image.fromarray(pixels).save(file, exif=exif)
+    with Image.open(file) as opened:
+        expected = np.asarray(ImageOps.exif_transpose(opened).convert("RGB")).transpose(2, 0, 1)
+        as_it_lies = np.asarray(opened.convert("RGB")).transpose(2, 0, 1)
+    upright, lying = (ImageFolder(path=str(tmp_path / "set"), upright=turned).open() for turned in (True, False))
+    assert upright.image_shape == expected.shape
+    assert torch.equal(upright.splits["train"].read(1, 2)[0], torch.from_numpy(expected.copy()))
+    assert torch.equal(lying.splits["train"].read(1, 2)[0], torch.from_numpy(as_it_lies.copy()))
+    assert (upright.image_shape == lying.image_shape) == (orientation < 5 or extension == "tif")
+
+
+def test_damaged_orientation_beside_good_pixels_is_none(tmp_path):
+    for name in ("a", "b"):
+        file = tmp_path / f"set/{name}/1.jpg"
+        file.parent.mkdir(parents=True)
+        Image.fromarray(random_images(4, 6, 3)).save(file, exif=b"Exif\x00\x00nonsense that is no EXIF data")
+    assert ImageFolder(path=str(tmp_path / "set")).open().splits["train"].read(0, 2).shape == (2, 3, 4, 6)
+
+
+def test_every_extension_of_torchvision_and_of_pillow_s_pictures_is_read(tmp_path):
+    assert set(IMG_EXTENSIONS) <= set(EXTENSIONS)
+    known = Image.registered_extensions()
+    for extension in EXTENSIONS:
+        assert known[extension] in {*Image.OPEN, "MPO"}, "the reader of JPEG files opens MPO files"
+        if known[extension] in Image.SAVE and (extension != ".avif" or features.check("avif")):
+            grey = Image.fromarray(np.full((16, 16), 255, dtype=np.uint8))
+            image = grey.convert("1") if extension == ".pbm" else grey.convert("RGB")
+            for name in ("a", "b"):
+                (tmp_path / extension / name).mkdir(parents=True)
+                image.save(tmp_path / extension / name / f"1{extension.upper()}")
+            pixels = ImageFolder(path=str(tmp_path / extension)).open().splits["train"].read(0, 2)
+            assert pixels.float().mean() > 250, extension
 
 
 def test_image_folder_refuses_folders_that_are_no_data_set(tmp_path, folder):
@@ -152,7 +214,8 @@ def test_image_folder_refuses_folders_that_are_no_data_set(tmp_path, folder):
         ImageFolder(path=str(path / "cat")).open()
     save(random_images(6, 4, 3), tmp_path / "two/train/a/1.png")
     save(random_images(6, 4, 3), tmp_path / "two/train/b/1.png")
-    save(random_images(6, 4, 3), tmp_path / "two/test/c/1.png")
+    for name in ("a", "c"):
+        save(random_images(6, 4, 3), tmp_path / f"two/test/{name}/1.png")
     with pytest.raises(ValueError, match="no class 'c' among the training images"):
         ImageFolder(path=str(tmp_path / "two")).open()
 
