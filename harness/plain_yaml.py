@@ -1,7 +1,7 @@
 """YAML as it is read and written here: plain values, no key twice, and numbers as people write them.
 
-PyYAML follows YAML 1.1, in which `1e-3` is a text and of a repeated key the last one wins silently. Here the first is a
-number, as in YAML 1.2, and the second an error.
+PyYAML follows YAML 1.1, in which `1e-3` is a text, `0010` is 8, and of a repeated key the last one wins silently. Here
+the first is a number, the second a text, such as the name of a class, and the third an error.
 """
 
 from __future__ import annotations
@@ -20,6 +20,10 @@ FLOAT = "tag:yaml.org,2002:float"
 WITH_EXPONENT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$")
 """The numbers of YAML 1.2's core schema that are texts in YAML 1.1."""
 
+INTEGER = "tag:yaml.org,2002:int"
+WHOLE = re.compile(r"[-+]?(0b[01_]+|0x[0-9a-fA-F_]+|0|[1-9][0-9_]*)$")
+"""YAML 1.1's whole numbers, but for those to the base of 8 (0010 is 8) and of 60 (1:30 is 90), which nobody means."""
+
 
 class _Loader(yaml.SafeLoader):
     """Reads text as `_Dumper` writes it."""
@@ -29,6 +33,11 @@ class _Dumper(yaml.SafeDumper):
     """Quotes what `_Loader` would take for a number."""
 
 
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != INTEGER]
+    for first, resolvers in _Loader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(INTEGER, WHOLE, list("-+0123456789"))
 for _resolver in (_Loader, _Dumper):
     _resolver.add_implicit_resolver(FLOAT, WITH_EXPONENT, list("-+.0123456789"))
 

@@ -150,8 +150,15 @@ def test_a_text_is_no_number(tmp_path):
 def test_a_yes_or_no_where_a_text_belongs_is_told_to_be_quoted(tmp_path, text):
     file = tmp_path / "q.yaml"
     file.write_text(text)
-    with pytest.raises(ConfigError, match=r"not \[?False.*put them in quotes"):
+    with pytest.raises(ConfigError, match=r"not \[?False.*put 'no' in quotes \(YAML reads yes, no, on and off"):
         load_plan(file, {})
+
+
+def test_numbers_that_begin_with_0_and_minutes_with_seconds_are_texts():
+    content = parse_yaml("[0010, 0001, 007, -010, 1:30, 0, 10, -1, 0x1f, 0b11, 1_000, 0.5, 00.5]")
+    assert content == ["0010", "0001", "007", "-010", "1:30", 0, 10, -1, 31, 3, 1000, 0.5, 0.5]
+    assert parse_yaml(to_yaml(content)) == content
+    assert yaml.safe_load(to_yaml(content)) == content, "other readers understand them too"
 
 
 def test_one_module_reads_and_writes_yaml():

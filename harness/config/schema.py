@@ -242,8 +242,11 @@ def _hint(options: tuple[Any, ...], value: Any) -> str:
     choices = [c for option in options if typing.get_origin(option) is Literal for c in typing.get_args(option)]
     if isinstance(value, str) and {int, float}.intersection(options) and _is_number(value):
         return "; leave out the quotes"
-    if any(isinstance(item, bool) for item in (value if isinstance(value, list) else [value])):
-        return "; YAML reads yes, no, on and off as true or false: put them in quotes" if _has_texts(options) else ""
+    unquoted = [item for item in (value if isinstance(value, list) else [value]) if isinstance(item, bool | float)]
+    if unquoted and _has_texts(options):
+        written = {True: "yes", False: "no"}[unquoted[0]] if isinstance(unquoted[0], bool) else unquoted[0]
+        why = " (YAML reads yes, no, on and off as true or false)" if isinstance(unquoted[0], bool) else ""
+        return f"; put '{written}' in quotes{why}"
     return f"; {closest(value, choices)}" if choices and isinstance(value, str) else ""
 
 

@@ -5,6 +5,7 @@ and hands the pool's labels to the oracle.
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,90 +17,16 @@ import torch
 from torch import Tensor
 
 from harness.api import Dataset, Images
+from harness.data.carving import CARVED, Part, set_aside, without_rare
 from harness.data.decode import Prepared, prepare
+from harness.data.imbalance import Exponential, Step, thinned
 from harness.data.oracle import Oracle, stratified_draw
-from harness.messages import closest
 from harness.seeding import generator
+
+log = logging.getLogger(__name__)
 
 DEVICE_SHARE = 0.5
 """The share of an accelerator's free memory up to which an image store is copied onto it."""
-
-CARVED = {"test": 0.2, "val": 0.1}
-"""The share of the training images that becomes a part where the data set has none and nobody says how many."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """The given classes keep a fixed number of images, the others all of theirs."""
-
-    kind: Literal["step"]
-    classes: tuple[int | str, ...] = field(metadata={"help": "names or numbers of the classes that are cut"})
-    keep: int = field(metadata={"help": "images that each of these classes keeps", "low": 1})
-
-    def __post_init__(self) -> None:
-        if not self.classes:
-            raise ValueError("imbalance.classes: name at least one class")
-        if self.keep < 1:
-            raise ValueError(f"imbalance.keep: {self.keep} is not at least 1")
-
-    def sizes(self, counts: Tensor, class_names: tuple[str, ...]) -> Tensor:
-        """i64 [K]: how many images each class keeps of i64 [K] `counts`.
-
-        Raises:
-            ValueError: a class does not exist or has fewer than `keep` images.
-        """
-        sizes = counts.clone()
-        for label in self._labels(class_names):
-            if self.keep > counts[label]:
-                raise ValueError(
-                    f"imbalance.keep: {self.keep} images of class {class_names[label]!r} cannot be kept; "
-                    f"at most {int(counts[label])}"
-                )
-            sizes[label] = self.keep
-        return sizes
-
-    def _labels(self, class_names: tuple[str, ...]) -> set[int]:
-        labels = set()
-        for item in self.classes:
-            if isinstance(item, str) and item in class_names:
-                labels.add(class_names.index(item))
-            elif isinstance(item, int) and 0 <= item < len(class_names):
-                labels.add(item)
-            elif isinstance(item, int):
-                raise ValueError(f"imbalance.classes: no class {item}; labels are 0 .. {len(class_names) - 1}")
-            else:
-                raise ValueError(f"imbalance.classes: no class {item!r}; {closest(item, class_names)}")
-        return labels
-
-
-@dataclass(frozen=True)
-class Exponential:
-    """A long tail (Cui et al. 2019, https://arxiv.org/abs/1901.05555).
-
-    Class k of K keeps n_0 * ratio^(-k / (K-1)) images, rounded down. n_0 is the largest number for which every class
-    has enough: the size of a class where all are equally large.
-    """
-
-    kind: Literal["exponential"]
-    ratio: float = field(metadata={"help": "largest class over smallest class", "low": 1})
-
-    def __post_init__(self) -> None:
-        if not (1 <= self.ratio < math.inf):
-            raise ValueError(f"imbalance.ratio: {self.ratio} is not at least 1")
-
-    def sizes(self, counts: Tensor, class_names: tuple[str, ...]) -> Tensor:
-        """i64 [K]: how many images each class keeps of i64 [K] `counts`.
-
-        Raises:
-            ValueError: the last class would keep none.
-        """
-        exponents = torch.arange(len(counts), dtype=torch.float64) / (len(counts) - 1)
-        decay = self.ratio**-exponents
-        sizes = ((counts / decay).min() * decay + 1e-9).floor().long()  # 1e-9: 50.0 may come as 49.999...
-        if sizes[-1] < 1:
-            most = math.floor((counts[:-1] ** (1 / (1 - exponents[:-1]))).min())
-            raise ValueError(f"imbalance.ratio: {self.ratio} leaves no image of {class_names[-1]!r}; at most {most}")
-        return sizes
 
 
 @dataclass(frozen=True)
@@ -125,6 +52,13 @@ class Splitting:
             f"of its own, and where it has none, a share of {CARVED['test']}",
             "above": 0,
         },
+    )
+    min_images: int = field(
+        default=1, metadata={"help": "training images that a class needs in the data set, else it is rare", "low": 1}
+    )
+    rare: Literal["drop", "train"] = field(
+        default="drop",
+        metadata={"help": "rare classes are left out, or trained on and carved neither for validation nor for test"},
     )
     imbalance: Step | Exponential | None = field(default=None, metadata={"help": "unbalance the pool"})
     split_seed: int = field(
@@ -219,6 +153,9 @@ def open_data(
     """
     device = torch.empty(0, device=device).device  # "cuda" becomes "cuda:0"
     prepared = prepare(dataset, name, cache, settings=settings, verify=verify)
+    prepared, left_out = without_rare(prepared, splitting.min_images if splitting.rare == "drop" else 1)
+    if left_out and verify:
+        log.warning("%s: %s", name, left_out)
     rows = _split(prepared, splitting)
 
     def images(split: str, part: Tensor | None) -> Images:
@@ -324,48 +261,36 @@ def _split(prepared: Prepared, splitting: Splitting) -> _Rows:
     if not prepared.class_names:
         return _unlabeled_rows(len(prepared.images["train"]), splitting)
     labels = prepared.labels["train"]
-    test_rows, rest = _set_aside(prepared, torch.arange(len(labels)), "test", splitting.test, split_seed)
-    val_rows, rest = _set_aside(prepared, rest, "val", splitting.val, split_seed)
+    wanted: dict[Part, int | float | None] = {"test": splitting.test, "val": splitting.val}
+    rows, rest = set_aside(prepared, wanted, splitting.min_images, split_seed)
     if not 0 < fraction <= 1:
-        raise ValueError(f"fraction: {fraction} is not in (0, 1]")
+        raise ValueError(f"data.fraction: {fraction} is not in (0, 1]")
     size, num_classes = round(fraction * len(rest)), len(prepared.class_names)
     if size < num_classes:
         nearest = math.ceil(num_classes / len(rest) * 1e4) / 1e4
-        raise ValueError(f"fraction: {fraction} leaves {size} images for {num_classes} classes; at least {nearest}")
+        raise ValueError(
+            f"data.fraction: {fraction} leaves {size} images for {num_classes} classes; at least {nearest}"
+        )
     if size < len(rest):
         rest = rest[stratified_draw(labels[rest], size, rng=generator(split_seed, "split/fraction"))]
     if imbalance is not None:
         sizes = imbalance.sizes(torch.bincount(labels[rest], minlength=num_classes), prepared.class_names)
-        rest = rest[_thin(labels[rest], sizes, generator(split_seed, "split/imbalance"))]
+        rest = rest[thinned(labels[rest], sizes, generator(split_seed, "split/imbalance"))]
     pool, val, test = (
         in_random_order(rows, split_seed, part)
-        for part, rows in (("pool", rest), ("val", val_rows), ("test", test_rows))
+        for part, rows in (("pool", rest), ("val", rows["val"]), ("test", rows["test"]))
     )
     return _Rows(pool, val, test)
-
-
-def _set_aside(
-    prepared: Prepared, rest: Tensor, part: Literal["test", "val"], size: float | int | None, split_seed: int
-) -> tuple[Tensor, Tensor]:
-    """The validation or test images: the data set's own, or some of `rest`; and what is left of these."""
-    if size == 0 and part == "val":
-        return rest[:0], rest
-    if part not in prepared.images:
-        return _carve(prepared.labels["train"], rest, part, CARVED[part] if size is None else size, split_seed)
-    own = len(prepared.labels[part])
-    if size is not None:
-        raise ValueError(f"{part}: {size} would be carved, and the data set has {own} {part} images; leave it out")
-    return torch.arange(own), rest
 
 
 def _unlabeled_rows(count: int, splitting: Splitting) -> _Rows:
     """Of images without a single label: all are in the pool, for there is nothing to validate or to test with."""
     if splitting.imbalance is not None:
-        raise ValueError("imbalance: it thins classes, and no image has a label")
+        raise ValueError("data.imbalance: it thins classes, and no image has a label")
     fraction, split_seed = splitting.fraction, splitting.split_seed
     size = round(fraction * count)
     if size < 2:
-        raise ValueError(f"fraction: {fraction} leaves {size} of {count} images; at least 2 are needed")
+        raise ValueError(f"data.fraction: {fraction} leaves {size} of {count} images; at least 2 are needed")
     drawn = torch.randperm(count, generator=generator(split_seed, "split/fraction"))[:size]
     none = drawn[:0]
     return _Rows(in_random_order(drawn.sort().values, split_seed, "pool"), none, none, has_labels=False)
@@ -374,33 +299,6 @@ def _unlabeled_rows(count: int, splitting: Splitting) -> _Rows:
 def in_random_order(rows: Tensor, split_seed: int, part: str) -> Tensor:
     """i64 [n], permuted: a position says nothing of a label, as it does in a folder that is sorted by class."""
     return rows[torch.randperm(len(rows), generator=generator(split_seed, f"split/order/{part}"))]
-
-
-def _carve(labels: Tensor, rows: Tensor, part: str, share: float | int, split_seed: int) -> tuple[Tensor, Tensor]:
-    """Divides `rows` into a stratified part, given as a share or a number of images, and the rest."""
-    counts = labels[rows].unique(return_counts=True)[1]
-    least, most = len(counts), int((counts - 1).sum())
-    if int(counts.min()) < 2:
-        raise ValueError(f"{part}: cannot be taken from training images of which a class has only {int(counts.min())}")
-    if isinstance(share, float) and not 0 < share < 1:
-        raise ValueError(f"{part}: {share} is not a share in (0, 1); as a number of images, {least} .. {most}")
-    size = share if isinstance(share, int) else round(share * len(rows))
-    if not least <= size <= most:
-        bound = f"at least {least}" if size < least else f"at most {most}"
-        raise ValueError(f"{part}: {share} sets aside {size} of {len(rows)} training images; {bound} are possible")
-    drawn = stratified_draw(labels[rows], size, rng=generator(split_seed, f"split/{part}"), leave=1)
-    left = torch.ones(len(rows), dtype=torch.bool)
-    left[drawn] = False
-    return rows[drawn], rows[left]
-
-
-def _thin(labels: Tensor, sizes: Tensor, rng: torch.Generator) -> Tensor:
-    """i64, sorted positions in `labels`: `sizes[k]` of class k, at random."""
-    kept = []
-    for label, size in enumerate(sizes.tolist()):
-        members = (labels == label).nonzero().flatten()
-        kept.append(members[torch.randperm(len(members), generator=rng)[:size]])
-    return torch.cat(kept).sort().values
 
 
 resident: dict[tuple[str, str, torch.device], Tensor] = {}

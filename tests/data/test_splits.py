@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,7 +18,8 @@ import torch
 from harness.api import Dataset, Images, Source, Split
 from harness.data import decode, splits
 from harness.data.decode import prepare
-from harness.data.splits import Exponential, Splitting, Step, open_data
+from harness.data.imbalance import Exponential, Step, label_of
+from harness.data.splits import Splitting, open_data
 
 
 class Synthetic(Dataset):
@@ -468,7 +470,15 @@ def test_exponential_imbalance_has_the_sizes_of_the_formula(tmp_path):
     [
         ({"val": 601}, "val: 601 sets aside 601 of 600 training images; at most 596"),
         ({"val": 3}, "val: 3 sets aside 3 of 600 training images; at least 4"),
-        ({"val": 0.001}, "val: 0.001 sets aside 1 of 600 training images; at least 4"),
+        (
+            {"val": 0.001},
+            r"val: 0.001 sets aside 1 of 600 training images; at least 0.0067 \(4 images\), one image of each",
+        ),
+        (
+            {"val": 0.999},
+            r"val: 0.999 sets aside 599 of 600 training images; at most 0.9933 \(596 images\), all but one",
+        ),
+        ({"min_images": 151}, "data.min_images: 151 leaves 0 of the classes; at most 150"),
         ({"val": 1.0}, r"val: 1.0 is not a share in \(0, 1\); as a number of images, 4 .. 596"),
         ({"val": -0.1}, "val: -0.1 is not a share"),
         ({"fraction": 0.0}, r"fraction: 0.0 is not in \(0, 1\]"),
@@ -487,13 +497,71 @@ def test_impossible_settings_are_refused_with_the_nearest_valid_value(tmp_path, 
 
 
 def test_the_named_nearest_values_are_valid(tmp_path):
-    for settings in ({"val": 596}, {"val": 4}, {"fraction": 0.0075}, {"imbalance": Exponential("exponential", 135.0)}):
+    for settings in (
+        {"val": 596},
+        {"val": 4},
+        {"val": 0.0067},
+        {"val": 0.9933},
+        {"min_images": 150},
+        {"fraction": 0.0075},
+        {"imbalance": Exponential("exponential", 135.0)},
+    ):
         assert len(opened(tmp_path, **settings)[1]) >= 4
 
 
-def test_a_class_too_small_to_divide_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="val: cannot be taken from training images of which a class has only 1"):
-        opened(tmp_path, Synthetic(counts=[300, 200, 99, 1]))
+@pytest.mark.parametrize(
+    ("counts", "settings", "words"),
+    [
+        (
+            [300, 200, 99, 1],
+            {},
+            r"1 class: 'class 3' \(1 image\); a class needs 3, .*data.test.*data.val.*min_images: 3",
+        ),
+        ([300, 200, 2, 1], {}, r"2 classes: 'class 2' \(2 images\), 'class 3' \(1 image\); a class needs 3"),
+        (
+            [300, 200, 99, 1],
+            {"val": 0},
+            r"a class needs 2, one to learn from and one to set aside for test \(data.test\)",
+        ),
+        ([300, 200, 3, 90], {"test": 0.7}, "data.val: class 'class 2' has 1 image left that is not set aside"),
+    ],
+)
+def test_a_class_too_small_to_divide_is_refused_by_its_name_with_the_remedy(tmp_path, counts, settings, words):
+    with pytest.raises(ValueError, match=words):
+        opened(tmp_path, Synthetic(test=0, counts=counts, count=sum(counts)), **settings)
+
+
+def test_rare_classes_are_left_out_with_all_their_images(tmp_path, caplog):
+    dataset = Synthetic(test=0, counts=[300, 2, 99, 1], count=402)
+    data, oracle = opened(tmp_path, dataset, min_images=3, verify=True)
+    assert data.class_names == ("class 0", "class 2")
+    assert data.counts == {"pool": 287, "val": 32, "test": 80}
+    labels = [*oracle.reveal(torch.arange(287)).tolist(), *data.val_labels.tolist(), *data.test_labels.tolist()]
+    images = [part[torch.arange(len(part))] for part in (data.pool, data.val, data.test)]
+    seen = {image.numpy().tobytes(): label for image, label in zip(torch.cat(images), labels, strict=True)}
+    rows = dict.fromkeys(range(300), 0) | dict.fromkeys(range(302, 401), 1)
+    assert seen == {dataset.image("train", row).numpy().tobytes(): label for row, label in rows.items()}
+    assert "leaves out 2 classes: 'class 1' (2 images), 'class 3' (1 image)" in caplog.text
+    assert data.fingerprint != opened(tmp_path, dataset, min_images=3, rare="train")[0].fingerprint
+
+
+def test_rare_classes_leave_the_data_set_s_own_parts_too(tmp_path):
+    data, oracle = opened(tmp_path, Synthetic(val=20, counts=[300, 2, 99, 1], count=402), min_images=3)
+    assert data.counts == {"pool": 399, "val": 10, "test": 40}, "of four classes that are equally common there"
+    assert oracle.class_counts.tolist() == [300, 99]
+    assert torch.bincount(data.val_labels).tolist() == [5, 5]
+
+
+def test_rare_classes_are_kept_for_training_only(tmp_path):
+    dataset = Synthetic(test=0, counts=[300, 2, 99, 1], count=402)
+    data, oracle = opened(tmp_path, dataset, min_images=3, rare="train")
+    assert data.class_names == tuple(f"class {k}" for k in range(4))
+    assert oracle.class_counts[[1, 3]].tolist() == [2, 1]
+    for labels in (data.val_labels, data.test_labels):
+        assert set(labels.tolist()) == {0, 2}
+    assert sum(data.counts.values()) == 402
+    with pytest.raises(ValueError, match="every class is rare"):
+        opened(tmp_path, dataset, min_images=400, rare="train")
 
 
 @pytest.mark.parametrize(
@@ -502,6 +570,34 @@ def test_a_class_too_small_to_divide_is_refused(tmp_path):
 def test_impossible_imbalance_is_refused_when_it_is_written(make):
     with pytest.raises(ValueError, match="imbalance"):
         make()
+
+
+NUMBERED = tuple(sorted(str(number) for number in range(1, 13)))
+PADDED = tuple(f"{number:04}" for number in range(1, 13))
+
+
+@pytest.mark.parametrize(
+    ("item", "names", "expected"),
+    [
+        (10, NUMBERED, "10"),
+        ("10", NUMBERED, "10"),
+        (2, ("a", "b", "c"), "c"),
+        (0, tuple("0123456789"), "0"),
+        ("0010", PADDED, "0010"),
+        ("cafe\u0301", ("caf\u00e9", "tea"), "caf\u00e9"),
+        (0, NUMBERED, "no class is called 0; names that are numbers are put in quotes, such as '1'"),
+        (8, PADDED, "no class is called 8; names that are numbers are put in quotes, such as '0008'"),
+        (1, ("10", "cat", "dog"), "no class is called 1; names that are numbers are put in quotes, such as '10'"),
+        (3, ("a", "b", "c"), "no class 3; labels are 0 .. 2"),
+        ("11", PADDED, "did you mean '0011'"),
+    ],
+)
+def test_a_number_is_a_name_where_names_are_numbers(item, names, expected):
+    if expected in names:
+        assert names[label_of(item, names)] == expected
+    else:
+        with pytest.raises(ValueError, match=re.escape(expected)):
+            label_of(item, names)
 
 
 # --- the device
