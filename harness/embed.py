@@ -124,7 +124,10 @@ def embed(encoder: SavedEncoder, files: Sequence[Path]) -> np.ndarray:
 
     parts = []
     for start in range(0, len(files), CHUNK):
-        images = [image_file.decode(file, encoder.image_shape) for file in files[start : start + CHUNK]]
+        images = [
+            image_file.decode(file, encoder.image_shape, upright=encoder.about["upright"])
+            for file in files[start : start + CHUNK]
+        ]
         parts.append(encoder.embed(torch.stack(images)).numpy())
     return np.concatenate(parts)
 

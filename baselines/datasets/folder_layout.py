@@ -77,7 +77,7 @@ def read_layout(root: str, named: Mapping[str, str], depth: int | Literal["leaf"
     for split in (split for split in ("val", "test") if split in splits):
         folder = reading.unwrap(splits[split], lambda inner: any(one.name in names for one in inner.filled))
         if split not in named and _is_flat(folder, names):
-            reading.note_unused(folder)
+            reading.note_unused(folder, f"it holds no folders of the classes; {MANIFEST}")
         else:
             layout[split] = reading.classes(folder, tuple(layout["train"]))
             taken.append(folder)
@@ -107,11 +107,8 @@ class _Reading:
     def note(self, text: str) -> None:
         self.notes.append(f"{self.root}: {text}")
 
-    def note_unused(self, folder: Folder) -> None:
-        self.note(
-            f"the {folder.num_images} images of {self.shown(folder)} are not used: it holds no folders of the classes; "
-            f"{MANIFEST}"
-        )
+    def note_unused(self, folder: Folder, why: str) -> None:
+        self.note(f"the {folder.num_images} images of {self.shown(folder)} are not used: {why}")
 
     def shown(self, *folders: Folder) -> str:
         """Folders as people write them, by their paths below the root; some of many."""
@@ -161,9 +158,11 @@ class _Reading:
             if not self.images(folder):
                 raise ValueError(f"{folder.path} holds no image ({' '.join(EXTENSIONS)}); remove it, or add some")
             folders[folder.name].append(folder)
-        for name, those in folders.items():
-            if len(those) > 1:
-                self.note(f"the class {name!r} lies in {self.shown(*those)}")
+        several = [name for name, those in folders.items() if len(those) > 1]
+        if several:
+            number = f"{len(several)} of {len(folders)} classes lie" if len(several) > 1 else "a class lies"
+            shown = self.shown(*folders[several[0]])
+            self.note(f"{number} in more than one folder of its name, such as {several[0]!r} in {shown}")
         return {
             name: sorted((image for one in folders[name] for image in self.images(one)), key=lambda image: image.path)
             for name in sorted(folders)
@@ -214,7 +213,8 @@ def _splits(reading: _Reading, top: Folder, named: Mapping[str, str]) -> dict[st
         reading.note(", ".join(f"{reading.shown(folder)} is {split}" for split, folder in splits.items()))
     for folder in rest:
         if folder not in splits.values():
-            reading.note_unused(folder)
+            flat = folder in like_splits and not folder.filled
+            reading.note_unused(folder, f"it holds no folders; {MANIFEST}" if flat else "it is called like no split")
     return splits
 
 
@@ -285,7 +285,7 @@ def _refuse_doubtful_depth(reading: _Reading, train: Folder) -> None:
 
 def _note_deeper(reading: _Reading, train: Folder) -> None:
     deeper = [one for folder in train.filled for one in folder.walk() if one is not folder and one.images]
-    if deeper:
+    if len({one.name for one in deeper}) > 1:
         reading.note(
             f"{sum(len(one.images) for one in deeper)} images lie in folders below that of their class, such as "
             f"{reading.shown(deeper[0])}; `depth: 2` or `depth: leaf` takes these for classes"

@@ -138,6 +138,7 @@ def save_encoder(folder: Path, name: str, folders: trial.Folders) -> Path:
             "seed": seed,
             "backbone": config.backbone.as_dict() | BARE,
             "image_shape": list(images.image_shape),
+            "upright": config.dataset.as_dict().get("upright", True),
             "inputs": inputs.as_dict(),
             "precision": about["compute"]["precision"],
             "channels_last": about["compute"]["channels_last"],

@@ -37,6 +37,7 @@ MODEL_KEYS = (
     "trial",
     "backbone",
     "image_shape",
+    "upright",
     "inputs",
     "precision",
     "channels_last",

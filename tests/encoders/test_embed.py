@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from disk import files_of_at_most
-from PIL import Image
+from PIL import ExifTags, Image
 from recorded_sweep import RecordedSweep
 from trials import configure
 
@@ -87,6 +88,22 @@ def test_embeddings_and_logits_are_those_of_the_trial(sweep, variant):
             encoder.logits(sweep.images)
     else:
         assert torch.allclose(encoder.logits(sweep.images), sweep.logits[variant], atol=1e-4)
+
+
+@pytest.mark.parametrize("upright", [True, False])
+def test_photographs_are_turned_as_those_that_the_encoder_learnt_from(sweep, tmp_path, upright):
+    (name, *_) = sweep.trials.values()
+    encoder = SavedEncoder.load(export.save_encoder(sweep.path, name, sweep.folders), "cpu")
+    assert encoder.about["upright"] is True, "digits have no such setting"
+    encoder = replace(encoder, about={**encoder.about, "upright": upright})
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    image = sweep.images[0, 0]
+    Image.fromarray(image.numpy()).save(tmp_path / "1.png", exif=exif)
+    seen = image.rot90(-1) if upright else image
+    assert not torch.equal(image, image.rot90(-1))
+    expected = encoder.embed(seen[None, None].contiguous())
+    assert torch.equal(torch.from_numpy(embed.embed(encoder, [tmp_path / "1.png"])), expected)
 
 
 def test_variants_do_not_agree_by_chance(sweep):

@@ -35,6 +35,7 @@ def save(folder, name, image_shape=(1, 8, 8), shown=(3, 16, 16)):
         "trial": "t",
         "backbone": {"name": name, **settings},
         "image_shape": image_shape,
+        "upright": True,
         "inputs": inputs | {"normalized_by": "own"},
         "precision": "float32",
         "channels_last": True,

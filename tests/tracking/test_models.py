@@ -31,6 +31,7 @@ def save_encoder(sweep, trial, seed=0):
         "seed": 1,
         "backbone": {"name": "dcnn3", "width": 2},
         "image_shape": [1, 8, 8],
+        "upright": True,
         "inputs": {"shape": [1, 8, 8], "scale": [1.0, 1.0], "mean": [0.3], "std": [0.2], "normalized_by": "data"},
         "precision": "float32",
         "channels_last": False,
