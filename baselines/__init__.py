@@ -55,6 +55,7 @@ BUILTINS: dict[str, dict[str, str]] = {
     "ssl_methods": {
         "barlow_twins": "baselines.ssl_methods.barlow_twins:BarlowTwins",
         "byol": "baselines.ssl_methods.byol:BYOL",
+        "dcl": "baselines.ssl_methods.dcl:DCL",
         "dino": "baselines.ssl_methods.dino:DINO",
         "fixmatch": "baselines.ssl_methods.fixmatch:FixMatch",
         "mixmatch": "baselines.ssl_methods.mixmatch:MixMatch",

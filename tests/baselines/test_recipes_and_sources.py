@@ -28,6 +28,7 @@ SIMCLR_TRANSFORM = transforms.SimCLRTransform(input_size=32, cj_strength=0.5, ga
 TRANSFORMS = {  # lines 240-254: which method has which
     "barlow_twins": BYOL_TRANSFORM,
     "byol": BYOL_TRANSFORM,
+    "dcl": SIMCLR_TRANSFORM,
     "dino": transforms.DINOTransform(  # lines 199-204
         global_crop_size=32, n_local_views=0, cj_strength=0.5, gaussian_blur=(0, 0, 0)
     ),
@@ -47,6 +48,7 @@ TWO_LAYERS = [(512, 2048, nn.BatchNorm1d(2048), nn.ReLU()), (2048, 2048, None, N
 HEADS = {
     "barlow_twins": heads.ProjectionHead(TWO_LAYERS),
     "byol": heads.BYOLProjectionHead(512, 1024, 256),
+    "dcl": heads.SimCLRProjectionHead(512, 512, 128),
     "dino": heads.ProjectionHead([(512, 2048, nn.BatchNorm1d(2048), nn.GELU()), (2048, 256, None, None)]),
     "moco_v2": heads.MoCoProjectionHead(512, 512, 128),
     "simclr": heads.SimCLRProjectionHead(512, 512, 128),
