@@ -61,6 +61,7 @@ BUILTINS: dict[str, dict[str, str]] = {
         "mixmatch": "baselines.ssl_methods.mixmatch:MixMatch",
         "moby": "baselines.ssl_methods.moby:MoBY",
         "moco_v2": "baselines.ssl_methods.moco_v2:MoCoV2",
+        "nnclr": "baselines.ssl_methods.nnclr:NNCLR",
         "none": "baselines.ssl_methods.none:NoPretraining",
         "pseudo_label": "baselines.ssl_methods.pseudo_label:PseudoLabel",
         "self_classifier": "baselines.ssl_methods.self_classifier:SelfClassifier",
