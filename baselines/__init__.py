@@ -58,6 +58,7 @@ BUILTINS: dict[str, dict[str, str]] = {
         "dcl": "baselines.ssl_methods.dcl:DCL",
         "dino": "baselines.ssl_methods.dino:DINO",
         "fixmatch": "baselines.ssl_methods.fixmatch:FixMatch",
+        "lejepa": "baselines.ssl_methods.lejepa:LeJEPA",
         "mixmatch": "baselines.ssl_methods.mixmatch:MixMatch",
         "moby": "baselines.ssl_methods.moby:MoBY",
         "moco_v2": "baselines.ssl_methods.moco_v2:MoCoV2",
