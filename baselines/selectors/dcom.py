@@ -76,11 +76,11 @@ class DCoM(Selector):
             )
             delta = float(radii.mean())
             covered = in_balls(points, centers, radii)
-            competence = self._competence(float(covered.double().mean()))
+            competence = self.competence(float(covered.double().mean()))
             doubt = unit_range(1 - margins(p))[:num_free]
         return order[cover_and_doubt(points, covered, delta, doubt, competence, budget)]
 
-    def _competence(self, coverage: float) -> float:
+    def competence(self, coverage: float) -> float:
         """A logistic function of the coverage that is 1 at 1."""
 
         def falling(x: float) -> float:

@@ -62,8 +62,10 @@ SMALLER: dict[tuple[str, str], dict[str, object]] = {
     ("ssl_methods", "byol"): NARROW,
     ("ssl_methods", "dino"): {"hidden_dim": 64, "bottleneck_dim": 32, "num_prototypes": 64},
     ("ssl_methods", "fixmatch"): {"threshold": 0.0},  # an untrained network is sure of nothing
+    ("ssl_methods", "lejepa"): NARROW | {"num_directions": 64},
     ("ssl_methods", "mixmatch"): {"ramp": 0.0, "weight": 1.0},
     ("ssl_methods", "moby"): NARROW,
+    ("ssl_methods", "nnclr"): NARROW | {"predictor_dim": 64},
     ("ssl_methods", "pseudo_label"): {"start": 0.0, "full": 0.0},
     ("ssl_methods", "self_classifier"): NARROW,
     ("ssl_methods", "simsiam"): NARROW,

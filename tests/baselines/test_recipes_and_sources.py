@@ -28,10 +28,12 @@ SIMCLR_TRANSFORM = transforms.SimCLRTransform(input_size=32, cj_strength=0.5, ga
 TRANSFORMS = {  # lines 240-254: which method has which
     "barlow_twins": BYOL_TRANSFORM,
     "byol": BYOL_TRANSFORM,
+    "dcl": SIMCLR_TRANSFORM,
     "dino": transforms.DINOTransform(  # lines 199-204
         global_crop_size=32, n_local_views=0, cj_strength=0.5, gaussian_blur=(0, 0, 0)
     ),
     "moco_v2": SIMCLR_TRANSFORM,
+    "nnclr": SIMCLR_TRANSFORM,
     "simclr": SIMCLR_TRANSFORM,
     "simsiam": transforms.SimSiamTransform(input_size=32, gaussian_blur=0.0),  # lines 181-184
     "swav": transforms.SwaVTransform(  # lines 190-196; without the largest scale it refuses one size of crops
@@ -47,8 +49,10 @@ TWO_LAYERS = [(512, 2048, nn.BatchNorm1d(2048), nn.ReLU()), (2048, 2048, None, N
 HEADS = {
     "barlow_twins": heads.ProjectionHead(TWO_LAYERS),
     "byol": heads.BYOLProjectionHead(512, 1024, 256),
+    "dcl": heads.SimCLRProjectionHead(512, 512, 128),
     "dino": heads.ProjectionHead([(512, 2048, nn.BatchNorm1d(2048), nn.GELU()), (2048, 256, None, None)]),
     "moco_v2": heads.MoCoProjectionHead(512, 512, 128),
+    "nnclr": heads.ProjectionHead([TWO_LAYERS[0], (2048, 256, nn.BatchNorm1d(256), None)]),
     "simclr": heads.SimCLRProjectionHead(512, 512, 128),
     "simsiam": heads.ProjectionHead([TWO_LAYERS[0], (2048, 2048, nn.BatchNorm1d(2048), None)]),
     "swav": heads.SwaVProjectionHead(512, 512, 128),

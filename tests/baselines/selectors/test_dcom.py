@@ -108,7 +108,7 @@ def test_where_all_is_covered_it_is_margin_sampling():
 
 
 def test_competence_rises_to_1_at_full_coverage():
-    competence = [DCoM()._competence(coverage) for coverage in (0.0, 0.7, 0.8, 0.9, 1.0)]
+    competence = [DCoM().competence(coverage) for coverage in (0.0, 0.7, 0.8, 0.9, 1.0)]
     assert competence == sorted(competence)
     assert competence[-1] == 1
     assert competence[0] < 1e-15
