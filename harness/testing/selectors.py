@@ -288,7 +288,7 @@ class _Rows:
 
 
 class _RecordingImages(Images):
-    """Images that note whether their pixels, or how many there are, are asked for."""
+    """Images that note whether their pixels are asked for, or the pixels' number; those of a subset note it too."""
 
     def __init__(self, images: Images, asked: set[str]):
         super().__init__(images[torch.arange(len(images))])
@@ -304,8 +304,7 @@ class _RecordingImages(Images):
         return super().__getitem__(index)
 
     def subset(self, index: Tensor) -> Images:
-        self._asked.add("images")
-        return super().subset(index)
+        return _RecordingImages(super().subset(index), self._asked)
 
 
 class _Recording:

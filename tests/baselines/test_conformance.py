@@ -54,7 +54,7 @@ SMALLER: dict[tuple[str, str], dict[str, object]] = {
     ("selectors", "active_ft"): {"num_iterations": 5},
     ("selectors", "cdal_rl"): {"epochs": 3, "hidden_dim": 8},
     ("selectors", "core_gcn"): {"num_steps": 10, "hidden_dim": 16},
-    ("selectors", "refine"): {"depth": 2, "num_parts": 9, "part_size": 20},
+    ("selectors", "refine"): {"depth": 1, "num_parts": 9, "part_size": 20},
     ("selectors", "ta_vaal"): {"epochs": 0.2, "batch_size": 8, "width": 2},
     ("selectors", "uncertain_gcn"): {"num_steps": 10, "hidden_dim": 16},
     ("selectors", "vaal"): {"epochs": 0.2, "batch_size": 8, "width": 2},
@@ -116,17 +116,17 @@ def built_ins(*kinds):
     return [pytest.param(kind, name, marks=marks(kind, name)) for kind in kinds for name in names(kind)]
 
 
-def factory(kind, name):
-    """Called like the class, with hyper-parameters that are plugins built as a configuration builds them."""
-    plugin, smaller = registry.find_plugin(kind, name), SMALLER.get((kind, name), {})
+def factory(kind, name, **settings):
+    """Called like the class, with these settings, and with plugins among them built as a configuration builds them."""
+    plugin = registry.find_plugin(kind, name)
     if any(registry.nested_kind(hint) for hint in registry.hints(plugin).values()):
-        return partial(registry.build, registry.PluginSpec(kind, name, smaller))
-    return partial(plugin, **smaller) if smaller else plugin
+        return partial(registry.build, registry.PluginSpec(kind, name, settings))
+    return partial(plugin, **settings) if settings else plugin
 
 
 def check(kind, name, plugin=None, **options):
     run = getattr(testing, f"check_{kind[:-1]}")
-    run(plugin or factory(kind, name), exempt=EXCEPTIONS.get((kind, name)), **options)
+    run(plugin or factory(kind, name, **SMALLER.get((kind, name), {})), exempt=EXCEPTIONS.get((kind, name)), **options)
 
 
 @pytest.mark.parametrize(("kind", "name"), built_ins("augmentations", "backbones", "ssl_methods", "selectors"))
@@ -136,7 +136,7 @@ def test_plugin_keeps_its_promises(kind, name):
 
 @pytest.mark.parametrize(("kind", "name"), SMALLER)
 def test_plugin_that_is_checked_smaller_keeps_its_defaults(kind, name):
-    hyperparameters_are_keywords(registry.find_plugin(kind, name), kind)
+    hyperparameters_are_keywords(factory(kind, name), kind)
 
 
 @pytest.mark.gpu

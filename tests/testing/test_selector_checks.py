@@ -87,6 +87,11 @@ def _reads_pixels(self, pool, budget, *, rng):
     return GoodSelector().select(pool, budget, rng=rng)
 
 
+def _reads_pixels_of_a_part(self, pool, budget, *, rng):
+    pool.images.subset(pool.unlabeled)[torch.tensor([0])]
+    return GoodSelector().select(pool, budget, rng=rng)
+
+
 def _reads_ssl_loss_at_first(self, pool, budget, *, rng):
     if not len(pool.labeled):
         pool.ssl_loss().sum()
@@ -202,6 +207,7 @@ BROKEN = [
     ),
     ("reads_are_as_declared", broken(GoodSelector, reads={"ssl_loss"}), "not a frozenset"),
     ("reads_are_as_declared", broken(GoodSelector, select=_reads_pixels), "it reads pool.images, but reads does not"),
+    ("reads_are_as_declared", broken(GoodSelector, select=_reads_pixels_of_a_part), "it reads pool.images, but reads"),
     ("reads_are_as_declared", broken(GoodSelector, reads=frozenset({"ssl_los"})), "did you mean 'ssl_loss'?"),
     ("reads_are_as_declared", broken(GoodSelector, reads=frozenset({"ssl_loss"})), "refused in vain"),
     (

@@ -46,17 +46,8 @@ def configured(file, **settings):
 
 READERS = [
     *("random", "entropy", "margin", "least_confidence", "coreset", "badge", "typiclust", "kmeans", "probcover"),
-    *(
-        "cdal_cs",
-        "representative_random",
-        "ual",
-        "active_ft",
-        "free_sel",
-        "cluster_margin",
-        "direct",
-        "dcom",
-        "schedule",
-    ),
+    *("cdal_cs", "representative_random", "ual", "active_ft", "free_sel", "cluster_margin", "direct", "dcom"),
+    "schedule",
     *("max_herding", "uncertainty_herding", "drop_query", "bait", "alfa_mix", "falcun", "skactiveml/TypiClust"),
     {"name": "refine", "depth": 1, "num_parts": 3, "strategies": ["random", "margin", "typiclust"]},
     *({"name": name, "num_steps": 5} for name in ("core_gcn", "uncertain_gcn")),
@@ -144,6 +135,12 @@ REFUSED = {
     "selector": ("vaal", "trial.selector: vaal needs pixels, and embeddings gives features; use one that reads"),
 }
 """Setting -> value and message; each was accepted for images."""
+
+
+def test_pixels_that_a_selector_within_another_reads_are_refused(file):
+    words = "trial.selector: refine needs pixels, and embeddings gives features; use one that reads features or logits"
+    with pytest.raises(ConfigError, match=words):
+        configured(file, selector={"name": "refine", "strategies": ["margin", "csal"]})
 
 
 @pytest.mark.parametrize("place", REFUSED)
