@@ -152,7 +152,7 @@ def ask(way: Way, features: Tensor, bought: Bought, *, budget: int, number: int)
     return choose(way.selector, Images(features), bought, lambda _, rows: outputs.shown(rows), **settings), outputs
 
 
-def in_words(selection: Selection, name: str, classes: Sequence[str]) -> list[Pick]:
+def picks_in_words(selection: Selection, name: str, classes: Sequence[str]) -> list[Pick]:
     """The picks with the selector's reasons; where it gives none, with what it looked at."""
     positions = selection.picks.tolist()
     reasons = selection.reasons()

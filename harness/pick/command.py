@@ -107,7 +107,7 @@ def _tell_worth(way: Way, features: Tensor, bought: Bought, batch: int) -> None:
 
     inputs = features[bought.positions]
     curve = worth.measure_curve(inputs, bought.labels, bought.num_classes, way.classifier, way.seed)
-    told = worth.in_words(worth.worth_of(curve, batch, way.seed), curve, batch, way.classifier.name)
+    told = worth.worth_in_words(worth.worth_of(curve, batch, way.seed), curve, batch, way.classifier.name)
     print("\n".join(told))
 
 

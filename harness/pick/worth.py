@@ -124,7 +124,7 @@ def worth_of(curve: Curve, batch: int, seed: int) -> Worth:
     return Worth(float(low), float(high), float(middle), float(now))
 
 
-def in_words(worth: Worth, curve: Curve, batch: int, head: str) -> list[str]:
+def worth_in_words(worth: Worth, curve: Curve, batch: int, head: str) -> list[str]:
     """What is to be said of it, and where it cannot tell."""
     count = curve.right.shape[2]
     low, high, middle = (f"{100 * value:.1f}" for value in (worth.low, worth.high, worth.middle))

@@ -9,7 +9,7 @@ from scipy.optimize import curve_fit
 
 from harness.config.trial import ClassifierConfig
 from harness.pick import command
-from harness.pick.worth import Curve, extrapolate, in_words, measure_curve, worth_of
+from harness.pick.worth import Curve, extrapolate, measure_curve, worth_in_words, worth_of
 
 SIZES = np.array([60, 90, 140, 200, 280, 400])
 
@@ -64,12 +64,12 @@ def test_intervals_cover_the_truth_of_a_simulation():
 def test_words_say_where_they_cannot_tell():
     narrow = worth_of(simulated(0, (0.9, 2.0, 0.5), 4000), 100, 0)
     flat = Curve(SIZES, np.broadcast_to(np.arange(500) < 450, (2, 6, 500)))
-    words = in_words(worth_of(flat, 100, 0), flat, 100, "ridge")
+    words = worth_in_words(worth_of(flat, 100, 0), flat, 100, "ridge")
     assert words[0] == "the next 100 labels are worth 0.0 to 0.0 points of accuracy (95 %), 0.0 most likely"
     assert words[-1] == "that it is nothing cannot be excluded"
     assert 0 < narrow.low < narrow.middle < narrow.high < 0.02
     wild = simulated(3, (0.9, 3.0, 0.5), 60)
-    assert "too uncertain to stop by" in in_words(worth_of(wild, 100, 0), wild, 100, "ridge")[-1]
+    assert "too uncertain to stop by" in worth_in_words(worth_of(wild, 100, 0), wild, 100, "ridge")[-1]
 
 
 def test_a_curve_holds_out_what_it_asks_about():
