@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = {
     "augmentation": "--num-images 64 --repeats 1",
+    "pick": "margin --rows 800 --dims 16",
     "pretrain": "--batches 1 dcnn3",
     "reporting": "--trials 2 --seconds 1 --every 0.5",
     "selectors": "coreset --rows 400 --small-rows 300",
@@ -24,7 +25,7 @@ SMALL = {
 """Script -> arguments under which it takes seconds."""
 
 
-LONG = {"sweep_overhead": "starts Ray twice", "training": "compiles a network"}
+LONG = {"pick": "trains heads", "sweep_overhead": "starts Ray twice", "training": "compiles a network"}
 
 
 def script(name: str) -> object:

@@ -53,7 +53,11 @@ EQUIVALENTS = [
     ),
     (r"python -m benchmarks\..*", "", "minutes: it measures"),
     (r"python -m harness\.embed .*", "python -m harness.embed --help", "test_embed.py embeds with encoders of sweeps"),
-    (r"python -m harness\.pick .*", "python -m harness.pick --help", "test_pick.py picks with sweeps and encoders"),
+    (
+        r"(?:selbench |python -m harness\.)pick.*",
+        "python -m harness.pick --help",
+        "test_pick.py picks with sweeps and encoders",
+    ),
     (
         r"(ray|kubectl|docker|sbatch|export) .*",
         "",

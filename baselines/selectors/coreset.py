@@ -31,7 +31,7 @@ class CoreSet(Selector):
 
     def explain(self, pool: Pool, picks: Tensor) -> Sequence[Reason]:
         """See `Selector.explain`."""
-        chosen, before = pool.features[picks].double(), pool.features[pool.labeled].double()
+        chosen, before = pool.penultimate[picks].double(), pool.penultimate[pool.labeled].double()
         reasons = [Reason("drawn at random, the first of all")] if not len(before) else []
         for number in range(len(reasons), len(picks)):
             centers = torch.cat([before, chosen[:number]])

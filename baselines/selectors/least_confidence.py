@@ -27,4 +27,4 @@ class LeastConfidence(Selector):
         """See `Selector.explain`."""
         top, classes = pool.logits[picks].double().softmax(dim=1).max(dim=1)
         likely = zip(top.tolist(), classes.tolist(), strict=True)
-        return [Reason(f"only {p:.2f} sure of {{}}, its most probable class", 1 - p, (k,)) for p, k in likely]
+        return [Reason(f"only {p:.2g} sure of {{}}, its most probable class", 1 - p, (k,)) for p, k in likely]

@@ -29,5 +29,5 @@ class Margin(Selector):
         margins = (top[:, 0] - top[:, 1]).tolist()
         pairs = map(tuple, classes.tolist())
         return [
-            Reason(f"margin {m:.2f} between {{}} and {{}}", m, pair) for m, pair in zip(margins, pairs, strict=True)
+            Reason(f"margin {m:.2g} between {{}} and {{}}", m, pair) for m, pair in zip(margins, pairs, strict=True)
         ]

@@ -42,14 +42,14 @@ def next_batch(
     while True:
         selection, outputs = choice.ask(way, features, bought, budget=size, number=number)
         if not wishes.reorder and wishes.duplicates is None:
-            return choice.in_words(selection, way.selector.name, classes)
+            return choice.picks_in_words(selection, way.selector.name, classes)
         rows = selection.picks
         predicted = outputs.predict(features[rows]).argmax(1) if wishes.balance else None
         chosen = Shortlist.of(features, rows, bought, predicted, budget, wishes).greedy()
         if len(chosen) == budget or size == unlabeled:
             break
         size = min(2 * size, unlabeled)
-    picks = choice.in_words(selection, way.selector.name, classes)
+    picks = choice.picks_in_words(selection, way.selector.name, classes)
     return [
         _wished(picks[row], row, None if predicted is None else classes[int(predicted[row])], wishes) for row in chosen
     ]

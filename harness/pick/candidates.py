@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,8 +15,8 @@ from torch import Tensor
 from harness import embed, files, progress
 from harness.code import code_of
 from harness.data.splits import in_random_order
+from harness.embeddings_file import read_embeddings
 from harness.encoders.saved import SavedEncoder
-from harness.messages import message_of
 from harness.plugins import registry
 
 ORDER_SEED = 0
@@ -30,16 +30,16 @@ class Candidates:
     Attributes:
         names: of N images, distinct, in the pool's order.
         features: f32 [N, D].
-        folder: that the names are below; None where they are paths or numbers of their own.
+        folder: that the names are below, but for those that are whole paths.
     """
 
     names: list[str]
     features: Tensor
-    folder: Path | None
+    folder: Path
 
     def file(self, position: int) -> Path:
         """Where the image would be; there need not be one."""
-        return Path(self.names[position]) if self.folder is None else self.folder / self.names[position]
+        return self.folder / self.names[position]
 
 
 def of_folder(folder: Path, encoder: SavedEncoder, cache: Path) -> Candidates:
@@ -108,41 +108,32 @@ def _remembered(file: Path) -> tuple[dict[str, int], np.ndarray | None]:
         return {}, None
 
 
-def of_embeddings(file: Path, paths: Path | None) -> Candidates:
-    """The images of a file of embeddings.
+def of_embeddings(path: Path, table: Path | None) -> tuple[Candidates, tuple[str, ...]]:
+    """The images of a file of embeddings, and what is to be said of it; labels that it has are not read.
 
     Args:
-        file: .npz with `embeddings` [N, D] and `files` [N], as `harness.embed` writes it, or .npy [N, D].
-        paths: of a .npy: a text file with the path of each image, a line each; None: their numbers from 0.
+        path: as `harness.embed` writes it, or any that the data set `embeddings` reads. Of one that knows splits the
+            images for training and those without labels are the pool.
+        table: with the paths of the images, where the file has none; None: they are called by their numbers from 0.
 
     Raises:
-        ValueError: it is none, or its names are not distinct, or a feature is not finite.
+        ValueError: it is none, or names stand there twice, or a feature is not finite.
     """
-    array, names = _arrays(file)
-    if paths is not None:
-        names = paths.read_text(encoding="utf-8").splitlines()
-    if names is None:
-        names = [str(number) for number in range(len(array))]
-    if array.ndim != 2 or array.dtype.kind != "f" or len(names) != len(array):
-        raise ValueError(
-            f"{file}: embeddings are floats [N, D] with N names, not {array.dtype} {array.shape} with {len(names)}"
-        )
+    content = read_embeddings(path, table)
+    parts = {split: part for split, part in content.parts.items() if split not in ("val", "test")}
+    if not parts:
+        raise ValueError(f"{path} has images for {' and '.join(content.parts)} alone: there is nothing to choose from")
+    features = np.concatenate([part.read(0, len(part)) for part in parts.values()]).astype(np.float32, copy=False)
+    named = all(part.paths is not None for part in parts.values())
+    folder = str(path.parent.absolute() if path.is_file() else path.absolute()) + "/"
+    if named:
+        names = [name.removeprefix(folder) for part in parts.values() for name in part.paths.tolist()]  # type: ignore[union-attr]
+    else:
+        names = [str(number) for number in range(len(features))]
     if len(set(names)) < len(names):
-        doubled = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{paths or file}: {doubled!r} stands there twice")
-    order = in_random_order(torch.arange(len(array)), ORDER_SEED, "pool").numpy()
-    features = torch.from_numpy(np.asarray(array[order], dtype=np.float32))
-    if bad := int((~features.isfinite().all(1)).sum()):
-        raise ValueError(f"{file}: {bad} of {len(features)} embeddings are not finite")
-    return Candidates([names[row] for row in order], features, None)
-
-
-def _arrays(file: Path) -> tuple[np.ndarray, list[str] | None]:
-    try:
-        content: Any = np.load(file, mmap_mode="r", allow_pickle=False)
-        if isinstance(content, np.ndarray):
-            return content, None
-        with content:
-            return content["embeddings"], [str(name) for name in content["files"]]
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise ValueError(f"{file} cannot be read as embeddings: {message_of(error)}") from error
+        ((doubled, times),) = Counter(names).most_common(1)
+        raise ValueError(f"{table or path}: {doubled!r} stands there {times} times")
+    order = in_random_order(torch.arange(len(names)), ORDER_SEED, "pool")
+    pool = Candidates([names[row] for row in order.tolist()], torch.from_numpy(features)[order], Path(folder))
+    unread = [f"{path}: images for {split} are left out" for split in content.parts if split not in parts]
+    return pool, (*content.notes, *unread)

@@ -152,7 +152,7 @@ def ask(way: Way, features: Tensor, bought: Bought, *, budget: int, number: int)
     return choose(way.selector, Images(features), bought, lambda _, rows: outputs.shown(rows), **settings), outputs
 
 
-def in_words(selection: Selection, name: str, classes: Sequence[str]) -> list[Pick]:
+def picks_in_words(selection: Selection, name: str, classes: Sequence[str]) -> list[Pick]:
     """The picks with the selector's reasons; where it gives none, with what it looked at."""
     positions = selection.picks.tolist()
     reasons = selection.reasons()
@@ -160,6 +160,6 @@ def in_words(selection: Selection, name: str, classes: Sequence[str]) -> list[Pi
         names = [[classes[label] for label in reason.classes] for reason in reasons]
         told = zip(positions, reasons, names, strict=True)
         return [Pick(position, reason.score, reason.why.format(*of)) for position, reason, of in told]
-    looked = [part for part in ("features", "logits") if part in vars(selection.pool)]
+    looked = [part for part in ("features", "penultimate", "logits") if part in vars(selection.pool)]
     at = f" by {' and '.join(looked)}" if looked else ""
     return [Pick(position, None, f"part of the batch that {name} chose as a whole{at}") for position in positions]

@@ -18,7 +18,11 @@ from harness.files import CACHE, RESULTS
 from harness.messages import count, message_of
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from harness.pick.candidates import Candidates
+    from harness.pick.choice import Way
+    from harness.trial.selection import Bought
 
 NEAR = 0.98
 """Cosine from which two images count as duplicates, if nothing else is said."""
@@ -54,7 +58,7 @@ class Asked:
         selector: name, or name and hyper-parameters.
         classifier: the same of the head.
         budget: images of a batch.
-        said: where the selector comes from.
+        said: where the selector comes from, to follow its name; empty where the command line names it.
     """
 
     selector: Any
@@ -77,6 +81,9 @@ def _run(options: argparse.Namespace) -> None:
     if not 1 <= asked.budget <= unlabeled:
         raise ValueError(f"--budget {asked.budget}: {unlabeled} images have no label yet; use 1 .. {unlabeled}")
     way = choice.way_of(asked.selector, asked.classifier, seed=options.seed, budget=asked.budget, num_labels=len(named))
+    if options.stop:
+        _tell_worth(way, pool.features, bought, asked.budget)
+        return
     number = options.round or files.round_of(options.output, known, named.keys())
     started = time.perf_counter()
     picks = batch.next_batch(way, pool.features, bought, classes, wished, budget=asked.budget, number=number)
@@ -86,13 +93,22 @@ def _run(options: argparse.Namespace) -> None:
     files.write_csv(table, picks, pool)
     files.write_tasks(table.with_suffix(".json"), picks, pool, options.image_url)
     so_far = f"{count(len(named), 'label')} of {len(classes)} classes ({whose})"
-    about = f"{way.selector.name} ({asked.said}) chose {len(picks)} of {unlabeled:,} images, knowing {so_far}"
+    about = f"{way.selector.name}{asked.said} chose {len(picks)} of {unlabeled:,} images, knowing {so_far}"
     shown = sheet.write_sheet(table.with_suffix(".html"), f"Round {number}: to be labelled", [f"{about}."], picks, pool)
     print(f"{about}: round {number}, seed {options.seed}, {seconds:.1f} s")
     if len(picks) < asked.budget:
         print(f"only {len(picks)} of {asked.budget}: all others are duplicates of these or of labelled ones")
     unseen = len(picks) - shown
     print(f"{table}, .html{f' ({unseen} without a picture: no such file)' if unseen else ''}, .json for Label Studio")
+
+
+def _tell_worth(way: Way, features: Tensor, bought: Bought, batch: int) -> None:
+    from harness.pick import worth
+
+    inputs = features[bought.positions]
+    curve = worth.measure_curve(inputs, bought.labels, bought.num_classes, way.classifier, way.seed)
+    told = worth.worth_in_words(worth.worth_of(curve, batch, way.seed), curve, batch, way.classifier.name)
+    print("\n".join(told))
 
 
 def asked_of(options: argparse.Namespace) -> Asked:
@@ -104,7 +120,7 @@ def asked_of(options: argparse.Namespace) -> Asked:
     from harness.plain_yaml import parse_yaml
 
     tree: dict[str, Any] = {}
-    said = "--selector"
+    said = ""
     if options.sweep:
         from harness.config.schema import read_yaml
         from harness.encoders import export
@@ -114,25 +130,26 @@ def asked_of(options: argparse.Namespace) -> Asked:
         if not best:
             raise ValueError(f"{options.sweep}: no trial of this sweep has finished")
         tree = dict(read_yaml(options.sweep / "trials" / best[0] / "config.yaml"))
-        said = f"of {best[0]}, the best trial of {options.sweep.name}"
+        said = f" of {best[0]}, the best trial of {options.sweep.name},"
     elif not options.selector:
         raise ValueError("name a finished sweep, --sweep FOLDER, or a selector, such as --selector typiclust")
     selector = parse_yaml(options.selector) if options.selector else tree["selector"]
     classifier = parse_yaml(options.classifier) if options.classifier else tree.get("classifier", "logistic")
     budget = options.budget or tree.get("labels", {}).get("budget") or BUDGET
-    return Asked(selector, classifier, budget, "--selector" if options.selector else said)
+    return Asked(selector, classifier, budget, "" if options.selector else said)
 
 
 def _pool(options: argparse.Namespace) -> tuple[Candidates, tuple[str, ...]]:
     """The images, and the classes of their encoder, which may be none."""
     from harness.pick import candidates
 
-    if not options.images.is_dir():
+    if not options.images.is_dir() or any(options.images.glob("*.npy")):
         if options.encoder:
             raise ValueError(f"--encoder {options.encoder}: {options.images} is no folder of images to be embedded")
-        if not options.images.is_file():
-            raise ValueError(f"no file or folder {options.images}")
-        return candidates.of_embeddings(options.images, options.paths), ()
+        pool, notes = candidates.of_embeddings(options.images, options.paths)
+        for note in notes:
+            print(note, file=sys.stderr)
+        return pool, ()
 
     import tempfile
 
@@ -170,7 +187,7 @@ def _classes(given: str | None, trained: tuple[str, ...], seen: set[str]) -> tup
 def _parser(prog: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=prog, description="Chooses the images to label next.")
     add = parser.add_argument
-    add("images", type=Path, help="a folder of images, or their embeddings: .npz (files, embeddings) or .npy [N, D]")
+    add("images", type=Path, help="a folder of images, or a file of their embeddings (.npz, .npy, .parquet)")
     add("--sweep", type=Path, metavar="FOLDER", help="a finished sweep: its best trial's selector, head and encoder")
     add("--selector", metavar="NAME", help="instead of the sweep's; or '{name: typiclust, max_clusters: 300}'")
     add("--encoder", metavar="MODEL", help="as for harness.embed: models/<trial>, a sweep, or a run of MLflow")
@@ -191,7 +208,8 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         metavar="COSINE",
         help=f"leave out what is as like a chosen or labelled image as that; default: {NEAR}",
     )
-    add("--paths", type=Path, metavar="FILE", help="of a .npy: the path of each image, a line each")
+    add("--stop", action="store_true", help="choose nothing: say what the next batch is worth, by the labels so far")
+    add("--paths", type=Path, metavar="FILE", help="of embeddings without: a table (.csv) with a column path")
     add(
         "--image-url",
         default="/data/local-files/?d=",

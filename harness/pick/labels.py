@@ -45,13 +45,13 @@ class Known:
 
     Args:
         names: of the pool's images, distinct.
-        folder: that the names are below, if they are.
+        folder: that the names are below.
     """
 
-    def __init__(self, names: Sequence[str], folder: Path | None):
+    def __init__(self, names: Sequence[str], folder: Path):
         self._positions = {normal(name): position for position, name in enumerate(names)}
         self._names = names
-        self._roots = [] if folder is None else [f"{normal(str(root))}/" for root in (folder, folder.resolve())]
+        self._roots = [f"{normal(str(root))}/" for root in (folder, folder.absolute(), folder.resolve())]
 
     def position(self, path: str) -> int | None:
         """Of the image; None where no image is called so."""

@@ -27,13 +27,15 @@ class Tile:
     """One image of the sheet.
 
     Attributes:
-        name: of its file.
+        folder: of its file, with the `/` at its end; may be empty.
+        file: its name there.
         why: it was chosen.
         source: its thumbnail as a data URL; None where there is no file that can be read.
         small: whether it is shown larger than it is.
     """
 
-    name: str
+    folder: str
+    file: str
     why: str
     source: str | None
     small: bool = False
@@ -55,14 +57,16 @@ def write_sheet(file: Path, title: str, about: Sequence[str], picks: Sequence[Pi
 
 
 def _tile(name: str, why: str, file: Path) -> Tile:
+    above, slash, base = name.rpartition("/")
+    folder = above + slash
     try:
         with Image.open(file) as image:
             picture = ImageOps.exif_transpose(image).convert("RGB")
     except Exception:  # Pillow's readers raise many types; a sheet without one picture is still a sheet
-        return Tile(name, why, None)
+        return Tile(folder, base, why, None)
     small = max(picture.size) < SMALL
     picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     content = io.BytesIO()
     picture.save(content, "PNG" if small else "JPEG", quality=82)
     kind = "png" if small else "jpeg"
-    return Tile(name, why, f"data:image/{kind};base64,{base64.b64encode(content.getvalue()).decode()}", small)
+    return Tile(folder, base, why, f"data:image/{kind};base64,{base64.b64encode(content.getvalue()).decode()}", small)

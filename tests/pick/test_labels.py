@@ -187,13 +187,16 @@ def test_arrays_without_names_are_numbered_or_named_by_a_file(tmp_path, monkeypa
     said = ["photos.npy", "--selector", "random", "--classes", "cat,dog", "--budget", "5"]
     assert command.main(said) == 0
     assert sorted(picked()) == list("01234")
-    write("names.txt", "\n".join(NAMES[:5]))
-    assert command.main([*said, "--paths", "names.txt"]) == 0
+    write("names.csv", "\n".join(["path", *NAMES[:5]]))
+    assert command.main([*said, "--paths", "names.csv"]) == 0
     assert sorted(picked()) == sorted(NAMES[:5])
     capsys.readouterr()
-    write("names.txt", "\n".join(NAMES[:4]))
-    assert command.main([*said, "--paths", "names.txt"]) == 2
-    assert "floats [N, D] with N names, not float16 (5, 4) with 4" in capsys.readouterr().err
+    write("names.csv", "\n".join(["path", *NAMES[:4]]))
+    assert command.main([*said, "--paths", "names.csv"]) == 2
+    assert "names.csv has 4 rows, and photos.npy 5 vectors" in capsys.readouterr().err
+    write("names.csv", "\n".join(["path", *NAMES[:4], NAMES[0]]))
+    assert command.main([*said, "--paths", "names.csv"]) == 2
+    assert f"names.csv: '{NAMES[0]}' stands there 2 times" in capsys.readouterr().err
 
 
 REFUSED = {
@@ -201,7 +204,7 @@ REFUSED = {
         ["--selector", "learning_loss"],
         "selector: learning_loss reads companion_outputs, and here are an",
     ),
-    "unknown": (["--selector", "corset"], "no selector 'corset'; did you mean 'coreset'?"),
+    "unknown": (["--selector", "corset"], "pick.selector: no selector 'corset'; did you mean 'coreset'?"),
     "cold": (["--selector", "margin"], "selector: margin needs labels; name some by --labels, or start with typiclust"),
     "setting": (["--selector", "{name: coreset, x: 1}"], "pick.selector.x: coreset has no hyper-parameter 'x'"),
     "head": (["--classifier", "finetune"], "classifier: finetune needs more than an encoder's features; take logistic"),
