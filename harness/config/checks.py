@@ -184,8 +184,8 @@ def check_features(config: TrialConfig, path: str, problems: Problems) -> None:
             problems.add(f"{place}.name", f"finetune trains an encoder, and {data} gives features alone; use logistic")
         if head.representation == "raw":
             problems.add(f"{place}.representation", f"raw {pixels}; use features, which are the numbers of the file")
-    selector: type[Selector] = registry.find_plugin("selectors", config.selector.name)
-    if config.labels.rounds and selector.reads & {"images", "augmented_logits"}:
+    selector = built_selector(config.selector)
+    if config.labels.rounds and selector and selector.reads & {"images", "augmented_logits"}:
         problems.add(f"{path}.selector", f"{config.selector.name} {pixels}; use one that reads features or logits")
 
 

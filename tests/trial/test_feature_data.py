@@ -70,7 +70,7 @@ READERS = [
 PASSES = ("mc_dropout", "bald", {"name": "batch_bald", "num_samples": 4, "num_configurations": 8})
 
 
-SLOW = ("core_gcn", "ual", "uncertain_gcn", "batch_bald")
+SLOW = ("core_gcn", "ual", "uncertain_gcn", "batch_bald", "active_ft", "skactiveml/TypiClust")
 """Of whom a round takes a second or more."""
 
 
@@ -188,6 +188,11 @@ def test_what_needs_pixels_is_refused_by_name(file, place):
 def test_selectors_that_a_trial_cannot_serve_are_refused(file, name):
     with pytest.raises(ConfigError, match=rf"trial\.(selector|backbone|classifier\.name): .*{name}"):
         configured(file, selector=name)
+
+
+def test_a_selector_inside_another_is_refused_too(file):
+    with pytest.raises(ConfigError, match=r"trial.selector: schedule needs pixels"):
+        configured(file, selector={"name": "schedule", "first": "random", "then": "csal"})
 
 
 def test_every_selector_is_either_tried_or_refused():
