@@ -203,8 +203,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=prog, description="Turns images into embeddings.")
     parser.add_argument("model", help="a sweep's folder, one of its models/<trial>, or a run of MLflow (runs:/<id>)")
     parser.add_argument("images", nargs="*", type=Path, help="image files, or folders of them")
-    output = {"default": Path("embeddings.npz"), "help": ".npz, .parquet or .csv"}
-    parser.add_argument("--output", type=Path, metavar="FILE", **output)
+    parser.add_argument("--output", type=Path, default=Path("embeddings.npz"), metavar="FILE", help=", ".join(SUFFIXES))
     parser.add_argument("--onnx", type=Path, metavar="FILE", help="write the encoder as ONNX; images may be left out")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("--tracking-uri", metavar="URI", help="of MLflow, for a run; default: that of results/runs")
