@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import argparse
 import csv
+import os
 import re
 import sys
 import tempfile
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.files import RESULTS
+from harness.files import RESULTS, temporary_name
 from harness.messages import message_of
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
     from harness.encoders.saved import SavedEncoder
 
-SUFFIXES = (".npz", ".csv")
+SUFFIXES = (".npz", ".parquet", ".csv")
 CHUNK = 2048
 """Images decoded before they are embedded: memory does not grow with their number."""
 
@@ -47,15 +49,15 @@ def main(arguments: list[str] | None = None, prog: str = "python -m harness.embe
             if not files:
                 return 0
             encoder = SavedEncoder.load(folder, options.device)
-        embeddings = embed(encoder, files)
-        write_embeddings(options.output, files, embeddings)
+        size = encoder.backbone.feature_dim
+        write_embeddings(options.output, files, embedded(encoder, files), size)
     except (ValueError, OSError) as error:
         print(message_of(error), file=sys.stderr)
         return 2
     channels, height, width = encoder.image_shape
     print(
         f"{len(files)} images, as {channels} x {height} x {width}, through {encoder.about['backbone']['name']} of "
-        f"{encoder.about['trial']}: {embeddings.shape[1]} numbers each in {options.output}"
+        f"{encoder.about['trial']}: {size} numbers each in {options.output}"
     )
     return 0
 
@@ -118,18 +120,22 @@ def model_folder(model: str, tracking_uri: str | None, temporary: Path) -> Path:
 def embed(encoder: SavedEncoder, files: Sequence[Path]) -> np.ndarray:
     """f32 [N, D]."""
     import numpy as np
+
+    return np.concatenate(list(embedded(encoder, files)))
+
+
+def embedded(encoder: SavedEncoder, files: Sequence[Path]) -> Iterator[np.ndarray]:
+    """f32 [n, D] of some files after others, so that memory does not grow with their number."""
     import torch
 
     from harness import image_file
 
-    parts = []
     for start in range(0, len(files), CHUNK):
         images = [
             image_file.decode(file, encoder.image_shape, upright=encoder.about["upright"])
             for file in files[start : start + CHUNK]
         ]
-        parts.append(encoder.embed(torch.stack(images)).numpy())
-    return np.concatenate(parts)
+        yield encoder.embed(torch.stack(images)).numpy()
 
 
 def _check_output(output: Path) -> None:
@@ -139,25 +145,68 @@ def _check_output(output: Path) -> None:
         raise ValueError(f"--output {output}: no folder {output.resolve().parent}")
 
 
-def write_embeddings(output: Path, files: Sequence[Path], embeddings: np.ndarray) -> None:
-    """Writes .npz (`files`, `embeddings` f32 [N, D]) or .csv (a row per image: file, e0, e1, ...)."""
-    if output.suffix == ".npz":
-        import numpy as np
+def write_embeddings(output: Path, files: Sequence[Path], vectors: Iterable[np.ndarray], size: int) -> None:
+    """Writes the file that the data set `embeddings` reads, or a .csv; whole, or not at all.
 
-        np.savez_compressed(output, files=np.array([str(file) for file in files]), embeddings=embeddings)
-        return
+    Paths that are not absolute are written as they are from the folder of the file.
+
+    Args:
+        output: .npz (`files` [N], `embeddings` [N, D]), uncompressed, so that it can be mapped; .parquet (a row per
+            image: `file`, `embeddings`); or .csv (a row per image: file, e0, e1, ...), for spreadsheets.
+        files: N images.
+        vectors: f32 [n, D], of some of them after others.
+        size: D.
+    """
+    names = [str(file) if file.is_absolute() else os.path.relpath(file, output.parent) for file in files]
+    write = {".npz": _write_npz, ".parquet": _write_parquet, ".csv": _write_csv}[output.suffix]
+    temporary = temporary_name(output)
+    try:
+        write(temporary, names, vectors, size)
+        temporary.replace(output)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write_npz(output: Path, names: Sequence[str], vectors: Iterable[np.ndarray], size: int) -> None:
+    import numpy as np
+
+    header = {"descr": "<f4", "fortran_order": False, "shape": (len(names), size)}
+    with zipfile.ZipFile(output, "w", zipfile.ZIP_STORED) as archive:
+        with archive.open("files.npy", "w", force_zip64=True) as member:
+            np.lib.format.write_array(member, np.array(names), allow_pickle=False)
+        with archive.open("embeddings.npy", "w", force_zip64=True) as member:
+            np.lib.format.write_array_header_1_0(member, header)
+            for some in vectors:
+                member.write(np.ascontiguousarray(some, "<f4").data.cast("B"))
+
+
+def _write_parquet(output: Path, names: Sequence[str], vectors: Iterable[np.ndarray], size: int) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = pa.schema([("file", pa.string()), ("embeddings", pa.list_(pa.float32(), size))])
+    written = 0
+    with pq.ParquetWriter(output, schema) as table:
+        for some in vectors:
+            rows = pa.FixedSizeListArray.from_arrays(pa.array(some.ravel()), size)
+            table.write_batch(pa.record_batch([pa.array(names[written : written + len(some)]), rows], schema=schema))
+            written += len(some)
+
+
+def _write_csv(output: Path, names: Sequence[str], vectors: Iterable[np.ndarray], size: int) -> None:
     with output.open("w", newline="", encoding="utf-8") as stream:
-        rows = csv.writer(stream)
-        rows.writerow(["file", *(f"e{number}" for number in range(embeddings.shape[1]))])
-        for file, row in zip(files, embeddings, strict=True):
-            rows.writerow([file, *(f"{value:.9g}" for value in row)])
+        table = csv.writer(stream)
+        table.writerow(["file", *(f"e{number}" for number in range(size))])
+        rows = (row for some in vectors for row in some)
+        for name, row in zip(names, rows, strict=True):
+            table.writerow([name, *(f"{value:.9g}" for value in row)])
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=prog, description="Turns images into embeddings.")
     parser.add_argument("model", help="a sweep's folder, one of its models/<trial>, or a run of MLflow (runs:/<id>)")
     parser.add_argument("images", nargs="*", type=Path, help="image files, or folders of them")
-    parser.add_argument("--output", type=Path, default=Path("embeddings.npz"), metavar="FILE", help=".npz or .csv")
+    parser.add_argument("--output", type=Path, default=Path("embeddings.npz"), metavar="FILE", help=", ".join(SUFFIXES))
     parser.add_argument("--onnx", type=Path, metavar="FILE", help="write the encoder as ONNX; images may be left out")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("--tracking-uri", metavar="URI", help="of MLflow, for a run; default: that of results/runs")

@@ -170,7 +170,7 @@ def read_table(file: Path, label: str | None = None) -> dict[str, np.ndarray]:
     used = _columns(columns, label)
     used.pop(FEATURES, None)
     if not used:
-        raise ValueError(f"{file} has the columns {', '.join(columns)}; a column label is needed")
+        raise ValueError(f"{file} has the columns {', '.join(columns)}; name that of the labels, label: COLUMN")
     table = {key: columns[name] for key, name in used.items()}
     if PATHS in table:
         table[PATHS] = _absolute(file.parent, table[PATHS])

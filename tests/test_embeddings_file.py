@@ -116,6 +116,9 @@ def test_a_table_finds_its_vectors_by_path(tmp_path, name):
     assert all(words in note for words, note in zip(said, content.notes, strict=True))
     with pytest.raises(ValueError, match="label: no column 'sort' among path, kind, split"):
         read_table(tmp_path / name, "sort")
+    write_table(tmp_path / name, {"kind": LABELS, "id": PATHS})
+    with pytest.raises(ValueError, match="has the columns kind, id; name that of the labels, label: COLUMN"):
+        read_table(tmp_path / name)
 
 
 def test_a_table_without_paths_goes_row_by_row(tmp_path):

@@ -44,7 +44,7 @@ class EmbeddingsDataset(Dataset):
         """The paths, sizes and times of the files, and the column."""
         parts = [self._stated(Path(self.path).expanduser())]
         if self.labels is not None:
-            parts.append(self._stated(Path(self.labels).expanduser()))
+            parts.append(self._stated(Path(self.labels).expanduser(), "the labels, as .csv, .tsv, .parquet or .npy"))
         return f"{' '.join(parts)} {self.label}"
 
     def open(self) -> Source:
@@ -73,10 +73,10 @@ class EmbeddingsDataset(Dataset):
         (size,) = {part.features.shape[1] for part in parts.values()}
         return Source((size,), names, _splits(parts, labels, dtype), dtype)
 
-    def _stated(self, path: Path) -> str:
+    def _stated(self, path: Path, what: str = "embeddings, as .npz, .npy or .parquet") -> str:
         """A file, or those of a folder, by name, size and times."""
         if not path.exists():
-            raise FileNotFoundError(f"no file {path.absolute()}; put embeddings, as .npz, .npy or .parquet, there")
+            raise FileNotFoundError(f"no file {path.absolute()}; put {what} there")
         files = sorted(path.glob("*.npy")) if path.is_dir() else [path]
         stats = [(file, file.stat()) for file in files]
         return " ".join(f"{file.absolute()} {s.st_size} {s.st_mtime_ns} {s.st_ctime_ns}" for file, s in stats)

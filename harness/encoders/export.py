@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import torch
 
+from harness.config.checks import gives_features
 from harness.config.parsing import parse_trial
 from harness.config.plan import Plan
 from harness.config.schema import ConfigError, Problems, read_yaml
@@ -50,6 +51,11 @@ def check_export(plan: Plan, shared_stages: bool) -> None:
                 "encoders lie there; give one by --stages, or leave log_model out"
             ]
         )
+    candidates = plan.some_candidates() if plan.log_model != "none" else ()
+    given = {one.trial.dataset.name for one in candidates if gives_features(one.trial.dataset)}
+    if given:
+        reason = f"{min(given)} gives features, and there is no encoder to keep; leave it out"
+        raise ConfigError([f"{plan.name}: log_model: {plan.log_model}: {reason}"])
 
 
 def export_encoders(report: Report, which: Which, folders: trial.Folders) -> list[str]:

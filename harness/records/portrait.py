@@ -37,7 +37,7 @@ class Portrait:
         pick_rounds: i64 [m], 0 for the start pool, then 1, 2, ...
         pick_classes: i64 [m], their classes.
         neighbor_classes: i64 [Q, 1 + k]: of the query and of its neighbours, nearest first.
-        neighbor_images: u8 [Q, 1 + k, h, w, 3].
+        neighbor_images: u8 [Q, 1 + k, h, w, 3]; h = w = 0 where there are features and no pictures.
         operations: P names: the parts of the augmentation, in their order, and "views", what training sees.
         views: u8 [A, 1 + 2 P, h, w, 3]: the image, then two draws of each operation; A = 0 without pre-training.
     """

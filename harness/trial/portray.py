@@ -8,9 +8,12 @@ has a label there are none of either, and the pool's images are shown.
 from __future__ import annotations
 
 import base64
+import os
 import re
+import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +24,7 @@ from torch import Tensor
 from baselines import BUILTINS
 from harness import files, messages
 from harness.api import UNKNOWN, Augmentation, Images
+from harness.image_file import decode
 from harness.plugins import registry
 from harness.records import portrait
 from harness.records.portrait import Portrait
@@ -70,6 +74,7 @@ def portray(rounds: Rounds, uses_views: bool, deliver: Deliver) -> float:
         "data": rounds.context.data.fingerprint,
         "bought": files.digest_of({"positions": [positions.tolist() for positions in rounds.bought]}),
         "views": views.as_dict() if uses_views else None,
+        "pictures": _state_of(rounds.context.data.val_files or ()),
     }
 
     def compute(_: stages.Checkpoint) -> dict[str, Any]:
@@ -123,7 +128,7 @@ def portrait_of(rounds: Rounds, uses_views: bool) -> Portrait:
         pick_rounds=number.numpy(),
         pick_classes=rounds.context.oracle.reveal(chosen).numpy(),  # these are bought: it costs nothing
         neighbor_classes=labels[shown].numpy(),
-        neighbor_images=_thumbnails(images, everything[shown]),
+        neighbor_images=_thumbnails(images, everything[shown], data.val_files if part == "val" else None),
         operations=operations,
         views=views,
     )
@@ -135,6 +140,12 @@ def _features_of_picks(rounds: Rounds, chosen: Tensor) -> Tensor:
     model = rounds.last.model
     backbone: Any = model.encoder.backbone if isinstance(model, HeadModel) else model.network.backbone
     return rounds.context.runtime.forward(backbone, rounds.context.data.pool.subset(chosen))
+
+
+def _state_of(names: Sequence[bytes]) -> str:
+    """Of image files, which may come, go and change while the data set's features stay: a digest, quickly made."""
+    there = [name for name in names[:SEARCHED] if os.path.exists(name)]
+    return files.digest(b"\0".join([*names, b"", *there]))
 
 
 def _some(total: int, most: int, name: str) -> Tensor:
@@ -210,10 +221,28 @@ def _queries(labels: Tensor) -> Tensor:
     return torch.tensor(order[:QUERIES], dtype=torch.int64)
 
 
-def _thumbnails(images: Images, positions: Tensor) -> np.ndarray:
-    """u8 [rows, columns, h, w, 3] of i64 [rows, columns]."""
+def _thumbnails(images: Images, positions: Tensor, image_files: Sequence[bytes] | None) -> np.ndarray:
+    """u8 [rows, columns, h, w, 3] of i64 [rows, columns]; of features those of their files, h = w = 0 without any."""
+    if len(images.shape) == 2:
+        return _of_files(
+            [] if image_files is None else [image_files[place] for place in positions.flatten()], positions
+        )
     size = thumbnail_size(images)
     return tiles(images[positions.flatten()].cpu(), size).reshape(*positions.shape, *size, 3)
+
+
+def _of_files(names: Sequence[bytes], positions: Tensor) -> np.ndarray:
+    """u8 [rows, columns, h, w, 3] of image files, one for each of i64 [rows, columns]."""
+    none = np.zeros((*positions.shape, 0, 0, 3), np.uint8)
+    try:
+        decoded = [decode(Path(os.fsdecode(name)), (3, THUMBNAIL, THUMBNAIL)) for name in names]
+    except ValueError as error:
+        print(f"no pictures of images in the report: {error}", file=sys.stderr)
+        return none
+    if not decoded:
+        return none
+    size = (THUMBNAIL, THUMBNAIL)
+    return tiles(torch.stack(decoded), size).reshape(*positions.shape, *size, 3)
 
 
 def thumbnail_size(images: Images) -> tuple[int, int]:

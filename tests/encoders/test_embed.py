@@ -17,10 +17,12 @@ from PIL import ExifTags, Image
 from recorded_sweep import RecordedSweep
 from trials import configure
 
+from baselines.datasets.embeddings import EmbeddingsDataset
 from baselines.datasets.image_folder import ImageFolder
 from harness import embed
 from harness.config.plan import load_plan
 from harness.config.schema import ConfigError
+from harness.embeddings_file import read_embeddings
 from harness.encoders import export
 from harness.encoders.saved import PyfuncEncoder, SavedEncoder
 from harness.files import checksum, no_space
@@ -136,6 +138,14 @@ def test_encoders_that_would_stay_on_their_nodes_are_refused(tmp_path, which):
     export.check_export(load_plan(file, {}), shared_stages=False)
 
 
+def test_a_data_set_of_features_has_no_encoder_to_keep(tmp_path):
+    file = tmp_path / "given.yaml"
+    file.write_text("{name: given, method: grid, metric: {name: val/accuracy}, trial: {dataset: embeddings}}")
+    export.check_export(load_plan(file, {}), shared_stages=True)
+    with pytest.raises(ConfigError, match="given: log_model: best: embeddings gives features, and there is no encoder"):
+        export.check_export(load_plan(file, {"log_model": "best"}), shared_stages=True)
+
+
 def test_of_the_seeds_the_best_on_validation_data_is_chosen():
     entry = Entry("c", {}, [1, 2, 3], {"val/accuracy": {1: 0.5, 2: 0.9, 3: 0.9}, "test/accuracy": {1: 1.0}},
                          [], {}, {1: "s1", 2: "s2", 3: "s3"}, "finished")  # fmt: skip
@@ -204,6 +214,36 @@ def test_images_of_another_size_are_cropped_and_resized_as_an_image_folder_does(
     arguments = [str(model), str(tmp_path / "train"), "--output", str(tmp_path / "e.npz"), "--device", "cpu"]
     assert embed.main(arguments) == 0
     assert np.allclose(np.load(tmp_path / "e.npz")["embeddings"], expected.numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".parquet"])
+def test_what_is_written_is_what_a_data_set_of_embeddings_reads(sweep, pictures, tmp_path, monkeypatch, suffix):
+    """From another folder than that of the images, in several pieces."""
+    model = export.save_encoder(sweep.path, sweep.trials["linear"], sweep.folders)
+    monkeypatch.chdir(pictures)
+    monkeypatch.setattr(embed, "CHUNK", 50)
+    output = tmp_path / f"e{suffix}"
+    assert embed.main([str(model), "a", "b", "--output", str(output), "--device", "cpu"]) == 0
+    assert [file.name for file in tmp_path.iterdir()] == [output.name]
+    (part,) = read_embeddings(output).parts.values()
+    expected = sweep.features["linear"].numpy()
+    assert np.allclose(part.read(0, len(part)), expected, atol=1e-5)
+    assert [Path(path).resolve() for path in part.paths] == sorted(pictures.resolve().glob("*/*.png"))
+    rows = [f"{path},{int(Path(path).stem) % 2}" for path in part.paths]
+    (tmp_path / "labels.csv").write_text("\n".join(["path,label", *reversed(rows)]))
+    source = EmbeddingsDataset(path=str(output), labels=str(tmp_path / "labels.csv")).open()
+    assert source.splits["train"].labels.tolist() == [number % 2 for number in range(len(expected))]
+    assert np.allclose(source.splits["train"].read(3, 70), expected[3:70], atol=1e-5)
+
+
+def test_embedding_that_fails_leaves_no_file(tmp_path):
+    def vectors():
+        yield np.zeros((1, 2), np.float32)
+        raise ValueError("cannot decode")
+
+    with pytest.raises(ValueError, match="cannot decode"):
+        embed.write_embeddings(tmp_path / "e.npz", [Path("a"), Path("b")], vectors(), 2)
+    assert not list(tmp_path.iterdir())
 
 
 def test_pyfunc_validates_its_images(sweep):

@@ -15,12 +15,13 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from PIL import Image
 from sweep_folder import SweepFolder, selection_sweep
 
 from harness.records import trial_files
-from harness.records.portrait import Portrait, pack
+from harness.records.portrait import Portrait, pack, unpack
 from harness.records.trial_files import Confusion
 from harness.report import model, read, summary
 from harness.report import write as report
@@ -288,6 +289,19 @@ def test_neighbours_of_another_class_are_named(complete):
     assert [text.get_text() for text in second.texts] == ["dog", "", "cat", "", "owl", "owl"]
     edges = [patch.get_edgecolor() for patch in third.patches]
     assert len(set(edges)) == 1
+
+
+def test_neighbours_without_pictures_are_squares_in_the_colour_of_their_class(selectors):
+    portrait = replace(made_up(), neighbor_images=np.zeros((8, 6, 0, 0, 3), np.uint8))
+    selectors.portray("random", portrait)
+    (trial,) = [name for name in selectors.trials("random") if (name / "portrait.npz").exists()]
+    assert unpack((trial / "portrait.npz").read_bytes()).neighbor_images.shape == (8, 6, 0, 0, 3)
+    look = neighbors.neighbors(selectors.report())
+    assert look.caption.endswith("There are no pictures of them: each is a square in the colour of its class.")
+    first, *_ = look.draw().axes
+    drawn = [to_hex(image.get_array()[0, 0] / 255) for image in first.images]
+    assert drawn == [colours(3)[k].lower() for k in portrait.neighbor_classes[0]]
+    assert [text.get_text() for text in first.texts] == ["cat", "", "", "dog", "owl", "owl"]
 
 
 def test_the_sheet_has_the_image_and_two_draws_of_each_operation(complete):

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import base64
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from trials import Bench, results, rounds_of
 
 from baselines import BUILTINS
 from harness.config.parsing import read_trial
 from harness.config.schema import ConfigError, set_path
 from harness.plugins import registry
+from harness.records.portrait import unpack
 from harness.trial import knn
+from harness.trial import run as trial
 
 DRAW = np.random.default_rng(0)
 CENTERS = DRAW.normal(size=(3, 12))
@@ -56,7 +61,7 @@ READERS = [
 PASSES = ("mc_dropout", "bald", {"name": "batch_bald", "num_samples": 4, "num_configurations": 8})
 
 
-SLOW = ("core_gcn", "ual", "uncertain_gcn", "batch_bald")
+SLOW = ("core_gcn", "ual", "uncertain_gcn", "batch_bald", "active_ft", "skactiveml/TypiClust")
 """Of whom a round takes a second or more."""
 
 
@@ -122,6 +127,31 @@ def test_a_trial_is_the_same_again_and_its_scores_need_no_seed(file, bench, tmp_
     assert len(list((fresh.folders.stages / "scores").iterdir())) == 1
 
 
+def portrait_of(config, bench):
+    delivered = {}
+    trial.run(config, 0, bench.folders, lambda *row: None, with_test=True, deliver=delivered.update)
+    return unpack(base64.b64decode(delivered["portrait"]))
+
+
+def test_a_portrait_shows_pictures_where_there_are_files(file, bench, tmp_path, capsys):
+    """The neighbours' pictures are those of their files: each is as bright as its image's number."""
+    paths = np.array([f"{number}.png" for number in range(180)])
+    for number in range(180):
+        Image.new("RGB", (9, 7), (number, number, number)).save(tmp_path / f"{number}.png")
+    arrays = {"x_train": VECTORS[:180], "y_train": LABELS[:180], "paths_train": paths}
+    np.savez(tmp_path / "e.npz", **arrays)
+    shown = portrait_of(configured(tmp_path / "e.npz"), bench)
+    brightness = shown.neighbor_images.mean(axis=(2, 3, 4)).round().astype(int)
+    assert np.array_equal(LABELS[brightness.clip(0, 179)], shown.neighbor_classes)
+    assert len(np.unique(brightness)) > 10
+    (tmp_path / f"{brightness[0, 0]}.png").unlink()
+    assert portrait_of(configured(tmp_path / "e.npz"), bench).neighbor_images.shape == (8, 6, 0, 0, 3)
+    assert "no pictures of images in the report: cannot decode" in capsys.readouterr().err
+    without = portrait_of(configured(file), bench)
+    assert without.neighbor_images.shape == (8, 6, 0, 0, 3)
+    assert len(without.points) > 10
+
+
 REFUSED = {
     "backbone": ("dcnn3", "trial.backbone: dcnn3 needs pixels, and embeddings gives features; use given"),
     "ssl_method": ("simclr", "trial.ssl_method: simclr needs pixels, and embeddings gives features; use none"),
@@ -155,6 +185,11 @@ def test_what_needs_pixels_is_refused_by_name(file, place):
 def test_selectors_that_a_trial_cannot_serve_are_refused(file, name):
     with pytest.raises(ConfigError, match=rf"trial\.(selector|backbone|classifier\.name): .*{name}"):
         configured(file, selector=name)
+
+
+def test_a_selector_inside_another_is_refused_too(file):
+    with pytest.raises(ConfigError, match=r"trial.selector: schedule needs pixels"):
+        configured(file, selector={"name": "schedule", "first": "random", "then": "csal"})
 
 
 def test_every_selector_is_either_tried_or_refused():

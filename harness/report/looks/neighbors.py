@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from harness.records.portrait import Portrait
-from harness.report.looks.look import Look, portraits, whose
+from harness.report.looks.look import Look, colours, portraits, whose
 from harness.report.model import Report
 from harness.report.pictures.style import canvas, short
 
 SAME, OTHER = "#009E73", "#D55E00"
 COLUMNS = 2
+
+SQUARE = 32
+"""Pixels of a side."""
 
 
 def neighbors(report: Report) -> Look | None:
@@ -32,6 +37,8 @@ def neighbors(report: Report) -> Look | None:
             f" Green: of the same class, orange: of another, whose name stands below; {same.sum()} of {same.size} "
             f"here, {100 * portrait.same_class:.0f} % over all mapped images."
         )
+    if not portrait.neighbor_images.size:
+        caption += " There are no pictures of them: each is a square in the colour of its class."
     return Look(
         "neighbors",
         f"Nearest neighbours in the feature space{whose(report)}",
@@ -41,7 +48,17 @@ def neighbors(report: Report) -> Look | None:
     )
 
 
+def _squares(portrait: Portrait) -> np.ndarray:
+    """u8 [Q, 1 + k, h, w, 3]: a square for each image, in the colour of its class."""
+    palette = colours(max(1, len(portrait.class_names)))
+    pixels = np.array([[int(colour[place : place + 2], 16) for place in (1, 3, 5)] for colour in palette], np.uint8)
+    of_images = pixels[np.maximum(portrait.neighbor_classes, 0)]
+    return np.tile(of_images[:, :, None, None], (1, 1, SQUARE, SQUARE, 1))
+
+
 def _figure(portrait: Portrait) -> Figure:
+    if not portrait.neighbor_images.size:
+        portrait = replace(portrait, neighbor_images=_squares(portrait))
     queries, count, height, width, _ = portrait.neighbor_images.shape
     rows = math.ceil(queries / COLUMNS)
     figure = canvas(9.4, rows * (0.42 + 4.9 / (count + 0.6) * height / width) + 0.1)
