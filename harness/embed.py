@@ -129,13 +129,15 @@ def embedded(encoder: SavedEncoder, files: Sequence[Path]) -> Iterator[np.ndarra
     import torch
 
     from harness import image_file
+    from harness.progress import track
 
-    for start in range(0, len(files), CHUNK):
-        images = [
-            image_file.decode(file, encoder.image_shape, upright=encoder.about["upright"])
-            for file in files[start : start + CHUNK]
-        ]
-        yield encoder.embed(torch.stack(images)).numpy()
+    with track(len(files), "Embedding images") as advance:
+        for start in range(0, len(files), CHUNK):
+            some = files[start : start + CHUNK]
+            upright = encoder.about["upright"]
+            images = [image_file.decode(file, encoder.image_shape, upright=upright) for file in some]
+            yield encoder.embed(torch.stack(images)).numpy()
+            advance(len(some))
 
 
 def _check_output(output: Path) -> None:
