@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Literal
 
 from baselines.datasets.folder_layout import SPLIT_WORDS, split_called
-from baselines.datasets.image_files import split_of_files
+from baselines.datasets.image_files import common_size, sizes_of, split_of_files
 from baselines.datasets.listed import Columns, Listed, Listing, listed_images, names_of
 from baselines.datasets.table import nearest, read_table
 from harness.api import Dataset, Source, Split
-from harness.image_file import size_of
 
 
 class Manifest(Dataset):
@@ -37,8 +36,7 @@ class Manifest(Dataset):
         label_column: of the classes; None finds it, if it is the only one that may be.
         split_column: None finds it.
         labels: `column`, or `none` to read none: every image is pre-trained on.
-        size: H and W of the images, after a centre crop to a square and resizing; None takes the size of the
-            first image for all.
+        size: H and W of the images, after a centre crop to a square and resizing; None as in `image_folder`.
         channels: 3 for RGB, 1 for grey.
         upright: whether photographs are turned as their EXIF orientation says.
     """
@@ -61,7 +59,7 @@ class Manifest(Dataset):
         if labels == "none" and label_column is not None:
             raise ValueError(f"label_column: {label_column!r} is not read with `labels: none`; leave one of them out")
         if size is not None and size < 1:
-            raise ValueError(f"size: {size} is not at least 1 (or null, for the size of the first image)")
+            raise ValueError(f"size: {size} is not at least 1 (or null, for that of the images)")
         if channels not in (1, 3):
             raise ValueError(f"channels: {channels} is not 1 or 3")
         self.path = path
@@ -97,19 +95,19 @@ class Manifest(Dataset):
             _say("%s", note)
         images = listing.images
         if not self.has_labels:
-            shape = self._image_shape(images)
-            return Source(shape, (), {"train": self._split_of(images, None, shape)})
+            shape, notes = self._image_shape(images)
+            return Source(shape, (), {"train": self._split_of(images, None, shape)}, notes=notes)
         parts = self._parts(images)
         names = names_of(one.label for one in parts["train"])
         if len(names) < 2:
             raise ValueError(f"{self.path}: {len(names)} classes among the training images; at least 2 are needed")
-        shape = self._image_shape(parts["train"])
+        shape, notes = self._image_shape(parts["train"])
         positions = {name: label for label, name in enumerate(names)}
         splits = {}
         for split, listed in parts.items():
             labels = None if split == "unlabeled" else [self._label(one, positions) for one in listed]
             splits[split] = self._split_of(listed, labels, shape)
-        return Source(shape, names, splits)
+        return Source(shape, names, splits, notes=notes)
 
     @property
     def _file(self) -> Path:
@@ -173,10 +171,12 @@ class Manifest(Dataset):
     def _split_of(self, images: Sequence[Listed], labels: list[int] | None, shape: tuple[int, int, int]) -> Split:
         return split_of_files([Path(one.image.path) for one in images], labels, shape, upright=self.upright)
 
-    def _image_shape(self, images: Sequence[Listed]) -> tuple[int, int, int]:
+    def _image_shape(self, images: Sequence[Listed]) -> tuple[tuple[int, int, int], tuple[str, ...]]:
+        """(C, H, W), and what is to be said of it."""
         if self.size is not None:
-            return self.channels, self.size, self.size
-        return self.channels, *size_of(Path(images[0].image.path), upright=self.upright)
+            return (self.channels, self.size, self.size), ()
+        height, width, said = common_size(sizes_of([Path(one.image.path) for one in images]))
+        return (self.channels, height, width), (f"{self.path}: {said}",) if said else ()
 
 
 def _say(text: str, *values: object) -> None:
