@@ -139,12 +139,12 @@ def test_an_oracle_brings_images_into_the_pool(tmp_path, caplog, paths):
     write(tmp_path, LABELED | {path.replace("photos", "unlabeled"): value for path, value in WITHOUT.items()})
     name = {"x.png": "x.png", "unlabeled/x": "unlabeled/x", "of the folder in it": "z"}[paths]
     oracle = tmp_path / "labels.csv"
-    oracle.write_text(f"path,label\n{name},dog\ny,\n")
+    oracle.write_text(f"path,label,split\n{name},dog,test\ny,,\n")
     added = 12 if name == "z" else 10
     source = opened(tmp_path, oracle=str(oracle))
     assert content(source)["train"] == [*PARTS["train"], (added, "dog")]
     assert len(content(source)["unlabeled"]) == 2
-    assert "1 images join the pool, their labels to be bought; 2 stay without labels" in caplog.text
+    assert "1 images join the pool, their labels to be bought; 2 stay without labels; its splits" in caplog.text
     without = ImageFolder(path=str(tmp_path), channels=1).identity()
     assert ImageFolder(path=str(tmp_path), channels=1, oracle=str(oracle)).identity() != without
 
