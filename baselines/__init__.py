@@ -3,6 +3,7 @@
 BUILTINS: dict[str, dict[str, str]] = {
     "datasets": {
         "digits": "baselines.datasets.digits:Digits",
+        "huggingface": "baselines.datasets.huggingface:HuggingFace",
         "image_folder": "baselines.datasets.image_folder:ImageFolder",
         "manifest": "baselines.datasets.manifest:Manifest",
         "npz": "baselines.datasets.npz:Npz",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -37,18 +38,24 @@ UPRIGHT = {
 
 
 def decode(
-    path: Path, image_shape: tuple[int, int, int], *, upright: bool = True, scaled: list[Path] | None = None
+    path: Path | IO[bytes],
+    image_shape: tuple[int, int, int],
+    *,
+    upright: bool = True,
+    scaled: list[object] | None = None,
+    name: object = None,
 ) -> Tensor:
-    """Decodes one file to u8 [C, H, W].
+    """Decodes one file, or a stream that is called `name`, to u8 [C, H, W].
 
     An image of 16 bits a channel is scaled, 65535 to 255. One of another size is cropped around its centre to the
     aspect ratio of H x W and resized (bicubic).
 
     Args:
-        path: the file.
+        path: the file, or a stream.
         image_shape: (C, H, W).
         upright: whether it is turned as its EXIF orientation says.
-        scaled: where the path is noted if the image has 16 bits a channel.
+        scaled: where the name is noted if the image has 16 bits a channel.
+        name: of the image; None: its path.
 
     Raises:
         ValueError: the file is not an image of 8 or 16 bits a channel; names it.
@@ -59,13 +66,13 @@ def decode(
             if is_deep(file):
                 image = _in_eight_bits(file)
                 if scaled is not None:
-                    scaled.append(path)
+                    scaled.append(name or path)
             else:
                 image = file
             image = image.convert("RGB" if channels == 3 else "L")
             image = _turned(image, file) if upright else image
     except Exception as error:  # Pillow's readers raise many types for a damaged file
-        raise undecodable(path, error) from error
+        raise undecodable(name or path, error) from error
     if image.size != (width, height):
         image = ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC)
     pixels = torch.from_numpy(np.array(image))
@@ -85,20 +92,6 @@ def _in_eight_bits(file: Image.Image) -> Image.Image:
     return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
 
 
-def size_of(path: Path, *, upright: bool = True) -> tuple[int, int]:
-    """(H, W) of an image file, after turning.
-
-    Raises:
-        ValueError: the file is no image; names it.
-    """
-    try:
-        with Image.open(path) as file:
-            image = _turned(file, file) if upright else file
-            return image.height, image.width
-    except Exception as error:
-        raise undecodable(path, error) from error
-
-
 def _turned(image: Image.Image, file: Image.Image) -> Image.Image:
     """`image`, which was made of an opened `file`, the right way up."""
     file.load()  # Pillow turns some formats as it loads them, and then their orientation is gone
@@ -109,9 +102,9 @@ def _turned(image: Image.Image, file: Image.Image) -> Image.Image:
     return image.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else image
 
 
-def undecodable(path: Path, error: Exception) -> ValueError:
+def undecodable(path: object, error: Exception) -> ValueError:
     """The error for a file that Pillow could not read, in one line."""
-    return ValueError(f"cannot decode {path}: {message_of(error)}; mend or remove it")
+    return ValueError(f"cannot decode {path}: {message_of(error)}")
 
 
 def is_clutter(name: str) -> bool:

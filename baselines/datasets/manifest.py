@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -11,11 +10,10 @@ from pathlib import Path
 from typing import Literal
 
 from baselines.datasets.folder_layout import SPLIT_WORDS, split_called
-from baselines.datasets.image_files import split_of_files
+from baselines.datasets.image_files import common_size, sizes_of, split_of_files
 from baselines.datasets.listed import Columns, Listed, Listing, listed_images, names_of
 from baselines.datasets.table import nearest, read_table
 from harness.api import Dataset, Source, Split
-from harness.image_file import size_of
 
 
 class Manifest(Dataset):
@@ -37,8 +35,7 @@ class Manifest(Dataset):
         label_column: of the classes; None finds it, if it is the only one that may be.
         split_column: None finds it.
         labels: `column`, or `none` to read none: every image is pre-trained on.
-        size: H and W of the images, after a centre crop to a square and resizing; None takes the size of the
-            first image for all.
+        size: H and W of the images, after a centre crop to a square and resizing; None as in `image_folder`.
         channels: 3 for RGB, 1 for grey.
         upright: whether photographs are turned as their EXIF orientation says.
     """
@@ -61,7 +58,7 @@ class Manifest(Dataset):
         if labels == "none" and label_column is not None:
             raise ValueError(f"label_column: {label_column!r} is not read with `labels: none`; leave one of them out")
         if size is not None and size < 1:
-            raise ValueError(f"size: {size} is not at least 1 (or null, for the size of the first image)")
+            raise ValueError(f"size: {size} is not at least 1 (or null, for that of the images)")
         if channels not in (1, 3):
             raise ValueError(f"channels: {channels} is not 1 or 3")
         self.path = path
@@ -93,23 +90,21 @@ class Manifest(Dataset):
             ValueError: a row cannot be understood, or a file is missing; names them.
         """
         listing = self._listing()
-        for note in listing.notes:
-            _say("%s", note)
-        images = listing.images
+        images, notes = listing.images, list(listing.notes)
         if not self.has_labels:
-            shape = self._image_shape(images)
-            return Source(shape, (), {"train": self._split_of(images, None, shape)})
-        parts = self._parts(images)
+            shape = self._image_shape(images, notes)
+            return Source(shape, (), {"train": self._split_of(images, None, shape)}, notes=tuple(notes))
+        parts = self._parts(images, notes)
         names = names_of(one.label for one in parts["train"])
         if len(names) < 2:
             raise ValueError(f"{self.path}: {len(names)} classes among the training images; at least 2 are needed")
-        shape = self._image_shape(parts["train"])
+        shape = self._image_shape(images, notes)
         positions = {name: label for label, name in enumerate(names)}
         splits = {}
         for split, listed in parts.items():
             labels = None if split == "unlabeled" else [self._label(one, positions) for one in listed]
             splits[split] = self._split_of(listed, labels, shape)
-        return Source(shape, names, splits)
+        return Source(shape, names, splits, notes=tuple(notes))
 
     @property
     def _file(self) -> Path:
@@ -124,11 +119,11 @@ class Manifest(Dataset):
         root = Path(self.root).expanduser() if self.root is not None else self._file.parent
         return listed_images(read_table(self._file), [root], self._columns, with_labels=self.has_labels)
 
-    def _parts(self, images: Sequence[Listed]) -> dict[str, list[Listed]]:
-        """Split -> its images, with what is left out said in a line each."""
+    def _parts(self, images: Sequence[Listed], notes: list[str]) -> dict[str, list[Listed]]:
+        """Split -> its images; what is left out is noted, a line each."""
         parts: dict[str, list[Listed]] = defaultdict(list)
         left_out: Counter[str] = Counter()
-        names_splits = self._names_splits(images)
+        names_splits = self._names_splits(images, notes)
         for one in images:
             split = self._split(one) if names_splits else "train"
             if split == "train" and not one.label:
@@ -140,19 +135,19 @@ class Manifest(Dataset):
                 continue
             parts[split].append(one)
         for what, count in left_out.items():
-            _say("%s: %d %s", self.path, count, what)
+            notes.append(f"{self.path}: {count} {what}")
         if not parts["train"]:
             raise ValueError(f"{self.path}: no training image has a label; `labels: none` takes images without any")
         if parts["unlabeled"]:
-            _say("%s: %d images have no label and are for pre-training only", self.path, len(parts["unlabeled"]))
+            notes.append(f"{self.path}: {len(parts['unlabeled'])} images have no label and are for pre-training only")
         return {split: parts[split] for split in ("train", "val", "test", "unlabeled") if parts[split]}
 
-    def _names_splits(self, images: Sequence[Listed]) -> bool:
+    def _names_splits(self, images: Sequence[Listed], notes: list[str]) -> bool:
         """Whether the column of splits, if nobody named it, is one: another may be called `set` or `phase`."""
         given = {one.split for one in images if one.split}
         if self._columns.split is not None or not given or any(map(split_called, given)):
             return True
-        _say("%s: a column holds %r and the like, which are no splits; it is not used", self.path, min(given))
+        notes.append(f"{self.path}: a column holds {min(given)!r} and the like, which are no splits; it is not used")
         return False
 
     def _split(self, one: Listed) -> str:
@@ -173,11 +168,9 @@ class Manifest(Dataset):
     def _split_of(self, images: Sequence[Listed], labels: list[int] | None, shape: tuple[int, int, int]) -> Split:
         return split_of_files([Path(one.image.path) for one in images], labels, shape, upright=self.upright)
 
-    def _image_shape(self, images: Sequence[Listed]) -> tuple[int, int, int]:
+    def _image_shape(self, images: Sequence[Listed], notes: list[str]) -> tuple[int, int, int]:
         if self.size is not None:
             return self.channels, self.size, self.size
-        return self.channels, *size_of(Path(images[0].image.path), upright=self.upright)
-
-
-def _say(text: str, *values: object) -> None:
-    logging.getLogger(__name__).warning(text, *values)
+        height, width, said = common_size(sizes_of([Path(one.image.path) for one in images]))
+        notes += [f"{self.path}: {said}"] if said else []
+        return self.channels, height, width

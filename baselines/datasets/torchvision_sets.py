@@ -21,6 +21,7 @@ class TorchvisionSet(Dataset):
         folder: where below `root` torchvision looks for these files.
     """
 
+    downloads = True
     title: ClassVar[str]
     urls: ClassVar[tuple[str, ...]]
     folder: ClassVar[str] = ""

@@ -60,6 +60,7 @@ def with_oracle(layout: Layout, oracle: Path, root: Path) -> Layout:
     left = tuple(image for path, image in without.items() if path not in known)
     classes = {name: [*(train or {}).get(name, ()), *added[name]] for name in names}
     note = f"{oracle}: {len(bought)} images join the pool, their labels to be bought; {len(left)} stay without labels"
+    note += "; its splits are not read" if any(one.split for one in bought) else ""
     return replace(
         layout,
         splits={**layout.splits, "train": classes},

@@ -11,7 +11,7 @@ from the generator that is handed to it, and never sees a label that the oracle 
 
 from harness.api.augmentations import Augmentation
 from harness.api.backbones import Backbone, ImageForm, PublishedWeights
-from harness.api.data import SOURCE_SPLITS, Dataset, Images, Source, Split
+from harness.api.data import SOURCE_SPLITS, BrokenImagesError, Dataset, Images, Source, Split
 from harness.api.families import Family
 from harness.api.selectors import CONDITIONAL_PARTS, Companion, Pool, PoolModel, Reason, Selector
 from harness.api.ssl_methods import UNKNOWN, SemiSupervisedMethod, SSLMethod, SupervisedMethod
@@ -22,6 +22,7 @@ __all__ = [
     "UNKNOWN",
     "Augmentation",
     "Backbone",
+    "BrokenImagesError",
     "Companion",
     "Dataset",
     "Family",

@@ -67,12 +67,26 @@ class Split:
             called from several threads at once.
         labels: i64 [num_images] in 0 .. K-1, or None where there are none.
         files: num_images paths of image files, for those who show images of a data set of features; None: not known.
+        names: what each image is called, such as its file, for messages; None: its position.
     """
 
     num_images: int
     read: Callable[[int, int], Tensor]
     labels: Tensor | None = None
     files: Sequence[str] | None = None
+    names: Sequence[str] | None = None
+
+
+class BrokenImagesError(ValueError):
+    """Raised by `Split.read` for images that cannot be decoded, once it has tried all that were asked for.
+
+    Args:
+        reasons: position in the split -> what is wrong, in one line that names the image.
+    """
+
+    def __init__(self, reasons: Mapping[int, str]):
+        super().__init__("; ".join(reasons.values()))
+        self.reasons = dict(reasons)
 
 
 @dataclass(frozen=True)
@@ -85,12 +99,14 @@ class Source:
         splits: of `SOURCE_SPLITS`: `train` (required), and where the source has them `val`, `test` and `unlabeled`.
             Without `val` or `test` the harness carves one from `train`. Where no image has a label, `train` alone.
         dtype: of what the splits read: uint8 for images, float16 or float32 for features.
+        notes: what was decided by content, converted or left out, a line each that names the place: people read them.
     """
 
     image_shape: tuple[int, ...]
     class_names: tuple[str, ...]
     splits: Mapping[str, Split]
     dtype: torch.dtype = torch.uint8
+    notes: tuple[str, ...] = ()
 
 
 class Dataset(ABC):
@@ -101,10 +117,12 @@ class Dataset(ABC):
             be pre-trained on, so that what needs labels is refused before anything is read.
         gives_features: whether it is a data set of features, floats [D] in place of pixels, which the class decides. A
             trial then trains no encoder, and what needs pixels is refused before it starts.
+        downloads: whether `open` may fetch files from elsewhere, which a dry run then leaves.
     """
 
     has_labels: bool = True
     gives_features: bool = False
+    downloads: bool = False
 
     @abstractmethod
     def identity(self) -> str:

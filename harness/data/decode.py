@@ -6,17 +6,16 @@ or not believed.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
 import math
-import os
 import re
 import shutil
-import threading
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -28,15 +27,18 @@ from torch import Tensor
 
 from harness.api import SOURCE_SPLITS, Dataset, Source, Split
 from harness.code import code_of
+from harness.data.duplicates import twins_of
+from harness.data.pixels import Form, digests_of, write_images
 from harness.files import digest_of
-from harness.progress import track
+from harness.messages import count, in_bytes
+from harness.progress import say, track
 
 log = logging.getLogger(__name__)
-CHUNK_BYTES = 1 << 20
-"""How much is decoded at a time by one thread. Part of the fingerprint: it is a hash of the chunks' hashes."""
+NAMES_FILE = "twin_names.json"
+"""Split -> the names of the images that have twins, where they have names."""
 
-MAX_THREADS = 16
-"""That decode at once: each holds some 10 MB, and Python's lock leaves more of them nothing to do."""
+NAMED_BROKEN = 10
+"""So many broken images are named."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +54,9 @@ class Prepared:
         sums: i64 [M, C, 2], of each training image the sum of its channels' values and that of their squares; None of
             features.
         files: split -> M paths of image files, where a data set of features knows them.
+        twins: split -> i64 [T, 2], the rows of images that are there more than once, see `twins_of`.
+        notes: what was decided, converted, skipped or left out, a line each.
+        folder: where the arrays lie.
     """
 
     image_shape: tuple[int, ...]
@@ -61,6 +66,28 @@ class Prepared:
     labels: Mapping[str, Tensor]
     sums: Tensor | None
     files: Mapping[str, np.ndarray]
+    twins: Mapping[str, Tensor]
+    notes: tuple[str, ...]
+    folder: Path
+
+    @property
+    def num_bytes(self) -> int:
+        """Of the images, on disk."""
+        return sum(images.nbytes for images in self.images.values())
+
+    def groups(self, split: str) -> Tensor:
+        """i64 [M]: for each image of a split a number that equal images share; -1 for those that have no equal."""
+        groups = torch.full((len(self.images[split]),), -1)
+        rows, numbers = self.twins[split].unbind(1)
+        groups[rows] = numbers
+        return groups
+
+    def image_name(self, split: str, row: int) -> str:
+        """What an image that has a twin is called: its file, or its position in the data set's split."""
+        file = self.folder / NAMES_FILE
+        names = json.loads(file.read_text()).get(split) if file.exists() else None
+        place = int(torch.searchsorted(self.twins[split][:, 0].contiguous(), row))
+        return names[place] if names else f"{split} {row}"
 
     def moments(self, rows: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Means in [0, 1] and standard deviations in [1/255, 1] of each channel of some training images, exact.
@@ -80,7 +107,13 @@ class Prepared:
 
 
 def prepare(
-    dataset: Dataset, name: str, cache: Path, *, settings: Mapping[str, Any] | None = None, verify: bool = False
+    dataset: Dataset,
+    name: str,
+    cache: Path,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    verify: bool = False,
+    skip_broken: bool = False,
 ) -> Prepared:
     """Decodes a data set, or opens what an earlier call decoded.
 
@@ -96,17 +129,16 @@ def prepare(
         settings: the data set's hyper-parameters, for its identity may forget one.
         verify: whether all that an earlier call decoded is read and compared with its fingerprint; what differs is
             decoded again.
+        skip_broken: whether images that cannot be decoded are left out, which the notes then say; else they are an
+            error that names them.
 
     Raises:
-        ValueError: the data set breaks the contract of `harness.api.Source`.
+        ValueError: the data set breaks the contract of `harness.api.Source`, or images cannot be decoded.
         FileNotFoundError: the data set is not there.
+        OSError: the disk has not room for it.
     """
-    plugin = type(dataset)
-    code = code_of(prepare, plugin)
-    made_of = digest_of({"code": code.key, "settings": dict(settings or {})})
-    key = f"{plugin.__module__}.{plugin.__qualname__}\n{made_of}\n{dataset.identity()}"
-    digest = hashlib.blake2b(key.encode(errors="surrogateescape"), digest_size=8).hexdigest()
-    folder = cache / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', name)}-{digest}"
+    code = code_of(prepare, type(dataset))
+    folder = _folder(dataset, name, cache, {"code": code.key, "settings": dict(settings or {}), "skip": skip_broken})
     cache.mkdir(parents=True, exist_ok=True)
     lock = FileLock(f"{folder}.lock")
     try:
@@ -122,7 +154,7 @@ def prepare(
         if prepared is None:
             source = dataset.open()
             _check(source, name, dataset.has_labels)
-            _write(source, name, folder)
+            _write(source, name, folder, skip_broken)
             prepared = _open(folder)
             assert prepared is not None, "what was just written can be opened"
             if not code.is_current():
@@ -130,6 +162,24 @@ def prepare(
         return prepared
     finally:
         lock.release()
+
+
+def peek(
+    dataset: Dataset, name: str, cache: Path, *, settings: Mapping[str, Any] | None = None, skip_broken: bool = False
+) -> Prepared | None:
+    """What an earlier call of `prepare` decoded; None where it is not there."""
+    code = code_of(prepare, type(dataset))
+    return _open(
+        _folder(dataset, name, cache, {"code": code.key, "settings": dict(settings or {}), "skip": skip_broken})
+    )
+
+
+def _folder(dataset: Dataset, name: str, cache: Path, made_of: Mapping[str, Any]) -> Path:
+    """Where a data set is kept, by all that determines it."""
+    plugin = type(dataset)
+    key = f"{plugin.__module__}.{plugin.__qualname__}\n{digest_of(made_of)}\n{dataset.identity()}"
+    digest = hashlib.blake2b(key.encode(errors="surrogateescape"), digest_size=8).hexdigest()
+    return cache / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', name)}-{digest}"
 
 
 def _open(folder: Path) -> Prepared | None:
@@ -141,7 +191,7 @@ def _open(folder: Path) -> Prepared | None:
         if meta.pop("checksum") != _digest(meta):
             raise ValueError("the checksum of meta.json differs")
         shape = tuple(meta["image_shape"])
-        images, labels, files = {}, {}, {}
+        images, labels, twins, files = {}, {}, {}, {}
         dtype = np.dtype(meta["dtype"])
         for split, part in meta["splits"].items():
             images[split] = _map(folder / f"{split}_images.npy", (part["num_images"], *shape), dtype)
@@ -151,6 +201,7 @@ def _open(folder: Path) -> Prepared | None:
                 labels[split] = _map(folder / f"{split}_labels.npy", (part["num_images"],), np.dtype(np.int64))
             elif split == "train":
                 labels[split] = torch.empty(0, dtype=torch.int64)
+            twins[split] = _map(folder / f"{split}_twins.npy", (part["twins"], 2), np.dtype(np.int64))
         sums_shape = (meta["splits"]["train"]["num_images"], shape[0], 2)
         sums = None if _holds_features(shape) else _map(folder / "train_sums.npy", sums_shape, np.dtype(np.int64))
         return Prepared(
@@ -161,6 +212,9 @@ def _open(folder: Path) -> Prepared | None:
             labels=MappingProxyType(labels),
             sums=sums,
             files=MappingProxyType(files),
+            twins=MappingProxyType(twins),
+            notes=tuple(meta["notes"]),
+            folder=folder,
         )
     except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
         log.warning("%s is damaged (%s); decoding again", folder, error)
@@ -175,29 +229,15 @@ def _digest(meta: Mapping[str, Any]) -> str:
 def _fingerprint(prepared: Prepared) -> str:
     """The fingerprint that the content of the files has, as `_decode` computes it."""
     fingerprint = hashlib.blake2b(repr((prepared.image_shape, prepared.class_names)).encode(), digest_size=16)
-    step = _chunk(prepared.image_shape, prepared.images["train"].dtype)
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, MAX_THREADS)) as threads:
-        for split, images in sorted(prepared.images.items()):
-            pixels = images.numpy()
-            starts = range(0, len(pixels), step)
-            digests = threads.map(lambda start: _chunk_digest(pixels[start : start + step]), starts)  # noqa: B023
-            fingerprint.update(f"{split} {len(pixels)}".encode() + b"".join(digests))
-            labels = prepared.labels.get(split)
-            fingerprint.update(b"" if labels is None else labels.numpy().tobytes())
+    for split, images in sorted(prepared.images.items()):
+        fingerprint.update(f"{split} {len(images)}".encode() + b"".join(digests_of(images.numpy())))
+        labels = prepared.labels.get(split)
+        fingerprint.update(b"" if labels is None else labels.numpy().tobytes())
     return fingerprint.hexdigest()
 
 
 def _holds_features(image_shape: Sequence[int]) -> bool:
     return len(image_shape) == 1
-
-
-def _chunk(image_shape: Sequence[int], dtype: torch.dtype) -> int:
-    """Images that are decoded at a time."""
-    return max(1, CHUNK_BYTES // (math.prod(image_shape) * dtype.itemsize))
-
-
-def _chunk_digest(pixels: np.ndarray) -> bytes:
-    return hashlib.blake2b(pixels.data, digest_size=16).digest()
 
 
 def _map(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> Tensor:
@@ -210,13 +250,14 @@ def _map(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> Tensor:
     return torch.from_numpy(array)
 
 
-def _write(source: Source, name: str, folder: Path) -> None:
+def _write(source: Source, name: str, folder: Path, skip_broken: bool) -> None:
     """Decodes all splits into `folder`, which appears complete or not at all."""
+    _check_room(source, name, folder.parent)
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)  # of a writer that was killed: the lock is ours
     partial.mkdir()
     try:
-        meta = _decode(source, name, partial)
+        meta = _decode(source, name, partial, skip_broken)
         meta["checksum"] = _digest(json.loads(json.dumps(meta)))
         (partial / "meta.json").write_text(json.dumps(meta, indent=1))
         if folder.exists():
@@ -254,6 +295,9 @@ def _check_labels(source: Source, name: str) -> None:
             raise ValueError(
                 f"{place}: labels {int(labels.min())} .. {int(labels.max())} outside 0 .. {num_classes - 1}"
             )
+    doubled = next((one for one, number in Counter(source.class_names).items() if number > 1), None)
+    if doubled is not None:
+        raise ValueError(f"data set {name}: two classes are called {doubled!r}; class names must differ")
     train = source.splits["train"].labels
     assert train is not None
     missing = (torch.bincount(train.long(), minlength=num_classes) == 0).nonzero().flatten().tolist()
@@ -262,89 +306,71 @@ def _check_labels(source: Source, name: str) -> None:
         raise ValueError(f"data set {name}: {where}; at least 2 classes with images are needed")
 
 
-def _decode(source: Source, name: str, folder: Path) -> dict[str, Any]:
+def _check_room(source: Source, name: str, cache: Path) -> None:
+    """Says what decoding will write; OSError where the disk has not so much room."""
+    number = sum(part.num_images for part in source.splits.values())
+    needed, free = number * Form(source.image_shape, source.dtype).num_bytes, shutil.disk_usage(cache).free
+    shape = "x".join(map(str, source.image_shape))
+    says = f"{name}: {number:,} images of {shape} take {in_bytes(needed)}"
+    if needed > free:
+        raise OSError(errno.ENOSPC, f"{says}, and {in_bytes(free)} are free", str(cache))
+    say(f"{says}, decoded once into {cache}")
+
+
+def _decode(source: Source, name: str, folder: Path, skip_broken: bool) -> dict[str, Any]:
     """Writes the arrays of every split into `folder` and returns the meta data that describes them."""
-    fingerprint = hashlib.blake2b(repr((source.image_shape, source.class_names)).encode(), digest_size=16)
-    sums = None
-    if not _holds_features(source.image_shape):
-        sums = np.zeros((source.splits["train"].num_images, source.image_shape[0], 2), dtype=np.int64)
-    splits = {}
+    splits: dict[str, dict[str, Any]] = {}
+    parts: dict[str, Split] = {}
+    hashes: dict[str, np.ndarray] = {}
+    broken: list[str] = []
+    notes, form = list(source.notes), Form(source.image_shape, source.dtype)
+    digest = hashlib.blake2b(repr((source.image_shape, source.class_names)).encode(), digest_size=16)
     with track(sum(part.num_images for part in source.splits.values()), f"Decoding {name}") as advance:
         for split, part in sorted(source.splits.items()):
-            counted = sums if split == "train" else None
-            digests = _decode_split(source, part, folder / f"{split}_images.npy", counted, advance)
-            labels = None if part.labels is None or split == "unlabeled" else part.labels.cpu().long().numpy()
+            file = folder / f"{split}_images.npy"
+            written = write_images(part, form, file, skip_broken=skip_broken, advance=advance)
+            if written.broken and not skip_broken:
+                broken += written.broken.values()
+                continue
+            if written.broken:
+                notes.append(f"{name}, {split}: skipped {_named(list(written.broken.values()))}")
+            if split == "train" and written.sums is not None:
+                np.save(folder / "train_sums.npy", written.sums)
+            kept = parts[split] = written.part
+            labels = None if kept.labels is None or split == "unlabeled" else kept.labels.cpu().long().numpy()
             if labels is not None:
                 np.save(folder / f"{split}_labels.npy", labels)
-            fingerprint.update(f"{split} {part.num_images}".encode() + b"".join(digests))
-            fingerprint.update(b"" if labels is None else labels.tobytes())
-            if part.files is not None:
-                np.save(folder / f"{split}_files.npy", [file.encode(errors="surrogateescape") for file in part.files])
-            of_split = {"num_images": part.num_images, "labeled": labels is not None, "files": part.files is not None}
-            splits[split] = of_split
-    if sums is not None:
-        np.save(folder / "train_sums.npy", sums)
+            digest.update(f"{split} {kept.num_images}".encode() + b"".join(written.digests))
+            digest.update(b"" if labels is None else labels.tobytes())
+            hashes[split] = written.hashes
+            if kept.files is not None:
+                np.save(folder / f"{split}_files.npy", [file.encode(errors="surrogateescape") for file in kept.files])
+            about = {"num_images": kept.num_images, "labeled": labels is not None, "files": kept.files is not None}
+            splits[split] = about
+    if broken:
+        raise ValueError(
+            f"data set {name}: {_named(broken)}; mend or remove what is broken, or set data.on_broken: skip"
+        )
+    if len(notes) > len(source.notes):
+        _check(replace(source, splits=parts), name, bool(source.class_names))
+    twin_names = {}
+    for split, twins in twins_of(hashes).items():
+        np.save(folder / f"{split}_twins.npy", twins)
+        splits[split]["twins"] = len(twins)
+        known = parts[split].names or parts[split].files
+        twin_names[split] = known and [known[row] for row in twins[:, 0].tolist()]
+    (folder / NAMES_FILE).write_text(json.dumps(twin_names))
     return {
         "image_shape": source.image_shape,
-        "dtype": _array_type(source.dtype).str,
+        "dtype": form.array_type.str,
         "class_names": source.class_names,
         "splits": splits,
-        "fingerprint": fingerprint.hexdigest(),
+        "fingerprint": digest.hexdigest(),
+        "notes": notes,
     }
 
 
-def _decode_split(
-    source: Source, part: Split, path: Path, sums: np.ndarray | None, advance: Callable[[int], None]
-) -> list[bytes]:
-    """Writes u8 [M, C, H, W], or features [M, D], to `path` chunk by chunk, from several threads.
-
-    Args:
-        source: whose split it is.
-        part: the split.
-        path: of the array file.
-        sums: i64 [M, C, 2], to be filled, see `Prepared.sums`; None to sum nothing.
-        advance: told how many images were written.
-
-    Returns:
-        The hash of every chunk, in order.
-    """
-    step, dtype = _chunk(source.image_shape, source.dtype), _array_type(source.dtype)
-    lock = threading.Lock()
-    # Written and not mapped: dirty mapped pages count as this process's memory, and a full disk kills
-    # a process that writes through a map where write() raises.
-    with path.open("wb") as file:
-        shape = (part.num_images, *source.image_shape)
-        np.lib.format.write_array_header_1_0(file, {"descr": dtype.str, "fortran_order": False, "shape": shape})
-        first = file.tell()
-
-        def chunk(start: int) -> bytes:
-            stop = min(start + step, part.num_images)
-            images = part.read(start, stop)
-            expected = (stop - start, *source.image_shape)
-            if images.dtype != source.dtype or images.shape != expected:
-                raise ValueError(
-                    f"{path.stem}: images {start} .. {stop - 1} came as {images.dtype} {tuple(images.shape)}, "
-                    f"not {source.dtype} {expected}"
-                )
-            pixels = np.ascontiguousarray(images.cpu().numpy())
-            if sums is not None:
-                sums[start:stop] = _sums(pixels)
-            with lock:
-                file.seek(first + start * math.prod(source.image_shape) * dtype.itemsize)
-                file.write(pixels.data)
-            advance(stop - start)
-            return _chunk_digest(pixels)
-
-        with ThreadPoolExecutor(min(os.cpu_count() or 1, MAX_THREADS)) as threads:
-            return list(threads.map(chunk, range(0, part.num_images, step)))
-
-
-def _array_type(dtype: torch.dtype) -> np.dtype:
-    return torch.empty(0, dtype=dtype).numpy().dtype
-
-
-def _sums(images: np.ndarray) -> np.ndarray:
-    """i64 [B, C, 2]: the sum of the values of each channel of u8 [B, C, H, W], and that of their squares."""
-    values = images.reshape(*images.shape[:2], -1)
-    squares = np.square(values, dtype=np.uint16)  # 255^2 fits
-    return np.stack([part.sum(2, dtype=np.int64) for part in (values, squares)], axis=2)
+def _named(broken: Sequence[str]) -> str:
+    """Some broken images, and how many there are."""
+    more = f"; and {len(broken) - NAMED_BROKEN} more" if len(broken) > NAMED_BROKEN else ""
+    return f"{count(len(broken), 'broken image')}: {'; '.join(broken[:NAMED_BROKEN])}{more}"

@@ -5,13 +5,12 @@ and hands the pool's labels to the oracle.
 from __future__ import annotations
 
 import hashlib
-import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -21,9 +20,8 @@ from harness.data.carving import CARVED, Part, set_aside, without_rare
 from harness.data.decode import Prepared, prepare
 from harness.data.imbalance import Exponential, Step, thinned
 from harness.data.oracle import Oracle, stratified_draw
+from harness.data.overlaps import Apart, Overlap, find_overlaps, without_twins
 from harness.seeding import generator
-
-log = logging.getLogger(__name__)
 
 DEVICE_SHARE = 0.5
 """The share of an accelerator's free memory up to which an image store is copied onto it."""
@@ -60,6 +58,17 @@ class Splitting:
         default="drop",
         metadata={"help": "rare classes are left out, or trained on and carved neither for validation nor for test"},
     )
+    on_broken: Literal["error", "skip"] = field(
+        default="error",
+        metadata={"help": "images that cannot be decoded: named, all at once, or left out, which the records say"},
+    )
+    duplicates: Literal["report", "error", "drop"] = field(
+        default="report",
+        metadata={
+            "help": "images that are, pixel for pixel, in two parts: said, refused, or taken out of the training "
+            "images (and, where they are test images, of the validation images; never of the test images)"
+        },
+    )
     imbalance: Step | Exponential | None = field(default=None, metadata={"help": "unbalance the pool"})
     split_seed: int = field(
         default=0,
@@ -91,6 +100,7 @@ class Data:
             among them. In a folder that is sorted by class a row tells the label.
         counts: part -> number of images, for reports; `test` is counted even where it is None.
         val_files: paths of the image files of `val`, where a data set of features knows them.
+        notes: what was decided, converted, skipped, left out or is there twice, a line each.
     """
 
     pool: Images
@@ -108,6 +118,7 @@ class Data:
     places: Mapping[str, tuple[str, int, Tensor]]
     counts: Mapping[str, int]
     val_files: Sequence[bytes] | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def num_classes(self) -> int:
@@ -128,19 +139,24 @@ def open_data(
     cache: Path,
     with_test: bool,
     device: torch.device | str,
-    settings: Mapping[str, Any] | None = None,
-    verify: bool = False,
 ) -> tuple[Data, Oracle]:
-    """Opens a data set, decoding it if nobody has yet, and splits it. All draws are stratified.
+    """Opens a data set, decoding it if nobody has yet, and divides it; see `prepare` and `divide`."""
+    prepared = prepare(dataset, name, cache, skip_broken=splitting.on_broken == "skip")
+    return divide(prepared, name, splitting, with_test=with_test, device=device)
+
+
+def divide(
+    prepared: Prepared, name: str, splitting: Splitting, *, with_test: bool, device: torch.device | str
+) -> tuple[Data, Oracle]:
+    """Divides a data set into the parts of a trial. All draws are stratified.
 
     The validation images are the same at every fraction, imbalance and trial seed; `split_seed` draws every order.
 
     Args:
-        dataset: where the images come from.
-        name: of the data set, for messages and the cache folder.
+        prepared: the data set.
+        name: of it, for messages.
         splitting: what becomes of its images. `test` is taken first, then `val`, where it has no such images of its
             own, which are used whole; then `fraction` of the rest, which `imbalance` thins.
-        cache, settings, verify: see `prepare`.
         with_test: whether `Data.test` may be read.
         device: where batches are wanted; where the images are, `store_of` says.
 
@@ -149,14 +165,12 @@ def open_data(
 
     Raises:
         ValueError: a setting is impossible; names it and the nearest valid value.
-        FileNotFoundError: the data set is not there.
     """
     device = torch.empty(0, device=device).device  # "cuda" becomes "cuda:0"
-    prepared = prepare(dataset, name, cache, settings=settings, verify=verify)
-    prepared, left_out = without_rare(prepared, splitting.min_images if splitting.rare == "drop" else 1)
-    if left_out and verify:
-        log.warning("%s: %s", name, left_out)
+    prepared, left_out = _of_common_classes(prepared, splitting)
     rows = _split(prepared, splitting)
+    if splitting.duplicates == "error" and (overlaps := find_overlaps(prepared, rows.parts(prepared))):
+        raise ValueError(f"data set {name}: {'; '.join(map(str, overlaps))}; data.duplicates: drop takes them away")
 
     def images(split: str, part: Tensor | None) -> Images:
         store = store_of(prepared, split, device)
@@ -171,7 +185,7 @@ def open_data(
         test=images(test_split, rows.test) if with_test else None,
         test_labels=prepared.labels[test_split][rows.test] if with_test else None,
         carved=test_split == "train" and len(rows.test) > 0,
-        unlabeled_extra=images("unlabeled", None) if "unlabeled" in prepared.images else None,
+        unlabeled_extra=images("unlabeled", rows.unlabeled) if "unlabeled" in prepared.images else None,
         class_names=prepared.class_names,
         image_shape=prepared.image_shape,
         mean=mean,
@@ -180,14 +194,21 @@ def open_data(
         places=_places(prepared, rows),
         counts=_counts(prepared, rows),
         val_files=prepared.files[val_split][rows.val.numpy()].tolist() if val_split in prepared.files else None,
+        notes=(*prepared.notes, *(f"{name}: {note}" for note in (*left_out, *rows.notes))),
     )
     return data, Oracle(prepared.labels["train"][rows.labeled], len(prepared.class_names))
 
 
+def _of_common_classes(prepared: Prepared, splitting: Splitting) -> tuple[Prepared, list[str]]:
+    """The data set without the classes that are left out, and lines that say which."""
+    prepared, left_out = without_rare(prepared, splitting.min_images if splitting.rare == "drop" else 1)
+    return prepared, [left_out] if left_out else []
+
+
 def _counts(prepared: Prepared, rows: _Rows) -> Mapping[str, int]:
-    counts = {"pool": len(rows.pool), "val": len(rows.val), "test": len(rows.test)}
-    if "unlabeled" in prepared.images:
-        counts["unlabeled_extra"] = len(prepared.images["unlabeled"])
+    counts = {part: len(of_part) for part, of_part in rows.parts(prepared).items()}
+    if "unlabeled" in counts:
+        counts["unlabeled_extra"] = counts.pop("unlabeled")
     return MappingProxyType(counts)
 
 
@@ -235,11 +256,16 @@ def joined(first: Images, second: Images) -> Images:
 
 @dataclass(frozen=True, eq=False)
 class _Rows:
-    """Which images are in which part, i64, in a random order; of the split of that name where the data set has one."""
+    """Which images are in which part, i64, in a random order; of the split of that name where the data set has one.
+
+    Of the unlabelled images those that are left, in their own order; None: all of them. The notes say what is not.
+    """
 
     pool: Tensor
     val: Tensor
     test: Tensor
+    unlabeled: Tensor | None = None
+    notes: tuple[str, ...] = ()
     has_labels: bool = True
 
     @property
@@ -247,10 +273,18 @@ class _Rows:
         """Those of the pool whose labels can be bought."""
         return self.pool if self.has_labels else self.pool[:0]
 
+    def parts(self, prepared: Prepared) -> dict[str, Tensor]:
+        """Part -> all its rows."""
+        parts = {"pool": self.pool, "val": self.val, "test": self.test}
+        if "unlabeled" not in prepared.images:
+            return parts
+        every = torch.arange(len(prepared.images["unlabeled"]))
+        return parts | {"unlabeled": every if self.unlabeled is None else self.unlabeled}
+
     def fingerprint(self, content: str) -> str:
         """A hash of the content and of the rows themselves: settings that lead to equal splits share it."""
         digest = hashlib.blake2b(content.encode(), digest_size=16)
-        for part in (self.pool, self.val, self.test):
+        for part in (self.pool, self.val, self.test, *([] if self.unlabeled is None else [self.unlabeled])):
             digest.update(len(part).to_bytes(8, "little") + part.numpy().tobytes())
         return digest.hexdigest()
 
@@ -261,7 +295,11 @@ def _split(prepared: Prepared, splitting: Splitting) -> _Rows:
         return _unlabeled_rows(len(prepared.images["train"]), splitting)
     labels = prepared.labels["train"]
     wanted: dict[Part, int | float | None] = {"test": splitting.test, "val": splitting.val}
-    rows, rest = set_aside(prepared, wanted, splitting.min_images, split_seed)
+    aside, rest = set_aside(prepared, wanted, splitting.min_images, split_seed)
+    apart = Apart(aside["val"], rest)
+    if splitting.duplicates == "drop":
+        apart = without_twins(prepared, aside["test"], aside["val"], rest)
+    rest = apart.rest
     if not 0 < fraction <= 1:
         raise ValueError(f"data.fraction: {fraction} is not in (0, 1]")
     size, num_classes = round(fraction * len(rest)), len(prepared.class_names)
@@ -277,9 +315,15 @@ def _split(prepared: Prepared, splitting: Splitting) -> _Rows:
         rest = rest[thinned(labels[rest], sizes, generator(split_seed, "split/imbalance"))]
     pool, val, test = (
         in_random_order(rows, split_seed, part)
-        for part, rows in (("pool", rest), ("val", rows["val"]), ("test", rows["test"]))
+        for part, rows in (("pool", rest), ("val", apart.val), ("test", aside["test"]))
     )
-    return _Rows(pool, val, test)
+    return _Rows(pool, val, test, apart.unlabeled, apart.notes)
+
+
+def overlaps_in(prepared: Prepared, splitting: Splitting) -> list[Overlap]:
+    """The images that are in two parts of a trial's data."""
+    prepared, _ = _of_common_classes(prepared, splitting)
+    return find_overlaps(prepared, _split(prepared, splitting).parts(prepared))
 
 
 def _unlabeled_rows(count: int, splitting: Splitting) -> _Rows:

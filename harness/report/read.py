@@ -190,6 +190,8 @@ def _notes_of_reading(report: Report, unreadable: int) -> list[str]:
         )
     if [] in [data.get("classes") for data in report.environment["datasets"]]:
         notes.append(WITHOUT_LABELS)
+    of_data = [note for data in report.environment["datasets"] for note in data.get("notes", [])]
+    notes += [f"{note}." for note in dict.fromkeys(of_data)]
     bad = [f"{trial}/{name}" for trial, left in report.files.items() for name in left.damaged]
     if bad:
         notes.append(f"{messages.count(len(bad), 'damaged file')} left out, the first trials/{bad[0]}.")

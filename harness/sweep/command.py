@@ -35,13 +35,15 @@ def main(
 
     from harness.config.plan import load_plan
     from harness.config.schema import parse_overrides
+    from harness.sweep.costs import expected_costs
     from harness.sweep.interrupts import NoSpaceError
     from harness.sweep.preflight import preview
 
     try:
         plan = load_plan(options.file, parse_overrides(options.set))
         if options.dry_run:
-            print(preview(plan))
+            print(preview(plan), flush=True)
+            print(expected_costs(plan, options.cache))
             return FINISHED
         return _run(plan, options, typed, resume)
     except (ValueError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
@@ -111,7 +113,9 @@ def _parser(prog: str, question: Path | None) -> argparse.ArgumentParser:
     if question is None:
         parser.add_argument("file", type=Path, help="a search space, as YAML")
     parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="override a leaf")
-    parser.add_argument("--dry-run", action="store_true", help="show the trials and how many stages they share")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="show the trials, the stages they share, and what they will cost"
+    )
     parser.add_argument("--resume", action="store_true", help="continue an interrupted sweep")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors and the farewell")
     parser.add_argument("--results", default=str(RESULTS), metavar="DIR", help="or s3://BUCKET/PREFIX, gs://...")

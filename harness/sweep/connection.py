@@ -5,20 +5,18 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import socket
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import ray
-import torch
 
 from harness.config.plan import Plan
 from harness.config.schema import ConfigError
 from harness.config.trial import TrialConfig
 from harness.data.splits import Data
 from harness.sweep import cluster
-from harness.sweep.placement import Node
+from harness.sweep.placement import Node, this_machine
 from harness.trial.run import Folders
 
 RAY_VARIABLES = {
@@ -86,11 +84,6 @@ def _ray_variables() -> Iterator[None]:
                 del os.environ[name]
 
 
-def this_machine_before_ray() -> list[Node]:
-    """This machine, before Ray is asked."""
-    return [_this_machine(os.cpu_count() or 1, torch.cuda.device_count())]
-
-
 def nodes_for(
     plan: Plan, address: str | None, folders: Folders, prepared: Sequence[tuple[TrialConfig, Data]]
 ) -> tuple[list[Node], dict[str, Any]]:
@@ -101,14 +94,9 @@ def nodes_for(
     """
     if not address:
         there = ray.cluster_resources()
-        return [_this_machine(there.get("CPU", 0), there.get("GPU", 0))], {}
+        return [this_machine(there.get("CPU", 0), there.get("GPU", 0))], {}
     nodes = cluster.look(plan, prepared, folders)
     for note in nodes.notes:
         print(note, file=sys.stderr)
     gpus = sorted({gpu for about in nodes.about for gpu in about["gpus"]})
     return nodes.all, {**nodes.compute, "gpus": gpus, "nodes": nodes.about, "shared_stages": nodes.shared_stages}
-
-
-def _this_machine(cpus: float, gpus: float) -> Node:
-    sizes = [torch.cuda.get_device_properties(number).total_memory for number in range(torch.cuda.device_count())]
-    return Node(socket.gethostname(), {"CPU": cpus, "GPU": gpus}, min(sizes, default=0))

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+
+import torch
 
 from harness.config.plan import Resources
 from harness.config.schema import ConfigError
@@ -36,6 +40,13 @@ class Placement:
 
     resources: Mapping[str, float] = field(default_factory=dict)
     concurrent: int = 1
+
+
+def this_machine(cpus: float | None = None, gpus: float | None = None) -> Node:
+    """This machine, with what Ray says that it offers; before Ray is asked, all there is."""
+    known = [torch.cuda.get_device_properties(number).total_memory for number in range(torch.cuda.device_count())]
+    offered = {"CPU": (os.cpu_count() or 1) if cpus is None else cpus, "GPU": len(known) if gpus is None else gpus}
+    return Node(socket.gethostname(), offered, min(known, default=0))
 
 
 def place(asked: Resources, nodes: Sequence[Node], name: str) -> Placement:

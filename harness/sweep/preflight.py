@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from harness.config.label_free import has_labels
 from harness.config.plan import Plan
 from harness.config.schema import ConfigError, as_dict
-from harness.config.tasks import Task
+from harness.config.space import CASE
+from harness.config.tasks import Candidate, Task
 from harness.config.trial import TrialConfig
+from harness.data.decode import Prepared
 from harness.data.oracle import Oracle
-from harness.data.splits import Data
+from harness.data.splits import Data, overlaps_in
 from harness.files import digest_of
 from harness.plugins import registry
+from harness.progress import say
 from harness.records.names import label
 from harness.trial.pretraining import pretrain_key, pretrains
 from harness.trial.rounds import start_pool
-from harness.trial.run import label_budget, load_data
+from harness.trial.run import decoded, label_budget, load_data
 from harness.trial.sizes import check_sizes
 
 
 def check_data(plan: Plan, cache: Path) -> list[tuple[TrialConfig, Data]]:
     """Decodes every data set that the plan names and checks label budgets, batches and backbones against it.
 
-    What was decoded earlier is compared with its checksum, here once for all trials.
+    A data set is tried once, whatever else varies. What was decoded earlier is compared with its checksum, here once
+    for all trials. What was decided by content, skipped or is there twice is said.
 
     Returns:
         One trial configuration for each data set and split, with its data.
@@ -33,16 +38,16 @@ def check_data(plan: Plan, cache: Path) -> list[tuple[TrialConfig, Data]]:
         ConfigError: what does not fit, all of it.
         FileNotFoundError: a data set is missing.
     """
-    prepared: dict[str, tuple[TrialConfig, Data, Oracle]] = {}
+    opened = _Opened(cache)
     problems: dict[str, None] = {}
     for candidate in plan.some_candidates():
         config = candidate.trial
-        place = f"trial ({label(candidate.parameters)})" if candidate.parameters else "trial"
         try:
-            name = data_name(config)
-            if name not in prepared:
-                prepared[name] = config, *load_data(config, cache, with_test=False, verify=True)
-            _, data, oracle = prepared[name]
+            place = _place(plan, candidate, ("dataset",))
+            opened.decoded(config)
+            place = _place(plan, candidate, ("dataset", "data"))
+            data, oracle = opened.data(config)
+            place = _place(plan, candidate)
             label_budget(config, len(oracle))
             _check_batch(config, data)
             if plan.split == "fresh" and plan.confirm and data.carved:
@@ -53,10 +58,65 @@ def check_data(plan: Plan, cache: Path) -> list[tuple[TrialConfig, Data]]:
             start_pool(config.labels, 0, oracle)
             check_sizes(config, data)
         except ValueError as error:
-            problems[f"{plan.name}: {place}: {error}"] = None
+            problems[f"{place}: {error}"] = None
     if problems:
         raise ConfigError(list(problems))
-    return [(config, data) for config, data, _ in prepared.values()]
+    for note in dict.fromkeys(note for _, data, _ in opened.parts.values() for note in data.notes):
+        say(note)
+    return [(config, data) for config, data, _ in opened.parts.values()]
+
+
+def _place(plan: Plan, candidate: Candidate, sections: tuple[str, ...] | None = None) -> str:
+    """Which of the plan's trials is spoken of, by the parameters that set something in the sections; None: all."""
+    chosen = {
+        path: value
+        for path, value in candidate.parameters.items()
+        if sections is None or path.partition(".")[0] in (*sections, CASE)
+    }
+    return f"{plan.name}: trial ({label(chosen)})" if chosen else f"{plan.name}: trial"
+
+
+class _Opened:
+    """The data sets that a plan names, each tried once.
+
+    Attributes:
+        parts: `data_name` -> the first trial of these data, with them.
+    """
+
+    def __init__(self, cache: Path):
+        self.parts: dict[str, tuple[TrialConfig, Data, Oracle]] = {}
+        self._cache = cache
+        self._sets: dict[str, Prepared | ValueError] = {}
+
+    def data(self, config: TrialConfig) -> tuple[Data, Oracle]:
+        """The data of a trial, whose notes say what is there twice.
+
+        Raises:
+            ValueError: as before, where the data set was tried before.
+        """
+        name = data_name(config)
+        if name not in self.parts:
+            prepared = self.decoded(config)
+            data, oracle = load_data(config, self._cache, with_test=False)
+            twice = [
+                f"{config.dataset.name}: {overlap} (see data.duplicates)"
+                for overlap in overlaps_in(prepared, config.data)
+            ]
+            self.parts[name] = config, replace(data, notes=(*data.notes, *twice)), oracle
+        return self.parts[name][1:]
+
+    def decoded(self, config: TrialConfig) -> Prepared:
+        """The data set of a trial, before it is divided; raises as `data`."""
+        name = digest_of({"dataset": config.dataset.as_dict(), "on_broken": config.data.on_broken})
+        if name not in self._sets:
+            try:
+                self._sets[name] = decoded(config, self._cache, verify=True)
+            except ValueError as error:
+                self._sets[name] = error
+        outcome = self._sets[name]
+        if isinstance(outcome, ValueError):
+            raise outcome
+        return outcome
 
 
 def _check_batch(config: TrialConfig, data: Data) -> None:

@@ -24,11 +24,11 @@ from harness.records.mirror import Mirror, is_remote, local_folder
 from harness.report.model import Report
 from harness.report.write import write_report
 from harness.sweep import cluster
-from harness.sweep.connection import connected, nodes_for, this_machine_before_ray
+from harness.sweep.connection import connected, nodes_for
 from harness.sweep.driver import Sweep
 from harness.sweep.interrupts import Interrupts
 from harness.sweep.origins import check_origins
-from harness.sweep.placement import Placement, place
+from harness.sweep.placement import Placement, place, this_machine
 from harness.sweep.preflight import check_data
 from harness.sweep.screen import Display, Standing
 from harness.tracking.server import tracking_uri
@@ -132,7 +132,7 @@ def _check(plan: Plan, options: Options) -> list[tuple[TrialConfig, Data]]:
     if options.address:
         cluster.check_address(options.address)
     else:
-        place(plan.resources, this_machine_before_ray(), plan.name)
+        place(plan.resources, [this_machine()], plan.name)
     if plan.resources.memory_gb is not None and not can_watch_memory():
         raise ConfigError([f"{plan.name}: resources.memory_gb: this system does not tell what a process holds"])
     return check_data(plan, options.cache)

@@ -10,6 +10,7 @@ from pathlib import Path
 from harness.api import Backbone, Images, SemiSupervisedMethod
 from harness.config.trial import TrialConfig
 from harness.data import splits
+from harness.data.decode import Prepared, prepare
 from harness.data.oracle import Oracle
 from harness.metrics import area_under_curve
 from harness.plugins import registry
@@ -118,18 +119,22 @@ def _parts(data: splits.Data) -> dict[str, Images]:
     return {name: images for name, images in parts.items() if images is not None and len(images)}
 
 
-def load_data(config: TrialConfig, cache: Path, *, with_test: bool, verify: bool = False) -> tuple[splits.Data, Oracle]:
-    """The trial's images and the oracle of its pool, decoded on first use; `verify` as in `splits.open_data`."""
-    return splits.open_data(
+def decoded(config: TrialConfig, cache: Path, *, verify: bool = False) -> Prepared:
+    """The trial's data set, decoded on first use; `verify` as in `decode.prepare`."""
+    return prepare(
         registry.build(config.dataset),
         config.dataset.name,
-        config.data,
-        cache=cache,
-        with_test=with_test,
-        device=config.compute.resolved().device,
+        cache,
         settings=config.dataset.as_dict(),
         verify=verify,
+        skip_broken=config.data.on_broken == "skip",
     )
+
+
+def load_data(config: TrialConfig, cache: Path, *, with_test: bool) -> tuple[splits.Data, Oracle]:
+    """The trial's images and the oracle of its pool, decoded on first use."""
+    device = config.compute.resolved().device
+    return splits.divide(decoded(config, cache), config.dataset.name, config.data, with_test=with_test, device=device)
 
 
 def label_budget(config: TrialConfig, pool_size: int) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 
 import numpy as np
 import pandas as pd
@@ -36,6 +35,10 @@ def table(folder, text, name="labels.csv"):
 
 def opened(path, **settings):
     return Manifest(path=str(path), channels=1, **settings).open()
+
+
+def said(source):
+    return "\n".join(source.notes)
 
 
 def content(source):
@@ -126,28 +129,28 @@ def test_splits_have_the_names_of_folders(folder):
     }
 
 
-def test_what_is_left_out_or_decided_is_said(folder, caplog):
-    caplog.set_level(logging.WARNING)
-    opened(table(folder, "a.png, cat\nb.png, dog\nc.png,\n", "x.txt"))
-    assert "row 1 names an image, so there are no titles" in caplog.text
-    assert "1 images have no label and are for pre-training only" in caplog.text
-    opened(table(folder, "path,label,split\na,cat,train\nb,dog,train\nc,,test\nd,cat,test\n"))
-    assert "1 images of the split test are left out, which have no label" in caplog.text
+def test_what_is_left_out_or_decided_is_said(folder):
+    untitled = said(opened(table(folder, "a.png, cat\nb.png, dog\nc.png,\n", "x.txt")))
+    assert "row 1 names an image, so there are no titles" in untitled
+    assert "1 images have no label and are for pre-training only" in untitled
+    text = "path,label,split\na,cat,train\nb,dog,train\nc,,test\nd,cat,test\n"
+    assert "1 images of the split test are left out, which have no label" in said(opened(table(folder, text)))
 
 
-def test_of_several_label_columns_one_is_named(folder, caplog):
-    caplog.set_level(logging.WARNING)
+def test_of_several_label_columns_one_is_named(folder):
     text = "path,kind,family\na,lion,cat\nb,wolf,dog\nc,tiger,cat\n"
     file = table(folder, text)
     with pytest.raises(ValueError, match=r"which column holds the labels\? Set label_column to one of kind, family"):
         opened(file)
-    assert opened(file, label_column="family").class_names == ("cat", "dog")
-    assert "files are those of 'path', labels are those of 'family'; not read: 'kind'" in caplog.text
+    families = opened(file, label_column="family")
+    assert families.class_names == ("cat", "dog")
+    assert "files are those of 'path', labels are those of 'family'; not read: 'kind'" in said(families)
     assert opened(file, label_column="kind").class_names == ("lion", "tiger", "wolf")
     by_family, by_kind = (Manifest(path=str(file), label_column=name) for name in ("family", "kind"))
     assert by_family.identity() != by_kind.identity()
-    assert opened(table(folder, text.replace("kind", "species"))).class_names == ("lion", "tiger", "wolf")
-    assert "labels are those of 'species'; not read: 'family'" in caplog.text
+    species = opened(table(folder, text.replace("kind", "species")))
+    assert species.class_names == ("lion", "tiger", "wolf")
+    assert "labels are those of 'species'; not read: 'family'" in said(species)
 
 
 def test_a_column_without_a_title_is_named_by_its_number(folder):
@@ -170,11 +173,11 @@ def test_a_class_that_looks_the_same_is_the_same(folder):
     assert content(opened(table(folder, text)))["test"] == [(20, "caf\u00e9")]
 
 
-def test_a_column_that_is_called_like_splits_and_holds_none_is_not_used(folder, caplog):
-    caplog.set_level(logging.WARNING)
+def test_a_column_that_is_called_like_splits_and_holds_none_is_not_used(folder):
     file = table(folder, "path,label,set\na,cat,A\nb,dog,B\n")
-    assert content(opened(file)) == {"train": [(10, "cat"), (20, "dog")]}
-    assert "a column holds 'A' and the like, which are no splits; it is not used" in caplog.text
+    source = opened(file)
+    assert content(source) == {"train": [(10, "cat"), (20, "dog")]}
+    assert "a column holds 'A' and the like, which are no splits; it is not used" in said(source)
     with pytest.raises(ValueError, match="row 2: no split 'A'"):
         opened(file, split_column="set")
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 import numpy as np
 import pytest
 import torch
@@ -32,6 +30,10 @@ def opened(folder, **settings):
     return ImageFolder(path=str(folder), channels=1, **settings).open()
 
 
+def said(source):
+    return "\n".join(source.notes)
+
+
 def content(source):
     """Split -> (value of the image, its class) of each."""
     return {
@@ -48,15 +50,14 @@ UNLABELED = [(12, None), (10, None), (11, None)]
 
 
 @pytest.mark.parametrize("name", ["unlabeled", "Unlabelled", "unsup", "UNSUPERVISED", "unlabeled_images"])
-def test_a_folder_of_images_without_labels_is_known_by_its_name(tmp_path, caplog, name):
-    caplog.set_level(logging.WARNING)
+def test_a_folder_of_images_without_labels_is_known_by_its_name(tmp_path, name):
     write(tmp_path, LABELED | {path.replace("photos", name): value for path, value in WITHOUT.items()})
-    assert content(opened(tmp_path)) == PARTS | {"unlabeled": UNLABELED}
-    assert f"the 3 images of {name}/ are without labels" in caplog.text
-    assert "left out" not in caplog.text
+    source = opened(tmp_path)
+    assert content(source) == PARTS | {"unlabeled": UNLABELED}
+    assert f"the 3 images of {name}/ are without labels" in said(source)
+    assert "left out" not in said(source)
     (tmp_path / name / "notes.txt").write_text("x")
-    opened(tmp_path)
-    assert "1 files are left out: 1 no images by their names" in caplog.text
+    assert "1 files are left out: 1 no images by their names" in said(opened(tmp_path))
     check_dataset(lambda: ImageFolder(path=str(tmp_path), channels=1))
 
 
@@ -102,8 +103,7 @@ def test_two_of_them_and_the_folder_itself_are_refused(tmp_path):
         opened(tmp_path, unlabeled="nowhere")
 
 
-def test_a_folder_without_classes_is_read_as_it_lies(tmp_path, caplog):
-    caplog.set_level(logging.WARNING)
+def test_a_folder_without_classes_is_read_as_it_lies(tmp_path):
     write(tmp_path, {"a": 1, "b": 2, "holiday/c": 3, "holiday/2021/d": 4})
     (tmp_path / "notes.txt").write_text("x")
     dataset = ImageFolder(path=str(tmp_path), channels=1, labels="none")
@@ -113,8 +113,8 @@ def test_a_folder_without_classes_is_read_as_it_lies(tmp_path, caplog):
     source = dataset.open()
     assert source.class_names == ()
     assert sorted(content(source)["train"]) == [(value, None) for value in (1, 2, 3, 4)]
-    assert "4 images, whose folders are taken for no classes" in caplog.text
-    assert "1 files are left out, such as" in caplog.text
+    assert "4 images, whose folders are taken for no classes" in said(source)
+    assert "1 files are left out, such as" in said(source)
     check_dataset(lambda: dataset)
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="holds no image"):
@@ -134,17 +134,16 @@ def test_settings_that_contradict_each_other_are_refused(settings, words):
 
 
 @pytest.mark.parametrize("paths", ["x.png", "unlabeled/x", "of the folder in it"])
-def test_an_oracle_brings_images_into_the_pool(tmp_path, caplog, paths):
-    caplog.set_level(logging.WARNING)
+def test_an_oracle_brings_images_into_the_pool(tmp_path, paths):
     write(tmp_path, LABELED | {path.replace("photos", "unlabeled"): value for path, value in WITHOUT.items()})
     name = {"x.png": "x.png", "unlabeled/x": "unlabeled/x", "of the folder in it": "z"}[paths]
     oracle = tmp_path / "labels.csv"
-    oracle.write_text(f"path,label\n{name},dog\ny,\n")
+    oracle.write_text(f"path,label,split\n{name},dog,test\ny,,\n")
     added = 12 if name == "z" else 10
     source = opened(tmp_path, oracle=str(oracle))
     assert content(source)["train"] == [*PARTS["train"], (added, "dog")]
     assert len(content(source)["unlabeled"]) == 2
-    assert "1 images join the pool, their labels to be bought; 2 stay without labels" in caplog.text
+    assert "1 images join the pool, their labels to be bought; 2 stay without labels; its splits" in said(source)
     without = ImageFolder(path=str(tmp_path), channels=1).identity()
     assert ImageFolder(path=str(tmp_path), channels=1, oracle=str(oracle)).identity() != without
 

@@ -13,7 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
+from baselines.datasets.image_files import common_size
 from baselines.datasets.image_folder import ImageFolder
+from harness.data import pixels
 from harness.data.decode import Prepared, prepare
 
 COLOURS = {"cat": (255, 0, 0), "dog": (0, 255, 0), "a name, with spaces": (0, 0, 255), "猫 été": (255, 255, 0)}
@@ -195,3 +197,90 @@ def test_other_modes_become_what_the_channels_say(tmp_path):
     assert len(found.labels["train"]) == 10
     (root / "cat/grey.png").unlink()
     assert_labels_fit_colours(read(root))
+
+
+# --- several broken files
+
+
+def spoil(root: Path, *names: str) -> list[Path]:
+    files = [root / name for name in names]
+    for file in files:
+        file.write_bytes(b"oops")
+    return files
+
+
+def test_all_broken_files_of_all_splits_are_named_at_once(tmp_path):
+    root = fill(tmp_path / "images/train", number=30).parent
+    fill(root / "test", number=2)
+    files = spoil(root, "train/cat/image 0 ü.png", "train/dog/image 29 ü.png", "test/dog/image 1 ü.png")
+    message = refusal(root)
+    assert message.startswith("data set images: 3 broken images: ")
+    assert all(str(file) in message for file in files)
+    assert message.endswith("mend or remove what is broken, or set data.on_broken: skip")
+
+
+def test_of_many_broken_files_some_are_named_and_all_counted(tmp_path):
+    root = fill(tmp_path / "images", number=8)
+    for file in sorted(root.rglob("*.png"))[:25]:
+        file.write_bytes(b"oops")
+    message = refusal(root)
+    assert "25 broken images" in message
+    assert message.count("cannot decode") == 10
+    assert "and 15 more" in message
+
+
+def test_skipped_files_are_said_and_the_others_are_as_if_they_had_never_been(tmp_path, monkeypatch):
+    monkeypatch.setattr(pixels, "CHUNK_BYTES", 5 * 8 * 8 * 3)  # some chunks are whole, in some two are broken
+    root = fill(tmp_path / "images", number=7)
+    files = spoil(root, "cat/image 0 ü.png", "cat/image 1 ü.png", "dog/image 6 ü.png")
+    prepared = prepare(ImageFolder(path=str(root), size=8), "images", tmp_path / "skipping", skip_broken=True)
+    (note,) = prepared.notes
+    assert "train: skipped 3 broken images: " in note
+    assert all(str(file) in note for file in files)
+    for file in files:
+        file.unlink()
+    clean = prepare(ImageFolder(path=str(root), size=8), "images", tmp_path / "clean")
+    assert prepared.fingerprint == clean.fingerprint
+    assert torch.equal(prepared.images["train"], clean.images["train"])
+    assert torch.equal(prepared.labels["train"], clean.labels["train"])
+    assert torch.equal(prepared.sums, clean.sums)
+    assert_labels_fit_colours(prepared)
+
+
+def test_a_class_of_which_nothing_is_left_is_named(tmp_path):
+    root = fill(tmp_path / "images", ("cat", "dog"), number=2)
+    spoil(root, "cat/image 0 ü.png", "cat/image 1 ü.png")
+    with pytest.raises(ValueError, match="class 'cat' has no training image"):
+        prepare(ImageFolder(path=str(root), size=8), "images", tmp_path / "cache", skip_broken=True)
+    assert not list((tmp_path / "cache").glob("*/meta.json"))
+
+
+# --- photographs
+
+
+def test_photographs_without_a_size_become_small_which_is_said(tmp_path):
+    root = fill(tmp_path / "images", ("cat", "dog"), number=2)
+    Image.new("RGB", (4032, 3024), COLOURS["cat"]).save(root / "cat/photo.jpg")
+    for number, size in enumerate([(640, 480), (480, 640), (1920, 1080), (300, 300)]):
+        Image.new("RGB", size, COLOURS["dog"]).save(root / f"dog/photo {number}.jpg")
+    prepared = read(root, size=None)
+    assert prepared.image_shape == (3, 128, 128)
+    (note,) = prepared.notes
+    assert note == f"{root}: images are 8x8 to 4032x3024 pixels; all become 128x128, for `size` is not set"
+    assert_labels_fit_colours(prepared)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "shape"),
+    [
+        ([(256, 256)] * 3, (256, 256)),
+        ([(512, 128)] * 3, (128, 512)),
+        ([(257, 256)] * 3, (128, 128)),
+        ([(40, 60), (50, 45), (300, 20)], (40, 40)),
+        ([(4000, 3000), (300, 500), (90, 90)], (128, 128)),
+    ],
+)
+def test_images_keep_a_size_that_all_have_and_that_is_small(sizes, shape):
+    height, width, said = common_size(sizes)
+    assert (height, width) == shape
+    assert bool(said) == (len(set(sizes)) > 1 or sizes[0] == (257, 256))

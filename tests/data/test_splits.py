@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from harness.api import Dataset, Images, Source, Split
-from harness.data import decode, splits
+from harness.data import pixels, splits
 from harness.data.decode import prepare
 from harness.data.imbalance import Exponential, Step, label_of
 from harness.data.splits import Splitting, open_data
@@ -61,7 +61,7 @@ class Synthetic(Dataset):
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
-    monkeypatch.setattr(decode, "CHUNK_BYTES", 7 * 105)  # 7 images of 3 x 5 x 7, and an odd rest
+    monkeypatch.setattr(pixels, "CHUNK_BYTES", 7 * 105)  # 7 images of 3 x 5 x 7, and an odd rest
 
 
 def folder_of(cache):
@@ -684,4 +684,4 @@ def test_neither_rich_nor_torchvision_is_needed_to_load(tmp_path):
 def test_meta_is_readable(tmp_path):
     prepare(Synthetic(), "synthetic", tmp_path)
     meta = json.loads((folder_of(tmp_path) / "meta.json").read_text())
-    assert meta["splits"]["train"] == {"num_images": 600, "labeled": True, "files": False}
+    assert meta["splits"]["train"] == {"num_images": 600, "labeled": True, "files": False, "twins": 0}

@@ -1,0 +1,113 @@
+"""Labels in whatever form people keep them in an array: counted from 0 or from 1, as names, one-hot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+SHOWN = 5
+"""So many labels are named in a message."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labels as the harness reads them.
+
+    Attributes:
+        of: split -> i64 [N] in 0 .. K-1, where every label lies that `train` has.
+        class_names: K names.
+        notes: what was decided, a line each.
+    """
+
+    of: Mapping[str, np.ndarray]
+    class_names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+def labels_of(given: Mapping[str, tuple[str, np.ndarray]], names: np.ndarray | None) -> Labels:
+    """Reads labels of any of the forms below.
+
+    Args:
+        given: split -> the array's name and the array, [N] or [N, 1]: integers or whole floats 0 .. K-1 or 1 .. K,
+            booleans, or strings; or [N, K], one-hot. `train` is among them.
+        names: of the classes, [K]; None: the labels themselves, in their order.
+
+    Raises:
+        ValueError: a label is none of that; names the array.
+    """
+    known = None if names is None else tuple(str(_text(name)) for name in names.reshape(-1).tolist())
+    flat = {part: (name, _flat(name, array)) for part, (name, array) in given.items()}
+    kinds = {array.dtype.kind for _, array in flat.values()}
+    if kinds <= {"U", "S", "T"}:
+        return _of_names(flat, known)
+    if kinds & {"U", "S", "T"}:
+        raise ValueError("labels differ in type: " + ", ".join(f"{name} is {one.dtype}" for name, one in flat.values()))
+    if kinds == {"b"} and known is None:
+        known = ("False", "True")
+    return _of_numbers({part: (name, _whole(name, array)) for part, (name, array) in flat.items()}, known)
+
+
+def _flat(name: str, array: np.ndarray) -> np.ndarray:
+    """[N] of [N], [N, 1] or one-hot [N, K]."""
+    if array.ndim == 1 or (array.ndim == 2 and array.shape[1] == 1):
+        return array.reshape(-1)
+    if array.ndim != 2 or array.dtype.kind not in "buif":
+        raise ValueError(f"{name} is {array.dtype} {list(array.shape)}; one label an image is needed")
+    wrong = np.flatnonzero(~((array == 1).sum(1) == 1) | ~((array == 0).sum(1) == array.shape[1] - 1))
+    if len(wrong):
+        row = ", ".join(f"{value:g}" for value in array[wrong[0], :SHOWN]) + ", ..." * (array.shape[1] > SHOWN)
+        raise ValueError(
+            f"{name} is {list(array.shape)} and not one-hot: row {wrong[0]} is {row}; one label an image is needed"
+        )
+    return array.argmax(1)
+
+
+def _text(value: object) -> object:
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
+
+
+def _of_names(flat: Mapping[str, tuple[str, np.ndarray]], known: tuple[str, ...] | None) -> Labels:
+    texts = {part: (name, [str(_text(one)) for one in array.tolist()]) for part, (name, array) in flat.items()}
+    class_names = known or tuple(sorted(set(texts["train"][1])))
+    numbers = {name: number for number, name in enumerate(class_names)}
+    for name, labels in texts.values():
+        unknown = next((label for label in labels if label not in numbers), None)
+        if unknown is not None:
+            where = "class_names" if known else texts["train"][0]
+            raise ValueError(f"{name} holds {unknown!r}, which {where} does not")
+    of = {part: np.array([numbers[one] for one in labels], dtype=np.int64) for part, (_, labels) in texts.items()}
+    return Labels(of, class_names)
+
+
+def _whole(name: str, array: np.ndarray) -> np.ndarray:
+    """i64 of whole numbers >= 0."""
+    if array.dtype.kind not in "buif":
+        raise ValueError(f"{name} is {array.dtype}; numbers or strings are needed")
+    whole = array.astype(np.int64) if array.dtype.kind != "f" or np.isfinite(array).all() else np.zeros(0)
+    wrong = array[~((whole == array) & (whole >= 0))] if len(whole) else array[~np.isfinite(array)]
+    if len(wrong):
+        raise ValueError(f"{name} holds {wrong[0].item()}; labels are whole numbers 0 .. K-1 or 1 .. K, or strings")
+    return whole
+
+
+def _of_numbers(flat: Mapping[str, tuple[str, np.ndarray]], known: tuple[str, ...] | None) -> Labels:
+    name, train = flat["train"]
+    values = np.unique(train)
+    if not len(values):
+        raise ValueError(f"{name} is empty")
+    least, most = int(values[0]), int(values[-1])
+    counted_from_1 = least == 1 and all((array > 0).all() for _, array in flat.values()) and len(values) == most
+    if counted_from_1 and (known is None or len(known) == most):
+        note = f"labels are 1 .. {most}, counted from 1: the first class is {known[0] if known else 1!r}"
+        of = {part: array - 1 for part, (_, array) in flat.items()}
+        return Labels(of, known or tuple(str(value) for value in values), (note,))
+    if known is None and len(values) != most + 1:
+        some = ", ".join(map(str, values[:SHOWN])) + (", ..." if len(values) > SHOWN else "")
+        raise ValueError(
+            f"{name}: labels are {some}; 0 .. K-1 or 1 .. K without a gap are needed, or class_names, or strings"
+        )
+    if known is not None and len(known) <= most:
+        raise ValueError(f"class_names holds {len(known)} names, but {name} has labels {least} .. {most}")
+    return Labels({part: array for part, (_, array) in flat.items()}, known or tuple(str(value) for value in values))

@@ -1,0 +1,292 @@
+"""A data set of Hugging Face `datasets` on disk: a folder of `save_to_disk`, or Parquet files."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from baselines.datasets.array_labels import labels_of
+from baselines.datasets.image_files import common_size, looked_at, split_of_images
+from harness.api import Dataset, Source, Split
+from harness.image_file import decode, undecodable
+
+WORDS = {
+    "train": ("train", "training"),
+    "val": ("validation", "valid", "val", "dev"),
+    "test": ("test", "testing"),
+    "unlabeled": ("unlabeled", "unlabelled", "unsupervised"),
+}
+"""Split -> its names in folders and files."""
+
+IMAGES, LABELS = ("image", "img", "images", "picture"), ("label", "labels", "fine_label", "target", "class", "category")
+"""Columns that hold images and labels, where no other is named and the files do not say what they hold."""
+
+
+class HuggingFace(Dataset):
+    """A data set of Hugging Face `datasets` on disk: a folder of `save_to_disk`, or Parquet files with image bytes.
+
+    A folder of one split or of several (train, validation, test, unsupervised), or Parquet files whose names begin with
+    the split's, as on the hub: `data/train-00000-of-00002.parquet`. Read by pyarrow, so that the package `datasets` is
+    not needed; files are mapped, and Parquet files are read by row groups. Images are bytes that Pillow reads, or paths
+    of files. Classes have the names that the files hold (ClassLabel), or the labels are read as by `npz`. A split whose
+    labels are all -1, as in published test sets without answers, is left out, which is said.
+
+    Args:
+        path: the folder, or a Parquet file.
+        image: the column of images; None finds it.
+        label: the column of labels; None finds it where there is one.
+        size: H and W of the images, see `image_folder`.
+        channels: 3 for RGB, 1 for grey.
+    """
+
+    def __init__(
+        self,
+        *,
+        path: str = "data/dataset",
+        image: str | None = None,
+        label: str | None = None,
+        size: int | None = None,
+        channels: int = 3,
+    ):
+        if size is not None and size < 1:
+            raise ValueError(f"size: {size} is not at least 1 (or null, for that of the images)")
+        if channels not in (1, 3):
+            raise ValueError(f"channels: {channels} is not 1 or 3")
+        self.path = path
+        self.image = image
+        self.label = label
+        self.size = size
+        self.channels = channels
+
+    def identity(self) -> str:
+        """The path, size and times of each file, the columns, and the form the images are brought into."""
+        stated = [(file, file.stat()) for files in self._files().values() for file in files]
+        files = [f"{file.absolute()} {at.st_size} {at.st_mtime_ns} {at.st_ctime_ns}" for file, at in stated]
+        return "\n".join([*files, f"{self.image} {self.label} {self.size} {self.channels}"])
+
+    def open(self) -> Source:
+        """Opens the files; images are read when they are decoded.
+
+        Raises:
+            FileNotFoundError: there is nothing of that kind.
+            ValueError: a column is missing or not what it should be, or a file is damaged; names it.
+        """
+        tables = {part: _open(files) for part, files in self._files().items()}
+        features = self._features(tables["train"])
+        image = self._column("image", self.image, IMAGES, tables["train"].columns, features, "Image")
+        label = self._column("label", self.label, LABELS, tables["train"].columns, features, "ClassLabel")
+        notes = [f"{self.path}: images are column {image!r}, labels {label!r}"]
+        labels = {}
+        for part in [part for part in tables if part != "unlabeled"]:
+            values = np.asarray(tables[part].column(label))
+            if part != "train" and len(values) and values.dtype.kind in "if" and (values == -1).all():
+                notes.append(f"{self.path}: split {part} is left out, for it has no labels (all are -1)")
+                del tables[part]
+            else:
+                labels[part] = (f"{label} of {part}", values)
+        names = features.get(label, {}).get("names")
+        try:
+            read = labels_of(labels, None if names is None else np.array(names))
+        except ValueError as error:
+            raise ValueError(f"{self.path}: {error}") from error
+        shape, said = self._image_shape(tables, image)
+        splits = {part: _split(table, part, image, shape, read.of.get(part)) for part, table in tables.items()}
+        notes += [f"{self.path}: {note}" for note in (*read.notes, said) if note]
+        return Source(shape, read.class_names, splits, notes=tuple(notes))
+
+    def _files(self) -> dict[str, list[Path]]:
+        """Split -> its files, in their order."""
+        root = Path(self.path).expanduser()
+        if not root.exists():
+            raise FileNotFoundError(f"no folder {root.absolute()}; save a data set there with save_to_disk")
+        if root.is_file():
+            return {"train": [root]}
+        if (root / "state.json").exists():
+            return {"train": _saved(root)}
+        folders = [folder.parent for folder in sorted(root.glob("*/state.json"))]
+        files = [(folder.name, _saved(folder)) for folder in folders]
+        if not folders:
+            parquet = sorted(root.rglob("*.parquet"))
+            files = [(re.split(r"[-.]", file.name)[0], [file]) for file in parquet]
+            files = [(name if _part(name) else "train", listed) for name, listed in files]
+        parts: dict[str, list[Path]] = {}
+        for name, listed in files:
+            part = _part(name)
+            if part is None:
+                raise ValueError(f"{root}: {name} is no split; they are train, validation, test and unsupervised")
+            parts.setdefault(part, []).extend(listed)
+        if "train" not in parts:
+            there = f"only {', '.join(parts)}" if parts else "neither state.json nor a .parquet file"
+            raise FileNotFoundError(f"{root.absolute()} holds no split train: {there}")
+        return parts
+
+    def _features(self, table: _Table) -> Mapping[str, Mapping[str, Any]]:
+        """What the files say of their columns, as `datasets` writes it into each; nothing where it did not."""
+        about = json.loads(table.metadata.get(b"huggingface", b"{}"))
+        features = about.get("info", {}).get("features", {})
+        return {name: feature for name, feature in features.items() if isinstance(feature, dict)}
+
+    def _column(
+        self,
+        key: str,
+        chosen: str | None,
+        words: Sequence[str],
+        columns: Sequence[str],
+        features: Mapping[str, Mapping[str, Any]],
+        kind: str,
+    ) -> str:
+        """The column that was named, the only one of a kind, or the only one with a known name."""
+        if chosen is not None:
+            if chosen not in columns:
+                raise ValueError(f"{self.path}: {key}: no column {chosen!r}; there are {', '.join(columns)}")
+            return chosen
+        of_kind = [name for name in columns if features.get(name, {}).get("_type") == kind]
+        candidates = of_kind or [name for name in columns if name.lower() in words]
+        if len(candidates) != 1:
+            which = f"{' and '.join(candidates)} may be it" if candidates else f"there are {', '.join(columns)}"
+            raise ValueError(f"{self.path}: set `{key}`, the column of {key}s: {which}")
+        return candidates[0]
+
+    def _image_shape(self, tables: Mapping[str, _Table], column: str) -> tuple[tuple[int, int, int], str]:
+        if self.size is not None:
+            return (self.channels, self.size, self.size), ""
+        sizes, problem = [], None
+        for row in looked_at(len(tables["train"])):
+            try:
+                with Image.open(_stream(tables["train"].cell(column, row))) as image:
+                    sizes.append(image.size)
+            except Exception as error:  # Pillow's readers raise many types for a damaged file
+                problem = undecodable(f"train {row}", error)
+        if not sizes:
+            raise ValueError(f"{self.path}: {problem or 'no image'}")
+        height, width, said = common_size(sizes)
+        return (self.channels, height, width), said
+
+
+def _part(name: str) -> str | None:
+    return next((part for part, words in WORDS.items() if name.lower() in words), None)
+
+
+def _saved(folder: Path) -> list[Path]:
+    """The Arrow files of a split that was saved."""
+    try:
+        state = json.loads((folder / "state.json").read_text())
+        files = [folder / one["filename"] for one in state["_data_files"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{folder / 'state.json'} is not of a data set that was saved: {error}") from error
+    if state.get("_indices_data_files"):
+        raise ValueError(f"{folder} holds a selection of rows; save it anew with datasets 2.0 or later")
+    missing = [str(file) for file in files if not file.is_file()]
+    if missing:
+        raise ValueError(f"{folder} is not whole: no {missing[0]}")
+    return files
+
+
+def _split(table: _Table, part: str, column: str, shape: tuple[int, int, int], labels: np.ndarray | None) -> Split:
+    names = [f"{part} {row}" for row in range(len(table))]
+
+    def decoded(row: int) -> Tensor:
+        return decode(_stream(table.cell(column, row)), shape, name=names[row])
+
+    return split_of_images(names, decoded, None if labels is None else torch.from_numpy(labels))
+
+
+def _stream(cell: Any) -> io.BytesIO | Path:
+    """What Pillow opens of a cell: bytes, or a mapping of bytes or a path, or a path."""
+    if isinstance(cell, Mapping):
+        cell = cell["path"] if cell.get("bytes") is None else cell["bytes"]
+    if cell is None:
+        raise ValueError("no image")
+    return io.BytesIO(cell) if isinstance(cell, bytes) else Path(cell)
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Rows of a split.
+
+    Attributes:
+        columns: names.
+        metadata: of the schema.
+        ends: i64, of each piece of the table the number of rows up to its end.
+        pieces: number of a piece, columns -> that part of it as an Arrow table.
+    """
+
+    columns: tuple[str, ...]
+    metadata: Mapping[bytes, bytes]
+    ends: np.ndarray
+    pieces: Callable[[int, str], Any]
+
+    def __len__(self) -> int:
+        return int(self.ends[-1]) if len(self.ends) else 0
+
+    def column(self, name: str) -> list[Any]:
+        """All of a column."""
+        return [value for piece in range(len(self.ends)) for value in self.pieces(piece, name).to_pylist()]
+
+    def cell(self, name: str, row: int) -> Any:
+        """One value."""
+        piece = int(np.searchsorted(self.ends, row, side="right"))
+        first = int(self.ends[piece - 1]) if piece else 0
+        return self.pieces(piece, name)[row - first].as_py()
+
+
+def _open(files: Sequence[Path]) -> _Table:
+    """The rows of Arrow stream or Parquet files, one after the other.
+
+    Raises:
+        ValueError: pyarrow is missing, or a file is damaged.
+    """
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ImportError as error:
+        raise ValueError("the data set huggingface needs pyarrow: pip install pyarrow") from error
+    pieces: list[Callable[[str], Any]] = []
+    sizes: list[int] = []
+    schema = None
+    for file in files:
+        try:
+            if file.suffix == ".parquet":
+                opened = parquet.ParquetFile(file, memory_map=True)
+                schema = schema or opened.schema_arrow
+                for group in range(opened.num_row_groups):
+                    pieces.append(_row_group(file, group))
+                    sizes.append(opened.metadata.row_group(group).num_rows)
+            else:
+                table = pa.ipc.open_stream(pa.memory_map(str(file))).read_all()
+                schema = schema or table.schema
+                pieces.append(table.column)
+                sizes.append(table.num_rows)
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(f"cannot read {file}: {str(error).splitlines()[0]}") from error
+    assert schema is not None, "a split has a file"
+    lock = threading.Lock()
+    kept = lru_cache(maxsize=4)(lambda piece, name: pieces[piece](name))  # threads read neighbours at once
+
+    def read(piece: int, name: str) -> Any:
+        with lock:
+            return kept(piece, name)
+
+    return _Table(tuple(schema.names), schema.metadata or {}, np.cumsum(sizes), read)
+
+
+def _row_group(file: Path, group: int) -> Callable[[str], Any]:
+    def read(name: str) -> Any:
+        from pyarrow import parquet
+
+        with parquet.ParquetFile(file, memory_map=True) as opened:
+            return opened.read_row_group(group, columns=[name]).column(name)
+
+    return read

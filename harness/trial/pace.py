@@ -1,0 +1,128 @@
+"""How fast a trial would train and encode: a few steps of its own loops, on made-up images of the data's shape."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+
+from harness.api import Images, SupervisedMethod
+from harness.config.trial import Optimization, TrialConfig
+from harness.data.splits import Data
+from harness.plugins import registry
+from harness.trial import heads, joint, pretrain
+from harness.trial.epochs import Metrics, Watch
+from harness.trial.memory import PeakMemory
+from harness.trial.pretraining import build_method, pretrains
+from harness.trial.runtime import Runtime
+
+STEPS = 5
+"""So many steps are measured, after one that is not: the first sets up what later ones use."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """What was measured.
+
+    Attributes:
+        step: seconds of a training step of the encoder, a mean; None where nothing trains it.
+        batch: images in such a step.
+        steps: that were measured.
+        image: seconds of an image's way through the encoder, outside training.
+        peak: memory at most, in bytes.
+    """
+
+    step: float | None
+    batch: int
+    steps: int
+    image: float
+    peak: float
+
+
+class _EnoughError(Exception):
+    """The time is up."""
+
+
+def measure_pace(config: TrialConfig, image_shape: tuple[int, int, int], num_classes: int, seconds: float) -> Pace:
+    """Measures a trial's own pre-training, fine-tuning or joint training, in that order the first that it has.
+
+    Args:
+        config: of the trial.
+        image_shape: (C, H, W) of its images.
+        num_classes: K.
+        seconds: no step is begun so long after the first, but for the second.
+    """
+    memory = PeakMemory()
+    settings: Optimization = config.pretrain if pretrains(config) else config.classifier
+    data = _made_up(image_shape, max(2, num_classes), settings.batch_size)
+    runtime = Runtime.of(config.compute, torch.tensor(data.mean), torch.tensor(data.std))
+    ends: list[float] = []
+
+    def on_epoch(number: int, metrics: Metrics) -> None:
+        ends.append(time.perf_counter())
+        if number > 1 and ends[-1] - ends[0] > seconds:
+            raise _EnoughError
+
+    train = _training(config, data, runtime, Watch(on_epoch=on_epoch))
+    if train:
+        with contextlib.suppress(_EnoughError):
+            train()
+    method = build_method(config, data, 0, runtime)
+    started = time.perf_counter()
+    runtime.forward(method.backbone, data.pool)
+    image = (time.perf_counter() - started) / len(data.pool)
+    steps = max(0, len(ends) - 1)
+    mean = (ends[-1] - ends[0]) / steps if steps else None
+    return Pace(mean, len(data.pool), steps, image, memory.peak(runtime.device))
+
+
+def _training(config: TrialConfig, data: Data, runtime: Runtime, watch: Watch) -> Callable[[], object] | None:
+    """The training of the encoder, each epoch of which is one step; None where the encoder is not trained."""
+    views = registry.build(config.augmentation)
+    epochs, batch, labels = STEPS + 1, len(data.pool), data.val_labels
+    if pretrains(config):
+        method = build_method(config, data, 0, runtime)
+        settings = replace(config.pretrain, epochs=epochs, batch_size=batch, warmup_epochs=0.0, knn_every=0)
+        known = labels if isinstance(method, SupervisedMethod) else None
+        examples = pretrain.Examples(data.pool, views, known)
+        return lambda: pretrain.pretrain(method, examples, settings, runtime, 0, watch)
+    head = replace(config.classifier, epochs=epochs, batch_size=batch, warmup_epochs=0.0)
+    labeled = heads.Labeled(data.pool, labels, registry.build(head.augmentation))
+    method = build_method(config, data, 0, runtime)
+    if config.mode == "joint":
+        model = joint.JointModel(method, data.num_classes)
+        runtime.place(model)
+        others = data.pool.subset(torch.arange(batch * config.joint.unlabeled_ratio) % batch)
+        material = joint.Material(labeled, others, views)
+        return lambda: joint.train(model, material, head, config.joint, runtime, 0, watch)
+    if head.name == "finetune":
+        network = heads.finetuned_model(method.backbone, data.num_classes, runtime, 0)
+        return lambda: heads.finetune(network, labeled, head, runtime, 0, watch)
+    return None
+
+
+def _made_up(image_shape: tuple[int, int, int], num_classes: int, number: int) -> Data:
+    """Noise in place of a trial's images, with a label for each."""
+    rng = torch.Generator().manual_seed(0)
+    store = torch.randint(256, (number, *image_shape), generator=rng, dtype=torch.uint8)
+    channels = image_shape[0]
+    return Data(
+        pool=Images(store),
+        val=Images(store),
+        val_labels=torch.arange(number) % num_classes,
+        test=None,
+        test_labels=None,
+        carved=False,
+        unlabeled_extra=None,
+        class_names=tuple(f"class {label}" for label in range(num_classes)),
+        image_shape=image_shape,
+        mean=(0.5,) * channels,
+        std=(math.sqrt(1 / 12),) * channels,
+        fingerprint="made up",
+        places={},
+        counts={"pool": number, "val": number, "test": 0},
+    )

@@ -1,0 +1,105 @@
+"""Data sets of Hugging Face on disk, in files as the package `datasets` 5.2 writes them."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from data_files import png, save_split, table_of
+from pyarrow import parquet
+
+from baselines.datasets.huggingface import HuggingFace
+from harness.data.decode import prepare
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (30, 3, 7, 6), dtype=np.uint8)
+FILES = [png(image) for image in IMAGES]
+LABELS = [number % 3 for number in range(30)]
+NAMES = ["cow", "ant", "bee"]
+
+
+@pytest.fixture
+def saved(tmp_path):
+    root = tmp_path / "saved"
+    save_split(root / "train", FILES[:20], LABELS[:20], names=NAMES)
+    save_split(root / "validation", FILES[20:26], LABELS[20:26], shards=1, names=NAMES)
+    save_split(root / "test", FILES[26:], [-1] * 4, shards=1, names=NAMES)
+    (root / "dataset_dict.json").write_text("{}")
+    return root
+
+
+def test_a_saved_data_set_is_read_with_its_splits_and_names(saved):
+    source = HuggingFace(path=str(saved)).open()
+    assert source.class_names == tuple(NAMES)
+    assert torch.equal(source.splits["train"].read(8, 17), torch.from_numpy(IMAGES[8:17]))
+    assert torch.equal(source.splits["val"].read(0, 6), torch.from_numpy(IMAGES[20:26]))
+    assert source.splits["val"].labels.tolist() == LABELS[20:26]
+    assert "test" not in source.splits
+    assert any("split test is left out, for it has no labels" in note for note in source.notes)
+
+
+def test_one_split_alone_is_the_training_set(saved):
+    source = HuggingFace(path=str(saved / "validation")).open()
+    assert list(source.splits) == ["train"]
+    assert source.splits["train"].num_images == 6
+
+
+def test_parquet_files_of_the_hub_are_read_in_any_order_by_row_groups(tmp_path):
+    for split, (first, last) in {"train": (0, 20), "test": (20, 30)}.items():
+        table = table_of(FILES[first:last], LABELS[first:last], NAMES, ("img", "fine_label"))
+        (tmp_path / "data").mkdir(exist_ok=True)
+        parquet.write_table(table, tmp_path / f"data/{split}-00000-of-00001.parquet", row_group_size=6)
+    source = HuggingFace(path=str(tmp_path), size=7).open()
+    assert {name: split.num_images for name, split in source.splits.items()} == {"train": 20, "test": 10}
+    assert source.image_shape == (3, 7, 7)
+    source = HuggingFace(path=str(tmp_path)).open()
+    prepared = prepare(HuggingFace(path=str(tmp_path)), "hub", tmp_path / "cache")
+    assert torch.equal(prepared.images["train"], torch.from_numpy(IMAGES[:20]))
+    assert prepared.labels["test"].tolist() == LABELS[20:]
+
+
+def test_plain_parquet_with_strings_and_paths_is_read(tmp_path):
+    for position, file in enumerate(FILES[:6]):
+        (tmp_path / f"{position}.png").write_bytes(file)
+    animals = [NAMES[label] for label in LABELS[:6]]
+    paths = [str(tmp_path / f"{position}.png") for position in range(6)]
+    parquet.write_table(pa.table({"image": paths, "label": animals}), tmp_path / "mine.parquet")
+    source = HuggingFace(path=str(tmp_path / "mine.parquet")).open()
+    assert source.class_names == ("ant", "bee", "cow")
+    assert [source.class_names[label] for label in source.splits["train"].labels] == animals
+    assert torch.equal(source.splits["train"].read(0, 6), torch.from_numpy(IMAGES[:6]))
+
+
+def test_the_column_is_asked_for_where_several_may_be_it(tmp_path):
+    table = pa.table({"image": FILES, "fine_label": LABELS, "label": [0, 1] * 15})
+    parquet.write_table(table, tmp_path / "two.parquet")
+    path = str(tmp_path / "two.parquet")
+    with pytest.raises(ValueError, match="set `label`, the column of labels: fine_label and label may be it"):
+        HuggingFace(path=path).open()
+    assert HuggingFace(path=path, label="label").open().class_names == ("0", "1")
+    with pytest.raises(ValueError, match=r"image: no column 'pixels'; there are image, fine_label, label"):
+        HuggingFace(path=path, image="pixels", label="label").open()
+
+
+def test_broken_images_are_named_by_split_and_row_all_at_once(saved):
+    save_split(saved.parent / "bad", [b"no", *FILES[1:9], b"image"], LABELS[:10], names=NAMES)
+    dataset = HuggingFace(path=str(saved.parent / "bad"))
+    with pytest.raises(ValueError, match=r"2 broken images: cannot decode train 0: .*; cannot decode train 9: "):
+        prepare(dataset, "bad", saved.parent / "cache")
+    prepared = prepare(dataset, "bad", saved.parent / "cache", skip_broken=True)
+    assert torch.equal(prepared.images["train"], torch.from_numpy(IMAGES[1:9]))
+    assert prepared.labels["train"].tolist() == LABELS[1:9]
+
+
+def test_what_is_missing_or_damaged_is_named(tmp_path, saved):
+    with pytest.raises(FileNotFoundError, match=r"no folder .*nowhere"):
+        HuggingFace(path=str(tmp_path / "nowhere")).identity()
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(FileNotFoundError, match="holds no split train: neither"):
+        HuggingFace(path=str(empty)).identity()
+    file = saved / "train/data-00000-of-00002.arrow"
+    file.write_bytes(file.read_bytes()[:300])
+    with pytest.raises(ValueError, match=r"data-00000-of-00002\.arrow"):
+        HuggingFace(path=str(saved)).open()
+    file.unlink()
+    with pytest.raises(ValueError, match=r"train is not whole: no .*data-00000-of-00002\.arrow"):
+        HuggingFace(path=str(saved)).open()

@@ -1,0 +1,101 @@
+"""What a sweep finds out about its data before the first trial: once, whatever else varies, and in few lines."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from baselines.datasets.image_folder import ImageFolder
+from harness.config.plan import load_plan
+from harness.config.schema import ConfigError
+from harness.records.environment import describe_environment
+from harness.sweep.preflight import check_data
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two classes of 15 images, and so many test images, of which three are training images."""
+    for split, count in (("train", 15), ("test", 6)):
+        for label, name in enumerate("ab"):
+            (tmp_path / f"images/{split}/{name}").mkdir(parents=True)
+            for number in range(count):
+                seed = number if split == "train" or (name == "a" and number < 3) else 1000 + number
+                pixels = np.random.default_rng([seed, label]).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(tmp_path / f"images/{split}/{name}/{number}.png")
+    return tmp_path / "images"
+
+
+def plan_of(folder, parameters="pretrain.lr: {values: [0.1, 0.2, 0.3, 0.4]}", data="{val: 6}"):
+    file = folder.parent / "q.yaml"
+    file.write_text(f"""
+name: q
+method: grid
+trial:
+  dataset: {{name: image_folder, path: {folder}, size: 8}}
+  data: {data}
+  pretrain: {{batch_size: 8}}
+  labels: {{start: 4}}
+parameters: {{{parameters}}}
+""")
+    return load_plan(file, {})
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """Counts how often a folder is opened for decoding."""
+    times = []
+    theirs = ImageFolder.open
+    monkeypatch.setattr(ImageFolder, "open", lambda self: times.append(1) or theirs(self))
+    return times
+
+
+def problems(plan, cache):
+    with pytest.raises(ConfigError) as caught:
+        check_data(plan, cache)
+    return caught.value.problems
+
+
+def test_broken_images_cost_one_attempt_and_one_line(folder, opened, tmp_path):
+    for name in ("train/a/3.png", "train/b/14.png", "test/b/0.png"):
+        (folder / name).write_bytes(b"oops")
+    (line,) = problems(plan_of(folder), tmp_path / "cache")
+    assert len(opened) == 1
+    assert line.startswith("q: trial: data set image_folder: 3 broken images: ")
+    assert all(name in line for name in ("train/a/3.png", "train/b/14.png", "test/b/0.png"))
+    (line,) = problems(
+        plan_of(folder, "pretrain.lr: {values: [0.1, 0.2]}, data.fraction: {values: [0.5, 1.0]}"), tmp_path / "cache"
+    )
+    assert len(opened) == 2
+
+
+def test_whatever_is_wrong_with_the_data_is_said_once(folder, opened, tmp_path):
+    (line,) = problems(plan_of(folder, data="{val: 999}"), tmp_path / "cache")
+    assert line.startswith("q: trial: val: 999 sets aside")
+    lines = problems(
+        plan_of(folder, "data.val: {values: [6, 998, 999]}, pretrain.lr: {values: [0.1, 0.2]}"), tmp_path / "cache"
+    )
+    assert [line.partition(": val")[0] for line in lines] == ["q: trial (val 998)", "q: trial (val 999)"]
+    assert len(opened) == 1
+
+
+def test_a_mistake_of_one_configuration_is_still_said_of_it_alone(folder, tmp_path):
+    (line,) = problems(plan_of(folder, "pretrain.batch_size: {values: [8, 999]}"), tmp_path / "cache")
+    assert line.startswith("q: trial (batch_size 999): pretrain.batch_size: 999 is more than")
+
+
+def test_duplicates_are_said_and_stay_with_the_data(folder, tmp_path, capsys):
+    ((_, data),) = check_data(plan_of(folder), tmp_path / "cache")
+    counts = [int(note.split()[1]) for note in data.notes if "of 12 test images" in note]
+    assert sum(counts) == 3
+    said = capsys.readouterr().err
+    assert all(f"{note}\n" in said for note in data.notes)
+    assert f"{folder}/test/a/0.png = {folder}/train/a/0.png" in said
+    about = describe_environment(tmp_path, check_data(plan_of(folder), tmp_path / "cache"), 1, "")["datasets"][0]
+    assert about["notes"] == list(data.notes)
+
+
+def test_skipping_goes_on_with_the_rest_and_says_how_many(folder, tmp_path):
+    for name in ("train/a/3.png", "test/b/0.png"):
+        (folder / name).write_bytes(b"oops")
+    ((_, data),) = check_data(plan_of(folder, data="{val: 6, on_broken: skip}"), tmp_path / "cache")
+    assert data.counts == {"pool": 23, "val": 6, "test": 11}
+    assert sum("skipped 1 broken image" in note for note in data.notes) == 2
