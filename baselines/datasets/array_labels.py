@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-SHOWN = 5
+VALUES_SHOWN = 5
 """So many labels are named in a message."""
 
 
@@ -57,7 +57,7 @@ def _flat(name: str, array: np.ndarray) -> np.ndarray:
         raise ValueError(f"{name} is {array.dtype} {list(array.shape)}; one label an image is needed")
     wrong = np.flatnonzero(~((array == 1).sum(1) == 1) | ~((array == 0).sum(1) == array.shape[1] - 1))
     if len(wrong):
-        row = ", ".join(f"{value:g}" for value in array[wrong[0], :SHOWN]) + ", ..." * (array.shape[1] > SHOWN)
+        row = ", ".join(f"{value:g}" for value in array[wrong[0], :VALUES_SHOWN]) + ", ..." * (array.shape[1] > VALUES_SHOWN)
         raise ValueError(
             f"{name} is {list(array.shape)} and not one-hot: row {wrong[0]} is {row}; one label an image is needed"
         )
@@ -104,7 +104,7 @@ def _of_numbers(flat: Mapping[str, tuple[str, np.ndarray]], known: tuple[str, ..
         of = {part: array - 1 for part, (_, array) in flat.items()}
         return Labels(of, known or tuple(str(value) for value in values), (note,))
     if known is None and len(values) != most + 1:
-        some = ", ".join(map(str, values[:SHOWN])) + (", ..." if len(values) > SHOWN else "")
+        some = ", ".join(map(str, values[:VALUES_SHOWN])) + (", ..." if len(values) > VALUES_SHOWN else "")
         raise ValueError(
             f"{name}: labels are {some}; 0 .. K-1 or 1 .. K without a gap are needed, or class_names, or strings"
         )

@@ -13,7 +13,7 @@ from baselines.datasets.folders import ImageFile
 from baselines.datasets.table import LABEL_NAMES, PATH_NAMES, SPLIT_NAMES, Table, is_image_name
 from harness.image_file import EXTENSIONS
 
-SHOWN = 3
+ROWS_SHOWN = 3
 """Of many missing files so many are named."""
 
 
@@ -143,8 +143,8 @@ def _label_column(table: Table, chosen: str | None, others: Sequence[int | None]
 
 
 def _missing(missing: Sequence[tuple[int, str]], total: int, root: Path) -> str:
-    some = ", ".join(f"row {row} {name!r}" for row, name in missing[:SHOWN])
-    more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
+    some = ", ".join(f"row {row} {name!r}" for row, name in missing[:ROWS_SHOWN])
+    more = f" and {len(missing) - ROWS_SHOWN} more" if len(missing) > ROWS_SHOWN else ""
     hint = "; is that the folder? Set root" if len(missing) == total else ""
     return f"{len(missing)} of {total} files are not in {root.absolute()}: {some}{more}{hint}"
 

@@ -28,7 +28,7 @@ def neighbor_contrast(neighbors: Tensor, predictions: Tensor, temperature: float
         return F.cross_entropy(similarity, torch.arange(len(neighbors), device=similarity.device), reduction="none")
 
 
-def nearest(z: Tensor, keys: Tensor) -> Tensor:
+def nearest_keys(z: Tensor, keys: Tensor) -> Tensor:
     """NN(z, Q), Eq. (2): of the keys f32 [Q, D] the most similar to each of f32 [B, D], all of unit length."""
     with torch.autocast(z.device.type, enabled=False):
         return keys[(z @ keys.T).argmax(dim=1)]
@@ -85,7 +85,7 @@ class NNCLR(SSLMethod):
         first, second = (F.normalize(self.predictor(z).float(), dim=1) for z in projections)
         with torch.no_grad():
             keys = [F.normalize(z.float(), dim=1) for z in projections]
-            near_first, near_second = (nearest(z, self.queue.keys) for z in keys)
+            near_first, near_second = (nearest_keys(z, self.queue.keys) for z in keys)
         there = neighbor_contrast(near_first, second, self.temperature)
         back = neighbor_contrast(near_second, first, self.temperature)
         return (there + back) / 2, keys[0]

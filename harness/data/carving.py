@@ -15,11 +15,11 @@ from harness.data.decode import Prepared
 from harness.data.oracle import stratified_draw
 from harness.seeding import generator
 
-Part = Literal["test", "val"]
-CARVED: Mapping[Part, float] = {"test": 0.2, "val": 0.1}
+Aside = Literal["test", "val"]
+CARVED: Mapping[Aside, float] = {"test": 0.2, "val": 0.1}
 """The share of the training images that becomes a part where the data set has none and nobody says how many."""
 
-SHOWN = 5
+RARE_NAMED = 5
 """So many rare classes are named."""
 
 
@@ -56,14 +56,14 @@ def without_rare(prepared: Prepared, min_images: int) -> tuple[Prepared, str | N
 
 def _shown(labels: Sequence[int], counts: Tensor, names: Sequence[str]) -> str:
     """`2 classes: 'a' (1 image), 'b' (3 images)`, some of many."""
-    some = [f"{names[k]!r} ({int(counts[k])} image{'s' * (int(counts[k]) != 1)})" for k in labels[:SHOWN]]
-    more = ["..."] if len(labels) > SHOWN else []
+    some = [f"{names[k]!r} ({int(counts[k])} image{'s' * (int(counts[k]) != 1)})" for k in labels[:RARE_NAMED]]
+    more = ["..."] if len(labels) > RARE_NAMED else []
     return f"{len(labels)} class{'es' * (len(labels) != 1)}: {', '.join(some + more)}"
 
 
 def set_aside(
-    prepared: Prepared, sizes: Mapping[Part, int | float | None], min_images: int, split_seed: int
-) -> tuple[dict[Part, Tensor], Tensor]:
+    prepared: Prepared, sizes: Mapping[Aside, int | float | None], min_images: int, split_seed: int
+) -> tuple[dict[Aside, Tensor], Tensor]:
     """The rows of the parts, and of the training images that are left, i64 each.
 
     Args:
@@ -97,7 +97,7 @@ def set_aside(
     return rows, rest
 
 
-def _refuse_rare(counts: Tensor, common: Tensor, carved: Sequence[Part], names: Sequence[str]) -> None:
+def _refuse_rare(counts: Tensor, common: Tensor, carved: Sequence[Aside], names: Sequence[str]) -> None:
     needed = 1 + len(carved)
     rare = (common & (counts < needed)).nonzero().flatten().tolist()
     if rare:
@@ -113,7 +113,7 @@ def _refuse_rare(counts: Tensor, common: Tensor, carved: Sequence[Part], names: 
 class _Carving:
     """A part that is carved from the training images, as a share or a number of them."""
 
-    part: Part
+    part: Aside
     size: float | int
     names: Sequence[str]
     split_seed: int

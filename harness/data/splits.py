@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from harness.api import Dataset, Images
-from harness.data.carving import CARVED, Part, set_aside, without_rare
+from harness.data.carving import CARVED, Aside, set_aside, without_rare
 from harness.data.decode import Prepared, prepare
 from harness.data.imbalance import Exponential, Step, thinned
 from harness.data.oracle import Oracle, stratified_draw
@@ -294,7 +294,7 @@ def _split(prepared: Prepared, splitting: Splitting) -> _Rows:
     if not prepared.class_names:
         return _unlabeled_rows(len(prepared.images["train"]), splitting)
     labels = prepared.labels["train"]
-    wanted: dict[Part, int | float | None] = {"test": splitting.test, "val": splitting.val}
+    wanted: dict[Aside, int | float | None] = {"test": splitting.test, "val": splitting.val}
     aside, rest = set_aside(prepared, wanted, splitting.min_images, split_seed)
     apart = Apart(aside["val"], rest)
     if splitting.duplicates == "drop":

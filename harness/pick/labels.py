@@ -21,7 +21,7 @@ from harness.trial.selection import Bought
 BATCH_COLUMNS = ("path", "label", "rank", "score", "why")
 """Of a CSV: those that `pick` itself writes, of which the first two are read."""
 
-SHOWN = 10
+PROBLEMS_SHOWN = 10
 """Problems of one kind that are told one by one."""
 
 
@@ -104,8 +104,8 @@ def read_labels(files: Iterable[Path], known: Known) -> dict[int, str]:
 
 
 def _first(problems: Sequence[str]) -> list[str]:
-    rest = len(problems) - SHOWN
-    return [*problems[:SHOWN], *([f"... and {rest} more of this kind"] if rest > 0 else [])]
+    rest = len(problems) - PROBLEMS_SHOWN
+    return [*problems[:PROBLEMS_SHOWN], *([f"... and {rest} more of this kind"] if rest > 0 else [])]
 
 
 def lines_of(file: Path) -> list[Line]:

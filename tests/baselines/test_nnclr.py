@@ -6,7 +6,7 @@ from lightly.models.modules import NNMemoryBankModule
 from ssl_training import assert_same_function, make_views, new, train, vectors
 from torch.nn.functional import normalize
 
-from baselines.ssl_methods.nnclr import NNCLR, nearest, neighbor_contrast
+from baselines.ssl_methods.nnclr import NNCLR, nearest_keys, neighbor_contrast
 
 SMALL = {"queue_size": 24, "hidden_dim": 12, "projection_dim": 5, "predictor_dim": 9}
 
@@ -52,7 +52,7 @@ def test_neighbours_are_those_of_lightly():
     theirs = NNMemoryBankModule(size=(24, 5))
     theirs(z)  # makes its bank
     theirs.bank = keys.clone()
-    assert torch.equal(nearest(z, keys), theirs(z))
+    assert torch.equal(nearest_keys(z, keys), theirs(z))
 
 
 def test_first_views_enter_the_queue_after_the_step():
