@@ -163,15 +163,14 @@ def open_data(
         return Images(store, None if part is None else part.to(store.device), device)
 
     test_split, val_split = (part if part in prepared.images else "train" for part in ("test", "val"))
-    test_labels = prepared.labels[test_split][rows.test]
     mean, std = prepared.moments(rows.pool)
     data = Data(
         pool=images("train", rows.pool),
         val=images(val_split, rows.val),
         val_labels=prepared.labels[val_split][rows.val],
         test=images(test_split, rows.test) if with_test else None,
-        test_labels=test_labels if with_test else None,
-        carved=test_split == "train" and len(test_labels) > 0,
+        test_labels=prepared.labels[test_split][rows.test] if with_test else None,
+        carved=test_split == "train" and len(rows.test) > 0,
         unlabeled_extra=images("unlabeled", None) if "unlabeled" in prepared.images else None,
         class_names=prepared.class_names,
         image_shape=prepared.image_shape,
