@@ -36,19 +36,8 @@ from harness.progress import track
 from harness.trial.context import Context
 from harness.trial.runtime import Runtime
 
-PIXELS = 64 * 224 * 224
-"""Of a batch, at most."""
-
-MOST, LEAST = 512, 16
-"""Images of a batch: small ones in large batches wait for memory, and one by one for Python."""
-
 WRITTEN = 2048
 """Images whose features are written at a time."""
-
-
-def batch_size(height: int, width: int) -> int:
-    """Images of so many pixels that are encoded at a time."""
-    return max(LEAST, min(MOST, PIXELS // (height * width)))
 
 
 @dataclass(frozen=True)
@@ -62,7 +51,6 @@ class KeptFeatures:
         runtime: device, precision and what the encoder is shown.
         parts: part -> see `Data.places`.
         images: part -> these images.
-        batch: see `batch_size`.
     """
 
     folder: Path
@@ -71,7 +59,6 @@ class KeptFeatures:
     runtime: Runtime
     parts: dict[str, tuple[str, int, Tensor]]
     images: dict[str, Images]
-    batch: int
 
     def __call__(self, part: str, positions: Tensor | None = None) -> tuple[Tensor, float]:
         """f32 [n, D] on the CPU of i64 [n] positions in a part, or of all of it; the seconds that this saved."""
@@ -117,7 +104,7 @@ class KeptFeatures:
         with track(len(missing), f"Encoding images with {self.name}") as advance:
             for start in range(0, len(missing), WRITTEN):
                 some = missing[start : start + WRITTEN]
-                features[some] = encode(self.backbone, self.runtime, images, positions[some], self.batch, advance)
+                features[some] = encode(self.backbone, self.runtime, images, positions[some], advance)
                 file.write(rows[some], features[some])
 
     def _open(self, store: str, size: int) -> _RowFile:
@@ -143,8 +130,7 @@ def kept_features(context: Context, backbone: Backbone) -> KeptFeatures | None:
     if folder is None:
         return None
     images = {"pool": data.pool, "val": data.val} | ({} if data.test is None else {"test": data.test})
-    batch = batch_size(*context.inputs.shape[1:])
-    return KeptFeatures(folder, config.backbone.name, backbone, context.runtime, dict(data.places), images, batch)
+    return KeptFeatures(folder, config.backbone.name, backbone, context.runtime, dict(data.places), images)
 
 
 def _digest(backbone: Backbone) -> str:
@@ -161,7 +147,6 @@ def encode(
     runtime: Runtime,
     images: Images,
     positions: Tensor,
-    batch: int,
     advance: Callable[[int], None] = lambda count: None,
 ) -> np.ndarray:
     """f32 [n, D] of the images at i64 [n] positions, in batches of one size.
@@ -171,10 +156,10 @@ def encode(
         runtime: device, precision and what the encoder is shown.
         images: are read as they are needed.
         positions: in `images`.
-        batch: images at a time.
         advance: told how many images were encoded.
     """
     backbone.eval()
+    batch = runtime.batch_size(images)
     features = np.empty((len(positions), backbone.feature_dim), np.float32)
     with runtime.autocast():
         for index in torch.arange(len(positions)).split(batch):

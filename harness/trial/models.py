@@ -382,7 +382,7 @@ class PoolOutputs:
 
     def _batched(self, function: Callable[[Tensor], Tensor], view: Callable[[Tensor], Tensor]) -> Tensor:
         with torch.no_grad():
-            every = torch.arange(len(self._images)).split(EVALUATION_BATCH)
+            every = torch.arange(len(self._images)).split(self._runtime.batch_size(self._images))
             return torch.cat([function(view(self._pixels(index))) for index in every])
 
     def _pixels(self, index: Tensor) -> Tensor:

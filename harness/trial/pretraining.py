@@ -176,12 +176,17 @@ def label_free_scores(context: Context, method: SSLMethod, stage: Stage) -> dict
     """
     if context.config.mode == "joint":
         return {}
-    if context.data.gives_features:  # the same for every seed and selector, and it takes longer than a round
-        key = {"data": context.data.fingerprint}
-        return context.stages.run("scores", key, lambda _: measure_without_labels(context, method)).value
-    if not stage.value:
-        return measure_without_labels(context, method)
-    return {name: stage.value["history"][-1][name] for name in LABEL_FREE}
+    if stage.value:
+        return {name: stage.value["history"][-1][name] for name in LABEL_FREE}
+    config = (
+        context.config
+    )  # the encoder is as it was: measured once for all selectors, as it takes longer than a round
+    key: dict[str, Any] = {"data": context.data.fingerprint}
+    if not context.data.gives_features:
+        key |= {"encoder": stage.digest, "normalize": config.data.normalize, "seed": context.seed}
+        key |= {"views": config.augmentation.as_dict(), "ssl_method": config.ssl_method.as_dict()}
+    plugins = registry.sources(config.backbone, config.augmentation, config.ssl_method)
+    return context.stages.run("scores", key, lambda _: measure_without_labels(context, method), plugins).value
 
 
 def learnt_from(method: SSLMethod, data: splits.Data, oracle: Oracle, start: Tensor) -> tuple[Images, Tensor | None]:

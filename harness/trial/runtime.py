@@ -15,7 +15,10 @@ from harness.config.trial import ComputeConfig
 from harness.plugins.inputs import Inputs
 
 EVALUATION_BATCH = 512
-"""Images per forward pass outside training."""
+"""Images per forward pass outside training, at most."""
+
+EVALUATION_PIXELS = 64 * 112 * 112
+"""Pixels per forward pass outside training, at most, but for a single image."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,16 @@ class Runtime:
         images = (images - self.mean).div_(self.std)
         return images.contiguous(memory_format=torch.channels_last) if self.channels_last else images
 
+    def batch_size(self, images: Images) -> int:
+        """How many of such images an encoder sees at a time outside training.
+
+        Of large ones fewer, for a network's intermediate maps grow with the pixels and more at a time is no faster.
+        """
+        if len(images.shape) != 4:
+            return EVALUATION_BATCH
+        height, width = shown_size(images.shape[2:], self.scale)
+        return max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // (height * width)))
+
     @torch.no_grad()
     def forward(
         self, module: nn.Module, images: Images, view: Callable[[Tensor], Tensor] = lambda images: images
@@ -95,7 +108,7 @@ class Runtime:
         module.eval()
         whole: Tensor | None = None
         with self.autocast():
-            for index in torch.arange(len(images)).split(EVALUATION_BATCH):
+            for index in torch.arange(len(images)).split(self.batch_size(images)):
                 output = module(self.inputs(view(images[index].to(self.device)))).float().cpu()
                 if whole is None:  # parts that are joined in the end would need the memory twice
                     whole = output.new_empty(len(images), *output.shape[1:])

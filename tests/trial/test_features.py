@@ -6,10 +6,10 @@ import torch
 from trials import Bench, configure, results
 
 from baselines.backbones.dcnn3 import DCNN3
-from harness import api
+from harness.api import Images
 from harness.trial import features
-from harness.trial.features import batch_size
 from harness.trial.rounds import Rounds
+from harness.trial.runtime import Runtime
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +97,14 @@ def test_results_are_the_same_with_features_from_the_disk(bench, weights):
     assert results(bench.run(config)[0]) == results(bench.run(config)[0])
 
 
+def test_nothing_runs_the_encoder_again_for_another_selector(bench, weights, monkeypatch):
+    more = {"labels": {"start": 20, "budget": 10, "rounds": 1}}
+    first = bench.run(frozen(weights, selector="random", **more))[1]
+    monkeypatch.setattr(DCNN3, "forward", lambda self, images: pytest.fail("an image is encoded again"))
+    second = bench.run(frozen(weights, selector="typiclust", **more))[1]
+    assert second["pretrain/rankme"] == first["pretrain/rankme"]
+
+
 def test_another_encoder_has_features_of_its_own(bench, weights, encoded, tmp_path):
     torch.save(DCNN3((1, 8, 8), width=4).state_dict(), tmp_path / "other.pt")
     bench.run(frozen(weights))
@@ -152,9 +160,11 @@ def test_encoders_that_a_trial_trains_or_draws_keep_nothing(bench, weights, enco
 
 
 def test_batches_hold_many_small_images_and_few_large_ones():
-    assert batch_size(8, 8) == 512
-    assert batch_size(224, 224) == 64
-    assert batch_size(1024, 1024) == 16
+    def size(side, scale=1.0):
+        runtime = Runtime(torch.device("cpu"), "float32", False, torch.zeros(1), torch.ones(1), scale=(scale, scale))
+        return runtime.batch_size(Images(torch.zeros(1, 3, side, side, dtype=torch.uint8)))
+
+    assert [size(8), size(112), size(56, 2.0), size(224), size(2000)] == [512, 64, 64, 16, 1]
 
 
 def test_a_selector_is_handed_no_rows(bench, weights, ran):
@@ -163,4 +173,4 @@ def test_a_selector_is_handed_no_rows(bench, weights, ran):
     pool = ran[0].encoder.of_pool()
     reachable = [value for value in vars(pool).values() if isinstance(value, features.KeptFeatures)]
     assert not reachable
-    assert isinstance(pool.parts["pool"], api.Images)
+    assert isinstance(pool.parts["pool"], Images)
