@@ -121,15 +121,17 @@ def embed(encoder: SavedEncoder, files: Sequence[Path]) -> np.ndarray:
     import torch
 
     from harness import image_file
+    from harness.progress import track
 
-    parts = []
-    for start in range(0, len(files), CHUNK):
-        images = [
-            image_file.decode(file, encoder.image_shape, upright=encoder.about["upright"])
-            for file in files[start : start + CHUNK]
-        ]
-        parts.append(encoder.embed(torch.stack(images)).numpy())
-    return np.concatenate(parts)
+    embeddings = np.empty((len(files), encoder.backbone.feature_dim), np.float32)
+    upright = encoder.about["upright"]
+    with track(len(files), "Embedding images") as advance:
+        for start in range(0, len(files), CHUNK):
+            some = files[start : start + CHUNK]
+            images = [image_file.decode(file, encoder.image_shape, upright=upright) for file in some]
+            embeddings[start : start + CHUNK] = encoder.embed(torch.stack(images)).numpy()
+            advance(len(images))
+    return embeddings
 
 
 def _check_output(output: Path) -> None:

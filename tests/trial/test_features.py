@@ -59,7 +59,7 @@ def frozen(weights, **settings):
     return configure(**base | settings)
 
 
-def test_each_image_is_encoded_once_whatever_seed_split_selector_or_dropout_asks(bench, weights, encoded, ran):
+def test_each_image_is_encoded_once_whatever_seed_split_or_selector_asks(bench, weights, encoded, ran):
     more = {"labels": {"start": 20, "budget": 10, "rounds": 1}}
     first, totals = bench.run(frozen(weights), seed=0)
     parts = {part: len(images) for part, images in ran[0].encoder.parts.items()}
