@@ -9,6 +9,7 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -157,11 +158,7 @@ def open_data(
     if left_out and verify:
         log.warning("%s: %s", name, left_out)
     rows = _split(prepared, splitting)
-
-    def images(split: str, part: Tensor | None) -> Images:
-        store = store_of(prepared, split, device)
-        return Images(store, None if part is None else part.to(store.device), device)
-
+    images = partial(_images, prepared, device)
     test_split, val_split = (part if part in prepared.images else "train" for part in ("test", "val"))
     mean, std = prepared.moments(rows.pool)
     data = Data(
@@ -182,6 +179,11 @@ def open_data(
         val_files=prepared.files[val_split][rows.val.numpy()].tolist() if val_split in prepared.files else None,
     )
     return data, Oracle(prepared.labels["train"][rows.labeled], len(prepared.class_names))
+
+
+def _images(prepared: Prepared, device: torch.device, split: str, rows: Tensor | None) -> Images:
+    store = store_of(prepared, split, device)
+    return Images(store, None if rows is None else rows.to(store.device), device)
 
 
 def _counts(prepared: Prepared, rows: _Rows) -> Mapping[str, int]:
