@@ -57,7 +57,8 @@ def _flat(name: str, array: np.ndarray) -> np.ndarray:
         raise ValueError(f"{name} is {array.dtype} {list(array.shape)}; one label an image is needed")
     wrong = np.flatnonzero(~((array == 1).sum(1) == 1) | ~((array == 0).sum(1) == array.shape[1] - 1))
     if len(wrong):
-        row = ", ".join(f"{value:g}" for value in array[wrong[0], :VALUES_SHOWN]) + ", ..." * (array.shape[1] > VALUES_SHOWN)
+        some = ", ".join(f"{value:g}" for value in array[wrong[0], :VALUES_SHOWN])
+        row = some + ", ..." * (array.shape[1] > VALUES_SHOWN)
         raise ValueError(
             f"{name} is {list(array.shape)} and not one-hot: row {wrong[0]} is {row}; one label an image is needed"
         )
