@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -135,7 +136,7 @@ def of_embeddings(path: Path, table: Path | None) -> tuple[Candidates, tuple[str
         raise ValueError(f"{path} has images for {' and '.join(content.parts)} alone: there is nothing to choose from")
     count = sum(map(len, parts.values()))
     named = all(part.paths is not None for part in parts.values())
-    folder = str(path.parent.absolute() if path.is_file() else path.absolute()) + "/"
+    folder = os.path.abspath(path.parent if path.is_file() else path) + "/"
     if named:
         names = [name.removeprefix(folder) for part in parts.values() for name in part.paths.tolist()]  # type: ignore[union-attr]
     else:
