@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ from torch import Tensor
 from harness import embed, files, progress
 from harness.code import code_of
 from harness.data.splits import in_random_order
-from harness.embeddings_file import read_embeddings
+from harness.embeddings_file import BATCH_ROWS, Embeddings, read_embeddings
 from harness.encoders.saved import SavedEncoder
 from harness.plugins import registry
 
@@ -29,13 +31,22 @@ class Candidates:
 
     Attributes:
         names: of N images, distinct, in the pool's order.
-        features: f32 [N, D].
         folder: that the names are below, but for those that are whole paths.
+        load: gives f32 [N, D] of them, which may take a while.
     """
 
     names: list[str]
-    features: Tensor
     folder: Path
+    load: Callable[[], Tensor]
+
+    @cached_property
+    def features(self) -> Tensor:
+        """f32 [N, D].
+
+        Raises:
+            ValueError: an image cannot be decoded, or a feature is not finite.
+        """
+        return self.load()
 
     def file(self, position: int) -> Path:
         """Where the image would be; there need not be one."""
@@ -51,7 +62,7 @@ def of_folder(folder: Path, encoder: SavedEncoder, cache: Path) -> Candidates:
         cache: where embeddings are remembered: only files that are new or have changed are embedded again.
 
     Raises:
-        ValueError: there is no image, or one cannot be decoded.
+        ValueError: there is no image.
     """
     paths = embed.image_files([folder])
     order = in_random_order(torch.arange(len(paths)), ORDER_SEED, "pool").tolist()
@@ -63,8 +74,8 @@ def of_folder(folder: Path, encoder: SavedEncoder, cache: Path) -> Candidates:
         "folder": str(folder.resolve()),
     }
     remembered = cache / f"pick-{files.digest_of(key)}.npz"
-    features = _embedded(encoder, paths, remembered)
-    return Candidates([path.relative_to(folder).as_posix() for path in paths], features, folder)
+    names = [path.relative_to(folder).as_posix() for path in paths]
+    return Candidates(names, folder, lambda: _embedded(encoder, paths, remembered))
 
 
 def _backbone(encoder: SavedEncoder) -> registry.PluginSpec:
@@ -117,23 +128,37 @@ def of_embeddings(path: Path, table: Path | None) -> tuple[Candidates, tuple[str
         table: with the paths of the images, where the file has none; None: they are called by their numbers from 0.
 
     Raises:
-        ValueError: it is none, or names stand there twice, or a feature is not finite.
+        ValueError: it is none, or names stand there twice.
     """
     content = read_embeddings(path, table)
     parts = {split: part for split, part in content.parts.items() if split not in ("val", "test")}
     if not parts:
         raise ValueError(f"{path} has images for {' and '.join(content.parts)} alone: there is nothing to choose from")
-    features = np.concatenate([part.read(0, len(part)) for part in parts.values()]).astype(np.float32, copy=False)
+    count = sum(map(len, parts.values()))
     named = all(part.paths is not None for part in parts.values())
-    folder = str(path.parent.absolute() if path.is_file() else path.absolute()) + "/"
+    folder = os.path.abspath(path.parent if path.is_file() else path) + "/"
     if named:
         names = [name.removeprefix(folder) for part in parts.values() for name in part.paths.tolist()]  # type: ignore[union-attr]
     else:
-        names = [str(number) for number in range(len(features))]
+        names = [str(number) for number in range(count)]
     if len(set(names)) < len(names):
         ((doubled, times),) = Counter(names).most_common(1)
         raise ValueError(f"{table or path}: {doubled!r} stands there {times} times")
-    order = in_random_order(torch.arange(len(names)), ORDER_SEED, "pool")
-    pool = Candidates([names[row] for row in order.tolist()], torch.from_numpy(features)[order], Path(folder))
+    order = in_random_order(torch.arange(count), ORDER_SEED, "pool").numpy()
+    pool = Candidates([names[row] for row in order], Path(folder), lambda: _read(list(parts.values()), order))
     unread = [f"{path}: images for {split} are left out" for split in content.parts if split not in parts]
     return pool, (*content.notes, *unread)
+
+
+def _read(parts: Sequence[Embeddings], order: np.ndarray) -> Tensor:
+    """f32 [N, D]: the vectors of all parts in i64 [N] order, read a few at a time."""
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    features = np.empty((len(order), parts[0].features.shape[1]), dtype=np.float32)
+    before = 0
+    for part in parts:
+        for start in range(0, len(part), BATCH_ROWS):
+            vectors = part.read(start, min(start + BATCH_ROWS, len(part)))
+            features[place[before + start : before + start + len(vectors)]] = vectors
+        before += len(part)
+    return torch.from_numpy(features)

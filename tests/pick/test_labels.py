@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import unicodedata
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from harness.pick import command
+from harness.pick import candidates, command
 
 NAMES = [f"day {number % 2}/{number:02}.jpg" for number in range(40)]
 
@@ -197,6 +198,29 @@ def test_arrays_without_names_are_numbered_or_named_by_a_file(tmp_path, monkeypa
     write("names.csv", "\n".join(["path", *NAMES[:4], NAMES[0]]))
     assert command.main([*said, "--paths", "names.csv"]) == 2
     assert f"names.csv: '{NAMES[0]}' stands there 2 times" in capsys.readouterr().err
+
+
+def test_parts_of_a_file_are_one_pool_without_its_test_images(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    features = np.random.default_rng(0).normal(size=(30, 4)).astype(np.float32)
+    parts = {"x_train": features[:12], "x_unlabeled": features[12:20], "x_test": features[20:]}
+    paths = {f"paths_{split}": np.array(NAMES[a:b]) for split, a, b in (("train", 0, 12), ("unlabeled", 12, 20))}
+    np.savez("photos.npz", **parts, **paths)
+    pool, notes = candidates.of_embeddings(Path("photos.npz"), None)
+    assert sorted(pool.names) == sorted(NAMES[:20])
+    assert notes == ("photos.npz: images for test are left out",)
+    for name, row in zip(pool.names, pool.features.numpy(), strict=True):
+        assert (row == features[NAMES.index(name)]).all()
+
+
+def test_what_is_wrong_is_said_before_a_feature_is_read(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    np.save("photos.npy", np.full((9, 4), np.nan))
+    said = ["photos.npy", "--classes", "cat,dog", "--budget", "2", "--selector"]
+    assert command.main([*said, "margin"]) == 2
+    assert "margin needs labels" in capsys.readouterr().err
+    assert command.main([*said, "coreset"]) == 2
+    assert "vector 0 holds NaN or infinity" in capsys.readouterr().err
 
 
 REFUSED = {
