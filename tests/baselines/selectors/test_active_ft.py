@@ -65,13 +65,16 @@ def test_picks_are_nearer_to_the_law_of_the_pool_than_their_start():
     assert np.mean(gains) > 3 * np.std(gains) / math.sqrt(len(gains)) > 0
 
 
-def test_a_later_round_fills_up_what_was_left():
-    features, cluster = blobs(200, 6, num_clusters=4, spread=0.1)
-    pool = make_pool(features=features, labeled=(cluster != 2).nonzero().flatten()[:60])
-    picks, first = (
-        ActiveFT(num_iterations=60, lr=0.01).select(it, 8, rng=rng()) for it in (pool, make_pool(features=features))
-    )
-    assert (cluster[picks] == 2).sum() > (cluster[first] == 2).sum()
+def test_a_later_round_keeps_away_from_what_is_labelled():
+    """The same images twice, once with six labelled ones more: the same start, but points that these repel."""
+    angle = torch.cat([torch.linspace(0, 1, 80), torch.linspace(0, 0.2, 6)])
+    features = torch.stack([angle.cos(), angle.sin()], dim=1)
+    selector, gaps = ActiveFT(num_iterations=60, lr=0.01), []
+    for seed in range(4):
+        alone = selector.select(make_pool(features=features[:80]), 6, rng=rng(seed))
+        beside = selector.select(make_pool(features=features, labeled=range(80, 86)), 6, rng=rng(seed))
+        gaps.append(float(angle[beside].mean() - angle[alone].mean()))
+    assert min(gaps) > 0.02
 
 
 def test_a_batch_of_the_images_is_drawn_where_there_are_more():

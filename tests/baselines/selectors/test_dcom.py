@@ -6,7 +6,7 @@ import torch
 from pools import blobs, make_pool, rng, valid
 from torch.nn.functional import normalize
 
-from baselines.selectors.dcom import DCoM, in_balls, pure_radii, unit_range
+from baselines.selectors.dcom import DCoM, cover_and_doubt, in_balls, pure_radii, unit_range
 from baselines.selectors.margin import Margin
 from baselines.selectors.probcover import greedy_cover, neighborhoods
 
@@ -75,6 +75,15 @@ def test_picks_are_those_of_the_released_loop(num_labeled, center, steepness, mo
         assert selector.select(pool, 12, rng=rng(seed)).tolist() == expected
         competences.append(competence)
     assert steepness == 50 or any(0.02 < competence < 0.98 for competence in competences)  # both scores count
+
+
+def test_scores_are_shares_of_the_largest_that_is_left():
+    """By hand: balls hold 1, 1 and 2 points; once the most doubtful is picked, half its doubt is the largest."""
+    angle = torch.tensor([0.0, 1.0, 2.0, 2.1])  # three candidates and one point more
+    points = torch.stack([angle.cos(), angle.sin()], dim=1)
+    doubt = torch.tensor([1.0, 0.5, 0.1], dtype=torch.float64)
+    picks = cover_and_doubt(points, torch.zeros(4, dtype=torch.bool), 0.2, doubt, 0.5, 3)
+    assert picks.tolist() == [0, 1, 2]  # of the first's doubt: 0.75, 0.5, 0.55; of the second's: 0.75, 0.6
 
 
 def test_radii_are_those_of_bisection():
