@@ -65,6 +65,7 @@ def test_the_page_counts_what_its_table_says(material):
         counts[block.file] = dict(data.counts)
     assert counts["own_folder.yaml"] == {"pool": 360, "val": 40, "test": 200, "unlabeled_extra": 100}
     assert counts["own_table.yaml"] == {"pool": 288, "val": 32, "test": 80, "unlabeled_extra": 200}
+    assert counts["own_arrays.yaml"] == {"pool": 400, "val": 100, "test": 100}
     assert counts["own_oracle.yaml"] == {"pool": 144, "val": 16, "test": 40, "unlabeled_extra": 100}
     assert counts["own_encoder.yaml"] == counts["own_table.yaml"]
     assert counts["own_embeddings.yaml"] == {"pool": 432, "val": 48, "test": 120}

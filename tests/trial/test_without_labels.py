@@ -70,7 +70,7 @@ def test_an_encoder_that_is_not_trained_is_measured_too(fresh):
     ((kind, step, _, details),) = rows
     assert (kind, step, details.stages["train"]) == ("labels", 0, None)
     data, _ = trial.load_data(config, bench.folders.cache, with_test=False)
-    runtime = Runtime.of(config.compute, *pretraining.normalization(config, data))
+    runtime = Runtime.of(config.compute, torch.tensor(data.mean), torch.tensor(data.std))
     backbone = runtime.place(pretraining.untrained_encoder(config, data, 0)).eval()
     rank = measures.rankme(runtime.forward(backbone, data.pool))
     assert totals["pretrain/rankme"] == pytest.approx(rank, rel=1e-5)
