@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from baselines.datasets.array_labels import labels_of
 from harness.api import Dataset, Source, Split
 from harness.embeddings_file import Embeddings, read_embeddings
 
@@ -113,13 +114,13 @@ def _split(part: Embeddings, rows: np.ndarray | None, labels: np.ndarray | None,
 def classes_of(
     place: str, written: Mapping[str, np.ndarray], class_names: tuple[str, ...] | None
 ) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
-    """Labels as they are written become classes 0 .. K-1.
+    """Labels as they are written become classes 0 .. K-1, by the rules of `labels_of`.
 
     Args:
         place: of the labels, for messages.
-        written: split -> [N], [N, 1] or, one column a class, [N, K].
-        class_names: K names, of which numbers are the positions and texts are one; None: the classes are the distinct
-            labels, numbers in their order, texts in theirs.
+        written: split -> labels in any of its forms, where an empty text, NaN or -1 is none; texts that are all whole
+            numbers, as in a .csv, count as these.
+        class_names: K names; None: the labels are their own.
 
     Returns:
         K names, and by split i64 [N] in 0 .. K-1, or -1 where there is no label.
@@ -127,60 +128,25 @@ def classes_of(
     Raises:
         ValueError: a label is none of the classes.
     """
-    flat = {split: _flat(f"{place}, labels of {split}", values) for split, values in written.items()}
-    every = np.concatenate(list(flat.values()))
-    values = np.unique(every[~_missing(every)])
-    if class_names is None:
-        names = tuple(str(value) for value in values.tolist())
-    elif every.dtype.kind in "US":
-        names, values = class_names, np.array(class_names)
-    else:
-        names, first = class_names, int(len(values) == len(class_names) and values[0] == 1)
-        if first:
-            _log.warning("data set embeddings: %s: labels 1 .. %d are taken for classes 0 .. K-1", place, len(values))
-        values = np.arange(first, first + len(names))
-    order = np.argsort(values)
-    indices = {}
-    for split, labels in flat.items():
-        missing = _missing(labels)
-        places = np.searchsorted(values, labels, sorter=order).clip(max=len(values) - 1)
-        index = order[places]
-        wrong = np.flatnonzero(~missing & (values[index] != labels))
-        if len(wrong):
-            raise ValueError(
-                f"{place}: {split} has a label {labels[wrong[0]].item()!r}, which is none of {len(names)} classes"
-            )
-        indices[split] = np.where(missing, -1, index).astype(np.int64)
-    return names, indices
+    flat = {split: _plain(values) for split, values in written.items()}
+    known = {split: ~_missing(values) for split, values in flat.items()}
+    given = {split: (f"{place}, labels of {split}", values[known[split]]) for split, values in flat.items()}
+    labels = labels_of(given, None if class_names is None else np.array(class_names))
+    for note in labels.notes:
+        _log.warning("data set embeddings: %s: %s", place, note)
+    indices = {split: np.full(len(mask), -1) for split, mask in known.items()}
+    for split, values in labels.of.items():
+        indices[split][known[split]] = values
+    return labels.class_names, indices
 
 
-def _flat(place: str, labels: np.ndarray) -> np.ndarray:
-    """[N] texts or whole numbers (i64, -1 for none)."""
+def _plain(labels: np.ndarray) -> np.ndarray:
+    """A column as [N]; texts without blanks around them, or i64 where all but the empty ones are whole numbers."""
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
-    if (
-        labels.ndim == 2
-        and labels.dtype.kind in "biuf"
-        and np.isin(labels, (0, 1)).all()
-        and (labels.sum(1) == 1).all()
-    ):
-        return labels.argmax(1)  # one-hot
-    if labels.ndim != 1 or labels.dtype.kind not in "biufUS":
-        raise ValueError(f"{place} are {labels.dtype} {list(labels.shape)}; numbers or texts [N] are needed")
-    if labels.dtype.kind == "S":
-        return np.char.decode(labels, "utf-8")
-    if labels.dtype.kind == "U":
-        return _as_numbers(np.char.strip(labels))
-    numbers = np.where(np.isnan(labels), -1, labels) if labels.dtype.kind == "f" else labels
-    whole = numbers.astype(np.int64)
-    if (whole != numbers).any() or (whole < -1).any():
-        wrong = numbers[(whole != numbers) | (whole < -1)][0]
-        raise ValueError(f"{place}: {wrong.item()!r} is no class; whole numbers from 0 are, or texts; -1 is no label")
-    return whole
-
-
-def _as_numbers(texts: np.ndarray) -> np.ndarray:
-    """i64 where every text that is not empty is a whole number as it is usually written; else the texts."""
+    if labels.dtype.kind not in "SU":
+        return labels
+    texts = np.char.strip(np.char.decode(labels, "utf-8") if labels.dtype.kind == "S" else labels)
     given = texts[texts != ""].tolist()
     if not given or not all(text.isascii() and text.isdecimal() and str(int(text)) == text for text in given):
         return texts
@@ -188,4 +154,9 @@ def _as_numbers(texts: np.ndarray) -> np.ndarray:
 
 
 def _missing(labels: np.ndarray) -> np.ndarray:
-    return labels == "" if labels.dtype.kind == "U" else labels < 0
+    """bool [N]."""
+    if labels.ndim > 1:
+        return np.zeros(len(labels), dtype=bool)
+    if labels.dtype.kind == "U":
+        return labels == ""
+    return np.isnan(labels) | (labels == -1) if labels.dtype.kind == "f" else labels == -1

@@ -82,11 +82,11 @@ LABEL_KINDS = {
     "a column": ([[0], [1], [1], [0]], None, ("0", "1"), [0, 1, 1, 0]),
     "one-hot": ([[0, 1], [1, 0], [0, 1], [0, 1]], None, ("0", "1"), [1, 0, 1, 1]),
     "whole floats": ([1.0, 0.0, np.nan, 1.0], None, ("0", "1"), [1, 0, -1, 1]),
-    "true and false": ([True, False, True, True], None, ("0", "1"), [1, 0, 1, 1]),
+    "true and false": ([True, False, True, True], None, ("False", "True"), [1, 0, 1, 1]),
     "texts": (["dog", "cat", "", " dog "], None, ("cat", "dog"), [1, 0, -1, 1]),
     "texts that are names": (["dog", "cat", "cat", "dog"], ("dog", "cat", "cow"), ("dog", "cat", "cow"), [0, 1, 1, 0]),
-    "texts that are numbers": (["10", "9", "", "10"], None, ("9", "10"), [1, 0, -1, 1]),
-    "texts of a fixed length": (["010", "009", "009", "010"], None, ("009", "010"), [1, 0, 0, 1]),
+    "texts that are numbers": (["1", "0", "", "1"], None, ("0", "1"), [1, 0, -1, 1]),
+    "numbers that are names": (["010", "009", "009", "010"], None, ("009", "010"), [1, 0, 0, 1]),
     "bytes": ([b"dog", b"cat", b"cat", b"cat"], None, ("cat", "dog"), [1, 0, 0, 0]),
 }
 
@@ -102,11 +102,11 @@ def test_labels_of_every_kind_become_classes(kind):
 @pytest.mark.parametrize(
     ("labels", "names", "words"),
     [
-        ([0, 1.5, 1, 0], None, "labels of train: 1.5 is no class"),
-        ([0, -3, 1, 0], None, "labels of train: -3 is no class"),
-        ([0, 1, 2, 3], ("a", "b"), "train has a label 2, which is none of 2 classes"),
-        (["a", "x"], ("a", "b"), "train has a label 'x', which is none of 2 classes"),
-        ([[0, 1, 1], [1, 0, 0]], None, r"are int64 \[2, 3\]; numbers or texts \[N\] are needed"),
+        ([0, 1.5, 1, 0], None, "labels of train holds 1.5; labels are whole numbers"),
+        ([0, -3, 1, 0], None, "labels of train holds -3"),
+        ([0, 1, 2, 3], ("a", "b"), "class_names holds 2 names, but e.npz, labels of train has labels 0 .. 3"),
+        (["a", "x"], ("a", "b"), "labels of train holds 'x', which class_names does not"),
+        ([[0, 1, 1], [1, 0, 0]], None, r"labels of train is \[2, 3\] and not one-hot"),
     ],
 )
 def test_labels_that_are_no_classes_are_named(labels, names, words):
