@@ -92,6 +92,20 @@ def _in_eight_bits(file: Image.Image) -> Image.Image:
     return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
 
 
+def size_of(path: Path, *, upright: bool = True) -> tuple[int, int]:
+    """(H, W) of an image file, after turning.
+
+    Raises:
+        ValueError: the file is no image; names it.
+    """
+    try:
+        with Image.open(path) as file:
+            image = _turned(file, file) if upright else file
+            return image.height, image.width
+    except Exception as error:
+        raise undecodable(path, error) from error
+
+
 def _turned(image: Image.Image, file: Image.Image) -> Image.Image:
     """`image`, which was made of an opened `file`, the right way up."""
     file.load()  # Pillow turns some formats as it loads them, and then their orientation is gone

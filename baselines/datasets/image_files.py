@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from harness.api import BrokenImagesError, Split
-from harness.image_file import decode, undecodable
+from harness.image_file import decode, size_of, undecodable
 
 OWN_PIXELS = 256 * 256
 """Images of one size, and of at most so many pixels, keep it where no other is asked for."""
@@ -90,8 +90,10 @@ def looked_at(number: int) -> range:
     return range(0, number, max(1, -(-number // LOOKED_AT)))
 
 
-def sizes_of(paths: Sequence[Path]) -> list[tuple[int, int]]:
-    """Width and height of some of the files, without decoding them; of broken ones, as long as not all are, none.
+def sizes_of(paths: Sequence[Path], *, upright: bool = True) -> list[tuple[int, int]]:
+    """Width and height of some of the files; of broken ones, as long as not all are, none.
+
+    Those that may keep their size are turned as their EXIF orientation says, if `upright`; of others the header tells.
 
     Raises:
         ValueError: all are broken; names the first.
@@ -100,7 +102,10 @@ def sizes_of(paths: Sequence[Path]) -> list[tuple[int, int]]:
     for position in looked_at(len(paths)):
         try:
             with Image.open(paths[position]) as image:
-                sizes.append(image.size)
+                width, height = image.size
+            if width * height <= OWN_PIXELS:
+                height, width = size_of(paths[position], upright=upright)
+            sizes.append((width, height))
         except Exception as error:  # Pillow's readers raise many types for a damaged file
             problems.append(undecodable(paths[position], error))
     if not sizes:

@@ -147,5 +147,5 @@ class ImageFolder(Dataset):
         """(C, H, W), and what is to be said of it."""
         if self.size is not None:
             return (self.channels, self.size, self.size), ()
-        height, width, said = common_size(sizes_of(paths))
+        height, width, said = common_size(sizes_of(paths, upright=self.upright))
         return (self.channels, height, width), (f"{self.path}: {said}",) if said else ()

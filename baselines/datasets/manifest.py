@@ -171,6 +171,6 @@ class Manifest(Dataset):
     def _image_shape(self, images: Sequence[Listed], notes: list[str]) -> tuple[int, int, int]:
         if self.size is not None:
             return self.channels, self.size, self.size
-        height, width, said = common_size(sizes_of([Path(one.image.path) for one in images]))
+        height, width, said = common_size(sizes_of([Path(one.image.path) for one in images], upright=self.upright))
         notes += [f"{self.path}: {said}"] if said else []
         return self.channels, height, width

@@ -69,11 +69,11 @@ def test_broken_images_cost_one_attempt_and_one_line(folder, opened, tmp_path):
 
 def test_whatever_is_wrong_with_the_data_is_said_once(folder, opened, tmp_path):
     (line,) = problems(plan_of(folder, data="{val: 999}"), tmp_path / "cache")
-    assert line.startswith("q: trial: val: 999 sets aside")
+    assert line.startswith("q: trial: data.val: 999 sets aside")
     lines = problems(
         plan_of(folder, "data.val: {values: [6, 998, 999]}, pretrain.lr: {values: [0.1, 0.2]}"), tmp_path / "cache"
     )
-    assert [line.partition(": val")[0] for line in lines] == ["q: trial (val 998)", "q: trial (val 999)"]
+    assert [line.partition(": data.val")[0] for line in lines] == ["q: trial (val 998)", "q: trial (val 999)"]
     assert len(opened) == 1
 
 
