@@ -129,5 +129,11 @@ def shown_size(size: Sequence[int], scale: tuple[float, float]) -> tuple[int, in
 
 
 def resized(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """f32 [B, C, *size] in [0, 1]: bicubic and antialiased as Pillow does it, but not rounded to 256 levels."""
-    return F.interpolate(images, size, mode="bicubic", antialias=True).clamp_(0, 1)
+    """f32 [B, C, *size] in [0, 1], bicubic and antialiased as Pillow does it, whose images networks are known for.
+
+    The width first, then the height, each rounded to 256 levels.
+    """
+    for sides in ((images.shape[2], size[1]), size):
+        images = F.interpolate(images, sides, mode="bicubic", antialias=True)
+        images = images.clamp_(0, 1).mul_(255).round_().div_(255)
+    return images

@@ -14,6 +14,7 @@ from baselines.backbones.vit import ViT
 from harness import embed
 from harness.encoders import to_onnx
 from harness.encoders.saved import SavedEncoder, write_encoder
+from harness.trial.runtime import resized
 
 BACKBONES = {
     "dcnn3": ({"width": 4}, DCNN3),
@@ -57,7 +58,7 @@ def exported(tmp_path, name):
 
 def check(encoder, session):
     pixels = torch.randint(256, (5, 1, 8, 8), dtype=torch.uint8)
-    large = nn.functional.interpolate(pixels / 255, (16, 16), mode="bicubic", antialias=True).clamp(0, 1)
+    large = resized(pixels / 255, (16, 16))
     expected = encoder.embed(pixels).numpy()
     for count in (1, 5):
         (given,) = session.run(None, {"images": large[:count].numpy()})

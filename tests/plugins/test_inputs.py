@@ -20,7 +20,7 @@ from harness.plugins.inputs import Inputs, inputs_of
 from harness.plugins.registry import PluginSpec, build
 from harness.trial import pretraining
 from harness.trial.rounds import Rounds
-from harness.trial.runtime import runtime_of
+from harness.trial.runtime import resized, runtime_of
 
 OWN = ImageForm(16, (0.4, 0.5, 0.6), (0.1, 0.2, 0.4))
 COLOUR = SimpleNamespace(image_shape=(3, 8, 12), mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
@@ -76,14 +76,14 @@ def test_settings_lead_to_a_form(settings, by_data, expected):
 
 def test_images_are_resized_as_pillow_does_it_and_normalised():
     inputs = inputs_of(spec(weights="first"), COLOUR, by_data=True)
-    pixels = torch.randint(90, 160, (2, 3, 8, 12), dtype=torch.uint8)  # Pillow clips between passes
+    pixels = torch.randint(256, (2, 3, 8, 12), dtype=torch.uint8)
     shown = runtime_of(ComputeConfig("cpu", "float32"), inputs).inputs(pixels)
     assert shown.shape == (2, 3, 16, 16)
     for image, expected in zip(shown, pixels, strict=True):
         resized = Image.fromarray(expected.permute(1, 2, 0).numpy()).resize((16, 16), Image.Resampling.BICUBIC)
         values = torch.from_numpy(np.array(resized)).permute(2, 0, 1) / 255
         by_hand = (values - torch.tensor(OWN.mean).view(3, 1, 1)) / torch.tensor(OWN.std).view(3, 1, 1)
-        assert (image - by_hand).abs().max() < 1.5 / 255 / 0.1  # Pillow rounds to 256 levels, twice
+        assert (image - by_hand).abs().max() < 2.1 / 255 / 0.1  # a level lost in rounding may become two
 
 
 def test_smaller_views_stay_smaller():
@@ -155,7 +155,7 @@ def test_a_trial_shows_records_and_saves_the_form_that_its_weights_need(tmp_path
     (rounds,) = ran
     images = rounds.context.data.val
     pixels = images[torch.arange(len(images))].float() / 255
-    shown = torch.nn.functional.interpolate(pixels, (16, 16), mode="bicubic", antialias=True).clamp(0, 1)
+    shown = resized(pixels, (16, 16))
     network = DCNN3((1, 16, 16), width=4).eval()
     network.load_state_dict(torch.load(weights))
     with torch.no_grad():
