@@ -17,6 +17,7 @@ from harness.records.folder import Recorder
 from harness.sweep.callback import MAX_FAILURES, RecordCallback
 from harness.sweep.interrupts import Interrupts, NoSpaceError
 from harness.sweep.placement import Placement
+from harness.sweep.preflight import pretrainings
 from harness.sweep.screen import Display
 from harness.sweep.search import GivenTasks, Study, early_stopping
 from harness.sweep.worker import Job, portray_in_worker, run_in_worker
@@ -63,7 +64,7 @@ class Sweep:
         """Runs those of the tasks, all of one phase, that have no ending yet; whether all have one then."""
         left = [task for task in tasks if not self._recorder.ended(task.trial_id)]
         if tasks:
-            self._display.begin(tasks[0].phase, len(tasks), len(tasks) - len(left))
+            self._display.begin(tasks[0].phase, len(tasks), len(tasks) - len(left), len(set(pretrainings(left))))
         if left:
             self._fit(run_in_worker, GivenTasks(left), len(left), tasks[0].phase)
         return all(self._recorder.ended(task.trial_id, retry_failed=False) for task in tasks)

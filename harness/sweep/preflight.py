@@ -158,12 +158,14 @@ def _range(about: dict[str, Any]) -> str:
     return f"{about['distribution']} from {about['min']} to {about['max']}"
 
 
+def pretrainings(tasks: list[Task]) -> list[str]:
+    """The name of the pre-training of each task that has one; those that share one have the same."""
+    keys = [pretrain_key(task.trial, task.seed, data_name(task.trial)) for task in tasks]
+    return [digest_of(key) for key in keys if key["trained"]]
+
+
 def _sharing(tasks: list[Task]) -> str:
-    keys = []
-    for task in tasks:
-        key = pretrain_key(task.trial, task.seed, data_name(task.trial))
-        if key["trained"]:
-            keys.append(digest_of(key))
+    keys = pretrainings(tasks)
     shared = len(keys) - len(set(keys))
     labeled = [task.trial.labels for task in tasks if has_labels(task.trial)]
     rounds = sum(labels.rounds + (labels.start != 0) for labels in labeled)

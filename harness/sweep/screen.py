@@ -30,7 +30,7 @@ class Running:
     Attributes:
         record: its newest.
         training: what the newest epoch belongs to; None between trainings.
-        pace: seconds of an epoch; None before the second.
+        pace: seconds of an epoch; after the first of a trial, all since the trial began; None where it is not known.
     """
 
     record: Record
@@ -40,6 +40,8 @@ class Running:
     def then(self, record: Record, training: Training | None) -> Running:
         """After another record."""
         before = self.training
+        if training and training.epoch == 1 and not before and record is not self.record:
+            return Running(record, training, (record["time"] - self.record["time"]) / 1000)  # with what came before it
         epochs = training.epoch - before.epoch if training and before and training.name == before.name else 0
         if epochs < 1:
             return Running(record, training)
@@ -83,6 +85,7 @@ class Standing:
         maximize: whether larger is better.
         total: trials of the present phase.
         before: those of them that ended in an earlier run.
+        trainings: encoders that are pre-trained for the others; 0 where it is not known.
         phase: "search" or "confirm".
         started: when this run of the phase began.
         counts: how many trials ended how in this run.
@@ -95,6 +98,7 @@ class Standing:
     maximize: bool
     total: int = 0
     before: int = 0
+    trainings: int = 0
     phase: str = ""
     started: float = field(default_factory=time.monotonic)
     counts: Counter[str] = field(default_factory=Counter)
@@ -102,9 +106,9 @@ class Standing:
     best: tuple[float, Record] | None = None
     recent: list[str] = field(default_factory=list)
 
-    def begin(self, phase: str, total: int, before: int) -> None:
-        """A phase starts; `before` of its trials ended in an earlier run."""
-        self.phase, self.total, self.before = phase, total, before
+    def begin(self, phase: str, total: int, before: int, trainings: int = 0) -> None:
+        """A phase starts; `before` of its trials ended in an earlier run, and the others pre-train so many encoders."""
+        self.phase, self.total, self.before, self.trainings = phase, total, before, trainings
         self.counts.clear()
         self.running.clear()
         self.best = None
@@ -149,12 +153,23 @@ class Standing:
             return None
         return (time.monotonic() - self.started) / ended * max(0, self.total - self.done)
 
+    def training_left(self) -> float | None:
+        """Seconds that all pre-trainings of the phase will still take, by those that run; None where none is timed."""
+        timed = [one for one in self.running.values() if one.training and one.training.name == "pretrain" and one.pace]
+        if not timed or not self.trainings:
+            return None
+        each = sum(one.pace * one.training.epochs for one in timed if one.pace and one.training) / len(timed)
+        done = sum(one.pace * one.training.epoch for one in timed if one.pace and one.training)
+        return max(0.0, self.trainings * each - done) / len(timed)
+
     def status(self) -> str:
         """The state in one line, for a log."""
         left = self.eta()
         words = [f"{self.phase}: {self.done}/{self.total} done, {len(self.running)} running"]
         words += [" ".join(filter(None, (one.position, one.rate, one.left))) for one in self._shown()]
-        return "; ".join(words + ([f"{clock(left)} left in all"] if left is not None else []))
+        training = self.training_left() if left is None else None
+        words += [f"{clock(left)} left in all"] if left is not None else []
+        return "; ".join(words + ([f"about {clock(training)} of pre-training left in all"] if training else []))
 
     def render(self, width: int = 80) -> RenderableType:
         """The live view: at most ten lines of at most `width` characters."""
@@ -197,13 +212,14 @@ class Standing:
         from rich.text import Text
 
         left = self.eta()
+        training = self.training_left() if left is None else None
         failed = self.counts["failed"]
         texts = [
             Text(self.phase, style="bold"),
             Text(f"{self.done}/{self.total} done"),
             Text(f"{len(self.running)} running"),
             Text(f"{failed} failed", style="bold red" if failed else "dim"),
-            Text(f"{clock(left)} left" if left is not None else ""),
+            Text(f"{clock(left)} left" if left is not None else f"{clock(training)}+ left" if training else ""),
         ]
         room = width - sum(len(text) + 2 for text in texts) - 2
         head = Table.grid(padding=(0, 2, 0, 0))
@@ -237,9 +253,9 @@ class Display:
     def _render(self) -> Any:
         return self._standing.render(self._console.width)
 
-    def begin(self, phase: str, total: int, before: int) -> None:
+    def begin(self, phase: str, total: int, before: int, trainings: int = 0) -> None:
         """Shows that a phase starts; see `Standing.begin`."""
-        self._standing.begin(phase, total, before)
+        self._standing.begin(phase, total, before, trainings)
 
     def add(self, record: Record, details: Details) -> None:
         """Shows a record."""

@@ -410,7 +410,8 @@ def test_a_data_set_sorted_by_class_keeps_every_promise(tmp_path, monkeypatch, n
 
 
 def test_every_data_set_that_has_files_is_tried_sorted():
-    assert SORTED.keys() == set(BUILTINS["datasets"]) - {"digits"}
+    elsewhere = {"digits", "manifest", "embeddings"}  # files that need a form of their own: in the tests of each
+    assert SORTED.keys() == set(BUILTINS["datasets"]) - elsewhere
 
 
 @pytest.mark.parametrize("dataset", [CIFAR10, CIFAR100, SVHN, FashionMNIST, STL10, OxfordIIITPet])

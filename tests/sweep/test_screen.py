@@ -99,6 +99,23 @@ def test_the_time_left_is_the_pace_of_this_run(now):
     assert standing.best is None
 
 
+def test_after_the_first_epoch_the_pre_trainings_of_all_trials_are_told(now):
+    standing = Standing("val/accuracy", maximize=True)
+    standing.begin("search", 12, before=0, trainings=6)
+    for trial in "ab":
+        standing.add(record(trial, time=0))
+        assert standing.training_left() is None
+    for trial in "ab":
+        standing.add(record(trial, step_kind="epoch", step=1, time=30_000), Training("pretrain", 1, 10))
+    # 6 trainings of 10 x 30 s, of which 2 x 30 s are done, two at a time
+    assert standing.training_left() == pytest.approx((6 * 300 - 60) / 2)
+    assert "about 14:30 of pre-training left in all" in standing.status()
+    standing.add(record("a", "finished", 0.5))
+    assert "pre-training left" not in standing.status()
+    standing.begin("confirm", 3, before=0)
+    assert standing.training_left() is None
+
+
 def test_the_picture_names_what_a_person_wants_to_know(now):
     standing = Standing("val/accuracy", maximize=True)
     standing.begin("search", 10, before=0)

@@ -34,7 +34,7 @@ def handlers() -> list[object]:
     return [signal.getsignal(number) for number in SIGNALS]
 
 
-@pytest.mark.parametrize("module", ["preflight", "command", "interrupts", "screen", "placement", "inquiry"])
+@pytest.mark.parametrize("module", ["preflight", "costs", "command", "interrupts", "screen", "placement", "inquiry"])
 def test_what_a_dry_run_needs_imports_no_ray(module):
     code = f"import sys, harness.sweep.{module}; assert 'ray' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
