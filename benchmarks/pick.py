@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument("--dims", type=int, default=512)
     parser.add_argument("--features", type=Path, help=".npz, for the intervals of --stop")
     parser.add_argument("--sets", type=int, default=30, help="of labels, at each number of them")
-    parser.add_argument("--counts", type=int, nargs="+", default=[100, 200, 400], help="of labels")
+    parser.add_argument("--counts", type=int, nargs="+", default=[100, 200, 400, 800], help="of labels")
     args = parser.parse_args()
     figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as temporary:
