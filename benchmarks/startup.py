@@ -24,7 +24,7 @@ COMMANDS = {
         for name in ("sweep", "trial", "report", "plugins", "embed", "tracking")
     },
     "plugins": ["-m", "harness.plugins"],
-    "dry_run": ["-m", "harness.sweep", "search_spaces/augment.yaml", "--dry-run"],
+    "dry_run": ["-m", "harness.sweep", "search_spaces/augment.yaml", "--dry-run", "--quiet"],
 }
 
 

@@ -11,6 +11,7 @@ import importlib
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -175,10 +176,7 @@ class Desk:
             (folder / name).symlink_to(ROOT / name)
         (folder / "results").mkdir()
         for kept in (ROOT / "results").glob("*/rows.jsonl"):
-            copy = folder / "results" / kept.parent.name
-            copy.mkdir()
-            for file in kept.parent.iterdir():
-                (copy / file.name).write_bytes(file.read_bytes())
+            shutil.copytree(kept.parent, folder / "results" / kept.parent.name)
         self._swept = False
 
     def write_files(self, page: Path) -> None:

@@ -38,7 +38,7 @@ def test_the_help_of_a_command_imports_nothing_that_takes_time(name):
 
 
 @pytest.mark.parametrize(
-    "command", [("harness.sweep", "search_spaces/augment.yaml", "--dry-run"), ("harness.plugins", "--json")]
+    "command", [("harness.sweep", "search_spaces/augment.yaml", "--dry-run", "--quiet"), ("harness.plugins", "--json")]
 )
 def test_checking_a_question_and_listing_plugins_import_torch_and_no_other_library_of_seconds(command):
     packages = imported_by(*command)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy.cluster.hierarchy import fcluster, linkage
 from torch import Tensor
 
 from baselines.selectors.finite import require_finite
@@ -62,6 +61,8 @@ def average_linkage(points: Tensor, cluster_size: float, *, rng: torch.Generator
     rows = torch.randperm(len(points), generator=rng)[:LARGEST_HIERARCHY]
     if len(rows) == 1:
         return torch.zeros(1, dtype=torch.int64)
+    from scipy.cluster.hierarchy import fcluster, linkage
+
     tree = linkage(condensed_distances(points[rows].double()), "average")
     count = max(1, int(len(rows) / cluster_size))
     label = torch.from_numpy(fcluster(tree, count, criterion="maxclust").astype(np.int64) - 1)

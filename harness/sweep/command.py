@@ -35,7 +35,6 @@ def main(
 
     from harness.config.plan import load_plan
     from harness.config.schema import parse_overrides
-    from harness.sweep.costs import expected_costs
     from harness.sweep.interrupts import NoSpaceError
     from harness.sweep.preflight import preview
 
@@ -43,7 +42,10 @@ def main(
         plan = load_plan(options.file, parse_overrides(options.set))
         if options.dry_run:
             print(preview(plan), flush=True)
-            print(expected_costs(plan, options.cache))
+            if not options.quiet:
+                from harness.sweep.costs import expected_costs
+
+                print(expected_costs(plan, options.cache))
             return FINISHED
         return _run(plan, options, typed, resume)
     except (ValueError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
@@ -117,7 +119,11 @@ def _parser(prog: str, question: Path | None) -> argparse.ArgumentParser:
         "--dry-run", action="store_true", help="show the trials, the stages they share, and what they will cost"
     )
     parser.add_argument("--resume", action="store_true", help="continue an interrupted sweep")
-    parser.add_argument("--quiet", action="store_true", help="print nothing but errors and the farewell")
+    parser.add_argument(
+        "--quiet",
+        action="store_true",
+        help="print nothing but errors and the farewell; of a dry run, the trials and not what they cost",
+    )
     parser.add_argument("--results", default=str(RESULTS), metavar="DIR", help="or s3://BUCKET/PREFIX, gs://...")
     parser.add_argument("--address", metavar="ADDRESS", help="of a Ray cluster to run on: auto, or HOST:PORT")
     parser.add_argument("--stages", type=Path, default=STAGES, metavar="DIR")

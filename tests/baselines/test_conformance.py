@@ -10,6 +10,7 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 import torch
+from data_files import png, save_split
 from PIL import Image
 
 from baselines import BUILTINS
@@ -146,7 +147,7 @@ def test_augmentation_keeps_its_promises_on_cuda(name):
     check("augmentations", name, device="cuda")
 
 
-OF_FILES = {"embeddings", "image_folder", "manifest", "npz"}
+OF_FILES = {"embeddings", "huggingface", "image_folder", "manifest", "npz"}
 """The data sets that read files of one's own; they are given some."""
 
 
@@ -162,6 +163,12 @@ def test_image_folder_keeps_its_promises(tmp_path):
             pixels = np.full((6, 9, 3), 20 * number, dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / label / f"{number}.png")
     check("datasets", "image_folder", partial(registry.find_plugin("datasets", "image_folder"), path=str(tmp_path)))
+
+
+def test_huggingface_keeps_its_promises(tmp_path):
+    files = [png(np.full((3, 6, 9), 20 * number, dtype=np.uint8)) for number in range(12)]
+    save_split(tmp_path / "train", files, [number % 2 for number in range(12)], names=["cat", "dog"])
+    check("datasets", "huggingface", partial(registry.find_plugin("datasets", "huggingface"), path=str(tmp_path)))
 
 
 def test_manifest_keeps_its_promises(tmp_path):

@@ -29,6 +29,7 @@ CHEAP = {
     "cdal_rl": {"epochs": 2, "hidden_dim": 4},
     "core_gcn": {"num_steps": 5},
     "uncertain_gcn": {"num_steps": 5},
+    "refine": {"strategies": (Random(), Margin()), "final": Entropy(), "depth": 2, "num_parts": 4, "part_size": 30},
     "schedule": {"first": Random(), "then": Margin(), "until": 1},
     "ta_vaal": {"epochs": 1, "batch_size": 8, "width": 2},
     "vaal": {"epochs": 1, "batch_size": 8, "width": 2},
@@ -43,6 +44,9 @@ def pool_of(n=60, dim=6, num_classes=4, labeled=(3, 10, 11, 40), **parts):
     features, cluster = blobs(n, dim, num_clusters=num_classes)
     logits = 3 * torch.randn(n, num_classes, generator=rng(1))
     given = {"features": features, "logits": logits, "labels": cluster} | parts
+    given.setdefault(
+        "penultimate", torch.cat([given["features"], given["logits"]], dim=1)
+    )  # of which logits are linear
     noise = torch.randn(6, n, num_classes, generator=rng(2))
     given.setdefault("stochastic", given["logits"] + noise)
     given.setdefault("augmented", given["logits"] - noise)

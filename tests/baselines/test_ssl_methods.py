@@ -13,9 +13,12 @@ from harness.plugins import registry
 SMALL = {
     "barlow_twins": {"hidden_dim": 12, "projection_dim": 5},
     "byol": {"hidden_dim": 12, "projection_dim": 5},
+    "dcl": {"hidden_dim": 12, "projection_dim": 5},
     "dino": {"num_prototypes": 9, "hidden_dim": 12, "bottleneck_dim": 5},
+    "lejepa": {"hidden_dim": 12, "projection_dim": 5},
     "moby": {"queue_size": 20, "hidden_dim": 12, "projection_dim": 5},
     "moco_v2": {"queue_size": 20, "hidden_dim": 12, "projection_dim": 5, "bn_splits": 2},
+    "nnclr": {"queue_size": 20, "hidden_dim": 12, "projection_dim": 5},
     "self_classifier": {"num_classes": 4, "hidden_dim": 12, "projection_dim": 5},
     "simclr": {"hidden_dim": 12, "projection_dim": 5},
     "simsiam": {"hidden_dim": 6, "projection_dim": 12},

@@ -102,7 +102,7 @@ BROKEN = [
     (
         "positions_predict_no_label",
         _opened(labels=(torch.arange(12) == 5).long()),
-        "raised ValueError: test: cannot be taken from training images of which a class has only 1",
+        "raised ValueError: data: too few training images in 1 class",
     ),
 ]
 

@@ -218,7 +218,7 @@ def test_a_cold_start_encodes_the_subset_alone_where_nothing_else_needs_the_pool
 
 
 def test_every_conditional_part_is_tried_above():
-    assert CONDITIONAL_PARTS - {"companion_outputs"} == {"stochastic_logits", "ssl_loss"}
+    assert CONDITIONAL_PARTS - {"companion_outputs", "images"} == {"stochastic_logits", "augmented_logits", "ssl_loss"}
 
 
 def test_what_a_companion_says_is_computed_for_the_subset_alone(fresh, monkeypatch):
