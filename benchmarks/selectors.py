@@ -82,6 +82,9 @@ class Given:
     def features(self) -> Tensor:
         return self.given_features
 
+    def penultimate(self) -> Tensor:
+        return self.given_features
+
     def logits(self) -> Tensor:
         return self.given_logits
 
