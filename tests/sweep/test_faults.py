@@ -59,6 +59,7 @@ def assert_end_by_themselves(processes: list[psutil.Process], seconds: float = 6
 # ---------------------------------------------------------------- trials that misbehave
 
 
+@pytest.mark.slow
 def test_whatever_a_plugin_does_fails_its_trial_alone_and_with_its_cause(tmp_path, capsys):
     log = tmp_path / "deaths.log"
     bad = ["Raises", "LoopsInC", "Loops", "Hoards", "Dies"]

@@ -98,6 +98,7 @@ def of_ray() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name.startswith(mine) and name != "RAY_AUTH_MODE"}
 
 
+@pytest.mark.slow
 def test_a_plan_runs_in_a_thread_and_leaves_the_process_as_it_was(tmp_path, capfd):
     file = write(tmp_path, name="threaded", trial={**TRIAL, "ssl_method": "none"}, seeds=[0, 1])
     options = Options(str(tmp_path / "runs"), tmp_path / "stages", tmp_path / "data", quiet=True)

@@ -220,6 +220,7 @@ def test_a_search_is_confirmed_with_fresh_seeds_and_reads_the_test_set_only_then
     assert searched[winner.pop()] == max(searched.values())
 
 
+@pytest.mark.slow
 def test_the_best_of_a_search_that_nothing_confirms_leaves_a_portrait(tmp_path):
     file = write(
         tmp_path,
@@ -240,6 +241,7 @@ def test_the_best_of_a_search_that_nothing_confirms_leaves_a_portrait(tmp_path):
     assert endings(sweep) == {"finished": 2}
 
 
+@pytest.mark.slow
 def test_several_objectives_and_random_search_with_two_seeds(tmp_path):
     file = write(
         tmp_path,
