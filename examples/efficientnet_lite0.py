@@ -57,7 +57,7 @@ class EfficientNetLite0(Backbone):
         self.layers = EfficientNet.from_name("efficientnet-lite0", drop_connect_rate=drop_path)
         if image_shape[0] != 3:
             stem = type(self.layers._conv_stem)
-            self.layers._conv_stem = stem(image_shape[0], 32, kernel_size=3, stride=2, bias=False)
+            self.layers._conv_stem = stem(image_shape[0], 32, kernel_size=3, stride=2, bias=False, image_size=224)
         self.layers._fc = nn.Identity()
         self.layers._dropout = nn.Dropout(dropout)
         self.feature_dim = 1280
