@@ -163,3 +163,19 @@ def save_split(folder, files, labels, shards=2, **about):
             writer.write_table(table.slice(first, last - first), max_chunksize=7)
         listed.append({"filename": name})
     (folder / "state.json").write_text(json.dumps({"_data_files": listed, "_indices_data_files": None}))
+
+
+def said(source):
+    """The notes of a source, a line each."""
+    return "\n".join(source.notes)
+
+
+def content(source):
+    """Split -> (value of the image, its class) of each."""
+    return {
+        name: [
+            (int(image.flatten()[0]), None if part.labels is None else source.class_names[int(part.labels[place])])
+            for place, image in enumerate(part.read(0, part.num_images))
+        ]
+        for name, part in source.splits.items()
+    }

@@ -20,7 +20,7 @@ from harness.data.carving import CARVED, Aside, set_aside, without_rare
 from harness.data.decode import Prepared, prepare
 from harness.data.imbalance import Exponential, Step, thinned
 from harness.data.oracle import Oracle, stratified_draw
-from harness.data.overlaps import Apart, Overlap, find_overlaps, without_twins
+from harness.data.overlaps import Apart, Overlap, find_overlaps, home_of, without_twins
 from harness.seeding import generator
 
 DEVICE_SHARE = 0.5
@@ -176,7 +176,7 @@ def divide(
         store = store_of(prepared, split, device)
         return Images(store, None if part is None else part.to(store.device), device)
 
-    test_split, val_split = (part if part in prepared.images else "train" for part in ("test", "val"))
+    test_split, val_split = (home_of(prepared, part) for part in ("test", "val"))
     mean, std = prepared.moments(rows.pool)
     data = Data(
         pool=images("train", rows.pool),
@@ -216,7 +216,7 @@ def _places(prepared: Prepared, rows: _Rows) -> Mapping[str, tuple[str, int, Ten
     """See `Data.places`."""
     places = {}
     for part, where in (("pool", rows.pool), ("val", rows.val), ("test", rows.test)):
-        split = part if part in prepared.images else "train"
+        split = home_of(prepared, part)
         places[part] = f"{prepared.fingerprint}-{split}", len(prepared.images[split]), where
     return MappingProxyType(places)
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness import embed, files, progress
+from harness import embed, files
 from harness.code import code_of
 from harness.data.splits import in_random_order
 from harness.embeddings_file import BATCH_ROWS, Embeddings, read_embeddings
@@ -89,14 +89,8 @@ def _embedded(encoder: SavedEncoder, paths: Sequence[Path], remembered: Path) ->
     new = [number for number, state in enumerate(states) if state not in known]
     if before is not None and not new:
         return torch.from_numpy(before[[known[state] for state in states]])
-    fresh = []
-    with progress.track(len(new), "Embedding") as advance:
-        for start in range(0, len(new), embed.CHUNK):
-            part = [paths[number] for number in new[start : start + embed.CHUNK]]
-            fresh.append(embed.embed(encoder, part))
-            advance(len(part))
     features = np.empty((len(paths), encoder.backbone.feature_dim), dtype=np.float32)
-    features[new] = np.concatenate(fresh)
+    features[new] = embed.embed(encoder, [paths[number] for number in new])
     old = [number for number, state in enumerate(states) if state in known]
     if before is not None and old:
         features[old] = before[[known[states[number]] for number in old]]

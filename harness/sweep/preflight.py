@@ -21,7 +21,7 @@ from harness.progress import say
 from harness.records.names import label
 from harness.trial.pretraining import pretrain_key, pretrains
 from harness.trial.rounds import start_pool
-from harness.trial.run import decoded, label_budget, load_data
+from harness.trial.run import decoded, divided, label_budget
 from harness.trial.sizes import check_sizes
 
 
@@ -97,7 +97,7 @@ class _Opened:
         name = data_name(config)
         if name not in self.parts:
             prepared = self.decoded(config)
-            data, oracle = load_data(config, self._cache, with_test=False)
+            data, oracle = divided(config, prepared, with_test=False)
             twice = [
                 f"{config.dataset.name}: {overlap} (see data.duplicates)"
                 for overlap in overlaps_in(prepared, config.data)

@@ -133,8 +133,13 @@ def decoded(config: TrialConfig, cache: Path, *, verify: bool = False) -> Prepar
 
 def load_data(config: TrialConfig, cache: Path, *, with_test: bool) -> tuple[splits.Data, Oracle]:
     """The trial's images and the oracle of its pool, decoded on first use."""
+    return divided(config, decoded(config, cache), with_test=with_test)
+
+
+def divided(config: TrialConfig, prepared: Prepared, *, with_test: bool) -> tuple[splits.Data, Oracle]:
+    """The same, of the trial's data set when it is decoded."""
     device = config.compute.resolved().device
-    return splits.divide(decoded(config, cache), config.dataset.name, config.data, with_test=with_test, device=device)
+    return splits.divide(prepared, config.dataset.name, config.data, with_test=with_test, device=device)
 
 
 def label_budget(config: TrialConfig, pool_size: int) -> int:

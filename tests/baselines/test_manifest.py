@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from data_files import content, said
 from PIL import Image
 
 from baselines.datasets.manifest import Manifest
@@ -35,21 +36,6 @@ def table(folder, text, name="labels.csv"):
 
 def opened(path, **settings):
     return Manifest(path=str(path), channels=1, **settings).open()
-
-
-def said(source):
-    return "\n".join(source.notes)
-
-
-def content(source):
-    """Split -> (value of the image, its class) of each."""
-    return {
-        name: [
-            (int(image.flatten()[0]), None if part.labels is None else source.class_names[int(part.labels[place])])
-            for place, image in enumerate(part.read(0, part.num_images))
-        ]
-        for name, part in source.splits.items()
-    }
 
 
 ROWS = [("a", "cat"), ("b", "dog"), ("c", "cat"), ("deep/er/e", "dog")]

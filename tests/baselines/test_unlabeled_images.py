@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from data_files import content, said
 from PIL import Image
 
 from baselines.datasets.image_folder import ImageFolder
@@ -28,21 +29,6 @@ WITHOUT = {"photos/x": 10, "photos/y": 11, "photos/deep/z": 12}
 
 def opened(folder, **settings):
     return ImageFolder(path=str(folder), channels=1, **settings).open()
-
-
-def said(source):
-    return "\n".join(source.notes)
-
-
-def content(source):
-    """Split -> (value of the image, its class) of each."""
-    return {
-        name: [
-            (int(image.flatten()[0]), None if part.labels is None else source.class_names[int(part.labels[place])])
-            for place, image in enumerate(part.read(0, part.num_images))
-        ]
-        for name, part in source.splits.items()
-    }
 
 
 PARTS = {"train": [(1, "cat"), (2, "cat"), (3, "dog"), (4, "dog")], "test": [(5, "cat"), (6, "dog")]}
