@@ -8,6 +8,7 @@ from torch.nn.functional import normalize
 
 from baselines.selectors.finite import require_finite
 from baselines.selectors.kmeans import nearest_to_centroids
+from baselines.selectors.lloyd import AUTHORS_STARTS
 from baselines.selectors.ranking import shuffled
 from harness.api import Pool, Selector
 
@@ -24,7 +25,8 @@ class AlfaMix(Selector):
     are no more candidates than picks; a class without labels has the mean of all labelled; too few candidates are all
     picked and the rest is drawn. Features are what the last layer reads, which must be linear: logistic, ridge, linear
     and mlp heads and fine-tuned networks have one, and others are refused. Deviates: classes whose logits the head does
-    not read from the features (those without labels, of most heads) take no part; k-means is `kmeans`'. Ties are
+    not read from the features (those without labels, of most heads) take no part; k-means, the best of 10
+    starts as there, is `kmeans`', which compares them on a part of the candidates. Ties are
     broken at random. Costs U x K x (D + K), and k-means of the candidates.
 
     Args:
@@ -53,7 +55,8 @@ class AlfaMix(Selector):
         candidates, others = order[changed], order[~changed]
         if len(candidates) <= budget:
             return torch.cat([candidates, others])[:budget]
-        return candidates[nearest_to_centroids(normalize(features[candidates]), budget, rng=rng)[0]]
+        points = normalize(features[candidates])
+        return candidates[nearest_to_centroids(points, budget, rng=rng, n_init=AUTHORS_STARTS)[0]]
 
 
 def class_means(features: Tensor, labels: Tensor, num_classes: int) -> Tensor:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from baselines.selectors.finite import require_finite
-from baselines.selectors.lloyd import kmeans
+from baselines.selectors.kcenter import BLOCK_ELEMENTS
+from baselines.selectors.lloyd import AUTHORS_STARTS, kmeans
 from baselines.selectors.ranking import shuffled
 from harness.api import Pool, Selector
 
 BLOCK_ROWS = 2048
 """Rows of the neighbourhood matrix computed at once."""
-SAMPLE = 5000
-"""Images among which the purity of balls is estimated."""
+SAMPLE = 2000
+"""Images around which the purity of balls is estimated; the share of pure ones is then right to half a per cent."""
+
+_log = logging.getLogger(__name__)
 
 
 class ProbCover(Selector):
@@ -24,8 +29,13 @@ class ProbCover(Selector):
     Greedy maximum coverage: again and again the image whose ball of radius delta, in L2-normalised features, holds
     the most images that no ball of a labelled or picked image holds yet. As described, delta can be estimated without
     labels: the largest radius whose balls are pure in the clusters of k-means, with one cluster per class, for
-    `purity` of the images. Once everything is covered the rest is drawn at random. Ties go to a random image. The
-    neighbourhoods are kept as bits, N^2 / 8 bytes: 0.3 GB for 50,000 images.
+    `purity` of the images. Deviates: of the radius the authors' code (github.com/avihu111/TypiClust) has constants
+    alone; here the balls of a random 2,000 images stand for all, each against every image of the pool, at the exact
+    quantile and not on a grid of radii. The code counts distances < delta and forgets the last rows of a pool that
+    does not fill its blocks of 500; here they are <= delta, of all. It gives ties, those of the picks that cover
+    nothing but themselves among them, to the first position, this to a random image; once everything is covered the
+    rest is drawn at random. A batch of which picks cover nothing but themselves is said to hold them, on a line.
+    The neighbourhoods are kept as bits, N^2 / 8 bytes: 0.3 GB for 50,000 images.
 
     Args:
         delta: radius, > 0; None estimates it. The paper uses 0.75 for SimCLR features of CIFAR-10.
@@ -50,7 +60,15 @@ class ProbCover(Selector):
             delta = pure_radius(points, pool.num_classes, self.purity, rng=rng)
         order = torch.cat([shuffled(pool, rng=rng), pool.labeled])
         labeled = range(len(pool.unlabeled), len(order))
-        picks = greedy_cover(neighborhoods(points[order], delta), list(labeled), budget)
+        picks, num_useful = greedy_cover(neighborhoods(points[order], delta), list(labeled), budget)
+        if num_useful < budget:
+            _log.warning(
+                "probcover: %d of %d picks cover no image but themselves and are drawn at random; a larger delta than "
+                "%.3g would tell more of them apart",
+                budget - num_useful,
+                budget,
+                delta,
+            )
         left = torch.ones(len(pool.unlabeled), dtype=torch.bool).index_fill(0, torch.tensor(picks).long(), False)
         rest = left.nonzero().squeeze(1)[: budget - len(picks)]
         return order[torch.cat([torch.tensor(picks, dtype=torch.int64), rest])]
@@ -67,7 +85,7 @@ def neighborhoods(points: Tensor, radius: float) -> np.ndarray:
     return np.concatenate(rows)
 
 
-def greedy_cover(near: np.ndarray, centers: list[int], budget: int) -> list[int]:
+def greedy_cover(near: np.ndarray, centers: list[int], budget: int) -> tuple[list[int], int]:
     """Picks the first of the points that newly cover the most, until all are covered or the budget is spent.
 
     Args:
@@ -76,7 +94,7 @@ def greedy_cover(near: np.ndarray, centers: list[int], budget: int) -> list[int]
         budget: the most picks.
 
     Returns:
-        Distinct points, at most `budget`.
+        Distinct points, at most `budget`, and how many of them cover more than one point: these are the first ones.
     """
     uncovered = np.ones(len(near), dtype=bool)
     gain = np.zeros(len(near), dtype=np.int64)  # how many uncovered points each one's ball holds
@@ -93,10 +111,12 @@ def greedy_cover(near: np.ndarray, centers: list[int], budget: int) -> list[int]
     for center in centers:
         cover(center)
     picks: list[int] = []
+    num_useful = 0
     while len(picks) < budget and uncovered.any():
         picks.append(int(gain.argmax()))
+        num_useful += int(gain[picks[-1]] > 1)
         cover(picks[-1])
-    return picks
+    return picks, num_useful
 
 
 def _bits(near: np.ndarray, rows: np.ndarray | list[int]) -> np.ndarray:
@@ -107,19 +127,21 @@ def _bits(near: np.ndarray, rows: np.ndarray | list[int]) -> np.ndarray:
 def pure_radius(points: Tensor, num_clusters: int, purity: float, *, rng: torch.Generator) -> float:
     """The largest radius at which a share `purity` of the balls hold points of one k-means cluster only.
 
-    That is a quantile of every point's distance to the nearest point of another cluster, found on a sample.
+    That is a quantile of every point's distance to the nearest point of another cluster. A random sample of the points
+    stands for all of them, but their neighbours are sought among all: nearest ones are farther in a sample.
 
     Args:
         points: f32 [N, D], unit vectors.
         num_clusters: >= 1.
         purity: in (0, 1].
-        rng: draws the start of k-means and the sample.
+        rng: draws the starts of k-means and the sample.
     """
-    cluster, _ = kmeans(points, min(num_clusters, len(points)), rng=rng)
+    cluster, _ = kmeans(points, min(num_clusters, len(points)), rng=rng, n_init=AUTHORS_STARTS)
     sample = torch.randperm(len(points), generator=rng)[:SAMPLE]
-    least = []
-    for part in sample.split(BLOCK_ROWS):
-        distance = torch.cdist(points[part], points[sample])
-        distance[cluster[part].unsqueeze(1) == cluster[sample]] = 2.0  # the farthest that unit vectors can be
-        least.append(distance.amin(dim=1))
-    return max(float(torch.cat(least).quantile(1 - purity)), 1e-6)
+    nearest = []
+    for part in sample.split(max(1, BLOCK_ELEMENTS // len(points))):
+        cosine = points[part] @ points.T
+        cosine[cluster[part].unsqueeze(1) == cluster] = -1.0  # the farthest that unit vectors can be
+        nearest.append(cosine.amax(dim=1))
+    distance = (2 - 2 * torch.cat(nearest).double()).clamp(min=0).sqrt()
+    return max(float(distance.quantile(1 - purity)), 1e-6)

@@ -10,9 +10,12 @@ from torch.nn.functional import normalize
 
 from baselines.selectors.finite import require_finite
 from baselines.selectors.kcenter import BLOCK_ELEMENTS
-from baselines.selectors.lloyd import kmeans
+from baselines.selectors.lloyd import AUTHORS_STARTS, kmeans
 from baselines.selectors.ranking import shuffled
 from harness.api import Pool, Reason, Selector
+
+MOST_RESTARTED = 50
+"""Clusters up to which the authors' code runs k-means from several starts."""
 
 
 class TypiClust(Selector):
@@ -22,8 +25,11 @@ class TypiClust(Selector):
     images, among them the largest, each give their most typical unlabelled image: the one with the smallest mean
     distance to its nearest neighbours in the cluster. Follows the authors' code where the paper is silent:
     L2-normalised features; clusters take turns, in that order, until the budget is spent; the number of neighbours is
-    at most half the cluster. Deviates where it would stop: an exhausted cluster is passed over, and clusters under
-    `min_cluster_size` come last instead of never. Ties are broken at random.
+    at most half the cluster; up to 50 clusters k-means has 10 starts. Deviates where it would stop: an exhausted
+    cluster is passed over, and clusters under `min_cluster_size` come last instead of never (the code drops those of
+    5 images, too, the paper keeps them). Also: more than 50 clusters are of one k-means of all images, not of mini-
+    batches; distances are Euclidean as in the paper, where the code averages squared ones; k-means is `kmeans`', of
+    25 iterations at most, whose starts are compared on a part of the images. Ties are broken at random.
 
     Args:
         max_clusters: >= 1.
@@ -49,7 +55,8 @@ class TypiClust(Selector):
         """See `Selector.select`."""
         points = normalize(require_finite(pool.features, "features").float())
         num_clusters = min(len(pool.labeled) + budget, self.max_clusters)
-        cluster, _ = kmeans(points, num_clusters, rng=rng)
+        n_init = AUTHORS_STARTS if num_clusters <= MOST_RESTARTED else 1
+        cluster, _ = kmeans(points, num_clusters, rng=rng, n_init=n_init)
         size = torch.bincount(cluster, minlength=num_clusters)
         num_labeled = torch.bincount(cluster[pool.labeled], minlength=num_clusters)
         order = self._turns(size, num_labeled, torch.randperm(num_clusters, generator=rng))

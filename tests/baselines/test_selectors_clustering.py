@@ -53,6 +53,19 @@ def test_kmeans_is_as_good_as_scikit_learn():
     assert np.mean(ours) < 1.02 * np.mean(theirs)
 
 
+@pytest.mark.parametrize("num_points", [600, 3000])  # all of them, and a part, are what starts are compared on
+def test_the_best_of_ten_starts_is_as_good_as_scikit_learns(num_points):
+    points = blobs(num_points, 10, num_clusters=12, spread=0.3)[0]
+    inertia = {1: [], 10: []}
+    for n_init, values in inertia.items():
+        for seed in range(4):
+            cluster, centroids = kmeans(points, 12, rng=rng(seed), n_init=n_init)
+            values.append(float((points - centroids[cluster]).square().sum()))
+    theirs = PeerKMeans(12, n_init=10, random_state=0).fit(points.numpy()).inertia_
+    assert max(inertia[10]) < 1.01 * theirs
+    assert np.mean(inertia[1]) > 1.05 * theirs
+
+
 def test_nearest_centroid_in_blocks(monkeypatch):
     monkeypatch.setattr("baselines.selectors.lloyd.BLOCK_ELEMENTS", 64)
     points, centroids = torch.randn(100, 4, generator=rng()) + 50, torch.randn(9, 4, generator=rng(1)) + 50

@@ -9,6 +9,7 @@ from torch.nn.functional import normalize
 from baselines.selectors.core_gcn import CoreGCN
 from baselines.selectors.gcn import GCN, CosineGraph, train_gcn
 from baselines.selectors.kcenter import SquaredEuclidean, k_center_greedy
+from baselines.selectors.lloyd import kmeans
 from baselines.selectors.probcover import ProbCover, greedy_cover, neighborhoods, pure_radius
 from baselines.selectors.uncertain_gcn import UncertainGCN
 
@@ -36,9 +37,16 @@ def test_cover_is_that_of_the_plain_algorithm(rows, num_centers, monkeypatch):
     bits = neighborhoods(points, 0.4)
     assert torch.equal(torch.from_numpy(np.unpackbits(bits, axis=1, count=203)).bool(), near)
     centers = list(range(200, 200 - num_centers, -1))
-    picks = greedy_cover(bits, centers, 30)
+    picks, num_useful = greedy_cover(bits, centers, 30)
     assert picks == plain_cover(near, centers, 30)
     assert len(picks) > 10
+    for center in centers:
+        near[:, near[center].clone()] = False
+    new = []
+    for pick in picks:
+        new.append(int(near[pick].sum()))
+        near[:, near[pick].clone()] = False
+    assert num_useful == sum(count > 1 for count in new)
 
 
 def test_probcover_covers_the_largest_uncovered_groups_first():
@@ -58,6 +66,36 @@ def test_pure_radius_is_the_gap_between_clusters():
     # The chord to the other cluster is shortest across the gap of 1.0 and the longest of the shortest spans 1.3.
     assert pure_radius(points, 2, 1.0, rng=rng()) == pytest.approx(2 * np.sin(0.5), abs=1e-5)
     assert pure_radius(points, 2, 1e-9, rng=rng()) == pytest.approx(2 * np.sin(0.65), abs=1e-5)
+
+
+def test_radius_of_a_sample_is_sought_among_all_points(monkeypatch):
+    points = normalize(blobs(1500, 6, num_clusters=4, spread=0.8)[0])
+    everything = [pure_radius(points, 4, 0.8, rng=rng(seed)) for seed in range(3)]
+    monkeypatch.setattr("baselines.selectors.probcover.SAMPLE", 300)
+    sampled = [pure_radius(points, 4, 0.8, rng=rng(seed)) for seed in range(3)]
+    assert np.mean(sampled) == pytest.approx(np.mean(everything), rel=0.04)  # within the sample alone, 1.2 times that
+
+
+def test_radius_is_the_largest_of_pure_balls():
+    points = normalize(blobs(300, 6, num_clusters=3, spread=0.8)[0])
+    cluster, _ = kmeans(points, 3, rng=rng(), n_init=10)
+    distance = torch.cdist(points.double(), points.double())
+    radius = pure_radius(points, 3, 0.9, rng=rng())
+    pure = [
+        sum(bool((cluster[distance[i] < r] == cluster[i]).all()) for i in range(300)) / 300
+        for r in (radius - 1e-3, radius + 1e-3)
+    ]
+    assert pure[1] < 0.9 <= pure[0] + 1 / 300
+
+
+def test_picks_that_cover_nothing_but_themselves_are_said(caplog):
+    features = torch.eye(12).repeat_interleave(torch.tensor([5, 4] + [1] * 10), dim=0)
+    pool = make_pool(features=features)
+    ProbCover(delta=0.5).select(pool, 2, rng=rng())
+    assert not caplog.messages
+    ProbCover(delta=0.5).select(pool, 6, rng=rng())
+    (message,) = caplog.messages
+    assert message.startswith("probcover: 4 of 6 picks cover no image but themselves")
 
 
 @pytest.mark.parametrize("wrong", [{"delta": 0.0}, {"purity": 0.0}, {"purity": 1.5}])

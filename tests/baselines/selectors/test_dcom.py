@@ -104,7 +104,7 @@ def test_without_labels_it_is_probcover():
     picks = DCoM(delta=0.3).select(pool, 8, rng=rng()).tolist()
     near = neighborhoods(normalize(features), 0.3)
     gains = [np.unpackbits(near[picks[: n + 1]], axis=1).any(0).sum() for n in range(8)]
-    greedy = greedy_cover(near, [], 8)
+    greedy, _ = greedy_cover(near, [], 8)
     assert gains == [np.unpackbits(near[greedy[: n + 1]], axis=1).any(0).sum() for n in range(8)]
 
 
