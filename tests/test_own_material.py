@@ -49,7 +49,7 @@ def test_every_question_of_the_page_has_its_data_and_runs(material, block):
     config = plan.candidates[-1].trial
     totals = run(config, 0, Folders(material / "cache", material / "stages"), lambda *_: None, with_test=False)
     labels = config.labels
-    bought = len(data.pool) if labels.start == "all" else labels.start + labels.budget * labels.rounds
+    bought = len(data.pool) if labels.start == "all" else labels.total
     assert totals["labels/used"] == (bought if data.num_classes else 0)
 
 

@@ -54,7 +54,7 @@ def check_mode(config: TrialConfig, path: str, problems: Problems) -> None:
         problems.add(f"{path}.classifier.backbone_lr", "0 leaves the encoder alone, which joint trains; use above 0")
     if config.labels.start == 1:
         problems.add(f"{path}.labels.start", "1 image makes no batch for joint training; use 2 or more")
-    if config.joint.unlabeled == "lowest_loss" and config.labels.rounds and not method.has_sample_loss():
+    if config.joint.unlabeled == "lowest_loss" and config.labels.budgets and not method.has_sample_loss():
         problems.add(
             f"{path}.joint.unlabeled", f"{config.ssl_method.name} has no loss per image to rank by; use as_labeled"
         )
@@ -95,15 +95,20 @@ def check_labels(config: TrialConfig, path: str, problems: Problems) -> None:
     if config.joint.validate_every and config.data.val == 0:
         problems.add(f"{path}.joint.validate_every", "there are no validation images, data.val is 0; use 0")
     if labels.start == "all":
-        if labels.rounds or labels.budget:
+        if labels.budgets or labels.budget:
             problems.add(f"{path}.labels", "`start: all` leaves nothing to select: set rounds and budget to 0")
         return
-    if labels.rounds and not labels.budget:
-        problems.add(f"{path}.labels.budget", f"{labels.rounds} rounds need a budget of at least 1")
-    if labels.budget and not labels.rounds:
+    if not all(labels.budgets):
+        problems.add(f"{path}.labels.budget", "every round needs a budget of at least 1")
+    if labels.budget and not labels.budgets:
         problems.add(f"{path}.labels.rounds", f"a budget of {labels.budget} needs at least 1 round")
+    if isinstance(labels.budget, tuple) and labels.rounds not in (0, len(labels.budget)):
+        problems.add(
+            f"{path}.labels.rounds",
+            f"{labels.rounds} rounds, but `budget` lists {len(labels.budget)}; leave `rounds` out",
+        )
     if labels.start == 0:
-        if not labels.rounds:
+        if not labels.budgets:
             problems.add(f"{path}.labels", "`start: 0` and no rounds: there would be nothing to train on")
         selector = built_selector(config.selector)
         if selector is not None and not selector.supports_cold_start:
@@ -116,13 +121,14 @@ def check_what_selector_reads(config: TrialConfig, path: str, problems: Problems
     """Whether the trial gives what its selector reads; dropout is looked for once there is a backbone."""
     name, classifier = config.selector.name, config.classifier
     selector = built_selector(config.selector)
-    if not config.labels.rounds or selector is None:
+    if not config.labels.budgets or selector is None:
         return
     shown = config.selector.hyperparameters.get("pool_subset")
-    if shown is not None and shown < config.labels.budget:
+    largest = max(config.labels.budgets)
+    if shown is not None and shown < largest:
         problems.add(
             f"{path}.selector.pool_subset",
-            f"{config.labels.budget} images cannot be chosen from {shown}; use at least {config.labels.budget}",
+            f"{largest} images cannot be chosen from {shown}; use at least {largest}",
         )
     if "ssl_loss" in selector.reads:
         method: type[SSLMethod] = registry.find_plugin("ssl_methods", config.ssl_method.name)
@@ -185,7 +191,7 @@ def check_features(config: TrialConfig, path: str, problems: Problems) -> None:
         if head.representation == "raw":
             problems.add(f"{place}.representation", f"raw {pixels}; use features, which are the numbers of the file")
     selector = built_selector(config.selector)
-    if config.labels.rounds and selector and selector.reads & {"images", "augmented_logits"}:
+    if config.labels.budgets and selector and selector.reads & {"images", "augmented_logits"}:
         problems.add(f"{path}.selector", f"{config.selector.name} {pixels}; use one that reads features or logits")
 
 
@@ -302,7 +308,7 @@ def try_method(plugin: Tried, backbone: Tried) -> tuple[int, int]:
 def _check_dropout(config: TrialConfig, backbone: Backbone, path: str, problems: Problems) -> None:
     selector = built_selector(config.selector)
     reads = selector.reads if selector else frozenset()
-    if not config.labels.rounds or "stochastic_logits" not in reads or backbone.dropouts():
+    if not config.labels.budgets or "stochastic_logits" not in reads or backbone.dropouts():
         return
     known = "dropout" in registry.defaults(type(backbone))
     advice = "set its dropout above 0" if known else "use one that has, such as {name: resnet18, dropout: 0.2}"

@@ -95,11 +95,22 @@ class LabelsConfig:
     """Which labels are bought, and when."""
 
     start: int | Literal["all"] = setting("all", "labels of the start pool, or `all`", low=0)
-    budget: int = setting(0, "labels bought per round", low=0)
-    rounds: int = setting(0, "rounds of selection after the start pool", low=0)
+    budget: int | tuple[int, ...] = setting(0, "labels bought per round, or a list with a number for each round", low=0)
+    rounds: int = setting(0, "rounds of selection after the start pool; a list of budgets says it itself", low=0)
     stratified: bool = setting(
         False, "draw the start pool in proportion to the class sizes (it then reads hidden labels)"
     )
+
+    @property
+    def budgets(self) -> tuple[int, ...]:
+        """Labels bought in each round of selection."""
+        return self.budget if isinstance(self.budget, tuple) else (self.budget,) * self.rounds
+
+    @property
+    def total(self) -> int:
+        """Labels bought in all; not of `start: all`."""
+        assert self.start != "all"
+        return self.start + sum(self.budgets)
 
 
 @dataclass(frozen=True)

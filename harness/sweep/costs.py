@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -183,7 +184,7 @@ def _rounds(config: TrialConfig, of: Sizes, pace: Pace) -> float:
         return encoded
     start = of.pool if config.labels.start == "all" else config.labels.start
     total = 0.0
-    for labels in [start + config.labels.budget * number for number in range(config.labels.rounds + 1)]:
+    for labels in itertools.accumulate(config.labels.budgets, initial=start):
         images = max(labels, of.pool - labels) if config.mode == "joint" and labels else labels
         total += _steps(images, min(head.batch_size, max(1, labels)), pace) * head.epochs + encoded
     return total

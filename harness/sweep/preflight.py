@@ -168,7 +168,7 @@ def _sharing(tasks: list[Task]) -> str:
     keys = pretrainings(tasks)
     shared = len(keys) - len(set(keys))
     labeled = [task.trial.labels for task in tasks if has_labels(task.trial)]
-    rounds = sum(labels.rounds + (labels.start != 0) for labels in labeled)
+    rounds = sum(len(labels.budgets) + (labels.start != 0) for labels in labeled)
     return (
         f"stages: {len(set(keys))} pre-trainings for {len(keys)} trials that need one ({shared} shared), "
         f"{rounds} classifier trainings"

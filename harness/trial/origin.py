@@ -70,4 +70,4 @@ def code_behind(configs: Iterable[TrialConfig]) -> dict[str, Any]:
 
 def used_plugins(config: TrialConfig) -> list[PluginSpec]:
     """The plugins of a trial; a selector that has no round to select in is none of them."""
-    return [spec for spec in plugins_in(config) if config.labels.rounds or spec is not config.selector]
+    return [spec for spec in plugins_in(config) if config.labels.budgets or spec is not config.selector]

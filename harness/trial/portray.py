@@ -192,7 +192,7 @@ def clusters(features: Tensor, count: int) -> np.ndarray:
 
 def _bought(rounds: Rounds) -> list[Tensor]:
     """The positions that were labelled, by round; none where all labels were bought at once."""
-    return rounds.bought if rounds.context.config.labels.rounds else []
+    return rounds.bought if rounds.context.config.labels.budgets else []
 
 
 def _picks(rounds: Rounds) -> tuple[Tensor, Tensor]:

@@ -84,7 +84,7 @@ class Rounds:
             return
         if len(labeled):
             last = self._train_and_measure(labeled, last, {}, None)
-        for number in range(1, self.context.config.labels.rounds + 1):
+        for number in range(1, len(self.context.config.labels.budgets) + 1):
             picks, selection = self._select(labeled, last, number)
             labeled = torch.cat([labeled, picks]).sort().values
             self.bought.append(picks)
@@ -119,7 +119,7 @@ class Rounds:
 
     def _select(self, labeled: Tensor, last: Trained | None, number: int) -> tuple[Tensor, dict[str, float]]:
         context, config = self.context, self.context.config
-        spec, views, budget = config.selector, config.augmentation, config.labels.budget
+        spec, views, budget = config.selector, config.augmentation, config.labels.budgets[number - 1]
         key = self._key() | {
             "model": last.digest if last else self.encoder.digest,
             "selector": spec.as_dict(),
@@ -141,7 +141,7 @@ class Rounds:
         context, config = self.context, self.context.config
         bought = Bought(labeled, context.oracle.reveal(labeled), context.data.num_classes)
         outputs = lambda seed, rows: self._outputs(last, seed, rows)  # noqa: E731
-        settings = {"budget": config.labels.budget, "seed": context.seed, "number": number}
+        settings = {"budget": config.labels.budgets[number - 1], "seed": context.seed, "number": number}
         return choose(config.selector, context.data.pool, bought, outputs, **settings).picks
 
     def _is_unlabeled(self, labeled: Tensor) -> Tensor:
@@ -257,7 +257,7 @@ class Rounds:
         context, config = self.context, self.context.config
         spec = config.selector
         selector: Selector = registry.build(spec)
-        if not config.labels.rounds or "companion_outputs" not in selector.reads:
+        if not config.labels.budgets or "companion_outputs" not in selector.reads:
             return None
         key["companion"] = {name: value for name, value in spec.as_dict().items() if name != "pool_subset"}
         return companions.build_companion(selector, backbone, images, context.runtime, context.seed)

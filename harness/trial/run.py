@@ -150,7 +150,7 @@ def label_budget(config: TrialConfig, pool_size: int) -> int:
             unlabelled.
     """
     labels = config.labels
-    total = pool_size if labels.start == "all" else labels.start + labels.budget * labels.rounds
+    total = pool_size if labels.start == "all" else labels.total
     if total > KERNEL_LIMIT and "kernel_ridge" in [head.name for head in (config.classifier, *config.beside)]:
         raise ValueError(f"classifier: kernel_ridge takes at most {KERNEL_LIMIT} labels, not {total}; use ridge")
     if labels.start == "all":
@@ -164,8 +164,8 @@ def label_budget(config: TrialConfig, pool_size: int) -> int:
         )
     if total > pool_size:
         raise ValueError(
-            f"labels: start {labels.start} + {labels.rounds} rounds x budget {labels.budget} = {total} labels, "
-            f"but the pool has {pool_size}; use at most {pool_size}"
+            f"labels: start {labels.start} + {len(labels.budgets)} rounds with a budget of {labels.budget} = {total} "
+            f"labels, but the pool has {pool_size}; use at most {pool_size}"
         )
     return total
 

@@ -155,6 +155,17 @@ MISTAKES = {
     "trial is false": ({"trial": False}, "trial", "expected a mapping"),
     "rounds without budget": (trial(labels={"start": 5, "rounds": 2}), "trial.labels.budget", "at least 1"),
     "budget without rounds": (trial(labels={"start": 5, "budget": 2}), "trial.labels.rounds", "at least 1 round"),
+    "budgets and other rounds": (
+        trial(labels={"start": 5, "budget": [2, 3], "rounds": 3}),
+        "trial.labels.rounds",
+        "`budget` lists 2; leave `rounds` out",
+    ),
+    "a round that buys nothing": (trial(labels={"start": 5, "budget": [2, 0]}), "trial.labels.budget", "at least 1"),
+    "fewer shown than the largest budget": (
+        trial(labels={"start": 5, "budget": [2, 9]}, selector={"name": "random", "pool_subset": 5}),
+        "trial.selector.pool_subset",
+        "use at least 9",
+    ),
     "all and rounds": (trial(labels={"budget": 5, "rounds": 2}), "trial.labels", "leaves nothing to select"),
     "no labels at all": (trial(labels={"start": 0}), "trial.labels", "nothing to train on"),
     "cold start": (

@@ -96,7 +96,20 @@ def test_all_labels_and_cold_starts(bench):
     assert totals["labels/used"] == 15
 
 
-@pytest.mark.parametrize("labels", [{"start": 20, "budget": 100, "rounds": 2}, {"start": 9999}])
+def test_each_round_of_a_list_of_budgets_buys_its_own(bench):
+    labels = {"start": 0, "budget": [5, 5, 20]}
+    rows, totals = bench.run(configure(labels=labels, ssl_method="none", selector="typiclust"))
+    assert [step for _, step, *_ in rows] == [5, 10, 30]
+    assert [len(details.selected) for *_, details in rows] == [5, 5, 20]
+    accuracies = [metrics["val/accuracy"] for _, _, metrics, _ in rows]
+    first, second, third = accuracies
+    assert totals["val/aubc"] == pytest.approx((5 * (first + second) / 2 + 20 * (second + third) / 2) / 25)
+    assert configure(labels=labels).labels.total == 30
+
+
+@pytest.mark.parametrize(
+    "labels", [{"start": 20, "budget": 100, "rounds": 2}, {"start": 20, "budget": [20, 180]}, {"start": 9999}]
+)
 def test_a_budget_beyond_the_pool_is_a_clear_error(bench, labels):
     with pytest.raises(ValueError, match=r"labels: start \d+ .* but the pool has 194; use at most 194"):
         bench.run(configure(labels=labels))
