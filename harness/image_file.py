@@ -25,6 +25,13 @@ CLUTTER = ("@eadir", "__macosx", "#recycle", "@recycle", "$recycle.bin", "system
 SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
 """Pillow's modes of 16 bits a channel, which its own conversion to 8 bits would clip."""
 
+CONVERSIONS = {
+    "scaled": "have 16 bits a channel, which are scaled to 8 (65535 to 255)",
+    "frames": "have several frames or pages, of which the first is read",
+    "transparent": "have transparent pixels, whose colours are read as they are",
+}
+"""What `decode` may do to an image that its user should know: in a word, and what is said of such images."""
+
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -42,8 +49,8 @@ def decode(
     image_shape: tuple[int, int, int],
     *,
     upright: bool = True,
-    scaled: list[object] | None = None,
-    name: object = None,
+    converted: dict[str, list[str]] | None = None,
+    name: str | None = None,
 ) -> Tensor:
     """Decodes one file, or a stream that is called `name`, to u8 [C, H, W].
 
@@ -54,7 +61,7 @@ def decode(
         path: the file, or a stream.
         image_shape: (C, H, W).
         upright: whether it is turned as its EXIF orientation says.
-        scaled: where the name is noted if the image has 16 bits a channel.
+        converted: where the name is noted of an image to which one of `CONVERSIONS` was done.
         name: of the image; None: its path.
 
     Raises:
@@ -63,12 +70,10 @@ def decode(
     channels, height, width = image_shape
     try:
         with Image.open(path) as file:
-            if is_deep(file):
-                image = _in_eight_bits(file)
-                if scaled is not None:
-                    scaled.append(name or path)
-            else:
-                image = file
+            image = _in_eight_bits(file) if is_deep(file) else file
+            if converted is not None:
+                for conversion in _conversions(file):
+                    converted.setdefault(conversion, []).append(name or str(path))
             image = image.convert("RGB" if channels == 3 else "L")
             image = _turned(image, file) if upright else image
     except Exception as error:  # Pillow's readers raise many types for a damaged file
@@ -82,6 +87,15 @@ def decode(
 def is_deep(file: Image.Image) -> bool:
     """Whether an opened image has more than 8 bits a channel that Pillow would clip and not scale."""
     return file.mode in (*SIXTEEN_BITS, "I", "F")
+
+
+def _conversions(file: Image.Image) -> Iterator[str]:
+    if is_deep(file):
+        yield "scaled"
+    if file.format != "MPO" and getattr(file, "n_frames", 1) > 1:  # the second of an MPO is a camera's own
+        yield "frames"
+    if file.has_transparency_data and file.convert("RGBA").getchannel("A").getextrema()[0] < 255:
+        yield "transparent"
 
 
 def _in_eight_bits(file: Image.Image) -> Image.Image:

@@ -77,7 +77,7 @@ def test_the_sweeps_that_are_started_have_options_that_exist(command, monkeypatc
     assert called
     words = arguments.replace("FILE", "search_spaces/augment.yaml").split()
     assert {"--address", "--resume"} <= set(words)
-    assert main([*words, "--dry-run"]) == 0
+    assert main([*words, "--dry-run", "--quiet"]) == 0
 
 
 @pytest.mark.parametrize("script", sorted(DEPLOY.glob("*.sh")), ids=lambda path: path.name)

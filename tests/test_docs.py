@@ -64,12 +64,12 @@ EQUIVALENTS = [
         "",
         "needs machines; test_cluster.py and test_deploy.py try what can be tried",
     ),
-    (r"selbench demo", "selbench demo --dry-run", "minutes; test_wheel.py runs it as installed"),
+    (r"selbench demo", "selbench demo --dry-run --quiet", "minutes; test_wheel.py runs it as installed"),
     (r"make (.*)", r"make -n \1", "sets up an environment of its own; commands of the harness that it prints are run"),
     (r"\. \.venv/bin/activate", "", "the tests run inside an environment already"),
     (
         r"(python -m harness\.sweep (?!search_spaces/augment\.yaml$)(?!.*--dry-run).*?)( --resume)?",
-        r"\1 --dry-run",
+        r"\1 --dry-run --quiet",
         "minutes; the slow test below runs those of the tutorial as written, and test_sweep.py resumes a sweep",
     ),
     (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,8 +12,6 @@ from torch import Tensor
 from baselines.datasets.array_labels import labels_of
 from harness.api import Dataset, Source, Split
 from harness.embeddings_file import Embeddings, read_embeddings
-
-_log = logging.getLogger(__name__)
 
 
 class EmbeddingsDataset(Dataset):
@@ -57,8 +54,6 @@ class EmbeddingsDataset(Dataset):
         """
         table = None if self.labels is None else Path(self.labels).expanduser()
         content = read_embeddings(Path(self.path).expanduser(), table, label=self.label)
-        for note in content.notes:
-            _log.warning("data set embeddings: %s", note)
         parts = dict(content.parts)
         if "all" in parts:
             parts["train"] = parts.pop("all")
@@ -69,10 +64,11 @@ class EmbeddingsDataset(Dataset):
             if part.labels is None:
                 raise ValueError(f"{part.place}: no labels; give a table with a column label, labels: FILE.csv")
             written[split] = part.labels
-        names, labels = classes_of(self.path, written, content.class_names)
+        names, labels, counted = classes_of(self.path, written, content.class_names)
         dtype = torch.float16 if all(part.dtype == np.float16 for part in parts.values()) else torch.float32
+        splits, said = _splits(parts, labels, dtype)
         (size,) = {part.features.shape[1] for part in parts.values()}
-        return Source((size,), names, _splits(parts, labels, dtype), dtype)
+        return Source((size,), names, splits, dtype, (*content.notes, *counted, *said))
 
     def _stated(self, path: Path, what: str = "embeddings, as .npz, .npy or .parquet") -> str:
         """A file, or those of a folder, by name, size and times."""
@@ -83,8 +79,10 @@ class EmbeddingsDataset(Dataset):
         return " ".join(f"{file.absolute()} {s.st_size} {s.st_mtime_ns} {s.st_ctime_ns}" for file, s in stats)
 
 
-def _splits(parts: dict[str, Embeddings], labels: Mapping[str, np.ndarray], dtype: torch.dtype) -> dict[str, Split]:
-    """The splits of a source; training images without a label become unlabelled ones."""
+def _splits(
+    parts: dict[str, Embeddings], labels: Mapping[str, np.ndarray], dtype: torch.dtype
+) -> tuple[dict[str, Split], list[str]]:
+    """The splits of a source, where training images without a label become unlabelled ones; and a note of these."""
     unknown = {split: np.flatnonzero(values < 0) for split, values in labels.items()}
     for split, rows in unknown.items():
         if len(rows) and (split != "train" or "unlabeled" in parts):
@@ -92,11 +90,11 @@ def _splits(parts: dict[str, Embeddings], labels: Mapping[str, np.ndarray], dtyp
     splits = {split: _split(part, None, labels.get(split), dtype) for split, part in parts.items()}
     rows = unknown["train"]
     if len(rows):
-        _log.warning("data set embeddings: %d training images have no label; they are in no pool", len(rows))
         known = np.flatnonzero(labels["train"] >= 0)
         splits["train"] = _split(parts["train"], known, labels["train"], dtype)
         splits["unlabeled"] = _split(parts["train"], rows, None, dtype)
-    return splits
+        return splits, [f"{parts['train'].place}: {len(rows)} training images have no label; they are in no pool"]
+    return splits, []
 
 
 def _split(part: Embeddings, rows: np.ndarray | None, labels: np.ndarray | None, dtype: torch.dtype) -> Split:
@@ -113,7 +111,7 @@ def _split(part: Embeddings, rows: np.ndarray | None, labels: np.ndarray | None,
 
 def classes_of(
     place: str, written: Mapping[str, np.ndarray], class_names: tuple[str, ...] | None
-) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
+) -> tuple[tuple[str, ...], dict[str, np.ndarray], list[str]]:
     """Labels as they are written become classes 0 .. K-1, by the rules of `labels_of`.
 
     Args:
@@ -123,7 +121,7 @@ def classes_of(
         class_names: K names; None: the labels are their own.
 
     Returns:
-        K names, and by split i64 [N] in 0 .. K-1, or -1 where there is no label.
+        K names; by split i64 [N] in 0 .. K-1, or -1 where there is no label; what was decided, a line each.
 
     Raises:
         ValueError: a label is none of the classes.
@@ -132,12 +130,10 @@ def classes_of(
     known = {split: ~_missing(values) for split, values in flat.items()}
     given = {split: (f"{place}, labels of {split}", values[known[split]]) for split, values in flat.items()}
     labels = labels_of(given, None if class_names is None else np.array(class_names))
-    for note in labels.notes:
-        _log.warning("data set embeddings: %s: %s", place, note)
     indices = {split: np.full(len(mask), -1) for split, mask in known.items()}
     for split, values in labels.of.items():
         indices[split][known[split]] = values
-    return labels.class_names, indices
+    return labels.class_names, indices, [f"{place}: {note}" for note in labels.notes]
 
 
 def _plain(labels: np.ndarray) -> np.ndarray:

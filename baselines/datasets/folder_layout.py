@@ -35,11 +35,13 @@ class Layout:
             `train` has all classes, in the order of their names.
         notes: what was decided by content and what is left out, a line each.
         unlabeled: images without labels, sorted by path.
+        left_out: how many files are not used.
     """
 
     splits: Mapping[str, Mapping[str, Sequence[ImageFile]]]
     notes: tuple[str, ...]
     unlabeled: tuple[ImageFile, ...] = ()
+    left_out: int = 0
 
 
 def read_layout(root: str, named: Mapping[str, str], depth: int | Literal["leaf"] | None) -> Layout:
@@ -83,7 +85,7 @@ def read_layout(root: str, named: Mapping[str, str], depth: int | Literal["leaf"
             taken.append(folder)
     _note_left_out(reading, whole, taken, unlabeled)
     images = sorted((i for folder in unlabeled for i in folder.images), key=lambda image: image.path)
-    return Layout(layout, tuple(reading.notes), tuple(images))
+    return Layout(layout, tuple(reading.notes), tuple(images), reading.left_out)
 
 
 def split_called(name: str) -> str | None:
@@ -98,16 +100,18 @@ def split_called(name: str) -> str | None:
 
 @dataclass
 class _Reading:
-    """A layout while it is read: from where, how deep, and what is to be said of it."""
+    """A layout while it is read: from where, how deep, what is to be said of it, and how many files are not used."""
 
     root: str
     depth: int | Literal["leaf"]
     notes: list[str] = field(default_factory=list)
+    left_out: int = 0
 
     def note(self, text: str) -> None:
         self.notes.append(f"{self.root}: {text}")
 
     def note_unused(self, folder: Folder, why: str) -> None:
+        self.left_out += folder.num_images
         self.note(f"the {folder.num_images} images of {self.shown(folder)} are not used: {why}")
 
     def shown(self, *folders: Folder) -> str:
@@ -319,6 +323,7 @@ def _note_left_out(reading: _Reading, top: Folder, taken: Sequence[Folder], unla
         "hidden, or of storage devices and archives": [path for folder in top.walk() for path in folder.clutter],
     }
     total = sum(map(len, kinds.values()))
+    reading.left_out += total
     if total:
         parts = [f"{len(paths)} {kind} (such as {paths[0]})" for kind, paths in kinds.items() if paths]
         reading.note(f"{total} files are left out: {', '.join(parts)}")

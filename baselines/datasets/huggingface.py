@@ -15,12 +15,11 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
 
 from baselines.datasets.array_labels import labels_of
 from baselines.datasets.image_files import common_size, looked_at, split_of_images
 from harness.api import Dataset, Source, Split
-from harness.image_file import decode, undecodable
+from harness.image_file import undecodable
 
 WORDS = {
     "train": ("train", "training"),
@@ -88,11 +87,12 @@ class HuggingFace(Dataset):
         image = self._column("image", self.image, IMAGES, tables["train"].columns, features, "Image")
         label = self._column("label", self.label, LABELS, tables["train"].columns, features, "ClassLabel")
         notes = [f"{self.path}: images are column {image!r}, labels {label!r}"]
-        labels = {}
+        labels, left_out = {}, 0
         for part in [part for part in tables if part != "unlabeled"]:
             values = np.asarray(tables[part].column(label))
             if part != "train" and len(values) and values.dtype.kind in "if" and (values == -1).all():
                 notes.append(f"{self.path}: split {part} is left out, for it has no labels (all are -1)")
+                left_out += len(values)
                 del tables[part]
             else:
                 labels[part] = (f"{label} of {part}", values)
@@ -104,7 +104,8 @@ class HuggingFace(Dataset):
         shape, said = self._image_shape(tables, image)
         splits = {part: _split(table, part, image, shape, read.of.get(part)) for part, table in tables.items()}
         notes += [f"{self.path}: {note}" for note in (*read.notes, said) if note]
-        return Source(shape, read.class_names, splits, notes=tuple(notes))
+        tally = {"left_out": left_out} if left_out else {}
+        return Source(shape, read.class_names, splits, notes=tuple(notes), tally=tally)
 
     def _files(self) -> dict[str, list[Path]]:
         """Split -> its files, in their order."""
@@ -197,10 +198,8 @@ def _saved(folder: Path) -> list[Path]:
 def _split(table: _Table, part: str, column: str, shape: tuple[int, int, int], labels: np.ndarray | None) -> Split:
     names = [f"{part} {row}" for row in range(len(table))]
 
-    def decoded(row: int) -> Tensor:
-        return decode(_stream(table.cell(column, row)), shape, name=names[row])
-
-    return split_of_images(names, decoded, None if labels is None else torch.from_numpy(labels))
+    known = None if labels is None else torch.from_numpy(labels)
+    return split_of_images(names, lambda row: _stream(table.cell(column, row)), known, shape)
 
 
 def _stream(cell: Any) -> io.BytesIO | Path:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import statistics
-import threading
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
+from typing import IO
 
 import torch
 from PIL import Image
@@ -25,56 +23,40 @@ DEFAULT_SIDE = 128
 LOOKED_AT = 200
 """So many files, evenly spread, tell what sizes there are."""
 
-log = logging.getLogger(__name__)
-
 
 def split_of_files(
     paths: Sequence[Path], labels: Sequence[int] | None, image_shape: tuple[int, int, int], *, upright: bool = True
 ) -> Split:
-    """A split whose images are decoded when they are read, as `decode` does; those of 16 bits are counted on stderr.
-
-    All that cannot be decoded are named at once.
-    """
-    scaled: list[object] = []
-    unread = set(range(len(paths)))
-    lock = threading.Lock()
-    names = [str(path) for path in paths]
-    split = split_of_images(
-        names, lambda place: decode(paths[place], image_shape, upright=upright, scaled=scaled), labels
-    )
-
-    def read(start: int, stop: int) -> Tensor:
-        try:
-            return split.read(start, stop)
-        finally:
-            with lock:
-                before = len(unread)
-                unread.difference_update(range(start, stop))
-            if scaled and before and not unread:
-                log.warning(
-                    "%d of %d images have 16 bits a channel, which are scaled to 8 (65535 to 255), such as %s",
-                    len(set(scaled)), len(paths), min(map(str, scaled)),
-                )  # fmt: skip
-
-    return replace(split, read=read)
+    """A split whose images are decoded when they are read, as `decode` does."""
+    files = [str(path) for path in paths]
+    return split_of_images(files, lambda place: paths[place], labels, image_shape, upright=upright)
 
 
 def split_of_images(
-    names: Sequence[str], decoded: Callable[[int], Tensor], labels: Sequence[int] | Tensor | None
+    names: Sequence[str],
+    opened: Callable[[int], Path | IO[bytes]],
+    labels: Sequence[int] | Tensor | None,
+    image_shape: tuple[int, int, int],
+    *,
+    upright: bool = True,
 ) -> Split:
-    """A split of images that are decoded one by one.
+    """A split of images that are decoded one by one, as `decode` does; all that are broken are named at once.
 
     Args:
         names: of the images.
-        decoded: position -> u8 [C, H, W]; raises ValueError, which names the image, where it is broken.
+        opened: position -> the image's file or a stream of it; raises ValueError where there is none.
         labels: as in `Split`.
+        image_shape: (C, H, W).
+        upright: whether they are turned as their EXIF orientation says.
     """
+    converted: dict[str, list[str]] = {}
 
     def read(start: int, stop: int) -> Tensor:
         images, broken = [], {}
         for position in range(start, stop):
             try:
-                images.append(decoded(position))
+                image = opened(position)
+                images.append(decode(image, image_shape, upright=upright, converted=converted, name=names[position]))
             except ValueError as error:
                 broken[position] = str(error)
         if broken:
@@ -82,7 +64,7 @@ def split_of_images(
         return torch.stack(images)
 
     known = None if labels is None else torch.as_tensor(labels, dtype=torch.int64)
-    return Split(len(names), read, known, names=names)
+    return Split(len(names), read, known, names=names, converted=converted)
 
 
 def looked_at(number: int) -> range:

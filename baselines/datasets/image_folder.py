@@ -28,7 +28,7 @@ class ImageFolder(Dataset):
 
     A class is called by its folder, in Unicode's composed form; folders of one name are one class, and classes are
     sorted by name. Files of other extensions, files beside the class folders, hidden ones and those that storage
-    devices and archives put there (`@eaDir`, `__MACOSX` and the like) are left out and counted on stderr. A file that
+    devices and archives put there (`@eaDir`, `__MACOSX` and the like) are left out and counted. A file that
     is no image in spite of its extension, or of more than 179 million pixels, is an error that names it. Images of 16
     bits are scaled to 8, and counted.
 
@@ -120,9 +120,11 @@ class ImageFolder(Dataset):
         labeled = [image for classes in layout.splits.values() for images in classes.values() for image in images]
         shape, said = self._image_shape([Path(image.path) for image in (*labeled, *layout.unlabeled)])
         notes = (*layout.notes, *said)
+        tally = {"left_out": layout.left_out} if layout.left_out else {}
         without = [Path(image.path) for image in layout.unlabeled]
         if not self.has_labels:
-            return Source(shape, (), {"train": split_of_files(without, None, shape, upright=self.upright)}, notes=notes)
+            train = split_of_files(without, None, shape, upright=self.upright)
+            return Source(shape, (), {"train": train}, notes=notes, tally=tally)
 
         def split(classes: Mapping[str, Sequence[ImageFile]]) -> Split:
             paths = [Path(image.path) for images in classes.values() for image in images]
@@ -132,7 +134,7 @@ class ImageFolder(Dataset):
         splits = {name: split(classes) for name, classes in layout.splits.items()}
         if without:
             splits["unlabeled"] = split_of_files(without, None, shape, upright=self.upright)
-        return Source(shape, names, splits, notes=notes)
+        return Source(shape, names, splits, notes=notes, tally=tally)
 
     def _layout(self) -> Layout:
         root = Path(self.path).expanduser()

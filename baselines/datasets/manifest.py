@@ -95,6 +95,7 @@ class Manifest(Dataset):
             shape = self._image_shape(images, notes)
             return Source(shape, (), {"train": self._split_of(images, None, shape)}, notes=tuple(notes))
         parts = self._parts(images, notes)
+        left_out = len(images) - sum(map(len, parts.values()))
         names = names_of(one.label for one in parts["train"])
         if len(names) < 2:
             raise ValueError(f"{self.path}: {len(names)} classes among the training images; at least 2 are needed")
@@ -104,7 +105,8 @@ class Manifest(Dataset):
         for split, listed in parts.items():
             labels = None if split == "unlabeled" else [self._label(one, positions) for one in listed]
             splits[split] = self._split_of(listed, labels, shape)
-        return Source(shape, names, splits, notes=tuple(notes))
+        tally = {"left_out": left_out} if left_out else {}
+        return Source(shape, names, splits, notes=tuple(notes), tally=tally)
 
     @property
     def _file(self) -> Path:

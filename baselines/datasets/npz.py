@@ -86,7 +86,9 @@ class Npz(Dataset):
         if unused:
             said = [*said, f"not used: {', '.join(unused)}"]
         notes = tuple(f"{self.path}: {note}" for note in [*said, *labels.notes])
-        return Source((channels, height, width), labels.class_names, splits, notes=notes)
+        number = sum(array.shape[0] for array in images.values())
+        tally = {"scaled": number} if scale not in (_as_they_are, np.rint) else {}
+        return Source((channels, height, width), labels.class_names, splits, notes=notes, tally=tally)
 
     def _place(self) -> Path:
         """The .npz file or the folder of .npy files."""
@@ -142,7 +144,7 @@ class Npz(Dataset):
                 raise ValueError(f"{self.path}: {first} and {other} differ in type")
         kind = first.dtype.kind
         if first.dtype == np.uint8:
-            return lambda values: values, []
+            return _as_they_are, []
         if kind == "b":
             return lambda values: values * np.uint8(255), [f"images are {first.dtype}, scaled to 0 and 255"]
         for array in images:
@@ -185,6 +187,10 @@ def _role(name: str) -> tuple[str, str] | None:
             if name.lower() in (known | set(words) if part == "train" else known):
                 return part, kind
     return None
+
+
+def _as_they_are(values: np.ndarray) -> np.ndarray:
+    return values
 
 
 def _split(array: StoredArray, order: tuple[int, ...], scale: Scale, labels: np.ndarray | None) -> Split:

@@ -24,7 +24,7 @@ def without_classes(root: str) -> Layout:
     left_out = [path for folder in folders for path in (*folder.others, *folder.clutter)]
     if left_out:
         notes.append(f"{root}: {len(left_out)} files are left out, such as {left_out[0]}")
-    return Layout({}, tuple(notes), tuple(images))
+    return Layout({}, tuple(notes), tuple(images), len(left_out))
 
 
 def with_oracle(layout: Layout, oracle: Path, root: Path) -> Layout:

@@ -11,7 +11,7 @@ from the generator that is handed to it, and never sees a label that the oracle 
 
 from harness.api.augmentations import Augmentation
 from harness.api.backbones import Backbone, ImageForm, PublishedWeights
-from harness.api.data import SOURCE_SPLITS, BrokenImagesError, Dataset, Images, Source, Split
+from harness.api.data import SOURCE_SPLITS, TALLIED, BrokenImagesError, Dataset, Images, Source, Split
 from harness.api.families import Family
 from harness.api.selectors import CONDITIONAL_PARTS, Companion, Pool, PoolModel, Reason, Selector
 from harness.api.ssl_methods import UNKNOWN, SemiSupervisedMethod, SSLMethod, SupervisedMethod
@@ -19,6 +19,7 @@ from harness.api.ssl_methods import UNKNOWN, SemiSupervisedMethod, SSLMethod, Su
 __all__ = [
     "CONDITIONAL_PARTS",
     "SOURCE_SPLITS",
+    "TALLIED",
     "UNKNOWN",
     "Augmentation",
     "Backbone",

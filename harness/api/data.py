@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
 import torch
@@ -56,6 +56,18 @@ _stored: WeakKeyDictionary[Images, tuple[Tensor, Tensor]] = WeakKeyDictionary()
 SOURCE_SPLITS = ("train", "val", "test", "unlabeled")
 """The parts that a data source may have; all but `unlabeled` have labels."""
 
+TALLIED = {
+    "scaled": "images whose values were scaled to 0 .. 255, such as those of 16 bits",
+    "frames": "images of several frames or pages, of which the first is read",
+    "transparent": "images with transparent pixels, whose colours are read as they are",
+    "left_out": "files that are no image by their name, or lie where none is looked for, and rows that are not used",
+    "skipped": "images that cannot be decoded, with `data.on_broken: skip`",
+    "rare": "images of classes that `data.min_images` leaves out",
+    "dropped": "images that another part has too, with `data.duplicates: drop`",
+    "doubled": "images of one part that are in another too, and stay there",
+}
+"""What may become of images before a trial sees them: its name in records, and what is counted."""
+
 
 @dataclass(frozen=True)
 class Split:
@@ -68,6 +80,7 @@ class Split:
         labels: i64 [num_images] in 0 .. K-1, or None where there are none.
         files: num_images paths of image files, for those who show images of a data set of features; None: not known.
         names: what each image is called, such as its file, for messages; None: its position.
+        converted: of the images that were read so far, what `read` did to some: `TALLIED` -> their names.
     """
 
     num_images: int
@@ -75,6 +88,7 @@ class Split:
     labels: Tensor | None = None
     files: Sequence[str] | None = None
     names: Sequence[str] | None = None
+    converted: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 class BrokenImagesError(ValueError):
@@ -100,6 +114,7 @@ class Source:
             Without `val` or `test` the harness carves one from `train`. Where no image has a label, `train` alone.
         dtype: of what the splits read: uint8 for images, float16 or float32 for features.
         notes: what was decided by content, converted or left out, a line each that names the place: people read them.
+        tally: how many images or files that were, for records: `TALLIED` -> number.
     """
 
     image_shape: tuple[int, ...]
@@ -107,6 +122,7 @@ class Source:
     splits: Mapping[str, Split]
     dtype: torch.dtype = torch.uint8
     notes: tuple[str, ...] = ()
+    tally: Mapping[str, int] = field(default_factory=dict)
 
 
 class Dataset(ABC):

@@ -210,10 +210,8 @@ def check_resolutions(shares: tuple[float, ...], path: str, problems: Problems) 
 
 def check_measured(config: TrialConfig, goals: Sequence[str], stops_early: bool, path: str, problems: Problems) -> None:
     """Whether a trial measures what a search improves, and what early stopping judges by."""
-    if stops_early and config.data.val == 0:
-        problems.add(path, "early_terminate judges by validation images; set trial.data.val above 0")
-    elif stops_early and config.mode == "joint" and not config.joint.validate_every:
-        problems.add(path, "early_terminate sees nothing of joint training; set trial.joint.validate_every to 1")
+    if stops_early:
+        check_epochs_are_judged(config, goals[0], path, problems)
     head = config.classifier
     for name in goals:
         if name.startswith("val/") and config.data.val == 0:
@@ -226,6 +224,20 @@ def check_measured(config: TrialConfig, goals: Sequence[str], stops_early: bool,
             )
         elif name in LABEL_FREE and config.mode == "joint":
             problems.add(path, f"metric {name} is that of an encoder trained before its classifier; use mode pretrain")
+
+
+def check_epochs_are_judged(config: TrialConfig, goal: str, path: str, problems: Problems) -> None:
+    """Whether the epochs of a trial's training have what early stopping judges by, where the first metric is `goal`."""
+    if gives_features(config.dataset):
+        problems.add(path, f"early_terminate stops the training of an encoder, and {config.dataset.name} gives "
+                     "features, which train none; use none")  # fmt: skip
+    elif config.mode == "joint" and not config.joint.validate_every:
+        problems.add(path, "early_terminate sees nothing of joint training; set trial.joint.validate_every to 1")
+    elif config.mode == "pretrain" and config.pretrain.epochs > 1 and not config.pretrain.knn_every:
+        problems.add(path, "early_terminate sees nothing of pre-training with trial.pretrain.knn_every: 0; set it to 1")
+    elif config.data.val == 0 and goal not in LABEL_FREE:
+        problems.add(path, f"early_terminate judges {goal} by validation images; set trial.data.val above 0, or let "
+                     "the first metric be pretrain/rankme")  # fmt: skip
 
 
 def try_plugins(config: TrialConfig, path: str, problems: Problems) -> None:

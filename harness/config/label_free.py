@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import cache
 
 from harness.api import SemiSupervisedMethod, SupervisedMethod
-from harness.config.checks import Tried
+from harness.config.checks import Tried, check_epochs_are_judged
 from harness.config.schema import Problems, as_dict
 from harness.config.trial import TrialConfig
 from harness.metrics import LABEL_FREE
@@ -55,7 +55,10 @@ def check_measured_without_labels(
     """Whether a trial without labels measures what a search improves."""
     without = f"needs labels, and this {config.dataset.name} has none"
     if stops_early:
-        problems.add(path, f"early_terminate judges by validation images; it {without}; use none")
+        check_epochs_are_judged(config, "pretrain/rankme", path, problems)
+        if goals[0] not in LABEL_FREE:
+            problems.add(path, f"early_terminate: {goals[0]} is not measured in every epoch; let the first metric be "
+                         f"one of {', '.join(LABEL_FREE)}")  # fmt: skip
     for name in goals:
         if name not in LABEL_FREE and not name.startswith(NEEDS_NONE):
             problems.add(path, f"metric {name} {without}; use pretrain/rankme, or another of {', '.join(LABEL_FREE)}")

@@ -41,7 +41,11 @@ class Objective:
 
 @dataclass(frozen=True)
 class EarlyTerminate:
-    """Stops poor trainings early: pre-training by its k-NN validation accuracy, joint training by the classifier's."""
+    """Stops poor trainings early, by what an epoch measures.
+
+    That is the first metric, where it is a score without labels; else of pre-training its k-NN validation accuracy, and
+    of joint training the classifier's.
+    """
 
     type: Literal["none", "asha", "median"] = setting(
         "none", "asha: successive halving; median: stops what is below the median of the others at the same epoch"
@@ -140,6 +144,11 @@ class Plan(SweepSettings):
     def searches(self) -> bool:
         """Whether there is a search to confirm; a grid without `confirm` is measured on the test set at once."""
         return self.method != "grid" or self.confirm is not None
+
+    @property
+    def watched(self) -> Objective | None:
+        """The metric by which early stopping judges an epoch: the first, if epochs have it; else `WATCHED` are it."""
+        return self.metric[0] if self.metric[0].name in LABEL_FREE else None
 
     def candidate(self, assignment: Assignment) -> Candidate:
         """The configuration of an assignment.

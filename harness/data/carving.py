@@ -23,8 +23,8 @@ RARE_NAMED = 5
 """So many rare classes are named."""
 
 
-def without_rare(prepared: Prepared, min_images: int) -> tuple[Prepared, str | None]:
-    """The data set without the classes that have fewer than `min_images` training images, and a line that says so.
+def without_rare(prepared: Prepared, min_images: int) -> tuple[Prepared, list[str]]:
+    """The data set without the classes that have fewer than `min_images` training images, and a line, or none, of them.
 
     Rows stay where they are; the label of one whose class is gone is -1.
 
@@ -33,11 +33,11 @@ def without_rare(prepared: Prepared, min_images: int) -> tuple[Prepared, str | N
     """
     names = prepared.class_names
     if min_images <= 1 or not names:
-        return prepared, None
+        return prepared, []
     counts = torch.bincount(prepared.labels["train"], minlength=len(names))
     kept = counts >= min_images
     if bool(kept.all()):
-        return prepared, None
+        return prepared, []
     if int(kept.sum()) < 2:
         most = int(counts.sort(descending=True).values[1])
         raise ValueError(f"data.min_images: {min_images} leaves {int(kept.sum())} of the classes; at most {most}")
@@ -50,7 +50,7 @@ def without_rare(prepared: Prepared, min_images: int) -> tuple[Prepared, str | N
             class_names=tuple(name for name, keep in zip(names, kept.tolist(), strict=True) if keep),
             labels=MappingProxyType(left),
         ),
-        f"data.min_images: {min_images} leaves out {few}",
+        [f"data.min_images: {min_images} leaves out {few}"],
     )
 
 

@@ -30,6 +30,7 @@ from harness.code import code_of
 from harness.data.duplicates import twins_of
 from harness.data.pixels import Form, digests_of, write_images
 from harness.files import digest_of
+from harness.image_file import CONVERSIONS
 from harness.messages import count, in_bytes
 from harness.progress import say, track
 
@@ -56,6 +57,7 @@ class Prepared:
         files: split -> M paths of image files, where a data set of features knows them.
         twins: split -> i64 [T, 2], the rows of images that are there more than once, see `twins_of`.
         notes: what was decided, converted, skipped or left out, a line each.
+        tally: how many images or files that were, see `harness.api.TALLIED`.
         folder: where the arrays lie.
     """
 
@@ -68,6 +70,7 @@ class Prepared:
     files: Mapping[str, np.ndarray]
     twins: Mapping[str, Tensor]
     notes: tuple[str, ...]
+    tally: Mapping[str, int]
     folder: Path
 
     @property
@@ -214,6 +217,7 @@ def _open(folder: Path) -> Prepared | None:
             files=MappingProxyType(files),
             twins=MappingProxyType(twins),
             notes=tuple(meta["notes"]),
+            tally=MappingProxyType(meta["tally"]),
             folder=folder,
         )
     except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -323,8 +327,11 @@ def _decode(source: Source, name: str, folder: Path, skip_broken: bool) -> dict[
     parts: dict[str, Split] = {}
     hashes: dict[str, np.ndarray] = {}
     broken: list[str] = []
-    notes, form = list(source.notes), Form(source.image_shape, source.dtype)
+    notes, tally = list(source.notes), Counter(source.tally)
+    form = Form(source.image_shape, source.dtype)
     digest = hashlib.blake2b(repr((source.image_shape, source.class_names)).encode(), digest_size=16)
+    if alike := _alike(source.class_names):
+        notes.append(f"{name}: the classes {alike} differ in case or blanks alone, and count as several")
     with track(sum(part.num_images for part in source.splits.values()), f"Decoding {name}") as advance:
         for split, part in sorted(source.splits.items()):
             file = folder / f"{split}_images.npy"
@@ -334,6 +341,11 @@ def _decode(source: Source, name: str, folder: Path, skip_broken: bool) -> dict[
                 continue
             if written.broken:
                 notes.append(f"{name}, {split}: skipped {_named(list(written.broken.values()))}")
+                tally["skipped"] += len(written.broken)
+            for what, names in part.converted.items():
+                few = f"{len(set(names)):,} of {part.num_images:,} images"  # one may have been read twice
+                notes.append(f"{name}, {split}: {few} {CONVERSIONS[what]}, such as {min(names)}")
+                tally[what] += len(set(names))
             if split == "train" and written.sums is not None:
                 np.save(folder / "train_sums.npy", written.sums)
             kept = parts[split] = written.part
@@ -351,7 +363,7 @@ def _decode(source: Source, name: str, folder: Path, skip_broken: bool) -> dict[
         raise ValueError(
             f"data set {name}: {_named(broken)}; mend or remove what is broken, or set data.on_broken: skip"
         )
-    if len(notes) > len(source.notes):
+    if tally["skipped"]:
         _check(replace(source, splits=parts), name, bool(source.class_names))
     twin_names = {}
     for split, twins in twins_of(hashes).items():
@@ -367,7 +379,16 @@ def _decode(source: Source, name: str, folder: Path, skip_broken: bool) -> dict[
         "splits": splits,
         "fingerprint": digest.hexdigest(),
         "notes": notes,
+        "tally": tally,
     }
+
+
+def _alike(names: Sequence[str]) -> str:
+    """Classes whose names people may have meant to be one."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault("".join(name.split()).casefold(), []).append(name)
+    return ", ".join(" and ".join(map(repr, group)) for group in groups.values() if len(group) > 1)
 
 
 def _named(broken: Sequence[str]) -> str:

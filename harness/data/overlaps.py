@@ -66,6 +66,17 @@ def find_overlaps(prepared: Prepared, rows: Mapping[str, Tensor]) -> list[Overla
     return [overlap for overlap in overlaps if overlap.count]
 
 
+def number_doubled(prepared: Prepared, rows: Mapping[str, Tensor]) -> int:
+    """How many images of all parts are in a part too that stands behind theirs in `PARTS`; `rows` as above."""
+    behind = {part: rows[part] for part in PARTS if part in rows}
+    number = 0
+    while len(behind) > 1:
+        part = next(iter(behind))
+        own = behind.pop(part)
+        number += len(own) - len(_outside(prepared, part, own, behind))
+    return number
+
+
 @dataclass(frozen=True, eq=False)
 class Apart:
     """Rows of images that may be learnt from or validated with; and what was taken out of them.
@@ -75,12 +86,14 @@ class Apart:
         rest: i64, of training images.
         unlabeled: i64, of unlabelled ones; None: all.
         notes: what was taken out, a line each.
+        dropped: how many images that were.
     """
 
     val: Tensor
     rest: Tensor
     unlabeled: Tensor | None = None
     notes: tuple[str, ...] = ()
+    dropped: int = 0
 
 
 def without_twins(prepared: Prepared, test: Tensor, val: Tensor, rest: Tensor) -> Apart:
@@ -104,7 +117,7 @@ def without_twins(prepared: Prepared, test: Tensor, val: Tensor, rest: Tensor) -
         raise ValueError(f"duplicates: drop leaves no training image of class {name!r}; use report or error")
     said = [f"{count(number, f'{part} image')} dropped, which are tested or validated with too" for part, number in
             notes.items() if number]  # fmt: skip
-    return Apart(kept_val, kept_rest, unlabeled, tuple(said))
+    return Apart(kept_val, kept_rest, unlabeled, tuple(said), sum(notes.values()))
 
 
 def _outside(prepared: Prepared, part: str, rows: Tensor, others: Mapping[str, Tensor]) -> Tensor:
@@ -120,11 +133,12 @@ def _groups(prepared: Prepared, part: str, rows: Tensor) -> Tensor:
 def _overlap(prepared: Prepared, one: str, rows: Tensor, other: str, their_rows: Tensor) -> Overlap:
     ours, theirs = home_of(prepared, one), home_of(prepared, other)
     groups, their_groups = prepared.groups(ours)[rows], prepared.groups(theirs)[their_rows]
+    shared = torch.isin(groups, their_groups[their_groups >= 0])
+    theirs_too = torch.isin(their_groups, groups[shared])
     twins: dict[int, list[int]] = {}
-    for row, group in zip(their_rows.tolist(), their_groups.tolist(), strict=True):
-        if group >= 0:
-            twins.setdefault(group, []).append(row)
-    common = {row: twins[group] for row, group in zip(rows.tolist(), groups.tolist(), strict=True) if group in twins}
+    for row, group in zip(their_rows[theirs_too].tolist(), their_groups[theirs_too].tolist(), strict=True):
+        twins.setdefault(group, []).append(row)
+    common = {row: twins[group] for row, group in zip(rows[shared].tolist(), groups[shared].tolist(), strict=True)}
     relabeled = 0
     if ours in prepared.labels and theirs in prepared.labels:
         labels, their_labels = prepared.labels[ours], prepared.labels[theirs]

@@ -20,7 +20,7 @@ from harness.data.carving import CARVED, Aside, set_aside, without_rare
 from harness.data.decode import Prepared, prepare
 from harness.data.imbalance import Exponential, Step, thinned
 from harness.data.oracle import Oracle, stratified_draw
-from harness.data.overlaps import Apart, Overlap, find_overlaps, home_of, without_twins
+from harness.data.overlaps import Apart, find_overlaps, home_of, number_doubled, without_twins
 from harness.seeding import generator
 
 DEVICE_SHARE = 0.5
@@ -89,7 +89,7 @@ class Data:
         val_labels: i64, of `val`, on the CPU.
         test: test images; None in the search phase, which must not read them.
         test_labels: i64, of `test`, on the CPU; None with it.
-        carved: whether the test images were taken from the training images.
+        homes: part -> the split of the data set in which its images lie; `train` where they were carved from it.
         unlabeled_extra: images without labels, for pre-training only; None where the data set has none.
         class_names: K names, in label order; none where no image has a label.
         image_shape: (C, H, W), or (D,) in a data set of features.
@@ -99,8 +99,10 @@ class Data:
         places: part -> a name of the images among which its are, by all their content, how many these are, and i64 rows
             among them. In a folder that is sorted by class a row tells the label.
         counts: part -> number of images, for reports; `test` is counted even where it is None.
+        num_bytes: of all images of the data set, decoded.
         val_files: paths of the image files of `val`, where a data set of features knows them.
         notes: what was decided, converted, skipped, left out or is there twice, a line each.
+        tally: how many images or files that were, see `harness.api.TALLIED`.
     """
 
     pool: Images
@@ -108,7 +110,7 @@ class Data:
     val_labels: Tensor
     test: Images | None
     test_labels: Tensor | None
-    carved: bool
+    homes: Mapping[str, str]
     unlabeled_extra: Images | None
     class_names: tuple[str, ...]
     image_shape: tuple[int, ...]
@@ -117,8 +119,10 @@ class Data:
     fingerprint: str
     places: Mapping[str, tuple[str, int, Tensor]]
     counts: Mapping[str, int]
+    num_bytes: int
     val_files: Sequence[bytes] | None = None
     notes: tuple[str, ...] = ()
+    tally: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def num_classes(self) -> int:
@@ -129,6 +133,10 @@ class Data:
     def gives_features(self) -> bool:
         """Whether its images are feature vectors [D]."""
         return len(self.image_shape) == 1
+
+    def is_carved(self, part: str) -> bool:
+        """Whether the images of a part, if there are any, were taken from the training images."""
+        return self.homes.get(part) == "train" and self.counts[part] > 0
 
 
 def open_data(
@@ -167,16 +175,19 @@ def divide(
         ValueError: a setting is impossible; names it and the nearest valid value.
     """
     device = torch.empty(0, device=device).device  # "cuda" becomes "cuda:0"
-    prepared, left_out = _of_common_classes(prepared, splitting)
+    prepared, left_out = without_rare(prepared, splitting.min_images if splitting.rare == "drop" else 1)
     rows = _split(prepared, splitting)
-    if splitting.duplicates == "error" and (overlaps := find_overlaps(prepared, rows.parts(prepared))):
+    overlaps = find_overlaps(prepared, rows.parts(prepared))
+    if overlaps and splitting.duplicates == "error":
         raise ValueError(f"data set {name}: {'; '.join(map(str, overlaps))}; data.duplicates: drop takes them away")
 
     def images(split: str, part: Tensor | None) -> Images:
         store = store_of(prepared, split, device)
         return Images(store, None if part is None else part.to(store.device), device)
 
-    test_split, val_split = (home_of(prepared, part) for part in ("test", "val"))
+    homes = {part: home_of(prepared, part) for part in ("test", "val")}
+    test_split, val_split = homes["test"], homes["val"]
+    twice = [f"{overlap} (see data.duplicates)" for overlap in overlaps]
     mean, std = prepared.moments(rows.pool)
     data = Data(
         pool=images("train", rows.pool),
@@ -184,7 +195,7 @@ def divide(
         val_labels=prepared.labels[val_split][rows.val],
         test=images(test_split, rows.test) if with_test else None,
         test_labels=prepared.labels[test_split][rows.test] if with_test else None,
-        carved=test_split == "train" and len(rows.test) > 0,
+        homes=MappingProxyType(homes),
         unlabeled_extra=images("unlabeled", rows.unlabeled) if "unlabeled" in prepared.images else None,
         class_names=prepared.class_names,
         image_shape=prepared.image_shape,
@@ -193,16 +204,19 @@ def divide(
         fingerprint=rows.fingerprint(prepared.fingerprint),
         places=_places(prepared, rows),
         counts=_counts(prepared, rows),
+        num_bytes=prepared.num_bytes,
         val_files=prepared.files[val_split][rows.val.numpy()].tolist() if val_split in prepared.files else None,
-        notes=(*prepared.notes, *(f"{name}: {note}" for note in (*left_out, *rows.notes))),
+        notes=(*prepared.notes, *(f"{name}: {note}" for note in (*left_out, *rows.notes, *twice))),
+        tally=_tally(prepared, rows),
     )
     return data, Oracle(prepared.labels["train"][rows.labeled], len(prepared.class_names))
 
 
-def _of_common_classes(prepared: Prepared, splitting: Splitting) -> tuple[Prepared, list[str]]:
-    """The data set without the classes that are left out, and lines that say which."""
-    prepared, left_out = without_rare(prepared, splitting.min_images if splitting.rare == "drop" else 1)
-    return prepared, [left_out] if left_out else []
+def _tally(prepared: Prepared, rows: _Rows) -> Mapping[str, int]:
+    """See `Data.tally`."""
+    rare = sum(int((labels < 0).sum()) for labels in prepared.labels.values())
+    ours = {"rare": rare, "dropped": rows.dropped, "doubled": number_doubled(prepared, rows.parts(prepared))}
+    return MappingProxyType({**prepared.tally, **{name: number for name, number in ours.items() if number}})
 
 
 def _counts(prepared: Prepared, rows: _Rows) -> Mapping[str, int]:
@@ -258,7 +272,8 @@ def joined(first: Images, second: Images) -> Images:
 class _Rows:
     """Which images are in which part, i64, in a random order; of the split of that name where the data set has one.
 
-    Of the unlabelled images those that are left, in their own order; None: all of them. The notes say what is not.
+    Of the unlabelled images those that are left, in their own order; None: all of them. The notes say what is not, and
+    `dropped` how many images of all parts.
     """
 
     pool: Tensor
@@ -266,6 +281,7 @@ class _Rows:
     test: Tensor
     unlabeled: Tensor | None = None
     notes: tuple[str, ...] = ()
+    dropped: int = 0
     has_labels: bool = True
 
     @property
@@ -317,13 +333,7 @@ def _split(prepared: Prepared, splitting: Splitting) -> _Rows:
         in_random_order(rows, split_seed, part)
         for part, rows in (("pool", rest), ("val", apart.val), ("test", aside["test"]))
     )
-    return _Rows(pool, val, test, apart.unlabeled, apart.notes)
-
-
-def overlaps_in(prepared: Prepared, splitting: Splitting) -> list[Overlap]:
-    """The images that are in two parts of a trial's data."""
-    prepared, _ = _of_common_classes(prepared, splitting)
-    return find_overlaps(prepared, _split(prepared, splitting).parts(prepared))
+    return _Rows(pool, val, test, apart.unlabeled, apart.notes, apart.dropped)
 
 
 def _unlabeled_rows(count: int, splitting: Splitting) -> _Rows:

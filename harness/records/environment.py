@@ -80,6 +80,7 @@ def _dataset(config: TrialConfig, data: Data) -> dict[str, Any]:
         "test": counts["test"],
         "classes": list(data.class_names),
         "image_shape": list(data.image_shape),
+        "tally": dict(data.tally),
         "notes": list(data.notes),
     }
 

@@ -116,7 +116,8 @@ def data_set(data: Mapping[str, Any]) -> str:
     counts = f"{data['train']} train, {data['val']} val, {data['test']} test images, {classes} classes"
     if not classes:
         counts = f"{data['train']} images, no labels"
-    return f"{data['name']} ({counts}), fingerprint `{data['fingerprint'][:12]}`"
+    treated = "".join(f", {number:,} {name.replace('_', ' ')}" for name, number in data.get("tally", {}).items())
+    return f"{data['name']} ({counts}{treated}), fingerprint `{data['fingerprint'][:12]}`"
 
 
 def domain(spec: Any) -> str:

@@ -31,7 +31,8 @@ def main(
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     options = _parser(prog, question).parse_args(arguments)
-    typed, resume = f"{prog} {shlex.join(arguments)}", resume_command(prog, arguments)
+    typed = f"{prog} {shlex.join(arguments)}"
+    resume = public(typed) if options.dry_run else resume_command(prog, arguments)
 
     from harness.config.plan import load_plan
     from harness.config.schema import parse_overrides
@@ -116,13 +117,15 @@ def _parser(prog: str, question: Path | None) -> argparse.ArgumentParser:
         parser.add_argument("file", type=Path, help="a search space, as YAML")
     parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="override a leaf")
     parser.add_argument(
-        "--dry-run", action="store_true", help="show the trials, the stages they share, and what they will cost"
+        "--dry-run",
+        action="store_true",
+        help="show the trials, the stages they share, their data, which are decoded for that, and what they will cost",
     )
     parser.add_argument("--resume", action="store_true", help="continue an interrupted sweep")
     parser.add_argument(
         "--quiet",
         action="store_true",
-        help="print nothing but errors and the farewell; of a dry run, the trials and not what they cost",
+        help="print nothing but errors and the farewell; of a dry run, the trials alone, without a look at their data",
     )
     parser.add_argument("--results", default=str(RESULTS), metavar="DIR", help="or s3://BUCKET/PREFIX, gs://...")
     parser.add_argument("--address", metavar="ADDRESS", help="of a Ray cluster to run on: auto, or HOST:PORT")

@@ -43,6 +43,7 @@ class Sweep:
         self._interrupts = interrupts
         self._job = Job(
             metrics=tuple(objective.name for objective in plan.metric),
+            watched=plan.watched.name if plan.watched else None,
             folders=folders,
             threads=max(1, int(plan.resources.cpus)),
             memory_gb=plan.resources.memory_gb,

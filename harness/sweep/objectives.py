@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from harness.metrics import WATCHED
 
 
 def watched_accuracy(metrics: Mapping[str, float]) -> float | None:
-    """The validation accuracy after an epoch, by which a trial may be stopped early."""
+    """The validation accuracy after an epoch."""
     return next((metrics[name] for name in WATCHED if name in metrics), None)
+
+
+def judged_by(goal: str | None, metrics: Mapping[str, float]) -> float | None:
+    """What early stopping is told of an epoch: the goal, or else the validation accuracy; None where there is none."""
+    value = watched_accuracy(metrics) if goal is None else metrics.get(goal)
+    return value if value is not None and math.isfinite(value) else None
 
 
 def values_so_far(names: Sequence[str], metrics: Mapping[str, float]) -> list[float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,9 @@ from harness.config.schema import ConfigError, as_dict
 from harness.config.space import CASE
 from harness.config.tasks import Candidate, Task
 from harness.config.trial import TrialConfig
-from harness.data.decode import Prepared
+from harness.data.decode import Prepared, peek
 from harness.data.oracle import Oracle
-from harness.data.splits import Data, overlaps_in
+from harness.data.splits import Data
 from harness.files import digest_of
 from harness.plugins import registry
 from harness.progress import say
@@ -25,11 +25,17 @@ from harness.trial.run import decoded, divided, label_budget
 from harness.trial.sizes import check_sizes
 
 
-def check_data(plan: Plan, cache: Path) -> list[tuple[TrialConfig, Data]]:
+def check_data(plan: Plan, cache: Path, *, download: bool = True) -> list[tuple[TrialConfig, Data]]:
     """Decodes every data set that the plan names and checks label budgets, batches and backbones against it.
 
     A data set is tried once, whatever else varies. What was decoded earlier is compared with its checksum, here once
-    for all trials. What was decided by content, skipped or is there twice is said.
+    for all trials. What was decided by content, skipped or is there twice is in the notes of the data.
+
+    Args:
+        plan: of the sweep.
+        cache: of decoded data sets.
+        download: whether data sets may be opened that are not decoded yet and might download something for that; if
+            not, these and their trials are not looked at.
 
     Returns:
         One trial configuration for each data set and split, with its data.
@@ -42,15 +48,17 @@ def check_data(plan: Plan, cache: Path) -> list[tuple[TrialConfig, Data]]:
     problems: dict[str, None] = {}
     for candidate in plan.some_candidates():
         config = candidate.trial
+        place = _place(plan, candidate, ("dataset",))
         try:
-            place = _place(plan, candidate, ("dataset",))
+            if not download and opened.may_download(config):
+                continue
             opened.decoded(config)
             place = _place(plan, candidate, ("dataset", "data"))
             data, oracle = opened.data(config)
             place = _place(plan, candidate)
             label_budget(config, len(oracle))
             _check_batch(config, data)
-            if plan.split == "fresh" and plan.confirm and data.carved:
+            if plan.split == "fresh" and plan.confirm and data.is_carved("test"):
                 raise ValueError(
                     f"seeds.split: {config.dataset.name} has no test images of its own, and fresh splits would show "
                     "the search images that are tested later; leave `confirm` out, or use split: same"
@@ -61,9 +69,13 @@ def check_data(plan: Plan, cache: Path) -> list[tuple[TrialConfig, Data]]:
             problems[f"{place}: {error}"] = None
     if problems:
         raise ConfigError(list(problems))
-    for note in dict.fromkeys(note for _, data, _ in opened.parts.values() for note in data.notes):
-        say(note)
     return [(config, data) for config, data, _ in opened.parts.values()]
+
+
+def say_notes(prepared: Iterable[tuple[TrialConfig, Data]]) -> None:
+    """Says what was decided, converted, left out or is there twice of all data, each line once."""
+    for note in dict.fromkeys(note for _, data in prepared for note in data.notes):
+        say(note)
 
 
 def _place(plan: Plan, candidate: Candidate, sections: tuple[str, ...] | None = None) -> str:
@@ -89,21 +101,24 @@ class _Opened:
         self._sets: dict[str, Prepared | ValueError] = {}
 
     def data(self, config: TrialConfig) -> tuple[Data, Oracle]:
-        """The data of a trial, whose notes say what is there twice.
+        """The data of a trial.
 
         Raises:
             ValueError: as before, where the data set was tried before.
         """
         name = data_name(config)
         if name not in self.parts:
-            prepared = self.decoded(config)
-            data, oracle = divided(config, prepared, with_test=False)
-            twice = [
-                f"{config.dataset.name}: {overlap} (see data.duplicates)"
-                for overlap in overlaps_in(prepared, config.data)
-            ]
-            self.parts[name] = config, replace(data, notes=(*data.notes, *twice)), oracle
+            self.parts[name] = config, *divided(config, self.decoded(config), with_test=False)
         return self.parts[name][1:]
+
+    def may_download(self, config: TrialConfig) -> bool:
+        """Whether the data set of a trial is not decoded yet, and to open it may fetch files from elsewhere."""
+        dataset = registry.build(config.dataset)
+        if not dataset.downloads:
+            return False
+        skip = config.data.on_broken == "skip"
+        settings = config.dataset.as_dict()
+        return peek(dataset, config.dataset.name, self._cache, settings=settings, skip_broken=skip) is None
 
     def decoded(self, config: TrialConfig) -> Prepared:
         """The data set of a trial, before it is divided; raises as `data`."""

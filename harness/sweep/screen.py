@@ -141,7 +141,8 @@ class Standing:
         if record["status"] == "failed":
             return f"failed: {what}: {record.get('error', 'no cause given')}"
         if record["status"] == "stopped":
-            seen = [f", {name} {record['metrics'][name]:.4f}" for name in WATCHED if name in record["metrics"]]
+            names = dict.fromkeys((self.metric, *WATCHED))
+            seen = [f", {name} {record['metrics'][name]:.4f}" for name in names if name in record["metrics"]]
             return f"stopped early: {what}" + "".join(seen)
         seconds = record["metrics"].get("time/total_seconds", 0.0)
         return f"{self.metric} {value:.4f}  {what}  ({seconds:.1f} s)" if value is not None else what

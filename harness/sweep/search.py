@@ -211,9 +211,10 @@ def mend_journal(file: Path) -> None:
 
 
 def early_stopping(plan: Plan) -> TrialScheduler | None:
-    """Stops trials by the validation accuracy after an epoch; reports without it are left alone."""
+    """Stops trials by what is watched of an epoch; reports without it are left alone."""
     rule = plan.early_terminate
-    shared = {"time_attr": "epoch", "metric": "watch", "mode": "max", "grace_period": rule.min_iter}
+    mode = "min" if plan.watched and plan.watched.direction == "minimize" else "max"
+    shared = {"time_attr": "epoch", "metric": "watch", "mode": mode, "grace_period": rule.min_iter}
     if rule.type == "asha":
         longest = 10_000  # longer than any pre-training: rungs are eta apart from min_iter on
         return AsyncHyperBandScheduler(

@@ -29,7 +29,7 @@ from harness.sweep.driver import Sweep
 from harness.sweep.interrupts import Interrupts
 from harness.sweep.origins import check_origins
 from harness.sweep.placement import Placement, place, this_machine
-from harness.sweep.preflight import check_data
+from harness.sweep.preflight import check_data, say_notes
 from harness.sweep.screen import Display, Standing
 from harness.tracking.server import tracking_uri
 from harness.tracking.tracker import Tracker
@@ -135,7 +135,9 @@ def _check(plan: Plan, options: Options) -> list[tuple[TrialConfig, Data]]:
         place(plan.resources, [this_machine()], plan.name)
     if plan.resources.memory_gb is not None and not can_watch_memory():
         raise ConfigError([f"{plan.name}: resources.memory_gb: this system does not tell what a process holds"])
-    return check_data(plan, options.cache)
+    prepared = check_data(plan, options.cache)
+    say_notes(prepared)
+    return prepared
 
 
 def _run_in_folder(

@@ -24,7 +24,7 @@ from harness.records.details import Details
 from harness.records.rows import Record
 from harness.sweep.inquiry import enter
 from harness.sweep.notes import ended_before, limit_passed, note_limit
-from harness.sweep.objectives import as_reported, values_so_far, watched_accuracy
+from harness.sweep.objectives import as_reported, judged_by, values_so_far
 from harness.trial.memory import keep_freed_memory, watched_memory
 from harness.trial.origin import origin_of
 from harness.trial.run import Folders, run
@@ -56,6 +56,7 @@ class Job:
 
     Attributes:
         metrics: what the search improves.
+        watched: the one of them by which early stopping judges an epoch; None: the validation accuracy.
         folders: caches, absolute.
         threads: of a trial.
         memory_gb: 2**30 bytes that a trial's process may hold; None: as many as there are.
@@ -63,6 +64,7 @@ class Job:
     """
 
     metrics: tuple[str, ...]
+    watched: str | None
     folders: Folders
     threads: int
     memory_gb: float | None
@@ -124,8 +126,8 @@ def _run(task: Task, job: Job) -> dict[str, float]:
 
     def send(step_kind: str, step: int, metrics: Mapping[str, float], details: Details, **more: Any) -> None:
         record = record_of(task, step_kind, step, metrics) | {"node": socket.gethostname()} | origin | more
-        accuracy = watched_accuracy(metrics) if step_kind == "epoch" else None
-        watched = {"epoch": step, "watch": accuracy} if accuracy is not None else {}
+        judged = judged_by(job.watched, metrics) if step_kind == "epoch" else None
+        watched = {"epoch": step, "watch": judged} if judged is not None else {}
         # In a list, into which Tune does not look: it would keep statistics of every number until the sweep ends.
         sent = {"sent": [record, details]}
         tune.report(sent | watched | as_reported(values_so_far(job.metrics, metrics)))
@@ -155,7 +157,7 @@ def _run(task: Task, job: Job) -> dict[str, float]:
     return totals
 
 
-def _origin(task: Task, job: Job) -> dict[str, str]:
+def _origin(task: Task, job: Job) -> dict[str, Any]:
     """What the trial is computed from; nothing where that fails, as the trial then will, with the cause."""
     try:
         return origin_of(task.trial, job.folders.cache).as_dict()

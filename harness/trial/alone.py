@@ -24,6 +24,7 @@ class Measured:
         step: epochs of training the encoder, or labels that were bought.
         metrics: name -> value.
         data: the first digits of the data's fingerprint.
+        images: how many are in which part, and what became of others, see `harness.trial.origin`.
         code: those of a digest of the code, see `harness.trial.origin`.
     """
 
@@ -31,6 +32,7 @@ class Measured:
     step: int
     metrics: dict[str, float]
     data: str
+    images: Mapping[str, int]
     code: str
 
 

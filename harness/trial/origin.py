@@ -1,11 +1,12 @@
 """What a trial is computed from: its data, the code that it runs, and the files that this code reads.
 
-Records carry it as a few digits, by which trials that are to stand in one table are known to belong together.
+Records carry it as a few digits, by which trials that are to stand in one table are known to belong together, and as
+numbers of images.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,13 +29,15 @@ class Origin:
 
     Attributes:
         data: the first digits of the data's fingerprint.
+        images: how many are in which part, and what became of others: `Data.counts` and `Data.tally`.
         code: of a digest of `code_behind`.
     """
 
     data: str
+    images: Mapping[str, int]
     code: str
 
-    def as_dict(self) -> dict[str, str]:
+    def as_dict(self) -> dict[str, Any]:
         """As records have it."""
         return asdict(self)
 
@@ -46,7 +49,7 @@ def origin_of(config: TrialConfig, cache: Path) -> Origin:
         ValueError, FileNotFoundError: as of `load_data`.
     """
     data, _ = load_data(config, cache, with_test=False)
-    return Origin(data.fingerprint[:DIGITS], code_digest(config))
+    return Origin(data.fingerprint[:DIGITS], {**data.counts, **data.tally}, code_digest(config))
 
 
 def code_digest(config: TrialConfig) -> str:

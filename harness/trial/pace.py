@@ -116,7 +116,7 @@ def _made_up(image_shape: tuple[int, int, int], num_classes: int, number: int) -
         val_labels=torch.arange(number) % num_classes,
         test=None,
         test_labels=None,
-        carved=False,
+        homes={},
         unlabeled_extra=None,
         class_names=tuple(f"class {label}" for label in range(num_classes)),
         image_shape=image_shape,
@@ -125,4 +125,5 @@ def _made_up(image_shape: tuple[int, int, int], num_classes: int, number: int) -
         fingerprint="made up",
         places={},
         counts={"pool": number, "val": number, "test": 0},
+        num_bytes=store.nbytes,
     )

@@ -140,17 +140,43 @@ def test_image_folder_names_the_file_that_cannot_be_decoded(tmp_path, folder):
 
 
 @pytest.mark.parametrize("extension", ["png", "tif", "pgm"])
-def test_image_folder_scales_16_bits_and_counts_them_once(tmp_path, folder, caplog, extension):
+def test_image_folder_scales_16_bits_and_counts_them_once(tmp_path, folder, extension):
     path, _ = folder
     deep = np.array([0, 128, 129, 385, 386, 4095, 40_000, 65_535], dtype=np.uint16).repeat(3).reshape(6, 4)
     save(deep, path / f"dog/4.{extension}")
-    source = ImageFolder(path=str(path)).open()
-    images = [source.splits["train"].read(start, start + 1) for start in (*range(7), 6)]
+    (path / "dog/0.png").write_bytes(b"oops")  # so that some images of its chunk are read twice
+    prepared = prepare(ImageFolder(path=str(path), size=None), "images", tmp_path / "cache", skip_broken=True)
     scaled = torch.from_numpy(np.rint(deep / 257).astype(np.uint8))
-    assert torch.equal(images[6][0], scaled.expand(3, 6, 4))
-    assert torch.equal(images[7], images[6])
-    assert caplog.text.count("1 of 7 images have 16 bits a channel") == 1
-    assert f"dog/4.{extension}" in caplog.text
+    assert torch.equal(prepared.images["train"][-1], scaled.expand(3, 6, 4))
+    assert prepared.tally == {"skipped": 1, "scaled": 1}
+    assert (
+        f"1 of 7 images have 16 bits a channel, which are scaled to 8 (65535 to 255), such as {path}/dog/4"
+        in (prepared.notes[-1])
+    )
+
+
+def test_image_folder_counts_images_of_which_it_reads_a_part(tmp_path, folder):
+    path, _ = folder
+    frames = [Image.new("P", (4, 6), value) for value in (1, 2)]
+    frames[0].save(path / "dog/5.gif", save_all=True, append_images=frames[1:])
+    alpha = np.full((6, 4, 4), 255, dtype=np.uint8)
+    Image.fromarray(alpha).save(path / "dog/6.png")  # nothing shows through
+    alpha[0, 0, 3] = 254
+    Image.fromarray(alpha).save(path / "dog/7.png")
+    palette = Image.new("P", (4, 6), 1)
+    palette.save(path / "dog/8.png", transparency=1)
+    prepared = prepare(ImageFolder(path=str(path)), "images", tmp_path / "cache")
+    assert prepared.tally == {"frames": 1, "transparent": 2}
+    said = "\n".join(prepared.notes)
+    assert f"1 of 10 images have several frames or pages, of which the first is read, such as {path}/dog/5.gif" in said
+    assert f"2 of 10 images have transparent pixels, whose colours are read as they are, such as {path}/dog/7" in said
+
+
+def test_classes_that_differ_in_case_alone_are_named(tmp_path, folder):
+    path, _ = folder
+    save(np.zeros((6, 4, 3), dtype=np.uint8), path / "Dog/0.png")
+    prepared = prepare(ImageFolder(path=str(path)), "images", tmp_path / "cache")
+    assert "images: the classes 'Dog' and 'dog' differ in case or blanks alone, and count as several" in prepared.notes
 
 
 def test_image_folder_refuses_32_bits_whose_range_nobody_knows(folder):

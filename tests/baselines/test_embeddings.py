@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from functools import partial
 
 import numpy as np
@@ -64,12 +63,11 @@ def test_parts_are_split_and_gathered_as_images_are(tmp_path):
     assert data.val_labels.tolist() == LABELS[rows].tolist()
 
 
-def test_training_images_without_a_label_are_said_to_be_in_no_pool(tmp_path, caplog):
+def test_training_images_without_a_label_are_said_to_be_in_no_pool(tmp_path):
     labels = np.where(np.arange(40) < 30, LABELS, -1)
     dataset = written(tmp_path / "e.npz", embeddings=VECTORS, labels=labels)
-    with caplog.at_level(logging.WARNING):
-        prepared = prepare(dataset, "e", tmp_path)
-    assert "10 training images have no label; they are in no pool" in caplog.text
+    prepared = prepare(dataset, "e", tmp_path)
+    assert prepared.notes == (f"{tmp_path}/e.npz: 10 training images have no label; they are in no pool",)
     assert np.array_equal(prepared.images["train"].numpy(), VECTORS[:30])
     assert np.array_equal(prepared.images["unlabeled"].numpy(), VECTORS[30:])
 
@@ -94,7 +92,7 @@ LABEL_KINDS = {
 @pytest.mark.parametrize("kind", LABEL_KINDS)
 def test_labels_of_every_kind_become_classes(kind):
     labels, names, expected, indices = LABEL_KINDS[kind]
-    split_names, by_split = classes_of("e.npz", {"train": np.array(labels)}, names)
+    split_names, by_split, _ = classes_of("e.npz", {"train": np.array(labels)}, names)
     assert split_names == expected
     assert by_split["train"].tolist() == indices
 

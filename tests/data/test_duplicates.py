@@ -9,7 +9,7 @@ import torch
 from harness.api import Dataset, Source, Split
 from harness.data import decode
 from harness.data.duplicates import hashes_of, twins_of
-from harness.data.splits import Splitting, divide, overlaps_in
+from harness.data.splits import Splitting, divide
 
 
 class Copies(Dataset):
@@ -46,7 +46,8 @@ def opened(tmp_path, dataset, **settings):
     prepared = decode.prepare(dataset, "copies", tmp_path)
     splitting = Splitting(**settings)
     data, _ = divide(prepared, "copies", splitting, with_test=True, device="cpu")
-    return data, [str(overlap) for overlap in overlaps_in(prepared, splitting)]
+    said = [note.removeprefix("copies: ").removesuffix(" (see data.duplicates)") for note in data.notes]
+    return data, [note for note in said if " images too" in note]
 
 
 def numbers_in(images, upto=200):
@@ -80,6 +81,7 @@ def test_what_is_in_two_parts_is_reported_with_count_labels_and_names(tmp_path):
         "1 of 3 validation images are pool images too: such as val/4.png = train/4.png",
     ]
     assert numbers_in(data.pool) == list(range(60))
+    assert data.tally == {"doubled": 6}  # 101, 3, 5, 7 and 5 again of the test images, 4 of the others
 
 
 def test_positions_stand_for_names_and_only_parts_that_are_used_count(tmp_path):
@@ -117,6 +119,7 @@ def test_dropping_takes_the_training_copy_and_never_the_test_one(tmp_path):
         "copies: 2 unlabelled images dropped, which are tested or validated with too",
     )
     assert data.fingerprint != kept.fingerprint
+    assert data.tally == {"dropped": 6}
     assert data.counts == {"pool": 57, "val": 2, "test": 3, "unlabeled_extra": 2}
 
 

@@ -13,6 +13,7 @@ from sweep_folder import SweepFolder
 from harness.report import __main__
 from harness.report.compare import NO_EVIDENCE
 from harness.report.read import read_report
+from harness.report.words import data_set
 from harness.report.write import write_report
 
 RANDOM, CORESET = {"selector.name": "random"}, {"selector.name": "coreset"}
@@ -267,3 +268,11 @@ def test_command_line_fits_80_columns(tmp_path):
     assert max(map(len, lines)) <= 80
     assert done.stdout.count("12345") == 6  # no column is cut off
     assert "reference" in done.stdout
+
+
+def test_the_data_are_stated_with_what_became_of_their_images():
+    data = {"name": "mine", "train": 10, "val": 2, "test": 3, "classes": ["a", "b"], "fingerprint": "0123456789abcdef"}
+    said = data_set(data | {"tally": {"scaled": 3, "left_out": 1200}})
+    assert (
+        said == "mine (10 train, 2 val, 3 test images, 2 classes, 3 scaled, 1,200 left out), fingerprint `0123456789ab`"
+    )

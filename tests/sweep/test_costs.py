@@ -1,14 +1,14 @@
-"""What a sweep will cost: sizes from what is known before decoding, and hours from a few measured steps."""
+"""What a dry run says of the data, and of the hours from a few measured steps."""
 
 import numpy as np
 import pytest
 
 from baselines.datasets.cifar10 import CIFAR10
+from baselines.datasets.npz import Npz
 from harness.config.plan import load_plan
-from harness.data.splits import open_data
-from harness.plugins import registry
 from harness.sweep import costs
-from harness.sweep.costs import expected_costs, sizes_of
+from harness.sweep.command import main
+from harness.sweep.costs import expected_costs
 from harness.trial.pace import STEPS, Pace, measure_pace
 
 QUESTION = """
@@ -36,16 +36,60 @@ def plan(tmp_path):
     return lambda **changed: load_plan(tmp_path / "q.yaml", changed)
 
 
-def test_sizes_are_those_that_decoding_finds_and_nothing_is_decoded_for_them(plan, tmp_path):
-    config = plan().candidates[0].trial
-    before = sizes_of(config, tmp_path / "cache")
-    assert not (tmp_path / "cache").exists()
-    assert not before.decoded
-    dataset = registry.build(config.dataset)
-    data, _ = open_data(dataset, "npz", config.data, cache=tmp_path / "cache", with_test=False, device="cpu")
-    assert (before.pool, before.val, before.test) == tuple(data.counts[part] for part in ("pool", "val", "test"))
-    assert before.image_shape == data.image_shape
-    assert before.num_bytes == 160 * 12 * 12
+@pytest.fixture
+def paced(monkeypatch):
+    """Nothing is measured."""
+    monkeypatch.setattr(costs, "measure_pace", lambda *_: Pace(step=100.0, batch=32, steps=5, image=0.0, peak=3e8))
+
+
+def test_the_data_are_told_with_where_parts_come_from_and_what_is_in_two_of_them(plan, tmp_path, paced):
+    lines = expected_costs(plan(), tmp_path / "cache").splitlines()
+    assert lines[:4] == [
+        "data: npz: 3 classes (0, 1, 2), images of 1x12x12, 23 kB decoded",
+        "  pool: 120",
+        "  validation: 10, carved from the training images",
+        "  test: 30, the data set's own",
+    ]
+    shared = [line for line in lines if "images are" in line]
+    assert shared[0].startswith(f"  npz: {30 - 27} of 30 test images are validation images too") or len(shared) == 2
+    assert sum(int(line.split()[1]) for line in shared) == 30  # its test images are training images
+    assert lines[-2].startswith("time: ")
+
+
+def test_data_without_a_fault_are_said_to_have_none(tmp_path, plan, paced):
+    digits = plan(**{"trial.dataset": "digits", "trial.data": {}})
+    text = expected_costs(digits, tmp_path / "cache")
+    assert "validation: 144, carved from the training images\n  test: 359, carved" in text
+    assert "no image is broken, and none is in two parts" in text
+
+
+def test_all_settings_of_the_data_are_told_and_each_data_set_is_opened_once(plan, tmp_path, paced, monkeypatch):
+    opened = []
+    theirs = Npz.open
+    monkeypatch.setattr(Npz, "open", lambda self: opened.append(1) or theirs(self))
+    varied = {"data.fraction": {"values": [0.5, 1.0]}, "pretrain.lr": {"values": [0.1, 0.2]}}
+    text = expected_costs(plan(parameters=varied), tmp_path / "cache")
+    assert (text.count("data: npz"), len(opened)) == (2, 1)
+    assert "pool: 60\n" in text
+    assert "pool: 120\n" in text
+
+
+def test_a_split_of_each_seed_costs_as_much_as_another(plan, tmp_path, paced):
+    fresh = plan(seeds={"trial": [0, 1], "split": "fresh"})
+    assert "time: about" in expected_costs(fresh, tmp_path / "cache")
+
+
+@pytest.mark.parametrize("words", [(), ("--set", "trial.data.on_broken=skip")])
+def test_a_dry_run_refuses_what_a_sweep_would(plan, tmp_path, capsys, words):
+    place = ["--cache", str(tmp_path / "cache"), "--results", str(tmp_path / "runs"), *words, "--dry-run"]
+    missing = ["--set", f"trial.dataset.path={tmp_path}/nowhere.npz"]
+    assert main([str(tmp_path / "q.yaml"), *missing, *place]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"no file {tmp_path}/nowhere.npz" in line
+    assert main([str(tmp_path / "q.yaml"), "--set", "trial.pretrain.batch_size=999", *place]) == 2
+    assert "batch_size: 999 is more than the pool has" in capsys.readouterr().err
+    assert main([str(tmp_path / "q.yaml"), *missing, *place, "--quiet"]) == 0
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_pace_is_of_the_trials_own_training(plan):
@@ -68,8 +112,7 @@ def test_little_time_measures_one_step(plan):
     assert measure_pace(plan().candidates[0].trial, (1, 12, 12), 3, seconds=0).steps == 1
 
 
-def test_the_hours_are_steps_times_their_seconds_and_shared_pre_trainings_count_once(plan, tmp_path, monkeypatch):
-    monkeypatch.setattr(costs, "measure_pace", lambda *_: Pace(step=100.0, batch=32, steps=5, image=0.0, peak=3e8))
+def test_the_hours_are_steps_times_their_seconds_and_shared_pre_trainings_count_once(plan, tmp_path, paced):
     text = expected_costs(plan(**{"resources.max_concurrent": 1}), tmp_path / "cache")
     # 120 images are 4 steps of 32; 6 epochs, 2 rates, 2 seeds: 4 x 6 x 4 x 100 s = 160 min
     assert "time: about 2 h 40 min on this machine, measured on 5 steps; without" in text
@@ -78,9 +121,10 @@ def test_the_hours_are_steps_times_their_seconds_and_shared_pre_trainings_count_
     assert "time: about 80 min" in expected_costs(shared, tmp_path / "cache")
 
 
-def test_what_is_not_known_is_said(plan, tmp_path, monkeypatch):
-    missing = plan(**{"trial.dataset.path": str(tmp_path / "nowhere.npz")})
-    assert "nowhere.npz" in expected_costs(missing, tmp_path)
-    assert "so no estimate of time" in expected_costs(missing, tmp_path)
+def test_nothing_is_downloaded(plan, tmp_path, monkeypatch):
     monkeypatch.setattr(CIFAR10, "open", lambda self: pytest.fail("it was opened"))
-    assert "may download it; so no estimate" in expected_costs(plan(**{"trial.dataset": "cifar10"}), tmp_path)
+    text = expected_costs(plan(**{"trial.dataset": "cifar10"}), tmp_path)
+    assert text.splitlines() == [
+        "data: cifar10: not decoded yet, and to open it may download it; so it is not looked at",
+        "time: no estimate without these data",
+    ]

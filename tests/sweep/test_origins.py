@@ -105,6 +105,7 @@ def test_other_data_is_refused_with_its_numbers(tmp_path, phase):
     trial = TRIAL | images(tmp_path / "d.npz", 400)
     ended = Ended(tmp_path / "q", tmp_path / "data", planned(trial, **phase))
     then = ended.records[0]["data"]
+    assert ended.records[0]["images"] == {"pool": 360, "val": 40, "test": 40, "doubled": 40}  # x_test is in x_train
     ended.check(planned(trial, **phase))
     before = (tmp_path / "q" / "space.yaml").read_bytes(), (tmp_path / "q" / "environment.json").read_bytes()
     images(tmp_path / "d.npz", 600)

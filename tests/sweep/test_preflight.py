@@ -8,7 +8,7 @@ from baselines.datasets.image_folder import ImageFolder
 from harness.config.plan import load_plan
 from harness.config.schema import ConfigError
 from harness.records.environment import describe_environment
-from harness.sweep.preflight import check_data
+from harness.sweep.preflight import check_data, say_notes
 
 
 @pytest.fixture
@@ -83,7 +83,9 @@ def test_a_mistake_of_one_configuration_is_still_said_of_it_alone(folder, tmp_pa
 
 
 def test_duplicates_are_said_and_stay_with_the_data(folder, tmp_path, capsys):
-    ((_, data),) = check_data(plan_of(folder), tmp_path / "cache")
+    prepared = check_data(plan_of(folder), tmp_path / "cache")
+    say_notes(prepared)
+    ((_, data),) = prepared
     counts = [int(note.split()[1]) for note in data.notes if "of 12 test images" in note]
     assert sum(counts) == 3
     said = capsys.readouterr().err
@@ -91,6 +93,7 @@ def test_duplicates_are_said_and_stay_with_the_data(folder, tmp_path, capsys):
     assert f"{folder}/test/a/0.png = {folder}/train/a/0.png" in said
     about = describe_environment(tmp_path, check_data(plan_of(folder), tmp_path / "cache"), 1, "")["datasets"][0]
     assert about["notes"] == list(data.notes)
+    assert about["tally"] == {"doubled": 3}
 
 
 def test_skipping_goes_on_with_the_rest_and_says_how_many(folder, tmp_path):
@@ -99,3 +102,4 @@ def test_skipping_goes_on_with_the_rest_and_says_how_many(folder, tmp_path):
     ((_, data),) = check_data(plan_of(folder, data="{val: 6, on_broken: skip}"), tmp_path / "cache")
     assert data.counts == {"pool": 23, "val": 6, "test": 11}
     assert sum("skipped 1 broken image" in note for note in data.notes) == 2
+    assert data.tally == {"skipped": 2, "doubled": 3}

@@ -23,6 +23,8 @@ from harness.config.tasks import Task
 from harness.config.trial import ComputeConfig
 from harness.sweep import connection, worker
 from harness.sweep.interrupts import Interrupts
+from harness.sweep.objectives import judged_by
+from harness.sweep.search import early_stopping
 from harness.sweep.session import Options, Outcome, run_plan
 from harness.sweep.worker import check_device, tasks_in, tune_config
 from harness.trial.run import Folders
@@ -147,7 +149,7 @@ def test_a_worker_runs_each_seed_on_its_split(tmp_path, monkeypatch):
     seeds = {"values": [3, 4], "split": "fresh"}
     plan = load_plan(write(tmp_path, parameters={"selector": {"values": ["random"]}}, seeds=seeds), {})
     folders = Folders(tmp_path, tmp_path)
-    job = worker.Job(("val/accuracy",), folders, torch.get_num_threads(), None, str(Path.cwd()))
+    job = worker.Job(("val/accuracy",), None, folders, torch.get_num_threads(), None, str(Path.cwd()))
     worker.run_in_worker(tune_config(plan.first_tasks()), job)
     assert ran == [(3, 3), (4, 4)]
     details = [report["sent"][1] for report in told if "sent" in report]
@@ -160,3 +162,30 @@ def test_a_worker_without_the_gpu_that_a_trial_computes_on_says_so(monkeypatch):
     check_device(ComputeConfig(device="cpu"))
     with pytest.raises(RuntimeError, match=r"compute.device is cuda, but .* has no CUDA device for this trial; let"):
         check_device(ComputeConfig(device="cuda"))
+
+
+@pytest.mark.parametrize("rule", ["asha", "median"])
+@pytest.mark.parametrize(
+    ("goal", "poor"), [("pretrain/rankme", 1.0), ("pretrain/alignment", 9.0), ("val/accuracy", 1.0)]
+)
+def test_early_stopping_ends_what_is_poor_by_the_goal_of_the_search(rule, goal, poor):
+    settings = {"early_terminate": {"type": rule, "eta": 2}, "metric": {"name": goal}, "confirm": {"seeds": [1]}}
+    plan = load_plan({"name": "q", "trial": {}, "parameters": {"pretrain.lr": {"values": [0.1, 0.2]}}} | settings, {})
+    watched = plan.watched.name if plan.watched else None
+    name = goal if watched else "pretrain/knn_accuracy"
+    scheduler = early_stopping(plan)
+    trials = [SimpleNamespace(trial_id=str(number), is_finished=lambda: False) for number in range(4)]
+    decisions = []
+    for trial, value in zip(trials, (5.0, 4.0, 5.0, poor), strict=True):
+        scheduler.on_trial_add(None, trial)
+        metrics = {name: value, "pretrain/knn_accuracy": value if name == "pretrain/knn_accuracy" else 0.5}
+        result = {"epoch": 1, "training_iteration": 1, "watch": judged_by(watched, metrics)}
+        decisions.append(scheduler.on_trial_result(SimpleNamespace(get_trials=lambda: trials), trial, result))
+    assert decisions[-1] == "STOP"
+    assert decisions[0] == "CONTINUE"
+
+
+def test_an_epoch_without_a_finite_value_is_not_judged():
+    assert judged_by("pretrain/alpha_req", {"pretrain/alpha_req": float("nan")}) is None
+    assert judged_by("pretrain/alpha_req", {"pretrain/knn_accuracy": 0.5}) is None
+    assert judged_by(None, {"pretrain/alpha_req": 1.0}) is None

@@ -178,8 +178,17 @@ def goal(name: str, **more: str) -> dict[str, object]:
             "pretrain/rankme is that of an encoder trained before its classifier",
         ),
         (
-            goal("pretrain/rankme") | {"trial": {"data": {"val": 0}}, "early_terminate": {"type": "asha"}},
-            "early_terminate judges by validation images",
+            goal("time/total_seconds") | {"trial": {"data": {"val": 0}}, "early_terminate": {"type": "asha"}},
+            "early_terminate judges time/total_seconds by validation images",
+        ),
+        (
+            goal("pretrain/rankme") | {"trial": {"pretrain": {"knn_every": 0}}, "early_terminate": {"type": "median"}},
+            "early_terminate sees nothing of pre-training with trial.pretrain.knn_every: 0",
+        ),
+        (
+            goal("val/accuracy") | {"trial": {"dataset": "embeddings", "ssl_method": "none"}, "early_terminate":
+            {"type": "asha"}},
+            "embeddings gives features, which train none",
         ),
         (
             goal("time/total_seconds") | {"trial": {

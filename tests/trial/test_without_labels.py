@@ -45,7 +45,7 @@ def test_every_image_is_pretrained_on_and_no_label_is_counted(config, fresh):
     bench = fresh()
     data, oracle = trial.load_data(config, bench.folders.cache, with_test=True)
     assert dict(data.counts) == {"pool": 90, "val": 0, "test": 0}
-    assert (len(oracle), data.num_classes, data.carved) == (0, 0, False)
+    assert (len(oracle), data.num_classes, data.is_carved("test")) == (0, 0, False)
     stored = Photos(count=90).open().splits["train"].read(0, 90)
     of_pool = data.pool[torch.arange(90)]
     assert not torch.equal(of_pool, stored)  # their order was drawn
@@ -140,9 +140,11 @@ def test_a_search_improves_what_is_measured_all_the_same(name, fresh):
     assert name in fresh().run(plan.candidates[0].trial)[1]
 
 
-def test_early_stopping_has_nothing_to_judge_by():
-    with pytest.raises(ConfigError, match="early_terminate judges by validation images"):
-        plan_of(early_terminate={"type": "asha"}, confirm={"top": 1})
+def test_early_stopping_judges_by_the_goal_if_epochs_have_it():
+    early = {"early_terminate": {"type": "asha"}, "confirm": {"top": 1}}
+    assert plan_of(**early, metric={"name": "pretrain/alignment"}).watched.direction == "minimize"
+    with pytest.raises(ConfigError, match="time/total_seconds is not measured in every epoch; let the first metric be"):
+        plan_of(**early, metric={"name": "time/total_seconds"})
 
 
 def test_the_check_and_the_dry_run_of_a_sweep_need_no_label(cache):
