@@ -101,6 +101,11 @@ class LabelsConfig:
         False, "draw the start pool in proportion to the class sizes (it then reads hidden labels)"
     )
 
+    @property
+    def total(self) -> int | None:
+        """How many labels a trial has bought at its end; None: all."""
+        return None if self.start == "all" else self.start + self.budget * self.rounds
+
 
 @dataclass(frozen=True)
 class ClassifierConfig(Optimization):
