@@ -241,6 +241,11 @@ def step_kind(name: str) -> Literal["epoch", "labels"]:
     return "epoch" if name.startswith(per_epoch) else "labels"
 
 
+def varies_by_run(name: str) -> bool:
+    """Whether a metric says how a trial ran: of one that is run again it differs, what it computes the same."""
+    return name.startswith(("time/", "throughput/", "stage/", "memory/"))
+
+
 def is_of_class(name: str) -> bool:
     """Whether a metric is that of one class, such as `test/recall/cat`; there may be hundreds."""
     return name.split("/")[1:2] == ["recall"]

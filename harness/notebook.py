@@ -50,7 +50,7 @@ def run_sweep(
     Args:
         question: a search space: a YAML file, or its content.
         set: dotted path -> value, such as `{"trial.pretrain.epochs": 5}`.
-        resume: whether an interrupted sweep of the same name is continued.
+        resume: whether a sweep of the same name is continued: one that was interrupted, or whose question grew.
         quiet: whether nothing is shown but what is wrong.
         results: the folder of sweeps, or a place in an object store: s3://BUCKET/PREFIX.
         stages: the folder of what trials share; what it holds is not computed again.

@@ -160,7 +160,7 @@ class Plan(SweepSettings):
         trial = parse_trial(self.space.apply(self.tree, assignment), "trial", problems, self.recipes)
         problems.raise_any()
         assert trial is not None
-        return Candidate(assignment, trial)
+        return Candidate(assignment, trial, lookup(self.space.trial, "labels.rounds"))
 
     def first_tasks(self) -> list[Task]:
         """The trials of a grid or random search: every configuration under every seed, seeds varying fastest."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
@@ -34,15 +35,24 @@ def split_anew(trial: TrialConfig, seed: int) -> TrialConfig:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One configuration: the values that were chosen, and the trial they make."""
+    """One configuration: the values that were chosen, and the trial they make.
+
+    Attributes:
+        rounds: that the question gives to every trial. One that has them is named without, so that it is the same one
+            when the question asks for more.
+    """
 
     parameters: Assignment
     trial: TrialConfig
+    rounds: int | None = None
 
     @cached_property
     def configuration(self) -> str:
         """8 hexadecimal digits that name it."""
-        return digest_of(as_dict(self.trial))[:8]
+        described = as_dict(self.trial)
+        if self.trial.labels.rounds == self.rounds:
+            del described["labels"]["rounds"]
+        return digest_of(described)[:8]
 
 
 @dataclass(frozen=True)
@@ -52,6 +62,7 @@ class Task:
     Attributes:
         portrait: whether its encoder leaves a portrait.
         split: whose split of the data it has: "same" for that of all seeds, "fresh" for its seed's own.
+        known: (step_kind, step) -> metrics, of a trial that had ended and goes on for more rounds: what it told then.
     """
 
     candidate: Candidate
@@ -59,6 +70,7 @@ class Task:
     phase: Phase
     portrait: bool = False
     split: SeedSplit = "same"
+    known: Mapping[tuple[str, int], Mapping[str, float]] = field(default_factory=dict)
 
     @property
     def trial(self) -> TrialConfig:

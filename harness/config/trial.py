@@ -107,10 +107,9 @@ class LabelsConfig:
         return self.budget if isinstance(self.budget, tuple) else (self.budget,) * self.rounds
 
     @property
-    def total(self) -> int:
-        """Labels bought in all; not of `start: all`."""
-        assert self.start != "all"
-        return self.start + sum(self.budgets)
+    def total(self) -> int | None:
+        """How many labels a trial has bought at its end; None: all."""
+        return None if self.start == "all" else self.start + sum(self.budgets)
 
 
 @dataclass(frozen=True)

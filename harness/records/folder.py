@@ -10,20 +10,23 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace as replace_fields
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
-from harness.config.plan import Objective, Plan
+from harness.config.extension import compare_questions
+from harness.config.plan import Objective, Plan, load_plan
 from harness.config.schema import ConfigError
 from harness.config.space import Assignment
+from harness.config.tasks import Task
 from harness.files import replace, replace_text
 from harness.plain_yaml import parse_yaml, to_yaml
+from harness.progress import say
 from harness.records import rows as record_rows
 from harness.records.details import Details
-from harness.records.rows import FINAL, History, Record, add, by_trial, last, mapping, read_rows, sealed
+from harness.records.rows import FINAL, History, Record, add, by_trial, going_on, last, mapping, read_rows, sealed
 
 
 def open_folder(path: Path, plan: Plan, *, resume: bool, check: Callable[[], None] = lambda: None) -> FileLock:
@@ -51,7 +54,7 @@ def open_folder(path: Path, plan: Plan, *, resume: bool, check: Callable[[], Non
                 raise ConfigError(
                     [f"{path}: this sweep exists; continue it with --resume, or rename this one with --set name=NEW"]
                 )
-            _check_same_question(space, plan)
+            _check_extends(space, plan)
         environment = path / "environment.json"
         if environment.exists():
             try:
@@ -81,31 +84,22 @@ def claim(path: Path) -> FileLock:
     return lock
 
 
-def _check_same_question(space: Path, plan: Plan) -> None:
-    """What would change the meaning of the records that are there already must be as it was."""
+def _check_extends(space: Path, plan: Plan) -> None:
+    """The question may contain the one that was begun here, and is said to be larger; no record may change by it."""
     try:
         before = mapping(space)
     except ValueError as error:
         raise ConfigError(
             [f"{error}; move {space.parent.name} away, or delete this file if it was the same question"]
         ) from None
-    now = parse_yaml(to_yaml(plan.as_dict()))
-    asked = ("method", "metric", "seeds", "recipes", "trial", "cases", "parameters")
-    changed = [
-        key for key in asked if before.get(key) != now[key] and not (key == "seeds" and _adds_seeds(before, now))
-    ]
-    if changed:
-        raise ConfigError(
-            [f"{space}: {changed[0]} differs from the sweep that was begun here; rename this one with --set name=NEW"]
-        )
-
-
-def _adds_seeds(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Whether seeds are added to those that were there; to a Bayesian search these would mean something else then."""
-    old, new = before.get("seeds"), now["seeds"]
-    if isinstance(old, Mapping) and isinstance(new, Mapping) and old.get("split") == new["split"]:
-        old, new = old.get("values"), new["values"]
-    return now["method"] != "bayes" and isinstance(old, list) and isinstance(new, list) and new[: len(old)] == old
+    if before == parse_yaml(to_yaml(plan.as_dict())):
+        return
+    compared = compare_questions(load_plan(before, {}), plan)
+    if compared.refused:
+        way_out = "the trials that are here would be others; rename this sweep with --set name=NEW"
+        raise ConfigError([f"{space}: {change}; {way_out}" for change in compared.refused])
+    if compared.grown:
+        say(f"{plan.name} grows: {'; '.join(compared.grown)}; what has ended stays as it is")
 
 
 class Recorder:
@@ -119,7 +113,9 @@ class Recorder:
     def __init__(self, folder: Path, deliver: Callable[[Record], None]):
         self.folder = folder
         self._deliver = deliver
-        self._trials: dict[str, History] = by_trial(read_rows(folder)[0])
+        records = read_rows(folder)[0]
+        self._trials: dict[str, History] = by_trial(records)
+        self._going_on = going_on(records)
         self._file = (folder / "rows.jsonl").open("ab", buffering=0)
         if self._file.tell() and not (folder / "rows.jsonl").read_bytes().endswith(b"\n"):
             self._append(b"\n")  # a killed process left half a line
@@ -160,16 +156,41 @@ class Recorder:
         """Closes the file."""
         self._file.close()
 
-    def ended(self, trial: str, *, retry_failed: bool = True) -> bool:
-        """Whether a trial needs no more running."""
-        history = self._trials.get(trial)
-        status = last(history)["status"] if history else "open"
-        return status in FINAL and not (retry_failed and status == "failed")
+    def ended(self, trial: str, *, retry_failed: bool = True, labels: int | None = None) -> bool:
+        """Whether a trial needs no more running.
 
-    def ending(self, trial: str) -> Record | None:
-        """The record that ended a trial."""
+        Args:
+            trial: its name.
+            retry_failed: whether one that failed does.
+            labels: one that finished with fewer does.
+        """
         history = self._trials.get(trial)
-        return last(history) if history and self.ended(trial, retry_failed=False) else None
+        if not history or last(history)["status"] not in FINAL:
+            return False
+        ending = last(history)
+        if ending["status"] == "failed":
+            return not retry_failed
+        return labels is None or ending["status"] != "finished" or ending["step"] >= labels
+
+    def left(self, tasks: Sequence[Task], *, retry_failed: bool = True) -> list[Task]:
+        """The tasks that need running; one that ended before it had as many labels as it now may have goes on."""
+        return [
+            replace_fields(task, known=self._told(task.trial_id))
+            for task in tasks
+            if not self.ended(task.trial_id, retry_failed=retry_failed, labels=task.trial.labels.total)
+        ]
+
+    def _told(self, trial: str) -> dict[tuple[str, int], dict[str, float]]:
+        """What a trial that had finished told on its way, by (step_kind, step); of another one nothing."""
+        history = self._trials.get(trial)
+        if not history or (last(history)["status"] != "finished" and trial not in self._going_on):
+            return {}
+        return {(kind, step): one["metrics"] for (kind, step, status), one in history.items() if status not in FINAL}
+
+    def ending(self, trial: str, labels: int | None = None) -> Record | None:
+        """The record that ended a trial; none where it is to have more labels than it finished with."""
+        ended = self.ended(trial, retry_failed=False, labels=labels)
+        return last(self._trials[trial]) if ended else None
 
     def unfinished(self, trials: Sequence[str]) -> Record | None:
         """The last record of the one of these trials that has begun and not ended."""
@@ -183,6 +204,11 @@ class Recorder:
         """The trials that failed, with their causes."""
         newest = [last(history) for history in self._trials.values()]
         return {r["trial"]: r.get("error", "no cause given") for r in newest if r["status"] == "failed"}
+
+    def confirmed(self) -> list[Assignment]:
+        """The configurations of which trials of the second phase have begun: those that were the best at some time."""
+        newest = [last(history) for history in self._trials.values()]
+        return list({r["configuration"]: r["parameters"] for r in newest if r["phase"] == "confirm"}.values())
 
     def best(self, objectives: Sequence[Objective], top: int) -> list[Assignment]:
         """The best configurations of the search, by the mean over their seeds.

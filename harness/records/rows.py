@@ -84,7 +84,8 @@ def add(history: History, record: Record) -> None:
 
     The steps of an axis rise. A trial that is run again writes them again: a later record counts, and every earlier one
     of that axis from its step on is void, for it belongs to the run that was lost. An ending that is followed by more
-    records (a failed trial that was tried again) is void too. Adding the same record twice changes nothing.
+    records (of a failed trial that was tried again, or one that got more rounds) is void too. Adding the same record
+    twice changes nothing.
     """
     key = record["step_kind"], record["step"], record["status"]
     if key in history and history[key]["time"] == record["time"]:
@@ -126,6 +127,23 @@ def by_trial(records: Iterable[Record]) -> dict[str, History]:
             if not history:
                 del trials[trial]
     return trials
+
+
+def going_on(records: Iterable[Record]) -> set[str]:
+    """The trials that had finished and have told more since: those that were in the middle of further rounds."""
+    finished: dict[str, int] = {}
+    more: set[str] = set()
+    for record in records:
+        trial, status = record["trial"], record["status"]
+        anew = record["step_kind"] == "labels" and record["step"] <= finished.get(trial, -1)
+        if status == "running" and trial in finished and not anew:
+            more.add(trial)
+            continue
+        more.discard(trial)
+        finished.pop(trial, None)
+        if status == "finished":
+            finished[trial] = record["step"]
+    return more
 
 
 def last(history: History) -> Record:

@@ -46,6 +46,10 @@ class RecordCallback(tune.Callback):
             print(f"{result['portrait_of']}: {result['warning']}", file=sys.stderr)
         elif "portrait_of" in result:
             self._running[trial.trial_id] = result["portrait_of"], time.monotonic()
+        elif "goes_on" in result:
+            name, details = result["goes_on"]
+            self._running[trial.trial_id] = name, time.monotonic()
+            self._recorder.keep(name, 0, details)
         if "sent" not in result:
             return
         record, details = result["sent"]
@@ -91,7 +95,7 @@ class RecordCallback(tune.Callback):
         tasks = tasks_in(trial.config)
         last = self._recorder.unfinished([task.trial_id for task in tasks])
         if last is None and status == "failed":  # it died before its first report
-            left = [task for task in tasks if not self._recorder.ended(task.trial_id)]
+            left = self._recorder.left(tasks)
             last = record_of(left[0], "labels", 0, {}) if left else None
         if last is None:
             return

@@ -121,7 +121,7 @@ def _parser(prog: str, question: Path | None) -> argparse.ArgumentParser:
         action="store_true",
         help="show the trials, the stages they share, their data, which are decoded for that, and what they will cost",
     )
-    parser.add_argument("--resume", action="store_true", help="continue an interrupted sweep")
+    parser.add_argument("--resume", action="store_true", help="continue a sweep, interrupted or with a larger question")
     parser.add_argument(
         "--quiet",
         action="store_true",

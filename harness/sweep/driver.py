@@ -56,19 +56,19 @@ class Sweep:
         complete = self._search() if plan.method == "bayes" else self._run_all(plan.first_tasks())
         if complete and plan.confirm:
             best = self._recorder.best(plan.metric, plan.confirm.top)
-            complete = self._run_all(plan.confirm_tasks(best))
+            complete = self._run_all(plan.confirm_tasks([*best, *self._recorder.confirmed()]))
         elif complete and plan.searches and plan.portrait:
             self._portray_best()
         return complete and not self._interrupts.pressed
 
     def _run_all(self, tasks: list[Task]) -> bool:
         """Runs those of the tasks, all of one phase, that have no ending yet; whether all have one then."""
-        left = [task for task in tasks if not self._recorder.ended(task.trial_id)]
+        left = self._recorder.left(tasks)
         if tasks:
             self._display.begin(tasks[0].phase, len(tasks), len(tasks) - len(left), len(set(pretrainings(left))))
         if left:
             self._fit(run_in_worker, GivenTasks(left), len(left), tasks[0].phase)
-        return all(self._recorder.ended(task.trial_id, retry_failed=False) for task in tasks)
+        return not self._recorder.left(tasks, retry_failed=False)
 
     def _search(self) -> bool:
         """Finishes what an interrupted run left open, and asks Optuna for what is then left of run_cap."""

@@ -11,13 +11,15 @@ from typing import Any
 
 import optuna
 from optuna.storages.journal import JournalFileBackend, JournalStorage
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from ray.tune.schedulers import AsyncHyperBandScheduler, MedianStoppingRule, TrialScheduler
 from ray.tune.search import Searcher
 
 from harness.config.plan import Plan
 from harness.config.schema import ConfigError
+from harness.config.space import lookup
 from harness.config.tasks import Candidate, Task
+from harness.files import digest_of
 from harness.records.folder import Recorder
 from harness.records.rows import Record
 from harness.seeding import derive
@@ -87,11 +89,43 @@ class Study:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         mend_journal(file)
         self._plan = plan
-        self._study = optuna.create_study(
-            study_name="search",
-            storage=JournalStorage(JournalFileBackend(str(file))),
-            directions=[objective.direction for objective in plan.metric],
-            load_if_exists=True,
+        self._study = self._opened(JournalStorage(JournalFileBackend(str(file))))
+
+    def _opened(self, storage: JournalStorage) -> optuna.Study:
+        """The study of this question; where the question grew, a new one that begins with what was asked before.
+
+        Optuna lets no parameter of a study get more values, and no value that it was told change.
+        """
+        names = [study.study_name for study in storage.get_all_studies()] or ["search"]
+        asked = self._plan.as_dict()
+        about = {key: asked[key] for key in ("seeds", "cases", "parameters")}
+        question = digest_of(about | {"rounds": lookup(self._plan.space.trial, "labels.rounds")})
+        study = self._create(storage, names[-1])
+        if study.user_attrs.get("question", question) != question:
+            names.append(f"search-{len(names) + 1}")
+            study = self._create(storage, names[-1])
+        if len(names) > 1:
+            before = optuna.load_study(study_name=names[-2], storage=storage).get_trials()
+            kept = [trial for trial in before if "parameters" in trial.user_attrs]
+            for trial in kept[len(study.get_trials(deepcopy=False)) :]:  # a kill may have come in between
+                study.add_trial(self._asked_again(trial))
+        if "question" not in study.user_attrs:
+            study.set_user_attr("question", question)
+        return study
+
+    def _create(self, storage: JournalStorage, name: str) -> optuna.Study:
+        directions = [objective.direction for objective in self._plan.metric]
+        return optuna.create_study(study_name=name, storage=storage, directions=directions, load_if_exists=True)
+
+    def _asked_again(self, asked: FrozenTrial) -> FrozenTrial:
+        """A trial of a smaller question's study, as one of this study's that is open, or failed."""
+        given = optuna.trial.FixedTrial(asked.params)
+        self._plan.space.suggest(given)
+        return optuna.trial.create_trial(
+            state=TrialState.RUNNING if asked.state == TrialState.COMPLETE else asked.state,
+            params=given.params,
+            distributions=given.distributions,
+            user_attrs=asked.user_attrs,
         )
 
     @property
@@ -156,7 +190,7 @@ class Study:
         """Tells it of the configurations that have ended since it was asked for them."""
         for asked in self._study.get_trials(states=(TrialState.RUNNING,)):
             tasks = self._tasks(self._plan.candidate(asked.user_attrs["parameters"]))
-            endings = [ending for task in tasks if (ending := recorder.ending(task.trial_id))]
+            endings = [one for task in tasks if (one := recorder.ending(task.trial_id, task.trial.labels.total))]
             if len(endings) == len(tasks):
                 failed = any(ending["status"] == "failed" for ending in endings)
                 self.tell(asked.number, None if failed else self._means(endings))

@@ -46,7 +46,7 @@ class Options:
         results: folder of sweeps, or a place in an object store: s3://BUCKET/PREFIX, gs://BUCKET/PREFIX.
         stages: folder of the results of stages.
         cache: folder of decoded data sets.
-        resume: whether an interrupted sweep of the same name is continued.
+        resume: whether a sweep of the same name is continued: one that was interrupted, or whose question grew.
         quiet: whether nothing is shown but what is wrong.
         address: of a Ray cluster to run on, `auto` or HOST:PORT; None: this machine.
         tracking_uri: of MLflow; None: MLFLOW_TRACKING_URI, else a SQLite file in the results.

@@ -20,6 +20,7 @@ from harness.config.tasks import Task
 from harness.config.trial import ComputeConfig
 from harness.files import no_space
 from harness.messages import cause_of
+from harness.metrics import varies_by_run
 from harness.records.details import Details
 from harness.records.rows import Record
 from harness.sweep.inquiry import enter
@@ -121,10 +122,20 @@ def _begin(job: Job) -> None:
 
 
 def _run(task: Task, job: Job) -> dict[str, float]:
-    """Runs a trial and reports each record; a trial that fails reports its cause and lets the sweep go on."""
+    """Runs a trial and reports each record; a trial that fails reports its cause and lets the sweep go on.
+
+    One that goes on for more rounds takes those that it has from the cache of stages, and reports what is new.
+    """
     origin = _origin(task, job)
 
+    known = dict(task.known)
+
     def send(step_kind: str, step: int, metrics: Mapping[str, float], details: Details, **more: Any) -> None:
+        if not more and (step_kind, step) in known:
+            check_known(known[step_kind, step], metrics, f"{step_kind} {step}")
+            return
+        for later in [place for place in known if place[0] == step_kind and place[1] > step]:
+            del known[later]  # a record of before is lost, and what follows counts only if it is told after it
         record = record_of(task, step_kind, step, metrics) | {"node": socket.gethostname()} | origin | more
         judged = judged_by(job.watched, metrics) if step_kind == "epoch" else None
         watched = {"epoch": step, "watch": judged} if judged is not None else {}
@@ -136,7 +147,11 @@ def _run(task: Task, job: Job) -> dict[str, float]:
     if cause:
         send("labels", 0, {}, Details(error=cause), status="failed", error=cause)
         return {}
-    send("labels", 0, {}, Details(config=as_dict(task.trial)))
+    begin = Details(config=as_dict(task.trial))
+    if task.known:
+        tune.report({"goes_on": [task.trial_id, begin], **job.nothing})
+    else:
+        send("labels", 0, {}, begin)
     portrait: dict[str, Any] = {}
     deliver = portrait.update if task.portrait else None
     try:
@@ -155,6 +170,21 @@ def _run(task: Task, job: Job) -> dict[str, float]:
     warning = {"warning": portrait.pop("warning")} if "warning" in portrait else {}
     send("labels", int(totals["labels/used"]), totals, Details(**portrait), status="finished", **warning)
     return totals
+
+
+def check_known(before: Mapping[str, float], now: Mapping[str, float], place: str) -> None:
+    """Whether a step that is computed once more gives what it gave, so that more rounds may follow on it.
+
+    Raises:
+        ValueError: it does not, as on another kind of machine; times do not count.
+    """
+    for name, value in before.items():
+        again = now.get(name)
+        if not varies_by_run(name) and again != value and not (again != again and value != value):  # NaN is not itself
+            raise ValueError(
+                f"no round can be added: at {place}, {name} was {value:.9g} and is {again} now (another machine?); "
+                "--resume runs this trial anew"
+            )
 
 
 def _origin(task: Task, job: Job) -> dict[str, Any]:

@@ -46,8 +46,9 @@ class SweepDescription:
         return self._common_tags() | {"kind": "sweep", "method": self.space.get("method")} | self.note(None)
 
     def sweep_parameters(self) -> dict[str, str]:
-        """What all trials have in common."""
-        return parameters_of({"trial": self.space.get("trial", {})})
+        """What all trials have in common, but for what may grow: MLflow changes no parameter."""
+        parameters = parameters_of({"trial": self.space.get("trial", {})})
+        return {name: value for name, value in parameters.items() if name != "trial.labels.rounds"}
 
     def note(self, answer: str | None) -> dict[str, str]:
         """The description of the sweep's run: the question, the answer, and how to read the charts."""

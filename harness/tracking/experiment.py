@@ -35,6 +35,7 @@ class TrackedRun:
         delivered: digest of what was delivered when it was closed, or is when it will be.
         metrics: the names of its metrics when it was found.
         points: the points the server holds; None until asked.
+        parameters: the names of the parameters that the server holds: it changes none of them.
         described: whether parameters and data set are known to be there.
         new: whether it was created here and has not been closed yet.
     """
@@ -44,6 +45,7 @@ class TrackedRun:
     delivered: str | None = None
     metrics: list[str] = field(default_factory=list)
     points: set[Point] | None = None
+    parameters: set[str] = field(default_factory=set)
     described: bool = False
     new: bool = False
 
@@ -117,6 +119,7 @@ class Experiment:
             else:
                 tags, metrics = run.data.tags, list(run.data.metrics)
                 runs[trial] = TrackedRun(run.info.run_id, run.info.status, tags.get("delivered"), metrics)
+                runs[trial].parameters.update(run.data.params)
         return runs
 
     def _search(self, wanted: str) -> Iterator[Any]:
@@ -162,9 +165,8 @@ class Experiment:
         held = self.points_of(run) if points else set()
         new = [point for point in points if point not in held]
         entities = import_mlflow().entities
-        params = [
-            entities.Param(valid_name(name), cut(value, MAX_PARAMETER_LENGTH)) for name, value in parameters.items()
-        ]
+        named = {valid_name(name): cut(value, MAX_PARAMETER_LENGTH) for name, value in parameters.items()}
+        params = [entities.Param(name, value) for name, value in named.items() if name not in run.parameters]
         metrics = [entities.Metric(*point) for point in new]
         while params or metrics:
             some, params = params[:MAX_PARAMETERS], params[MAX_PARAMETERS:]
@@ -172,6 +174,7 @@ class Experiment:
             self.client.log_batch(run.id, metrics=metrics[:room], params=some)
             metrics = metrics[room:]
         held.update(new)
+        run.parameters.update(named)
 
     def log_data_sets(self, run: TrackedRun, data_sets: Collection[Mapping[str, Any]]) -> None:
         """Says what a run was trained on.

@@ -150,10 +150,10 @@ def label_budget(config: TrialConfig, pool_size: int) -> int:
             unlabelled.
     """
     labels = config.labels
-    total = pool_size if labels.start == "all" else labels.total
+    total = pool_size if labels.total is None else labels.total
     if total > KERNEL_LIMIT and "kernel_ridge" in [head.name for head in (config.classifier, *config.beside)]:
         raise ValueError(f"classifier: kernel_ridge takes at most {KERNEL_LIMIT} labels, not {total}; use ridge")
-    if labels.start == "all":
+    if labels.total is None:
         return total
     if total == pool_size and issubclass(
         registry.find_plugin("ssl_methods", config.ssl_method.name), SemiSupervisedMethod

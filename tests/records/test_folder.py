@@ -60,26 +60,26 @@ def test_an_existing_sweep_is_not_overwritten(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("key", "override"),
+    ("change", "override"),
     [
-        ("method", "method=bayes"),
-        ("metric", "metric=[{name: val/loss}]"),
-        ("seeds", "seeds=[7]"),
-        ("trial", "trial.labels.start=21"),
-        ("cases", "cases.b.selector=ual"),
-        ("parameters", "parameters.pretrain.epochs.values=[1, 3]"),
+        ('method: "random" -> "bayes"', "method=bayes"),
+        ("seeds: [0] -> [7]", "seeds=[7]"),
+        ("trial.labels.start: 20 -> 21", "trial.labels.start=21"),
     ],
 )
-def test_another_question_is_not_continued(tmp_path, key, override):
+def test_another_question_is_not_continued(tmp_path, change, override):
     open_folder(tmp_path / "sweep", ask(tmp_path), resume=False).release()
-    with pytest.raises(ConfigError, match=rf"space.yaml: {key} differs from the sweep that was begun here"):
+    before = (tmp_path / "sweep" / "space.yaml").read_bytes()
+    with pytest.raises(ConfigError, match=rf"space.yaml: {re.escape(change)}; .*--set name=NEW"):
         open_folder(tmp_path / "sweep", ask(tmp_path, override), resume=True)
+    assert (tmp_path / "sweep" / "space.yaml").read_bytes() == before
 
 
-def test_more_of_the_same_may_be_continued(tmp_path):
+def test_more_of_the_same_may_be_continued(tmp_path, capsys):
     open_folder(tmp_path / "sweep", ask(tmp_path), resume=False).release()
     longer = ask(tmp_path, "run_cap=9", "confirm.top=2", "resources.cpus=2")
     open_folder(tmp_path / "sweep", longer, resume=True).release()
+    assert "question grows: run_cap: 2 -> 9; confirm.top: 1 -> 2; what has ended stays" in capsys.readouterr().err
     assert yaml.safe_load((tmp_path / "sweep" / "space.yaml").read_text())["run_cap"] == 9
 
 

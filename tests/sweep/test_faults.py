@@ -344,7 +344,8 @@ class Interrupted:
 
     def end(self, task: Task, status: str, accuracy: float) -> None:
         name = "val/accuracy" if status == "finished" else "pretrain/knn_accuracy"
-        self.recorder.write({**record_of(task, "labels", 0, {name: accuracy}), "status": status}, Details())
+        record = record_of(task, "labels", task.trial.labels.total or 0, {name: accuracy})
+        self.recorder.write({**record, "status": status}, Details())
 
     def told(self) -> list[optuna.trial.FrozenTrial]:
         return optuna.load_study(study_name="search", storage=journal_of(self.path)).trials
