@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.config.checks import check_measured
+from harness.config.headroom import Headroom, bounds_of
 from harness.config.label_free import check_measured_without_labels, has_labels
 from harness.config.parsing import RECIPE, Recipes, over_recipe, parse_recipes, parse_trial, recipe_trial
 from harness.config.schema import ConfigError, Problems, apply_overrides, as_dict, content_of, parse, setting
@@ -95,6 +96,7 @@ class SweepSettings:
         "accuracies if left out",
         above=0,
     )
+    headroom: Headroom | None = setting(None, "an upper bound of what selectors can gain, beside a grid of them")
     resources: Resources = Resources()
     portrait: bool = setting(
         True,
@@ -124,6 +126,7 @@ class Plan(SweepSettings):
         candidates: the configurations of a grid or random search, in order; empty for bayes.
         probes: of bayes, a configuration for each value of each parameter.
         references: those of `confirm`.
+        bounds: upper bounds of what the selectors of a grid can gain.
     """
 
     tree: Mapping[str, Any]
@@ -135,6 +138,7 @@ class Plan(SweepSettings):
     candidates: tuple[Candidate, ...] = ()
     probes: tuple[Candidate, ...] = ()
     references: tuple[Candidate, ...] = ()
+    bounds: tuple[Candidate, ...] = ()
 
     @property
     def searches(self) -> bool:
@@ -166,6 +170,10 @@ class Plan(SweepSettings):
         for candidate in [*self.references, *map(self.candidate, best)]:
             unique.setdefault(candidate.configuration, candidate)
         return [self.task(candidate, seed, "confirm") for candidate in unique.values() for seed in self.confirm.seeds]
+
+    def headroom_tasks(self) -> list[Task]:
+        """The trials of the upper bounds, under the seeds of what they bound."""
+        return [self.task(candidate, seed, "headroom") for candidate in self.bounds for seed in self.seeds]
 
     def task(self, candidate: Candidate, seed: int, phase: Phase) -> Task:
         """A trial; of each confirmed configuration that under the first seed leaves a portrait."""
@@ -350,6 +358,8 @@ def _check_settings(settings: SweepSettings, varies: bool, problems: Problems) -
         problems.add("parameters", f"method {settings.method} needs at least one parameter")
     if settings.method == "grid" and settings.run_cap is not None:
         problems.add("run_cap", "a grid runs every combination; leave it out, or use method random")
+    if settings.headroom and (settings.method != "grid" or settings.confirm):
+        problems.add("headroom", "bounds what the selectors of a grid without `confirm` can gain")
     if settings.early_terminate.type != "none" and settings.method == "grid" and settings.confirm is None:
         problems.add("early_terminate", "a grid without `confirm` is a comparison, in which every trial must finish")
     _check_custom_resources(settings.resources.custom or {}, problems)
@@ -433,7 +443,8 @@ def _with_candidates(plan: Plan, problems: Problems) -> Plan:
         check(assignment, f"parameters {json.dumps(assignment)}")
     valid = [parsed[name] for name in map(_name_of, assignments) if name in parsed]
     candidates = _different(plan, valid, problems)
-    return replace(plan, candidates=candidates, references=references)
+    bounds = bounds_of(candidates, plan.headroom, problems) if plan.headroom else ()
+    return replace(plan, candidates=candidates, references=references, bounds=bounds)
 
 
 def _different(plan: Plan, candidates: Sequence[Candidate], problems: Problems) -> tuple[Candidate, ...]:

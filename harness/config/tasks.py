@@ -10,8 +10,9 @@ from harness.config.schema import as_dict, setting
 from harness.config.space import Assignment
 from harness.config.trial import TrialConfig
 from harness.files import digest_of
+from harness.plugins.registry import PluginSpec
 
-Phase = Literal["search", "confirm"]
+Phase = Literal["search", "confirm", "headroom"]
 SeedSplit = Literal["same", "fresh"]
 
 
@@ -33,16 +34,37 @@ def split_anew(trial: TrialConfig, seed: int) -> TrialConfig:
 
 
 @dataclass(frozen=True)
+class Bound:
+    """How an upper bound of what selection can gain is found.
+
+    Attributes:
+        batches: candidates in each round.
+        selectors: that propose some of them.
+    """
+
+    batches: int
+    selectors: tuple[PluginSpec, ...]
+
+
+@dataclass(frozen=True)
 class Candidate:
-    """One configuration: the values that were chosen, and the trial they make."""
+    """One configuration: the values that were chosen, and the trial they make.
+
+    Attributes:
+        parameters: the values.
+        trial: what they make.
+        bound: of one that is no method but an upper bound for those that differ from it in their selector alone.
+    """
 
     parameters: Assignment
     trial: TrialConfig
+    bound: Bound | None = None
 
     @cached_property
     def configuration(self) -> str:
         """8 hexadecimal digits that name it."""
-        return digest_of(as_dict(self.trial))[:8]
+        about = as_dict(self.trial)
+        return digest_of(about | {"bound": as_dict(self.bound)} if self.bound else about)[:8]
 
 
 @dataclass(frozen=True)
