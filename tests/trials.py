@@ -45,14 +45,14 @@ class Bench:
     def __init__(self, cache: Path, stages: Path):
         self.folders = trial.Folders(cache, stages)
 
-    def run(self, config: TrialConfig, seed: int = 0, *, with_test: bool = False) -> tuple[list[Row], dict[str, float]]:
+    def run(self, config: TrialConfig, seed: int = 0, **ways: Any) -> tuple[list[Row], dict[str, float]]:
         """The records of a trial and its totals."""
         rows: list[Row] = []
 
         def listen(step_kind: str, step: int, metrics: Any, details: Details) -> None:
             rows.append((step_kind, step, dict(metrics), details))
 
-        totals = trial.run(config, seed, self.folders, listen, with_test=with_test)
+        totals = trial.run(config, seed, self.folders, listen, **({"with_test": False} | ways))
         return rows, totals
 
 

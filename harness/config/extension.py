@@ -48,7 +48,7 @@ def compare_questions(old: Plan, new: Plan) -> Comparison:
     compared.add("seeds", list(old.seeds), list(new.seeds), grows=_begins(old.seeds, new.seeds))
     compared.add("seeds.split", old.split, new.split, grows=False)
     for path, before, now in _differences(as_dict(old.space.trial), as_dict(new.space.trial), "trial"):
-        compared.add(path, before, now, grows=path == "trial.labels.rounds" and before < now)
+        compared.add(path, before, now, grows=_adds_rounds(path, before, now))
     for name in old.recipes.keys() & new.recipes.keys():
         for path, before, now in _differences(old.recipes[name], new.recipes[name], f"recipes.{name}"):
             compared.add(path, before, now, grows=False)
@@ -60,6 +60,13 @@ def compare_questions(old: Plan, new: Plan) -> Comparison:
     if not compared.refused:
         _check_trials(old, new, compared)
     return compared
+
+
+def _adds_rounds(path: str, before: Any, now: Any) -> bool:
+    """Whether a difference is that of more rounds: a larger number, or a list of budgets that goes on."""
+    if path == "trial.labels.budget":
+        return isinstance(before, list) and isinstance(now, list) and _begins(before, now)
+    return path == "trial.labels.rounds" and before < now
 
 
 def _goals(plan: Plan) -> list[dict[str, str]]:

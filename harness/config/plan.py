@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.config.checks import check_measured
+from harness.config.headroom import Headroom, bounds_of
 from harness.config.label_free import check_measured_without_labels, has_labels
 from harness.config.parsing import RECIPE, Recipes, over_recipe, parse_recipes, parse_trial, recipe_trial
+from harness.config.resources import Resources, check_custom
 from harness.config.schema import ConfigError, Problems, apply_overrides, as_dict, content_of, parse, setting
 from harness.config.space import CASE, Assignment, Parameter, Space, lookup, parse_cases, parse_parameters
 from harness.config.tasks import Candidate, Phase, Seeds, SeedSplit, Task
@@ -64,19 +66,6 @@ class Confirm:
 
 
 @dataclass(frozen=True)
-class Resources:
-    """What one trial gets, and how many run at once."""
-
-    cpus: int | float = setting(1, "cores, and threads, of a trial; a fraction where it mostly waits", above=0)
-    gpus: float | None = setting(None, "share of a GPU for a trial; by trials_per_gpu if left out", low=0, high=1)
-    trials_per_gpu: int | None = setting(None, "trials that share a GPU; as many as fit if left out", low=1)
-    max_concurrent: int | None = setting(None, "trials at once; as many as fit if left out", low=1)
-    custom: dict | None = setting(None, "resources that the nodes of a cluster were given: name -> amount for a trial")
-    time_limit: float | None = setting(None, "seconds after which a trial is ended and counts as failed", above=0)
-    memory_gb: float | None = setting(None, "2**30 bytes that a trial's process may hold, else it fails", above=0)
-
-
-@dataclass(frozen=True)
 class SweepSettings:
     """The simple keys of a search-space file."""
 
@@ -99,6 +88,7 @@ class SweepSettings:
         "accuracies if left out",
         above=0,
     )
+    headroom: Headroom | None = setting(None, "an upper bound of what selectors can gain, beside a grid of them")
     resources: Resources = Resources()
     portrait: bool = setting(
         True,
@@ -128,6 +118,7 @@ class Plan(SweepSettings):
         candidates: the configurations of a grid or random search, in order; empty for bayes.
         probes: of bayes, a configuration for each value of each parameter.
         references: those of `confirm`.
+        bounds: upper bounds of what the selectors of a grid can gain.
     """
 
     tree: Mapping[str, Any]
@@ -139,6 +130,7 @@ class Plan(SweepSettings):
     candidates: tuple[Candidate, ...] = ()
     probes: tuple[Candidate, ...] = ()
     references: tuple[Candidate, ...] = ()
+    bounds: tuple[Candidate, ...] = ()
 
     @property
     def searches(self) -> bool:
@@ -150,6 +142,11 @@ class Plan(SweepSettings):
         """The metric by which early stopping judges an epoch: the first, if epochs have it; else `WATCHED` are it."""
         return self.metric[0] if self.metric[0].name in LABEL_FREE else None
 
+    @property
+    def growing(self) -> str:
+        """The path below the trial that says how many rounds there are."""
+        return f"labels.{'budget' if isinstance(lookup(self.space.trial, 'labels.budget'), list) else 'rounds'}"
+
     def candidate(self, assignment: Assignment) -> Candidate:
         """The configuration of an assignment.
 
@@ -160,7 +157,7 @@ class Plan(SweepSettings):
         trial = parse_trial(self.space.apply(self.tree, assignment), "trial", problems, self.recipes)
         problems.raise_any()
         assert trial is not None
-        return Candidate(assignment, trial, lookup(self.space.trial, "labels.rounds"))
+        return Candidate(assignment, trial, lookup(self.space.trial, self.growing))
 
     def first_tasks(self) -> list[Task]:
         """The trials of a grid or random search: every configuration under every seed, seeds varying fastest."""
@@ -175,6 +172,10 @@ class Plan(SweepSettings):
         for candidate in [*self.references, *map(self.candidate, best)]:
             unique.setdefault(candidate.configuration, candidate)
         return [self.task(candidate, seed, "confirm") for candidate in unique.values() for seed in self.confirm.seeds]
+
+    def headroom_tasks(self) -> list[Task]:
+        """The trials of the upper bounds, under the seeds of what they bound."""
+        return [self.task(candidate, seed, "headroom") for candidate in self.bounds for seed in self.seeds]
 
     def task(self, candidate: Candidate, seed: int, phase: Phase) -> Task:
         """A trial; of each confirmed configuration that under the first seed leaves a portrait."""
@@ -359,9 +360,11 @@ def _check_settings(settings: SweepSettings, varies: bool, problems: Problems) -
         problems.add("parameters", f"method {settings.method} needs at least one parameter")
     if settings.method == "grid" and settings.run_cap is not None:
         problems.add("run_cap", "a grid runs every combination; leave it out, or use method random")
+    if settings.headroom and (settings.method != "grid" or settings.confirm):
+        problems.add("headroom", "bounds what the selectors of a grid without `confirm` can gain")
     if settings.early_terminate.type != "none" and settings.method == "grid" and settings.confirm is None:
         problems.add("early_terminate", "a grid without `confirm` is a comparison, in which every trial must finish")
-    _check_custom_resources(settings.resources.custom or {}, problems)
+    check_custom(settings.resources.custom or {}, problems)
     if settings.confirm:
         fresh, used = settings.confirm.seeds, seeds
         if not fresh or len(set(fresh)) != len(fresh) or set(fresh) & set(used):
@@ -391,19 +394,6 @@ def _check_objectives(objectives: Sequence[Objective], problems: Problems) -> No
             )
         elif METRICS[name].goal is None and name in directionless:
             problems.add("metric.goal", f"{name} is better neither high nor low; say which is asked for")
-
-
-def _check_custom_resources(custom: Mapping[str, Any], problems: Problems) -> None:
-    for kind, amount in custom.items():
-        place = f"resources.custom.{kind}"
-        if kind.lower() in ("cpu", "gpu"):
-            problems.add(place, f"not a custom resource; did you mean 'resources.{kind.lower()}s'?")
-        elif kind in ("memory", "object_store_memory") or ":" in kind:
-            problems.add(place, "a name of Ray's own; give the nodes another one")
-        elif isinstance(amount, bool) or not isinstance(amount, int | float) or not 0 < amount < float("inf"):
-            problems.add(place, f"expected a number above 0, not {amount!r}; 1 for all of one")
-        elif amount > 1 and amount != int(amount):
-            problems.add(place, f"{amount:g} is neither a share of one nor a whole number; use {int(amount) + 1}")
 
 
 def _with_candidates(plan: Plan, problems: Problems) -> Plan:
@@ -442,7 +432,8 @@ def _with_candidates(plan: Plan, problems: Problems) -> Plan:
         check(assignment, f"parameters {json.dumps(assignment)}")
     valid = [parsed[name] for name in map(_name_of, assignments) if name in parsed]
     candidates = _different(plan, valid, problems)
-    return replace(plan, candidates=candidates, references=references)
+    bounds = bounds_of(candidates, plan.headroom, problems) if plan.headroom else ()
+    return replace(plan, candidates=candidates, references=references, bounds=bounds)
 
 
 def _different(plan: Plan, candidates: Sequence[Candidate], problems: Problems) -> tuple[Candidate, ...]:

@@ -11,8 +11,9 @@ from harness.config.schema import as_dict, setting
 from harness.config.space import Assignment
 from harness.config.trial import TrialConfig
 from harness.files import digest_of
+from harness.plugins.registry import PluginSpec
 
-Phase = Literal["search", "confirm"]
+Phase = Literal["search", "confirm", "headroom"]
 SeedSplit = Literal["same", "fresh"]
 
 
@@ -34,25 +35,43 @@ def split_anew(trial: TrialConfig, seed: int) -> TrialConfig:
 
 
 @dataclass(frozen=True)
+class Bound:
+    """How an upper bound of what selection can gain is found.
+
+    Attributes:
+        batches: candidates in each round.
+        selectors: that propose some of them.
+    """
+
+    batches: int
+    selectors: tuple[PluginSpec, ...]
+
+
+@dataclass(frozen=True)
 class Candidate:
     """One configuration: the values that were chosen, and the trial they make.
 
     Attributes:
-        rounds: that the question gives to every trial. One that has them is named without, so that it is the same one
-            when the question asks for more.
+        parameters: the values.
+        trial: what they make.
+        growing: the rounds, or the list of budgets, that the question gives to every trial. One that has them is named
+            without, so that it is the same one when the question asks for more.
+        bound: of one that is no method but an upper bound for those that differ from it in their selector alone.
     """
 
     parameters: Assignment
     trial: TrialConfig
-    rounds: int | None = None
+    growing: int | list[int] | None = None
+    bound: Bound | None = None
 
     @cached_property
     def configuration(self) -> str:
         """8 hexadecimal digits that name it."""
         described = as_dict(self.trial)
-        if self.trial.labels.rounds == self.rounds:
-            del described["labels"]["rounds"]
-        return digest_of(described)[:8]
+        key = "budget" if isinstance(self.trial.labels.budget, tuple) else "rounds"
+        if described["labels"][key] == self.growing:
+            del described["labels"][key]
+        return digest_of(described | {"bound": as_dict(self.bound)} if self.bound else described)[:8]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Holds the labels of the pool; reveals them on request and counts each one once.
 
-Nothing else in a trial holds the pool's labels: a selector can know a label only if it was paid for here.
+Nothing else in a trial holds the pool's labels: a selector can know a label only if it was paid for here. An upper
+bound, which is no selector, looks at them without paying.
 """
 
 from __future__ import annotations
@@ -108,6 +109,17 @@ class Oracle:
         if self._budget is not None and self.used + len(new) > self._budget:
             raise BudgetExceeded(len(new), self.used, self._budget)
         self._revealed[new] = True
+        return self._labels[indices]
+
+    def look_at(self, indices: Tensor) -> Tensor:
+        """Labels for an upper bound, which is no method: not bought, and counted by whoever looks.
+
+        Args:
+            indices: i64 [n], positions in 0 .. N-1.
+
+        Returns:
+            i64 [n].
+        """
         return self._labels[indices]
 
     def draw_start(self, size: int, *, stratified: bool, rng: torch.Generator) -> Tensor:

@@ -149,6 +149,7 @@ class Report:
         rounds: the confirmed configurations over several rounds; None where there are none to compare.
         histories: trial -> its records that count.
         files: trial -> what it left on the disk, read once for all that show it.
+        bounds: upper bounds of what selectors gain, which stand beside no method.
     """
 
     folder: Path
@@ -168,6 +169,7 @@ class Report:
     rounds: RoundComparison | None = None
     histories: dict[str, History] = field(default_factory=dict)
     files: Mapping[str, TrialFiles] = field(default_factory=dict)
+    bounds: list[Entry] = field(default_factory=list)
 
     @property
     def goal(self) -> str:
@@ -256,6 +258,21 @@ SCORES = ("accuracy", "balanced_accuracy", "macro_f1")
 """The metrics that curves are compared by: fractions of which more is better."""
 
 
+@dataclass(frozen=True)
+class Attainable:
+    """What an upper bound reached, which is no method: in each round it bought the best of many batches.
+
+    Attributes:
+        curves: metric -> number of labels -> seed -> value.
+        areas: metric -> seed -> area under the curve.
+        looked_at: labels that a trial of it read without having bought them; mean over seeds.
+    """
+
+    curves: dict[str, dict[int, dict[int, float]]]
+    areas: dict[str, dict[int, float]]
+    looked_at: float
+
+
 @dataclass
 class Setting:
     """Cases that share everything but the selector.
@@ -271,6 +288,7 @@ class Setting:
         picks: case -> seed -> every position that was selected.
         files: case -> seed -> what the trial left on the disk.
         lacking: case -> how many seeds have no complete curve.
+        attainable: the upper bound of its cases, if there is one.
     """
 
     name: str
@@ -283,6 +301,7 @@ class Setting:
     lacking: dict[str, int]
     by_area: dict[str, dict[str, Judgement]] = field(default_factory=dict)
     by_round: dict[int, dict[str, Judgement]] = field(default_factory=dict)
+    attainable: Attainable | None = None
 
     def scores(self, measure: str, step: int | None) -> Scores:
         """A metric of all cases after so many labels; None: the area under its curve."""

@@ -43,7 +43,7 @@ def read_report(folder: Path) -> Report:
     if not trials:
         raise ValueError(f"{folder} holds no records yet")
 
-    phases: dict[str, dict[str, History]] = {"search": {}, "confirm": {}}
+    phases: dict[str, dict[str, History]] = {"search": {}, "confirm": {}, "headroom": {}}
     for trial, history in trials.items():
         phases[record_rows.last(history)["phase"]][trial] = history
     goal = space["metric"][0]
@@ -70,6 +70,7 @@ def read_report(folder: Path) -> Report:
         mixed_code(trials.values()),
         histories=trials,
         files=files,
+        bounds=_entries(phases["headroom"], files, measure, goal["goal"] == "maximize", ("finished",)),
     )
     report.notes += _notes_of_reading(report, unreadable)
     _compare(report, _first_seen(phases["confirm"]))

@@ -11,8 +11,9 @@ import numpy as np
 from harness.report import curves, words
 from harness.report.cells import Cell, Empty, Number, Points, Probability, SeedCount, Text
 from harness.report.compare import NO_EVIDENCE, Judgement, Kind
+from harness.report.headroom import Share, share_of_headroom
 from harness.report.inference import ALPHA
-from harness.report.model import RoundComparison, Setting, area_name
+from harness.report.model import RoundComparison, Setting, area_name, estimate_of
 from harness.report.pictures import rounds as pictures
 from harness.report.section import Column, Picture, Section, Table
 
@@ -63,7 +64,10 @@ def _answer(rounds: RoundComparison, setting: Setting) -> str:
         sentences.append(f"{NO_EVIDENCE.capitalize()} to {reference}: {', '.join(of_kind('none'))}.")
     if untested:
         sentences.append(f"Without a spread over two seeds in common nothing can be said of: {', '.join(untested)}.")
-    if rounds.best(setting) == reference:
+    best = rounds.best(setting)
+    if share := _share(rounds, setting, best):
+        sentences.append(f"{best} gained {share} of what the best batches by their true labels would have.")
+    if best == reference:
         sentences.append(f"{reference} has the highest mean of all {len(order) + 1}.")
     sentences[1:2] = [text[0].lower() + text[1:] for text in sentences[1:2]]  # follows a colon
     return " ".join(sentences)
@@ -126,6 +130,9 @@ def _area_section(rounds: RoundComparison, setting: Setting) -> Section:
     if reference:
         smallest = [judgements[case].smallest if case in judgements else None for case in order]
         columns.append(Column("smallest", [Number(None if one is None else 100 * one, ".2f") for one in smallest]))
+    if reference and setting.attainable:
+        shares = [_share(rounds, setting, case) for case in order]
+        columns.append(Column("of headroom", [Text(str(share)) if share else Empty() for share in shares]))
     if rounds.ranks:
         columns.append(Column("rank", [Number(rounds.ranks.mean.get(case), ".1f") for case in order]))
     penalty = dict(zip(rounds.cases, curves.overall_penalty(rounds.penalty), strict=True))
@@ -138,6 +145,38 @@ def _area_section(rounds: RoundComparison, setting: Setting) -> Section:
     return Section(title, parts=[Table(columns, _area_notes(rounds, setting), title)])
 
 
+def _share(rounds: RoundComparison, setting: Setting, case: str) -> Share | None:
+    """What a case gained of what was attainable; None for the reference, and where nothing was."""
+    areas, reference, bound = setting.areas[rounds.measure], setting.reference, setting.attainable
+    if reference is None or bound is None or case == reference:
+        return None
+    return share_of_headroom(areas.get(case, {}), areas.get(reference, {}), bound.areas[rounds.measure])
+
+
+def _headroom_notes(rounds: RoundComparison, setting: Setting) -> list[str]:
+    """What was attainable, by what, and how the shares of it are to be read."""
+    bound, reference = setting.attainable, setting.reference
+    if bound is None:
+        return []
+    areas = bound.areas[rounds.measure]
+    reached = estimate_of(areas, {}, rounds.measure)
+    notes = [
+        f"Attainable: {words.points(reached) if reached else 'nothing measured'}, n = {len(areas)}, by buying in each "
+        "round the best of many batches (the selectors' own, random ones, mixtures) by their true labels and the "
+        f"validation images. No method: a trial of it read the labels of {bound.looked_at:,.0f} images, bought or not."
+    ]
+    if reference:
+        of_reference = setting.areas[rounds.measure].get(reference, {})
+        seeds = set(areas) & set(of_reference)
+        gain = estimate_of({seed: areas[seed] - of_reference[seed] for seed in seeds}, {}, "")
+        said = f" of the {words.points(gain, '+')} points that it lies above {reference}" if gain else ""
+        notes.append(
+            f"Of headroom: the share{said} which a case gained, ratio of means and its 95 % interval over seeds "
+            "(Fieller's); without an interval where the headroom cannot be told from nothing."
+        )
+    return notes
+
+
 def _area_notes(rounds: RoundComparison, setting: Setting) -> list[str]:
     measures, reference = rounds.measures, setting.reference
     notes = [
@@ -145,6 +184,7 @@ def _area_notes(rounds: RoundComparison, setting: Setting) -> list[str]:
         f"{setting.steps[0]} to {setting.steps[-1]} labels, divided by that width: the mean height of the curve. In "
         "percentage points, mean ± half-width of the 95 % interval over n seeds with a complete curve.",
     ]
+    notes += _headroom_notes(rounds, setting)
     if reference:
         count = max(sum(one.p_holm is not None for one in setting.by_area[m].values()) for m in measures)
         notes += [

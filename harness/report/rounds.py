@@ -14,6 +14,7 @@ from harness.records import names as record_names
 from harness.report import curves as curve_module
 from harness.report.compare import Cases, judge
 from harness.report.curves import Curves, chance_overlap, penalties
+from harness.report.headroom import attainable
 from harness.report.model import SCORES, Entry, Report, RoundComparison, Setting, by_area
 
 
@@ -29,10 +30,12 @@ def compare_rounds(report: Report) -> RoundComparison | None:
     notes: list[str] = []
     labels = _case_labels(report.confirmed)
     reference = labels[report.reference.id] if report.reference else None
-    settings = []
+    settings: list[Setting] = []
     for name, group in _grouped(report.confirmed).items():
         entries = {labels[entry.id]: entry for entry in group}
-        settings += _settings(name, entries, measures, reference, notes)
+        for setting in _settings(name, entries, measures, reference, notes):
+            setting.attainable = attainable(group, report.bounds, measures, setting.steps)
+            settings.append(setting)
     if not settings:
         return None
     for setting in settings:

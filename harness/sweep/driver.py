@@ -51,7 +51,7 @@ class Sweep:
         )
 
     def run(self) -> bool:
-        """Both phases; whether every trial has an ending."""
+        """All phases; whether every trial has an ending."""
         plan = self._plan
         complete = self._search() if plan.method == "bayes" else self._run_all(plan.first_tasks())
         if complete and plan.confirm:
@@ -59,6 +59,8 @@ class Sweep:
             complete = self._run_all(plan.confirm_tasks([*best, *self._recorder.confirmed()]))
         elif complete and plan.searches and plan.portrait:
             self._portray_best()
+        if complete and plan.bounds:
+            complete = self._run_all(plan.headroom_tasks())
         return complete and not self._interrupts.pressed
 
     def _run_all(self, tasks: list[Task]) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from harness.config.plan import Resources
+from harness.config.resources import Resources
 from harness.config.schema import ConfigError
 from harness.messages import closest
 

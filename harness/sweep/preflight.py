@@ -160,6 +160,10 @@ def preview(plan: Plan) -> str:
         lines.append(f"{tasks[0].phase}: {len(plan.candidates)} configurations x {len(plan.seeds)} seeds")
         lines += [f"  {task.trial_id}  {label(task.candidate.parameters)} seed {task.seed}" for task in tasks]
         lines.append(_sharing(tasks))
+    if plan.bounds:
+        batches = plan.bounds[0].bound.batches if plan.bounds[0].bound else 0
+        what = f"{len(plan.bounds)} upper bound{'' if len(plan.bounds) == 1 else 's'}"
+        lines.append(f"headroom: {what} x {len(plan.seeds)} seeds, the best of {batches} batches in each round")
     if plan.confirm:
         read = "test set read" if any(has_labels(one.trial) for one in plan.some_candidates()) else "no test set"
         configurations = f"{plan.confirm.top} best + {len(plan.confirm.references)} references"

@@ -99,7 +99,7 @@ class Study:
         names = [study.study_name for study in storage.get_all_studies()] or ["search"]
         asked = self._plan.as_dict()
         about = {key: asked[key] for key in ("seeds", "cases", "parameters")}
-        question = digest_of(about | {"rounds": lookup(self._plan.space.trial, "labels.rounds")})
+        question = digest_of(about | {"rounds": lookup(self._plan.space.trial, self._plan.growing)})
         study = self._create(storage, names[-1])
         if study.user_attrs.get("question", question) != question:
             names.append(f"search-{len(names) + 1}")

@@ -157,7 +157,8 @@ def _run(task: Task, job: Job) -> dict[str, float]:
     try:
         check_device(task.trial.compute)
         with watched_memory(job.memory_gb, lambda cause: end_own_worker(task.trial_id, cause)):
-            totals = run(task.trial, task.seed, job.folders, send, with_test=task.phase == "confirm", deliver=deliver)
+            with_test, bound = task.phase != "search", task.candidate.bound
+            totals = run(task.trial, task.seed, job.folders, send, with_test=with_test, deliver=deliver, bound=bound)
         for name in job.metrics:
             if not math.isfinite(totals.get(name, math.nan)):
                 raise ValueError(f"{name} is {totals.get(name, 'not measured in this trial')}")

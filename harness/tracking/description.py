@@ -48,7 +48,11 @@ class SweepDescription:
     def sweep_parameters(self) -> dict[str, str]:
         """What all trials have in common, but for what may grow: MLflow changes no parameter."""
         parameters = parameters_of({"trial": self.space.get("trial", {})})
-        return {name: value for name, value in parameters.items() if name != "trial.labels.rounds"}
+        return {
+            name: value
+            for name, value in parameters.items()
+            if name not in ("trial.labels.rounds", "trial.labels.budget")
+        }
 
     def note(self, answer: str | None) -> dict[str, str]:
         """The description of the sweep's run: the question, the answer, and how to read the charts."""

@@ -132,6 +132,33 @@ def fit_ridge(inputs: Tensor, labels: Tensor, weights: Tensor) -> dict[str, Any]
     return {"weight": weight.float(), "bias": bias.float(), "penalty": choice.penalty}
 
 
+def ridge_of_penalty(inputs: Tensor, labels: Tensor, penalty: float) -> tuple[Tensor, Tensor]:
+    """The unweighted ridge regression of a penalty, by one solution of the smaller of two systems.
+
+    Args:
+        inputs: f64 [L, D].
+        labels: i64 [L].
+        penalty: lambda, > 0, as `fit_ridge` gives it.
+
+    Returns:
+        Weights f64 [S, D] and intercepts f64 [S] of the S classes that occur, in order.
+    """
+    targets = _targets(labels)
+    middle, level = inputs.mean(0), targets.mean(0)
+    x, wanted = inputs - middle, targets - level
+    if len(x) <= x.shape[1]:
+        weight = (x.T @ _positive(x @ x.T, wanted, penalty)).T
+    else:
+        weight = _positive(x.T @ x, x.T @ wanted, penalty).T
+    return weight, level - weight @ middle
+
+
+def _positive(matrix: Tensor, targets: Tensor, penalty: float) -> Tensor:
+    """Solves (matrix + penalty I) a = targets; matrix f64 [n, n], overwritten, has no negative eigenvalue."""
+    matrix.diagonal().add_(penalty)
+    return torch.cholesky_solve(targets, torch.linalg.cholesky(matrix))
+
+
 def fit_kernel_ridge(inputs: Tensor, labels: Tensor, weights: Tensor, rng: torch.Generator) -> dict[str, Any]:
     """Ridge regression under the kernel exp(-gamma |a - b|^2).
 

@@ -7,7 +7,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.api import Backbone, Images, SemiSupervisedMethod
+from harness.api import Backbone, Images, SemiSupervisedMethod, SSLMethod
+from harness.config.tasks import Bound
 from harness.config.trial import TrialConfig
 from harness.data import splits
 from harness.data.decode import Prepared, prepare
@@ -18,6 +19,7 @@ from harness.trial import portray
 from harness.trial.context import Context, Costs
 from harness.trial.epochs import Listener, Reporter
 from harness.trial.features import kept_features
+from harness.trial.headroom import BestOfMany
 from harness.trial.memory import PeakMemory
 from harness.trial.models import Encoder
 from harness.trial.pretraining import build_method, encoder_inputs, label_free_scores, pretrained, pretrains
@@ -49,6 +51,7 @@ def run(
     *,
     with_test: bool,
     deliver: portray.Deliver | None = None,
+    bound: Bound | None = None,
 ) -> dict[str, float]:
     """Runs one trial.
 
@@ -59,6 +62,7 @@ def run(
         listener: hears a record after each epoch of training the encoder and after each round.
         with_test: whether the test set is read, once for each round's model.
         deliver: receives a portrait of the encoder at the end; None: none is made.
+        bound: of an upper bound of what selectors gain; the trial's own selector is then not asked.
 
     Returns:
         The totals of the trial: labels, times, memory and the last round's accuracies.
@@ -88,19 +92,23 @@ def run(
     method = build_method(config, data, seed, runtime)
     stage = pretrained(context, method)
     context.costs.add("pretrain", stage.seconds, cached=stage.cached)
-    method.eval()
-    encoder = _encoder(context, method.backbone, stage.digest)
-    rounds = Rounds(context, encoder, method)
+    rounds = _rounds(context, method.eval(), stage.digest, bound)
     rounds.run()
     scores = label_free_scores(context, method, stage)
-    context.costs.add("encode", encoder.seconds)
-    context.costs.add("encode", encoder.saved_seconds, cached=True)
+    context.costs.add("encode", rounds.encoder.seconds)
+    context.costs.add("encode", rounds.encoder.saved_seconds, cached=True)
     totals = _totals(rounds) | scores | context.costs.metrics() | {"stage/pretrain_cached": float(stage.cached)}
     totals |= {"time/wall_seconds": time.perf_counter() - started, "memory/peak_bytes": memory.peak(runtime.device)}
     if deliver:
         uses_views = method.num_views > 0 and (config.mode == "joint" or pretrains(config))
         totals["time/portrait_seconds"] = portray.portray(rounds, uses_views, deliver)
     return totals
+
+
+def _rounds(context: Context, method: SSLMethod, digest: str, bound: Bound | None) -> Rounds:
+    """What selects, trains and measures on the encoder that a method has pre-trained."""
+    encoder = _encoder(context, method.backbone, digest)
+    return BestOfMany(context, encoder, method, bound=bound) if bound else Rounds(context, encoder, method)
 
 
 def _encoder(context: Context, backbone: Backbone, digest: str) -> Encoder:

@@ -17,6 +17,7 @@ parameters:
   classifier.name: {values: [logistic, ridge]}
   classifier.standardize: {values: [true, false], when: {classifier.name: ridge}}
 """
+LISTED = GRID.replace("budget: 10, rounds: 2", "budget: [5, 10]")
 RANDOM = """
 name: q
 method: random
@@ -40,6 +41,7 @@ def planned(tmp_path, text: str, *overrides: str):
     (GRID, "trial.labels.rounds=5", "trial.labels.rounds: 2 -> 5"),
     (GRID, "cases={c: {selector: ual}, a: {}, b: {selector: coreset}}", 'cases.c: nothing -> {"selector": "ual"}'),
     (GRID, "parameters.classifier.name.values=[svm, ridge, logistic]", 'parameters.classifier.name: {"values": ["lo'),
+    (LISTED, "trial.labels.budget=[5, 10, 15]", "trial.labels.budget: [5, 10] -> [5, 10, 15]"),
     (RANDOM, "run_cap=9", "run_cap: 3 -> 9"),
     (RANDOM, "seeds=[0, 3]", "seeds: [0] -> [0, 3]"),
     (RANDOM, "confirm.top=4", "confirm.top: 1 -> 4"),
@@ -66,6 +68,8 @@ def test_a_larger_question_contains_the_smaller_one(tmp_path, text, more, said):
     (GRID, "seeds=[1, 0]", "seeds: [0, 1] -> [1, 0]"),
     (GRID, "seeds={values: [0, 1], split: fresh}", 'seeds.split: "same" -> "fresh"'),
     (GRID, "trial.labels.rounds=1", "trial.labels.rounds: 2 -> 1"),
+    (LISTED, "trial.labels.budget=[5, 15, 10]", "trial.labels.budget: [5, 10] -> [5, 15, 10]"),
+    (LISTED, "trial.labels.budget=[5]", "trial.labels.budget: [5, 10] -> [5]"),
     (GRID, "trial.pretrain.epochs=3", "trial.pretrain.epochs: 20 -> 3"),
     (GRID, "trial.ssl_method=byol", 'trial.ssl_method: "none" -> "byol"'),
     (GRID, "cases.b.selector=ual", 'cases.b: {"selector": "coreset"} -> {"selector": "ual"}'),

@@ -352,3 +352,44 @@ def test_a_reference_may_be_a_case(tmp_path):
     phase = {"top": 1, "seeds": [1], "references": [{"case": "untrained"}]}
     plan = read(tmp_path, f"{CASES}\nmethod: random\nrun_cap: 2\nseeds: [0]\nconfirm: {json.dumps(phase)}\n")
     assert plan.references[0].trial.ssl_method.name == "none"
+
+
+HEADROOM = """
+headroom: {batches: 8}
+seeds: [0, 1]
+trial: {labels: {start: 20, budget: 10, rounds: 1}, classifier: ridge, data: {val: 50}}
+"""
+SELECTORS = "selector: {values: [random, margin]}"
+
+
+def test_selectors_that_differ_in_nothing_else_share_an_upper_bound(tmp_path):
+    plan = read(tmp_path, HEADROOM + f"parameters: {{{SELECTORS}, pretrain.epochs: {{values: [1, 2]}}}}")
+    tasks = plan.headroom_tasks()
+    assert [(task.trial.pretrain.epochs, task.seed) for task in tasks] == [(1, 0), (1, 1), (2, 0), (2, 1)]
+    assert {task.phase for task in tasks} == {"headroom"}
+    assert tasks[0].candidate.parameters == {"pretrain.epochs": 1, "headroom": "best of 8 batches"}
+    bound = tasks[0].candidate.bound
+    assert bound is not None
+    assert [spec.name for spec in bound.selectors] == ["random", "margin"]
+    names = {task.trial_id for task in [*tasks, *plan.first_tasks()]}
+    assert len(names) == len(tasks) + len(plan.first_tasks())
+    more = read(tmp_path, HEADROOM.replace("8", "9") + f"parameters: {{{SELECTORS}}}")
+    assert more.bounds[0].configuration not in {candidate.configuration for candidate in plan.bounds}
+    assert "headroom: 2 upper bounds x 2 seeds, the best of 8 batches" in preflight.preview(plan)
+    assert not read(tmp_path, HEADROOM.replace("headroom: {batches: 8}", "") + f"parameters: {{{SELECTORS}}}").bounds
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("parameters: {pretrain.epochs: {values: [1, 2]}}", "two configurations or more that differ in their selector"),
+        (f"parameters: {{{SELECTORS}}}\nconfirm: {{seeds: [7]}}", "a grid without `confirm`"),
+        (f"parameters: {{{SELECTORS}, classifier.name: {{values: [finetune]}}}}", "needs a frozen encoder"),
+        (f"parameters: {{{SELECTORS}, data.val: {{values: [0]}}}}\nmetric: {{name: pretrain/rankme}}", "data.val is 0"),
+        (f"parameters: {{{SELECTORS}, headroom.batches: {{values: [3]}}}}", "no such key"),
+    ],
+)
+def test_what_can_have_no_upper_bound_is_refused(tmp_path, text, said):
+    with pytest.raises(ConfigError) as error:
+        read(tmp_path, HEADROOM + text)
+    assert said in str(error.value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.config.plan import Resources
+from harness.config.resources import Resources
 from harness.config.schema import ConfigError
 from harness.sweep.placement import Node, place
 

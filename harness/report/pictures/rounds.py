@@ -29,6 +29,8 @@ from harness.report.pictures.style import (
     short,
 )
 
+ATTAINABLE = "attainable (no method)"
+
 
 def _points(estimates: Mapping[int, Estimate]) -> tuple[list[int], np.ndarray, np.ndarray, np.ndarray]:
     """Labels, means, lower and upper ends (the mean without an interval), all but the first in per cent."""
@@ -53,12 +55,17 @@ def overview(rounds: RoundComparison, setting: Setting) -> Figure:
             axes.plot(steps, mean, **styles[case])
             if (low < high).any() and case in _banded(order, setting.reference):
                 axes.fill_between(steps, low, high, color=styles[case]["color"], alpha=0.12, linewidth=0)
+        if setting.attainable:
+            _draw_attainable(axes, setting.attainable.curves[measure])
         axes.set_xlabel("labels")
         axes.set_ylabel(f"{measure} (%)")
         clean(axes)
     lines = {line.get_label(): line for line in panels[0].get_lines()}
     shown = [case for case in order if styles[case]["color"] != UNCLEAR]
     handles, names = [lines[case] for case in shown], [short(case) for case in shown]
+    if setting.attainable:
+        handles.insert(0, lines[ATTAINABLE])
+        names.insert(0, ATTAINABLE)
     if len(shown) < len(order):
         handles.append(next(lines[case] for case in order if case not in shown))
         names.append(f"{len(order) - len(shown)} others")
@@ -66,6 +73,13 @@ def overview(rounds: RoundComparison, setting: Setting) -> Figure:
     banded = ", ".join(map(short, _banded(order, setting.reference))) if len(order) > 4 else "all"
     figure.suptitle(_title(f"Learning curves; shaded: 95 % intervals, of {banded}", setting), fontsize=10)
     return figure
+
+
+def _draw_attainable(axes: Axes, curve: Mapping[int, Mapping[int, float]]) -> None:
+    """The upper bound's mean, dotted and without a marker, so that it is not taken for a method."""
+    means = [100 * float(np.mean(list(by_seed.values()))) for by_seed in curve.values() if by_seed]
+    steps = [step for step, by_seed in curve.items() if by_seed]
+    axes.plot(steps, means, color="#000000", linestyle=":", linewidth=1.4, zorder=5, label=ATTAINABLE)
 
 
 def _title(text: str, setting: Setting) -> str:
