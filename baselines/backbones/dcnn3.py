@@ -49,8 +49,8 @@ class DCNN3(Backbone):
         self.feature_dim = 4 * width * (height // 8) * (width_px // 8)
 
     def stages(self) -> list[nn.Module]:
-        """The three max-poolings: [B, width, H/2, W/2], [B, 2 width, H/4, W/4], [B, 4 width, H/8, W/8]."""
-        return [layer for layer in self.layers if isinstance(layer, nn.MaxPool2d)]
+        """The three ReLUs: [B, width, H/2, W/2], [B, 2 width, H/4, W/4], [B, 4 width, H/8, W/8]."""
+        return [layer for layer in self.layers if isinstance(layer, nn.ReLU)]
 
     def forward(self, images: Tensor) -> Tensor:
         """Features f32 [B, 4 * width * H/8 * W/8]."""

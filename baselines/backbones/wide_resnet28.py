@@ -67,7 +67,10 @@ class WideResNet28(Backbone):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def stages(self) -> list[nn.Module]:
-        """The last blocks of the three groups: [B, 16 k, h, w], [B, 32 k, h/2, w/2], [B, 64 k, h/4, w/4]."""
+        """The last blocks of the three groups: [B, 16 k, h, w], [B, 32 k, h/2, w/2], [B, 64 k, h/4, w/4].
+
+        Sums of a shortcut and a branch, which no ReLU follows: what comes next begins with batch norm and ReLU.
+        """
         blocks: list[nn.Module] = [layer for layer in self.layers if isinstance(layer, WideBlock)]
         return blocks[3::4]
 

@@ -33,6 +33,8 @@ class AlfaMix(Selector):
         epsilon: step of the mixing's size, in (0, 1].
     """
 
+    needs = frozenset({"linear_layer"})
+
     def __init__(self, *, epsilon: float = 0.2):
         if not 0 < epsilon <= 1:
             raise ValueError(f"epsilon = {epsilon} is not in (0, 1]")

@@ -29,6 +29,8 @@ class Bait(Selector):
         regularization: lambda, > 0; in the authors' code 1, and 0.01 for CIFAR-10.
     """
 
+    needs = frozenset({"probabilities"})
+
     def __init__(self, *, regularization: float = 1.0):
         if not regularization > 0:
             raise ValueError(f"regularization = {regularization} is not > 0")

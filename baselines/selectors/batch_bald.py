@@ -24,10 +24,11 @@ class BatchBALD(Selector):
     combinations it picks what scikit-activeml's does (`skactiveml/BatchBALD`, after the authors' code).
 
     Args:
-        num_samples: stochastic passes, >= 2.
+        num_samples: stochastic passes, >= 2; the default is ours, as that of num_configurations.
         num_configurations: label combinations of the batch that are kept, >= 1.
     """
 
+    needs = frozenset({"probabilities"})
     reads = frozenset({"stochastic_logits"})
 
     def __init__(self, *, num_samples: int = 20, num_configurations: int = 200):

@@ -16,8 +16,13 @@ class CDALCS(Selector):
 
     k-centre greedy where the distance of two images is the symmetric Kullback-Leibler divergence of their softmax
     vectors, (KL(a|b) + KL(b|a)) / 2 (the paper's pairwise contextual diversity for classification). The labelled
-    images are the first centres. Ties are broken at random.
+    images are the first centres. Deviates from the released code (github.com/sharat29ag/CDAL), which is for pictures
+    with a softmax vector of each class: the first pick of a batch is the farthest image from the labelled ones, as
+    k-centre greedy has it, where there it is drawn at random; divergences that are infinite in float32 are finite here,
+    by the logits, where there they are skipped. Ties are broken at random.
     """
+
+    needs = frozenset({"probabilities"})
 
     def select(self, pool: Pool, budget: int, *, rng: torch.Generator) -> Tensor:
         """See `Selector.select`."""

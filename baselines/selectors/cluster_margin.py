@@ -34,6 +34,8 @@ class ClusterMargin(Selector):
         cluster_size: mean number of images in a cluster, at least, >= 1.
     """
 
+    needs = frozenset({"probabilities"})
+
     def __init__(self, *, candidates: float = 10.0, cluster_size: float = 10.0):
         for name, value in (("candidates", candidates), ("cluster_size", cluster_size)):
             if not value >= 1:

@@ -14,10 +14,12 @@ from harness.api import Pool, Selector
 class CoreGCN(Selector):
     """CoreGCN, Caramalau, Bhattarai & Kim 2021, https://arxiv.org/abs/2006.10219.
 
-    k-centre greedy on the hidden features of a graph network that learns to tell labelled images from unlabelled ones;
-    the labelled images are the first centres. Follows the released code in the graph and the training (`gcn`); its
-    nodes are all images of the pool, where the released code takes a random 10,000 of the unlabelled. Ties are broken
-    at random.
+    k-centre greedy on the hidden features of a graph network that learns to tell labelled images from unlabelled ones,
+    and on its output, the logit of being labelled, as one more feature; the labelled images are the first centres. That
+    logit is the released code's (github.com/razvancaramalau/Sequential-GCN-for-Active-Learning), the paper speaks of
+    features alone; it varies more than all hidden features together. Follows the code in the graph, the network and the
+    training. Deviates: nodes are all images of the pool, where it takes a random 10,000 of the unlabelled
+    (`pool_subset` does so here); small column sums of the graph (see `gcn`). Ties are broken at random.
 
     Args:
         num_steps: full-graph steps, >= 1.
@@ -42,7 +44,7 @@ class CoreGCN(Selector):
 
     def select(self, pool: Pool, budget: int, *, rng: torch.Generator) -> Tensor:
         """See `Selector.select`."""
-        _, hidden = train_gcn(
+        logit, hidden = train_gcn(
             pool.penultimate,
             pool.labeled,
             rng=rng,
@@ -51,4 +53,5 @@ class CoreGCN(Selector):
             unlabeled_weight=self.unlabeled_weight,
             num_steps=self.num_steps,
         )
-        return k_center_greedy(SquaredEuclidean(hidden), pool.labeled, shuffled(pool, rng=rng), budget, rng=rng)
+        points = torch.cat([hidden, logit.unsqueeze(1)], dim=1)
+        return k_center_greedy(SquaredEuclidean(points), pool.labeled, shuffled(pool, rng=rng), budget, rng=rng)

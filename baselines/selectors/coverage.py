@@ -16,6 +16,12 @@ from baselines.selectors.kcenter import BLOCK_ELEMENTS
 WINDOW = 64
 
 
+def check_num_targets(num_targets: int | None) -> None:
+    """Refuses an impossible number of images that a coverage is the mean over; None is all of them."""
+    if num_targets is not None and num_targets < 1:
+        raise ValueError(f"num_targets = {num_targets} is not >= 1")
+
+
 class Kernel:
     """k(x, y) = exp(-|x - y|^2 / radius^2) of any points to some of them.
 

@@ -20,6 +20,7 @@ class CSAL(Selector):
         num_samples: augmentations per image, >= 2; the default is ours.
     """
 
+    needs = frozenset({"probabilities"})
     reads = frozenset({"augmented_logits"})
 
     def __init__(self, *, num_samples: int = 10):

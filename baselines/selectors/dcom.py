@@ -36,6 +36,7 @@ class DCoM(Selector):
         steepness: of its rise, > 0.
     """
 
+    needs = frozenset({"probabilities"})
     supports_cold_start = True
 
     def __init__(

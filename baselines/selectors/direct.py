@@ -25,6 +25,8 @@ class DIRECT(Selector):
     Ties are broken at random. Time O(K N log N), memory O(N K).
     """
 
+    needs = frozenset({"probabilities"})
+
     def select(self, pool: Pool, budget: int, *, rng: torch.Generator) -> Tensor:
         """See `Selector.select`."""
         shuffle = torch.randperm(len(pool.images), generator=rng)  # equal images are in random order

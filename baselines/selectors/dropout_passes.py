@@ -17,9 +17,10 @@ class DropoutPasses(Selector):
     A backbone without dropout layers is refused by the harness: its passes are all alike.
 
     Args:
-        num_samples: stochastic passes, >= 2.
+        num_samples: stochastic passes, >= 2; the default is ours.
     """
 
+    needs = frozenset({"probabilities"})
     reads = frozenset({"stochastic_logits"})
 
     def __init__(self, *, num_samples: int = 20):

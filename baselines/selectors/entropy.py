@@ -20,6 +20,8 @@ class Entropy(Selector):
     entropy's logarithm (`log_odds`); ties are broken at random.
     """
 
+    needs = frozenset({"probabilities"})
+
     def select(self, pool: Pool, budget: int, *, rng: torch.Generator) -> Tensor:
         """See `Selector.select`."""
         return highest(pool, log_entropy(gaps(pool.logits[pool.unlabeled])), budget, rng=rng)

@@ -25,6 +25,8 @@ class Falcun(Selector):
         gamma: >= 0; 0 draws at random, large values take the highest d + u.
     """
 
+    needs = frozenset({"probabilities"})
+
     def __init__(self, *, gamma: float = 10.0):
         if not gamma >= 0:
             raise ValueError(f"gamma = {gamma} is not >= 0")

@@ -3,7 +3,9 @@
 Follows the released code of Caramalau et al. 2021 (https://arxiv.org/abs/2006.10219): with L2-normalised features X and
 S = X X^T - I, the graph is A = S diag(1 / column sums of S) + I; the network is sigmoid(A drop(relu(A X W + b)) w + c),
 trained on all nodes at once. There the graph is an N x N matrix; here it is never formed, because A V is the same as
-X (X^T V') - V' + V with V' = diag(1 / column sums) V, in N D instead of N^2 operations per column of V.
+X (X^T V') - V' + V with V' = diag(1 / column sums) V, in N D instead of N^2 operations per column of V. Deviates:
+column sums below 1 count as 1. Those of features after a ReLU are in the hundreds; without one they can pass through 0,
+where the released graph has entries without bound.
 """
 
 from __future__ import annotations
@@ -26,7 +28,6 @@ class CosineGraph:
     def __init__(self, features: Tensor):
         self.x = normalize(features.float())
         sums = self.x @ self.x.sum(dim=0) - 1
-        # Features after a ReLU have sums in the hundreds; without one they can pass through 0.
         self.scale = 1 / sums.clamp(min=1.0).unsqueeze(1)
 
     def __matmul__(self, v: Tensor) -> Tensor:
@@ -37,6 +38,8 @@ class CosineGraph:
 
 class GCN(nn.Module):
     """Two graph convolutions; the output's probability is that of being labelled.
+
+    Weights and biases start uniform within 1 / sqrt(outputs), as released.
 
     Args:
         in_dim: D.
@@ -49,6 +52,9 @@ class GCN(nn.Module):
         self.first = nn.Linear(in_dim, hidden_dim)
         self.second = nn.Linear(hidden_dim, 1)
         self.dropout = nn.Dropout(dropout)
+        for layer in (self.first, self.second):
+            for parameter in layer.parameters():
+                nn.init.uniform_(parameter, -(layer.out_features**-0.5), layer.out_features**-0.5)
 
     def hidden(self, smoothed: Tensor) -> Tensor:
         """f32 [N, h] of A X, f32 [N, D]."""
@@ -98,7 +104,7 @@ def train_gcn(
         weight_decay: of Adam.
 
     Returns:
-        f32 [N], the probability of being labelled, and f32 [N, h], the hidden features.
+        f32 [N], the logit of being labelled, and f32 [N, h], the hidden features.
     """
     graph = CosineGraph(require_finite(features, "features"))
     smoothed = graph @ graph.x
@@ -115,4 +121,4 @@ def train_gcn(
             optimizer.step()
     model.eval()
     with torch.no_grad():
-        return model(graph, smoothed).sigmoid(), model.hidden(smoothed)
+        return model(graph, smoothed), model.hidden(smoothed)

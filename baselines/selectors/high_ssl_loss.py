@@ -13,7 +13,8 @@ class HighSSLLoss(Selector):
     """High contrastive loss, an ablation of MoBYv2AL, Caramalau et al. 2022, https://arxiv.org/abs/2301.01531.
 
     Picks the images with the highest self-supervised loss under the pre-trained encoder. Needs an SSL method that
-    defines a loss per image. Ties are broken at random.
+    defines a loss per image. The released code (github.com/razvancaramalau/MoBYv2AL) does not have it; the mean over
+    several draws is ours. Ties are broken at random.
 
     Args:
         num_draws: >= 1; of views and batches, over which the loss is averaged: two single draws hardly agree.

@@ -16,10 +16,14 @@ class LearningLoss(Selector):
     """Learning Loss, Yoo & Kweon 2019, https://arxiv.org/abs/1905.03677.
 
     A small network beside the classifier learns from the stages of its backbone which of two images has the higher
-    loss; the unlabelled images with the highest predicted loss are picked. As described. One optimizer, the
-    classifier's, trains both, which for the paper's SGD is the same as one for each. The paper picks from a random
-    subset of the pool, this from all of it. Needs `classifier: finetune`: under a fixed head the stages belong to an
-    encoder that the head's loss never shaped. Ties are broken at random.
+    loss; the unlabelled images with the highest predicted loss are picked. As described, and where the paper is silent
+    as in the code of others (github.com/razvancaramalau/Sequential-GCN-for-Active-Learning): image i is paired with
+    image B - 1 - i, and the loss of a pair is averaged over pairs. Deviates: it reads all stages that the backbone
+    names, of ResNets the paper's four, after their ReLU; those of `wide_resnet28` end before one. One optimizer, the
+    classifier's, trains both, which for the paper's SGD is the same as one for each. The middle image of an odd batch
+    has no partner, where the paper has even ones. The paper picks from a random 10,000 of the pool, this from all of it
+    (`pool_subset` does so here). Needs `classifier: finetune`: under a fixed head the stages belong to an encoder that
+    the head's loss never shaped. Ties are broken at random.
 
     Args:
         hidden_dim: of the layer on each stage, >= 1.

@@ -19,6 +19,8 @@ class LeastConfidence(Selector):
     (`log_odds`); ties are broken at random.
     """
 
+    needs = frozenset({"probabilities"})
+
     def select(self, pool: Pool, budget: int, *, rng: torch.Generator) -> Tensor:
         """See `Selector.select`."""
         return highest(pool, log_odds_against_top(gaps(pool.logits[pool.unlabeled])), budget, rng=rng)

@@ -14,7 +14,9 @@ class LowSSLLoss(Selector):
 
     Picks the images with the lowest self-supervised loss under the pre-trained encoder (in joint training, the
     round's): typical ones, against a shift between the labelled images and the rest. Needs an SSL method that defines
-    a loss per image. Ties are broken at random.
+    a loss per image. Deviates: in the paper such images are what the contrastive task learns from, not what is
+    labelled; its released code (github.com/razvancaramalau/MoBYv2AL) has neither, and the mean over several draws is
+    ours. Ties are broken at random.
 
     Args:
         num_draws: >= 1; of views and batches, over which the loss is averaged: two single draws hardly agree.

@@ -19,6 +19,8 @@ class Margin(Selector):
     log(1 - (p_1 - p_2)) (`log_odds`); ties are broken at random.
     """
 
+    needs = frozenset({"probabilities"})
+
     def select(self, pool: Pool, budget: int, *, rng: torch.Generator) -> Tensor:
         """See `Selector.select`."""
         return highest(pool, log_one_minus_margin(gaps(pool.logits[pool.unlabeled])), budget, rng=rng)

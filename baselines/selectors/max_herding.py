@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from baselines.selectors.coverage import Kernel, greedy_coverage
+from baselines.selectors.coverage import Kernel, check_num_targets, greedy_coverage
 from baselines.selectors.finite import require_finite
 from baselines.selectors.ranking import shuffled
 from harness.api import Pool, Selector
@@ -33,8 +33,7 @@ class MaxHerding(Selector):
     def __init__(self, *, radius: float = 1.0, num_targets: int | None = 20_000):
         if not radius > 0:
             raise ValueError(f"radius = {radius} is not > 0")
-        if num_targets is not None and num_targets < 1:
-            raise ValueError(f"num_targets = {num_targets} is not >= 1")
+        check_num_targets(num_targets)
         self.radius = radius
         self.num_targets = num_targets
 

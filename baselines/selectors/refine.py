@@ -65,6 +65,7 @@ class Refine(Selector):
         self.max_left = max_left
         every = (*self.strategies, self.final)
         self.reads = frozenset().union(*(selector.reads for selector in every))
+        self.needs = frozenset().union(*(selector.needs for selector in every))
 
     def select(self, pool: Pool, budget: int, *, rng: torch.Generator) -> Tensor:
         """See `Selector.select`."""

@@ -22,6 +22,8 @@ class RepresentativeRandom(Selector):
         num_bins: >= 1; 1 is plain random selection.
     """
 
+    needs = frozenset({"probabilities"})
+
     def __init__(self, *, num_bins: int = 10):
         if num_bins < 1:
             raise ValueError(f"num_bins = {num_bins} is not >= 1")

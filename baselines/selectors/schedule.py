@@ -16,9 +16,11 @@ class Schedule(Selector):
     The first chooses while there are fewer than `until` labels, the other one from then on; TCM is TypiClust, which
     covers the pool, and then margin sampling, which knows a classifier that is worth asking. A round that begins below
     `until` is the first one's as a whole. Rounds are counted in labels: after a start of S and R rounds of B there are
-    S + R B. The moment of the change, 20 labels for each class, is what other code quotes from the paper, of which the
-    summary alone was read; TCM's own TypiClust and margin are `typiclust` and `margin`. In a configuration the two
-    are given by name, or by name and hyper-parameters; `pool_subset` is set beside them, not in them.
+    S + R B. The moment of the change, 20 labels for each class, is a quotation at second hand: of the paper the summary
+    alone could be read, which has a transition point and no number, and no code of the authors was found; so give
+    `until` where it decides. TCM's own TypiClust and margin are `typiclust` and `margin`, with their deviations.
+    In a configuration the two are given by name, or by name and hyper-parameters; `pool_subset` is set beside them, not
+    in them.
 
     Args:
         first: chooses while labels are few.
@@ -36,6 +38,7 @@ class Schedule(Selector):
         self.until = until
         self.supports_cold_start = self.first.supports_cold_start
         self.reads = self.first.reads | self.then.reads
+        self.needs = self.first.needs | self.then.needs
         if "companion_outputs" in self.first.reads & self.then.reads:
             raise ValueError("first and then both train a module beside the classifier; only one of them can")
 

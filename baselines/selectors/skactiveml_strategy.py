@@ -125,6 +125,7 @@ class SkactivemlStrategy(Family, Selector):
             "strategy": name,
             "supports_cold_start": not asks & {"clf", "estimator", "ensemble"} and name not in NEED_LABELS,
             "reads": frozenset({"stochastic_logits"} if "ensemble" in asks else ()),
+            "needs": frozenset({"probabilities"} if asks & {"clf", "estimator", "ensemble"} else ()),
         }
         return type(name, (cls,), attributes)
 

@@ -17,11 +17,13 @@ class TAVAAL(VAAL):
 
     VAAL whose decoder and discriminator are also given each image's rank by predicted loss, in (0, 1), from a network
     trained beside the classifier as in `learning_loss`, with the cross-entropy of pairs in place of the hinge. Follows
-    the released code: one step of the VAE for each of the discriminator, the rank is the sigmoid of the prediction.
-    Deviates from it where `vaal` deviates from its own (reconstruction and KL divergence per pixel and image, batches
-    drawn with replacement); and the discriminator reads the rank where there it reads the unbounded prediction. The
-    first step's rank, a uniform draw there, is the prediction too. Needs `classifier: finetune`. Ties are broken at
-    random.
+    the released code (github.com/cubeyoung/TA-VAAL), its loss of the VAE too: the mean over pixels of the squared
+    errors, the mean over latent numbers of the KL divergences and the adversary's cross-entropy, so that, of 3,072
+    pixels and 32 latent numbers, the divergence weighs 96 times as much as in an evidence bound. One step of the VAE
+    for each of the discriminator; the rank is the sigmoid of the prediction. Deviates: the discriminator reads the rank
+    where there it reads the unbounded prediction; the first step's rank, a uniform draw there, is the prediction too;
+    pixels are scaled to [-1, 1], where there each channel has mean 0 and variance 1; and as `vaal` does in views, mode,
+    batches and sizes. Needs `classifier: finetune`. Ties are broken at random.
 
     Args:
         epochs: passes over the pool, > 0; each step takes a labelled and an unlabelled batch.
@@ -83,6 +85,10 @@ class TAVAAL(VAAL):
     def _conditions(self, pool: Pool) -> Tensor:
         """f32 [N, 1]: the rank of each image."""
         return pool.companion_outputs.sigmoid().unsqueeze(1)
+
+    def _bound(self, errors: Tensor, divergence: Tensor) -> Tensor:
+        """[]: both as means over their numbers."""
+        return errors.mean() + self.beta * divergence.mean()
 
 
 def cross_entropy(gap: Tensor, is_higher: Tensor) -> Tensor:

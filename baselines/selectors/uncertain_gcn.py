@@ -14,8 +14,10 @@ class UncertainGCN(Selector):
     """UncertainGCN, Caramalau, Bhattarai & Kim 2021, https://arxiv.org/abs/2006.10219.
 
     A graph network learns to tell labelled images (1) from unlabelled ones (0); picked are the unlabelled images whose
-    output is nearest to `margin`. Follows the released code in the graph and the training (`gcn`); its nodes are all
-    images of the pool, where the released code takes a random 10,000 of the unlabelled. Ties are broken at random.
+    output is nearest to `margin`. Follows the released code
+    (github.com/razvancaramalau/Sequential-GCN-for-Active-Learning) in the graph, the network and the training.
+    Deviates: nodes are all images of the pool, where it takes a random 10,000 of the unlabelled (`pool_subset` does so
+    here); small column sums of the graph (see `gcn`). Ties are broken at random.
 
     Args:
         margin: s_margin, in [0, 1].
@@ -45,7 +47,7 @@ class UncertainGCN(Selector):
 
     def select(self, pool: Pool, budget: int, *, rng: torch.Generator) -> Tensor:
         """See `Selector.select`."""
-        score, _ = train_gcn(
+        logit, _ = train_gcn(
             pool.penultimate,
             pool.labeled,
             rng=rng,
@@ -54,4 +56,5 @@ class UncertainGCN(Selector):
             unlabeled_weight=self.unlabeled_weight,
             num_steps=self.num_steps,
         )
+        score = logit.sigmoid()
         return highest(pool, -(score[pool.unlabeled] - self.margin).abs(), budget, rng=rng)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, normalize, one_hot
 
-from baselines.selectors.coverage import Kernel, greedy_coverage
+from baselines.selectors.coverage import Kernel, check_num_targets, greedy_coverage
 from baselines.selectors.finite import require_finite
 from baselines.selectors.log_odds import gaps, log_entropy, log_odds_against_top, log_one_minus_margin
 from baselines.selectors.ranking import shuffled
@@ -50,6 +50,7 @@ class UncertaintyHerding(Selector):
         num_targets: unlabelled images that the mean is taken over, drawn anew in every round, >= 1; all if None.
     """
 
+    needs = frozenset({"probabilities"})
     supports_cold_start = True
 
     def __init__(
@@ -65,8 +66,7 @@ class UncertaintyHerding(Selector):
         for name, value in (("temperature", temperature), ("radius", radius)):
             if value is not None and not value > 0:
                 raise ValueError(f"{name} = {value} is not > 0")
-        if num_targets is not None and num_targets < 1:
-            raise ValueError(f"num_targets = {num_targets} is not >= 1")
+        check_num_targets(num_targets)
         self.uncertainty = uncertainty
         self.temperature = temperature
         self.radius = radius

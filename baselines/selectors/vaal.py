@@ -19,12 +19,24 @@ class VAAL(Selector):
     """VAAL, Sinha, Ebrahimi & Darrell 2019, https://arxiv.org/abs/1904.00370.
 
     A variational autoencoder of all images and a discriminator of labelled from unlabelled latent vectors are trained
-    against each other; the unlabelled images that look the least labelled are picked. Follows the released code in
-    networks and hyper-parameters; its VAE learns from nothing but the images, as there. Deviates from it where it
-    parts from the paper: reconstruction and KL divergence are both per pixel and image (there one is averaged and
-    the other summed, about 10^3 apart, and the latent code collapses), and images are scored as they are, not under a
-    training augmentation. Batches are drawn with replacement; images are resized to a multiple of 16 pixels. Ties are
-    broken at random.
+    against each other; the unlabelled images that look the least labelled are picked. Follows the released code
+    (github.com/sinhasam/vaal) in networks, their initialisation, pixels scaled to [-1, 1] and hyper-parameters; its VAE
+    learns from nothing but the images, as there. Deviates:
+
+    - The VAE's loss is the paper's equation for each image: squared errors summed over pixels, beta times the KL
+      divergence summed over latent numbers, `adversary_weight` times the adversary's cross-entropy, and the mean of
+      that over images. The code averages the first over pixels and images and sums the second over the batch: against
+      the squared errors of 32 x 32 colour images its KL divergence weighs 393,216 times as much as in the equation,
+      with which the latent code collapses, and its adversary 3,072 times.
+    - Images are seen and scored as they are, where the code flips half of them, in both, and scored in evaluation mode,
+      where it leaves batch norm in training mode.
+    - A labelled and an unlabelled batch go through the VAE together. Alone, as there, batch norm takes from each what
+      tells it from the other: where dark images are labelled, the bright ones of a pool of both were picked less often
+      than by chance.
+    - Batches are drawn with replacement.
+    - Images become square, of a multiple of 16 pixels and of `image_size` at most.
+
+    Ties are broken at random.
 
     Args:
         epochs: passes over the pool, > 0; each step takes a labelled and an unlabelled batch.
@@ -107,32 +119,37 @@ class VAAL(Selector):
         vae_optimizer = torch.optim.Adam(vae.parameters(), self.lr)
         discriminator_optimizer = torch.optim.Adam(discriminator.parameters(), self.lr)
 
-        def draw(positions: Tensor) -> tuple[Tensor, Tensor]:
-            drawn = positions[torch.randint(len(positions), (self.batch_size,), generator=rng)]
-            return _load(pool, drawn, size), conditions[drawn]
+        def draw(positions: Tensor) -> Tensor:
+            return positions[torch.randint(len(positions), (self.batch_size,), generator=rng)]
 
         for _ in range(math.ceil(self.epochs * len(pool.images) / self.batch_size)):
             for _ in range(self.vae_steps):
-                known, unknown = draw(pool.labeled), draw(pool.unlabeled)
-                loss = self._vae_loss(vae, discriminator, *known) + self._vae_loss(vae, discriminator, *unknown)
+                drawn = torch.cat([draw(pool.labeled), draw(pool.unlabeled)])
+                images = _load(pool, drawn, size)
+                loss = self._vae_loss(vae, discriminator, images, conditions[drawn])
                 vae_optimizer.zero_grad()
                 loss.backward()
                 vae_optimizer.step()
             with torch.no_grad():
-                known_seen, unknown_seen = (torch.cat([vae.encode(x)[0], about], 1) for x, about in (known, unknown))
-            loss = label_loss(discriminator(known_seen), 1.0) + label_loss(discriminator(unknown_seen), 0.0)
+                seen = torch.cat([vae.encode(images)[0], conditions[drawn]], 1)
+            known, unknown = discriminator(seen).chunk(2)
+            loss = label_loss(known, 1.0) + label_loss(unknown, 0.0)
             discriminator_optimizer.zero_grad()
             loss.backward()
             discriminator_optimizer.step()
 
     def _vae_loss(self, vae: VAE, discriminator: nn.Module, images: Tensor, conditions: Tensor) -> Tensor:
-        """Negative evidence bound per pixel, plus what the discriminator sees through: all should look labelled."""
+        """Negative evidence bound, plus what the discriminator sees through: all should look labelled."""
         mean, log_variance = vae.encode(images)
         latent = mean + torch.randn_like(mean) * (log_variance / 2).exp()
         rebuilt = vae.decode(torch.cat([latent, conditions], 1))
-        divergence = (mean.square() + log_variance.exp() - 1 - log_variance).sum() / 2 / images.numel()
-        bound = (rebuilt - images).square().mean() + self.beta * divergence
+        divergence = (mean.square() + log_variance.exp() - 1 - log_variance) / 2
+        bound = self._bound((rebuilt - images).square(), divergence)
         return bound + self.adversary_weight * label_loss(discriminator(torch.cat([mean, conditions], 1)), 1.0)
+
+    def _bound(self, errors: Tensor, divergence: Tensor) -> Tensor:
+        """[]: the negative evidence bound of an image; f32 [B, C, H, W] squared errors, f32 [B, z] divergences."""
+        return (errors.sum() + self.beta * divergence.sum()) / len(errors)
 
 
 def label_loss(logits: Tensor, target: float) -> Tensor:
@@ -141,15 +158,18 @@ def label_loss(logits: Tensor, target: float) -> Tensor:
 
 
 def _load(pool: Pool, positions: Tensor, size: int) -> Tensor:
-    """f32 [B, C, size, size] in [0, 1]."""
-    images = pool.images[positions].float() / 255
+    """f32 [B, C, size, size] in [-1, 1]."""
+    images = pool.images[positions].float() / 127.5 - 1
     if images.shape[2:] == (size, size):
         return images
     return interpolate(images, (size, size), mode="bilinear", antialias=True)
 
 
 class VAE(nn.Module):
-    """Convolutions k4 s2 p1 with batch norm down to size / 16, and the same upwards.
+    """Convolutions k4 s2 p1 with batch norm down to size / 16; from size / 8 three such upwards, and one of 1 x 1.
+
+    Kaiming-normal weights and zero biases where the released code's initialisation reaches: in the convolutions
+    downwards and the layer that the decoder begins with.
 
     Args:
         channels: C.
@@ -162,17 +182,19 @@ class VAE(nn.Module):
     def __init__(self, channels: int, size: int, latent_dim: int, width: int, num_conditions: int = 0):
         super().__init__()
         widths = [channels, width, 2 * width, 4 * width, 8 * width]
-        self.bottom = (8 * width, size // 16, size // 16)
+        self.top = (8 * width, size // 8, size // 8)
         down: list[nn.Module] = []
         for before, after in itertools.pairwise(widths):
             down += [nn.Conv2d(before, after, 4, 2, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
         self.down = nn.Sequential(*down, nn.Flatten())
-        self.moments = nn.Linear(math.prod(self.bottom), 2 * latent_dim)
+        self.moments = nn.Linear(math.prod(self.top) // 4, 2 * latent_dim)
         up: list[nn.Module] = []
         for before, after in zip(widths[:1:-1], widths[-2:0:-1], strict=True):
             up += [nn.ConvTranspose2d(before, after, 4, 2, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
-        self.spread = nn.Linear(latent_dim + num_conditions, math.prod(self.bottom))
-        self.up = nn.Sequential(*up, nn.ConvTranspose2d(width, channels, 4, 2, 1))
+        self.spread = nn.Linear(latent_dim + num_conditions, math.prod(self.top))
+        self.up = nn.Sequential(*up, nn.ConvTranspose2d(width, channels, 1))
+        kaiming(self.down)
+        kaiming(self.spread)
 
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log variance, f32 [B, z] each, of f32 [B, C, H, W]."""
@@ -181,9 +203,20 @@ class VAE(nn.Module):
 
     def decode(self, latent: Tensor) -> Tensor:
         """f32 [B, C, H, W] of f32 [B, z + c]."""
-        return self.up(self.spread(latent).unflatten(1, self.bottom))
+        return self.up(self.spread(latent).unflatten(1, self.top))
 
 
 def make_discriminator(input_dim: int) -> nn.Sequential:
-    """z + c - 512 - 512 - 1, giving the logit of being labelled."""
-    return nn.Sequential(nn.Linear(input_dim, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 1))
+    """z + c - 512 - 512 - 1, Kaiming-normal, giving the logit of being labelled."""
+    layers = nn.Sequential(nn.Linear(input_dim, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 1))
+    kaiming(layers)
+    return layers
+
+
+def kaiming(module: nn.Module) -> None:
+    """Kaiming-normal weights and zero biases of its linear layers and convolutions, those upwards left as they are."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)

@@ -17,6 +17,8 @@ class InformationDensity(Selector):
         beta: weight of the density, >= 0; 0 is plain entropy sampling.
     """
 
+    needs = frozenset({"probabilities"})
+
     def __init__(self, *, beta: float = 1.0):
         if beta < 0:
             raise ValueError(f"beta = {beta} is not >= 0")

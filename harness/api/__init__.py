@@ -13,10 +13,11 @@ from harness.api.augmentations import Augmentation
 from harness.api.backbones import Backbone, ImageForm, PublishedWeights
 from harness.api.data import SOURCE_SPLITS, TALLIED, BrokenImagesError, Dataset, Images, Source, Split
 from harness.api.families import Family
-from harness.api.selectors import CONDITIONAL_PARTS, Companion, Pool, PoolModel, Reason, Selector
+from harness.api.selectors import CLASSIFIER_TRAITS, CONDITIONAL_PARTS, Companion, Pool, PoolModel, Reason, Selector
 from harness.api.ssl_methods import UNKNOWN, SemiSupervisedMethod, SSLMethod, SupervisedMethod
 
 __all__ = [
+    "CLASSIFIER_TRAITS",
     "CONDITIONAL_PARTS",
     "SOURCE_SPLITS",
     "TALLIED",

@@ -150,6 +150,11 @@ CONDITIONAL_PARTS = frozenset({"images", "augmented_logits", "stochastic_logits"
 SSL method with a loss per image, a classifier that a companion can be trained beside."""
 
 
+CLASSIFIER_TRAITS = frozenset({"probabilities", "linear_layer"})
+"""What not every classifier has: logits whose softmax says how probable the classes are (an SVM's are votes), and a
+last layer that is linear in what it reads (`knn`, `svm` and `kernel_ridge` have none)."""
+
+
 @dataclass(frozen=True)
 class Reason:
     """Why one image was picked, for the person who labels it.
@@ -182,6 +187,9 @@ class Selector(ABC):
 
     reads: frozenset[str] = frozenset()
     """Those of `CONDITIONAL_PARTS` that `select` reads; a trial that cannot give them is refused before it starts."""
+
+    needs: frozenset[str] = frozenset()
+    """Those of `CLASSIFIER_TRAITS` that `select` relies on; a trial whose classifier lacks one is refused likewise."""
 
     pool_subset: int | None = None
     """How many unlabelled images the harness shows it in each round, drawn anew; all of them if None."""

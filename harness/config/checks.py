@@ -117,6 +117,10 @@ def check_labels(config: TrialConfig, path: str, problems: Problems) -> None:
             )
 
 
+NEEDS = {"probabilities": "the classes' probabilities", "linear_layer": "a linear last layer"}
+"""`CLASSIFIER_TRAITS` in words."""
+
+
 def check_what_selector_reads(config: TrialConfig, path: str, problems: Problems) -> None:
     """Whether the trial gives what its selector reads; dropout is looked for once there is a backbone."""
     name, classifier = config.selector.name, config.classifier
@@ -129,6 +133,12 @@ def check_what_selector_reads(config: TrialConfig, path: str, problems: Problems
         problems.add(
             f"{path}.selector.pool_subset",
             f"{largest} images cannot be chosen from {shown}; use at least {largest}",
+        )
+    for need in sorted(selector.needs - classifier.traits):
+        problems.add(
+            f"{path}.classifier.name",
+            f"{name} needs {NEEDS[need]}, which {classifier.name} does not give; use logistic, or a selector that "
+            "reads features, such as typiclust",
         )
     if "ssl_loss" in selector.reads:
         method: type[SSLMethod] = registry.find_plugin("ssl_methods", config.ssl_method.name)

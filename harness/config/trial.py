@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import torch
 
-from harness.api import SupervisedMethod
+from harness.api import CLASSIFIER_TRAITS, SupervisedMethod
 from harness.config.schema import as_dict, plugin, setting
 from harness.data.splits import Splitting
 from harness.plugins import registry
@@ -157,6 +157,13 @@ class ClassifierConfig(Optimization):
     def gives_probabilities(self) -> bool:
         """Whether the softmax of what it says are probabilities; else they order the classes and mean nothing more."""
         return self.name not in ("svm", "knn")
+
+    @property
+    def traits(self) -> frozenset[str]:
+        """Those of `CLASSIFIER_TRAITS` that it has; the shares of votes of `knn` are probabilities to choose by."""
+        if self.name in ("svm", "knn", "kernel_ridge"):
+            return frozenset({"probabilities"} if self.name != "svm" else ())
+        return CLASSIFIER_TRAITS
 
     def unread(self) -> set[str]:
         """Also the settings of other heads and representations."""

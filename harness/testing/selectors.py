@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from harness import messages
-from harness.api import CONDITIONAL_PARTS, UNKNOWN, Companion, Images, Pool, Reason
+from harness.api import CLASSIFIER_TRAITS, CONDITIONAL_PARTS, UNKNOWN, Companion, Images, Pool, Reason
 from harness.plugins.shared import prepare_selector
 from harness.seeding import generator, seeded
 from harness.testing.common import (
@@ -337,6 +337,35 @@ def reads_are_as_declared(plugin: Factory) -> None:
         raise AssertionError(f"reads has {name!r}, which selecting never asks for: trials without are refused in vain")
 
 
+class _Votes:
+    """A `PoolModel` whose logits say nothing but the order of the classes, as votes do."""
+
+    def __init__(self, model: Any):
+        self._model = model
+
+    def __getattr__(self, name: str) -> Any:
+        answer = getattr(self._model, name)
+        if name not in ("logits", "last_layer", "stochastic_logits", "augmented_logits"):
+            return answer
+        return lambda *arguments: answer(*arguments).argsort(dim=-1).argsort(dim=-1).float()
+
+
+def needs_are_as_declared(plugin: Factory) -> None:
+    """`needs` names what it relies on: without `probabilities`, picks follow from the order of an image's classes."""
+    needs = plugin().needs
+    assert isinstance(needs, frozenset), f"needs is {needs!r}, not a frozenset"
+    for name in needs - CLASSIFIER_TRAITS:
+        raise AssertionError(f"needs has {name!r}; {messages.closest(name, CLASSIFIER_TRAITS)}")
+    if needs:
+        return
+    pool = make_pool()
+    model: Any = _Votes(pool.model)
+    picks, voted = (_select(plugin(), shown, 20) for shown in (pool, replace(pool, model=model)))
+    assert torch.equal(picks, voted), (
+        "picks change where logits are votes, but needs lacks 'probabilities': under an svm they would mean nothing"
+    )
+
+
 _STAGE_SHAPES: list[tuple[int, ...]] = [(4, 8, 8), (6, 12), (16,)]
 """Of a convolutional stage, of one of a transformer, and of features."""
 
@@ -416,6 +445,7 @@ SELECTOR_CHECKS: tuple[Check, ...] = (
     pool_subset_is_taken,
     positions_mean_nothing,
     reads_are_as_declared,
+    needs_are_as_declared,
     reasons_fit_the_picks,
     companion_is_as_declared,
     companion_trains_in_half_precision,

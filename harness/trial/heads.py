@@ -4,8 +4,9 @@ A fixed head reads a representation f32 [n, D] that no label has shaped. Its tra
 state; `predictor` turns the state into a function. `finetune` trains the encoder itself with a linear layer on top.
 
 What a head says can be read as logits: the softmax of `logistic`, `ridge`, `kernel_ridge`, `linear`, `mlp` and
-`finetune` are probabilities. `svm` gives decision values and `knn` the logarithms of shares of votes, which order the
-classes and tell sure images from others, and are no probabilities.
+`finetune` are probabilities. `knn` gives the logarithms of shares of votes, which order the classes and tell sure
+images from others, and `svm` decision values, which are votes between pairs of classes and order the classes alone: a
+selector that reads more of them is refused.
 """
 
 from __future__ import annotations

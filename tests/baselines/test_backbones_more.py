@@ -19,6 +19,17 @@ def parameters(backbone):
     return sum(parameter.numel() for parameter in backbone.parameters())
 
 
+@pytest.mark.parametrize("network", [DCNN3, ResNet18, VGG16])
+def test_stages_are_read_after_their_activation(network):
+    torch.manual_seed(0)
+    backbone, outputs = network((3, 16, 16)).eval(), []
+    for stage in backbone.stages():
+        stage.register_forward_hook(lambda _, __, output: outputs.append(output))
+    backbone(torch.randn(2, 3, 16, 16))
+    assert len(outputs) >= 3
+    assert all((output >= 0).all() for output in outputs)
+
+
 # --- ResNets ---
 
 PUBLISHED_RESNETS = {ResNet34: (21_797_672, 512), ResNet50: (25_557_032, 2048), ResNet101: (44_549_160, 2048)}

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from pools import blobs, make_pool, rng, valid
+from sklearn.cluster import KMeans as PeerKMeans
 
 from baselines import BUILTINS
 from baselines.selectors import ual
@@ -222,12 +223,13 @@ def test_ual_takes_the_same_number_from_every_cluster(reducer):
     assert len(cluster[picks[:4]].unique()) == 4  # the picks take turns
 
 
+@pytest.mark.parametrize("pick", ["nearest", "farthest"])
 @pytest.mark.parametrize("distance", ["euclidean", "cosine", "manhattan"])
-def test_ual_picks_the_nearest_to_each_centroid(distance):
+def test_ual_picks_the_nearest_to_each_centroid_or_the_farthest(distance, pick):
     features, cluster = blobs(300, 3, num_clusters=3, spread=0.1)
     features = features + 5
     pool = make_pool(features=features, labeled=[0, 7, 100])
-    picks = UAL(num_clusters=3, reducer="none", distance=distance).select(pool, 12, rng=rng())
+    picks = UAL(num_clusters=3, reducer="none", distance=distance, pick=pick).select(pool, 12, rng=rng())
     measure = {
         "euclidean": lambda x, c: (x - c).norm(dim=1),
         "manhattan": lambda x, c: (x - c).abs().sum(1),
@@ -236,7 +238,26 @@ def test_ual_picks_the_nearest_to_each_centroid(distance):
     for k in range(3):
         members = pool.unlabeled[cluster[pool.unlabeled] == k]
         to_centroid = measure(features[members].double(), features[cluster == k].double().mean(0))
-        assert set(members[to_centroid.argsort()[:4]].tolist()) == set(picks[cluster[picks] == k].tolist())
+        order = members[to_centroid.argsort(descending=pick == "farthest")]
+        assert set(order[:4].tolist()) == set(picks[cluster[picks] == k].tolist())
+
+
+@pytest.mark.parametrize("num_clusters", [2, 7])
+def test_ual_on_principal_components_is_that_of_plain_loops(num_clusters):
+    features, _ = blobs(120, 6, num_clusters=5, spread=0.4)
+    pool = make_pool(features=features, labeled=[3, 50])
+    centered = features.double().numpy() - features.double().numpy().mean(0)
+    map_ = centered @ np.linalg.svd(centered, full_matrices=False)[2][:3].T
+    picks = UAL(num_clusters=num_clusters, reducer="pca", pca_dims=3, pick="farthest").select(pool, 20, rng=rng(2))
+    seed = int(torch.randint(2**31 - 1, (), generator=rng(2)))
+    peer = PeerKMeans(num_clusters, n_init=10, random_state=seed).fit(map_)
+    members = {k: [i for i in range(120) if peer.labels_[i] == k and i not in (3, 50)] for k in range(num_clusters)}
+    shares = even_shares(torch.tensor([len(members[k]) for k in range(num_clusters)]), 20).tolist()
+    expected = set()
+    for k, share in enumerate(shares):
+        centroid = np.mean([map_[i] for i in range(120) if peer.labels_[i] == k], axis=0)
+        expected |= set(sorted(members[k], key=lambda i: -np.linalg.norm(map_[i] - centroid))[:share])
+    assert set(picks.tolist()) == expected
 
 
 def test_ual_map_keeps_blobs_apart_and_ignores_the_global_generators(monkeypatch):
@@ -280,6 +301,7 @@ def test_ual_maps_the_same_features_once_and_picks_as_if_it_had_not(monkeypatch)
         {"pca_dims": None, "reducer": "pca"},
         {"perplexity": 0},
         {"distance": "hamming"},
+        {"pick": "middle"},
     ],
 )
 def test_ual_refuses_impossible_hyperparameters(wrong):

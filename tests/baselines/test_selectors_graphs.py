@@ -8,7 +8,6 @@ from torch.nn.functional import normalize
 
 from baselines.selectors.core_gcn import CoreGCN
 from baselines.selectors.gcn import GCN, CosineGraph, train_gcn
-from baselines.selectors.kcenter import SquaredEuclidean, k_center_greedy
 from baselines.selectors.lloyd import kmeans
 from baselines.selectors.probcover import ProbCover, greedy_cover, neighborhoods, pure_radius
 from baselines.selectors.uncertain_gcn import UncertainGCN
@@ -136,7 +135,8 @@ def test_network_learns_where_the_labelled_images_are():
     features = torch.cat([torch.rand(40, 4, generator=rng()), 0.1 * torch.rand(40, 4, generator=rng(1))])
     features[:40, :2] *= 0.1
     features[40:, :2] += 1
-    score, hidden = train_gcn(features, torch.arange(0, 20), rng=rng(), lr=1e-2)
+    logit, hidden = train_gcn(features, torch.arange(0, 20), rng=rng(), lr=1e-2)
+    score = logit.sigmoid()
     assert score[20:40].mean() > score[40:].mean() + 0.1
     assert hidden.shape == (80, 128)
 
@@ -144,18 +144,32 @@ def test_network_learns_where_the_labelled_images_are():
 def test_uncertain_gcn_takes_scores_near_the_margin():
     features, _ = blobs(80, 6)
     pool = make_pool(features=features.abs(), labeled=range(12))
-    score, _ = train_gcn(pool.features, pool.labeled, rng=rng(4))
+    score = train_gcn(pool.features, pool.labeled, rng=rng(4))[0].sigmoid()
     away = (score[pool.unlabeled] - 0.3).abs()
     picks = UncertainGCN(margin=0.3).select(pool, 68, rng=rng(4))
     assert torch.equal((score[picks] - 0.3).abs(), away.sort().values)
 
 
-def test_core_gcn_is_k_center_greedy_on_hidden_features():
+def test_core_gcn_is_k_center_greedy_on_hidden_features_and_output():
     features, _ = blobs(80, 6)
     pool = make_pool(features=features.abs(), labeled=range(12))
-    _, hidden = train_gcn(pool.features, pool.labeled, rng=rng(4))
-    expected = k_center_greedy(SquaredEuclidean(hidden), pool.labeled, pool.unlabeled, 20, rng=rng())
-    assert torch.equal(CoreGCN().select(pool, 20, rng=rng(4)), expected)
+    logit, hidden = train_gcn(pool.features, pool.labeled, rng=rng(4))
+    points = np.concatenate([hidden.double(), logit.double()[:, None]], axis=1)
+    distance = np.linalg.norm(points[:, None] - points[None], axis=2)
+    nearest, expected = distance[:, :12].min(1), []
+    for _ in range(20):
+        expected.append(int(nearest.argmax()))
+        nearest = np.minimum(nearest, distance[:, expected[-1]])
+    assert CoreGCN().select(pool, 20, rng=rng(4)).tolist() == expected
+
+
+def test_the_network_starts_as_released():
+    torch.manual_seed(0)
+    model = GCN(400, 100, 0.3)
+    for layer, bound in ((model.first, 0.1), (model.second, 1.0)):
+        for values in layer.parameters():
+            assert values.abs().max() <= bound
+        assert layer.weight.abs().max() > 0.9 * bound
 
 
 @pytest.mark.parametrize("selector", [UncertainGCN, CoreGCN])

@@ -1,14 +1,14 @@
 """Selectors that train something of their own: VAAL, TA-VAAL, Learning Loss and CDAL-RL."""
 
 import math
+from itertools import combinations
 
 import numpy as np
 import pytest
 import torch
 from pools import make_pool, rng, valid
 
-from baselines.selectors.cdal_cs import SymmetricKL
-from baselines.selectors.cdal_rl import CDALRL, Policy, reinforce_loss, reward
+from baselines.selectors.cdal_rl import CDALRL, Policy, Reward, chances, expected_loss
 from baselines.selectors.learning_loss import LearningLoss
 from baselines.selectors.loss_prediction import pooled
 from baselines.selectors.ta_vaal import TAVAAL
@@ -39,13 +39,26 @@ def test_vae_reads_any_image_size(shape, size):
 
 def test_networks_have_the_published_widths():
     vae = VAE(3, 32, latent_dim=32, width=128)
-    convolutions = [m for m in vae.down if isinstance(m, torch.nn.Conv2d)]
-    assert [(c.in_channels, c.out_channels) for c in convolutions] == [(3, 128), (128, 256), (256, 512), (512, 1024)]
+    down = [tuple(m.weight.shape) for m in vae.down if isinstance(m, torch.nn.Conv2d)]
+    assert down == [(128, 3, 4, 4), (256, 128, 4, 4), (512, 256, 4, 4), (1024, 512, 4, 4)]
+    assert (vae.moments.in_features, vae.spread.out_features) == (1024 * 2 * 2, 1024 * 4 * 4)
+    up = [(*m.weight.shape, m.stride[0]) for m in vae.up if isinstance(m, torch.nn.ConvTranspose2d)]
+    assert up == [(1024, 512, 4, 4, 2), (512, 256, 4, 4, 2), (256, 128, 4, 4, 2), (128, 3, 1, 1, 1)]
     assert [layer.out_features for layer in make_discriminator(32) if isinstance(layer, torch.nn.Linear)] == [
         512,
         512,
         1,
     ]
+
+
+def test_networks_start_as_published():
+    torch.manual_seed(0)
+    vae, discriminator = VAE(3, 32, latent_dim=32, width=32), make_discriminator(32)
+    for layer, fan_in in ((vae.down[3], 32 * 16), (vae.spread, 32), (discriminator[2], 512)):
+        assert float(layer.weight.detach().std()) == pytest.approx((2 / fan_in) ** 0.5, rel=0.05)
+    assert not vae.spread.bias.any()
+    assert not discriminator[2].bias.any()
+    assert float(vae.moments.weight.detach().abs().max()) <= vae.moments.in_features**-0.5  # as torch starts it
 
 
 def test_vaal_picks_what_looks_unlike_the_labelled_images():
@@ -54,7 +67,7 @@ def test_vaal_picks_what_looks_unlike_the_labelled_images():
     assert (picks >= 24).all()
 
 
-def test_vae_loss_is_a_bound_per_pixel_plus_the_adversary():
+def test_vae_loss_is_that_of_an_image_plus_the_adversary():
     images, selector = torch.rand(5, 3, 16, 16, generator=rng()), VAAL(width=2, beta=0.5, adversary_weight=2.0)
     vae, discriminator = VAE(3, 16, 32, 2).eval(), make_discriminator(32).eval()
     with torch.no_grad():
@@ -64,10 +77,25 @@ def test_vae_loss_is_a_bound_per_pixel_plus_the_adversary():
         mean, log_variance = vae.encode(images)
         prior, code = torch.distributions.Normal(0, 1), torch.distributions.Normal(mean, (log_variance / 2).exp())
         rebuilt = vae.decode(mean + torch.randn_like(mean) * code.scale)
-        divergence = torch.distributions.kl_divergence(code, prior).sum() / (5 * 3 * 16 * 16)
-        adversary = -discriminator(mean).sigmoid().log().mean()
-        expected = ((rebuilt - images) ** 2).mean() + 0.5 * divergence + 2.0 * adversary
+        divergence = torch.distributions.kl_divergence(code, prior).sum(1)
+        adversary = -discriminator(mean).sigmoid().log().squeeze(1)
+        each = ((rebuilt - images) ** 2).flatten(1).sum(1) + 0.5 * divergence + 2.0 * adversary
+        expected = each.mean()
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
+
+
+def test_pixels_are_scaled_as_published():
+    seen = []
+
+    class Watched(VAAL):
+        def _vae_loss(self, vae, discriminator, images, conditions):
+            seen.append(images)
+            return super()._vae_loss(vae, discriminator, images, conditions)
+
+    images = torch.tensor([0, 51, 255]).to(torch.uint8)[:, None, None, None].expand(-1, 3, 16, 16)
+    Watched(epochs=1, batch_size=2, width=2).select(make_pool(images=images, labeled=[0]), 1, rng=rng())
+    values = torch.cat(seen).unique()
+    torch.testing.assert_close(values, torch.tensor([-1.0, -0.6, 1.0]), atol=1e-6, rtol=0)
 
 
 def test_vaal_is_deterministic_and_leaves_the_global_generator_alone():
@@ -193,7 +221,7 @@ def test_ta_vaal_gives_the_rank_to_decoder_and_discriminator():
         latent = mean + torch.randn_like(mean) * (log_variance / 2).exp()
         rebuilt = vae.decode(torch.cat([latent, conditions], 1))
         prior, code = torch.distributions.Normal(0, 1), torch.distributions.Normal(mean, (log_variance / 2).exp())
-        divergence = torch.distributions.kl_divergence(code, prior).sum() / images.numel()
+        divergence = torch.distributions.kl_divergence(code, prior).mean()
         adversary = -discriminator(torch.cat([mean, conditions], 1)).sigmoid().log().mean()
         expected = ((rebuilt - images / 255) ** 2).mean() + 0.5 * divergence + adversary
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
@@ -227,15 +255,67 @@ def test_ta_vaal_is_deterministic_and_leaves_the_global_generator_alone():
 # --- cdal_rl ---
 
 
-def test_reward_equals_its_definition():
-    logits = 2 * torch.randn(40, 4, generator=rng())
-    p, picks = logits.softmax(1), torch.tensor([3, 7, 21])
-    a = p[picks].double().numpy()
+def slow_reward(logits, picks):
+    if len(picks) == 0:
+        return 0.0
+    p = logits.double().softmax(1).numpy()
+    a = p[list(picks)]
     kl = (a[:, None] * np.log(a[:, None] / a[None])).sum(2)
-    squared = ((p.double().numpy()[:, None] - a[None]) ** 2).sum(2).min(1)
-    expected = 0.5 * np.exp(-squared.mean() / 50) + 1.5 * ((kl + kl.T) / 2).mean()
-    assert reward(p, SymmetricKL(logits), picks) == pytest.approx(expected, rel=1e-5)
-    assert reward(p, SymmetricKL(logits), picks[:0]) == 0.0
+    squared = ((p[:, None] - p[None]) ** 2).sum(2)
+    representativeness = np.exp(-squared[:, list(picks)].min(1).mean() / squared.mean())
+    return 0.5 * representativeness + 1.5 * ((kl + kl.T) / 2).mean()
+
+
+@pytest.mark.parametrize("picks", [(), (5,), (3, 7), (3, 7, 21, 30, 31)])
+def test_reward_and_gains_equal_their_definition(picks, monkeypatch):
+    monkeypatch.setattr("baselines.selectors.cdal_rl.IMAGES_AT_ONCE", 7)
+    logits = 2 * torch.randn(40, 4, generator=rng())
+    reward, chosen = Reward(logits), torch.tensor(picks, dtype=torch.int64)
+    assert reward(chosen) == pytest.approx(slow_reward(logits, picks), rel=1e-5)
+    gains = [slow_reward(logits, {*picks, i}) - slow_reward(logits, {*picks} - {i}) for i in range(40)]
+    np.testing.assert_allclose(reward.gains(chosen), gains, rtol=1e-3, atol=1e-5)
+
+
+def test_representativeness_tells_picks_of_one_place_from_others():
+    logits = 3 * torch.eye(4)[torch.arange(40) % 4] + 0.01 * torch.randn(40, 4, generator=rng())
+    reward = Reward(logits)
+    one_place, everywhere = torch.arange(0, 16, 4), torch.arange(4)
+    kl = [
+        np.mean([[float(reward.divergence.direct(i[None], j[None])) for i in part] for j in part])
+        for part in (one_place, everywhere)
+    ]
+    alone = [reward(part) - 1.5 * diversity for part, diversity in zip((one_place, everywhere), kl, strict=True)]
+    assert alone[0] < 0.25
+    assert alone[1] > 0.45
+
+
+def test_chances_add_up_to_the_number_of_picks():
+    score = 4 * torch.randn(50, generator=rng())
+    for count in (1, 7, 49):
+        chance = chances(score, count)
+        assert float(chance.probs.sum()) == pytest.approx(count, rel=1e-4)
+        torch.testing.assert_close(chance.logits.diff(), score.diff(), atol=1e-4, rtol=0)
+
+
+def test_the_gradient_is_that_of_the_expected_reward():
+    logits = 2 * torch.randn(5, 3, generator=rng())
+    subsets = [torch.tensor(c, dtype=torch.int64) for n in range(6) for c in combinations(range(5), n)]
+    every = torch.stack([torch.zeros(5).index_fill(0, picks, 1.0) for picks in subsets])
+    rewards = torch.tensor([slow_reward(logits, picks.tolist()) for picks in subsets]).float()
+
+    def expected(score):
+        return float(chances(score, 2).log_prob(every).sum(1).exp() @ rewards)
+
+    score, reward = torch.tensor([-1.0, 0.5, 0.2, -0.3, 1.0], requires_grad=True), Reward(logits)
+    mean = torch.zeros(5)
+    for actions in every:
+        chance = chances(score, 2)
+        (gradient,) = torch.autograd.grad(expected_loss(chance, reward, actions), score)
+        mean -= chance.log_prob(actions).sum().exp().detach() * gradient
+    step = 0.05 * torch.eye(5)
+    slopes = [(expected(score.detach() + part) - expected(score.detach() - part)) / 0.1 for part in step]
+    np.testing.assert_allclose(mean, slopes, atol=2e-3)
+    assert max(map(abs, slopes)) > 0.05
 
 
 def test_policy_gives_every_image_its_own_logit_whatever_the_sequence_length():
@@ -247,25 +327,25 @@ def test_policy_gives_every_image_its_own_logit_whatever_the_sequence_length():
     torch.testing.assert_close(policy(p, 1), one_by_one)
 
 
-def test_reinforce_makes_rewarded_actions_more_probable():
-    actions = torch.tensor([1.0, 0.0, 1.0])
-    for advantage in (2.0, -2.0):
-        logits = torch.zeros(3, requires_grad=True)
-        reinforce_loss(torch.distributions.Bernoulli(logits=logits), actions, advantage).backward()
-        # d log p(a) / d logit = a - 1/2, averaged over three actions.
-        torch.testing.assert_close(-logits.grad, advantage * (actions - 0.5) / 3)
+def test_cdal_rl_picks_beat_random_ones_and_agree_between_seeds():
+    g = rng()
+    middle = 2 * torch.randn(12, 6, generator=g)
+    logits = middle[torch.arange(400) % 12] + torch.randn(400, 6, generator=g)
+    pool, reward = make_pool(logits=logits), Reward(logits)
+    picks = [CDALRL(hidden_dim=32, lr=0.03).select(pool, 40, rng=rng(seed)) for seed in range(2)]
+    drawn = [reward(torch.randperm(400, generator=g)[:40]) for _ in range(200)]
+    assert min(map(reward, picks)) > max(drawn)
+    overlaps = [len(set(a.tolist()) & set(b.tolist())) / 40 for a, b in combinations(picks, 2)]
+    assert min(overlaps) > 0.25  # by chance 0.1, and 0.25 in one of 1,000 draws
 
 
-def test_cdal_rl_learns_to_pick_more_diverse_images():
-    logits = torch.zeros(200, 4)
-    logits[::5] = 8 * torch.eye(4)[torch.arange(40) % 4]  # one in five is predicted surely, as one of four classes
-    pool, p = make_pool(logits=logits), logits.softmax(1)
-
-    def found(lr):
-        picks = [CDALRL(epochs=100, hidden_dim=16, lr=lr).select(pool, 20, rng=rng(seed)) for seed in range(5)]
-        return np.mean([reward(p, SymmetricKL(logits), part) for part in picks])
-
-    assert found(lr=1e-2) > 1.1 * found(lr=1e-9)  # the second only keeps the best of 100 untrained policies' picks
+def test_of_a_large_pool_an_epoch_sees_a_part_and_all_may_be_picked(monkeypatch):
+    monkeypatch.setattr("baselines.selectors.cdal_rl.SEEN", 50)
+    logits = torch.randn(300, 4, generator=rng())
+    logits[290:] *= 6
+    picks = CDALRL(hidden_dim=16, lr=0.03).select(make_pool(logits=logits), 10, rng=rng())
+    assert Reward(logits)(picks) > 2 * Reward(logits)(torch.arange(10))
+    assert (picks >= 290).sum() >= 5  # by chance 0.3
 
 
 @pytest.mark.parametrize(
@@ -285,7 +365,6 @@ def test_cdal_rl_learns_to_pick_more_diverse_images():
         (CDALRL, {"epochs": 0}),
         (CDALRL, {"lr": -1.0}),
         (CDALRL, {"sequence_length": 0}),
-        (CDALRL, {"length_penalty": -0.1}),
     ],
     ids=str,
 )

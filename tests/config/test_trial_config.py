@@ -198,6 +198,21 @@ MISTAKES = {
         "trial.classifier.representation",
         "use features",
     ),
+    "probabilities of votes": (
+        trial(labels=ROUNDS, selector="margin", classifier="svm"),
+        "trial.classifier.name",
+        "margin needs the classes' probabilities, which svm does not give; use logistic, or a selector that reads",
+    ),
+    "a linear layer of neighbours": (
+        trial(labels=ROUNDS, selector="alfa_mix", classifier="knn"),
+        "trial.classifier.name",
+        "alfa_mix needs a linear last layer, which knn does not give; use logistic",
+    ),
+    "a linear layer of kernels, for one of several selectors": (
+        trial(labels=ROUNDS, selector="refine", classifier="kernel_ridge"),
+        "trial.classifier.name",
+        "refine needs a linear last layer, which kernel_ridge does not give; use logistic",
+    ),
     "a companion of a fixed head": (
         trial(labels=ROUNDS, selector="learning_loss", classifier="svm"),
         "trial.classifier.name",
@@ -345,6 +360,10 @@ def test_the_valid_file_has_no_mistake(tmp_path):
     [
         {"selector": "bald", "backbone": DROPOUT},
         {"selector": "high_ssl_loss"},
+        {"selector": "typiclust", "classifier": "svm"},
+        {"selector": "drop_query", "classifier": "svm"},
+        {"selector": "margin", "classifier": "knn"},
+        {"selector": "alfa_mix", "classifier": "ridge"},
         {"selector": "learning_loss", "classifier": "finetune"},
         {"selector": "learning_loss", "classifier": ["finetune", "linear"]},
         {"selector": "bald", "ssl_method": "none", "labels": {"start": 5}},

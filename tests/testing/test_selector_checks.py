@@ -223,6 +223,18 @@ BROKEN = [
         ),
         "it reads pool.stochastic_logits",
     ),
+    ("needs_are_as_declared", broken(GoodSelector, needs={"probabilities"}), "not a frozenset"),
+    ("needs_are_as_declared", broken(GoodSelector, needs=frozenset({"probability"})), "did you mean 'probabilities'?"),
+    (
+        "needs_are_as_declared",
+        broken(GoodSelector, select=_scores_by(lambda pool: pool.logits.amax(1)), supports_cold_start=False),
+        "picks change where logits are votes",
+    ),
+    (
+        "needs_are_as_declared",
+        broken(GoodSelector, select=_scores_by(lambda pool: pool.augmented_logits(3).var(0).sum(1))),
+        "picks change where logits are votes",
+    ),
     (
         "reasons_fit_the_picks",
         broken(GoodSelector, explain=lambda self, pool, picks: [Reason("one")]),
