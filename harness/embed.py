@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from harness.files import RESULTS, temporary_name
 from harness.messages import message_of
+from harness.progress import forgive_output
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,6 +35,7 @@ CHUNK = 2048
 def main(arguments: list[str] | None = None, prog: str = "python -m harness.embed") -> int:
     """The command line, as `prog`; returns the exit status."""
     options = _parser(prog).parse_args(arguments)
+    forgive_output()
 
     from harness.encoders.saved import SavedEncoder
 
