@@ -15,6 +15,9 @@ from urllib.parse import unquote
 from harness.image_file import EXTENSIONS
 
 DELIMITERS = ",;\t|"
+NO_DELIMITER = "\x1f"
+"""A delimiter that no line has."""
+
 FORMATS = {
     "a table of text (.csv, .tsv, .tab, .txt)": (".csv", ".tsv", ".tab", ".txt"),
     "Parquet (.parquet, .pq)": (".parquet", ".pq"),
@@ -83,6 +86,8 @@ def _read_text(file: Path) -> ImageTable:
     delimiter = "\t" if file.suffix.lower() in (".tsv", ".tab") else max(DELIMITERS, key=first.count)
     if delimiter in first:
         rows = list(_delimited(file, text, delimiter))
+    elif len(first.split()) == 1 and not is_image_name(first.strip()):  # one title, and so one column
+        rows = list(_delimited(file, text, NO_DELIMITER))
     else:
         lines = enumerate(text.split("\n"), 1)
         rows = [(number, tuple(_path_and_label(line))) for number, line in lines if line.strip()]

@@ -133,6 +133,8 @@ def list_images(
     label = None
     if with_labels:
         label = _label_column(table, columns.label, (path, split), label_setting, hint if "label" in needs else None)
+    if label is not None and columns.label is None and _plain(table.columns[label]) not in LABEL_NAMES[0]:
+        notes.append(f"{table.file}: labels are those of {table.columns[label]!r}, the only column that is left")
     places = {"path": path, "label": label, "split": split}
     texts = {kind: ["" if place is None else cells[place] for _, cells in table.rows] for kind, place in places.items()}
     texts["label"], said = _labels([unicodedata.normalize("NFC", label) for label in texts["label"]])

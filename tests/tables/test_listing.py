@@ -62,6 +62,16 @@ def test_numbers_are_classes_and_minus_1_is_none(tmp_path, labels, expected, sai
     assert any(said in note for note in listing.notes) if said else not listing.notes
 
 
+def test_a_column_alone_has_cells_with_blanks_and_commas(tmp_path):
+    (tmp_path / "t.csv").write_text('path\nday 1/photo 2\n"a, b.jpg"\nc, d.jpg\n')
+    listing = list_images(read_table(tmp_path / "t.csv"), Columns(), ("path",))
+    assert [(row.path, row.label) for row in listing.rows] == [
+        ("day 1/photo 2", ""),
+        ("a, b.jpg", ""),
+        ("c, d.jpg", ""),
+    ]
+
+
 def test_columns_of_a_table_that_hold_no_text_are_not_read(tmp_path):
     pd.DataFrame({"path": ["1.png"], "label": [3.0], "bytes": [b"x"], "box": [[1, 2]]}).to_parquet(
         tmp_path / "t.parquet"
