@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from harness.files import RESULTS, temporary_name
 from harness.messages import message_of
+from harness.progress import forgive_output
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,6 +35,7 @@ CHUNK = 2048
 def main(arguments: list[str] | None = None, prog: str = "python -m harness.embed") -> int:
     """The command line, as `prog`; returns the exit status."""
     options = _parser(prog).parse_args(arguments)
+    forgive_output()
 
     from harness.encoders.saved import SavedEncoder
 
@@ -129,15 +131,20 @@ def embedded(encoder: SavedEncoder, files: Sequence[Path]) -> Iterator[np.ndarra
     import torch
 
     from harness import image_file
-    from harness.progress import track
+    from harness.progress import say, track
 
+    converted: dict[str, list[str]] = {}
     with track(len(files), "Embedding images") as advance:
         for start in range(0, len(files), CHUNK):
             some = files[start : start + CHUNK]
             upright = encoder.about["upright"]
-            images = [image_file.decode(file, encoder.image_shape, upright=upright) for file in some]
+            images = [
+                image_file.decode(file, encoder.image_shape, upright=upright, converted=converted) for file in some
+            ]
             yield encoder.embed(torch.stack(images)).numpy()
             advance(len(some))
+    for what, names in converted.items():
+        say(f"{len(names):,} of {len(files):,} images {image_file.CONVERSIONS[what]}, such as {min(names)}")
 
 
 def _check_output(output: Path) -> None:

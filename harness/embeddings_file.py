@@ -9,13 +9,12 @@ What is read, by the file's ending:
     .npy      the vectors alone
     .parquet  a row per image: a column of lists of floats, or columns of floats; `label`, `path`, `split`
 
-Beside a file may lie a table of its images (.csv, .tsv, .parquet), with columns of the same names. Vectors are mapped
-into memory: of the file, or of a temporary one where they have to be unpacked (a compressed .npz, a .parquet).
+Beside a file may lie a table of its images, with columns of paths, labels and splits (`harness.tables`). Vectors are
+mapped into memory: of the file, or of a temporary one where they have to be unpacked (a compressed .npz, a .parquet).
 """
 
 from __future__ import annotations
 
-import csv
 import os
 import shutil
 import tempfile
@@ -27,6 +26,8 @@ from typing import IO, Any
 
 import numpy as np
 
+from harness.tables import SPLIT_WORDS, Columns, list_images, plain_path, read_table, said_of_columns, split_called
+
 FEATURES, LABELS, PATHS, SPLIT = "embeddings", "labels", "paths", "splits"
 
 NAMES = {
@@ -36,14 +37,6 @@ NAMES = {
     SPLIT: ("splits", "split"),
 }
 """What an array or a column may be called."""
-
-SPLIT_WORDS = {
-    "train": ("train", "training"),
-    "val": ("val", "valid", "validation", "dev"),
-    "test": ("test", "testing"),
-    "unlabeled": ("unlabeled", "unlabelled"),
-}
-"""A split and what it may be called, in any case."""
 
 BATCH_ROWS = 4096
 """Rows that are unpacked at a time."""
@@ -117,7 +110,7 @@ def read_embeddings(path: Path, table: Path | None = None, *, label: str | None 
 
     Args:
         path: an .npz, .npy or .parquet file, or a folder of .npy files.
-        table: labels, paths and splits of its images: .csv, .tsv or .parquet, or an .npy of labels. They belong to the
+        table: labels, paths and splits of its images, see `harness.tables`; or an .npy of labels. They belong to the
             images by their paths where both know these, else row by row, and win over those in the file.
         label: the column of labels, of the table if there is one, where it has another name.
 
@@ -152,30 +145,28 @@ def read_embeddings(path: Path, table: Path | None = None, *, label: str | None 
     return EmbeddingsFile(parts, class_names, tuple(notes))
 
 
-def read_table(file: Path, label: str | None = None) -> dict[str, np.ndarray]:
-    """`labels`, `paths` (absolute) and `splits` of a table, those that it has; texts of a .csv stay texts.
+def _table(file: Path, label: str | None) -> tuple[dict[str, np.ndarray], list[str]]:
+    """`labels`, `paths` (absolute) and `splits` of a table, those that it has, as texts; and what is to be said of it.
 
     Args:
-        file: .csv (its columns apart by commas or semicolons), .tsv or .parquet, or an .npy of labels.
+        file: any that `harness.tables` reads, or an .npy of labels.
         label: the column of labels, where it has another name.
-
-    Raises:
-        FileNotFoundError: it is not there.
-        ValueError: it has none of these columns, or rows of different lengths.
     """
     if file.suffix == ".npy":
-        return {LABELS: _loaded(file)}
-    if file.suffix not in (".csv", ".tsv", ".parquet"):
-        raise ValueError(f"{file} is no table that is read: .csv, .tsv, .parquet, or .npy of labels alone")
-    columns = _of_parquet(file) if file.suffix == ".parquet" else _of_csv(file)
-    used = _columns(columns, label)
-    used.pop(FEATURES, None)
-    if not used:
-        raise ValueError(f"{file} has the columns {', '.join(columns)}; name that of the labels, label: COLUMN")
-    table = {key: columns[name] for key, name in used.items()}
-    if PATHS in table:
-        table[PATHS] = _absolute(file.parent, table[PATHS])
-    return table
+        return {LABELS: _loaded(file)}, []
+    listing = list_images(read_table(file), Columns(label=label), (), label_setting="label")
+    if not listing.columns:
+        raise ValueError(f"{file} has the columns {', '.join(listing.unread)}; name that of the labels, label: COLUMN")
+    texts = {
+        PATHS: [row.path for row in listing.rows],
+        LABELS: [row.label for row in listing.rows],
+        SPLIT: [row.split for row in listing.rows],
+    }
+    kinds = {PATHS: "path", LABELS: "label", SPLIT: "split"}
+    columns = {key: np.array(values, np.str_) for key, values in texts.items() if kinds[key] in listing.columns}
+    if PATHS in columns:
+        columns[PATHS] = _absolute(file.parent, columns[PATHS])
+    return columns, [*listing.notes, *said_of_columns(file, listing)]
 
 
 # ------------------------------------------------------------ what arrays mean
@@ -232,17 +223,17 @@ def _absolute(folder: Path, paths: np.ndarray) -> np.ndarray:
 
 def _joined(whole: Embeddings, table: Path, label: str | None) -> tuple[Embeddings, np.ndarray | None, list[str]]:
     """The embeddings with the labels of a table, its splits, and what is to be said of both."""
-    about = read_table(table, label)
+    about, notes = _table(table, label)
     sizes = {key: len(values) for key, values in about.items()}
-    size, notes = next(iter(sizes.values())), []
+    size = next(iter(sizes.values()))
     if whole.paths is None or PATHS not in about:
         if size != len(whole):
             raise ValueError(f"{table} has {size} rows, and {whole.place} {len(whole)} vectors")
         rows = np.arange(size)
         whole = whole if PATHS not in about else replace(whole, paths=about[PATHS])
     else:
-        row_of = {path: row for row, path in enumerate(about[PATHS].tolist())}
-        rows = np.array([row_of.get(path, -1) for path in whole.paths.tolist()])
+        row_of = {plain_path(path): row for row, path in enumerate(about[PATHS].tolist())}
+        rows = np.array([row_of.get(plain_path(path), -1) for path in whole.paths.tolist()])
         if len(row_of) < size:
             raise ValueError(f"{table}: {size - len(row_of)} paths stand there twice")
         if (rows < 0).all():
@@ -268,12 +259,12 @@ def _taken(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 def _divided(whole: Embeddings, splits: np.ndarray) -> dict[str, Embeddings]:
     """Its parts, by the name of the split of each image."""
-    known = {name: split for split, names in SPLIT_WORDS.items() for name in names}
     written, places = np.unique(splits.astype(np.str_), return_inverse=True)
-    unknown = [name for name in written.tolist() if name.strip().lower() not in known]
+    called = [split_called(name) for name in written.tolist()]
+    unknown = [name for name, split in zip(written.tolist(), called, strict=True) if split is None]
     if unknown:
         raise ValueError(f"{whole.place}: no split {unknown[0]!r}; splits are {', '.join(SPLIT_WORDS)}")
-    of_row = np.array([known[name.strip().lower()] for name in written.tolist()])[places.ravel()]
+    of_row = np.array(called, dtype=np.str_)[places.ravel()]
     parts = {}
     for split in sorted(set(of_row.tolist()), key=list(SPLIT_WORDS).index):
         parts[split] = replace(whole.subset(np.flatnonzero(of_row == split)), place=f"{whole.place}, {split}")
@@ -355,23 +346,6 @@ def _mapped(file: IO[bytes]) -> np.ndarray:
     if not all(shape):
         return np.empty(shape, dtype)  # nothing cannot be mapped
     return np.memmap(file, dtype, "c", file.tell(), shape, "F" if in_fortran_order else "C")
-
-
-def _of_csv(file: Path) -> dict[str, np.ndarray]:
-    try:
-        with file.open(newline="", encoding="utf-8-sig") as stream:
-            first = stream.readline()
-            stream.seek(0)
-            apart = "\t" if file.suffix == ".tsv" else ";" if ";" in first and "," not in first else ","
-            header, *rows = csv.reader(stream, delimiter=apart)
-            columns = list(zip(*rows, strict=True))
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"no file {file.absolute()}") from error
-    except (ValueError, UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{file} is no table with a header and rows of one length: {error}") from error
-    if len(columns) != len(header):
-        raise ValueError(f"{file}: {len(header)} names of columns, but {len(columns)} columns")
-    return {name.strip(): np.array(column, dtype=np.str_) for name, column in zip(header, columns, strict=True)}
 
 
 def _of_parquet(path: Path) -> dict[str, np.ndarray]:

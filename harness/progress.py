@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import sys
 import threading
 import time
@@ -30,6 +31,14 @@ def say(line: str) -> None:
     """Says something on stderr, unless it is hushed."""
     if not _hushed.get():
         print(line, file=sys.stderr, flush=True)
+
+
+def forgive_output() -> None:
+    """From here on stdout shows `?` for a character that its encoding lacks, such as the plus-minus sign on an ASCII
+    terminal: what took hours is not to end in an error for that. On stderr Python does so by itself.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = {
     "augmentation": "--num-images 64 --repeats 1",
+    "encoding": "dcnn3_32px --rounds 1 --most 32",
     "pick": "margin --rows 800 --dims 16",
     "pretrain": "--batches 1 dcnn3",
     "reporting": "--trials 2 --seconds 1 --every 0.5",

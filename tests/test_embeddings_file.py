@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from harness.embeddings_file import read_embeddings, read_table
+from harness.embeddings_file import read_embeddings
 
 DRAW = np.random.default_rng(0)
 VECTORS = DRAW.normal(size=(9, 4)).astype(np.float16)
@@ -77,8 +77,8 @@ def test_splits_are_parts(tmp_path):
     assert np.array_equal(content.parts["val"].read(0, 3), VECTORS[1::3])
     assert content.parts["val"].labels.tolist() == ["dog"] * 3
     assert content.parts["test"].paths.tolist() == [str(tmp_path / path) for path in PATHS[2::3]]
-    whole(tmp_path / "e.npz", splits=np.array(["train2"] * 9))
-    with pytest.raises(ValueError, match=r"no split 'train2'; splits are train, val, test, unlabeled"):
+    whole(tmp_path / "e.npz", splits=np.array(["holdout"] * 9))
+    with pytest.raises(ValueError, match=r"no split 'holdout'; splits are train, val, test, unlabeled"):
         read_embeddings(tmp_path / "e.npz")
 
 
@@ -114,11 +114,11 @@ def test_a_table_finds_its_vectors_by_path(tmp_path, name):
     assert content.parts["unlabeled"].labels.tolist() == [""] * 3
     said = ["no row for 3 of 9 images; these have no label", "1 of 7 rows have no vector in"]
     assert all(words in note for words, note in zip(said, content.notes, strict=True))
-    with pytest.raises(ValueError, match="label: no column 'sort' among path, kind, split"):
-        read_table(tmp_path / name, "sort")
-    write_table(tmp_path / name, {"kind": LABELS, "id": PATHS})
-    with pytest.raises(ValueError, match="has the columns kind, id; name that of the labels, label: COLUMN"):
-        read_table(tmp_path / name)
+    with pytest.raises(ValueError, match="label: no column 'sort'; there are path, kind, split"):
+        read_embeddings(tmp_path / "e.npz", tmp_path / name, label="sort")
+    write_table(tmp_path / name, {"kind": LABELS, "sort": LABELS})
+    with pytest.raises(ValueError, match="has the columns kind, sort; name that of the labels, label: COLUMN"):
+        read_embeddings(tmp_path / "e.npz", tmp_path / name)
 
 
 def test_a_table_without_paths_goes_row_by_row(tmp_path):

@@ -46,3 +46,11 @@ def test_progress_is_a_bar_on_a_terminal(monkeypatch):
     with progress.hushed(True), progress.working("resting"):
         pass
     assert terminal.getvalue() == before
+
+
+def test_a_terminal_that_lacks_a_character_shows_a_question_mark(monkeypatch):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", stream)
+    progress.forgive_output()
+    print("0.5 \u00b1 0.1", flush=True)
+    assert stream.buffer.getvalue() == b"0.5 ? 0.1\n"

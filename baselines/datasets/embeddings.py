@@ -26,9 +26,9 @@ class EmbeddingsDataset(Dataset):
 
     Args:
         path: the file, or a folder of .npy files.
-        labels: a table with the labels: .csv, .tsv or .parquet with a column `label`, and where there are any `path`
-            (by which rows find their vectors) and `split`; or an .npy; None: they are in the file.
-        label: the column of the labels, where it has another name; None: `label`.
+        labels: a table with the labels, in any form that `manifest` reads, and where there are any with paths (by which
+            rows find their vectors) and splits; or an .npy; None: they are in the file.
+        label: the column of the labels; None finds it.
     """
 
     gives_features = True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,17 +10,7 @@ from typing import Literal
 
 from baselines.datasets.folders import Folder, ImageFile, scan
 from harness.image_file import EXTENSIONS
-
-SPLIT_WORDS = {
-    "train": ("train", "training", "trainset"),
-    "val": ("val", "valid", "validation", "valset", "dev"),
-    "test": ("test", "testing", "testset"),
-    "unlabeled": ("unlabeled", "unlabelled", "unsup", "unsupervised"),
-}
-"""Split -> the words that a folder with its images is called by, in any case."""
-
-FILLERS = ("seg", "set", "data", "dataset", "split", "image", "images", "img", "imgs")
-"""Words that may stand beside them, as in `seg_train` or `Training Set`; so may digits."""
+from harness.tables import split_called
 
 MANIFEST = "where a table has their labels, use the data set `manifest`"
 
@@ -86,16 +75,6 @@ def read_layout(root: str, named: Mapping[str, str], depth: int | Literal["leaf"
     _note_left_out(reading, whole, taken, unlabeled)
     images = sorted((i for folder in unlabeled for i in folder.images), key=lambda image: image.path)
     return Layout(layout, tuple(reading.notes), tuple(images), reading.left_out)
-
-
-def split_called(name: str) -> str | None:
-    """The split that a folder of this name holds; None where the name says nothing of a split."""
-    words = re.findall(r"[^\W\d_]+", name.casefold())
-    told = {split for split, names in SPLIT_WORDS.items() for word in words if word in names}
-    others = [
-        word for word in words if word not in FILLERS and not any(word in names for names in SPLIT_WORDS.values())
-    ]
-    return told.pop() if len(told) == 1 and not others else None
 
 
 @dataclass

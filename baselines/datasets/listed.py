@@ -10,26 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from baselines.datasets.folders import ImageFile
-from baselines.datasets.table import LABEL_NAMES, PATH_NAMES, SPLIT_NAMES, Table, is_image_name
 from harness.image_file import EXTENSIONS
+from harness.tables import Columns, list_images, read_table, said_of_columns
 
 ROWS_SHOWN = 3
 """Of many missing files so many are named."""
-
-
-@dataclass(frozen=True)
-class Columns:
-    """The names of a table's columns; None finds each by its name.
-
-    Attributes:
-        path: of the files.
-        label: of the classes.
-        split: of the parts.
-    """
-
-    path: str | None = None
-    label: str | None = None
-    split: str | None = None
 
 
 @dataclass(frozen=True)
@@ -49,97 +34,46 @@ class Listed:
     split: str
 
 
-@dataclass(frozen=True)
-class Listing:
-    """What a table lists.
-
-    Attributes:
-        images: in its order.
-        notes: what was decided by content, a line each.
-    """
-
-    images: Sequence[Listed]
-    notes: tuple[str, ...]
-
-
-def listed_images(table: Table, roots: Sequence[Path], columns: Columns, *, with_labels: bool = True) -> Listing:
-    """The images of a table.
+def listed_images(
+    file: Path, roots: Sequence[Path], columns: Columns, *, with_labels: bool = True
+) -> tuple[list[Listed], list[str]]:
+    """The images of a table, in its order; and what was decided by content, a line each.
 
     Args:
-        table: as it was read.
+        file: the table.
         roots: the folder to which paths refer; if there are more, those in which a file is looked for next.
         columns: where paths, labels and splits stand.
         with_labels: whether labels are looked for.
 
     Raises:
-        ValueError: a column is not found, or a file is missing, ambiguous or named twice; names rows.
+        FileNotFoundError: there is no such table.
+        ValueError: a column is not to be had, or a file is missing, ambiguous or named twice; names rows.
     """
-    path = _path_column(table, columns.path)
-    split = table.column("split", columns.split, SPLIT_NAMES)
-    label = _label_column(table, columns.label, (path, split)) if with_labels else None
+    table = read_table(file)
+    needs, hint = ("path", "label") if with_labels else ("path",), "; `labels: none` takes images without any"
+    listing = list_images(table, columns, needs, with_labels=with_labels, hint=hint)
     folders = [_Files(root) for root in roots]
     listed: list[Listed] = []
     missing: list[tuple[int, str]] = []
     rows: dict[str, int] = {}
-    for row, cells in table.rows:
-        if not cells[path]:
-            raise ValueError(f"{table.file}: row {row} names no file: {table.columns[path]} is empty")
-        paths = folders[0].called(cells[path]) or [one for more in folders[1:] for one in more.called(cells[path])]
+    for row in listing.rows:
+        place = f"{file}: {table.unit} {row.number}"
+        if not row.path:
+            raise ValueError(f"{place} names no file: {listing.columns['path']} is empty")
+        paths = folders[0].called(row.path) or [one for more in folders[1:] for one in more.called(row.path)]
         if len(paths) > 1:
             names = " or ".join(os.path.relpath(one, roots[0]) for one in paths)
-            raise ValueError(f"{table.file}: row {row}: {cells[path]!r} may be {names}; write more of its path")
+            raise ValueError(f"{place}: {row.path!r} may be {names}; write more of its path")
         if not paths:
-            missing.append((row, cells[path]))
+            missing.append((row.number, row.path))
             continue
-        first = rows.setdefault(paths[0], row)
-        if first != row:
-            raise ValueError(f"{table.file}: row {row} names the file of row {first} again: {cells[path]}")
-        image = ImageFile(paths[0], _status(paths[0]))
-        values = ("" if place is None else unicodedata.normalize("NFC", cells[place]) for place in (label, split))
-        listed.append(Listed(row, image, *values))
+        first = rows.setdefault(paths[0], row.number)
+        if first != row.number:
+            raise ValueError(f"{place} names the file of {table.unit} {first} again: {row.path}")
+        listed.append(Listed(row.number, ImageFile(paths[0], _status(paths[0])), row.label, row.split))
     if missing:
-        raise ValueError(f"{table.file}: {_missing(missing, len(table.rows), roots[0])}")
-    return Listing(listed, (*table.notes, *_unread(table, path, label, split)))
-
-
-def _unread(table: Table, path: int, label: int | None, split: int | None) -> list[str]:
-    """What is to be said of columns that were not read, a line or none."""
-    read = {"files": path, "labels": label, "splits": split}
-    unread = [name for place, name in enumerate(table.columns) if place not in read.values()]
-    if not unread:
-        return []
-    said = ", ".join(
-        f"{what} are those of {table.columns[place]!r}" for what, place in read.items() if place is not None
-    )
-    return [f"{table.file}: {said}; not read: {', '.join(map(repr, unread))}"]
-
-
-def _path_column(table: Table, chosen: str | None) -> int:
-    place = table.column("path", chosen, PATH_NAMES)
-    if place is not None:
-        return place
-    (_, cells), *_ = table.rows
-    like_files = [place for place, cell in enumerate(cells) if is_image_name(cell)]
-    if len(like_files) == 1:
-        return like_files[0]
-    raise ValueError(
-        f"{table.file}: which column names the files? Set path_column to one of {', '.join(table.columns)}"
-    )
-
-
-def _label_column(table: Table, chosen: str | None, others: Sequence[int | None]) -> int:
-    place = table.column("label", chosen, LABEL_NAMES)
-    if place is not None:
-        return place
-    left = [place for place in range(len(table.columns)) if place not in others]
-    if len(left) == 1:
-        return left[0]
-    if not left:
-        raise ValueError(f"{table.file}: there is no column of labels; `labels: none` takes images without any")
-    names = ", ".join(table.columns[place] for place in left)
-    raise ValueError(
-        f"{table.file}: which column holds the labels? Set label_column to one of {names}, or `labels: none` for none"
-    )
+        raise ValueError(f"{file}: {_missing(missing, len(table.rows), roots[0])}")
+    return listed, [*listing.notes, *said_of_columns(file, listing)]
 
 
 def _missing(missing: Sequence[tuple[int, str]], total: int, root: Path) -> str:
@@ -161,12 +95,20 @@ class _Files:
         path = os.path.join(self._root, name)
         if os.path.isfile(path):
             return [os.path.normpath(path)]
-        if "\\" in name:  # of Windows
-            path = os.path.join(self._root, name.replace("\\", "/"))
-        folder, base = os.path.split(path)
+        folder, base = os.path.split(os.path.join(self._root, name.replace("\\", "/")))  # of Windows
         if folder not in self._folders:
-            self._folders[folder] = _by_name(folder)
+            self._folders[folder] = _by_name(_as_on_disk(folder))
         return self._folders[folder].get(_key(base), [])
+
+
+def _as_on_disk(folder: str) -> str:
+    """A folder whose parts are spelt as on disk, whatever the case and the form of their letters."""
+    if os.path.isdir(folder) or folder == os.path.dirname(folder):
+        return folder
+    above, name = os.path.split(folder)
+    above = _as_on_disk(above)
+    alike = [one for one in _names(above) if _key(one) == _key(name)]
+    return os.path.join(above, alike[0] if len(alike) == 1 else name)
 
 
 def _by_name(folder: str) -> dict[str, list[str]]:

@@ -9,24 +9,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from baselines.datasets.folder_layout import SPLIT_WORDS, split_called
 from baselines.datasets.image_files import common_size, sizes_of, split_of_files
-from baselines.datasets.listed import Columns, Listed, Listing, listed_images, names_of
-from baselines.datasets.table import nearest, read_table
+from baselines.datasets.listed import Listed, listed_images, names_of
 from harness.api import Dataset, Source, Split
+from harness.tables import SPLIT_WORDS, Columns, nearest, split_called
 
 
 class Manifest(Dataset):
     """A table of image files, with a label and perhaps a split for each: what competitions and labelling tools give.
 
     The table is CSV or any other text (.csv, .tsv, .txt; comma, semicolon, tab, bar or, for a path and a label, a
-    blank), Parquet, JSON lines, or JSON: a list of records, or `images` and `annotations` as COCO and iNaturalist have
-    them. Columns are found by names in use (`path`, `file_name`, `image`, `id`, ...; `label`, `class`, `species`, ...;
-    `split`, `set`, ...), and where there are no titles by the ending of an image's name. Paths may lack that ending.
+    blank), Parquet, JSON lines, or JSON: a list of records, `images` and `annotations` as COCO and iNaturalist have
+    them, or tasks as Label Studio exports them. Columns are found by names in use (`path`, `file_name`, `image`,
+    `id`, ...; `label`, `class`, `species`, ...; `split`, `set`, ...), and where there are no titles by the ending of an
+    image's name. Paths may lack that ending.
 
-    Classes are called as the table calls them, numbers too; numbers are sorted as such. An image whose label is empty
-    is pre-trained on and nothing else: the pool is what has a label that can be bought. Splits have the names that
-    `image_folder` knows; what a table does not set aside, the harness takes from the training images.
+    Classes are called as the table calls them, numbers too; numbers are sorted as such. Where all are whole numbers,
+    `3.0` is called 3, and -1 beside others stands for none. An image whose label is empty is pre-trained on and nothing
+    else: the pool is what has a label that can be bought. Splits have the names that `image_folder` knows; what a table
+    does not set aside, the harness takes from the training images.
 
     Args:
         path: the table.
@@ -75,7 +76,7 @@ class Manifest(Dataset):
     def identity(self) -> str:
         """The table's content, every file's path, size and times, and the form the images are brought into."""
         digest = hashlib.blake2b(self._file.read_bytes() if self._file.is_file() else b"", digest_size=16)
-        for one in self._listing().images:
+        for one in self._listing()[0]:
             status = one.image.status
             times = f"{status.st_mtime_ns}\0{status.st_ctime_ns}"
             digest.update(os.fsencode(one.image.path) + f"\0{status.st_size}\0{times}\0".encode())
@@ -89,8 +90,7 @@ class Manifest(Dataset):
             FileNotFoundError: there is no such table.
             ValueError: a row cannot be understood, or a file is missing; names them.
         """
-        listing = self._listing()
-        images, notes = listing.images, list(listing.notes)
+        images, notes = self._listing()
         if not self.has_labels:
             shape = self._image_shape(images, notes)
             return Source(shape, (), {"train": self._split_of(images, None, shape)}, notes=tuple(notes))
@@ -117,17 +117,16 @@ class Manifest(Dataset):
         names = (self.path_column, self.label_column, self.split_column)
         return Columns(*(None if name is None else str(name) for name in names))
 
-    def _listing(self) -> Listing:
+    def _listing(self) -> tuple[list[Listed], list[str]]:
         root = Path(self.root).expanduser() if self.root is not None else self._file.parent
-        return listed_images(read_table(self._file), [root], self._columns, with_labels=self.has_labels)
+        return listed_images(self._file, [root], self._columns, with_labels=self.has_labels)
 
     def _parts(self, images: Sequence[Listed], notes: list[str]) -> dict[str, list[Listed]]:
         """Split -> its images; what is left out is noted, a line each."""
         parts: dict[str, list[Listed]] = defaultdict(list)
         left_out: Counter[str] = Counter()
-        names_splits = self._names_splits(images, notes)
         for one in images:
-            split = self._split(one) if names_splits else "train"
+            split = self._split(one)
             if split == "train" and not one.label:
                 split = "unlabeled"
             elif split == "unlabeled" and one.label:
@@ -143,14 +142,6 @@ class Manifest(Dataset):
         if parts["unlabeled"]:
             notes.append(f"{self.path}: {len(parts['unlabeled'])} images have no label and are for pre-training only")
         return {split: parts[split] for split in ("train", "val", "test", "unlabeled") if parts[split]}
-
-    def _names_splits(self, images: Sequence[Listed], notes: list[str]) -> bool:
-        """Whether the column of splits, if nobody named it, is one: another may be called `set` or `phase`."""
-        given = {one.split for one in images if one.split}
-        if self._columns.split is not None or not given or any(map(split_called, given)):
-            return True
-        notes.append(f"{self.path}: a column holds {min(given)!r} and the like, which are no splits; it is not used")
-        return False
 
     def _split(self, one: Listed) -> str:
         if not one.split:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from baselines.datasets.folder_layout import Layout
 from baselines.datasets.folders import ImageFile, scan
-from baselines.datasets.listed import Columns, Listed, listed_images, names_of
-from baselines.datasets.table import nearest, read_table
+from baselines.datasets.listed import Listed, listed_images, names_of
+from harness.tables import Columns, nearest
 
 
 def without_classes(root: str) -> Layout:
@@ -40,11 +40,10 @@ def with_oracle(layout: Layout, oracle: Path, root: Path) -> Layout:
         ValueError: it cannot be read, or names other images, or classes that are not in the layout, which has some;
             names rows.
     """
-    table = read_table(oracle)
     without = {os.path.normpath(image.path): image for image in layout.unlabeled}
     roots = [root, *(Path(folder) for folder in sorted({os.path.dirname(path) for path in without}))]
-    listing = listed_images(table, roots, Columns())
-    bought = [one for one in listing.images if one.label]
+    listed, said = listed_images(oracle, roots, Columns())
+    bought = [one for one in listed if one.label]
     _check_files(bought, without, oracle)
     train = layout.splits.get("train")
     names = tuple(train) if train else names_of(one.label for one in bought)
@@ -64,7 +63,7 @@ def with_oracle(layout: Layout, oracle: Path, root: Path) -> Layout:
     return replace(
         layout,
         splits={**layout.splits, "train": classes},
-        notes=(*layout.notes, *listing.notes, note),
+        notes=(*layout.notes, *said, note),
         unlabeled=left,
     )
 

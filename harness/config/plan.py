@@ -27,6 +27,9 @@ from harness.metrics import LABEL_FREE, METRICS, PER_ROUND, is_of_class, step_ki
 MAX_TRIALS = 100_000
 """Of one phase of a sweep: configurations x seeds."""
 
+OF_WANDB = ("program", "command", "entity", "project", "controller", "job", "image_uri")
+"""Keys of W&B's sweeps that say where they run and who sees them."""
+
 
 @dataclass(frozen=True)
 class Objective:
@@ -289,7 +292,8 @@ def load_plan(source: Path | Mapping[str, Any], overrides: Mapping[str, Any]) ->
 def _simple_keys(content: dict[str, Any], problems: Problems) -> dict[str, Any]:
     for key in content:
         if key not in QUESTION_KEYS:
-            problems.add(str(key), f"no such key; {closest(key, QUESTION_KEYS)}")
+            of_wandb = "; a key of W&B's service: leave it out" if key in OF_WANDB else ""
+            problems.add(str(key), f"no such key{of_wandb or f'; {closest(key, QUESTION_KEYS)}'}")
     return {key: value for key, value in content.items() if key in QUESTION_KEYS and key not in QUESTION_SECTIONS}
 
 

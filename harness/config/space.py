@@ -313,7 +313,14 @@ def _parse(name: str, about: Any, place: str, method: str, problems: Problems) -
     if not isinstance(about, Mapping):
         problems.add(place, f"expected {{values: [...]}} or {{min, max}}, not {about!r}; write {{values: [{about}]}}")
         return None
+    if name == "seed":
+        problems.add(place, "no parameter of a trial; write `seeds: [0, 1, 2]` beside `parameters`")
+        return None
     for key in about:
+        if key == "parameters" and isinstance(about[key], Mapping):
+            inner = next(iter(about[key]), "KEY")
+            problems.add(f"{place}.{key}", f"parameters are not nested; write the whole path, as in {name}.{inner}")
+            return None
         if key not in PARAMETER_KEYS:
             problems.add(f"{place}.{key}", f"no such key; {closest(key, PARAMETER_KEYS)}")
             return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -15,8 +16,10 @@ from harness.messages import count
 EXAMPLES = 3
 """So many pairs are named."""
 
-PARTS = {"test": "test", "val": "validation", "pool": "pool", "unlabeled": "unlabelled"}
-"""What parts of the data are called; an image that is in two of them belongs to the one that stands first here."""
+TRAINING = "training"
+PARTS = {"test": "test", "val": "validation", TRAINING: "training", "pool": "pool", "unlabeled": "unlabelled"}
+"""What parts of the data are called; an image that is in two of them belongs to the one that stands first here. The
+training images are the pool and the validation images, where these were carved from it."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +63,10 @@ def find_overlaps(prepared: Prepared, rows: Mapping[str, Tensor]) -> list[Overla
     """
     if not any(len(twins) for twins in prepared.twins.values()):
         return []
-    parts = [part for part in PARTS if part in rows]
-    pairs = [(one, other) for place, one in enumerate(parts) for other in parts[place + 1 :]]
+    pairs = list(itertools.combinations([part for part in PARTS if part in rows and part != TRAINING], 2))
+    if len(rows["val"]) and home_of(prepared, "val") == "train":  # of both people know that they are training images
+        rows = {**rows, TRAINING: torch.cat([rows["pool"], rows["val"]])}
+        pairs = [("test", TRAINING), *(pair for pair in pairs if pair not in (("test", "val"), ("test", "pool")))]
     overlaps = [_overlap(prepared, one, rows[one], other, rows[other]) for one, other in pairs]
     return [overlap for overlap in overlaps if overlap.count]
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.files import CACHE, RESULTS
 from harness.messages import count, message_of
+from harness.progress import forgive_output
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,6 +35,7 @@ BUDGET = 100
 def main(arguments: list[str] | None = None, prog: str = "python -m harness.pick") -> int:
     """The command line, as `prog`; returns the exit status."""
     options = _parser(prog).parse_args(arguments)
+    forgive_output()
 
     from harness.config.schema import ConfigError
     from harness.trial.memory import keep_freed_memory
@@ -74,7 +76,9 @@ def _run(options: argparse.Namespace) -> None:
     asked = asked_of(options)
     pool, trained_classes = _pool(options)
     known = labels.Known(pool.names, pool.folder)
-    named = labels.read_labels(options.labels, known)
+    named, notes = labels.read_labels(options.labels, known, options.label_column)
+    for note in notes:
+        print(note, file=sys.stderr)
     classes, whose = _classes(options.classes, trained_classes, set(named.values()))
     bought = labels.bought(named, classes)
     unlabeled = len(pool.names) - len(named)
@@ -192,7 +196,15 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     add("--selector", metavar="NAME", help="instead of the sweep's; or '{name: typiclust, max_clusters: 300}'")
     add("--encoder", metavar="MODEL", help="as for harness.embed: models/<trial>, a sweep, or a run of MLflow")
     add("--classifier", metavar="NAME", help="the head; default: the sweep's, else logistic")
-    add("--labels", type=Path, nargs="+", default=[], metavar="FILE", help="CSV (path, label) or Label Studio's JSON")
+    add(
+        "--labels",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="a table of path and label, or Label Studio's JSON",
+    )
+    add("--label-column", metavar="NAME", help="of the labels in --labels; default: found by its name")
     add("--classes", metavar="A,B,C", help="every class that there is; default: the encoder's, else those seen so far")
     add("--budget", type=int, metavar="N", help=f"images to be chosen; default: the sweep's budget, else {BUDGET}")
     add("--output", type=Path, default=Path("picks"), metavar="FOLDER", help="of the batches; default: picks")

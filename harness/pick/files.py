@@ -38,7 +38,7 @@ def round_of(output: Path, known: Known, labeled: Collection[int]) -> int:
     """
     number = 1
     while (file := batch_file(output, number)).is_file():
-        lines = [(known.position(line.path), line.label) for line in lines_of(file)]
+        lines = [(known.position(line.path), line.label) for line in lines_of(file)[0]]
         if not any(position in labeled for position, _ in lines):
             if filled := sum(label is not None for _, label in lines):
                 raise ValueError(

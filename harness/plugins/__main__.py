@@ -7,6 +7,8 @@ import json
 import sys
 from typing import Any
 
+from harness.progress import forgive_output
+
 
 def _with_recipes() -> list[dict[str, Any]]:
     from harness.config import recipes  # which reads its files by a schema that knows plugins
@@ -37,6 +39,7 @@ def main(arguments: list[str] | None = None, prog: str = "python -m harness.plug
     parser = argparse.ArgumentParser(prog=prog, description="Lists every plugin and recipe.")
     parser.add_argument("--json", action="store_true", help="for programs: a list of objects")
     options = parser.parse_args(arguments)
+    forgive_output()
     listed = _with_recipes()
     if options.json:
         print(json.dumps(listed, indent=2, default=str))

@@ -8,6 +8,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from harness.progress import forgive_output
+
 
 def main(arguments: list[str] | None = None, prog: str = "python -m harness.report") -> int:
     """The command line, as `prog`; returns the exit status."""
@@ -17,6 +19,7 @@ def main(arguments: list[str] | None = None, prog: str = "python -m harness.repo
         "--output", type=Path, metavar="FILE", help="of the page that compares several sweeps; default: compare.html"
     )
     options = parser.parse_args(arguments)
+    forgive_output()
 
     from harness.report import versus
     from harness.report.terminal import print_report

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from harness.files import CACHE, RESULTS, STAGES, no_space
 from harness.messages import public
+from harness.progress import forgive_output
 
 if TYPE_CHECKING:
     from harness.config.plan import Plan
@@ -31,6 +32,7 @@ def main(
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     options = _parser(prog, question).parse_args(arguments)
+    forgive_output()
     typed = f"{prog} {shlex.join(arguments)}"
     resume = public(typed) if options.dry_run else resume_command(prog, arguments)
 
@@ -96,8 +98,8 @@ def farewell(outcome: Outcome, resume: str) -> int:
     if outcome.complete:
         uri = public(outcome.tracking_uri)
         served = uri.startswith(("http://", "https://"))
-        print(f"\nreport:    python -m harness.report {outcome.folder}")
-        print(f"MLflow UI: {uri if served else f'mlflow ui --backend-store-uri {uri}'}")
+        print(f"\nreport:    python -m harness.report {shlex.quote(str(outcome.folder))}")
+        print(f"MLflow UI: {uri if served else f'mlflow ui --backend-store-uri {shlex.quote(uri)}'}")
     else:
         print(f"interrupted; go on with: {resume}", file=sys.stderr)
     if outcome.copy:

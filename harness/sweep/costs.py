@@ -16,6 +16,7 @@ from harness.config.plan import Plan
 from harness.config.schema import ConfigError, as_dict
 from harness.config.tasks import Task
 from harness.config.trial import TrialConfig
+from harness.data.overlaps import PARTS
 from harness.data.splits import Data
 from harness.files import digest_of
 from harness.messages import cause_of, count, in_bytes, message_of
@@ -25,9 +26,6 @@ from harness.sweep.preflight import check_data, data_name
 from harness.trial.measures import SAMPLE
 from harness.trial.pace import Pace, measure_pace
 from harness.trial.pretraining import pretrain_key, pretrains
-
-SHOWN_PARTS = {"pool": "pool", "val": "validation", "test": "test", "unlabeled_extra": "unlabelled"}
-"""What the parts of a trial's data are called."""
 
 CLASSES_SHOWN = 10
 """So many classes are named."""
@@ -67,7 +65,9 @@ def _said(config: TrialConfig, data: Data) -> str:
     lines = [f"data: {config.dataset.name}: {labels}, {kind} of {shape}, {in_bytes(data.num_bytes)} decoded"]
     for part, number in data.counts.items():
         origin = ", carved from the training images" if data.is_carved(part) else ", the data set's own"
-        lines.append(f"{SHOWN_PARTS[part]}: {number:,}{origin if number and part in data.homes else ''}")
+        lines.append(
+            f"{PARTS[part.removesuffix('_extra')]}: {number:,}{origin if number and part in data.homes else ''}"
+        )
     if not {"skipped", "dropped", "doubled"} & data.tally.keys():
         lines.append("no image is broken, and none is in two parts")
     return "\n  ".join([*lines, *data.notes])

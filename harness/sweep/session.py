@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -194,7 +195,7 @@ def _write_report(outcome: Outcome) -> Report | None:
         if no_space(error):
             raise
         cause = cause_of(error)
-        again = f"python -m harness.report {outcome.folder}"
+        again = f"python -m harness.report {shlex.quote(str(outcome.folder))}"
         outcome.problems.append(f"no report: {cause}; try again with: {again}")
         return None
 

@@ -192,7 +192,7 @@ COMMON_CHECKS: tuple[Check, ...] = (
 )
 
 
-PLUGINS_MAY_IMPORT = ("api", "seeding", "image_file", "embeddings_file")
+PLUGINS_MAY_IMPORT = ("api", "seeding", "image_file", "tables", "embeddings_file")
 
 
 def check_imports(plugin: type) -> None:

@@ -6,6 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from harness.progress import forgive_output
+
 
 def main(arguments: list[str] | None = None, prog: str = "python -m harness.tracking") -> int:
     """The command line, as `prog`; returns the exit status."""
@@ -15,6 +17,7 @@ def main(arguments: list[str] | None = None, prog: str = "python -m harness.trac
     parser.add_argument("--tracking-uri", help="default: MLFLOW_TRACKING_URI, else mlflow.db beside the folder")
     parser.add_argument("--experiment", help="default: the sweep's name")
     options = parser.parse_args(arguments)
+    forgive_output()
 
     from harness import messages
     from harness.tracking.server import print_line, tracking_uri

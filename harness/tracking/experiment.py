@@ -10,12 +10,13 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from filelock import FileLock
 
 from harness.messages import cut
 from harness.tracking.points import Point
-from harness.tracking.server import import_mlflow, valid_name, valid_tags
+from harness.tracking.server import import_mlflow, sqlite_uri, valid_name, valid_tags
 
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 """Opens the UI on runs and charts rather than on its pages for language models."""
@@ -63,7 +64,7 @@ def _make_database(database: Path) -> None:
         left.unlink()
     # A name of its own each time: MLflow keeps its connections by name, even to a file that is no more.
     new = database.with_name(f"{database.name}.new-{time.time_ns()}")
-    store = SqlAlchemyStore(f"sqlite:///{new}", (database.resolve().parent / "mlflow_artifacts").as_uri())
+    store = SqlAlchemyStore(sqlite_uri(new), (database.resolve().parent / "mlflow_artifacts").as_uri())
     store.engine.dispose()
     new.replace(database)
 
@@ -85,7 +86,7 @@ class Experiment:
     """
 
     def __init__(self, uri: str, name: str, sweep_id: str):
-        database = Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+        database = Path(unquote(uri.removeprefix("sqlite:///"))) if uri.startswith("sqlite:///") else None
         if database:
             database.parent.mkdir(parents=True, exist_ok=True)
         # Two processes that make one database at once would disturb each other.

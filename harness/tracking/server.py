@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from harness import messages
 
@@ -25,15 +26,20 @@ def tracking_uri(argument: str | None, results: Path) -> str:
     Raises:
         ValueError: the URI has a scheme that MLflow has no database or server for.
     """
-    uri = argument or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{results.resolve()}/mlflow.db"
+    uri = argument or os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(results.resolve() / "mlflow.db")
     scheme = re.split(r"[:+]", uri)[0]
     if scheme not in SERVER_SCHEMES:
         uri = messages.public(uri)
         close = difflib.get_close_matches(scheme, SERVER_SCHEMES, 1) if "://" in uri else []
         folder = Path(uri.removeprefix("file:")).resolve()
-        nearest = close[0] + uri.removeprefix(scheme) if close else f"sqlite:///{folder}/mlflow.db"
+        nearest = close[0] + uri.removeprefix(scheme) if close else sqlite_uri(folder / "mlflow.db")
         raise ValueError(f"tracking URI {uri!r} is not one of {', '.join(SERVER_SCHEMES)}; did you mean {nearest!r}?")
     return uri
+
+
+def sqlite_uri(database: Path) -> str:
+    """Of an absolute path; what would end the path in a URI, or be taken for a sign of its own, is encoded."""
+    return f"sqlite:///{quote(str(database), safe='/ ()[],;=@&+!~')}"
 
 
 def print_line(text: str) -> None:

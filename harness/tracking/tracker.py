@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import queue
+import shlex
 import threading
 import time
 from collections.abc import Mapping
@@ -93,8 +94,8 @@ class Tracker:
             self._thread.join(left)
         if not self._complete:
             uri, experiment, folder, _ = self._arguments
-            options = f"--tracking-uri {messages.public(uri)} --experiment {experiment}"
-            print_line(f"not all was delivered; later: python -m harness.tracking sync {folder} {options}")
+            words = [str(folder), "--tracking-uri", messages.public(uri), "--experiment", experiment]
+            print_line(f"not all was delivered; later: python -m harness.tracking sync {shlex.join(words)}")
         return self._complete
 
     def _work(self) -> None:

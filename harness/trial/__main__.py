@@ -10,11 +10,13 @@ import sys
 from pathlib import Path
 
 from harness.files import CACHE, STAGES
+from harness.progress import forgive_output
 
 
 def main(arguments: list[str] | None = None, prog: str = "python -m harness.trial") -> int:
     """The command line, as `prog`; returns the exit status."""
     options = _parser(prog).parse_args(arguments)
+    forgive_output()
 
     import json
 

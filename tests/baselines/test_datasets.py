@@ -148,7 +148,7 @@ def test_image_folder_scales_16_bits_and_counts_them_once(tmp_path, folder, exte
     prepared = prepare(ImageFolder(path=str(path), size=None), "images", tmp_path / "cache", skip_broken=True)
     scaled = torch.from_numpy(np.rint(deep / 257).astype(np.uint8))
     assert torch.equal(prepared.images["train"][-1], scaled.expand(3, 6, 4))
-    assert prepared.tally == {"skipped": 1, "scaled": 1}
+    assert prepared.tally == {"left_out": 2, "skipped": 1, "scaled": 1}
     assert (
         f"1 of 7 images have 16 bits a channel, which are scaled to 8 (65535 to 255), such as {path}/dog/4"
         in (prepared.notes[-1])
@@ -166,7 +166,7 @@ def test_image_folder_counts_images_of_which_it_reads_a_part(tmp_path, folder):
     palette = Image.new("P", (4, 6), 1)
     palette.save(path / "dog/8.png", transparency=1)
     prepared = prepare(ImageFolder(path=str(path)), "images", tmp_path / "cache")
-    assert prepared.tally == {"frames": 1, "transparent": 2}
+    assert prepared.tally == {"left_out": 2, "frames": 1, "transparent": 2}
     said = "\n".join(prepared.notes)
     assert f"1 of 10 images have several frames or pages, of which the first is read, such as {path}/dog/5.gif" in said
     assert f"2 of 10 images have transparent pixels, whose colours are read as they are, such as {path}/dog/7" in said

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from baselines.datasets.folder_layout import read_layout, split_called
+from baselines.datasets.folder_layout import read_layout
 from baselines.datasets.image_folder import ImageFolder
+from harness.tables import split_called
 
 
 def lay(root: Path, *files: str) -> Path:

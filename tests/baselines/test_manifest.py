@@ -226,7 +226,7 @@ MISTAKES = {
     "no label at all": (("x.csv", "path,label\na,\nb,\n"), {}, "no training image has a label; `labels: none` takes"),
     "no column of labels": (("x.csv", "path\na\nb\n"), {}, "there is no column of labels; `labels: none` takes"),
     "JSON that breaks off": (("x.jsonl", '{"path": "a", "label": 1}\n{"path": \n'), {}, "row 2: not JSON"),
-    "JSON of another form": (("x.json", '{"a": 1}'), {}, "a list of records is needed"),
+    "JSON of another form": (("x.json", '{"a": 1}'), {}, "no list of records or of tasks"),
     "COCO of another form": (("x.json", '{"images": [{}], "annotations": [{}]}'), {}, "not as in COCO and iNaturalist"),
     "two annotations of an image": (
         ("x.json", json.dumps(COCO | {"annotations": [*COCO["annotations"], {"image_id": 7, "category_id": 1}]})),

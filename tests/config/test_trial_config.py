@@ -265,6 +265,17 @@ MISTAKES = {
         "parameters.ssl_method.temperature.min",
         "temperature",
     ),
+    "seed as a parameter": (
+        with_parameter({"values": [0, 1]}, "grid", "seed"),
+        "parameters.seed",
+        "write `seeds: [0, 1, 2]` beside `parameters`",
+    ),
+    "nested parameters": (
+        with_parameter({"parameters": {"temperature": {"values": [0.1]}}}, "grid", "ssl_method"),
+        "parameters.ssl_method.parameters",
+        "write the whole path, as in ssl_method.temperature",
+    ),
+    "a key of W&B's service": ({"entity": "me"}, "entity", "no such key; a key of W&B's service: leave it out"),
     "empty choice": (with_parameter({"values": []}), "parameters.ssl_method.temperature.values", "at least one value"),
     "a value twice": (with_parameter({"values": [1, 1]}), "parameters.ssl_method.temperature.values", "twice"),
     "min above max": (with_parameter({"min": 2, "max": 1}), "parameters.ssl_method.temperature", "min 2 must be below"),

@@ -91,6 +91,13 @@ def test_positions_stand_for_names_and_only_parts_that_are_used_count(tmp_path):
     assert bool(used[1]) == (3 in numbers_in(used[0].pool))
 
 
+def test_validation_images_that_were_carved_count_as_the_training_images_that_they_are(tmp_path):
+    _, said = opened(tmp_path, Copies(train=range(40), test=[*range(40), 100]), val=10)
+    assert said == [
+        "40 of 41 test images are training images too: such as test 0 = train 0, test 1 = train 1, test 2 = train 2"
+    ]
+
+
 def test_twins_among_training_images_count_where_a_part_is_carved_from_them(tmp_path):
     dataset = Copies(train=[*range(20)] * 2)
     data, said = opened(tmp_path, dataset, test=0.5, val=0)

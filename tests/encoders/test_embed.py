@@ -216,6 +216,16 @@ def test_images_of_another_size_are_cropped_and_resized_as_an_image_folder_does(
     assert np.allclose(np.load(tmp_path / "e.npz")["embeddings"], expected.numpy(), atol=1e-5)
 
 
+def test_images_that_are_scaled_are_told(sweep, tmp_path, capsys):
+    model = export.save_encoder(sweep.path, sweep.trials["linear"], sweep.folders)
+    Image.fromarray(np.full((8, 8), 40_000, dtype=np.uint16)).save(tmp_path / "deep.png")
+    file = str(tmp_path / "deep.png")
+    assert embed.main([str(model), file, "--output", str(tmp_path / "e.npz"), "--device", "cpu"]) == 0
+    assert f"1 of 1 images have 16 bits a channel, which are scaled to 8 (65535 to 255), such as {file}\n" in (
+        capsys.readouterr().err
+    )
+
+
 @pytest.mark.parametrize("suffix", [".npz", ".parquet"])
 def test_what_is_written_is_what_a_data_set_of_embeddings_reads(sweep, pictures, tmp_path, monkeypatch, suffix):
     """From another folder than that of the images, in several pieces."""

@@ -57,25 +57,28 @@ ONE = "path,label\nday 0/00.jpg,cat\n"
 WRONG = {
     "unknown path": (
         f"{ONE}night/01.jpg,dog\n",
-        "labels.csv, line 3: no image 'night/01.jpg'; did you mean 'day 1/01.jpg'?",
+        "labels.csv: row 3: no image 'night/01.jpg'; did you mean 'day 1/01.jpg'?",
     ),
-    "unknown column": (
-        "path,label,price\nday 0/00.jpg,cat,3\n",
-        "labels.csv: unknown column 'price'; known: path, label, rank, score, why",
+    "two labels": (
+        "path,label,species\nday 0/00.jpg,cat,3\n",
+        "labels.csv: label and species may each be the label; set --label-column",
     ),
-    "no path": (ONE.replace("path", "file"), "labels.csv has no column 'path'; its first line is 'file,label'"),
-    "column twice": ("path,label,label\n", "labels.csv: a column stands twice in 'path,label,label'"),
+    "no path": (
+        ONE.replace("path", "where").replace(".jpg", ""),
+        "labels.csv: which column names the files? Set path_column to one of where, label",
+    ),
+    "column twice": ("path,label,label\n", "labels.csv: two columns are called 'label'; rename one"),
     "doubled path": (
         f"{ONE}./day 0/00.jpg,cat\n",
-        "labels.csv, line 3: './day 0/00.jpg' stands twice, before in labels.csv, line 2",
+        "labels.csv: row 3: './day 0/00.jpg' stands twice, before in labels.csv: row 2",
     ),
     "contradiction": (
         f"{ONE}day 0/00.jpg,dog\n",
-        "labels.csv, line 3: 'day 0/00.jpg' is 'dog' here and 'cat' in labels.csv, line 2",
+        "labels.csv: row 3: 'day 0/00.jpg' is 'dog' here and 'cat' in labels.csv: row 2",
     ),
     "unknown class": (ONE.replace("cat", "cta"), "no class 'cta'; did you mean 'cat'?"),
-    "cells": (ONE.replace("cat", "cat,1"), "labels.csv, line 2: 3 cells under 2 columns; quote what holds a comma"),
-    "empty": ("", "labels.csv has no column 'path'; its first line is ''"),
+    "cells": (ONE.replace("cat", "cat,1"), "labels.csv: row 2 has 3 cells, and there are 2 columns"),
+    "empty": ("", "labels.csv: the table has no rows"),
 }
 
 
@@ -99,7 +102,7 @@ def test_everything_that_is_wrong_is_told_at_once_but_not_without_end(desk, caps
 def test_files_that_contradict_each_other(desk, capsys):
     one, two = write("one.csv", "path,label\nday 0/00.jpg,cat\n"), write("two.json", export(["day 0/00.jpg"], "dog"))
     assert desk("--labels", one, two) == 2
-    assert capsys.readouterr().err == "two.json, task 1: 'day 0/00.jpg' is 'dog' here and 'cat' in one.csv, line 2\n"
+    assert capsys.readouterr().err == "two.json: task 1: 'day 0/00.jpg' is 'dog' here and 'cat' in one.csv: row 2\n"
 
 
 def test_files_that_agree_may_overlap(desk, capsys):
@@ -115,12 +118,12 @@ def judged(*people: list[str]) -> str:
 
 
 WRONG_EXPORTS = {
-    "no tasks": ('{"path": "a"}', "back.json is no export of Label Studio: a list of tasks with `data`"),
-    "no JSON": ("[", "back.json is no JSON: Expecting value"),
-    "no image": ('[{"id": 7, "data": {"text": "x"}}]', "back.json, task 7: its data name no image"),
-    "two people": (judged(["cat"], ["dog"]), f"back.json, task 3: '{NAMES[0]}' is 'cat' and 'dog'"),
-    "two classes": (judged(["cat", "dog"]), "back.json, task 3: 2 choices by one person; one class for each"),
-    "unknown": (export(["gone.jpg"]), "back.json, task 1: no image 'gone.jpg'"),
+    "no tasks": ('{"path": "a"}', "back.json: no list of records or of tasks of Label Studio"),
+    "no JSON": ("[", "back.json: not JSON: Expecting value"),
+    "no image": ('[{"id": 7, "data": {"text": "x"}}]', "back.json: task 7: its data name no image"),
+    "two people": (judged(["cat"], ["dog"]), f"back.json: task 3: '{NAMES[0]}' is 'cat' and 'dog'"),
+    "two classes": (judged(["cat", "dog"]), "back.json: task 3: 2 choices by one person; one class for each"),
+    "unknown": (export(["gone.jpg"]), "back.json: task 1: no image 'gone.jpg'"),
 }
 
 
@@ -237,7 +240,7 @@ REFUSED = {
     "weight": (["--diversity", "-1"], "--diversity -1.0: a weight is 0 or more"),
     "balance": (["--balance", "1"], "--balance needs labels: without any no class is predicted"),
     "cosine": (["--exclude-duplicates", "1.5"], "--exclude-duplicates 1.5: a cosine in (0, 1]"),
-    "no file": (["--labels", "gone.csv"], "no file gone.csv"),
+    "no file": (["--labels", "gone.csv"], "no file /"),
     "encoder": (["--encoder", "models/x"], "--encoder models/x: photos.npz is no folder of images to be embedded"),
 }
 

@@ -29,6 +29,7 @@ from harness.report.looks import balance, classes, gallery, maps, neighbors, vie
 from harness.report.looks.look import colours, mosaic
 from harness.report.pictures import style
 from harness.report.pictures.matrix import confusion_svg
+from harness.report.pictures.style import svg
 from harness.report.section import Picture, Table
 from harness.report.sections import looks as looks_section
 
@@ -558,3 +559,17 @@ def test_a_warning_of_a_trial_is_a_note_of_the_report(tmp_path):
     rows[-1]["warning"] = "no portrait of the encoder: RuntimeError: no brush"
     sweep.append(rows)
     assert read.read_report(sweep.path).notes == ["confirm-a-s1: no portrait of the encoder: RuntimeError: no brush."]
+
+
+def test_dollars_in_a_name_are_dollars_and_powers_of_ten_are_powers():
+    figure = Figure()
+    axes = figure.subplots()
+    axes.set_xscale("log")
+    axes.plot([1e-4, 1], [0, 1], label="$5_$10")
+    axes.set_yticks([0, 1], labels=["$1_bill$", "coin"])
+    axes.legend()
+    axes.set_title("$x^$ \\alpha $")
+    drawn = svg(figure)
+    for name in ("$5_$10", "$1_bill$", "$x^$ \\alpha $"):
+        assert f">{name}<" in drawn
+    assert ">$\\mathdefault" not in drawn

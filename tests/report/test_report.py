@@ -1,3 +1,4 @@
+import io
 import math
 import os
 import subprocess
@@ -276,3 +277,10 @@ def test_the_data_are_stated_with_what_became_of_their_images():
     assert (
         said == "mine (10 train, 2 val, 3 test images, 2 classes, 3 scaled, 1,200 left out), fingerprint `0123456789ab`"
     )
+
+
+def test_an_ascii_terminal_gets_the_report_too(sweep, monkeypatch):
+    confirm(sweep, "r", RANDOM, [0.70, 0.72, 0.71])
+    confirm(sweep, "c", CORESET, [0.75, 0.78, 0.76])
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    assert __main__.main([str(sweep.path)]) == 0

@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import sqlalchemy
 from mlflow.exceptions import MlflowException
 from tracked import SELECTORS, assert_shows
 
@@ -71,3 +72,10 @@ def test_a_new_database_is_made_without_noise(sweep, tmp_path):
     assert done.stderr == ""
     assert done.stdout.count("\n") == 1
     assert_shows(f"sqlite:///{tmp_path}/mlflow.db", sweep)
+
+
+@pytest.mark.parametrize("name", ["which is better? 2", "50%41", "a#b", "caf\u00e9 (1)"])
+def test_the_database_lies_in_the_results_folder_whatever_that_is_called(tmp_path, name, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    uri = tracking_uri(None, tmp_path / name)
+    assert sqlalchemy.engine.make_url(uri).database == str(tmp_path / name / "mlflow.db")

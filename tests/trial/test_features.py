@@ -7,7 +7,9 @@ from trials import Bench, configure, results
 
 from baselines.backbones.dcnn3 import DCNN3
 from harness.api import Images
+from harness.config.trial import ComputeConfig
 from harness.trial import features
+from harness.trial import runtime as runtime_module
 from harness.trial.rounds import Rounds
 from harness.trial.runtime import Runtime
 
@@ -165,6 +167,21 @@ def test_batches_hold_many_small_images_and_few_large_ones():
         return runtime.batch_size(Images(torch.zeros(1, 3, side, side, dtype=torch.uint8)))
 
     assert [size(8), size(112), size(56, 2.0), size(224), size(2000)] == [512, 64, 64, 16, 1]
+
+
+@pytest.mark.parametrize("batch", [1, 7, 64])
+def test_features_depend_on_the_size_of_a_batch_by_rounding_alone(monkeypatch, batch):
+    torch.manual_seed(0)
+    images = Images(torch.randint(256, (50, 3, 16, 16), dtype=torch.uint8))
+    backbone, runtime = DCNN3((3, 16, 16)), Runtime.of(ComputeConfig(device="cpu"), torch.zeros(3), torch.ones(3))
+    backbone(torch.rand(40, 3, 16, 16))  # statistics of batch norm that are not those of a fresh network
+    every = torch.arange(50)
+    expected = runtime.forward(backbone.eval(), images), features.encode(backbone, runtime, images, every)
+    monkeypatch.setattr(runtime_module, "EVALUATION_BATCH", batch)
+    assert runtime.batch_size(images) == batch
+    actual = runtime.forward(backbone, images), features.encode(backbone, runtime, images, every)
+    for one, other in zip(actual, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
 
 
 def test_a_selector_is_handed_no_rows(bench, weights, ran):

@@ -186,8 +186,8 @@ def goal(name: str, **more: str) -> dict[str, object]:
             "early_terminate sees nothing of pre-training with trial.pretrain.knn_every: 0",
         ),
         (
-            goal("val/accuracy") | {"trial": {"dataset": "embeddings", "ssl_method": "none"}, "early_terminate":
-            {"type": "asha"}},
+            {"trial": {"dataset": "embeddings", "ssl_method": "none"}, "early_terminate": {"type": "asha"}}
+            | {"parameters": {"labels.start": {"values": [10, 20]}}},
             "embeddings gives features, which train none",
         ),
         (

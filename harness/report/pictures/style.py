@@ -52,10 +52,20 @@ def svg(figure: Figure) -> Svg:
     """A figure as SVG without a background, its text as text and its images small."""
     import matplotlib
 
+    _take_dollars_for_dollars(figure)
     text = StringIO()
     with matplotlib.rc_context({"svg.hashsalt": "selbench", "svg.fonttype": "none"}):
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
     return Svg(light(text.getvalue()))
+
+
+def _take_dollars_for_dollars(figure: Figure) -> None:
+    """Names of classes and files are no formulas, whatever is in them; powers of ten on logarithmic axes are."""
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        if "$" in text.get_text():  # powers have no text yet: they get it as they are drawn
+            text.set_parse_math(False)
 
 
 def on_paper(svg: str) -> str:

@@ -1,40 +1,23 @@
-"""A table of images: their files, classes and splits, in any of the formats that people keep one in."""
+"""A table, in any of the formats that people keep one in, as text."""
 
 from __future__ import annotations
 
 import csv
-import difflib
 import io
 import json
 import math
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from harness.image_file import EXTENSIONS
 
-PATH_NAMES = (
-    (
-        *("path", "file", "filename", "filepath", "relpath", "relativepath", "photo", "picture"),
-        *("image", "imagepath", "imagefile", "imagename", "imagefilename", "imagefilepath"),
-        *("img", "imgpath", "imgfile", "imgname"),
-    ),
-    ("id", "imageid", "imgid", "photoid", "name", "key", "uuid"),
-)
-"""What a column of files is called, without blanks, signs and case: those of the second group where none of the first
-is there."""
-
-LABEL_NAMES = (
-    (
-        *("label", "labels", "class", "classname", "classlabel", "category", "categoryname", "target", "y"),
-        *("species", "breed", "choice", "diagnosis", "dx"),
-    ),
-)
-SPLIT_NAMES = (("split", "set", "subset", "partition", "phase", "usage"),)
-
 DELIMITERS = ",;\t|"
+NO_DELIMITER = "\x1f"
+"""A delimiter that no line has."""
+
 FORMATS = {
     "a table of text (.csv, .tsv, .tab, .txt)": (".csv", ".tsv", ".tab", ".txt"),
     "Parquet (.parquet, .pq)": (".parquet", ".pq"),
@@ -44,7 +27,7 @@ FORMATS = {
 
 
 @dataclass(frozen=True)
-class Table:
+class ImageTable:
     """What a file holds, as text.
 
     Attributes:
@@ -52,42 +35,17 @@ class Table:
         columns: their names.
         rows: (number, as a spreadsheet or an editor counts; a cell for each column, empty where there is none).
         notes: what was decided by content, a line each.
+        unit: what a row is called.
     """
 
     file: Path
     columns: tuple[str, ...]
     rows: tuple[tuple[int, tuple[str, ...]], ...]
     notes: tuple[str, ...] = ()
-
-    def column(self, kind: str, chosen: str | None, known: Sequence[Sequence[str]]) -> int | None:
-        """The place of a column.
-
-        Args:
-            kind: of the setting `<kind>_column`, for messages.
-            chosen: its name; None finds it.
-            known: groups of names that it may have, an earlier group before a later one.
-
-        Returns:
-            None where none of the names is there.
-
-        Raises:
-            ValueError: no column has the chosen name, or several have names that it may have.
-        """
-        if chosen is not None:
-            if chosen not in self.columns:
-                raise ValueError(f"{self.file}: {kind}_column: no column {chosen!r}; {nearest(chosen, self.columns)}")
-            return self.columns.index(chosen)
-        for names in known:
-            fitting = [place for place, name in enumerate(self.columns) if _plain(name) in names]
-            if len(fitting) == 1:
-                return fitting[0]
-            if fitting:
-                several = " and ".join(self.columns[place] for place in fitting)
-                raise ValueError(f"{self.file}: {several} may each be the {kind}; set {kind}_column")
-        return None
+    unit: str = "row"
 
 
-def read_table(file: Path) -> Table:
+def read_table(file: Path) -> ImageTable:
     """Reads a table by the ending of its file's name.
 
     Raises:
@@ -106,18 +64,6 @@ def read_table(file: Path) -> Table:
     raise ValueError(f"{file}: not {', '.join(FORMATS)}")
 
 
-def _plain(name: str) -> str:
-    return re.sub(r"[\W_]", "", name.casefold())
-
-
-def nearest(text: str, known: Iterable[str]) -> str:
-    """What may have been meant, for messages."""
-    known = list(known)
-    near = difflib.get_close_matches(text, known, n=1)
-    more = ", ..." if len(known) > 8 else ""
-    return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known[:8])}{more}"
-
-
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
@@ -130,7 +76,7 @@ def is_image_name(text: str) -> bool:
 # ---------------------------------------------------------------- text
 
 
-def _read_text(file: Path) -> Table:
+def _read_text(file: Path) -> ImageTable:
     try:
         text = file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -140,11 +86,13 @@ def _read_text(file: Path) -> Table:
     delimiter = "\t" if file.suffix.lower() in (".tsv", ".tab") else max(DELIMITERS, key=first.count)
     if delimiter in first:
         rows = list(_delimited(file, text, delimiter))
+    elif len(first.split()) == 1 and not is_image_name(first.strip()):  # one title, and so one column
+        rows = list(_delimited(file, text, NO_DELIMITER))
     else:
         lines = enumerate(text.split("\n"), 1)
         rows = [(number, tuple(_path_and_label(line))) for number, line in lines if line.strip()]
     if not rows:
-        return Table(file, (), ())
+        return ImageTable(file, (), ())
     (number, header), *rest = rows
     if any(map(is_image_name, header)):  # a file is no title
         rest, columns = rows, tuple(str(place) for place in range(1, len(header) + 1))
@@ -157,7 +105,9 @@ def _read_text(file: Path) -> Table:
     for number, cells in rest:
         if len(cells) > len(columns):
             raise ValueError(f"{file}: row {number} has {len(cells)} cells, and there are {len(columns)} columns")
-    return Table(file, columns, tuple((number, _filled(cells, len(columns))) for number, cells in rest), tuple(notes))
+    return ImageTable(
+        file, columns, tuple((number, _filled(cells, len(columns))) for number, cells in rest), tuple(notes)
+    )
 
 
 def _delimited(file: Path, text: str, delimiter: str) -> Iterator[tuple[int, tuple[str, ...]]]:
@@ -185,20 +135,28 @@ def _filled(cells: tuple[str, ...], length: int) -> tuple[str, ...]:
 # ---------------------------------------------------------------- Parquet and JSON
 
 
-def _read_parquet(file: Path) -> Table:
-    import pandas as pd
-
+def _read_parquet(file: Path) -> ImageTable:
     try:
-        frame = pd.read_parquet(file)
+        from pyarrow import parquet, types
     except ImportError as error:
         raise ValueError(f"{file}: Parquet needs pyarrow: pip install pyarrow") from error
+    try:
+        opened = parquet.ParquetFile(file)
+        names = [
+            field.name
+            for field in opened.schema_arrow
+            if not (types.is_nested(field.type) or types.is_binary(field.type) or types.is_large_binary(field.type))
+        ]
+        columns = [[_text(value) for value in column.to_pylist()] for column in opened.read(columns=names).columns]
     except Exception as error:  # readers raise many types for a damaged file
         raise ValueError(f"{file} is not a Parquet file: {_first_line(error)}") from error
-    records = frame.astype(object).where(frame.notna(), None).to_dict("records")
-    return _of_records(file, ((number, record) for number, record in enumerate(records, 1)))
+    left_out = [name for name in opened.schema_arrow.names if name not in names]
+    notes = (f"{file}: {', '.join(map(repr, left_out))} hold no text and no numbers, and are not read",)
+    rows = tuple(enumerate(zip(*columns, strict=True), 1))
+    return ImageTable(file, tuple(names), rows, notes if left_out else ())
 
 
-def _read_json_lines(file: Path) -> Table:
+def _read_json_lines(file: Path) -> ImageTable:
     def records() -> Iterator[tuple[int, Any]]:
         for number, line in enumerate(file.read_text(encoding="utf-8-sig").split("\n"), 1):
             if line.strip():
@@ -207,12 +165,16 @@ def _read_json_lines(file: Path) -> Table:
     return _of_records(file, records())
 
 
-def _read_json(file: Path) -> Table:
+def _read_json(file: Path) -> ImageTable:
     content = _parsed(file, file.read_text(encoding="utf-8-sig"), "")
+    if _is_label_studio(content):
+        return _of_label_studio(file, content)
     if isinstance(content, Mapping) and {"images", "annotations"} <= content.keys():
         content = list(_coco(file, content))
     if not isinstance(content, list):
-        raise ValueError(f"{file}: a list of records is needed, or images and annotations as in COCO and iNaturalist")
+        raise ValueError(
+            f"{file}: no list of records or of tasks of Label Studio, nor images and annotations as in COCO"
+        )
     return _of_records(file, enumerate(content, 1))
 
 
@@ -240,7 +202,7 @@ def _coco(file: Path, content: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         raise ValueError(f"{file}: images and annotations are not as in COCO and iNaturalist: {error!r}") from None
 
 
-def _of_records(file: Path, records: Iterable[tuple[int, Any]]) -> Table:
+def _of_records(file: Path, records: Iterable[tuple[int, Any]]) -> ImageTable:
     numbered = list(records)
     columns: dict[str, None] = {}
     for number, record in numbered:
@@ -248,7 +210,7 @@ def _of_records(file: Path, records: Iterable[tuple[int, Any]]) -> Table:
             raise ValueError(f"{file}: row {number} is not a record of columns and values, but {record!r:.40}")
         columns |= dict.fromkeys(map(str, record))
     rows = tuple((number, tuple(_text(record.get(name)) for name in columns)) for number, record in numbered)
-    return Table(file, tuple(columns), rows)
+    return ImageTable(file, tuple(columns), rows)
 
 
 def _text(value: Any) -> str:
@@ -258,3 +220,51 @@ def _text(value: Any) -> str:
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value).strip()
+
+
+# ---------------------------------------------------------------- Label Studio
+
+
+def _is_label_studio(content: Any) -> bool:
+    """Whether it is an export: a list of tasks with `data`."""
+    return (
+        isinstance(content, list)
+        and bool(content)
+        and all(isinstance(task, Mapping) and isinstance(task.get("data"), Mapping) for task in content)
+    )
+
+
+def _of_label_studio(file: Path, tasks: Sequence[Mapping[str, Any]]) -> ImageTable:
+    """The image of each task, and what people chose for it; empty where nobody did."""
+    rows = []
+    for position, task in enumerate(tasks, start=1):
+        number = task.get("id", position)
+        place = f"{file}: task {number}"
+        path = _path_in(task["data"])
+        if path is None:
+            raise ValueError(f"{place}: its data name no image: neither path nor image")
+        try:
+            choices = {choice for one in task.get("annotations", ()) for choice in _choices(one, place)}
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{place}: its annotations are not as Label Studio writes them: {error!r}") from None
+        if len(choices) > 1:
+            raise ValueError(f"{place}: {path!r} is {' and '.join(map(repr, sorted(choices)))}")
+        rows.append((number, (path, *choices, "")[:2]))
+    return ImageTable(file, ("path", "label"), tuple(rows), unit="task")
+
+
+def _path_in(data: Mapping[str, Any]) -> str | None:
+    if isinstance(data.get("path"), str):
+        return data["path"]
+    image = data.get("image")
+    return unquote(image.rpartition("?d=")[2]) if isinstance(image, str) else None
+
+
+def _choices(annotation: Mapping[str, Any], place: str) -> list[str]:
+    """What one person chose; nothing where the task was skipped."""
+    if annotation.get("was_cancelled"):
+        return []
+    chosen = [choice for result in annotation["result"] for choice in result["value"].get("choices", ())]
+    if len(chosen) > 1:
+        raise ValueError(f"{place}: {len(chosen)} choices by one person; one class for each image is needed")
+    return chosen

@@ -1,0 +1,29 @@
+"""Tables of images: one reader for data sets, files of embeddings, and labels that come back from a person."""
+
+from harness.tables.formats import ImageTable, is_image_name, read_table
+from harness.tables.listing import (
+    SPLIT_WORDS,
+    Columns,
+    Listing,
+    Row,
+    list_images,
+    nearest,
+    plain_path,
+    said_of_columns,
+    split_called,
+)  # fmt: skip
+
+__all__ = [
+    "SPLIT_WORDS",
+    "Columns",
+    "ImageTable",
+    "Listing",
+    "Row",
+    "is_image_name",
+    "list_images",
+    "nearest",
+    "plain_path",
+    "read_table",
+    "said_of_columns",
+    "split_called",
+]

@@ -1,0 +1,263 @@
+"""What a table says of images: which column holds their files, their classes and their splits."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.tables.formats import ImageTable, is_image_name
+
+PATH_NAMES = (
+    (
+        *("path", "file", "filename", "filepath", "relpath", "relativepath", "photo", "picture"),
+        *("image", "imagepath", "imagefile", "imagename", "imagefilename", "imagefilepath"),
+        *("img", "imgpath", "imgfile", "imgname"),
+    ),
+    ("id", "imageid", "imgid", "photoid", "name", "key", "uuid"),
+)
+"""What a column of files is called, without blanks, signs and case: those of the second group where none of the first
+is there."""
+
+LABEL_NAMES = (
+    (
+        *("label", "labels", "class", "classname", "classlabel", "category", "categoryname", "target", "y"),
+        *("species", "breed", "choice", "diagnosis", "dx"),
+    ),
+)
+SPLIT_NAMES = (("split", "set", "subset", "partition", "phase", "usage"),)
+
+SPLIT_WORDS = {
+    "train": ("train", "training", "trainset"),
+    "val": ("val", "valid", "validation", "valset", "dev"),
+    "test": ("test", "testing", "testset"),
+    "unlabeled": ("unlabeled", "unlabelled", "unsup", "unsupervised"),
+}
+"""Split -> the words that a folder with its images, or a cell of a table, calls it by, in any case."""
+
+FILLERS = ("seg", "set", "data", "dataset", "split", "image", "images", "img", "imgs")
+"""Words that may stand beside them, as in `seg_train` or `Training Set`; so may digits."""
+
+WHOLE_NUMBER = re.compile(r"-?\d+(\.0+)?")
+"""A whole number, as programs write it that take a column with gaps for one of floats."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The names of a table's columns; None finds each by its name.
+
+    Attributes:
+        path: of the files.
+        label: of the classes.
+        split: of the parts.
+    """
+
+    path: str | None = None
+    label: str | None = None
+    split: str | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """An image as a table has it.
+
+    Attributes:
+        number: of the row, as an editor counts.
+        path: of the file, as written.
+        label: the name of its class; empty where it has none.
+        split: as it stands there; empty where nothing does.
+    """
+
+    number: int
+    path: str
+    label: str
+    split: str
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The images of a table.
+
+    Attributes:
+        rows: in its order.
+        columns: `path`, `label`, `split`, as far as the table has them -> the name of the column.
+        unread: names of the others.
+        notes: what was decided by content, a line each.
+    """
+
+    rows: Sequence[Row]
+    columns: Mapping[str, str]
+    unread: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def list_images(
+    table: ImageTable,
+    columns: Columns,
+    needs: Sequence[str],
+    *,
+    with_labels: bool = True,
+    label_setting: str = "label_column",
+    hint: str = "",
+) -> Listing:
+    """Which image each row of a table is, in which class and split.
+
+    Labels are brought into Unicode's composed form. Where all labels are whole numbers, 3.0 is called 3, and -1 beside
+    others stands for none. A column of splits that nobody named is one only if it holds a name of `SPLIT_WORDS`.
+
+    Args:
+        table: as it was read.
+        columns: that were named.
+        needs: `path`, `label`: what the table must have.
+        with_labels: whether labels are looked for.
+        label_setting: the setting that names the column of labels, for messages.
+        hint: what may be done where there are no labels, for messages.
+
+    Raises:
+        ValueError: a column is not there, or it is not clear which one is meant.
+    """
+    path = _path_column(table, columns.path, "path" in needs)
+    split = _column(table, "split", columns.split, SPLIT_NAMES, "split_column")
+    notes = list(table.notes)
+    if split is not None and columns.split is None:
+        given = {cells[split] for _, cells in table.rows if cells[split]}
+        if given and not any(map(split_called, given)):
+            notes.append(
+                f"{table.file}: a column holds {min(given)!r} and the like, which are no splits; it is not used"
+            )
+            split = None
+    label = None
+    if with_labels:
+        label = _label_column(table, columns.label, (path, split), label_setting, hint if "label" in needs else None)
+    if label is not None and columns.label is None and _plain(table.columns[label]) not in LABEL_NAMES[0]:
+        notes.append(f"{table.file}: labels are those of {table.columns[label]!r}, the only column that is left")
+    places = {"path": path, "label": label, "split": split}
+    texts = {kind: ["" if place is None else cells[place] for _, cells in table.rows] for kind, place in places.items()}
+    texts["label"], said = _labels([unicodedata.normalize("NFC", label) for label in texts["label"]])
+    numbers = [number for number, _ in table.rows]
+    used = {kind: table.columns[place] for kind, place in places.items() if place is not None}
+    unread = tuple(name for place, name in enumerate(table.columns) if place not in places.values())
+    rows = [Row(*values) for values in zip(numbers, *texts.values(), strict=True)]
+    return Listing(rows, used, unread, (*notes, *(f"{table.file}: {note}" for note in said)))
+
+
+def said_of_columns(file: Path, listing: Listing, *, but: Sequence[str] = ()) -> list[str]:
+    """A line on columns that were not read, or none; of some of them nobody need be told."""
+    unread = [name for name in listing.unread if name not in but]
+    if not unread:
+        return []
+    words = {"path": "files", "label": "labels", "split": "splits"}
+    said = ", ".join(f"{words[kind]} are those of {name!r}" for kind, name in listing.columns.items())
+    return [f"{file}: {said}; not read: {', '.join(map(repr, unread))}"]
+
+
+def _labels(labels: list[str]) -> tuple[list[str], list[str]]:
+    """The names of the classes, empty where there is none; and what was decided."""
+    given = {label for label in labels if label}
+    if not given or not all(map(WHOLE_NUMBER.fullmatch, given)):
+        return labels, []
+    notes = []
+    if decimal := sorted(label for label in given if "." in label):
+        notes.append(f"labels are whole numbers: {decimal[0]} is called {decimal[0].partition('.')[0]}")
+        labels = [label.partition(".")[0] for label in labels]
+    names = set(labels) - {"", "-1"}
+    if "-1" in labels and names and not any(name.startswith("-") for name in names):
+        notes.append(f"{labels.count('-1')} labels are -1, which stands for none; call it otherwise if it is a class")
+        labels = ["" if label == "-1" else label for label in labels]
+    return labels, notes
+
+
+def _path_column(table: ImageTable, chosen: str | None, needed: bool) -> int | None:
+    place = _column(table, "path", chosen, PATH_NAMES, "path_column")
+    if place is not None:
+        return place
+    (_, cells), *_ = table.rows
+    like_files = [place for place, cell in enumerate(cells) if is_image_name(cell)]
+    if len(like_files) == 1:
+        return like_files[0]
+    if not needed:
+        return None
+    raise ValueError(
+        f"{table.file}: which column names the files? Set path_column to one of {', '.join(table.columns)}"
+    )
+
+
+def _label_column(
+    table: ImageTable, chosen: str | None, others: Sequence[int | None], setting: str, hint: str | None
+) -> int | None:
+    """The place of the labels; None where they are not clear and, without a hint, not needed."""
+    place = _column(table, "label", chosen, LABEL_NAMES, setting)
+    if place is not None:
+        return place
+    left = [place for place in range(len(table.columns)) if place not in others]
+    if len(left) == 1:
+        return left[0]
+    if hint is None:
+        return None
+    if not left:
+        raise ValueError(f"{table.file}: there is no column of labels{hint}")
+    names = ", ".join(table.columns[place] for place in left)
+    raise ValueError(f"{table.file}: which column holds the labels? Set {setting} to one of {names}{hint}")
+
+
+def plain_path(path: str) -> str:
+    """A path with `/` and composed letters, whichever system wrote it."""
+    return unicodedata.normalize("NFC", os.path.normpath(path.strip().replace("\\", "/")))
+
+
+def split_called(name: str) -> str | None:
+    """The split that a folder of this name holds; None where the name says nothing of a split."""
+    words = re.findall(r"[^\W\d_]+", name.casefold())
+    told = {split for split, names in SPLIT_WORDS.items() for word in words if word in names}
+    others = [
+        word for word in words if word not in FILLERS and not any(word in names for names in SPLIT_WORDS.values())
+    ]
+    return told.pop() if len(told) == 1 and not others else None
+
+
+def _column(
+    table: ImageTable, kind: str, chosen: str | None, known: Sequence[Sequence[str]], setting: str
+) -> int | None:
+    """The place of a column.
+
+    Args:
+        table: as it was read.
+        kind: what it holds, for messages.
+        chosen: its name; None finds it.
+        known: groups of names that it may have, an earlier group before a later one.
+        setting: that names it, for messages.
+
+    Returns:
+        None where none of the names is there.
+
+    Raises:
+        ValueError: no column has the chosen name, or several have names that it may have.
+    """
+    if chosen is not None:
+        if chosen not in table.columns:
+            raise ValueError(f"{table.file}: {setting}: no column {chosen!r}; {nearest(chosen, table.columns)}")
+        return table.columns.index(chosen)
+    for names in known:
+        fitting = [place for place, name in enumerate(table.columns) if _plain(name) in names]
+        if len(fitting) == 1:
+            return fitting[0]
+        if fitting:
+            several = " and ".join(table.columns[place] for place in fitting)
+            raise ValueError(f"{table.file}: {several} may each be the {kind}; set {setting}")
+    return None
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]", "", name.casefold())
+
+
+def nearest(text: str, known: Iterable[str]) -> str:
+    """What may have been meant, for messages."""
+    known = list(known)
+    near = difflib.get_close_matches(text, known, n=1)
+    more = ", ..." if len(known) > 8 else ""
+    return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known[:8])}{more}"

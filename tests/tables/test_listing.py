@@ -1,0 +1,138 @@
+"""One reader of tables: the same images, classes and splits in every format, and the same words at every door."""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from baselines.datasets.manifest import Manifest
+from harness.embeddings_file import read_embeddings
+from harness.pick.labels import lines_of
+from harness.tables import Columns, list_images, read_table
+
+ROWS = [("a b/1.png", "caf\u00e9", "train"), ("a b/2.png", "", "Test Set"), ("3.png", 'x, "y"', "dev")]
+
+
+def write(file: Path, rows=ROWS, columns=("path", "label", "split")) -> Path:
+    """The table in the format of the file's ending; composed letters come apart, as on a Mac."""
+    apart = [[unicodedata.normalize("NFD", cell) for cell in row] for row in rows]
+    frame = pd.DataFrame(apart, columns=list(columns))
+    if file.suffix == ".parquet":
+        frame.replace("", None).to_parquet(file)
+    elif file.suffix == ".jsonl":
+        frame.replace("", None).to_json(file, orient="records", lines=True)
+    elif file.suffix == ".json":
+        frame.to_json(file, orient="records")
+    else:
+        delimiter = {".tsv": "\t", ".txt": ";"}.get(file.suffix, ",")
+        text = frame.to_csv(index=False, sep=delimiter, lineterminator="\r\n")
+        file.write_bytes(b"\xef\xbb\xbf" + text.encode())  # as a spreadsheet saves it
+    return file
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "txt", "parquet", "jsonl", "json"])
+def test_every_format_says_the_same(tmp_path, ending):
+    listing = list_images(read_table(write(tmp_path / f"t.{ending}")), Columns(), ("path", "label"))
+    assert [(row.path, row.label, row.split) for row in listing.rows] == ROWS
+    assert listing.columns == {"path": "path", "label": "label", "split": "split"}
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected", "said"),
+    [
+        (["2.0", "", "10.0"], ["2", "", "10"], "labels are whole numbers: 10.0 is called 10"),
+        (["0", "-1", "1"], ["0", "", "1"], "1 labels are -1, which stands for none"),
+        (["-1.0", "-1.0", "3.0"], ["", "", "3"], "2 labels are -1, which stands for none"),
+        (["-1", "-2", "3"], ["-1", "-2", "3"], None),
+        (["-1", "-1", ""], ["-1", "-1", ""], None),
+        (["1.5", "2.0", "a"], ["1.5", "2.0", "a"], None),
+    ],
+)
+def test_numbers_are_classes_and_minus_1_is_none(tmp_path, labels, expected, said):
+    file = write(tmp_path / "t.csv", [(f"{n}.png", label) for n, label in enumerate(labels)], ("path", "label"))
+    listing = list_images(read_table(file), Columns(), ("path", "label"))
+    assert [row.label for row in listing.rows] == expected
+    assert any(said in note for note in listing.notes) if said else not listing.notes
+
+
+def test_a_column_alone_has_cells_with_blanks_and_commas(tmp_path):
+    (tmp_path / "t.csv").write_text('path\nday 1/photo 2\n"a, b.jpg"\nc, d.jpg\n')
+    listing = list_images(read_table(tmp_path / "t.csv"), Columns(), ("path",))
+    assert [(row.path, row.label) for row in listing.rows] == [
+        ("day 1/photo 2", ""),
+        ("a, b.jpg", ""),
+        ("c, d.jpg", ""),
+    ]
+
+
+def test_columns_of_a_table_that_hold_no_text_are_not_read(tmp_path):
+    pd.DataFrame({"path": ["1.png"], "label": [3.0], "bytes": [b"x"], "box": [[1, 2]]}).to_parquet(
+        tmp_path / "t.parquet"
+    )
+    listing = list_images(read_table(tmp_path / "t.parquet"), Columns(), ("path", "label"))
+    assert [(row.path, row.label) for row in listing.rows] == [("1.png", "3")]
+    assert listing.notes[0].endswith("'bytes', 'box' hold no text and no numbers, and are not read")
+
+
+def opened_as_manifest(file: Path) -> object:
+    return Manifest(path=str(file)).open()
+
+
+def opened_beside_embeddings(file: Path) -> object:
+    np.savez(file.parent / "e.npz", embeddings=np.zeros((3, 2), np.float32))
+    return read_embeddings(file.parent / "e.npz", file)
+
+
+DOORS = [opened_as_manifest, opened_beside_embeddings, lines_of]
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path,label,species\n1.png,a,b\n", "label and species may each be the label; set "),
+        ("path,path\n1.png,a\n", "two columns are called 'path'; rename one"),
+        ("path,label\n1.png,a,b\n", "row 2 has 3 cells, and there are 2 columns"),
+        ('path,label\n1.png,"a\n', "row 2: "),
+        ("path,label\n", "the table has no rows"),
+        ("path,label\n1.png,\xe9\n", "row 2 is not UTF-8; save the table as UTF-8"),
+    ],
+)
+def test_what_is_wrong_is_said_alike_at_every_door(tmp_path, door, text, message):
+    (tmp_path / "t.csv").write_bytes(text.encode("latin-1"))
+    with pytest.raises(ValueError, match=re.escape(f"{tmp_path / 't.csv'}: {message}")):
+        door(tmp_path / "t.csv")
+
+
+def test_what_label_studio_exports_is_a_table_for_every_door(tmp_path):
+    tasks = [
+        {"id": 5, "data": {"path": f"{n}.png"}, "annotations": [{"result": [{"value": {"choices": [label]}}]}]}
+        for n, label in enumerate("abb")
+    ]
+    tasks[2]["annotations"][0]["was_cancelled"] = True
+    (tmp_path / "back.json").write_text(json.dumps(tasks))
+    for number in range(3):
+        Image.new("RGB", (4, 4), number).save(tmp_path / f"{number}.png")
+    source = Manifest(path=str(tmp_path / "back.json")).open()
+    assert (source.class_names, set(source.splits)) == (("a", "b"), {"train", "unlabeled"})
+    (part,) = opened_beside_embeddings(tmp_path / "back.json").parts.values()
+    assert part.labels.tolist() == ["a", "b", ""]
+    assert [line.label for line in lines_of(tmp_path / "back.json")[0]] == ["a", "b", None]
+
+
+def test_folders_are_found_in_any_case_and_form_of_letters(tmp_path):
+    folder = tmp_path / unicodedata.normalize("NFD", "Images/caf\u00e9")
+    folder.mkdir(parents=True)
+    rows = []
+    for number, label in enumerate("abab"):
+        Image.new("RGB", (4, 4), number).save(folder / f"{number}.PNG")
+        rows.append(f"images\\caf\u00e9\\{number}.png,{label}")
+    (tmp_path / "t.csv").write_text("path,label\n" + "\n".join(rows), encoding="utf-8")
+    assert Manifest(path=str(tmp_path / "t.csv")).open().splits["train"].num_images == 4
