@@ -163,6 +163,18 @@ def test_network_learns_where_the_labelled_images_are():
     assert hidden.shape == (80, 128)
 
 
+def test_a_network_of_some_nodes_says_of_all_what_one_of_all_nodes_says(monkeypatch):
+    features, cluster = blobs(900, 6, num_clusters=6, spread=0.4)
+    features = features.abs()
+    labeled = (cluster < 2).nonzero().squeeze(1)[:40]
+    of_all, _ = train_gcn(features, labeled, rng=rng(), lr=1e-2)
+    monkeypatch.setattr("baselines.selectors.gcn.LARGEST_GRAPH", 300)
+    of_some, hidden = train_gcn(features, labeled, rng=rng(), lr=1e-2)
+    assert hidden.shape == (900, 128)
+    ranks = torch.stack([of_all.argsort().argsort(), of_some.argsort().argsort()]).double()
+    assert float(torch.corrcoef(ranks)[0, 1]) > 0.95
+
+
 def test_uncertain_gcn_takes_scores_near_the_margin():
     features, _ = blobs(80, 6)
     pool = make_pool(features=features.abs(), labeled=range(12))
