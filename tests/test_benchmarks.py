@@ -17,7 +17,7 @@ SMALL = {
     "pretrain": "--batches 1 dcnn3",
     "reporting": "--trials 2 --seconds 1 --every 0.5",
     "selectors": "coreset --rows 400 --small-rows 300",
-    "selectors_scale": "margin --rows 6000 8000",
+    "selectors_scale": "margin coreset --rows 2000 3000",
     "startup": "--runs 1",
     "statistics": "--quick",
     "sweep_overhead": "--trials 2",

@@ -6,9 +6,12 @@ import torch
 from torch import Tensor
 
 from baselines.selectors.finite import require_finite
+from baselines.selectors.kcenter import BLOCK_ELEMENTS
 from baselines.selectors.log_odds import gaps, log_odds_against_top
 from baselines.selectors.ranking import shuffled
 from harness.api import Pool, Selector
+
+MOST_CANDIDATES = 50_000
 
 
 class Bait(Selector):
@@ -22,8 +25,9 @@ class Bait(Selector):
     Follows the code of the authors of both (JordanAsh/badge, dhuseljic/dal-toolbox; of the papers only the beginnings
     were at hand), also in its weights: with L labelled and B picks M is regularization I + L / (L + B) times the
     labelled images' mean + B / (L + B) times the sum over S. The bias takes no part. Deviates: the regularization is at
-    least 1e-10 of the largest |h|^2 p (1 - p), where float64 ends. Ties are broken at random. Costs U x D per pick,
-    twice, and D^3 once; float64 copies of [N, D] and [D, D].
+    least 1e-10 of the largest |h|^2 p (1 - p), where float64 ends; of more than 50,000 unlabelled images a random
+    50,000, or four times the picks, are candidates, while F is that of all. Ties are broken at random. Costs
+    candidates x D per pick, twice, and D^3 once; float64 copies of [candidates, D] and [D, D].
 
     Args:
         regularization: lambda, > 0; in the authors' code 1, and 0.01 for CIFAR-10.
@@ -38,16 +42,25 @@ class Bait(Selector):
 
     def select(self, pool: Pool, budget: int, *, rng: torch.Generator) -> Tensor:
         """See `Selector.select`."""
-        logits = require_finite(pool.logits, "logits")
-        features = require_finite(pool.penultimate, "penultimate").double()
-        s = log_odds_against_top(gaps(logits))
-        gradients = features * (s.sigmoid() * (-s).sigmoid()).sqrt().unsqueeze(1)  # sqrt(p (1 - p)) h
-        candidates, num_labeled = shuffled(pool, rng=rng), len(pool.labeled)
-        fisher = gradients.T @ gradients / len(gradients)
-        start = gradients[pool.labeled].T @ gradients[pool.labeled] / (num_labeled + budget)
-        start.diagonal().add_(max(self.regularization, 1e-10 * float(gradients.square().sum(dim=1).max())))
+        s = log_odds_against_top(gaps(require_finite(pool.logits, "logits")))
+        weight = (s.sigmoid() * (-s).sigmoid()).sqrt().unsqueeze(1)  # sqrt(p (1 - p))
+        features = require_finite(pool.penultimate, "penultimate")
+
+        def gradients(rows: Tensor) -> Tensor:
+            return features[rows].double() * weight[rows]
+
+        candidates = shuffled(pool, rng=rng)[: max(MOST_CANDIDATES, 4 * budget)]
+        num_labeled, dims = len(pool.labeled), features.shape[1]
+        fisher, longest = torch.zeros(dims, dims, dtype=torch.float64), 0.0
+        for rows in torch.arange(len(features)).split(max(1, BLOCK_ELEMENTS // dims)):
+            part = gradients(rows)
+            fisher += part.T @ part / len(features)
+            longest = max(longest, float(part.square().sum(dim=1).max()))
+        known = gradients(pool.labeled)
+        start = known.T @ known / (num_labeled + budget)
+        start.diagonal().add_(max(self.regularization, 1e-10 * longest))
         scale = (budget / (num_labeled + budget)) ** 0.5
-        picks = forward_backward(scale * gradients[candidates], start, fisher, budget)
+        picks = forward_backward(gradients(candidates).mul_(scale), start, fisher, budget)
         return candidates[picks]
 
 

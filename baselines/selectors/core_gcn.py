@@ -19,7 +19,8 @@ class CoreGCN(Selector):
     logit is the released code's (github.com/razvancaramalau/Sequential-GCN-for-Active-Learning), the paper speaks of
     features alone; it varies more than all hidden features together. Follows the code in the graph, the network and the
     training. Deviates: nodes are all images of the pool, where it takes a random 10,000 of the unlabelled
-    (`pool_subset` does so here); small column sums of the graph (see `gcn`). Ties are broken at random.
+    (`pool_subset` does so here), but of more than 50,000 the network is trained on the labelled and random others;
+    small column sums of the graph (see `gcn`). Ties are broken at random.
 
     Args:
         num_steps: full-graph steps, >= 1.

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from baselines.selectors.balls import Balls
 from baselines.selectors.finite import require_finite
 from baselines.selectors.kcenter import BLOCK_ELEMENTS
 from baselines.selectors.log_odds import DECIMALS
@@ -26,7 +27,7 @@ class DCoM(Selector):
     coverage alone while there is no label. Deviations: all radii are found anew with the present classifier, where the
     authors keep those of earlier rounds; the purity they must have follows from the coverage by balls of radius
     `delta`, where the authors' follows from those they kept; radii and competence are not rounded. Ties are broken at
-    random. Time O((L + N) N D), memory O(N) beyond the features.
+    random. Balls of the mean radius are those of `balls`: exact up to 50,000 images.
 
     Args:
         delta: radius before there is a label, > 0; None estimates it as `probcover` does, as the paper's start.
@@ -79,7 +80,7 @@ class DCoM(Selector):
             covered = in_balls(points, centers, radii)
             competence = self.competence(float(covered.double().mean()))
             doubt = unit_range(1 - margins(p))[:num_free]
-        return order[cover_and_doubt(points, covered, delta, doubt, competence, budget)]
+        return order[cover_and_doubt(Balls(points, delta, rng=rng), covered, doubt, competence, budget)]
 
     def competence(self, coverage: float) -> float:
         """A logistic function of the coverage that is 1 at 1."""
@@ -144,39 +145,27 @@ def pure_radii(
     return torch.cat(radii)
 
 
-def cover_and_doubt(
-    points: Tensor, covered: Tensor, radius: float, doubt: Tensor, competence: float, budget: int
-) -> Tensor:
+def cover_and_doubt(balls: Balls, covered: Tensor, doubt: Tensor, competence: float, budget: int) -> Tensor:
     """i64 [budget]: again and again the first of the best by competence * doubt + (1 - competence) * new coverage.
 
-    Both are divided by the largest left. How many uncovered points each ball holds is kept up to date, as each point
-    is covered once: in all that takes two passes over the distances, none of which is kept.
+    Both are divided by the largest left.
 
     Args:
-        points: f32 [N, D], unit vectors, the candidates first.
+        balls: of N points, the candidates first; nothing covered.
         covered: bool [N].
-        radius: of the candidates' balls.
         doubt: f64 [U] >= 0, of the candidates; 0 for those that were picked.
         competence: in [0, 1].
         budget: 1 .. U.
     """
-    candidates, least_cosine = points[: len(doubt)], 1 - radius**2 / 2
-    covered, doubt, gain = covered.clone(), doubt.clone(), torch.zeros(len(doubt), dtype=torch.int64)
-
-    def add(places: Tensor, sign: int) -> None:
-        for part in places.split(max(1, BLOCK_ELEMENTS // len(candidates))):
-            gain.add_((candidates @ points[part].T > least_cosine).sum(dim=1), alpha=sign)
-
-    add((~covered).nonzero().flatten(), 1)
+    balls.cover(covered.nonzero().flatten().numpy())
+    gain, doubt = torch.from_numpy(balls.gain)[: len(doubt)], doubt.clone()
+    left = torch.ones(len(doubt), dtype=torch.bool)
     picks: list[int] = []
     for _ in range(budget):
         score = competence * share_of_largest(doubt) + (1 - competence) * share_of_largest(gain)
-        picks.append(int(score.index_fill(0, torch.tensor(picks).long(), -1.0).argmax()))
-        new = ~covered & (points @ points[picks[-1]] > least_cosine)
-        new[picks[-1]] = not covered[picks[-1]]
-        covered |= new
-        add(new.nonzero().flatten(), -1)
-        doubt[picks[-1]] = 0
+        picks.append(int(score.masked_fill_(~left, -1.0).argmax()))
+        balls.cover(balls.ball(picks[-1]))
+        doubt[picks[-1]], left[picks[-1]] = 0, False
     return torch.tensor(picks)
 
 

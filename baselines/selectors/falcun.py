@@ -45,7 +45,7 @@ class Falcun(Selector):
             if len(picks) == budget:
                 return candidates[picks]
             left[picks[-1]] = False
-            torch.minimum(distance, (p - p[picks[-1]]).abs().sum(dim=1), out=distance)
+            torch.minimum(distance, torch.cdist(p, p[picks[-1:]], p=1.0).squeeze(1), out=distance)
 
     def _relevance(self, distance: Tensor, uncertainty: Tensor, left: Tensor) -> Tensor:
         """f64 [U] >= 0, the largest 1: proportional to the probability of each image that is left."""

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import logging
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from baselines.selectors.balls import Balls
 from baselines.selectors.finite import require_finite
 from baselines.selectors.kcenter import BLOCK_ELEMENTS
 from baselines.selectors.lloyd import AUTHORS_STARTS, kmeans
 from baselines.selectors.ranking import shuffled
 from harness.api import Pool, Selector
 
-BLOCK_ROWS = 2048
-"""Rows of the neighbourhood matrix computed at once."""
 SAMPLE = 2000
 """Images around which the purity of balls is estimated; the share of pure ones is then right to half a per cent."""
 
@@ -35,7 +33,8 @@ class ProbCover(Selector):
     does not fill its blocks of 500; here they are <= delta, of all. It gives ties, those of the picks that cover
     nothing but themselves among them, to the first position, this to a random image; once everything is covered the
     rest is drawn at random. A batch of which picks cover nothing but themselves is said to hold them, on a line.
-    The neighbourhoods are kept as bits, N^2 / 8 bytes: 0.3 GB for 50,000 images.
+    Up to 50,000 images the neighbourhoods are exact and kept as bits, N^2 / 8 bytes; of more they are sought in the
+    nearest cells of k-means (`balls`), about 3 GB for a million.
 
     Args:
         delta: radius, > 0; None estimates it. The paper uses 0.75 for SimCLR features of CIFAR-10.
@@ -60,7 +59,7 @@ class ProbCover(Selector):
             delta = pure_radius(points, pool.num_classes, self.purity, rng=rng)
         order = torch.cat([shuffled(pool, rng=rng), pool.labeled])
         labeled = range(len(pool.unlabeled), len(order))
-        picks, num_useful = greedy_cover(neighborhoods(points[order], delta), list(labeled), budget)
+        picks, num_useful = greedy_cover(Balls(points[order], delta, rng=rng), list(labeled), budget)
         if num_useful < budget:
             _log.warning(
                 "probcover: %d of %d picks cover no image but themselves and are drawn at random; a larger delta than "
@@ -74,54 +73,31 @@ class ProbCover(Selector):
         return order[torch.cat([torch.tensor(picks, dtype=torch.int64), rest])]
 
 
-def neighborhoods(points: Tensor, radius: float) -> np.ndarray:
-    """u8 [N, ceil(N / 8)]: bit j of row i says that unit vectors i and j of f32 [N, D] are at most `radius` apart."""
-    least_cosine = 1 - radius**2 / 2
-    rows = []
-    for part in torch.arange(len(points)).split(BLOCK_ROWS):
-        near = points[part] @ points.T >= least_cosine
-        near[torch.arange(len(part)), part] = True
-        rows.append(np.packbits(near.numpy(), axis=1))
-    return np.concatenate(rows)
-
-
-def greedy_cover(near: np.ndarray, centers: list[int], budget: int) -> tuple[list[int], int]:
+def greedy_cover(balls: Balls, centers: list[int], budget: int) -> tuple[list[int], int]:
     """Picks the first of the points that newly cover the most, until all are covered or the budget is spent.
 
     Args:
-        near: `neighborhoods`.
+        balls: of all points, nothing covered.
         centers: points whose balls are covered from the start; never picked.
         budget: the most picks.
 
     Returns:
         Distinct points, at most `budget`, and how many of them cover more than one point: these are the first ones.
     """
-    uncovered = np.ones(len(near), dtype=bool)
-    gain = np.zeros(len(near), dtype=np.int64)  # how many uncovered points each one's ball holds
-    for part in np.split(np.arange(len(near)), range(BLOCK_ROWS, len(near), BLOCK_ROWS)):
-        gain[part] = np.bitwise_count(near[part]).sum(axis=1, dtype=np.int64)
 
     def cover(center: int) -> None:
-        new = np.flatnonzero(uncovered & _bits(near, [center])[0].view(bool))
-        uncovered[new] = False
-        for part in np.split(new, range(BLOCK_ROWS, len(new), BLOCK_ROWS)):
-            gain[:] -= _bits(near, part).sum(axis=0, dtype=np.uint16)  # at most BLOCK_ROWS
-        gain[center] = -len(near)  # never again, though rounding may leave `near` not quite symmetric
+        balls.cover(balls.ball(center))
+        balls.gain[center] = -len(balls.gain)  # never again, though rounding may leave balls not quite symmetric
 
     for center in centers:
         cover(center)
     picks: list[int] = []
     num_useful = 0
-    while len(picks) < budget and uncovered.any():
-        picks.append(int(gain.argmax()))
-        num_useful += int(gain[picks[-1]] > 1)
+    while len(picks) < budget and balls.uncovered.any():
+        picks.append(int(balls.gain.argmax()))
+        num_useful += int(balls.gain[picks[-1]] > 1)
         cover(picks[-1])
     return picks, num_useful
-
-
-def _bits(near: np.ndarray, rows: np.ndarray | list[int]) -> np.ndarray:
-    """u8 [rows, N], 0 or 1."""
-    return np.unpackbits(near[rows], axis=1, count=len(near))
 
 
 def pure_radius(points: Tensor, num_clusters: int, purity: float, *, rng: torch.Generator) -> float:

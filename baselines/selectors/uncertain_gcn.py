@@ -17,7 +17,8 @@ class UncertainGCN(Selector):
     output is nearest to `margin`. Follows the released code
     (github.com/razvancaramalau/Sequential-GCN-for-Active-Learning) in the graph, the network and the training.
     Deviates: nodes are all images of the pool, where it takes a random 10,000 of the unlabelled (`pool_subset` does so
-    here); small column sums of the graph (see `gcn`). Ties are broken at random.
+    here), but of more than 50,000 the network is trained on the labelled and random others; small column sums of the
+    graph (see `gcn`). Ties are broken at random.
 
     Args:
         margin: s_margin, in [0, 1].

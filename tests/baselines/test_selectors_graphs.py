@@ -6,10 +6,11 @@ import torch
 from pools import blobs, make_pool, rng, valid
 from torch.nn.functional import normalize
 
+from baselines.selectors.balls import Balls
 from baselines.selectors.core_gcn import CoreGCN
 from baselines.selectors.gcn import GCN, CosineGraph, train_gcn
 from baselines.selectors.lloyd import kmeans
-from baselines.selectors.probcover import ProbCover, greedy_cover, neighborhoods, pure_radius
+from baselines.selectors.probcover import ProbCover, greedy_cover, pure_radius
 from baselines.selectors.uncertain_gcn import UncertainGCN
 
 # --- probcover ---
@@ -30,13 +31,13 @@ def plain_cover(near, centers, budget):
 @pytest.mark.parametrize("rows", [7, 2048])
 @pytest.mark.parametrize("num_centers", [0, 6])
 def test_cover_is_that_of_the_plain_algorithm(rows, num_centers, monkeypatch):
-    monkeypatch.setattr("baselines.selectors.probcover.BLOCK_ROWS", rows)
+    monkeypatch.setattr("baselines.selectors.balls.BLOCK_ROWS", rows)
     points = normalize(blobs(203, 6, spread=0.4)[0])
     near = torch.cdist(points.double(), points.double()) <= 0.4
-    bits = neighborhoods(points, 0.4)
-    assert torch.equal(torch.from_numpy(np.unpackbits(bits, axis=1, count=203)).bool(), near)
+    balls = Balls(points, 0.4, rng=rng())
+    assert [balls.ball(point).tolist() for point in range(203)] == [row.nonzero().flatten().tolist() for row in near]
     centers = list(range(200, 200 - num_centers, -1))
-    picks, num_useful = greedy_cover(bits, centers, 30)
+    picks, num_useful = greedy_cover(balls, centers, 30)
     assert picks == plain_cover(near, centers, 30)
     assert len(picks) > 10
     for center in centers:
@@ -46,6 +47,27 @@ def test_cover_is_that_of_the_plain_algorithm(rows, num_centers, monkeypatch):
         new.append(int(near[pick].sum()))
         near[:, near[pick].clone()] = False
     assert num_useful == sum(count > 1 for count in new)
+
+
+def test_cells_find_the_balls_of_groups_and_keep_their_counts(monkeypatch):
+    for constant, value in (("ALL_PAIRS", 100), ("CELL_SIZE", 20), ("NUM_CELLS", 6), ("BLOCK_ROWS", 7)):
+        monkeypatch.setattr(f"baselines.selectors.balls.{constant}", value)
+    points = normalize(blobs(600, 8, num_clusters=12, spread=0.8)[0])
+    balls = Balls(points, 0.5, rng=rng())
+    near = torch.cdist(points.double(), points.double()) <= 0.5
+    seen = torch.zeros_like(near)
+    for point in range(600):
+        seen[point, torch.from_numpy(balls.ball(point))] = True
+    assert torch.equal(seen, seen.T)  # what one point covers, the other one loses
+    assert not (seen & ~near).any()
+    assert 0.97 < float(seen.sum() / near.sum()) < 1  # cells leave little out, and something
+    picks, _ = greedy_cover(balls, [0, 1], 20)
+    covered = seen[[0, 1, *picks]].any(dim=0)
+    assert torch.equal(torch.from_numpy(balls.uncovered), ~covered)
+    others = [point for point in range(600) if point not in (0, 1, *picks)]
+    assert balls.gain[others].tolist() == (seen & ~covered).sum(dim=1)[others].tolist()
+    exact = near[[0, 1, *plain_cover(near, [0, 1], 20)]].any(dim=0)
+    assert float(near[[0, 1, *picks]].any(dim=0).sum()) >= 0.99 * float(exact.sum())
 
 
 def test_probcover_covers_the_largest_uncovered_groups_first():
@@ -139,6 +161,18 @@ def test_network_learns_where_the_labelled_images_are():
     score = logit.sigmoid()
     assert score[20:40].mean() > score[40:].mean() + 0.1
     assert hidden.shape == (80, 128)
+
+
+def test_a_network_of_some_nodes_says_of_all_what_one_of_all_nodes_says(monkeypatch):
+    features, cluster = blobs(900, 6, num_clusters=6, spread=0.4)
+    features = features.abs()
+    labeled = (cluster < 2).nonzero().squeeze(1)[:40]
+    of_all, _ = train_gcn(features, labeled, rng=rng(), lr=1e-2)
+    monkeypatch.setattr("baselines.selectors.gcn.LARGEST_GRAPH", 300)
+    of_some, hidden = train_gcn(features, labeled, rng=rng(), lr=1e-2)
+    assert hidden.shape == (900, 128)
+    ranks = torch.stack([of_all.argsort().argsort(), of_some.argsort().argsort()]).double()
+    assert float(torch.corrcoef(ranks)[0, 1]) > 0.95
 
 
 def test_uncertain_gcn_takes_scores_near_the_margin():

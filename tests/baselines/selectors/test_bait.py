@@ -46,6 +46,25 @@ def test_picks_are_those_of_explicit_inverses(regularization):
         assert picks.tolist() == slow(logits, features, labeled, 6, regularization)
 
 
+def test_of_a_random_part_as_candidates_the_trace_is_nearly_that_of_all(monkeypatch):
+    features, logits = blobs(1200, 6)[0], 2 * torch.randn(1200, 4, generator=rng(5))
+    pool = make_pool(penultimate=features, logits=logits, labeled=[0, 1, 2])
+    p = logits.double().softmax(dim=1).amax(dim=1)
+    gradients = features.double() * (p * (1 - p)).sqrt().unsqueeze(1)
+
+    def trace(picks):
+        m = torch.eye(6, dtype=torch.float64) / 100 + gradients[picks].T @ gradients[picks]
+        return float(torch.trace(torch.linalg.inv(m) @ gradients.T @ gradients))
+
+    of_all = trace(Bait(regularization=0.01).select(pool, 40, rng=rng()))
+    monkeypatch.setattr("baselines.selectors.bait.MOST_CANDIDATES", 400)
+    picks = Bait(regularization=0.01).select(pool, 40, rng=rng())
+    assert valid(picks, pool, 40)
+    assert of_all < trace(picks) < 1.25 * of_all
+    chance = trace(pool.unlabeled[torch.randperm(1197, generator=rng())[:40]])
+    assert chance > 2 * of_all
+
+
 def test_information_is_that_of_the_binary_likelihood():
     """E[gradient gradient^T] of log p(right) by autograd is p (1 - p) h h^T."""
     h, logit = torch.randn(4, generator=rng(), dtype=torch.float64), torch.tensor([0.3, -1.0, 2.0], dtype=torch.float64)

@@ -6,9 +6,10 @@ import torch
 from pools import blobs, make_pool, rng, valid
 from torch.nn.functional import normalize
 
+from baselines.selectors.balls import Balls
 from baselines.selectors.dcom import DCoM, cover_and_doubt, in_balls, pure_radii, unit_range
 from baselines.selectors.margin import Margin
-from baselines.selectors.probcover import greedy_cover, neighborhoods
+from baselines.selectors.probcover import greedy_cover
 
 
 def unit(values):
@@ -82,7 +83,7 @@ def test_scores_are_shares_of_the_largest_that_is_left():
     angle = torch.tensor([0.0, 1.0, 2.0, 2.1])  # three candidates and one point more
     points = torch.stack([angle.cos(), angle.sin()], dim=1)
     doubt = torch.tensor([1.0, 0.5, 0.1], dtype=torch.float64)
-    picks = cover_and_doubt(points, torch.zeros(4, dtype=torch.bool), 0.2, doubt, 0.5, 3)
+    picks = cover_and_doubt(Balls(points, 0.2, rng=rng()), torch.zeros(4, dtype=torch.bool), doubt, 0.5, 3)
     assert picks.tolist() == [0, 1, 2]  # of the first's doubt: 0.75, 0.5, 0.55; of the second's: 0.75, 0.6
 
 
@@ -102,10 +103,11 @@ def test_without_labels_it_is_probcover():
     features = blobs(60, 4)[0]
     pool = make_pool(features=features)
     picks = DCoM(delta=0.3).select(pool, 8, rng=rng()).tolist()
-    near = neighborhoods(normalize(features), 0.3)
-    gains = [np.unpackbits(near[picks[: n + 1]], axis=1).any(0).sum() for n in range(8)]
-    greedy, _ = greedy_cover(near, [], 8)
-    assert gains == [np.unpackbits(near[greedy[: n + 1]], axis=1).any(0).sum() for n in range(8)]
+    points = normalize(features)
+    near = torch.cdist(points, points) <= 0.3
+    greedy, _ = greedy_cover(Balls(points, 0.3, rng=rng()), [], 8)
+    for number in range(1, 9):
+        assert near[picks[:number]].any(dim=0).sum() == near[greedy[:number]].any(dim=0).sum()
 
 
 def test_where_all_is_covered_it_is_margin_sampling():

@@ -1,0 +1,95 @@
+"""How many points not yet covered lie in the ball around each point, kept up to date as balls cover them.
+
+Who lies in whose ball is found once and kept as bits. Up to `ALL_PAIRS` points every pair is looked at: N^2 / 8 bytes.
+Of more points k-means makes cells of about `CELL_SIZE`, and a point's neighbours are sought in the `NUM_CELLS` whose
+centroids are nearest to that of its own cell, itself included: an eighth of a byte for each pair looked at, whatever
+the radius. What lies in a ball outside of these is not counted as covered by it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from baselines.selectors.lloyd import kmeans
+
+ALL_PAIRS = 50_000
+CELL_SIZE = 2_000
+NUM_CELLS = 8
+BLOCK_ROWS = 2048
+"""Rows of pairs computed at once, and of bits unpacked at once."""
+
+
+class Balls:
+    """The balls around all points, and what is not covered yet.
+
+    Args:
+        points: f32 [N, D], unit vectors.
+        radius: of each ball, > 0; a point at this distance lies in it.
+        rng: draws the cells, where there are any.
+
+    Attributes:
+        uncovered: bool [N], all at first.
+        gain: i64 [N], how many uncovered points lie in each ball.
+    """
+
+    def __init__(self, points: Tensor, radius: float, *, rng: torch.Generator):
+        self._cell, self._members, self._near_cells = cells(points, rng=rng)
+        self._place = np.empty(len(points), dtype=np.int64)  # of each point among the members of its cell
+        self._columns, self._bits = [], []
+        self.uncovered = np.ones(len(points), dtype=bool)
+        self.gain = np.empty(len(points), dtype=np.int64)
+        least_cosine = 1 - radius**2 / 2
+        for own, near in zip(self._members, self._near_cells, strict=True):
+            self._place[own] = np.arange(len(own))
+            columns = np.concatenate([self._members[cell] for cell in near])
+            others = points[torch.from_numpy(columns)].T
+            column = np.full(len(points), -1)
+            column[columns] = np.arange(len(columns))
+            rows = []
+            for part in np.split(own, range(BLOCK_ROWS, len(own), BLOCK_ROWS)):
+                inside = (points[torch.from_numpy(part)] @ others >= least_cosine).numpy()
+                inside[np.arange(len(part)), column[part]] = True
+                self.gain[part] = inside.sum(axis=1)
+                rows.append(np.packbits(inside, axis=1))
+            self._columns.append(columns)
+            self._bits.append(np.concatenate(rows))
+
+    def ball(self, point: int) -> np.ndarray:
+        """i64 [n]: the uncovered points in a point's ball."""
+        inside = self._columns[self._cell[point]][self._rows(np.array([point]))[0].view(bool)]
+        return inside[self.uncovered[inside]]
+
+    def cover(self, points: np.ndarray) -> None:
+        """Marks i64 [n] uncovered points as covered."""
+        self.uncovered[points] = False
+        by_cell = points[np.argsort(self._cell[points], kind="stable")]
+        for group in np.split(by_cell, np.flatnonzero(np.diff(self._cell[by_cell])) + 1):
+            for part in np.split(group, range(BLOCK_ROWS, len(group), BLOCK_ROWS)):
+                if len(part):
+                    lost = self._rows(part).sum(axis=0, dtype=np.uint16)  # at most BLOCK_ROWS
+                    self.gain[self._columns[self._cell[part[0]]]] -= lost
+
+    def _rows(self, points: np.ndarray) -> np.ndarray:
+        """u8 [n, columns], 0 or 1: the balls of i64 [n] points of one cell."""
+        cell = self._cell[points[0]]
+        return np.unpackbits(self._bits[cell][self._place[points]], axis=1, count=len(self._columns[cell]))
+
+
+def cells(points: Tensor, *, rng: torch.Generator) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
+    """Which cell each point is in, i64 [N], who is in each cell, and in which cells its neighbours are sought.
+
+    The last is symmetric: a cell is among those of another if that is among its own, and among its own.
+    """
+    if len(points) <= ALL_PAIRS:
+        return np.zeros(len(points), dtype=np.int64), [np.arange(len(points))], [np.zeros(1, dtype=np.int64)]
+    cluster, centroids = kmeans(points, -(-len(points) // CELL_SIZE), rng=rng)
+    occupied, cluster = cluster.unique(return_inverse=True)
+    distance = torch.cdist(centroids[occupied], centroids[occupied]).fill_diagonal_(-1)
+    nearest = distance.topk(min(NUM_CELLS, len(occupied)), largest=False).indices
+    is_near = torch.zeros(len(occupied), len(occupied), dtype=torch.bool).scatter_(1, nearest, True)
+    near = [row.nonzero().flatten().numpy() for row in is_near | is_near.T]
+    cell = cluster.numpy()
+    members = np.split(np.argsort(cell, kind="stable"), np.bincount(cell).cumsum()[:-1])
+    return cell, members, near
