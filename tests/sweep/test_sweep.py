@@ -187,7 +187,8 @@ def test_resuming_a_finished_sweep_computes_nothing(compared, capsys):
 
 def test_resuming_another_question_is_refused(compared, capsys):
     assert run(compared, compared / "compared.yaml", "--resume", "--set", "trial.pretrain.epochs=3") == 2
-    assert "differs" in capsys.readouterr().err
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "space.yaml" in line]
+    assert "space.yaml: trial.pretrain.epochs: 2 -> 3; the trials that are here would be others" in line
 
 
 def test_a_search_is_confirmed_with_fresh_seeds_and_reads_the_test_set_only_then(tmp_path):
