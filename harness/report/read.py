@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -70,13 +71,23 @@ def read_report(folder: Path) -> Report:
         mixed_code(trials.values()),
         histories=trials,
         files=files,
-        bounds=_entries(phases["headroom"], files, measure, goal["goal"] == "maximize", ("finished",)),
+        bounds=_entries(_not_replaced(phases["headroom"]), files, measure, goal["goal"] == "maximize", ("finished",)),
     )
     report.notes += _notes_of_reading(report, unreadable)
     _compare(report, _first_seen(phases["confirm"]))
     report.answer = f"No answer. {report.mixed[0]}" if report.mixed else _answer(report)
     report.rounds = None if report.mixed else compare_rounds(report)
     return report
+
+
+def _not_replaced(bounds: Mapping[str, History]) -> dict[str, History]:
+    """The trials of the newest upper bound of each setting: a question that grew has had others before."""
+    newest: dict[str, str] = {}
+    for history in sorted(bounds.values(), key=lambda history: record_rows.last(history)["time"]):
+        last = record_rows.last(history)
+        newest[json.dumps(last["parameters"], sort_keys=True)] = last["configuration"]
+    kept = set(newest.values())
+    return {trial: history for trial, history in bounds.items() if record_rows.last(history)["configuration"] in kept}
 
 
 def _measure(goal: str, confirmed: Mapping[str, History]) -> str:

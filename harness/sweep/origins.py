@@ -96,13 +96,16 @@ class _Now:
     def __init__(self, plan: Plan, cache: Path):
         self._plan = plan
         self._cache = cache
-        self._candidates = {one.configuration: one for one in plan.some_candidates()}
+        self._candidates = {one.configuration: one for one in [*plan.some_candidates(), *plan.bounds]}
         self._data: dict[str, Data] = {}
         self._code: dict[str, dict[str, Any]] = {}
 
-    def trial(self, record: Record) -> TrialConfig:
-        """The configuration of a trial."""
-        candidate = self._candidates.get(record["configuration"]) or self._plan.candidate(record["parameters"])
+    def trial(self, record: Record) -> TrialConfig | None:
+        """The configuration of a trial; None of an upper bound that one of more batches or selectors has replaced."""
+        candidate = self._candidates.get(record["configuration"])
+        if candidate is None and record["phase"] == "headroom":
+            return None
+        candidate = candidate or self._plan.candidate(record["parameters"])
         return self._plan.task(candidate, record["seed"], record["phase"]).trial
 
     def data(self, config: TrialConfig) -> Data:
@@ -126,6 +129,8 @@ def _changes(record: Record, then: _Then, now: _Now) -> Iterator[str]:
         yield "the records do not say of which data and code they are"
         return
     config = now.trial(record)
+    if config is None:
+        return
     data, code = now.data(config), now.code(config)
     if record["data"] != data.fingerprint[:DIGITS]:
         yield f"the data changed since: {config.dataset.name}: {then.data_change(record['data'], data)}"

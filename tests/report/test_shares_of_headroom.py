@@ -74,6 +74,20 @@ def test_an_upper_bound_is_a_line_and_no_method(sweep):
     assert lines == {"good", "random", ATTAINABLE}
 
 
+def test_of_two_upper_bounds_the_newer_one_is_drawn(sweep):
+    lines, _ = read_rows(sweep.path)
+    before = [line for line in lines if line["phase"] == "headroom"]
+    older = [
+        line
+        | {"configuration": "older", "trial": line["trial"].replace("bound", "older"), "time": line["time"] - 10**9}
+        for line in before
+    ]
+    replace_rows(sweep.path / "rows.jsonl", [*lines, *older])
+    (bound,) = read_report(sweep.path).bounds
+    assert bound.id == "bound"
+    assert read_report(sweep.path).rounds.settings[0].attainable is not None
+
+
 def test_without_a_bound_nothing_is_said_of_headroom(tmp_path):
     sweep = selection_sweep(tmp_path / "s", {"random": 0.0, "good": 0.06}, rounds=3, reference={"selector": "random"})
     report = read_report(sweep.path)

@@ -243,6 +243,31 @@ def test_the_best_of_a_search_that_nothing_confirms_leaves_a_portrait(tmp_path):
 
 
 @pytest.mark.slow
+def test_an_upper_bound_runs_after_the_selectors_and_stands_in_no_comparison(tmp_path, capsys):
+    labels = {"labels": {"start": 20, "budget": 20, "rounds": 2}}
+    file = write(
+        tmp_path,
+        name="bounded",
+        trial={**TRIAL, **labels, "classifier": "ridge", "ssl_method": "none"},
+        seeds=[0, 1],
+        headroom={"batches": 6},
+        reference={"selector": "random"},
+        parameters={"selector": {"values": ["random", "margin"]}},
+    )
+    assert run(tmp_path, file) == 0
+    sweep = tmp_path / "runs/bounded"
+    ended = [row for row in rows(sweep) if row["status"] == "finished"]
+    assert Counter(row["phase"] for row in ended) == {"confirm": 4, "headroom": 2}
+    assert all(row["parameters"] == {"headroom": "best of 6 batches"} for row in ended if row["phase"] == "headroom")
+    summary = (sweep / "summary.md").read_text()
+    assert "of headroom" in summary
+    assert "best of 6" not in summary
+    capsys.readouterr()
+    assert run(tmp_path, file, "--resume") == 0  # and nothing is computed again
+    assert len([row for row in rows(sweep) if row["status"] == "finished"]) == len(ended)
+
+
+@pytest.mark.slow
 def test_several_objectives_and_random_search_with_two_seeds(tmp_path):
     file = write(
         tmp_path,
