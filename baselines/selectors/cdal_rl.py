@@ -15,7 +15,7 @@ from harness.api import Pool, Selector
 from harness.seeding import seeded
 
 SEEN = 5000
-"""Images that an epoch sees at most, drawn anew for each."""
+"""Images that an epoch sees at most, drawn anew for each, and that are scored at once."""
 FEWEST = 20
 """Picks that are rewarded at least, where an epoch sees a part of the images, if so many are wanted of all."""
 IMAGES_AT_ONCE = 1024
@@ -79,7 +79,7 @@ class CDALRL(Selector):
             self._train(policy, logits, budget, rng)
         order = torch.randperm(len(p), generator=rng)
         with torch.no_grad():
-            score = policy(p[order], self.sequence_length)
+            score = torch.cat([policy(p[part], self.sequence_length) for part in order.split(SEEN)])
         return pool.unlabeled[order[score.argsort(descending=True, stable=True)[:budget]]]
 
     def _train(self, policy: Policy, logits: Tensor, budget: int, rng: torch.Generator) -> None:

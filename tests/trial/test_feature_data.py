@@ -93,7 +93,7 @@ HEADS = [
 
 @pytest.mark.parametrize("head", [*HEADS, {"name": "mlp", "epochs": 30, "hidden_dim": 16}], ids=str)
 def test_every_fixed_head_works(file, bench, head):
-    _, totals = bench.run(configured(file, classifier=head, selector="margin"), with_test=True)
+    _, totals = bench.run(configured(file, classifier=head, selector="drop_query"), with_test=True)
     assert totals["test/accuracy"] > 0.5
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from pools import blobs, make_pool, rng, valid
 
+from baselines.selectors.alfa_mix import AlfaMix
 from baselines.selectors.entropy import Entropy
 from baselines.selectors.margin import Margin
 from baselines.selectors.mc_dropout import MCDropout
@@ -121,6 +122,8 @@ def test_defaults_are_built_by_name():
 def test_reads_what_its_selectors_read():
     assert Refine(strategies=(Margin(), MCDropout()), final=Random()).reads == {"stochastic_logits"}
     assert Refine(strategies=(Margin(),), final=MCDropout()).reads == {"stochastic_logits"}
+    assert Refine(strategies=(Margin(), AlfaMix()), final=Random()).needs == {"probabilities", "linear_layer"}
+    assert Refine(strategies=(Random(),), final=Random()).needs == frozenset()
 
 
 def test_drawn_is_a_random_choice_in_order():

@@ -44,6 +44,7 @@ def test_it_needs_what_its_two_need():
     assert Schedule(first=TypiClust(), then=Margin()).supports_cold_start
     assert not Schedule(first=Margin(), then=TypiClust()).supports_cold_start
     assert Schedule(first=TypiClust(), then=MCDropout()).reads == {"stochastic_logits"}
+    assert Schedule(first=TypiClust(), then=MCDropout()).needs == {"probabilities"}
     assert Schedule(first=TypiClust(), then=Margin()).companion([(4,)]) is None
     for two in ({"first": Random(), "then": LearningLoss()}, {"first": LearningLoss(), "then": Random()}):
         assert Schedule(**two).companion([(4, 8, 8), (6,)]) is not None
