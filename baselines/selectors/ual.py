@@ -17,6 +17,9 @@ from harness.api import Pool, Selector
 SMALLEST_MAP = 10
 """Images below which a t-SNE map has no neighbourhoods to preserve."""
 MAP_SEED = 0
+LARGEST_MAP = 50_000
+PLACED_BY = 5
+"""Mapped images by whose places that of one that was not mapped is found."""
 
 
 class UAL(Selector):
@@ -30,6 +33,7 @@ class UAL(Selector):
     is `even_shares`; the picks take turns over the clusters, so that any first part of them is balanced as well.
     Pools of fewer than 10 images are clustered without the t-SNE step. What k-means sees is a function of the features
     alone, not of `rng`, and a t-SNE map is kept until they change: of a frozen encoder there is one, not one a round.
+    Of more than 50,000 distinct ones a random 50,000 are mapped, and the others lie in the middle of the nearest 5.
     Images of equal features share a place in it, however many they are, and are picked in random order.
     t-SNE sums in parallel: the map, hence the picks, are reproducible for the same number of threads. k-means is
     scikit-learn's with the best of 10 starts, as the code's was. `pick`, `reducer`, `distance` and `num_clusters` are
@@ -126,7 +130,26 @@ class UAL(Selector):
             components = PCA(dims, random_state=MAP_SEED).fit_transform(components)
         if self.reducer == "pca" or len(components) < SMALLEST_MAP:
             return components
-        return tsne(components, self.perplexity, MAP_SEED)
+        return map_of_many(components, self.perplexity, MAP_SEED)
+
+
+def map_of_many(points: np.ndarray, perplexity: float, seed: int) -> np.ndarray:
+    """f64 [N, 2]: the t-SNE map of f64 [N, D]; of more than `LARGEST_MAP` a random part is mapped.
+
+    Each of the others lies in the middle of its nearest in that part.
+    """
+    if len(points) <= LARGEST_MAP:
+        return tsne(points, perplexity, seed)
+    from sklearn.neighbors import NearestNeighbors
+
+    order = np.random.default_rng(seed).permutation(len(points))
+    mapped, others = order[:LARGEST_MAP], order[LARGEST_MAP:]
+    map_ = np.empty((len(points), 2))
+    map_[mapped] = tsne(points[mapped], perplexity, seed)
+    among = NearestNeighbors(n_neighbors=PLACED_BY, n_jobs=torch.get_num_threads()).fit(points[mapped])
+    for part in np.array_split(others, -(-len(others) // LARGEST_MAP)):
+        map_[part] = map_[mapped[among.kneighbors(points[part], return_distance=False)]].mean(axis=1)
+    return map_
 
 
 def tsne(points: np.ndarray, perplexity: float, seed: int) -> np.ndarray:

@@ -13,6 +13,7 @@ from baselines import BUILTINS
 from baselines.selectors import ual
 from baselines.selectors.cdal_cs import CDALCS, SymmetricKL
 from baselines.selectors.entropy import Entropy
+from baselines.selectors.finite import require_finite
 from baselines.selectors.high_ssl_loss import HighSSLLoss
 from baselines.selectors.least_confidence import LeastConfidence
 from baselines.selectors.log_odds import gaps, log_entropy, log_odds_against_top, log_one_minus_margin
@@ -21,7 +22,7 @@ from baselines.selectors.margin import Margin
 from baselines.selectors.random import Random
 from baselines.selectors.representative_random import RepresentativeRandom
 from baselines.selectors.shares import even_shares
-from baselines.selectors.ual import UAL, rank_in_cluster
+from baselines.selectors.ual import UAL, map_of_many, rank_in_cluster
 from harness.plugins.registry import find_plugin
 
 UNCERTAINTY = [Entropy, Margin, LeastConfidence]
@@ -272,6 +273,32 @@ def test_ual_map_keeps_blobs_apart_and_ignores_the_global_generators(monkeypatch
     monkeypatch.setattr(UAL, "_kept", None)
     assert torch.equal(first, UAL(num_clusters=3).select(pool, 30, rng=rng(3)))
     assert torch.bincount(cluster[first]).tolist() == [10, 10, 10]
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+def test_what_is_not_finite_is_refused_and_a_sum_that_overflows_is_not(bad):
+    large = torch.full((4, 3), 3e38)
+    assert require_finite(large, "features") is large
+    values = torch.zeros(4, 3)
+    values[1, 2], values[3, 0] = bad, -bad
+    with pytest.raises(ValueError, match="features of 2 of 4 images are not finite"):
+        require_finite(values, "features")
+
+
+def test_ual_places_images_beyond_the_largest_map_among_their_own_blob(monkeypatch):
+    monkeypatch.setattr("baselines.selectors.ual.LARGEST_MAP", 60)
+    monkeypatch.setattr("baselines.selectors.ual.tsne", lambda points, perplexity, seed: points[:, :2])
+    group = np.arange(400) % 5
+    angle = 2 * np.pi * group / 5
+    middle = 10 * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    points = np.random.default_rng(0).normal(scale=0.5, size=(400, 6))
+    points[:, :2] += middle
+    map_ = map_of_many(points, 30.0, 0)
+    mapped = (map_ == points[:, :2]).all(axis=1)
+    assert mapped.sum() == 60
+    error = np.linalg.norm(map_ - middle, axis=1)
+    assert error[~mapped].mean() < error[mapped].mean()  # the mean of five lies nearer to the middle
+    assert error.max() < 3
 
 
 def test_ual_maps_the_same_features_once_and_picks_as_if_it_had_not(monkeypatch):
