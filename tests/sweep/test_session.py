@@ -119,6 +119,16 @@ def test_a_plan_runs_in_a_thread_and_leaves_the_process_as_it_was(tmp_path, capf
     assert "--resume" in str(refused)
 
 
+def test_ray_that_does_not_start_is_one_line(monkeypatch):
+    def late(**_):
+        raise Exception("The current node timed out during startup.\nSee the logs")
+
+    monkeypatch.setattr(connection.ray, "init", late)
+    words = "Ray cannot start on this machine: The current node timed out during startup. See the logs"
+    with pytest.raises(ConfigError, match=words), connection.connected():
+        pass
+
+
 def test_a_process_that_uses_ray_is_told_so(monkeypatch):
     monkeypatch.setattr(connection.ray, "is_initialized", lambda: True)
     with pytest.raises(ConfigError, match=r"uses Ray already; call ray.shutdown\(\)"), connection.connected():
