@@ -17,8 +17,27 @@ RESULTS = Path("results/runs")
 STAGES, CACHE = RESULTS / "stages", RESULTS / "data"
 """Where results of stages, and decoded data sets, are kept if nothing else is said."""
 
+TAKEN = (STAGES.name, CACHE.name, "mlflow.db", "mlflow_artifacts", "s3", "gs")
+"""What else lies beside the folders of sweeps."""
+
+LONGEST_NAME = 200
+"""Bytes of the name of a sweep's folder; file systems take 255, and files beside it have longer names."""
+
 CHECKSUM_LENGTH = 24
 """Hexadecimal digits of a checksum."""
+
+
+def unusable_name(name: str) -> str:
+    """Why a sweep's folder cannot be called so; empty if it can."""
+    if not name or set(name) & set('/\\:*?"<>|') or name in (".", "..") or not name.isprintable():
+        return f"{name!r} cannot name a folder"
+    if name != name.strip():
+        return f"{name!r} has a blank at its end; did you mean {name.strip()!r}?"
+    if name.casefold() in TAKEN or name.casefold().startswith("mlflow.db"):
+        return f"{name!r} is taken: {', '.join(TAKEN)} lie beside the folders of sweeps"
+    if len(os.fsencode(name)) > LONGEST_NAME:
+        return f"{name[:20]!r}... has {len(os.fsencode(name))} bytes; at most {LONGEST_NAME} can name a folder"
+    return ""
 
 
 def digest_of(key: Mapping[str, Any]) -> str:

@@ -21,6 +21,7 @@ from harness.config.resources import Resources, check_custom
 from harness.config.schema import ConfigError, Problems, apply_overrides, as_dict, content_of, parse, setting
 from harness.config.space import CASE, Assignment, Parameter, Space, lookup, parse_cases, parse_parameters
 from harness.config.tasks import Candidate, Phase, Seeds, SeedSplit, Task
+from harness.files import unusable_name
 from harness.messages import closest
 from harness.metrics import LABEL_FREE, METRICS, PER_ROUND, is_of_class, step_kind
 
@@ -352,8 +353,8 @@ def _seeds_of(settings: SweepSettings) -> Seeds:
 
 
 def _check_settings(settings: SweepSettings, varies: bool, problems: Problems) -> None:
-    if not settings.name or set(settings.name) & set('/\\:*?"<>|\0') or settings.name in (".", ".."):
-        problems.add("name", f"{settings.name!r} cannot name a folder")
+    if why := unusable_name(settings.name):
+        problems.add("name", why)
     _check_objectives(settings.metric, problems)
     seeds = _seeds_of(settings).values
     if len(set(seeds)) != len(seeds) or not seeds:

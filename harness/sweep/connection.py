@@ -15,6 +15,7 @@ from harness.config.plan import Plan
 from harness.config.schema import ConfigError
 from harness.config.trial import TrialConfig
 from harness.data.splits import Data
+from harness.messages import message_of
 from harness.sweep import cluster
 from harness.sweep.placement import Node, this_machine
 from harness.trial.run import Folders
@@ -48,20 +49,28 @@ def connected(plan: Plan | None = None, address: str | None = None) -> Iterator[
             assert plan is not None
             cluster.join(address, plan)
         else:
-            ray.init(
-                address="local",
-                include_dashboard=False,
-                configure_logging=True,
-                logging_level="ERROR",
-                log_to_driver=False,
-                num_gpus=None,
-            )
+            _start_ray()
         for name in ("tune", "execution.tune_controller"):  # a worker that dies is reported by its trial, in one line
             logging.getLogger(f"ray.tune.{name}").setLevel(logging.CRITICAL)
         try:
             yield
         finally:
             ray.shutdown()
+
+
+def _start_ray() -> None:
+    try:
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            configure_logging=True,
+            logging_level="ERROR",
+            log_to_driver=False,
+            num_gpus=None,
+        )
+    except Exception as error:  # of many types: too long a TMPDIR, a machine under load, no home
+        ray.shutdown()
+        raise ConfigError([f"Ray cannot start on this machine: {message_of(error)}"]) from error
 
 
 @contextlib.contextmanager

@@ -249,6 +249,11 @@ MISTAKES = {
     "random without parameters": ({"method": "random", "run_cap": 3}, "parameters", "at least one parameter"),
     "comparison cut short": ({"early_terminate": {"type": "asha"}}, "early_terminate", "every trial must finish"),
     "name with a slash": ({"name": "a/b"}, "name", "cannot name a folder"),
+    "name of the cache": ({"name": "Data"}, "name", "'Data' is taken: stages, data, mlflow.db"),
+    "name of a database's lock": ({"name": "mlflow.db.lock"}, "name", "is taken"),
+    "name of 300 characters": ({"name": "x" * 300}, "name", "has 300 bytes; at most 200 can name a folder"),
+    "name with a line break": ({"name": "a\nb"}, "name", "cannot name a folder"),
+    "name with a blank behind": ({"name": "a "}, "name", "did you mean 'a'?"),
     "name is a number": ({"name": 3}, "name", "expected a text"),
     "parameter of nothing": (
         with_parameter({"values": [1]}, "grid", "ssl_method.temprature"),

@@ -119,6 +119,16 @@ def test_a_plan_runs_in_a_thread_and_leaves_the_process_as_it_was(tmp_path, capf
     assert "--resume" in str(refused)
 
 
+def test_ray_that_does_not_start_is_one_line(monkeypatch):
+    def late(**_):
+        raise Exception("The current node timed out during startup.\nSee the logs")
+
+    monkeypatch.setattr(connection.ray, "init", late)
+    words = "Ray cannot start on this machine: The current node timed out during startup. See the logs"
+    with pytest.raises(ConfigError, match=words), connection.connected():
+        pass
+
+
 def test_a_process_that_uses_ray_is_told_so(monkeypatch):
     monkeypatch.setattr(connection.ray, "is_initialized", lambda: True)
     with pytest.raises(ConfigError, match=r"uses Ray already; call ray.shutdown\(\)"), connection.connected():
@@ -164,6 +174,13 @@ def test_a_worker_without_the_gpu_that_a_trial_computes_on_says_so(monkeypatch):
         check_device(ComputeConfig(device="cuda"))
 
 
+class Searched:
+    """What schedulers know of a trial of Tune's."""
+
+    def __init__(self, name: str):
+        self.trial_id = name
+
+
 @pytest.mark.parametrize("rule", ["asha", "median"])
 @pytest.mark.parametrize(
     ("goal", "poor"), [("pretrain/rankme", 1.0), ("pretrain/alignment", 9.0), ("val/accuracy", 1.0)]
@@ -174,13 +191,13 @@ def test_early_stopping_ends_what_is_poor_by_the_goal_of_the_search(rule, goal, 
     watched = plan.watched.name if plan.watched else None
     name = goal if watched else "pretrain/knn_accuracy"
     scheduler = early_stopping(plan)
-    trials = [SimpleNamespace(trial_id=str(number), is_finished=lambda: False) for number in range(4)]
+    trials, controller = [Searched(str(number)) for number in range(4)], SimpleNamespace(get_live_trials=list)
     decisions = []
     for trial, value in zip(trials, (5.0, 4.0, 5.0, poor), strict=True):
         scheduler.on_trial_add(None, trial)
         metrics = {name: value, "pretrain/knn_accuracy": value if name == "pretrain/knn_accuracy" else 0.5}
         result = {"epoch": 1, "training_iteration": 1, "watch": judged_by(watched, metrics)}
-        decisions.append(scheduler.on_trial_result(SimpleNamespace(get_trials=lambda: trials), trial, result))
+        decisions.append(scheduler.on_trial_result(controller, trial, result))
     assert decisions[-1] == "STOP"
     assert decisions[0] == "CONTINUE"
 
