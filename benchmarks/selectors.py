@@ -151,7 +151,8 @@ class Ours:
         self.spec = PluginSpec("selectors", name, hyperparameters)
 
     def __call__(self, pool: Pool, budget: int) -> Tensor:
-        return build(self.spec).select(pool, budget, rng=generator(0, self.spec.name))
+        selector = build(self.spec)
+        return selector.select(selector.as_shown(pool), budget, rng=generator(0, self.spec.name))
 
 
 # --- peers ---

@@ -252,7 +252,7 @@ def plugin_reference() -> str:
         if shared:
             about = arguments_of(PREPARATIONS[registry.CONTRACTS[kind]])
             blocks += [f"Every {kind[:-1].replace('_', ' ')} also takes", argument_table(shared, about)]
-        blocks += [plugin_section(entry, set(shared)) for entry in of_kind]
+        blocks += [plugin_section(entry, shared) for entry in of_kind]
     return "\n\n".join([*blocks, "(plugins-recipes)=\n## Recipes", *map(recipe_section, recipes.describe_recipes())])
 
 
@@ -261,8 +261,8 @@ def title_of(kind: str) -> str:
     return {"ssl_methods": "SSL methods", "datasets": "Data sets"}.get(kind, kind.capitalize())
 
 
-def plugin_section(entry: dict[str, Any], shared: set[str]) -> str:
-    """A plugin's name, docstring, hyper-parameters and source file."""
+def plugin_section(entry: dict[str, Any], shared: dict[str, Any]) -> str:
+    """A plugin's name, docstring, hyper-parameters (those `shared` by its kind where its default is another), file."""
     if "error" in entry:
         raise ValueError(f"{entry['name']}: {entry['error']}")
     kind, name = entry["kind"], entry["name"]
@@ -270,11 +270,12 @@ def plugin_section(entry: dict[str, Any], shared: set[str]) -> str:
     target = api_class(kind, prefix)
     summary, _, rest = inspect.cleandoc(target.__doc__ or "").partition("\n")
     prose = re.split(r"\n*^(?:Args|Raises|Attributes):$", rest, maxsplit=1, flags=re.MULTILINE)[0].strip()
-    own = {key: value for key, value in entry["hyperparameters"].items() if key not in shared}
+    own = {key: value for key, value in entry["hyperparameters"].items() if value != shared.get(key, ...)}
     file = Path(inspect.getfile(target)).relative_to(ROOT)
     parts = [f"### `{name}`", text(summary), *(text(part) for part in prose.split("\n\n") if part)]
     if own:
-        parts.append(argument_table(own, arguments_of(target)))
+        about = dict.fromkeys(own.keys() & shared, "as above, with a default of its own")
+        parts.append(argument_table(own, about | arguments_of(target)))
     return "\n\n".join([*parts, f"Code: `{file}`"])
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
@@ -132,12 +132,33 @@ def _encoder_scores() -> list[Metric]:
     ]
 
 
+def _pretraining() -> list[Metric]:
+    return [
+        Metric("pretrain/loss", "", -math.inf, math.inf, "minimize", "self-supervised loss, mean over the epoch"),
+        *_encoder_scores(),
+        Metric("pretrain/learning_rate", "", 0, math.inf, None, "learning rate at the end of the epoch"),
+    ]
+
+
+def _pretraining_of_selection() -> list[Metric]:
+    """The same of the encoder that chooses, but for what asks all labels."""
+    of_pool = "pretrain/knn_pool_accuracy"
+    return [
+        replace(
+            m, name=m.name.replace("pretrain/", "selection/"), description=f"as {m.name}, of the encoder that chooses"
+        )
+        for m in _pretraining()
+        if m.name != of_pool
+    ]
+
+
 def _seconds(name: str, description: str) -> Metric:
     return Metric(f"time/{name}_seconds", "seconds", 0, math.inf, "minimize", description)
 
 
 def _cached(stage: str) -> Metric:
-    which = "the pretrain stage" if stage == "pretrain" else f"this round's {stage} stage"
+    once = {"pretrain": "the pretrain stage", "selection_encoder": "the pre-training of `selection`"}
+    which = once.get(stage, f"this round's {stage} stage")
     description = f"1 if {which} was read from the cache; its seconds are then those of its first computation"
     return Metric(f"stage/{stage}_cached", "flag", 0, 1, None, description)
 
@@ -148,9 +169,8 @@ METRICS: dict[str, Metric] = {
         *_classification("val", "validation"),
         *_classification("test", "test"),
         Metric("train/accuracy", "fraction", 0, 1, "maximize", "share of the labelled training images fitted"),
-        Metric("pretrain/loss", "", -math.inf, math.inf, "minimize", "self-supervised loss, mean over the epoch"),
-        *_encoder_scores(),
-        Metric("pretrain/learning_rate", "", 0, math.inf, None, "learning rate at the end of the epoch"),
+        *_pretraining(),
+        *_pretraining_of_selection(),
         _seconds("pretrain", "self-supervised pre-training"),
         Metric(
             "joint/loss",
@@ -172,6 +192,7 @@ METRICS: dict[str, Metric] = {
         Metric("joint/val_accuracy", "fraction", 0, 1, "maximize", "after an epoch, of the model that would be kept"),
         Metric("classifier/loss", "nats", 0, math.inf, "minimize", "cross-entropy of fine-tuning, mean over the epoch"),
         _seconds("encode", "features and representations of a fixed encoder, once per trial"),
+        _seconds("selection_encoder", "training the encoder of `selection` and encoding the pool by it"),
         _seconds("select", "choosing the images to label, all rounds together"),
         _seconds("train", "training on the labelled images, all rounds together"),
         _seconds("evaluate", "measuring on validation and test, all rounds together"),
@@ -203,6 +224,7 @@ METRICS: dict[str, Metric] = {
         Metric("labels/val", "images", 0, math.inf, "minimize", "labels of the validation images, used beside those"),
         Metric("memory/peak_bytes", "bytes", 0, math.inf, "minimize", "peak memory of the trial on its device"),
         _cached("pretrain"),
+        _cached("selection_encoder"),
         _cached("select"),
         _cached("train"),
     ]
@@ -238,7 +260,7 @@ def known(name: str) -> Metric | None:
 
 def step_kind(name: str) -> Literal["epoch", "labels"]:
     """The axis a metric belongs to: training is measured per epoch, its results per number of labels."""
-    per_epoch = ("pretrain/", "throughput/", "classifier/", "joint/val_accuracy")
+    per_epoch = ("pretrain/", "selection/", "throughput/", "classifier/", "joint/val_accuracy")
     return "epoch" if name.startswith(per_epoch) else "labels"
 
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness.api import Images, Pool
+from harness.api import Augmentation, Images, Pool, Selector
 
 
 @dataclass
@@ -49,7 +49,7 @@ class FakeModel:
         samples = self._answer("stochastic")
         return samples[torch.arange(num_samples) % len(samples)]
 
-    def augmented_logits(self, num_samples: int) -> Tensor:
+    def augmented_logits(self, num_samples: int, views: Augmentation | None = None) -> Tensor:
         samples = self._answer("augmented")
         return samples[torch.arange(num_samples) % len(samples)]
 
@@ -112,6 +112,11 @@ def make_pool(
         num_classes=num_classes,
         model=FakeModel(given),
     )
+
+
+def picks_of(selector: Selector, pool: Pool, budget: int, seed: int = 0) -> Tensor:
+    """i64 [budget]: the picks from the pool in the form in which the harness shows it to the selector."""
+    return selector.select(selector.as_shown(pool), budget, rng=rng(seed))
 
 
 def rng(seed: int = 0) -> torch.Generator:

@@ -53,7 +53,7 @@ def test_the_package_is_listed(run):
     assert entry["kind"] == "selectors"
     assert entry["provider"].startswith("selbench-information-density (")
     assert "Settles" in entry["summary"]
-    assert entry["hyperparameters"] == {"beta": 1.0, "pool_subset": None}
+    assert entry["hyperparameters"] == {"beta": 1.0, "pool_subset": None, "normalize": None}
     assert "error" not in entry
 
 

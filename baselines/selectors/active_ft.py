@@ -34,6 +34,7 @@ class ActiveFT(Selector):
     """
 
     supports_cold_start = True
+    normalize = "none"
 
     def __init__(
         self,

@@ -25,7 +25,7 @@ class Balls:
     """The balls around all points, and what is not covered yet.
 
     Args:
-        points: f32 [N, D], unit vectors.
+        points: f32 [N, D].
         radius: of each ball, > 0; a point at this distance lies in it.
         rng: draws the cells, where there are any.
 
@@ -40,16 +40,19 @@ class Balls:
         self._columns, self._bits = [], []
         self.uncovered = np.ones(len(points), dtype=bool)
         self.gain = np.empty(len(points), dtype=np.int64)
-        least_cosine = 1 - radius**2 / 2
+        points = points - points.mean(dim=0)  # products round off less near the origin
+        squares = points.square().sum(dim=1)
         for own, near in zip(self._members, self._near_cells, strict=True):
             self._place[own] = np.arange(len(own))
             columns = np.concatenate([self._members[cell] for cell in near])
-            others = points[torch.from_numpy(columns)].T
+            others, other_squares = points[torch.from_numpy(columns)].T, squares[torch.from_numpy(columns)]
             column = np.full(len(points), -1)
             column[columns] = np.arange(len(columns))
             rows = []
             for part in np.split(own, range(BLOCK_ROWS, len(own), BLOCK_ROWS)):
-                inside = (points[torch.from_numpy(part)] @ others >= least_cosine).numpy()
+                rows_of = torch.from_numpy(part)
+                squared = torch.addmm(other_squares, points[rows_of], others, alpha=-2) + squares[rows_of].unsqueeze(1)
+                inside = (squared <= radius**2).numpy()
                 inside[np.arange(len(part)), column[part]] = True
                 self.gain[part] = inside.sum(axis=1)
                 rows.append(np.packbits(inside, axis=1))

@@ -35,6 +35,7 @@ class ClusterMargin(Selector):
     """
 
     needs = frozenset({"probabilities"})
+    normalize = "none"
 
     def __init__(self, *, candidates: float = 10.0, cluster_size: float = 10.0):
         for name, value in (("candidates", candidates), ("cluster_size", cluster_size)):

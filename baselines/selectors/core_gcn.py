@@ -29,6 +29,8 @@ class CoreGCN(Selector):
         unlabeled_weight: weight lambda of the unlabelled images' loss, > 0.
     """
 
+    normalize = "none"
+
     def __init__(
         self,
         *,

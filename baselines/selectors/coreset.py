@@ -19,10 +19,12 @@ class CoreSet(Selector):
     k-centre greedy (the paper's Algorithm 1) under the Euclidean distance of what the classifier's last layer reads
     (section 5), of the encoder's features before the first training. The labelled images are the first centres; without
     any, the first pick is drawn at random. Ties are broken at random. The mixed-integer refinement of the paper is left
-    out, as in most of the literature.
+    out, as in most of the literature. Features are raw, as the paper's; then long vectors are picked first, and
+    `normalize: l2` is another method that is often better.
     """
 
     supports_cold_start = True
+    normalize = "none"
 
     def select(self, pool: Pool, budget: int, *, rng: torch.Generator) -> Tensor:
         """See `Selector.select`."""

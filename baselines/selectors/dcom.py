@@ -39,6 +39,7 @@ class DCoM(Selector):
 
     needs = frozenset({"probabilities"})
     supports_cold_start = True
+    normalize = "none"
 
     def __init__(
         self,

@@ -24,6 +24,7 @@ class FreeSel(Selector):
     """
 
     supports_cold_start = True
+    normalize = "none"
 
     def select(self, pool: Pool, budget: int, *, rng: torch.Generator) -> Tensor:
         """See `Selector.select`."""

@@ -27,6 +27,7 @@ class KMeans(Selector):
     """
 
     supports_cold_start = True
+    normalize = "none"
 
     def __init__(self, *, n_init: int = AUTHORS_STARTS):
         if n_init < 1:

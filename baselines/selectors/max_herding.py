@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from baselines.selectors.coverage import Kernel, check_num_targets, greedy_coverage
 from baselines.selectors.finite import require_finite
@@ -16,7 +15,8 @@ class MaxHerding(Selector):
     """MaxHerding, Bae, Noh & Sutherland 2024, https://arxiv.org/abs/2407.12212.
 
     Greedily picks the image that adds most to the generalized coverage C(S) = mean over x of max over s in S of
-    k(x, s), where S starts as the labelled images; k is Gaussian on L2-normalised features, exp(-|x - s|^2 / radius^2).
+    k(x, s), where S starts as the labelled images; k is Gaussian, exp(-|x - s|^2 / radius^2), on features
+    that are L2-normalised unless `normalize` says otherwise.
     ProbCover is the same with a kernel that is 1 within a ball and 0 outside. Follows the authors' code
     (github.com/BorealisAI/uherding), its scale of the kernel too; of the paper only the beginning was at hand.
     Deviates: where that draws at most 35,000 candidates, all remain candidates, and the mean is taken over at most
@@ -29,6 +29,7 @@ class MaxHerding(Selector):
     """
 
     supports_cold_start = True
+    normalize = "l2"
 
     def __init__(self, *, radius: float = 1.0, num_targets: int | None = 20_000):
         if not radius > 0:
@@ -39,7 +40,7 @@ class MaxHerding(Selector):
 
     def select(self, pool: Pool, budget: int, *, rng: torch.Generator) -> Tensor:
         """See `Selector.select`."""
-        points = normalize(require_finite(pool.features, "features").float())
+        points = require_finite(pool.features, "features").float()
         candidates = shuffled(pool, rng=rng)
         targets = candidates[: self.num_targets]
         kernel = Kernel(points, targets, self.radius)

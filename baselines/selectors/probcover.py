@@ -6,7 +6,6 @@ import logging
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from baselines.selectors.balls import Balls
 from baselines.selectors.finite import require_finite
@@ -24,8 +23,9 @@ _log = logging.getLogger(__name__)
 class ProbCover(Selector):
     """ProbCover, Yehuda et al. 2022, https://arxiv.org/abs/2205.11320.
 
-    Greedy maximum coverage: again and again the image whose ball of radius delta, in L2-normalised features, holds
-    the most images that no ball of a labelled or picked image holds yet. As described, delta can be estimated without
+    Greedy maximum coverage: again and again the image whose ball of radius delta holds the most images that no ball of
+    a labelled or picked image holds yet. Features are L2-normalised unless `normalize` says otherwise, which also is
+    what `delta` is measured in. As described, delta can be estimated without
     labels: the largest radius whose balls are pure in the clusters of k-means, with one cluster per class, for
     `purity` of the images. Deviates: of the radius the authors' code (github.com/avihu111/TypiClust) has constants
     alone; here the balls of a random 2,000 images stand for all, each against every image of the pool, at the exact
@@ -42,6 +42,7 @@ class ProbCover(Selector):
     """
 
     supports_cold_start = True
+    normalize = "l2"
 
     def __init__(self, *, delta: float | None = None, purity: float = 0.95):
         if delta is not None and delta <= 0:
@@ -53,7 +54,7 @@ class ProbCover(Selector):
 
     def select(self, pool: Pool, budget: int, *, rng: torch.Generator) -> Tensor:
         """See `Selector.select`."""
-        points = normalize(require_finite(pool.features, "features").float())
+        points = require_finite(pool.features, "features").float()
         delta = self.delta
         if delta is None:
             delta = pure_radius(points, pool.num_classes, self.purity, rng=rng)
@@ -107,17 +108,20 @@ def pure_radius(points: Tensor, num_clusters: int, purity: float, *, rng: torch.
     stands for all of them, but their neighbours are sought among all: nearest ones are farther in a sample.
 
     Args:
-        points: f32 [N, D], unit vectors.
+        points: f32 [N, D].
         num_clusters: >= 1.
         purity: in (0, 1].
         rng: draws the starts of k-means and the sample.
     """
     cluster, _ = kmeans(points, min(num_clusters, len(points)), rng=rng, n_init=AUTHORS_STARTS)
     sample = torch.randperm(len(points), generator=rng)[:SAMPLE]
+    points = points - points.mean(dim=0)  # products round off less near the origin
+    squares = points.square().sum(dim=1)
     nearest = []
     for part in sample.split(max(1, BLOCK_ELEMENTS // len(points))):
-        cosine = points[part] @ points.T
-        cosine[cluster[part].unsqueeze(1) == cluster] = -1.0  # the farthest that unit vectors can be
-        nearest.append(cosine.amax(dim=1))
-    distance = (2 - 2 * torch.cat(nearest).double()).clamp(min=0).sqrt()
+        squared = torch.addmm(squares, points[part], points.T, alpha=-2)
+        squared[cluster[part].unsqueeze(1) == cluster] = torch.inf
+        nearest.append(squared.amin(dim=1) + squares[part])
+    farthest = 4 * float(squares.max())  # that points can be, squared
+    distance = torch.cat(nearest).double().clamp(0, farthest).sqrt()
     return max(float(distance.quantile(1 - purity)), 1e-6)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from harness.api import Pool, Selector
+from harness.api import Augmentation, FeatureForm, Pool, Selector
 
 STRATEGIES = (
     *("random", "margin", "badge", "bait", "typiclust", "alfa_mix", "drop_query"),
@@ -23,7 +24,8 @@ class Refine(Selector):
     random parts of what is left, and only what any of them chose is left; then `final` picks from it. The first parts
     hold `part_size` images, later ones the share `alpha` of what is left, and never fewer than will be picked. Follows
     the authors' code (dhuseljic/dal-toolbox, publications/cleaning_the_pool; of the paper only the beginning was at
-    hand) and its defaults. Deviates: the strategies are ours, in their own default settings, each with its deviations.
+    hand) and its defaults. Deviates: the strategies are ours, in their own default settings, each with its deviations
+    and its own form of the features (`normalize`, over the whole pool), which is set in them.
     Costs depth x num_parts selections from up to `part_size` images, minutes for the defaults.
 
     Args:
@@ -104,7 +106,8 @@ class _Answers:
 
     def __init__(self, pool: Pool):
         self.pool = pool
-        self._kept: dict[tuple[str, int], Tensor] = {}
+        self._shown: dict[FeatureForm | None, Pool] = {}
+        self._kept: dict[tuple[Any, ...], Tensor] = {}
 
     def choose(self, selector: Selector, unlabeled: Tensor, budget: int, rng: torch.Generator) -> Tensor:
         """i64 [budget]: what the selector picks where only these i64 [n], ascending, are unlabelled."""
@@ -115,34 +118,41 @@ class _Answers:
             images=self.pool.images.subset(rows),
             labeled=is_labeled.nonzero().squeeze(1),
             unlabeled=(~is_labeled).nonzero().squeeze(1),
-            model=_Rows(self, rows),
+            model=_Rows(self, self._in_form_of(selector), rows),
         )
         return rows[selector.select(part, budget, rng=rng)]
 
-    def repeated(self, ask: Callable[[int], Tensor], number: int) -> Tensor:
+    def _in_form_of(self, selector: Selector) -> Pool:
+        """The whole pool as the selector is shown it, the same for all of this form."""
+        if selector.normalize not in self._shown:
+            self._shown[selector.normalize] = selector.as_shown(self.pool)
+        return self._shown[selector.normalize]
+
+    def repeated(self, ask: Callable[..., Tensor], *about: Any) -> Tensor:
         """The answer to a question with a number, such as `stochastic_logits(20)`."""
-        name = ask.__name__
-        if (name, number) not in self._kept:
-            self._kept[name, number] = ask(number)
-        return self._kept[name, number]
+        question = ask.__name__, *about
+        if question not in self._kept:
+            self._kept[question] = ask(*about)
+        return self._kept[question]
 
 
 class _Rows:
-    """A `PoolModel`: some rows i64 [n] of a pool's answers."""
+    """A `PoolModel`: some rows i64 [n] of a pool's answers, features in the form in which it is shown."""
 
-    def __init__(self, answers: _Answers, rows: Tensor):
+    def __init__(self, answers: _Answers, shown: Pool, rows: Tensor):
         self._answers = answers
         self._pool = answers.pool
+        self._shown = shown
         self._rows = rows
 
     def features(self) -> Tensor:
-        return self._pool.features[self._rows]
+        return self._shown.features[self._rows]
 
     def penultimate(self) -> Tensor:
-        return self._pool.penultimate[self._rows]
+        return self._shown.penultimate[self._rows]
 
     def last_layer(self, penultimate: Tensor) -> Tensor:
-        return self._pool.last_layer(penultimate)
+        return self._shown.last_layer(penultimate)
 
     def logits(self) -> Tensor:
         return self._pool.logits[self._rows]
@@ -150,8 +160,8 @@ class _Rows:
     def stochastic_logits(self, num_samples: int) -> Tensor:
         return self._answers.repeated(self._pool.stochastic_logits, num_samples)[:, self._rows]
 
-    def augmented_logits(self, num_samples: int) -> Tensor:
-        return self._answers.repeated(self._pool.augmented_logits, num_samples)[:, self._rows]
+    def augmented_logits(self, num_samples: int, views: Augmentation | None = None) -> Tensor:
+        return self._answers.repeated(self._pool.augmented_logits, num_samples, views)[:, self._rows]
 
     def ssl_loss(self, num_draws: int) -> Tensor:
         return self._answers.repeated(self._pool.ssl_loss, num_draws)[self._rows]

@@ -20,7 +20,7 @@ class Schedule(Selector):
     alone could be read, which has a transition point and no number, and no code of the authors was found; so give
     `until` where it decides. TCM's own TypiClust and margin are `typiclust` and `margin`, with their deviations.
     In a configuration the two are given by name, or by name and hyper-parameters; `pool_subset` is set beside them, not
-    in them.
+    in them, `normalize` in them, not beside them.
 
     Args:
         first: chooses while labels are few.
@@ -56,11 +56,13 @@ class Schedule(Selector):
 
     def select(self, pool: Pool, budget: int, *, rng: torch.Generator) -> Tensor:
         """See `Selector.select`."""
-        return self._in_turn(pool).select(pool, budget, rng=rng)
+        selector = self._in_turn(pool)
+        return selector.select(selector.as_shown(pool), budget, rng=rng)
 
     def explain(self, pool: Pool, picks: Tensor) -> Sequence[Reason]:
         """See `Selector.explain`."""
-        return self._in_turn(pool).explain(pool, picks)
+        selector = self._in_turn(pool)
+        return selector.explain(selector.as_shown(pool), picks)
 
     def companion(self, stage_shapes: list[tuple[int, ...]]) -> Companion | None:
         """See `Selector.companion`."""

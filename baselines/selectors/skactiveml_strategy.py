@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from baselines.selectors.finite import require_finite
-from harness.api import Family, Pool, Selector
+from harness.api import Family, FeatureForm, Pool, Selector
 
 REGRESSION = "it chooses for a regression, and a pool has classes"
 REFITTED = "it trains the classifier anew for every image and class that it considers"
@@ -55,6 +55,16 @@ NOT_SETTINGS = frozenset(
 )
 """Arguments of constructors that a configuration does not set."""
 
+FORMS: dict[str, FeatureForm | None] = {
+    **dict.fromkeys(("MaxHerding", "ProbCover", "TypiClust"), "l2"),  # as their papers do; their radii are for that
+    **dict.fromkeys(("BatchBALD", "CostEmbeddingAL", "Falcun", "GreedyBALD", "QueryByCommittee"), None),
+    **dict.fromkeys(("Badge", "RandomSampling", "UncertaintySampling"), None),
+}
+"""Strategy -> the form of features that it is shown (`Selector.normalize`), where that is not "none".
+
+None for those that compare no features, and for the gradients of BADGE, which are of the features as they are.
+"""
+
 OTHER_DEFAULTS = {"ProbabilisticAL": {"metric": "rbf"}}
 """Strategy -> defaults in place of the library's, which asks for a classifier that counts neighbours itself."""
 
@@ -81,12 +91,15 @@ class Known:
 class SkactivemlStrategy(Family, Selector):
     """A pool strategy of scikit-activeml, such as `skactiveml/Badge`, `skactiveml/Falcun`, `skactiveml/MaxHerding`.
 
-    It reads the encoder's features as they are. A classifier that it asks for answers with the softmax of the pool's
-    logits and is never fitted; an ensemble is `num_samples` passes with dropout active; a discriminator of labelled
-    and unlabelled images is a logistic regression on standardised features. Hyper-parameters are those of the
-    strategy's constructor that a configuration can hold. Where a strategy names an image twice, as some do among
-    duplicates, it is asked again for the images that are missing. Time and memory are the library's: several
-    strategies hold matrices of N x N, for which there is `pool_subset`. `NOT_MEMBERS` says which are not offered.
+    It reads the encoder's features as `normalize` says, by default as they are; MaxHerding, ProbCover and
+    TypiClust, by default L2-normalised, as in their papers: their radii are made for that. A classifier that it
+    asks for answers with the softmax of the pool's logits and is never fitted; an ensemble is `num_samples` passes
+    with dropout active; a discriminator of labelled and unlabelled images is a logistic regression on standardised
+    features. Hyper-parameters are those of the strategy's constructor that a configuration can hold. Where a
+    strategy names an image twice, as some do among duplicates, it is asked again for the images that are missing; where
+    TypiClust has no cluster without a label left, the rest is drawn.
+    Time and memory are the library's: several strategies hold matrices of N x N, for which there is `pool_subset`.
+    `NOT_MEMBERS` says which are not offered.
 
     Attributes:
         strategy: the library's name of it.
@@ -124,6 +137,7 @@ class SkactivemlStrategy(Family, Selector):
             "__init__": _constructor(name),
             "strategy": name,
             "supports_cold_start": not asks & {"clf", "estimator", "ensemble"} and name not in NEED_LABELS,
+            "normalize": FORMS.get(name, "none"),
             "reads": frozenset({"stochastic_logits"} if "ensemble" in asks else ()),
             "needs": frozenset({"probabilities"} if asks & {"clf", "estimator", "ensemble"} else ()),
         }
@@ -173,8 +187,16 @@ class SkactivemlStrategy(Family, Selector):
         accepted = inspect.signature(strategies()[self.strategy]).parameters.keys()
         chosen = {name: value for name, value in settings.items() if name in accepted}
         strategy = strategies()[self.strategy](**self.settings, **chosen)
-        with _numpy_seeded(seed):
-            return np.asarray(strategy.query(known.features, known.labels, batch_size=budget, **helpers))
+        try:
+            with _numpy_seeded(seed):
+                return np.asarray(strategy.query(known.features, known.labels, batch_size=budget, **helpers))
+        except UnboundLocalError:
+            if self.strategy != "TypiClust":
+                raise
+            # Every cluster has a labelled image, as among copies: for such a pick all are as typical to it, if it is
+            # not the first of a batch. At the first it fails.
+            unlabeled = np.isnan(known.labels).nonzero()[0]
+            return np.random.default_rng(seed).permutation(unlabeled)[:budget]
 
 
 @cache

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from baselines.selectors.finite import require_finite
 from baselines.selectors.kcenter import BLOCK_ELEMENTS
@@ -23,8 +22,8 @@ class TypiClust(Selector):
 
     k-means puts all images into L + budget clusters (at most `max_clusters`); the clusters with the fewest labelled
     images, among them the largest, each give their most typical unlabelled image: the one with the smallest mean
-    distance to its nearest neighbours in the cluster. Follows the authors' code where the paper is silent:
-    L2-normalised features; clusters take turns, in that order, until the budget is spent; the number of neighbours is
+    distance to its nearest neighbours in the cluster. Follows the authors' code where the paper is silent: features are
+    L2-normalised by default; clusters take turns, in that order, until the budget is spent; the number of neighbours is
     at most half the cluster; up to 50 clusters k-means has 10 starts. Deviates where it would stop: an exhausted
     cluster is passed over, and clusters under `min_cluster_size` come last instead of never (the code drops those of
     5 images, too, the paper keeps them). Also: more than 50 clusters are of one k-means of all images, not of mini-
@@ -38,6 +37,7 @@ class TypiClust(Selector):
     """
 
     supports_cold_start = True
+    normalize = "l2"
 
     def __init__(self, *, max_clusters: int = 500, num_neighbors: int = 20, min_cluster_size: int = 5):
         for name, value in (
@@ -53,7 +53,7 @@ class TypiClust(Selector):
 
     def select(self, pool: Pool, budget: int, *, rng: torch.Generator) -> Tensor:
         """See `Selector.select`."""
-        points = normalize(require_finite(pool.features, "features").float())
+        points = require_finite(pool.features, "features").float()
         num_clusters = min(len(pool.labeled) + budget, self.max_clusters)
         n_init = AUTHORS_STARTS if num_clusters <= MOST_RESTARTED else 1
         cluster, _ = kmeans(points, num_clusters, rng=rng, n_init=n_init)

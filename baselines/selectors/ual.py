@@ -49,6 +49,7 @@ class UAL(Selector):
     """
 
     supports_cold_start = True
+    normalize = "none"
 
     _kept: ClassVar[tuple[tuple[str, int | None, float], np.ndarray] | None] = None
     """The last t-SNE map and what it was made of; shared by all instances, since every round has one of its own."""

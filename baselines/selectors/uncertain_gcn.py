@@ -28,6 +28,8 @@ class UncertainGCN(Selector):
         unlabeled_weight: weight lambda of the unlabelled images' loss, > 0.
     """
 
+    normalize = "none"
+
     def __init__(
         self,
         *,

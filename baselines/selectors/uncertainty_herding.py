@@ -52,6 +52,7 @@ class UncertaintyHerding(Selector):
 
     needs = frozenset({"probabilities"})
     supports_cold_start = True
+    normalize = "none"
 
     def __init__(
         self,

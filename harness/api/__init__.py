@@ -13,7 +13,16 @@ from harness.api.augmentations import Augmentation
 from harness.api.backbones import Backbone, ImageForm, PublishedWeights
 from harness.api.data import SOURCE_SPLITS, TALLIED, BrokenImagesError, Dataset, Images, Source, Split
 from harness.api.families import Family
-from harness.api.selectors import CLASSIFIER_TRAITS, CONDITIONAL_PARTS, Companion, Pool, PoolModel, Reason, Selector
+from harness.api.selectors import (
+    CLASSIFIER_TRAITS,
+    CONDITIONAL_PARTS,
+    Companion,
+    FeatureForm,
+    Pool,
+    PoolModel,
+    Reason,
+    Selector,
+)
 from harness.api.ssl_methods import UNKNOWN, SemiSupervisedMethod, SSLMethod, SupervisedMethod
 
 __all__ = [
@@ -28,6 +37,7 @@ __all__ = [
     "Companion",
     "Dataset",
     "Family",
+    "FeatureForm",
     "ImageForm",
     "Images",
     "Pool",

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from harness.api.augmentations import Augmentation
 from harness.api.data import Images
+
+FeatureForm = Literal["none", "l2", "standardize"]
+"""How features are shown: as they are; each image's divided by their length; each dimension with mean 0 and deviation 1
+over the images that are shown."""
 
 
 class PoolModel(Protocol):
@@ -32,7 +38,7 @@ class PoolModel(Protocol):
     def stochastic_logits(self, num_samples: int) -> Tensor:
         """f32 [num_samples, N, K]."""
 
-    def augmented_logits(self, num_samples: int) -> Tensor:
+    def augmented_logits(self, num_samples: int, views: Augmentation | None = None) -> Tensor:
         """f32 [num_samples, N, K]."""
 
     def ssl_loss(self, num_draws: int) -> Tensor:
@@ -70,6 +76,7 @@ class Pool:
     def features(self) -> Tensor:
         """f32 [N, D]: features of every image by the pre-trained encoder, the same in every round, on the CPU.
 
+        By that of `selection`, if the trial names another one to choose by.
         Where nothing was pre-trained (`ssl_method: none` without weights, joint training), they are of the network that
         the last round trained, and before the first round of a random one.
         """
@@ -114,9 +121,71 @@ class Pool:
         """f32 [num_samples, N, K]: forward passes with dropout active."""
         return self.model.stochastic_logits(num_samples)
 
-    def augmented_logits(self, num_samples: int) -> Tensor:
-        """f32 [num_samples, N, K]: forward passes under fresh augmentations."""
-        return self.model.augmented_logits(num_samples)
+    def augmented_logits(self, num_samples: int, views: Augmentation | None = None) -> Tensor:
+        """f32 [num_samples, N, K]: forward passes under fresh augmentations: `views`, or if None the trial's."""
+        return self.model.augmented_logits(num_samples, views)
+
+    def normalized(self, form: FeatureForm) -> Pool:
+        """This pool with `features` and `penultimate` in another form; `last_layer` fails, for it needs raw ones."""
+        return self if form == "none" else replace(self, model=_Normalized(self, form))
+
+
+class _Normalized:
+    """A `PoolModel` that says what a pool says, features in another form."""
+
+    def __init__(self, pool: Pool, form: FeatureForm):
+        self._pool = pool
+        self._form = form
+
+    def features(self) -> Tensor:
+        return normalized(self._pool.features, self._form)
+
+    def penultimate(self) -> Tensor:
+        return normalized(self._pool.penultimate, self._form)
+
+    def last_layer(self, penultimate: Tensor) -> Tensor:
+        raise ValueError(f"the last layer reads `penultimate` as it is, and here it is shown as {self._form} makes it")
+
+    def logits(self) -> Tensor:
+        return self._pool.logits
+
+    def stochastic_logits(self, num_samples: int) -> Tensor:
+        return self._pool.stochastic_logits(num_samples)
+
+    def augmented_logits(self, num_samples: int, views: Augmentation | None = None) -> Tensor:
+        return self._pool.augmented_logits(num_samples, views)
+
+    def ssl_loss(self, num_draws: int) -> Tensor:
+        return self._pool.ssl_loss(num_draws)
+
+    def companion_outputs(self) -> Tensor:
+        return self._pool.companion_outputs
+
+
+BLOCK_ROWS = 65536
+"""Rows that are normalised at a time: in float64 some hundred megabytes."""
+
+
+def normalized(values: Tensor, form: FeatureForm) -> Tensor:
+    """f32 [N, D] in that form; a row of length 0 stays 0, and so becomes a dimension that is constant in float32.
+
+    Args:
+        values: f32 [N, D].
+        form: see `FeatureForm`.
+    """
+    if form == "none":
+        return values
+    if form == "l2":
+        return F.normalize(values.float(), dim=1)
+    blocks = values.split(BLOCK_ROWS)
+    mean = sum(block.sum(0, dtype=torch.float64) for block in blocks) / len(values)
+    square = sum((block.double() - mean).square_().sum(0) for block in blocks) / len(values)
+    largest = torch.stack([block.abs().amax(0) for block in blocks]).amax(0)
+    factor = torch.where(square.sqrt() > 1e-6 * largest, square.rsqrt(), 0.0)
+    result = torch.empty_like(values, dtype=torch.float32)
+    for block, place in zip(blocks, result.split(BLOCK_ROWS), strict=True):
+        place.copy_((block.double() - mean) * factor)
+    return result
 
 
 class Companion(nn.Module, ABC):
@@ -193,6 +262,17 @@ class Selector(ABC):
 
     pool_subset: int | None = None
     """How many unlabelled images the harness shows it in each round, drawn anew; all of them if None."""
+
+    normalize: FeatureForm | None = None
+    """In which form it is shown `features` and `penultimate`, unless a configuration says another one.
+
+    None: it takes no other than they are, because it measures no distances between them, or also reads `last_layer`
+    (or multiplies `penultimate` by its gradient), to which a vector of another length is another image.
+    """
+
+    def as_shown(self, pool: Pool) -> Pool:
+        """The pool in that form: what `select` and `explain` are to be given by everybody who asks this selector."""
+        return pool.normalized(self.normalize or "none")
 
     def companion(self, stage_shapes: list[tuple[int, ...]]) -> Companion | None:
         """A fresh module to be trained beside the classifier; asked for if `reads` has `companion_outputs`.

@@ -141,12 +141,13 @@ def check_what_selector_reads(config: TrialConfig, path: str, problems: Problems
             "reads features, such as typiclust",
         )
     if "ssl_loss" in selector.reads:
-        method: type[SSLMethod] = registry.find_plugin("ssl_methods", config.ssl_method.name)
+        learner = (config.selection or config).ssl_method.name
+        method: type[SSLMethod] = registry.find_plugin("ssl_methods", learner)
         if not method.has_sample_loss():
             problems.add(
                 f"{path}.selector",
-                f"{name} ranks by a loss per image, which {config.ssl_method.name} does not define; use an ssl_method "
-                "that does, such as simclr",
+                f"{name} ranks by a loss per image, which {learner} does not define; use an ssl_method that does, such "
+                "as simclr",
             )
     if "stochastic_logits" in selector.reads and classifier.representation == "raw":
         problems.add(
@@ -166,6 +167,30 @@ def check_what_selector_reads(config: TrialConfig, path: str, problems: Problems
                 f"{path}.compute.compile",
                 f"{name} reads the backbone's stages, which compiling hides; use false",
             )
+
+
+def check_selection(config: TrialConfig, path: str, problems: Problems) -> None:
+    """Whether there is something to select, and an encoder that has learnt something to do it by."""
+    chooser = config.of_selection()
+    if chooser is None:
+        return
+    path = f"{path}.selection"
+    if not config.labels.budgets:
+        problems.add(path, "there is no round of selection, so that nothing is chosen by it; leave it out")
+    if gives_features(config.dataset):
+        problems.add(path, f"needs pixels, and {config.dataset.name} gives features; leave it out")
+    name = chooser.ssl_method.name
+    method: type[SSLMethod] = registry.find_plugin("ssl_methods", name)
+    if issubclass(method, SupervisedMethod):
+        problems.add(f"{path}.ssl_method", f"{name} learns from labels, which are yet to be chosen; use simclr")
+    if chooser.pretrain.knn_of_pool:
+        problems.add(f"{path}.pretrain.knn_of_pool", "asks the labels that are yet to be chosen; use false")
+    trains = method.num_views > 0 and chooser.pretrain.epochs > 0
+    if not trains and chooser.backbone.hyperparameters.get("weights") is None:
+        problems.add(path, "nothing trains its encoder; give backbone.weights, or an ssl_method such as simclr")
+    check_normalization(chooser, path, problems)
+    check_milestones(chooser.pretrain, f"{path}.pretrain", problems)
+    check_resolutions(chooser.pretrain.resolutions, f"{path}.pretrain.resolutions", problems)
 
 
 def gives_features(dataset: Any) -> bool:
@@ -266,6 +291,10 @@ def try_plugins(config: TrialConfig, path: str, problems: Problems) -> None:
     for number, head in enumerate((config.classifier, *config.beside)):
         place = f"beside[{number - 1}]" if number else "classifier"
         attempt(f"{place}.augmentation", try_alone, head.augmentation)
+    if config.selection is not None:
+        attempt("selection.augmentation", try_alone, config.selection.augmentation)
+        if attempt("selection.backbone", try_backbone, config.selection.backbone) is not None:
+            attempt("selection.ssl_method", try_method, config.selection.ssl_method, config.selection.backbone)
     backbone = attempt("backbone", try_backbone, config.backbone)
     if backbone is not None:
         _check_dropout(config, backbone, path, problems)

@@ -12,7 +12,7 @@ from harness.config.trial import TrialConfig
 from harness.metrics import LABEL_FREE
 from harness.plugins import registry
 
-READ_LABELS = ("mode", "joint", "labels", "selector", "classifier", "beside")
+READ_LABELS = ("mode", "joint", "labels", "selector", "selection", "classifier", "beside")
 """The keys of a trial that are of no use without labels."""
 
 NEEDS_NONE = ("time/", "throughput/", "memory/")

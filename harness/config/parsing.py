@@ -17,6 +17,7 @@ from harness.config.checks import (
     check_mode,
     check_normalization,
     check_resolutions,
+    check_selection,
     check_what_selector_reads,
     gives_features,
     try_plugins,
@@ -53,6 +54,7 @@ def parse_trial(value: Any, path: str, problems: Problems, own: Recipes | None =
         check_classifiers(config, path, problems)
         check_mode(config, path, problems)
         check_what_selector_reads(config, path, problems)
+        check_selection(config, path, problems)
     else:
         check_without_labels(config, path, problems)
     check_features(config, path, problems)

@@ -237,6 +237,16 @@ def _fast_precision(device: str) -> Literal["float32", "bfloat16"]:
 
 
 @dataclass(frozen=True)
+class SelectionConfig:
+    """Another encoder that selectors see the pool by: its features choose, and what is trained learns from scratch."""
+
+    backbone: PluginSpec = plugin("backbones", "dcnn3", "the encoder; with `weights` it needs no pre-training")
+    ssl_method: PluginSpec = plugin("ssl_methods", "simclr", "how it is pre-trained; none: its weights are given")
+    augmentation: PluginSpec = plugin("augmentations", "pair", "the views of its pre-training")
+    pretrain: PretrainConfig = PretrainConfig()
+
+
+@dataclass(frozen=True)
 class TrialConfig:
     """Everything that determines a trial, but for its seed."""
 
@@ -252,6 +262,11 @@ class TrialConfig:
     joint: JointConfig = JointConfig()
     labels: LabelsConfig = LabelsConfig()
     selector: PluginSpec = plugin("selectors", "random", "which images are labelled next")
+    selection: SelectionConfig | None = setting(
+        None,
+        "another encoder, whose features (and SSL loss) a selector reads; its classifier stays the trial's. null: the "
+        "trial's own, before it is fine-tuned",
+    )
     classifier: ClassifierConfig = ClassifierConfig()
     beside: tuple[ClassifierConfig, ...] = setting(
         (),
@@ -260,6 +275,18 @@ class TrialConfig:
         "`classifier: [linear, knn]` is short for both",
     )
     compute: ComputeConfig = ComputeConfig()
+
+    def of_selection(self) -> TrialConfig | None:
+        """A trial that pre-trains the encoder of `selection`, and so shares it with every other that does."""
+        if self.selection is None:
+            return None
+        encoder: dict[str, Any] = {item.name: getattr(self.selection, item.name) for item in fields(SelectionConfig)}
+        return replace(self, **encoder, selection=None, mode="pretrain", classifier=ClassifierConfig(), beside=())
+
+    def encoders(self) -> tuple[TrialConfig, ...]:
+        """The trials whose encoders this one builds, and perhaps trains: itself, and that of `selection`."""
+        chooser = self.of_selection()
+        return (self,) if chooser is None else (self, chooser)
 
 
 def method_arguments(spec: PluginSpec, num_classes: int) -> tuple[int, ...]:

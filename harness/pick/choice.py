@@ -124,7 +124,7 @@ class _Shown:
     def logits(self) -> Tensor:
         return self._whole.predict(self._features)
 
-    def _nothing(self, _: int = 0) -> Tensor:
+    def _nothing(self, *_: object) -> Tensor:
         raise ValueError("the selector reads more of the pool than features, logits and labels; take another one")
 
     stochastic_logits = augmented_logits = ssl_loss = companion_outputs = _nothing

@@ -23,7 +23,7 @@ from typing import Any
 from baselines import BUILTINS
 from harness import api, code
 from harness.messages import cause_of, closest
-from harness.plugins.shared import preparation
+from harness.plugins.shared import own_defaults, preparation
 
 CONTRACTS: dict[str, type] = {
     "datasets": api.Dataset,
@@ -174,7 +174,7 @@ def _keywords(function: Any) -> Mapping[str, Any]:
 def shared(plugin: type) -> dict[str, Any]:
     """The hyper-parameters that every plugin of its kind has, with their default values."""
     prepare = preparation(plugin)
-    return dict(_keywords(prepare)) if prepare else {}
+    return dict(_keywords(prepare)) | own_defaults(plugin) if prepare else {}
 
 
 def defaults(plugin: type) -> dict[str, Any]:

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from harness.api import Backbone, ImageForm, Selector
+from harness.api import Backbone, FeatureForm, ImageForm, Selector
+from harness.messages import closest
 from harness.plugins.weights import load_weights
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -69,20 +70,37 @@ def _check_normalization(normalize: Sequence[Sequence[float]]) -> None:
         raise ValueError(f"normalize: the deviations {normalize[1]} are not all above 0")
 
 
-def prepare_selector(selector: Selector, *, pool_subset: int | None = None) -> None:
+def prepare_selector(
+    selector: Selector, *, pool_subset: int | None = None, normalize: FeatureForm | None = None
+) -> None:
     """Tells a selector what it will be shown; the harness acts on it, not the selector.
 
     Args:
-        selector: gets `pool_subset` as an attribute.
+        selector: gets both as attributes.
         pool_subset: how many unlabelled images `select` may choose from, a uniform draw of the pool's in every
             round; all of them if None. The pool that it is shown holds these and the labelled ones.
+        normalize: form of the features that it is shown, of those of the pre-trained encoder and of what the
+            classifier's last layer reads: as they are (none), divided by their length (l2), or each dimension with
+            mean 0 and deviation 1 over the images shown (standardize). By default each selector's own, which is that
+            of its paper where it has one; null where a selector compares none, or needs them raw: then nothing can
+            be set.
 
     Raises:
-        ValueError: it is below 1.
+        ValueError: `pool_subset` is below 1; the selector takes no `normalize`.
     """
     if pool_subset is not None and pool_subset < 1:
         raise ValueError(f"pool_subset = {pool_subset} is not >= 1")
     selector.pool_subset = pool_subset
+    if normalize is None:
+        return
+    if normalize not in get_args(FeatureForm):
+        raise ValueError(f"normalize = {normalize!r}; {closest(normalize, get_args(FeatureForm))}")
+    if selector.normalize is None:
+        raise ValueError(
+            f"normalize = {normalize!r}, but it compares no features, asks others that do, or reads them as the "
+            "classifier's last layer does, raw; leave it out"
+        )
+    selector.normalize = normalize
 
 
 PREPARATIONS: Mapping[type, Callable[..., None]] = {Backbone: prepare_backbone, Selector: prepare_selector}
@@ -92,3 +110,8 @@ PREPARATIONS: Mapping[type, Callable[..., None]] = {Backbone: prepare_backbone, 
 def preparation(plugin: type) -> Callable[..., Any] | None:
     """That of a plugin's class; None for kinds without such settings."""
     return next((prepare for contract, prepare in PREPARATIONS.items() if issubclass(plugin, contract)), None)
+
+
+def own_defaults(plugin: type) -> dict[str, Any]:
+    """Those settings of its kind whose default value each plugin's class has for itself."""
+    return {"normalize": plugin.normalize} if issubclass(plugin, Selector) else {}

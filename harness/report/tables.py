@@ -98,7 +98,7 @@ def _seeds(entries: Sequence[Entry]) -> Column:
 
 def _seconds(stage: str, entries: Sequence[Entry]) -> Column:
     cells = [seconds(entry, stage) for entry in entries]
-    return Column(f"{stage} s", cells, f"time/{stage}_seconds", essential=stage == "total")
+    return Column(f"{stage.replace('_', ' ')} s", cells, f"time/{stage}_seconds", essential=stage == "total")
 
 
 def seconds(entry: Entry, stage: str) -> Seconds:

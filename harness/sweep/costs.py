@@ -116,13 +116,14 @@ def _seconds(tasks: Sequence[Task], known: Mapping[str, Data], paces: Mapping[st
     typical = Pace(mean, max(pace.batch for pace in paces.values()), 0, image, 0.0)
     total, seen = 0.0, set()
     for task in tasks:
-        config = task.trial
-        of, pace = known[_data_of(config)], paces.get(_kind(config, known), typical)
-        key = digest_of(pretrain_key(config, task.seed, data_name(config)))
-        if pretrains(config) and key not in seen:
-            total += _pretraining(config, of, pace)
-            seen.add(key)
-        total += _rounds(config, of, pace)
+        of = known[_data_of(task.trial)]
+        for config in task.trial.encoders():
+            pace = paces.get(_kind(config, known), typical)
+            key = digest_of(pretrain_key(config, task.seed, data_name(config)))
+            if pretrains(config) and key not in seen:
+                total += _pretraining(config, of, pace)
+                seen.add(key)
+            total += _rounds(config, of, pace) if config is task.trial else of.counts["pool"] * pace.image
     return total
 
 
@@ -157,7 +158,7 @@ def _steps(images: int, batch_size: int, pace: Pace) -> float:
 
 def _measured(plan: Plan, known: Mapping[str, Data]) -> tuple[dict[str, Pace], int, str]:
     """Kind of trial -> its pace, as far as there was time; how many kinds there are; why one could not be measured."""
-    trials = [one.trial for one in plan.some_candidates()]
+    trials = [encoder for one in plan.some_candidates() for encoder in one.trial.encoders()]
     kinds = {_kind(trial, known): trial for trial in trials if not known[_data_of(trial)].gives_features}
     paces: dict[str, Pace] = {}
     problem = "features are encoded already, and selection and heads are not measured"

@@ -57,7 +57,8 @@ def check_data(plan: Plan, cache: Path, *, download: bool = True) -> list[tuple[
             data, oracle = opened.data(config)
             place = _place(plan, candidate)
             label_budget(config, len(oracle))
-            _check_batch(config, data)
+            for encoder in config.encoders():
+                _check_batch(encoder, data, "" if encoder is config else "selection.")
             if plan.split == "fresh" and plan.confirm and data.is_carved("test"):
                 raise ValueError(
                     f"seeds.split: {config.dataset.name} has no test images of its own, and fresh splits would show "
@@ -134,13 +135,14 @@ class _Opened:
         return outcome
 
 
-def _check_batch(config: TrialConfig, data: Data) -> None:
+def _check_batch(config: TrialConfig, data: Data, section: str = "") -> None:
     images = len(data.pool) + (len(data.unlabeled_extra) if data.unlabeled_extra is not None else 0)
     method: Any = registry.find_plugin("ssl_methods", config.ssl_method.name)
     few = getattr(method, "labeled_only", False)  # then a batch may be as small as the labels are few
     if pretrains(config) and not few and config.pretrain.batch_size > images:
         raise ValueError(
-            f"pretrain.batch_size: {config.pretrain.batch_size} is more than the pool has; use at most {images}"
+            f"{section}pretrain.batch_size: {config.pretrain.batch_size} is more than the pool has; "
+            f"use at most {images}"
         )
 
 
@@ -179,7 +181,7 @@ def _range(about: dict[str, Any]) -> str:
 
 def pretrainings(tasks: list[Task]) -> list[str]:
     """The name of the pre-training of each task that has one; those that share one have the same."""
-    keys = [pretrain_key(task.trial, task.seed, data_name(task.trial)) for task in tasks]
+    keys = [pretrain_key(one, task.seed, data_name(one)) for task in tasks for one in task.trial.encoders()]
     return [digest_of(key) for key in keys if key["trained"]]
 
 

@@ -5,13 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import combinations
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
 from harness import messages
-from harness.api import CLASSIFIER_TRAITS, CONDITIONAL_PARTS, UNKNOWN, Companion, Images, Pool, Reason
+from harness.api import (
+    CLASSIFIER_TRAITS,
+    CONDITIONAL_PARTS,
+    UNKNOWN,
+    Augmentation,
+    Companion,
+    FeatureForm,
+    Images,
+    Pool,
+    Reason,
+)
 from harness.plugins.shared import prepare_selector
 from harness.seeding import generator, seeded
 from harness.testing.common import (
@@ -65,7 +75,7 @@ class _LinearModel:
         kept = torch.rand(features.shape, generator=generator(0, "dropout")) < 0.5
         return self._classify(features * kept * 2)
 
-    def augmented_logits(self, num_samples: int) -> Tensor:
+    def augmented_logits(self, num_samples: int, views: Augmentation | None = None) -> Tensor:
         pixels = self._pixels.expand(num_samples, -1, -1)
         noise = 0.1 * torch.randn(pixels.shape, generator=generator(0, "noise"))
         return self._classify((pixels + noise) @ self._encoder)
@@ -117,7 +127,7 @@ def make_pool(
 
 def _select(selector: Any, pool: Pool, budget: int, seed: int = 0) -> Tensor:
     """The picks, after checking that they are what `Selector.select` promises."""
-    picks = selector.select(pool, budget, rng=generator(seed, "select"))
+    picks = selector.select(selector.as_shown(pool), budget, rng=generator(seed, "select"))
     assert isinstance(picks, Tensor), f"select returned {type(picks).__name__}, not a tensor"
     assert picks.dtype == torch.int64, f"picks are {picks.dtype}, not torch.int64"
     assert picks.device.type == "cpu", f"picks are on {picks.device}, not on the CPU"
@@ -207,6 +217,36 @@ def pool_subset_is_taken(plugin: Factory) -> None:
             _select(selector, pool, budget)
 
 
+FORMS: tuple[FeatureForm, ...] = get_args(FeatureForm)
+
+
+def features_come_in_any_form(plugin: Factory) -> None:
+    """A selector that takes `normalize` reads features, can be shown them in every form, and `last_layer` in none."""
+    declared = plugin().normalize
+    assert declared is None or declared in FORMS, f"normalize is {declared!r}; {messages.closest(declared, FORMS)}"
+    if declared is None:
+        return
+    asked: set[str] = set()
+    for form in FORMS:
+        selector, pool = plugin(), make_pool()
+        prepare_selector(selector, normalize=form)
+        assert selector.normalize == form, f"set to {form!r}, the attribute normalize is {selector.normalize!r}"
+        model: Any = _Recording(pool.model)
+        with when(f"normalize {form}"):
+            _select(selector, replace(pool, model=model), 10)
+        asked |= model.asked
+    assert asked & {"features", "penultimate"}, f"normalize is {declared!r}, but it reads no features: set it to None"
+
+
+PERMUTED = {
+    "an ordinary pool": 0.0,
+    "logits of 1e4": 0.0,
+    "all images equal": 0.5,
+    "few distinct images, many duplicates": 0.5,
+}
+"""Degenerate pools, with ties of features, of what follows from them, and of saturated scores alone -> the share of
+them that is picked, five images at least: ties come early in one selector, and late in another."""
+
 NUM_SEEDS = 8
 """Of each of the two orders of a pool; the 2 * NUM_SEEDS choose NUM_SEEDS divisions of all are gone through."""
 
@@ -217,15 +257,17 @@ def positions_mean_nothing(plugin: Factory) -> None:
     A permutation test: were the law of the picks the same in both orders, then how often each image is picked would
     differ between them as it does between any two halves of all seeds.
     """
-    pools = {name: pool for name, pool in degenerate_pools().items() if "images equal" in name or "duplicates" in name}
-    for name, pool in {"an ordinary pool": make_pool(), **pools}.items():
-        with when(name):
+    pools = {"an ordinary pool": make_pool(), **degenerate_pools()}
+    for name, share_of_pool in PERMUTED.items():
+        pool = pools[name]
+        budget = max(5, round(share_of_pool * len(pool.unlabeled)))
+        with when(f"{name}, budget {budget}"):
             everything, counts = torch.arange(len(pool.images)), []
             for seed in range(2 * NUM_SEEDS):
                 order = (
                     everything if seed < NUM_SEEDS else torch.randperm(len(everything), generator=generator(seed, ""))
                 )
-                picks = _select(plugin(), _shown(pool, order), min(5, len(pool.unlabeled)), seed)
+                picks = _select(plugin(), _shown(pool, order), budget, seed)
                 counts.append(torch.bincount(order[picks], minlength=len(everything)).double())
             share = _share_of_divisions(torch.stack(counts))
             assert share > 0.001, (
@@ -277,8 +319,8 @@ class _Rows:
     def stochastic_logits(self, num_samples: int) -> Tensor:
         return self._model.stochastic_logits(num_samples)[:, self._rows]
 
-    def augmented_logits(self, num_samples: int) -> Tensor:
-        return self._model.augmented_logits(num_samples)[:, self._rows]
+    def augmented_logits(self, num_samples: int, views: Augmentation | None = None) -> Tensor:
+        return self._model.augmented_logits(num_samples, views)[:, self._rows]
 
     def ssl_loss(self, num_draws: int) -> Tensor:
         return self._model.ssl_loss(num_draws)[self._rows]
@@ -375,7 +417,7 @@ def reasons_fit_the_picks(plugin: Factory) -> None:
     for budget in (1, 20):
         selector, pool = plugin(), make_pool()
         picks = _select(selector, pool, budget)
-        reasons = selector.explain(pool, picks)
+        reasons = selector.explain(selector.as_shown(pool), picks)
         assert len(reasons) in (0, budget), f"explain gave {len(reasons)} reasons for {budget} picks"
         for reason in reasons:
             assert isinstance(reason, Reason), f"explain gave {type(reason).__name__}, not a Reason"
@@ -443,6 +485,7 @@ SELECTOR_CHECKS: tuple[Check, ...] = (
     degenerate_pools_work,
     cold_start_is_as_declared,
     pool_subset_is_taken,
+    features_come_in_any_form,
     positions_mean_nothing,
     reads_are_as_declared,
     needs_are_as_declared,

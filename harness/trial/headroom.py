@@ -58,6 +58,8 @@ class BestOfMany(Rounds):
             "round": number,
             "bound": as_dict(self.bound),
         }
+        if self.chooser:
+            key["selection"] = self.chooser.key
         plugins = registry.sources(*self.bound.selectors)
         stage = context.stages.run("headroom", key, lambda _: self._best(labeled, last, number), plugins)
         self.looked_at |= stage.value["looked_at"]

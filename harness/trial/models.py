@@ -262,6 +262,7 @@ class PoolOutputs:
         views: the augmentation of pre-training; also of `augmented_logits`.
         seed: of the trial and round.
         rows: i64 [N], the rows of the pool that are shown; all of them if None.
+        chooser: what another encoder says of them, whose features and SSL loss stand in the place of these.
     """
 
     def __init__(
@@ -272,6 +273,7 @@ class PoolOutputs:
         views: Augmentation,
         seed: int,
         rows: Tensor | None = None,
+        chooser: PoolOutputs | None = None,
     ):
         pool = encoder.parts["pool"]
         self._images = pool if rows is None else pool.subset(rows)
@@ -282,6 +284,7 @@ class PoolOutputs:
         self._views = views
         self._runtime = encoder.runtime
         self._seed = seed
+        self._chooser = chooser
 
     def _trained(self) -> RoundModel:
         if self._model is None:
@@ -290,6 +293,8 @@ class PoolOutputs:
 
     def features(self) -> Tensor:
         """f32 [N, D]; a copy, since heads are trained on the encoder's own."""
+        if self._chooser is not None:
+            return self._chooser.features()
         fixed = self._model is None or self._encoder.pretrained
         features = (self._encoder if fixed else self._trained()).features("pool", self._rows)
         return features if self._encoder.is_free else features.clone()
@@ -344,16 +349,18 @@ class PoolOutputs:
             hook.remove()
         return len(given) == 1 and given[0] is output
 
-    def augmented_logits(self, num_samples: int) -> Tensor:
-        """f32 [num_samples, N, K], each pass under fresh augmentations."""
+    def augmented_logits(self, num_samples: int, views: Augmentation | None = None) -> Tensor:
+        """f32 [num_samples, N, K], each pass under fresh augmentations: `views`, or if None those of pre-training."""
         model = self._trained()
         model.network.eval()
         rng = generator(self._seed, "pool/augmented", self._runtime.device)
-        view = lambda x: self._views(x, view=0, rng=rng)  # noqa: E731
+        view = lambda x: (views or self._views)(x, view=0, rng=rng)  # noqa: E731
         return torch.stack([self._batched(model.logits_of, view) for _ in range(num_samples)])
 
     def ssl_loss(self, num_draws: int) -> Tensor:
         """f32 [N]: each image's loss, the mean over `num_draws` draws of its views and of the batch that it is in."""
+        if self._chooser is not None:
+            return self._chooser.ssl_loss(num_draws)
         rng = generator(self._seed, "pool/ssl_loss", self._runtime.device)
         orders = generator(self._seed, "pool/ssl_loss/order")
         if not self._method.has_sample_loss():

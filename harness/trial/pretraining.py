@@ -91,8 +91,14 @@ def _initial_encoder(spec: PluginSpec) -> dict[str, Any]:
     return settings
 
 
-def pretrained(context: Context, method: SSLMethod) -> Stage:
-    """Pre-trains the method in place, or loads what an earlier trial trained; names the encoder in any case."""
+def pretrained(context: Context, method: SSLMethod, group: str = "pretrain") -> Stage:
+    """Pre-trains the method in place, or loads what an earlier trial trained; names the encoder in any case.
+
+    Args:
+        context: of the trial.
+        method: holds the encoder.
+        group: of the metrics that are reported, in place of `pretrain/`.
+    """
     config, data, stages = context.config, context.data, context.stages
     key = pretrain_key(config, context.seed, data.fingerprint)
     if not key["trained"]:
@@ -100,13 +106,14 @@ def pretrained(context: Context, method: SSLMethod) -> Stage:
         return Stage({}, name, 0.0, cached=False)
     if "start" in key:
         key["start"] = digest_of({"positions": context.start.tolist()})
-    report = context.reporter.training("pretrain", config.pretrain.epochs)
+    report = context.reporter.training(group, config.pretrain.epochs)
 
     names = measured_names(config, data)
 
     def asked(epoch: int, metrics: Metrics) -> Metrics:
         wanted = names if config.pretrain.measures(epoch) else ()  # a trial that asked for more may have trained it
-        return {name: value for name, value in metrics.items() if name in wanted or name not in ALL_MEASURED}
+        said = {name: value for name, value in metrics.items() if name in wanted or name not in ALL_MEASURED}
+        return {name.replace("pretrain/", f"{group}/"): value for name, value in said.items()}
 
     def compute(checkpoint: Checkpoint) -> dict[str, Any]:
         images, labels = learnt_from(method, data, context.oracle, context.start)

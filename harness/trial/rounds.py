@@ -25,6 +25,7 @@ from harness.records.hits import Hits, pack_hits
 from harness.seeding import derive, generator, seeded
 from harness.trial import companions, heads, joint
 from harness.trial.context import Context
+from harness.trial.encoding import Chooser
 from harness.trial.epochs import Watch
 from harness.trial.joint import JointModel
 from harness.trial.measures import embedding_std, sample_rows
@@ -61,6 +62,7 @@ class Rounds:
         context: of the trial.
         encoder: pre-trained, under the first classifier.
         method: the SSL method that holds the encoder.
+        chooser: another encoder, whose features choose; None where they are this one's.
         curve: number of labels and metrics of each round so far.
         bought: i64 positions that were labelled: the start pool, then each round's picks.
         last: the model of the last round.
@@ -70,6 +72,7 @@ class Rounds:
     context: Context
     encoder: Encoder
     method: SSLMethod
+    chooser: Chooser | None = None
     curve: list[tuple[int, dict[str, float]]] = field(default_factory=list)
     bought: list[Tensor] = field(default_factory=list)
     last: Trained | None = None
@@ -99,8 +102,10 @@ class Rounds:
 
     def _stages(self, trained: Trained | None) -> dict[str, Any]:
         """The names of the stages that hold a round's model, the machine's choices, and what the encoder is shown."""
+        other = {"selection": self.chooser.encoder.digest} if self.chooser else {}
         return {
             "pretrain": self.encoder.digest,
+            **other,
             "train": trained.digest if trained else None,
             "compute": as_dict(self.context.config.compute.resolved()),
             "inputs": self.context.inputs.as_dict(),
@@ -129,13 +134,23 @@ class Rounds:
             "budget": budget,
             "round": number,
         }
-        fixed = config.classifier.name != "finetune"  # then the encoder's features are needed whatever is shown
-        needed = fixed or (last is None and not spec.hyperparameters.get("pool_subset"))
-        if needed and not self.encoder.is_free:
-            self.encoder.features("pool")  # paid for once per trial, whichever selector reads them first
         plugins = registry.sources(spec, views, config.ssl_method)
+        if self.chooser and config.selection:
+            key["selection"] = self.chooser.key
+            plugins += registry.sources(config.selection.ssl_method, config.selection.augmentation)
+        self._encode_pool(last)
         stage = context.stages.run("select", key, lambda _: {"picks": self._picks(labeled, last, number)}, plugins)
         return stage.value["picks"], self._cost("select", stage)
+
+    def _encode_pool(self, last: Trained | None) -> None:
+        """Computes features that are paid for once per trial, whichever selector reads them first."""
+        config = self.context.config
+        shown = not config.selector.hyperparameters.get("pool_subset")  # else some alone may be computed
+        fixed = config.classifier.name != "finetune"  # then the encoder's features are needed whatever is shown
+        if (fixed or (last is None and shown and not self.chooser)) and not self.encoder.is_free:
+            self.encoder.features("pool")
+        if self.chooser and shown:
+            self.chooser.encoder.features("pool")
 
     def _picks(self, labeled: Tensor, last: Trained | None, number: int) -> Tensor:
         context, config = self.context, self.context.config
@@ -149,10 +164,16 @@ class Rounds:
         mask[labeled] = False
         return mask
 
-    def _outputs(self, last: Trained | None, seed: int, rows: Tensor | None = None) -> PoolOutputs:
+    def _outputs(self, last: Trained | None, seed: int, rows: Tensor | None) -> PoolOutputs:
+        """What a selector is shown."""
+        return self._outputs_of(last, seed, rows, self.chooser.outputs(seed, rows) if self.chooser else None)
+
+    def _outputs_of(
+        self, last: Trained | None, seed: int, rows: Tensor | None = None, chooser: PoolOutputs | None = None
+    ) -> PoolOutputs:
         model = last.model if last else None
         method = model.network.method if model and isinstance(model.network, JointModel) else self.method
-        return PoolOutputs(self.encoder, model, method, self.context.views, seed, rows)
+        return PoolOutputs(self.encoder, model, method, self.context.views, seed, rows, chooser)
 
     # ------------------------------------------------------------ train
 
@@ -259,7 +280,8 @@ class Rounds:
         selector: Selector = registry.build(spec)
         if not config.labels.budgets or "companion_outputs" not in selector.reads:
             return None
-        key["companion"] = {name: value for name, value in spec.as_dict().items() if name != "pool_subset"}
+        shown = registry.shared(type(selector))  # what is shown to the selector changes nothing of its companion
+        key["companion"] = {name: value for name, value in spec.as_dict().items() if name not in shown}
         return companions.build_companion(selector, backbone, images, context.runtime, context.seed)
 
     def _train_jointly(self, labeled: Tensor, labels: Tensor, last: Trained | None) -> tuple[RoundModel, Stage]:
@@ -280,7 +302,7 @@ class Rounds:
 
         def compute(checkpoint: Checkpoint) -> dict[str, Any]:
             seed = derive(context.seed, f"joint/{len(labeled)}")
-            losses = (lambda: self._outputs(last, seed).ssl_loss(config.joint.loss_draws)) if last else None
+            losses = (lambda: self._outputs_of(last, seed).ssl_loss(config.joint.loss_draws)) if last else None
             others = joint.unlabeled_positions(
                 config.joint,
                 self._is_unlabeled(labeled).nonzero().flatten(),

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.api import Backbone, Images, SemiSupervisedMethod, SSLMethod
+from harness.api import SemiSupervisedMethod, SSLMethod
 from harness.config.tasks import Bound
 from harness.config.trial import TrialConfig
 from harness.data import splits
@@ -17,11 +17,10 @@ from harness.metrics import area_under_curve
 from harness.plugins import registry
 from harness.trial import portray
 from harness.trial.context import Context, Costs
+from harness.trial.encoding import chooser_of, encoder_of
 from harness.trial.epochs import Listener, Reporter
-from harness.trial.features import kept_features
 from harness.trial.headroom import BestOfMany
 from harness.trial.memory import PeakMemory
-from harness.trial.models import Encoder
 from harness.trial.pretraining import build_method, encoder_inputs, label_free_scores, pretrained, pretrains
 from harness.trial.ridge import KERNEL_LIMIT
 from harness.trial.rounds import Rounds, start_pool
@@ -95,9 +94,7 @@ def run(
     rounds = _rounds(context, method.eval(), stage.digest, bound)
     rounds.run()
     scores = label_free_scores(context, method, stage)
-    context.costs.add("encode", rounds.encoder.seconds)
-    context.costs.add("encode", rounds.encoder.saved_seconds, cached=True)
-    totals = _totals(rounds) | scores | context.costs.metrics() | {"stage/pretrain_cached": float(stage.cached)}
+    totals = _totals(rounds) | scores | _costs(rounds) | {"stage/pretrain_cached": float(stage.cached)}
     totals |= {"time/wall_seconds": time.perf_counter() - started, "memory/peak_bytes": memory.peak(runtime.device)}
     if deliver:
         uses_views = method.num_views > 0 and (config.mode == "joint" or pretrains(config))
@@ -107,24 +104,21 @@ def run(
 
 def _rounds(context: Context, method: SSLMethod, digest: str, bound: Bound | None) -> Rounds:
     """What selects, trains and measures on the encoder that a method has pre-trained."""
-    encoder = _encoder(context, method.backbone, digest)
-    return BestOfMany(context, encoder, method, bound=bound) if bound else Rounds(context, encoder, method)
+    encoder, chooser = encoder_of(context, method.backbone, digest), chooser_of(context)
+    if bound:
+        return BestOfMany(context, encoder, method, chooser, bound=bound)
+    return Rounds(context, encoder, method, chooser)
 
 
-def _encoder(context: Context, backbone: Backbone, digest: str) -> Encoder:
-    """The encoder under the first classifier; where its weights are those that were given, its features are kept."""
-    config = context.config
-    given = config.backbone.hyperparameters.get("weights") is not None
-    trained = pretrains(config)
-    kept = kept_features(context, backbone) if given and not trained and config.mode == "pretrain" else None
-    parts, pretrained = _parts(context.data), trained or given
-    return Encoder(backbone, digest, context.runtime, parts, config.classifier, context.seed, pretrained, kept)
-
-
-def _parts(data: splits.Data) -> dict[str, Images]:
-    """The images that there are, by the name of their part."""
-    parts = {"pool": data.pool, "val": data.val, "test": data.test}
-    return {name: images for name, images in parts.items() if images is not None and len(images)}
+def _costs(rounds: Rounds) -> dict[str, float]:
+    """All that the trial cost, its encoders' features included."""
+    costs, chooser = rounds.context.costs, rounds.chooser
+    encoders = {"encode": rounds.encoder} | ({"selection_encoder": chooser.encoder} if chooser else {})
+    for purpose, one in encoders.items():
+        costs.add(purpose, one.seconds)
+        costs.add(purpose, one.saved_seconds, cached=True)
+    cached = {"stage/selection_encoder_cached": float(chooser.cached)} if chooser else {}
+    return costs.metrics() | cached
 
 
 def decoded(config: TrialConfig, cache: Path, *, verify: bool = False) -> Prepared:

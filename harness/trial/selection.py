@@ -84,6 +84,7 @@ def choose(
         num_classes=bought.num_classes,
         model=outputs(seed, rows),
     )
+    pool = selector.as_shown(pool)
     picks = selector.select(pool, budget, rng=generator(seed, "selector"))
     picks = _checked_picks(picks, shown, budget, spec.name)
     return Selection(picks if rows is None else rows[picks], selector, pool, picks)

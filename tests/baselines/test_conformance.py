@@ -39,10 +39,6 @@ EXCEPTIONS: dict[tuple[str, str], dict[str, str]] = {
     ("backbones", "timm/test_resnet"): {
         "gradients_reach_every_parameter": "timm starts with residual branches that are multiplied by 0"
     },
-    ("selectors", "skactiveml/TypiClust"): {
-        "degenerate_pools_work": "scikit-activeml's fails where every cluster has a labelled image",
-        "positions_mean_nothing": "for the same reason: of equal images there is one cluster",
-    },
     ("ssl_methods", "mixmatch"): {
         "order_of_images_is_irrelevant": "each place in the batch has its own random partner"
     },

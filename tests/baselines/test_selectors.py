@@ -10,6 +10,7 @@ from pools import blobs, make_pool, rng, valid
 from sklearn.cluster import KMeans as PeerKMeans
 
 from baselines import BUILTINS
+from baselines.augmentations.weak import Weak
 from baselines.selectors import ual
 from baselines.selectors.cdal_cs import CDALCS, SymmetricKL
 from baselines.selectors.entropy import Entropy
@@ -30,6 +31,7 @@ CHEAP = {
     "active_ft": {"num_iterations": 3},
     "cdal_rl": {"epochs": 2, "hidden_dim": 4},
     "core_gcn": {"num_steps": 5},
+    "csal": {"augmentation": Weak()},
     "uncertain_gcn": {"num_steps": 5},
     "refine": {"strategies": (Random(), Margin()), "final": Entropy(), "depth": 2, "num_parts": 4, "part_size": 30},
     "schedule": {"first": Random(), "then": Margin(), "until": 1},

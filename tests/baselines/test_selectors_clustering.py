@@ -5,7 +5,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 import torch
-from pools import blobs, make_pool, rng, valid
+from pools import blobs, make_pool, picks_of, rng, valid
 from sklearn.cluster import KMeans as PeerKMeans
 
 from baselines.selectors.badge import Badge, GradientDistance
@@ -179,7 +179,7 @@ def test_typiclust_takes_the_densest_of_uncovered_clusters_first():
     scale = torch.rand(40, 1, generator=rng()) + 0.5  # lengths mean nothing
     features = scale * torch.stack([angle.cos(), angle.sin()], dim=-1).reshape(40, 2)
     pool = make_pool(features=features, labeled=[8, 35])  # in arcs 0 and 3
-    picks = TypiClust(max_clusters=4, num_neighbors=4).select(pool, 4, rng=rng())
+    picks = picks_of(TypiClust(max_clusters=4, num_neighbors=4), pool, 4)
     assert {int(p) // 10 for p in picks[:2]} == {1, 2}
     assert sorted(picks.tolist()) == [0, 10, 20, 30]
 
@@ -188,9 +188,9 @@ def test_typiclust_leaves_small_clusters_for_last():
     features = torch.cat([torch.tensor([[-1.0, 0.1]] * 3), torch.tensor([[1.0, 0.0]] * 10)])
     features = features + 0.001 * torch.randn(13, 2, generator=rng())
     pool = make_pool(features=features, labeled=[7])  # the small cluster has fewer labels
-    picks = TypiClust(max_clusters=2, min_cluster_size=5).select(pool, 12, rng=rng())
+    picks = picks_of(TypiClust(max_clusters=2, min_cluster_size=5), pool, 12)
     assert int(picks[0]) >= 3
-    picks = TypiClust(max_clusters=2, min_cluster_size=3).select(pool, 12, rng=rng())
+    picks = picks_of(TypiClust(max_clusters=2, min_cluster_size=3), pool, 12)
     assert int(picks[0]) < 3
 
 
@@ -204,4 +204,4 @@ def test_typiclust_refuses_impossible_hyperparameters(name):
 def test_picks_of_a_large_share_of_the_pool(selector):
     features, cluster = blobs(700, 5)
     pool = make_pool(features=features, labels=cluster, logits=torch.randn(700, 3), labeled=range(0, 700, 7))
-    assert valid(selector().select(pool, 590, rng=rng()), pool, 590)
+    assert valid(picks_of(selector(), pool, 590), pool, 590)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from pools import blobs, make_pool, rng, valid
+from pools import blobs, make_pool, picks_of, rng, valid
 from torch.nn.functional import normalize
 
 from baselines.selectors.balls import Balls
@@ -76,7 +76,7 @@ def test_probcover_covers_the_largest_uncovered_groups_first():
     features = middle + 0.001 * torch.randn(30, 4, generator=rng())
     group = torch.arange(4).repeat_interleave(torch.tensor(sizes))
     pool = make_pool(features=5 * features, labels=group, labeled=[0])  # the largest group is covered
-    picks = ProbCover(delta=0.5).select(pool, 10, rng=rng())
+    picks = picks_of(ProbCover(delta=0.5), pool, 10)
     assert group[picks[:3]].tolist() == [1, 2, 3]
     assert valid(picks, pool, 10)
 
@@ -112,9 +112,9 @@ def test_radius_is_the_largest_of_pure_balls():
 def test_picks_that_cover_nothing_but_themselves_are_said(caplog):
     features = torch.eye(12).repeat_interleave(torch.tensor([5, 4] + [1] * 10), dim=0)
     pool = make_pool(features=features)
-    ProbCover(delta=0.5).select(pool, 2, rng=rng())
+    picks_of(ProbCover(delta=0.5), pool, 2)
     assert not caplog.messages
-    ProbCover(delta=0.5).select(pool, 6, rng=rng())
+    picks_of(ProbCover(delta=0.5), pool, 6)
     (message,) = caplog.messages
     assert message.startswith("probcover: 4 of 6 picks cover no image but themselves")
 

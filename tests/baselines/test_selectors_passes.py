@@ -7,10 +7,12 @@ import pytest
 import torch
 from pools import make_pool, rng
 
+from baselines.augmentations.weak import Weak
 from baselines.selectors.bald import BALD, mutual_information
 from baselines.selectors.batch_bald import BatchBALD
 from baselines.selectors.csal import CSAL
 from baselines.selectors.mc_dropout import MCDropout
+from harness.plugins.registry import as_spec, build
 
 
 def entropy(p):
@@ -59,13 +61,30 @@ def test_bald_draws_between_images_without_disagreement():
 
 def test_csal_ranks_by_the_variance_over_augmentations():
     logits = passes()
-    pool = make_pool(augmented=logits, labeled=[0])
-    p = logits.double().softmax(-1).numpy()
+    clean, copies = logits[0], logits[1:]
+    pool = make_pool(logits=clean, augmented=copies, labeled=[0])
+    asked, answer = [], pool.model.augmented_logits
+    pool.model.augmented_logits = lambda number, views: asked.append((number, views)) or answer(number)
+    p = logits.double().softmax(-1).numpy()  # the image itself counts as one of them
     inconsistency = torch.from_numpy(p.var(0, ddof=1).sum(-1))[1:]
-    assert torch.equal(CSAL(num_samples=8).select(pool, 29, rng=rng()), 1 + inconsistency.argsort(descending=True))
+    views = Weak(padding=2)
+    picks = CSAL(num_samples=len(copies), augmentation=views).select(pool, 29, rng=rng())
+    assert torch.equal(picks, 1 + inconsistency.argsort(descending=True))
+    assert asked == [(len(copies), views)]
 
 
-@pytest.mark.parametrize("selector", [MCDropout, BALD, BatchBALD, CSAL])
+def test_csal_has_views_of_its_own():
+    csal = build(as_spec("selectors", "csal"))
+    assert isinstance(csal.augmentation, Weak)
+    named = build(as_spec("selectors", {"name": "csal", "augmentation": {"name": "weak", "padding": 1}}))
+    assert named.augmentation.padding == 1
+    with pytest.raises(ValueError, match="num_samples = 0 is not >= 1"):
+        build(as_spec("selectors", {"name": "csal", "num_samples": 0}))
+    with pytest.raises(ValueError, match="augmentation = 'weak' must be an Augmentation"):
+        CSAL()
+
+
+@pytest.mark.parametrize("selector", [MCDropout, BALD, BatchBALD])
 def test_one_pass_is_refused(selector):
     with pytest.raises(ValueError, match="num_samples = 1"):
         selector(num_samples=1)

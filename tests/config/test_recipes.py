@@ -89,7 +89,7 @@ def test_a_trial_takes_what_it_does_not_say_from_its_recipe(mine):
     resolved = parsed({"recipe": mine, "pretrain": {"epochs": 3}, "ssl_method": "simclr", "selector": "random"})
     assert (resolved["pretrain"]["epochs"], resolved["pretrain"]["lr"]) == (3, 0.5)
     assert resolved["ssl_method"]["temperature"] == 0.3
-    assert resolved["selector"] == {"name": "random", "pool_subset": None}
+    assert resolved["selector"] == {"name": "random", "pool_subset": None, "normalize": None}
     assert resolved["classifier"]["epochs"] == 9
     assert resolved["pretrain"]["batch_size"] == parsed({})["pretrain"]["batch_size"]
 

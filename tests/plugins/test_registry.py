@@ -192,7 +192,7 @@ def test_hyperparameters_are_the_keyword_only_arguments():
     }
     assert registry.hints(SimCLR)["temperature"] is float
     assert defaults(DCNN3) == {"width": 32, "dropout": 0.0, "init": "torch", **OF_BACKBONES}
-    assert defaults(Random) == {"pool_subset": None}
+    assert defaults(Random) == {"pool_subset": None, "normalize": None}
 
 
 def test_build_sets_hyperparameters():
@@ -205,7 +205,7 @@ def test_build_sets_hyperparameters():
 def test_an_unknown_hyperparameter_is_met_with_the_nearest():
     with refused("simclr has no hyper-parameter 'temprature'; did you mean 'temperature'?"):
         build(PluginSpec("ssl_methods", "simclr", {"temprature": 1.0}), None)
-    with refused("random has no hyper-parameter 'seed'; known: pool_subset"):
+    with refused("random has no hyper-parameter 'seed'; known: normalize, pool_subset"):
         build(PluginSpec("selectors", "random", {"seed": 1}))
 
 
@@ -335,7 +335,7 @@ def test_members_of_a_family_are_plugins():
     assert providers("selectors", "many/Margin") == ["selbench"]
     spec = as_spec("selectors", {"name": "many/Entropy", "beta": 2.0})
     assert build(spec).beta == 2.0
-    assert spec.as_dict() == {"name": "many/Entropy", "beta": 2.0, "pool_subset": None}
+    assert spec.as_dict() == {"name": "many/Entropy", "beta": 2.0, "pool_subset": None, "normalize": None}
     assert registry.members("selectors")[-2:] == ["many/Margin", "many/Entropy"]
 
 
@@ -364,7 +364,7 @@ def test_a_family_is_one_entry_of_a_list(capsys):
         "name": "many/<name>",
         "provider": "selbench",
         "summary": "One of many.",
-        "hyperparameters": {"beta": 1.0, "pool_subset": None},
+        "hyperparameters": {"beta": 1.0, "pool_subset": None, "normalize": None},
     }
     assert "error" not in entries["absent/<name>"]
     assert "many/Margin" not in entries

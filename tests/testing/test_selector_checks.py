@@ -111,6 +111,31 @@ def _first_of_equals(self, pool, budget, *, rng):
     return pool.unlabeled[pool.features[pool.unlabeled, 0].argsort(stable=True)[:budget]]
 
 
+def _farthest_and_of_equals_the_first(self, pool, budget, *, rng):
+    """k-centre greedy by a plain argmax, after a first pick by chance."""
+    left = pool.unlabeled
+    picks = [left[torch.randint(len(left), (1,), generator=rng)]]
+    while len(picks) < budget:
+        left = left[~torch.isin(left, torch.cat(picks))]
+        picks.append(left[torch.cdist(pool.features[left], pool.features[torch.cat(picks)]).amin(1).argmax()][None])
+    return torch.cat(picks)
+
+
+def _in_order_once_the_clusters_are_empty(self, pool, budget, *, rng):
+    """One image of each distinct kind by chance, then what is left as it stands there."""
+    shuffled = pool.unlabeled[torch.randperm(len(pool.unlabeled), generator=rng)]
+    _, kinds = pool.features[shuffled].unique(dim=0, return_inverse=True)
+    firsts = torch.tensor([int((kinds == kind).nonzero()[0]) for kind in range(int(kinds.max()) + 1)])
+    chosen = shuffled[firsts][torch.randperm(len(firsts), generator=rng)]
+    rest = pool.unlabeled[~torch.isin(pool.unlabeled, chosen)]
+    return torch.cat([chosen, rest])[:budget]
+
+
+def _surest_and_of_equals_the_first(self, pool, budget, *, rng):
+    sure = pool.logits[pool.unlabeled].double().softmax(1).amax(1)
+    return pool.unlabeled[sure.argsort(descending=True, stable=True)[:budget]]
+
+
 def _of_the_whole(self, pool, budget, *, rng):
     """Takes the pool that it is shown for the whole one."""
     is_unlabeled = torch.ones(len(make_pool().images), dtype=torch.bool)
@@ -190,20 +215,51 @@ BROKEN = [
         broken(GoodSelector, select=_of_the_whole),
         "a subset of 26 unlabelled images, budget 1: a pick is not in pool.unlabeled",
     ),
+    ("features_come_in_any_form", broken(GoodSelector, normalize="L2"), "normalize is 'L2'; did you mean 'l2'?"),
+    (
+        "features_come_in_any_form",
+        broken(GoodSelector, normalize=property(lambda _: "none", lambda _, value: None)),
+        "set to 'l2', the attribute normalize is 'none'",
+    ),
+    (
+        "features_come_in_any_form",
+        broken(GoodSelector, normalize="none", select=_scores_by(lambda pool: pool.last_layer(pool.penultimate)[:, 0])),
+        "normalize l2: raised ValueError: the last layer reads `penultimate` as it is",
+    ),
+    (
+        "features_come_in_any_form",
+        broken(GoodSelector, normalize="l2"),
+        "it reads no features: set it to None",
+    ),
     (
         "positions_mean_nothing",
         broken(GoodSelector, select=lambda self, pool, budget, *, rng: pool.unlabeled[:budget]),
-        "an ordinary pool: which images it picks depends on their positions (p = 0.00016)",
+        "an ordinary pool, budget 5: which images it picks depends on their positions (p = 0.00016)",
     ),
     (
         "positions_mean_nothing",
         broken(GoodSelector, select=_evenly_spaced),
-        "an ordinary pool: which images it picks depends on their positions",
+        "an ordinary pool, budget 5: which images it picks depends on their positions",
     ),
     (
         "positions_mean_nothing",
         broken(GoodSelector, select=_first_of_equals),
-        "all images equal: which images it picks depends on their positions",
+        "all images equal, budget 16: which images it picks depends on their positions",
+    ),
+    (
+        "positions_mean_nothing",
+        broken(GoodSelector, select=_farthest_and_of_equals_the_first),
+        "all images equal, budget 16: which images it picks depends on their positions",
+    ),
+    (
+        "positions_mean_nothing",
+        broken(GoodSelector, select=_in_order_once_the_clusters_are_empty),
+        "all images equal, budget 16: which images it picks depends on their positions",
+    ),
+    (
+        "positions_mean_nothing",
+        broken(GoodSelector, select=_surest_and_of_equals_the_first),
+        "logits of 1e4, budget 5: which images it picks depends on their positions",
     ),
     ("reads_are_as_declared", broken(GoodSelector, reads={"ssl_loss"}), "not a frozenset"),
     ("reads_are_as_declared", broken(GoodSelector, select=_reads_pixels), "it reads pool.images, but reads does not"),

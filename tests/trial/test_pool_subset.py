@@ -256,7 +256,7 @@ def test_no_subset_is_the_same_spelled_or_not(fresh, keys):
     fresh().run(config)
     spelled = configure(selector={"name": "random", "pool_subset": None}, ssl_method="none", labels__rounds=1)
     assert keys["select"]["selector"] == config.selector.as_dict() == spelled.selector.as_dict()
-    assert registry.defaults(registry.find_plugin("selectors", "random")) == {"pool_subset": None}
+    assert registry.defaults(registry.find_plugin("selectors", "random")) == {"pool_subset": None, "normalize": None}
 
 
 def test_a_subset_is_part_of_the_selections_name_and_not_of_the_companions_training(fresh, keys):
@@ -264,4 +264,4 @@ def test_a_subset_is_part_of_the_selections_name_and_not_of_the_companions_train
     where = {"classifier": classifier, "ssl_method": "none", "labels__rounds": 1}
     fresh().run(configure(selector={"name": "learning_loss", "pool_subset": 30}, **where))
     assert keys["select"]["selector"]["pool_subset"] == 30
-    assert "pool_subset" not in keys["train"]["companion"]
+    assert not {"pool_subset", "normalize"} & keys["train"]["companion"].keys()

@@ -20,6 +20,7 @@ TOTAL = "time/total_seconds"
 STAGES = {
     "pretrain": "#0072B2",
     "encode": "#CC79A7",
+    "selection_encoder": "#56B4E9",
     "select": "#E69F00",
     "train": "#009E73",
     "evaluate": "#7F7F7F",

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from pools import blobs, make_pool, rng, valid
+from pools import blobs, make_pool, picks_of, rng, valid
 
 from baselines.selectors.coverage import Kernel, greedy_coverage
 from baselines.selectors.max_herding import MaxHerding
@@ -54,7 +54,7 @@ def test_picks_are_those_of_scikit_activeml():
     y[labeled] = 0
     peer = pool_of.MaxHerding(metric_dict={"gamma": 1.0}, missing_label=np.nan, random_state=0)
     expected = peer.query(features.numpy().astype(np.float64), y, batch_size=15)
-    picks = MaxHerding().select(make_pool(features=features, labeled=labeled), 15, rng=rng())
+    picks = picks_of(MaxHerding(), make_pool(features=features, labeled=labeled), 15)
     assert picks.tolist() == expected.tolist()
 
 
@@ -64,16 +64,16 @@ def test_it_covers_the_largest_group_first_where_balls_are_empty():
     middle = torch.eye(3).repeat_interleave(torch.tensor(sizes), dim=0)
     features = torch.cat([middle + 0.15 * torch.randn(60, 3, generator=rng()), torch.eye(3)])  # the middles are last
     pool = make_pool(features=features, num_classes=3)
-    picks = MaxHerding().select(pool, 3, rng=rng())
+    picks = picks_of(MaxHerding(), pool, 3)
     group = torch.cat([torch.arange(3).repeat_interleave(torch.tensor(sizes)), torch.arange(3)])
     assert group[picks].tolist() == [0, 1, 2]
-    firsts = {int(group[ProbCover(delta=1e-4).select(pool, 1, rng=rng(seed))]) for seed in range(12)}
+    firsts = {int(group[picks_of(ProbCover(delta=1e-4), pool, 1, seed)]) for seed in range(12)}
     assert len(firsts) > 1
 
 
 def test_labelled_images_cover_their_surroundings():
     features = torch.eye(4).repeat_interleave(10, dim=0) + 0.05 * torch.randn(40, 4, generator=rng())
-    picks = MaxHerding().select(make_pool(features=features, labeled=[0, 10]), 2, rng=rng())
+    picks = picks_of(MaxHerding(), make_pool(features=features, labeled=[0, 10]), 2)
     assert sorted((picks // 10).tolist()) == [2, 3]
 
 
@@ -85,8 +85,8 @@ def test_of_a_large_pool_a_sample_is_covered_and_all_are_candidates():
     def coverage(picks):
         return float((-(torch.cdist(points, points[picks]) ** 2)).exp().amax(1).mean())
 
-    exact = coverage(MaxHerding(num_targets=None).select(pool, 12, rng=rng()))
-    sampled = [MaxHerding(num_targets=100).select(pool, 12, rng=rng(seed)) for seed in range(4)]
+    exact = coverage(picks_of(MaxHerding(num_targets=None), pool, 12))
+    sampled = [picks_of(MaxHerding(num_targets=100), pool, 12, seed) for seed in range(4)]
     assert np.mean([coverage(picks) for picks in sampled]) > 0.98 * exact
     assert len(torch.cat(sampled).unique()) > 12
 
@@ -94,16 +94,16 @@ def test_of_a_large_pool_a_sample_is_covered_and_all_are_candidates():
 def test_lengths_play_no_part_and_equals_have_no_preferred_position():
     features = blobs(50, 5)[0]
     lengths = 0.1 + 100 * torch.rand(50, 1, generator=rng())
-    picks, scaled = (MaxHerding().select(make_pool(features=f), 10, rng=rng()) for f in (features, features * lengths))
+    picks, scaled = (picks_of(MaxHerding(), make_pool(features=f), 10) for f in (features, features * lengths))
     assert torch.equal(picks, scaled)
-    firsts = [int(MaxHerding().select(make_pool(features=torch.ones(30, 3)), 1, rng=rng(s))) for s in range(40)]
+    firsts = [int(picks_of(MaxHerding(), make_pool(features=torch.ones(30, 3)), 1, s)) for s in range(40)]
     assert len(set(firsts)) > 15
 
 
 @pytest.mark.parametrize("features", [torch.zeros(12, 3), 1e20 * torch.ones(12, 3), torch.randn(12, 1)])
 def test_pools_without_structure(features):
     pool = make_pool(features=features, labeled=[0])
-    assert valid(MaxHerding().select(pool, 11, rng=rng()), pool, 11)
+    assert valid(picks_of(MaxHerding(), pool, 11), pool, 11)
 
 
 def test_bad_settings_are_refused():
@@ -111,4 +111,4 @@ def test_bad_settings_are_refused():
         with pytest.raises(ValueError, match=message):
             MaxHerding(**settings)
     with pytest.raises(ValueError, match="features of 1 of 3 images are not finite"):
-        MaxHerding().select(make_pool(features=torch.tensor([[1.0], [torch.nan], [2.0]])), 1, rng=rng())
+        picks_of(MaxHerding(), make_pool(features=torch.tensor([[1.0], [torch.nan], [2.0]])), 1)

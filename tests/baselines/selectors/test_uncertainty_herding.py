@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from pools import blobs, make_pool, rng, valid
+from pools import blobs, make_pool, picks_of, rng, valid
 from sklearn.linear_model import Ridge
 
 from baselines.selectors.max_herding import MaxHerding
@@ -53,10 +53,10 @@ def test_picks_are_those_of_the_plain_loop(measure):
 def test_where_all_are_as_uncertain_it_is_max_herding():
     pool = a_pool(scale=0.0)
     radius = smallest_distance(torch.nn.functional.normalize(pool.features[pool.labeled]))
-    expected = MaxHerding(radius=radius).select(pool, 10, rng=rng())
+    expected = picks_of(MaxHerding(radius=radius), pool, 10)
     assert torch.equal(UncertaintyHerding().select(pool, 10, rng=rng()), expected)
     cold = make_pool(features=pool.features)  # reading logits would fail
-    assert torch.equal(UncertaintyHerding().select(cold, 10, rng=rng()), MaxHerding().select(cold, 10, rng=rng()))
+    assert torch.equal(UncertaintyHerding().select(cold, 10, rng=rng()), picks_of(MaxHerding(), cold, 10))
 
 
 def test_with_a_narrow_kernel_it_takes_the_most_uncertain():
