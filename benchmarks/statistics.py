@@ -6,7 +6,8 @@ A cell is a family of k rivals and a reference, n seeds and m test images. An im
 has a part common to all models, one of each configuration and one of each model, lies below the model's limit. All
 configurations are equal in truth (accuracy .8); then one rival is better, or worse, by just the smallest difference
 that was printed; then all differ by just what is `worth` a difference. Every family is judged by
-`harness.report.inference`, which judges those of a report. Exit status 1 where a cell misses what is promised.
+`harness.report.inference`, which judges those of a report. Other families get seeds until all is resolved. Exit status
+1 where a cell misses what is promised.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import special, stats
@@ -28,7 +30,9 @@ from scipy.optimize import brentq
 
 from harness.progress import track
 from harness.report import inference
-from harness.report.inference import FEW, Averages
+from harness.report.compare import HOPELESS
+from harness.report.inference import FEW, Averages, Seen
+from harness.report.sequential import Looks
 from harness.report.standing import astray
 
 ACCURACY, DEVIATION, WORTH = 0.8, 0.01, 0.01
@@ -276,9 +280,116 @@ def warned(cell: Cell, families: int, seed: int) -> tuple[float, float]:
     return float(named[collapsed].mean()), float(named[~collapsed].mean())
 
 
+@dataclass(frozen=True)
+class Resolved:
+    """What becomes of families whose seeds are added until all is resolved, and of the fixed plan with all seeds.
+
+    Attributes:
+        families: drawn for each of the three truths.
+        claimed: of equals, families with any false better or worse; and with the fixed plan.
+        equivalent: where all differ by `worth`, families of which one is called equivalent; and with the fixed plan.
+        trials_equal: of equals, the share of the fixed plan's trials that were run.
+        trials_clear: the same where all are better by `CLEAR`.
+        power: of these the share that is called better; and with the fixed plan.
+    """
+
+    families: int
+    claimed: tuple[float, float]
+    equivalent: tuple[float, float]
+    trials_equal: float
+    trials_clear: float
+    power: tuple[float, float]
+
+
+CLEAR = 0.03
+"""Better by so much, three deviations of the seeds, is a clear effect."""
+
+MOST_TRIALS = 0.5
+"""Of the fixed plan's trials, at most so many are run where effects are clear."""
+
+PLANNED = Looks(tuple(range(30)), 5)
+
+
+def sequel_cells() -> list[Cell]:
+    """Families that are looked at while seeds are added."""
+    seeds = len(PLANNED.seeds)
+    kinds = [("equal", False), ("unequal", False), ("equal", True)]
+    chosen = [Cell(k, seeds, 0, 0.0, 0.0, kind, collapses) for kind, collapses in kinds for k in (2, 5, 12)]
+    return [*chosen, Cell(2, seeds, 360, 0.1, 0.5, "equal")]
+
+
+def resolve(cell: Cell, families: int, seed: int) -> Resolved:
+    """Simulates a cell under three truths: all equal, all better by `CLEAR`, all better by `WORTH`."""
+    rng = np.random.Generator(np.random.SFC64(seed))
+    columns: dict[float, list[Any]] = {}
+    for better in (0.0, CLEAR, WORTH):
+        gains = np.full((cell.rivals + 1, 1), better)
+        gains[0] = 0
+        size = max(1, CHUNK // ((cell.rivals + 1) * cell.seeds * max(1, cell.images)))
+        parts = [
+            until_resolved(*Families(cell, min(size, families - at), rng).draw(gains))
+            for at in range(0, families, size)
+        ]
+        columns[better] = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    claimed, _, trials_equal, fixed_claimed, _ = columns[0.0]
+    better, _, trials_clear, fixed_better, _ = columns[CLEAR]
+    _, equal, _, _, fixed_equal = columns[WORTH]
+    return Resolved(
+        families,
+        (float(claimed.any(-1).mean()), float(fixed_claimed.any(-1).mean())),
+        (float(equal.any(-1).mean()), float(fixed_equal.any(-1).mean())),
+        float(trials_equal.mean()),
+        float(trials_clear.mean()),
+        (float(better.mean()), float(fixed_better.mean())),
+    )
+
+
+def until_resolved(scores: np.ndarray, hits: np.ndarray | None) -> tuple[np.ndarray, ...]:
+    """Adds seeds as a sweep does; `compare.judge` of a single family says the same.
+
+    Args:
+        scores: f64 [R, k + 1, n], all planned seeds.
+        hits: i8 [R, k + 1, n, m], or None.
+
+    Returns:
+        bool [R, k] called different, and equivalent; f64 [R], the share of the trials that were run; the first two of
+        the fixed plan.
+    """
+    families, rivals = len(scores), scores.shape[1] - 1
+    active, taken = np.ones((families, rivals), bool), np.zeros((families, rivals + 1), int)
+    p, beyond = (np.full((families, rivals), np.nan) for _ in range(2))
+    for look, size in enumerate(PLANNED.sizes):
+        taken[np.column_stack([active.any(-1), active])] = size
+        now = _differences_of(scores[..., :size], None if hits is None else hits[:, :, :size], taken)
+        p = np.where(active, np.fmin(p, PLANNED.overall(look, now.p)), p)
+        beyond = np.where(active, np.fmin(beyond, PLANNED.overall(look, 2 * now.p_beyond(WORTH)) / 2), beyond)
+        decisions = inference.decide(now, WORTH, Seen(p, beyond, lambda count: count))
+        left = np.maximum(1, (~decisions.differs).sum(-1, keepdims=True))
+        level = PLANNED.level(len(PLANNED.sizes) - 1, inference.ALPHA / left)
+        hope = inference.chance_of_verdict(now, len(PLANNED.seeds), level, WORTH)
+        active &= ~(decisions.differs | decisions.equivalent | (hope < HOPELESS))
+    fixed = inference.decide(differences(scores, hits), WORTH)
+    return decisions.differs, decisions.equivalent, taken.mean(-1) / len(PLANNED.seeds), fixed.differs, fixed.equivalent
+
+
+def _differences_of(scores: np.ndarray, hits: np.ndarray | None, taken: np.ndarray) -> Averages:
+    """As `differences`, where the spread is known of so many seeds i64 [R, k + 1] of each configuration."""
+    moments = inference.NO_IMAGES if hits is None else inference.image_moments(hits[:, 1:] - hits[:, :1])
+    order = np.argsort(taken, -1)  # the residual variance does not depend on it, and there are fewer kinds of families
+    sizes = np.take_along_axis(taken, order, -1)
+    variance, freedom = np.empty(len(scores)), np.empty(len(scores))
+    for kind in np.unique(sizes, axis=0):
+        here = (sizes == kind).all(-1)
+        values = np.take_along_axis(scores[here], order[here][..., None], 1)
+        known = np.arange(scores.shape[-1]) < kind[:, None]
+        variance[here], freedom[here] = inference.residual_variance(values, known)
+    return inference.means(scores[:, 1:] - scores[:, :1], moments, 2 * variance[:, None], freedom[:, None])
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="a few cells of few families, to see that it runs")
+    parser.add_argument("--sequels", action="store_true", help="only the families whose seeds are added until resolved")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--write", type=Path, help="a file for the tables")
     options = parser.parse_args()
@@ -290,19 +401,26 @@ def main() -> int:
     families = (lambda _: 100) if options.quick else _families
     started = time.perf_counter()
     grids = [Headline(k, n, by) for k in (5, 20, 50) for n in (3, 5) for by in (True, False)]
-    with ProcessPoolExecutor(options.processes) as pool, track(len(chosen) + len(grids), "Simulating") as advance:
+    sequels = sequel_cells()[:: 4 if options.quick else 1]
+    if options.sequels:
+        chosen, grids = [], []
+    number = len(chosen) + len(grids) + len(sequels)
+    with ProcessPoolExecutor(options.processes) as pool, track(number, "Simulating") as advance:
         jobs = [pool.submit(measure, cell, families(cell), seed) for seed, cell in enumerate(chosen)]
         quotes = [pool.submit(covers, grid, 100 if options.quick else 2_000, 0) for grid in grids]
-        for job in as_completed([*jobs, *quotes]):
+        more = [pool.submit(resolve, cell, 100 if options.quick else 2_000, seed) for seed, cell in enumerate(sequels)]
+        for job in as_completed([*jobs, *quotes, *more]):
             job.result()
             advance(1)
-        figures, quoted = [job.result() for job in jobs], [job.result() for job in quotes]
-    text = report(chosen, figures, grids, quoted, 50 if options.quick else 400)
+        figures, quoted, resolved = ([job.result() for job in of] for of in (jobs, quotes, more))
+    until = until_report(sequels, resolved)
+    text = until if options.sequels else report(chosen, figures, grids, quoted, 50 if options.quick else 400, until)
     print(text)
     if options.write:
         options.write.write_text(text, encoding="utf-8")
     missed = [miss for cell, one in zip(chosen, figures, strict=True) for miss in misses(cell, one)]
     missed += ["headline" for held, _ in quoted if held < COVERAGE]
+    missed += [miss for cell, one in zip(sequels, resolved, strict=True) for miss in misses_of_looks(cell, one)]
     print(f"figure statistics_cells {len(chosen)}\nfigure statistics_missed {len(missed)}")
     print(f"figure statistics_seconds {time.perf_counter() - started:.0f}")
     return 1 if missed and not options.quick else 0
@@ -329,6 +447,7 @@ def report(
     grids: Sequence[Headline],
     quoted: Sequence[tuple[float, float]],
     families: int,
+    until: str,
 ) -> str:
     """The tables as Markdown."""
     titles = ["k", "n", "m", "disagree", "persist", "deviations", "families", "any claim", "indication"]
@@ -353,6 +472,39 @@ def report(
         "## Seeds astray",
         "One seed in ten collapses: the share of these that a report names, and of the others that it names too.",
         "\n".join(_table(["k", "n", "collapsed named", "others named"], _astray(families))),
+        until.rstrip("\n"),
+    ]
+    return "\n\n".join(lines) + "\n"
+
+
+def misses_of_looks(cell: Cell, one: Resolved) -> list[str]:
+    """What is not kept of what is promised where seeds are added until resolved."""
+    kept = {
+        "family": one.claimed[0] <= FAMILY,
+        "equivalent": one.equivalent[0] <= EQUIVALENT,
+        "trials": cell.collapses or one.trials_clear <= MOST_TRIALS,
+    }
+    return [name for name, good in kept.items() if not good]
+
+
+def until_report(cells: Sequence[Cell], resolved: Sequence[Resolved]) -> str:
+    """The table of families whose seeds are added until resolved, as Markdown."""
+    titles = ["k", "m", "deviations", "families", "any claim", "fixed", "any wrong equivalent", "fixed"]
+    titles += ["trials, equal", "trials, clear", "found, clear", "fixed", "misses"]
+    rows = []
+    for cell, one in zip(cells, resolved, strict=True):
+        kind = "one seed in ten collapses" if cell.collapses else cell.deviations
+        shares = [*one.claimed, *one.equivalent, one.trials_equal, one.trials_clear, *one.power]
+        missed = ", ".join(misses_of_looks(cell, one))
+        images = f"{cell.images:,}" if cell.images else "–"
+        rows.append([str(cell.rivals), images, kind, f"{one.families:,}", *map(_share, shares), missed])
+    lines = [
+        "## Seeds until resolved",
+        f"`seeds: {{max: {len(PLANNED.seeds)}, until: resolved}}`, {PLANNED.block} at a time. *Any claim* (at most "
+        f"{FAMILY}) and *trials*, as shares of the fixed plan's: of k equal rivals. *Any wrong equivalent*: where all "
+        f"differ by {WORTH} (at most {EQUIVALENT}). *Trials, clear* (at most {MOST_TRIALS}), *found, clear*: where all "
+        f"are better by {CLEAR}. *Fixed*: the same of the fixed plan, all {len(PLANNED.seeds)} seeds of all.",
+        "\n".join(_table(titles, rows)),
     ]
     return "\n\n".join(lines) + "\n"
 

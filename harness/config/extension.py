@@ -47,6 +47,9 @@ def compare_questions(old: Plan, new: Plan) -> Comparison:
     compared.add("metric", _goals(old), _goals(new), grows=False)
     compared.add("seeds", list(old.seeds), list(new.seeds), grows=_begins(old.seeds, new.seeds))
     compared.add("seeds.split", old.split, new.split, grows=False)
+    for key in ("seeds.block", "seeds.max") if old.block or new.block else ():
+        before, now = ((one.block if key == "seeds.block" else len(one.seeds)) for one in (old, new))
+        compared.add(key, before, now, grows=False, why="and looks are planned in advance")
     for path, before, now in _differences(as_dict(old.space.trial), as_dict(new.space.trial), "trial"):
         compared.add(path, before, now, grows=_adds_rounds(path, before, now))
     for name in old.recipes.keys() & new.recipes.keys():

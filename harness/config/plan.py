@@ -115,6 +115,7 @@ class Plan(SweepSettings):
     Attributes:
         seeds: of the search, or of a grid that is measured at once.
         split: what an interval covers: seeds on the "same" split, or seeds and splits, "fresh" for each.
+        block: so many seeds are added between two looks at what is known; None: all run.
         tree: the `trial:` section as given.
         recipes: those that the trial, the search or its references name, complete with defaults.
         space: what varies.
@@ -130,6 +131,7 @@ class Plan(SweepSettings):
     space: Space
     seeds: tuple[int, ...] = (0,)
     split: SeedSplit = "same"
+    block: int | None = None
     header: str = ""
     candidates: tuple[Candidate, ...] = ()
     probes: tuple[Candidate, ...] = ()
@@ -178,8 +180,9 @@ class Plan(SweepSettings):
         return [self.task(candidate, seed, "confirm") for candidate in unique.values() for seed in self.confirm.seeds]
 
     def headroom_tasks(self) -> list[Task]:
-        """The trials of the upper bounds, under the seeds of what they bound."""
-        return [self.task(candidate, seed, "headroom") for candidate in self.bounds for seed in self.seeds]
+        """The trials of the upper bounds, under the seeds of what they bound, or the first block of these."""
+        seeds = self.seeds[: self.block]
+        return [self.task(candidate, seed, "headroom") for candidate in self.bounds for seed in seeds]
 
     def task(self, candidate: Candidate, seed: int, phase: Phase) -> Task:
         """A trial; of each confirmed configuration that under the first seed leaves a portrait."""
@@ -195,13 +198,18 @@ class Plan(SweepSettings):
         settings = {item.name: as_dict(getattr(self, item.name)) for item in fields(SweepSettings)}
         return settings | {
             "metric": [{"name": objective.name, "goal": objective.direction} for objective in self.metric],
-            "seeds": as_dict(Seeds(self.seeds, self.split)) if self.split == "fresh" else settings["seeds"],
+            "seeds": self._seeds_asked(),
             "reference": settings["reference"] or None,
             "recipes": dict(self.recipes) if self._builds_on_recipes else None,
             "trial": self._resolved_trial(),
             "cases": {name: dict(case) for name, case in self.space.cases.items()} or None,
             "parameters": {p.path: p.as_dict() for p in self.space.parameters if p.path != CASE},
         }
+
+    def _seeds_asked(self) -> Any:
+        if self.block is not None:
+            return Seeds(max=len(self.seeds), until="resolved", block=self.block, split=self.split).as_asked()
+        return Seeds(self.seeds, self.split).as_asked() if self.split == "fresh" else list(self.seeds)
 
     @property
     def _builds_on_recipes(self) -> bool:
@@ -283,7 +291,7 @@ def load_plan(source: Path | Mapping[str, Any], overrides: Mapping[str, Any]) ->
     header = opening_comment(source) if isinstance(source, Path) else ""
     seeds = _seeds_of(settings)
     given = vars(settings) | {"description": settings.description or _question(header)}
-    given |= {"seeds": seeds.values, "split": seeds.split}
+    given |= {"seeds": seeds.all, "split": seeds.split, "block": seeds.block if seeds.until else None}
     plan = Plan(**given, tree=content.get("trial") or {}, recipes=recipes, space=space, header=header)
     plan = _with_candidates(plan, problems)
     problems.raise_any()
@@ -356,7 +364,9 @@ def _check_settings(settings: SweepSettings, varies: bool, problems: Problems) -
     if why := unusable_name(settings.name):
         problems.add("name", why)
     _check_objectives(settings.metric, problems)
-    seeds = _seeds_of(settings).values
+    seeds = _seeds_of(settings).all
+    if _seeds_of(settings).until and (settings.method != "grid" or settings.confirm):
+        problems.add("seeds.until", "is for a grid without `confirm`: a search does not compare with a reference")
     if len(set(seeds)) != len(seeds) or not seeds:
         problems.add("seeds", f"{list(seeds)} must be one or more different numbers")
     if settings.method != "grid" and settings.run_cap is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 from harness.config.schema import as_dict, setting
 from harness.config.space import Assignment
@@ -27,6 +27,33 @@ class Seeds:
         "same: one split of the data, by data.split_seed; fresh: each seed has its own, by data.split_seed + seed, the "
         "same for all configurations",
     )
+    max: int | None = setting(None, "instead of `values`: at most so many, 0, 1, 2, ..., as `until` says", low=3)
+    until: Literal["resolved"] | None = setting(
+        None,
+        "resolved: `block` seeds at a time, until every comparison with the reference is better, worse, equivalent "
+        "within `worth`, or hopeless at `max`; what has a verdict gets no more, and verdicts allow for the looks",
+    )
+    block: int = setting(5, "of `until`: seeds between two looks", low=3)
+
+    def __post_init__(self) -> None:
+        if (self.max is None) != (self.until is None):
+            raise ValueError("max and until go together: seeds: {max: 30, until: resolved}")
+        if self.max is not None and self.values not in ((0,), tuple(range(self.max))):
+            raise ValueError(f"values has no meaning beside max: the seeds are 0 to {self.max - 1}")
+        if self.max is not None and self.block > self.max:
+            raise ValueError(f"block: {self.block} is more than max, {self.max}")
+
+    @property
+    def all(self) -> tuple[int, ...]:
+        """Every seed, at most."""
+        return self.values if self.max is None else tuple(range(self.max))
+
+    def as_asked(self) -> dict[str, Any]:
+        """As a search space says it."""
+        known = {"values": list(self.values), "split": self.split}
+        if self.max is None:
+            return known
+        return {"max": self.max, "until": self.until, "block": self.block, "split": self.split}
 
 
 def split_anew(trial: TrialConfig, seed: int) -> TrialConfig:

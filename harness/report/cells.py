@@ -5,12 +5,14 @@ A new statistic is a new column of such cells (`harness.report.tables`), at time
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from harness.report import words
 from harness.report.compare import NO_EVIDENCE, Estimate, Judgement, Kind
+from harness.report.resampling import Between
 
 HALF = "half-width 95 %"
 """Ends the names of the columns of half-widths in files for programs."""
@@ -219,6 +221,34 @@ class Spread(Cell):
         """Mean and half-width of its interval, in the same form."""
         mean, half = self.estimate.mean, self.estimate.half
         return Shown(format(mean, self.form), mean, "" if half is None else f" ± {half:{self.form}}")
+
+
+@dataclass(frozen=True)
+class Ends(Cell):
+    """A value with the ends of its interval, of which one may be unbounded.
+
+    Attributes:
+        between: the value.
+        form: of the value and its ends.
+        factor: what they are multiplied by.
+    """
+
+    between: Between
+    form: str
+    factor: float = 1.0
+
+    def show(self) -> Shown:
+        """`420 [380, 470]`."""
+        value, low, high = self.between.value, self.between.low, self.between.high
+        ends = "" if low is None or high is None else f" [{self._of(low)}, {self._of(high)}]"
+        return Shown(self._of(value), value if math.isfinite(value) else None, ends)
+
+    def _of(self, value: float) -> str:
+        return format(self.factor * value, self.form) if math.isfinite(value) else "never"
+
+    def fields(self, key: str) -> dict[str, Any]:
+        """The value and both ends."""
+        return {key: self.between.value, f"{key} low": self.between.low, f"{key} high": self.between.high}
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, TypeVar
@@ -16,7 +17,8 @@ import numpy as np
 from scipy import stats
 
 from harness.report import inference
-from harness.report.inference import NO_IMAGES, Averages, Decisions, ImageMoments
+from harness.report.inference import NO_IMAGES, Averages, Decisions, ImageMoments, Seen
+from harness.report.sequential import Looks
 
 NO_EVIDENCE = "no evidence of a difference"
 NO_SEED = "no seed in common with the reference"
@@ -25,6 +27,11 @@ Cases = Mapping[str, Mapping[Any, float]]
 """Case -> seed -> value."""
 
 Kind = Literal["better", "worse", "equivalent", "indication", "none", "untested"]
+OPEN: tuple[Kind, ...] = ("none", "untested")
+"""What is said where nothing can be said: more seeds may change it."""
+
+HOPELESS = 0.05
+"""A smaller chance of a verdict is not worth more seeds."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,10 +59,23 @@ class Scores:
         values: case -> seed -> value.
         outcomes: case -> seed -> what the images contribute to the value; empty where it is no mean over images, or
             nobody kept it.
+        lacking: the cases that have no value under a seed that was asked of them; None: under one that another has.
     """
 
     values: Cases
     outcomes: Callable[[str], Mapping[Any, Outcomes]] = field(default=_nothing_kept)
+    lacking: AbstractSet[str] | None = None
+
+    def lacks(self, case: str) -> bool:
+        """Whether a case has no value under some seed."""
+        if self.lacking is not None:
+            return case in self.lacking
+        return not {seed for by_seed in self.values.values() for seed in by_seed} <= self.values[case].keys()
+
+    def under(self, seeds: AbstractSet[Any]) -> Scores:
+        """Of these seeds alone."""
+        values = {case: {s: v for s, v in by_seed.items() if s in seeds} for case, by_seed in self.values.items()}
+        return replace(self, values=values)
 
 
 @dataclass(frozen=True)
@@ -118,6 +138,8 @@ class Judgement:
         verdict: in words.
         by_images: whether it is known which images both got right; else seeds alone speak.
         differences: seed by seed.
+        looks: how often it was looked at.
+        settled: whether more seeds are asked for no longer: there is a verdict, or none is to be hoped for.
     """
 
     difference: Estimate
@@ -128,6 +150,8 @@ class Judgement:
     verdict: str
     by_images: bool
     differences: tuple[float, ...]
+    looks: int = 1
+    settled: bool = True
 
     @cached_property
     def sign_flip(self) -> float | None:
@@ -222,7 +246,12 @@ def _difference_moments(
 
 
 def judge(
-    columns: Mapping[Key, Scores], reference: str, *, maximize: bool = True, worth: float | None = None
+    columns: Mapping[Key, Scores],
+    reference: str,
+    *,
+    maximize: bool = True,
+    worth: float | None = None,
+    looks: Looks | None = None,
 ) -> dict[Key, dict[str, Judgement]]:
     """Compares every case with the reference in every column; Holm's correction runs over all of them together.
 
@@ -231,27 +260,83 @@ def judge(
         reference: a case.
         maximize: whether more is better.
         worth: the smallest difference that matters; None: equivalence is not asked.
+        looks: at which the values were looked at, and cases were left alone that had a verdict; None: once, at the end.
 
     Returns:
         Column's key -> case -> judgement, without the reference and without cases that share no seed with it. Of a case
-        that lacks a seed another has, the rest cannot make it better, nor worse where the reference lacks one.
+        that lacks a seed that was asked of it, the rest cannot make it better, nor worse where the reference lacks one.
     """
-    compared = {
+    judgements: dict[Key, dict[str, Judgement]] = {key: {} for key in columns}
+    latest, seen, taken = _looked_at(columns, reference, worth, looks)
+    if not latest:
+        return judgements
+    family = _together([mean for mean, _ in latest.values()])
+    decisions = inference.decide(family, worth, seen)
+    hope = _hope(family, worth, looks, max(1, int((~decisions.differs).sum())))
+    for place, ((key, case), (mean, values)) in enumerate(latest.items()):
+        one = _judgement(mean, values, decisions, place, maximize, worth)
+        one = _weakened(one, columns[key].lacks(case), columns[key].lacks(reference))
+        judgements[key][case] = replace(one, looks=taken[key, case], settled=one.kind not in OPEN) if looks else one
+        if looks and one.kind in OPEN and hope[place] < HOPELESS:
+            more = f"{one.verdict}; {len(looks.seeds)} seeds would hardly bring one"
+            judgements[key][case] = replace(judgements[key][case], settled=True, verdict=more)
+    return judgements
+
+
+Compared = dict[tuple[Key, str], tuple[Averages, list[float]]]
+
+
+def _compared(columns: Mapping[Key, Scores], reference: str) -> Compared:
+    """Column and case -> the mean difference to the reference, and the differences seed by seed."""
+    return {
         (key, case): one
         for key, scores in columns.items()
         for (case, _), one in difference_of(scores, [(c, reference) for c in scores.values if c != reference]).items()
     }
-    judgements: dict[Key, dict[str, Judgement]] = {key: {} for key in columns}
-    if not compared:
-        return judgements
-    family = _together([mean for mean, _ in compared.values()])
-    decisions = inference.decide(family, worth)
-    for place, ((key, case), (mean, values)) in enumerate(compared.items()):
-        one = _judgement(mean, values, decisions, place, maximize, worth)
-        seeds = {seed for by_seed in columns[key].values.values() for seed in by_seed}
-        lacking = {name: not seeds <= columns[key].values[name].keys() for name in (case, reference)}
-        judgements[key][case] = _weakened(one, lacking[case], lacking[reference])
-    return judgements
+
+
+def _looked_at(
+    columns: Mapping[Key, Scores], reference: str, worth: float | None, looks: Looks | None
+) -> tuple[Compared, Seen | None, dict[tuple[Key, str], int]]:
+    """Each comparison as it was at its last look, what the looks before it change, and how many there were.
+
+    A look counts for a comparison where a seed of its block is there for both sides: what has a verdict gets no more.
+    """
+    if looks is None:
+        return _compared(columns, reference), None, {}
+    latest: Compared = {}
+    p: dict[tuple[Key, str], tuple[float, float]] = {}
+    number: dict[tuple[Key, str], list[int]] = {}
+    for look, size in enumerate(looks.sizes):
+        seeds = set(looks.seeds[:size])
+        here = _compared({key: scores.under(seeds) for key, scores in columns.items()}, reference)
+        for pair, (mean, values) in here.items():
+            if pair in latest and len(values) == len(latest[pair][1]):
+                continue
+            beyond = mean.p_beyond(worth) if worth is not None else np.nan
+            now = looks.overall(look, mean.p), looks.overall(look, 2 * beyond) / 2  # of the two tests each has one side
+            before = p.get(pair, (np.nan, np.nan))
+            p[pair] = float(np.fmin(before[0], now[0])), float(np.fmin(before[1], now[1]))
+            latest[pair] = replace(mean, level=looks.level(look, inference.ALPHA)), values
+            number.setdefault(pair, []).append(look)
+    last = [number[pair][-1] for pair in latest]
+
+    def tests(count: np.ndarray) -> np.ndarray:
+        alpha = inference.ALPHA / np.maximum(count.item(), 1)
+        return np.array([inference.ALPHA / looks.level(look, alpha) for look in last])
+
+    differs, beyond = (np.array([p[pair][place] for pair in latest]) for place in (0, 1))
+    seen = Seen(differs, beyond if worth is not None else None, tests)
+    return latest, seen, {pair: len(places) for pair, places in number.items()}
+
+
+def _hope(family: Averages, worth: float | None, looks: Looks | None, count: int) -> np.ndarray:
+    """The chance of a verdict with all planned seeds, for each comparison of which `count` are open; else 1."""
+    if looks is None:
+        return np.ones(family.mean.shape)
+    level = looks.level(len(looks.sizes) - 1, inference.ALPHA / count)
+    chance = inference.chance_of_verdict(family, len(looks.seeds), level, worth)
+    return np.where((family.n >= len(looks.seeds)) | np.isnan(chance), 1.0, chance)
 
 
 def _weakened(one: Judgement, case_lacks: bool, reference_lacks: bool) -> Judgement:
@@ -265,7 +350,7 @@ def _weakened(one: Judgement, case_lacks: bool, reference_lacks: bool) -> Judgem
 def _together(means: Sequence[Averages]) -> Averages:
     """One array of single means."""
 
-    def stack(part: Callable[[Averages], np.ndarray]) -> np.ndarray:
+    def stack(part: Callable[[Averages], np.ndarray | float]) -> np.ndarray:
         return np.array([float(part(one)) for one in means])
 
     moments = ImageMoments(
@@ -280,6 +365,7 @@ def _together(means: Sequence[Averages]) -> Averages:
         stack(lambda one: one.spread_freedom),
         stack(lambda one: one.n),
         moments,
+        stack(lambda one: one.level),
     )
 
 

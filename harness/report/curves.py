@@ -20,6 +20,7 @@ from scipy import stats
 from harness.metrics import area_under_curve
 from harness.report.compare import Cases, Scores, difference_of
 from harness.report.inference import ALPHA
+from harness.report.resampling import Between, bootstrap
 
 Curves = Mapping[int, Cases]
 """Number of labels -> case -> seed -> value."""
@@ -44,6 +45,44 @@ def areas(curves: Curves) -> dict[str, dict[Any, float]]:
             points = [(step, row[seed]) for step, row in zip(steps, rows, strict=True)]
             by_case.setdefault(case, {})[seed] = area_under_curve(points)
     return by_case
+
+
+def target_of(curves: Curves, reference: str) -> float | None:
+    """What the reference's mean reaches at the end, in whole per cent; None where it is there from the start on."""
+    first, *_, last = (np.mean(list(curves[step].get(reference, {}).values()) or [math.nan]) for step in sorted(curves))
+    target = math.floor(100 * last) / 100 if math.isfinite(last) else math.nan
+    return target if first < target else None
+
+
+def labels_to(curves: Curves, case: str, target: float) -> Between | None:
+    """The number of labels at which a case's mean curve first reaches a value, infinite where it never does.
+
+    Args:
+        curves: at two numbers of labels or more.
+        case: seeds that lack one of these numbers do not count; None without any.
+        target: the value.
+
+    Returns:
+        With an interval that draws the seeds anew.
+    """
+    steps = sorted(curves)
+    rows = [curves[step].get(case, {}) for step in steps]
+    complete = [seed for seed in rows[0] if all(seed in row for row in rows)]
+    if not complete:
+        return None
+    values = np.array([[row[seed] for row in rows] for seed in complete])  # [n, S]
+    return bootstrap([values], lambda drawn: _crossing(np.array(steps, float), drawn[0].mean(1), target)[:, None])[0]
+
+
+def _crossing(steps: np.ndarray, means: np.ndarray, target: float) -> np.ndarray:
+    """f64 [R]: where each of the curves f64 [R, S] first reaches the target, on straight lines between its points."""
+    reached = means >= target
+    place = np.clip(reached.argmax(1), 1, None)  # at the first point there is nothing before it
+    row = np.arange(len(means))
+    low, high = means[row, place - 1], means[row, place]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        between = steps[place - 1] + (target - low) / (high - low) * (steps[place] - steps[place - 1])
+    return np.where(reached[:, 0], steps[0], np.where(reached.any(1), between, np.inf))
 
 
 def penalties(settings: Sequence[Mapping[int, Scores]], cases: Sequence[str]) -> np.ndarray:

@@ -33,6 +33,7 @@ def leaderboard(report: Report) -> pd.DataFrame:
 def _configuration(phase: str, entry: Entry) -> dict[str, Any]:
     """What identifies a configuration, and all that was measured but class by class; half-widths of what is a score."""
     row: dict[str, Any] = {"phase": phase, "configuration": entry.id, "label": entry.label, **entry.parameters}
+    row |= {"ground": entry.block} if entry.block else {}
     row |= {"ending": entry.ending, "n_seeds": len(entry.seeds), "seeds": " ".join(map(str, entry.seeds))}
     for metric in sorted(name for name in entry.values if not is_of_class(name)):
         fields = Mean(metric, entry.estimate(metric)).fields(metric)

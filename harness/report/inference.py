@@ -20,8 +20,9 @@ variance, with x = its hits and without `pooled`, since what a seed does to all 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 
 import numpy as np
 from scipy import special, stats
@@ -87,6 +88,7 @@ class Averages:
         spread_freedom: its degrees of freedom.
         n: seeds.
         moments: of the images.
+        level: of the interval, two-sided; smaller where it was looked at before and may have been kept from growing.
     """
 
     mean: np.ndarray
@@ -94,6 +96,7 @@ class Averages:
     spread_freedom: np.ndarray
     n: np.ndarray
     moments: ImageMoments
+    level: np.ndarray | float = ALPHA
 
     @cached_property
     def error(self) -> np.ndarray:
@@ -125,7 +128,7 @@ class Averages:
     def half(self) -> np.ndarray:
         """Half-width of the 95 % interval; NaN where there is none."""
         with np.errstate(invalid="ignore"):
-            return np.where(self.error > 0, _critical_t(self.freedom) * self.error, np.nan)
+            return np.where(self.error > 0, stats.t.ppf(1 - self.level / 2, self.freedom) * self.error, np.nan)
 
     @property
     def p(self) -> np.ndarray:
@@ -203,12 +206,19 @@ def residual_variance(values: np.ndarray, known: np.ndarray) -> tuple[np.ndarray
         f64 [...], and its degrees of freedom, (C - 1) (n - 1) where nothing is missing; NaN where these are 0.
     """
     rows, columns = known.nonzero()
-    design = np.hstack([np.eye(known.shape[0])[rows], np.eye(known.shape[1])[columns]])
-    residual = np.eye(len(rows)) - design @ np.linalg.pinv(design)
+    residual = _residuals(known.tobytes(), *known.shape)
     freedom = round(float(np.trace(residual)))
     if not freedom:
         return np.full(values.shape[:-2], np.nan), 0
     return np.square(values[..., rows, columns] @ residual).sum(-1) / freedom, freedom
+
+
+@lru_cache(maxsize=64)
+def _residuals(known: bytes, cases: int, seeds: int) -> np.ndarray:
+    """f64 [v, v]: makes the residuals of the block design out of its v known values; `known` is that of bool [C, n]."""
+    rows, columns = np.frombuffer(known, bool).reshape(cases, seeds).nonzero()
+    design = np.hstack([np.eye(cases)[rows], np.eye(seeds)[columns]])
+    return np.eye(len(rows)) - design @ np.linalg.pinv(design)
 
 
 def holm(p: np.ndarray) -> np.ndarray:
@@ -231,30 +241,87 @@ class Decisions:
         differs: it is one.
         indicates: the same, of seeds too few to claim it.
         equivalent: it is smaller than what is worth a difference.
-        smallest: the smallest true difference that would be needed so, with a power of 80 %; NaN where nothing can be.
+        differences: what is judged.
+        tests: among how many, see `smallest`.
     """
 
     p_holm: np.ndarray
     differs: np.ndarray
     indicates: np.ndarray
     equivalent: np.ndarray
-    smallest: np.ndarray
+    differences: Averages
+    tests: np.ndarray
+
+    @cached_property
+    def smallest(self) -> np.ndarray:
+        """The smallest true difference that would be needed so, with a power of 80 %; NaN where nothing can be."""
+        return np.where(self.differences.n > FEW, smallest(self.differences, self.tests), np.nan)
 
 
-def decide(differences: Averages, worth: float | None) -> Decisions:
+@dataclass(frozen=True)
+class Seen:
+    """What looks before the last one change in a family; arrays [..., k] but for `tests`.
+
+    Attributes:
+        p: of no difference, sequential, see `sequential`; it stands in for that of the last look.
+        p_beyond: of more than what is worth a difference, likewise; None where that is not asked.
+        tests: number of comparisons [..., 1] -> of so many, looked at once, each has the level of its last look.
+    """
+
+    p: np.ndarray
+    p_beyond: np.ndarray | None
+    tests: Callable[[np.ndarray], np.ndarray]
+
+
+def decide(differences: Averages, worth: float | None, seen: Seen | None = None) -> Decisions:
     """Judges a family of differences: Holm's correction runs over all of them together.
 
     Args:
         differences: [..., k].
         worth: what is worth a difference; equivalence is asked by two one-sided tests, corrected in the same way. None:
             it is not asked.
+        seen: of a family that was looked at before.
     """
-    p_holm, enough = holm(differences.p), differences.n > FEW
+    p = seen.p if seen else differences.p
+    beyond = (seen.p_beyond if seen else differences.p_beyond(worth)) if worth is not None else None
+    p_holm, enough = holm(p), differences.n > FEW
     needed = p_holm <= ALPHA
-    equal = holm(differences.p_beyond(worth)) <= ALPHA if worth is not None else np.zeros(needed.shape, bool)
+    equal = holm(beyond) <= ALPHA if beyond is not None else np.zeros(needed.shape, bool)
     tests = np.isfinite(p_holm).sum(-1, keepdims=True)
-    least = np.where(enough, smallest(differences, tests), np.nan)
-    return Decisions(p_holm, needed & enough, needed & ~enough, equal & enough, least)
+    tests = seen.tests(tests) if seen else tests
+    return Decisions(p_holm, needed & enough, needed & ~enough, equal & enough, differences, tests)
+
+
+def chance_of_verdict(
+    differences: Averages, planned: int, level: np.ndarray | float, worth: float | None
+) -> np.ndarray:
+    """The predictive power (Spiegelhalter, Freedman & Blackburn 1986): how likely all planned seeds bring a verdict.
+
+    The mean of `planned` seeds is normal about that of n, with variance spread (1 - n / planned); by then the spread
+    has shrunk to n / planned of itself, and what the images add is as it was.
+
+    Args:
+        differences: [..., k], of n seeds.
+        planned: seeds at the end.
+        level: of a verdict then, two-sided.
+        worth: what is worth a difference; None: there is no other verdict than better or worse.
+
+    Returns:
+        f64 [..., k], of better, worse and equivalent together; NaN where nothing is known.
+    """
+    share = differences.n / planned
+    with np.errstate(invalid="ignore", divide="ignore"):
+        error = np.sqrt(differences.spread * share + differences.moments.images)
+        needed = stats.norm.isf(np.asarray(level) / 2) * error
+        deviation = np.sqrt(differences.spread * (1 - share))
+        beyond = stats.norm.sf((needed - differences.mean) / deviation)
+        beyond += stats.norm.cdf((-needed - differences.mean) / deviation)
+        if worth is None:
+            return beyond
+        inside = np.minimum(worth - stats.norm.isf(level) * error, needed)  # further out it is a difference already
+        between = stats.norm.cdf((inside - differences.mean) / deviation)
+        between -= stats.norm.cdf((-inside - differences.mean) / deviation)
+        return beyond + np.where(inside > 0, between, 0)
 
 
 def smallest(differences: Averages, tests: np.ndarray) -> np.ndarray:
@@ -268,7 +335,7 @@ def smallest(differences: Averages, tests: np.ndarray) -> np.ndarray:
 
     Args:
         differences: [..., k].
-        tests: whole numbers, at least 1, of a shape that broadcasts with these.
+        tests: numbers, at least 1, of a shape that broadcasts with these.
     """
     kinds = np.stack(np.broadcast_arrays(tests, differences.spread_freedom, differences.n, differences.error))[:3]
     needed = np.full(differences.error.shape, np.nan)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
@@ -17,6 +18,8 @@ from harness.records.rows import History
 from harness.records.trial_files import TrialFiles
 from harness.report.compare import NO_SEED, Estimate, Judgement, Outcomes, Scores, estimate, flattery, judge
 from harness.report.curves import Curves, Ranks
+from harness.report.resampling import Between
+from harness.report.sequential import Looks
 from harness.report.standing import standing
 
 WORTH = 0.01
@@ -36,6 +39,8 @@ class Entry:
     Attributes:
         id: the configuration's hash.
         label: the parameters in which it differs from the others, for people.
+        block: the ground on which it is compared, such as its data set; empty where all are of one.
+        method: the parameters in which it differs from the others on its ground; empty likewise.
         parameters: the searched parameters, by dotted path.
         seeds: of the trials that count.
         values: metric -> seed -> value at the largest number of labels.
@@ -61,6 +66,8 @@ class Entry:
     files: Mapping[int, TrialFiles] = field(default_factory=dict)
     lacking: dict[int, str] = field(default_factory=dict)
     label: str = ""
+    block: str = ""
+    method: str = ""
     judgement: Judgement | None = None
     verdict: str = ""
 
@@ -147,6 +154,7 @@ class Report:
         notes: what a reader must know, one sentence each.
         answer: one or two sentences.
         rounds: the confirmed configurations over several rounds; None where there are none to compare.
+        across: the same over several data sets, encoders or budgets; None where there is one.
         histories: trial -> its records that count.
         files: trial -> what it left on the disk, read once for all that show it.
         bounds: upper bounds of what selectors gain, which stand beside no method.
@@ -167,6 +175,7 @@ class Report:
     notes: list[str] = field(default_factory=list)
     answer: str = ""
     rounds: RoundComparison | None = None
+    across: Across | None = None
     histories: dict[str, History] = field(default_factory=dict)
     files: Mapping[str, TrialFiles] = field(default_factory=dict)
     bounds: list[Entry] = field(default_factory=list)
@@ -208,7 +217,7 @@ class Report:
     @property
     def flattery(self) -> float:
         """By how much the best of the confirmed configurations would look better than it is, were all of them equal."""
-        return flattery(self.scores(self.measure))
+        return flattery(self.scores(self.measure)) if len(self.blocks) == 1 else 0.0
 
     def ordered(self, metric: str) -> list[Entry]:
         """The confirmed configurations that have a metric, best first."""
@@ -228,11 +237,41 @@ class Report:
         seeds = self.space.get("seeds")
         return isinstance(seeds, Mapping) and seeds.get("split") == "fresh"
 
-    def scores(self, metric: str) -> Scores:
-        """A metric of all confirmed configurations."""
-        by_id = {entry.id: entry for entry in self.confirmed}
-        values = {entry.id: entry.values.get(metric, {}) for entry in self.confirmed}
-        return Scores(values, lambda name: by_id[name].outcomes(metric))
+    @property
+    def looks(self) -> Looks | None:
+        """When the sweep is looked at, where seeds are added until its comparisons are resolved."""
+        seeds = self.space.get("seeds")
+        if not isinstance(seeds, Mapping) or not seeds.get("until"):
+            return None
+        return Looks(tuple(range(seeds["max"])), seeds["block"])
+
+    def unresolved(self, size: int) -> set[str]:
+        """The configurations that need more than the first so many seeds, the reference of their ground among them."""
+        assert self.looks is not None
+        judged = self.judgements(self.measure, set(self.looks.seeds[:size]))
+        more = {name for name, one in judged.items() if not one.settled}
+        grounds = {entry.block for entry in self.confirmed if entry.id in more}
+        return more | {entry.id for entry in self.confirmed if entry.block in grounds and self.is_reference(entry)}
+
+    @property
+    def blocks(self) -> dict[str, list[Entry]]:
+        """The confirmed configurations by the ground on which they are compared; of most sweeps there is one."""
+        blocks: dict[str, list[Entry]] = {}
+        for entry in self.confirmed:
+            blocks.setdefault(entry.block, []).append(entry)
+        return blocks
+
+    def is_reference(self, entry: Entry) -> bool:
+        """Whether a confirmed configuration is the reference of its ground."""
+        first = self.reference
+        return first is not None and (entry is first or bool(first.method and entry.method == first.method))
+
+    def scores(self, metric: str, entries: Sequence[Entry] | None = None) -> Scores:
+        """A metric of some confirmed configurations, all if left out; cases go by method, or by id on one ground."""
+        named = {entry.method or entry.id: entry for entry in (self.confirmed if entries is None else entries)}
+        values = {name: entry.values.get(metric, {}) for name, entry in named.items()}
+        lacking = {name for name, entry in named.items() if entry.lacking} if self.looks else None
+        return Scores(values, lambda name: named[name].outcomes(metric) if name in named else {}, lacking)
 
     def worth(self, metric: str) -> float | None:
         """The smallest difference that matters; None where the question does not say it of such a metric."""
@@ -240,16 +279,24 @@ class Report:
         given = self.space.get("worth")
         return given if given is not None else WORTH if about and about.unit == "fraction" else None
 
-    def judgements(self, metric: str) -> dict[str, Judgement]:
-        """Configuration -> how it compares with the reference by a metric: a family of comparisons of its own."""
+    def judgements(self, metric: str, seeds: AbstractSet[int] | None = None) -> dict[str, Judgement]:
+        """Configuration -> how it compares with the reference of its ground by a metric, under some seeds or all.
+
+        Of each metric all comparisons are one family, whatever the ground.
+        """
         if self.reference is None or self.mixed:
             return {}
-        family = {metric: self.scores(metric)}
-        return judge(family, self.reference.id, maximize=self.maximize, worth=self.worth(metric))[metric]
+        family = {block: self.scores(metric, entries) for block, entries in self.blocks.items()}
+        if seeds is not None:
+            family = {block: scores.under(seeds) for block, scores in family.items()}
+        reference = self.reference.method or self.reference.id
+        judged = judge(family, reference, maximize=self.maximize, worth=self.worth(metric), looks=self.looks)
+        names = {(entry.block, entry.method or entry.id): entry.id for entry in self.confirmed}
+        return {names[block, name]: one for block, column in judged.items() for name, one in column.items()}
 
     def verdict(self, entry: Entry, judgement: Judgement | None) -> str:
         """A confirmed configuration's judgement in words."""
-        if entry is self.reference:
+        if self.is_reference(entry):
             return "reference"
         return judgement.verdict if judgement else NOT_COMPARED if self.mixed else NO_SEED
 
@@ -283,11 +330,12 @@ class Setting:
         selected: the numbers of labels that were reached by selecting; the start pool is not.
         areas: metric -> case -> seed -> area under the curve, of seeds with a complete curve.
         reference: the case that the others are compared with, if it is here.
-        by_area: metric -> case -> judgement of the areas; Holm's correction over a metric's cases.
-        by_round: labels -> case -> judgement of the first metric; Holm's correction over all of them.
+        by_area: metric -> case -> judgement of the areas; Holm's correction over a metric's cases in all settings.
+        by_round: labels -> case -> judgement of the first metric; Holm's correction over all of them in all settings.
         picks: case -> seed -> every position that was selected.
         files: case -> seed -> what the trial left on the disk.
         lacking: case -> how many seeds have no complete curve.
+        looks: when the sweep is looked at; None: once.
         attainable: the upper bound of its cases, if there is one.
     """
 
@@ -299,6 +347,7 @@ class Setting:
     picks: dict[str, dict[int, frozenset[int]]]
     files: dict[str, Mapping[int, TrialFiles]]
     lacking: dict[str, int]
+    looks: Looks | None = None
     by_area: dict[str, dict[str, Judgement]] = field(default_factory=dict)
     by_round: dict[int, dict[str, Judgement]] = field(default_factory=dict)
     attainable: Attainable | None = None
@@ -307,7 +356,8 @@ class Setting:
         """A metric of all cases after so many labels; None: the area under its curve."""
         values = self.areas[measure] if step is None else self.curves[measure][step]
         steps = self.steps if step is None else [step]
-        return Scores(values, lambda case: outcomes(self.files[case], measure, steps, values.get(case, {})))
+        lacking = self.lacking.keys() if self.looks else None
+        return Scores(values, lambda case: outcomes(self.files[case], measure, steps, values.get(case, {})), lacking)
 
     def estimate(self, measure: str, step: int | None, case: str) -> Estimate | None:
         """Mean and interval of one case; None without a value."""
@@ -349,6 +399,17 @@ class RoundComparison:
         """The metric that is judged by."""
         return self.measures[0]
 
+    def tests(self, measure: str) -> int:
+        """How many areas are compared with the reference's, over all settings: a family."""
+        judged = [one for setting in self.settings for one in setting.by_area[measure].values()]
+        return sum(one.p_holm is not None for one in judged)
+
+    @property
+    def tests_by_round(self) -> int:
+        """How many comparisons there are after single selections, over all settings: a family."""
+        columns = [column for setting in self.settings for column in setting.by_round.values()]
+        return sum(one.p_holm is not None for column in columns for one in column.values())
+
     @property
     def can_test(self) -> bool:
         """Whether any two cases share two seeds."""
@@ -385,3 +446,43 @@ def by_area(settings: Sequence[Setting], measure: str) -> list[str]:
             values.setdefault(case, {}).update({(number, seed): area for seed, area in areas.items()})
             lacking[case] = lacking.get(case, 0) + setting.lacking.get(case, 0)
     return standing(values, lacking)
+
+
+@dataclass(frozen=True)
+class Aggregate:
+    """One method over all grounds.
+
+    Attributes:
+        method: its name.
+        rank: its mean rank over grounds and seeds, 1 is best; None where it lacks a run.
+        middle: interquartile mean of its differences to the reference, better upwards; None of the reference itself.
+        wins, ties, losses: on how many grounds it is better than the reference, neither, worse, by the verdicts.
+        runs: how many differences there are.
+        profile: at each of the thresholds the share of runs whose difference is at least that.
+    """
+
+    method: str
+    rank: Between | None
+    middle: Between | None
+    wins: int
+    ties: int
+    losses: int
+    runs: int
+    profile: Sequence[Between] = ()
+
+
+@dataclass(frozen=True)
+class Across:
+    """All methods over all grounds.
+
+    Attributes:
+        grounds: their names.
+        reference: a method.
+        methods: best mean rank first, those without a rank last.
+        thresholds: of the profiles, rising, in the unit of the metric, better upwards.
+    """
+
+    grounds: Sequence[str]
+    reference: str
+    methods: Sequence[Aggregate]
+    thresholds: np.ndarray

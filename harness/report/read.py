@@ -14,7 +14,9 @@ from harness.records import rows as record_rows
 from harness.records.names import by_path
 from harness.records.rows import FINAL, History, by_trial, mapping
 from harness.records.trial_files import TrialFiles, read_trial_files
-from harness.report import words
+from harness.report import across_tables, words
+from harness.report.across import compare_across
+from harness.report.blocks import assign_blocks
 from harness.report.cells import Difference, Mean
 from harness.report.mixture import mixed_code, mixed_data
 from harness.report.model import SECONDS, Entry, Report
@@ -51,13 +53,14 @@ def read_report(folder: Path) -> Report:
     measure = _measure(goal["name"], phases["confirm"])
     totals = [_at_most_labels(history) for history in trials.values()]
     files = {trial: read_trial_files(folder / "trials" / trial) for trial in trials}
+    until = isinstance(space.get("seeds"), Mapping) and bool(space["seeds"].get("until"))
     report = Report(
         folder,
         space,
         environment,
         measure,
         goal["goal"] == "maximize",
-        _entries(phases["confirm"], files, measure, goal["goal"] == "maximize", ("finished",)),
+        _entries(phases["confirm"], files, measure, goal["goal"] == "maximize", ("finished",), until=until),
         _entries(phases["search"], files, goal["name"], goal["goal"] == "maximize", ("finished", "stopped")),
         None,
         {
@@ -74,7 +77,9 @@ def read_report(folder: Path) -> Report:
         bounds=_entries(_not_replaced(phases["headroom"]), files, measure, goal["goal"] == "maximize", ("finished",)),
     )
     report.notes += _notes_of_reading(report, unreadable)
+    _part_by_ground(report)
     _compare(report, _first_seen(phases["confirm"]))
+    report.across = compare_across(report)
     report.answer = f"No answer. {report.mixed[0]}" if report.mixed else _answer(report)
     report.rounds = None if report.mixed else compare_rounds(report)
     return report
@@ -102,8 +107,13 @@ def _entries(
     measure: str,
     maximize: bool,
     endings: Sequence[str],
+    *,
+    until: bool = False,
 ) -> list[Entry]:
-    """The configurations that have at least one trial with such an ending, best first; equals by name."""
+    """The configurations that have at least one trial with such an ending, best first; equals by name.
+
+    With `until` a seed without a trial is none that a configuration lacks: its comparison may be resolved without.
+    """
     groups: dict[str, list[History]] = {}
     statuses: dict[str, dict[int, str]] = {}
     for history in trials.values():
@@ -116,7 +126,7 @@ def _entries(
     seeds = sorted({seed for by_seed in statuses.values() for seed in by_seed})
     for entry in entries.values():
         entry.label = labels[entry.id]
-        known = {seed: statuses[entry.id].get(seed, "missing") for seed in seeds}
+        known = {seed: statuses[entry.id].get(seed, "missing") for seed in (statuses[entry.id] if until else seeds)}
         entry.lacking = {seed: status for seed, status in known.items() if seed not in entry.seeds}
     values = {name: entry.values.get(measure, {}) for name, entry in entries.items()}
     order = standing(values, {name: len(entry.lacking) for name, entry in entries.items()}, maximize=maximize)
@@ -210,6 +220,16 @@ def _notes_of_reading(report: Report, unreadable: int) -> list[str]:
     return notes + [f"{last['trial']}: {messages.one_line(last['warning'])}." for last in ended if "warning" in last]
 
 
+def _part_by_ground(report: Report) -> None:
+    """Parts the confirmed configurations by data set, encoder or budget, where the sweep varies these; best first."""
+    assign_blocks(report.confirmed, report.space)
+    if len(report.blocks) > 1:
+        parts = [entries for _, entries in sorted(report.blocks.items())]
+        report.confirmed = [entry for entries in parts for entry in entries]
+        grounds = ", ".join(report.blocks)
+        report.notes.append(f"Compared within {grounds}, and over all of them; the correction is for all comparisons.")
+
+
 def _compare(report: Report, order: Sequence[str]) -> None:
     """Finds the reference and compares every other confirmed configuration with it."""
     if not report.confirmed:
@@ -220,8 +240,7 @@ def _compare(report: Report, order: Sequence[str]) -> None:
         entry.judgement = judgements.get(entry.id)
         entry.verdict = report.verdict(entry, entry.judgement)
     report.notes += _warnings(report)
-    used = {entry.mean("labels/used") for entry in report.confirmed}
-    if len(used) > 1:
+    if any(len({entry.mean("labels/used") for entry in entries}) > 1 for entries in report.blocks.values()):
         report.notes.append("The configurations did not use equally many labels; see the column.")
 
 
@@ -242,7 +261,8 @@ def _warnings(report: Report) -> list[str]:
     label = {entry.id: entry.label for entry in report.confirmed}
     said = ", ".join(
         f"{label[name]} under seed {seed} ({words.show_number(report.measure, values[name][seed])})"
-        for name, seed in astray(values)
+        for entries in report.blocks.values()
+        for name, seed in astray({entry.id: values[entry.id] for entry in entries})
     )
     if said:
         notes.append(
@@ -274,6 +294,8 @@ def _answer(report: Report) -> str:
     """One or two sentences, with the interval."""
     if not report.confirmed:
         return _answer_of_search(report)
+    if report.across:
+        return across_tables.answer_across(report.across, report.measure)
     best, reference, name, count = report.best, report.reference, report.measure, len(report.confirmed)
     assert reference is not None
     if best.mean(name) is None:

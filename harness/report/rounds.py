@@ -16,6 +16,7 @@ from harness.report.compare import Cases, judge
 from harness.report.curves import Curves, chance_overlap, penalties
 from harness.report.headroom import attainable
 from harness.report.model import SCORES, Entry, Report, RoundComparison, Setting, by_area
+from harness.report.sequential import Looks
 
 
 def compare_rounds(report: Report) -> RoundComparison | None:
@@ -33,13 +34,12 @@ def compare_rounds(report: Report) -> RoundComparison | None:
     settings: list[Setting] = []
     for name, group in _grouped(report.confirmed).items():
         entries = {labels[entry.id]: entry for entry in group}
-        for setting in _settings(name, entries, measures, reference, notes):
+        for setting in _settings(name, entries, measures, reference, notes, report.looks):
             setting.attainable = attainable(group, report.bounds, measures, setting.steps)
             settings.append(setting)
     if not settings:
         return None
-    for setting in settings:
-        _judge(setting, measures, report.worth(measures[0]))
+    _judge(settings, measures, report.worth(measures[0]))
     cases = by_area(settings, measures[0])
     selections = [{step: s.scores(measures[0], step) for step in s.selected} for s in settings]
     picks = _over_settings([s.picks for s in settings])
@@ -48,7 +48,7 @@ def compare_rounds(report: Report) -> RoundComparison | None:
         cases,
         settings,
         penalties(selections, cases),
-        curve_module.ranks(_over_settings([s.areas[measures[0]] for s in settings])),
+        curve_module.ranks(_ranked(settings, measures[0])),
         curve_module.overlap(picks, cases) if len(picks) > 1 else None,
         _chance(report.environment, settings),
         notes,
@@ -103,18 +103,32 @@ def _grouped(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
     return {names[key] if len(groups) > 1 else "": group for key, group in groups.items()}
 
 
-def _judge(setting: Setting, measures: Sequence[str], worth: float | None) -> None:
-    """Compares the cases with the reference: by the area of each measure, and after every selection by the first."""
-    reference = setting.reference
-    if reference:
-        for measure in measures:
-            setting.by_area[measure] = judge({0: setting.scores(measure, None)}, reference, worth=worth)[0]
-        columns = {step: setting.scores(measures[0], step) for step in setting.selected}
-        setting.by_round.update(judge(columns, reference, worth=worth))
+def _judge(settings: Sequence[Setting], measures: Sequence[str], worth: float | None) -> None:
+    """Compares the cases with the reference: by the area of each measure, and after every selection by the first.
+
+    Each is one family over all settings.
+    """
+    judged = {number: setting for number, setting in enumerate(settings) if setting.reference}
+    if not judged:
+        return
+    reference = next(iter(judged.values())).reference
+    assert reference is not None
+    for measure in measures:
+        areas = {number: setting.scores(measure, None) for number, setting in judged.items()}
+        for number, column in judge(areas, reference, worth=worth, looks=settings[0].looks).items():
+            judged[number].by_area[measure] = column
+    columns = {(n, step): one.scores(measures[0], step) for n, one in judged.items() for step in one.selected}
+    for (number, step), column in judge(columns, reference, worth=worth, looks=settings[0].looks).items():
+        judged[number].by_round[step] = column
 
 
 def _settings(
-    name: str, entries: Mapping[str, Entry], measures: Sequence[str], reference: str | None, notes: list[str]
+    name: str,
+    entries: Mapping[str, Entry],
+    measures: Sequence[str],
+    reference: str | None,
+    notes: list[str],
+    looks: Looks | None,
 ) -> list[Setting]:
     """The setting, or none where its cases do not share two numbers of labels."""
     first = measures[0]
@@ -133,7 +147,7 @@ def _settings(
     }
     areas = {metric: curve_module.areas(curves[metric]) for metric in measures}
     selected = [step for step in steps if any(step in _selections(entry) for entry in with_curve.values())]
-    lacking = _lacking(areas[first], with_curve)
+    lacking = _lacking(areas[first], with_curve, apart=looks is not None)
     notes += _missing(lacking, where)
     setting = Setting(
         name,
@@ -144,6 +158,7 @@ def _settings(
         {case: picks for case, entry in with_curve.items() if (picks := _picks(entry, steps[-1]))},
         {case: entry.files for case, entry in with_curve.items()},
         {case: len(seeds) for case, seeds in lacking.items()},
+        looks,
         {measure: {} for measure in measures},
     )
     return [setting]
@@ -154,10 +169,12 @@ def _selections(entry: Entry) -> list[int]:
     return list(entry.curves.get("stage/select_cached", {}))
 
 
-def _lacking(areas: Cases, entries: Mapping[str, Entry]) -> dict[str, tuple[int, ...]]:
-    """The seeds under which a case has no complete curve, though they are the sweep's."""
-    seeds = {seed for entry in entries.values() for seed in [*entry.seeds, *entry.lacking]}
-    return {case: missing for case in entries if (missing := tuple(sorted(seeds - set(areas.get(case, {})))))}
+def _lacking(areas: Cases, entries: Mapping[str, Entry], *, apart: bool) -> dict[str, tuple[int, ...]]:
+    """The seeds under which a case has no complete curve, though they are the sweep's or, `apart`, its own."""
+    own = {case: {*entry.seeds, *entry.lacking} for case, entry in entries.items()}
+    every = set().union(*own.values())
+    lacks = {case: (own[case] if apart else every) - set(areas.get(case, {})) for case in entries}
+    return {case: tuple(sorted(missing)) for case, missing in lacks.items() if missing}
 
 
 def _missing(lacking: Mapping[str, tuple[int, ...]], where: str) -> list[str]:
@@ -189,6 +206,15 @@ def _over_settings(columns: Sequence[Mapping[str, Mapping[int, Any]]]) -> dict[s
         for case, values in column.items():
             joined.setdefault(case, {}).update({(number, seed): value for seed, value in values.items()})
     return joined
+
+
+def _ranked(settings: Sequence[Setting], measure: str) -> dict[str, dict[tuple[int, int], float]]:
+    """Case -> block -> area; where cases may have different numbers of seeds, of the seeds that all have."""
+    areas = _over_settings([setting.areas[measure] for setting in settings])
+    if not any(setting.looks for setting in settings):
+        return areas
+    common = set.intersection(*map(set, areas.values()))
+    return {case: {block: area for block, area in of.items() if block in common} for case, of in areas.items()}
 
 
 def _chance(environment: Mapping[str, Any], settings: Sequence[Setting]) -> float | None:

@@ -35,7 +35,8 @@ def standing(
     """
     complete = [case for case in values if not missing.get(case) and values[case]]
     blocks = {block for case in values for block in values[case]}
-    level = {block: fmean(values[case].get(block, 0.0) for case in complete) if complete else 0.0 for block in blocks}
+    reached = {block: [values[case][block] for case in complete if block in values[case]] for block in blocks}
+    level = {block: fmean(values_there) if values_there else 0.0 for block, values_there in reached.items()}
     sign = -1 if maximize else 1
 
     def key(case: str) -> tuple[bool, int, float, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from harness import messages
-from harness.report import provenance, round_tables, tables
+from harness.report import across_tables, provenance, round_tables, tables
 from harness.report.cells import Shown
 from harness.report.looks import gallery
 from harness.report.model import Report
@@ -34,6 +34,7 @@ def summary(report: Report) -> str:
 def _sections(report: Report) -> list[Section]:
     return [
         *tables.comparison_tables(report),
+        *across_tables.across_sections(report),
         *tables.tables_of_other_classifiers(report),
         *(round_tables.round_sections(report.rounds) if report.rounds else tables.curve_tables(report)),
         *gallery.look_sections(report),

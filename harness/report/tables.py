@@ -56,10 +56,15 @@ def judged_columns(metric: str, judgements: Sequence[Judgement | None], verdicts
 
 
 def comparison_tables(report: Report) -> list[Section]:
-    """The confirmed configurations with everything that was compared; none where nothing was confirmed."""
-    entries = report.confirmed
-    if not entries:
+    """The confirmed configurations with everything that was compared, a table for each ground; none without any."""
+    if not report.confirmed:
         return []
+    blocks = list(report.blocks.items())
+    return [Section("Confirmed", parts=[_comparison(report, *one, last=one is blocks[-1]) for one in blocks])]
+
+
+def _comparison(report: Report, block: str, entries: Sequence[Entry], *, last: bool) -> Table:
+    """Of one ground; the notes stand below the last."""
     measure, *others = _shown_metrics(report, entries)
     judgements = [entry.judgement for entry in entries]
     columns = [
@@ -72,8 +77,9 @@ def comparison_tables(report: Report) -> list[Section]:
         *(_seconds(stage, entries) for stage in SECONDS),
     ]
     said = [column for column in columns if column.essential or not column.says_nothing]
-    name = "Confirmed (mean ± 95 % half-width; difference to the reference, paired)"
-    return [Section("Confirmed", parts=[Table(said, _footnotes(report), name)])]
+    of_block = f"{block}: confirmed" if block else "Confirmed"
+    name = f"{of_block} (mean ± 95 % half-width; difference to the reference, paired)"
+    return Table(said, _footnotes(report) if last else [], name)
 
 
 def _shown_metrics(report: Report, entries: Sequence[Entry]) -> list[str]:
@@ -85,7 +91,8 @@ def _shown_metrics(report: Report, entries: Sequence[Entry]) -> list[str]:
 
 
 def _names(entries: Sequence[Entry]) -> Column:
-    return Column("configuration", [Text(entry.label) for entry in entries], "label", essential=True)
+    key = "method" if entries[0].method else "label"
+    return Column("configuration", [Text(entry.method or entry.label) for entry in entries], key, essential=True)
 
 
 def _means(metric: str, entries: Sequence[Entry], *, essential: bool = False) -> Column:
@@ -136,6 +143,8 @@ def _footnotes(report: Report) -> list[str]:
         worth = report.worth(report.measure)
         if worth is not None:
             notes.append(f"Equivalent: within {worth:g}, by two one-sided tests, corrected by Holm's method, too.")
+    if report.looks and judgements:
+        notes.append(words.looked_at(report.looks, max(one.looks for one in judgements)))
     if any(entry.lacking for entry in report.confirmed):
         notes.append(words.INCOMPLETE)
     if any(len(entry.seeds) == 1 for entry in report.confirmed):

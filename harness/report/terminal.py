@@ -7,7 +7,7 @@ from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from harness import messages
-from harness.report import round_tables, tables
+from harness.report import across_tables, round_tables, tables
 from harness.report.cells import Shown
 from harness.report.model import Report
 from harness.report.section import Column, Table
@@ -39,7 +39,8 @@ def print_report(report: Report) -> None:
         console.print(escape(round_tables.answer_over_rounds(report.rounds)))
     for note in report.all_notes:
         console.print(f"[yellow]{escape(note)}[/yellow]")
-    for section in [*tables.comparison_tables(report), *tables.search_tables(report, TERMINAL_SEARCH_ROWS)]:
+    sections = [*tables.comparison_tables(report), *across_tables.across_sections(report)]
+    for section in [*sections, *tables.search_tables(report, TERMINAL_SEARCH_ROWS)]:
         for table in section.tables:
             console.print(grid(table, console.width))
     if report.failures:

@@ -10,6 +10,7 @@ from harness.metrics import known
 from harness.records import names
 from harness.report.compare import NO_EVIDENCE, Estimate, Judgement
 from harness.report.model import Entry, Report
+from harness.report.sequential import Looks
 
 
 def show_number(metric: str, value: float, sign: str = "") -> str:
@@ -86,6 +87,16 @@ def procedure(judgements: Sequence[Judgement], reference: str) -> list[str]:
     if any(one.kind == "indication" for one in judgements):
         notes.append("Indication: two seeds, or what is left of seeds that failed, can say no more.")
     return notes
+
+
+def looked_at(looks: Looks, taken: int) -> str:
+    """How verdicts allow for having been asked for while seeds were added."""
+    return (
+        f"Seeds were added {looks.block} at a time, {len(looks.seeds)} at most, until a comparison was resolved; "
+        f"looked at {messages.count(taken, 'time')}. p is sequential, intervals are repeated ones, both by alpha "
+        "spending (Lan & DeMets 1983, Pocock's type), so that all looks together claim no more than one would. "
+        "Smallest: at the last look, or more."
+    )
 
 
 def points(value: Estimate, sign: str = "") -> str:

@@ -14,6 +14,8 @@ from harness.config.plan import Plan
 from harness.config.tasks import Phase, Task
 from harness.files import no_space
 from harness.records.folder import Recorder
+from harness.report.read import read_report
+from harness.report.sequential import Looks
 from harness.sweep.callback import MAX_FAILURES, RecordCallback
 from harness.sweep.interrupts import Interrupts, NoSpaceError
 from harness.sweep.placement import Placement
@@ -53,7 +55,10 @@ class Sweep:
     def run(self) -> bool:
         """All phases; whether every trial has an ending."""
         plan = self._plan
-        complete = self._search() if plan.method == "bayes" else self._run_all(plan.first_tasks())
+        if plan.block is not None:
+            complete = self._resolve(plan.block)
+        else:
+            complete = self._search() if plan.method == "bayes" else self._run_all(plan.first_tasks())
         if complete and plan.confirm:
             best = self._recorder.best(plan.metric, plan.confirm.top)
             complete = self._run_all(plan.confirm_tasks([*best, *self._recorder.confirmed()]))
@@ -62,6 +67,16 @@ class Sweep:
         if complete and plan.bounds:
             complete = self._run_all(plan.headroom_tasks())
         return complete and not self._interrupts.pressed
+
+    def _resolve(self, block: int) -> bool:
+        """Adds seeds in blocks, as long as a comparison with the reference is open: to the two of it alone."""
+        seeds, tasks = self._plan.seeds, self._plan.first_tasks()
+        for size in Looks(seeds, block).sizes:
+            if not self._run_all([task for task in tasks if task.seed in seeds[:size]]):
+                return False
+            more = read_report(self._recorder.folder).unresolved(size)
+            tasks = [task for task in tasks if task.candidate.configuration in more]
+        return True
 
     def _run_all(self, tasks: list[Task]) -> bool:
         """Runs those of the tasks, all of one phase, that have no ending yet; whether all have one then."""

@@ -159,7 +159,8 @@ def preview(plan: Plan) -> str:
         lines.append(f"search: {plan.run_cap} configurations x {len(plan.seeds)} seeds, chosen by Optuna as it goes:")
         lines += [f"  {path}: {_range(about)}" for path, about in plan.as_dict()["parameters"].items()]
     else:
-        lines.append(f"{tasks[0].phase}: {len(plan.candidates)} configurations x {len(plan.seeds)} seeds")
+        most = f", at most: {plan.block} at a time until resolved" if plan.block else ""
+        lines.append(f"{tasks[0].phase}: {len(plan.candidates)} configurations x {len(plan.seeds)} seeds{most}")
         lines += [f"  {task.trial_id}  {label(task.candidate.parameters)} seed {task.seed}" for task in tasks]
         lines.append(_sharing(tasks))
     if plan.bounds:

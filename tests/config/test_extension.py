@@ -67,6 +67,8 @@ def test_a_larger_question_contains_the_smaller_one(tmp_path, text, more, said):
     (GRID, "metric.name=val/loss", "metric: ["),
     (GRID, "seeds=[1, 0]", "seeds: [0, 1] -> [1, 0]"),
     (GRID, "seeds={values: [0, 1], split: fresh}", 'seeds.split: "same" -> "fresh"'),
+    (GRID, "seeds={max: 9, until: resolved}", "seeds.block: null -> 5, and looks are planned in advance"),
+    (GRID.replace("[0, 1]", "{max: 9, until: resolved}"), "seeds={max: 12, until: resolved}", "seeds.max: 9 -> 12"),
     (GRID, "trial.labels.rounds=1", "trial.labels.rounds: 2 -> 1"),
     (LISTED, "trial.labels.budget=[5, 15, 10]", "trial.labels.budget: [5, 10] -> [5, 15, 10]"),
     (LISTED, "trial.labels.budget=[5]", "trial.labels.budget: [5, 10] -> [5]"),

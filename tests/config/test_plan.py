@@ -117,11 +117,15 @@ def test_seeds_may_split_the_data_anew_and_stay_paired(tmp_path):
     assert [task.trial.data.split_seed for task in confirmed] == [5, 6, 5, 6]
 
 
-@pytest.mark.parametrize("seeds", ["[1, 2]", "{values: [1, 2], split: fresh}", "{split: fresh}", "{values: [4]}"])
+@pytest.mark.parametrize(
+    "seeds",
+    ["[1, 2]", "{values: [1, 2], split: fresh}", "{split: fresh}", "{values: [4]}", "{max: 9, until: resolved}",
+     "{max: 9, until: resolved, block: 4, split: fresh}"],
+)  # fmt: skip
 def test_seeds_are_kept_so_that_they_mean_the_same_again(tmp_path, seeds):
     plan = read(tmp_path, GRID, f"seeds={seeds}")
     again = load_plan(plan.as_dict(), {})
-    assert (again.seeds, again.split) == (plan.seeds, plan.split)
+    assert (again.seeds, again.split, again.block) == (plan.seeds, plan.split, plan.block)
 
 
 @pytest.mark.parametrize(
@@ -130,12 +134,28 @@ def test_seeds_are_kept_so_that_they_mean_the_same_again(tmp_path, seeds):
         ("{split: frsh}", "seeds.split: expected .*'fresh'"),
         ("{values: [1, 1]}", r"seeds: \[1, 1\] must be one or more different numbers"),
         ("{values: [-1]}", r"seeds.values\[0\]: -1 is below"),
-        ("{seeds: [1]}", "seeds.seeds: no such key; known: split, values"),
+        ("{seeds: [1]}", "seeds.seeds: no such key; known: block, max, split, until, values"),
+        ("{max: 9}", r"seeds: max and until go together: seeds: \{max: 30, until: resolved\}"),
+        ("{until: resolved}", "seeds: max and until go together"),
+        ("{max: 9, until: resolvd}", "seeds.until: expected .*; did you mean 'resolved'"),
+        ("{max: 9, until: resolved, values: [7]}", "seeds: values has no meaning beside max: the seeds are 0 to 8"),
+        ("{max: 4, until: resolved}", "seeds: block: 5 is more than max, 4"),
+        ("{max: 9, until: resolved, block: 2}", "seeds.block: 2 is below the smallest valid value 3"),
     ],
 )
 def test_seeds_that_cannot_be_are_refused(tmp_path, seeds, message):
     with pytest.raises(ConfigError, match=message):
         read(tmp_path, GRID, f"seeds={seeds}")
+
+
+def test_seeds_until_resolved_are_those_of_a_comparison_and_at_most_so_many(tmp_path):
+    plan = read(tmp_path, GRID, "seeds={max: 9, until: resolved}")
+    assert plan.seeds == tuple(range(9))
+    assert plan.block == 5
+    assert len(plan.first_tasks()) == 4 * 9
+    assert "confirm: 4 configurations x 9 seeds, at most: 5 at a time until resolved" in preflight.preview(plan)
+    with pytest.raises(ConfigError, match=r"seeds.until: is for a grid without `confirm`"):
+        read(tmp_path, GRID, "seeds={max: 9, until: resolved}", "confirm={seeds: [10]}")
 
 
 def test_fresh_splits_do_not_show_a_search_what_is_tested_later(tmp_path, cache):

@@ -23,6 +23,7 @@ from harness.metrics import varies_by_run
 from harness.records.details import Details
 from harness.records.folder import Recorder, open_folder
 from harness.records.rows import FINAL, by_trial, last, read_rows
+from harness.report.read import read_report
 from harness.sweep import worker
 from harness.sweep.search import Study
 from harness.sweep.worker import record_of, tune_config
@@ -292,3 +293,30 @@ def test_ten_kills_while_a_sweep_grows_lose_nothing(tmp_path, cache, monkeypatch
         for trial, history in computed(records).items()
     }
     assert without_node(ours) == without_node(at_once.records())
+
+
+@pytest.mark.slow
+def test_seeds_are_added_until_all_is_resolved(tmp_path, capfd):
+    from test_sweep import endings, run, write
+
+    seeds = {"max": 9, "until": "resolved", "block": 3}
+    parameters = {"classifier": {"values": ["logistic", {"name": "logistic", "class_weight": "balanced"}]},
+                  "labels.start": {"values": [20, 100]}}  # fmt: skip
+    reference = {"classifier": "logistic", "classifier.class_weight": "none", "labels.start": 20}
+    trial = {**TRIAL, "labels": {"start": 20}, "classifier": {"name": "logistic", "representation": "raw"}}
+    file = write(tmp_path, name="until", trial=trial, seeds=seeds, reference=reference, parameters=parameters)
+    assert run(tmp_path, file) == 0
+    sweep = tmp_path / "runs/until"
+    report = read_report(sweep)
+    sizes = {entry.label: len(entry.seeds) for entry in report.confirmed}
+    kinds = {entry.label: entry.kind for entry in report.confirmed}
+    more_labels = [label for label in sizes if "100" in label]
+    assert {kinds[label] for label in more_labels} == {"better"}
+    assert set(sizes.values()) <= {3, 6, 9}
+    assert max(sizes[label] for label in more_labels) < 9, "five times the labels are told apart early"
+    assert sizes[report.reference.label] == max(sizes.values())
+    assert "looked at" in capfd.readouterr().out + (sweep / "summary.md").read_text()
+    before = read_rows(sweep)[0]
+    assert run(tmp_path, file, "--resume") == 0
+    assert read_rows(sweep)[0] == before
+    assert set(endings(sweep)) == {"finished"}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from harness.report import tables, words
+from harness.report import across_tables, tables, words
 from harness.report.compare import Estimate
 from harness.report.model import Entry, Report
 from harness.report.pictures import style
@@ -24,7 +25,11 @@ def comparison_section(report: Report) -> Section | None:
     """The comparison on test data."""
     section = Section("Leaderboard", "leaderboard")
     for table_section in tables.comparison_tables(report):
-        section.parts += [*_intervals(report), *table_section.parts]
+        pictures = _intervals(report)
+        for number, table in enumerate(table_section.parts):
+            section.parts += [*pictures[number : number + 1], table]
+    for part in across_tables.across_sections(report):
+        section.parts += part.below()
     for other in tables.tables_of_other_classifiers(report):
         section.parts += other.below()
     return section if section.parts else None
@@ -38,26 +43,33 @@ def search_section(report: Report) -> Section | None:
 
 
 def _intervals(report: Report) -> list[Picture]:
-    """Two panels: every mean with its interval, and every paired difference to the reference with its own."""
+    """Of each ground two panels: every mean and every paired difference to the reference, with their intervals."""
     if report.reference is None or not any(entry.judgement for entry in report.confirmed):
         return []
-    shown, count = min(DRAWN_ROWS, len(report.confirmed)), len(report.confirmed)
-    rows = f"The first {shown} of {count}. " if shown < count else ""
     return [
-        Picture(
-            "leaderboard",
-            partial(_draw, report, report.reference),
-            f"Means of {report.measure} and paired differences to {report.reference.label}, with 95 % intervals",
-            f"{rows}Left: mean over seeds with its 95 % interval. Right: the difference seed by seed, whose interval "
-            "is the one to judge by. Blue: better, orange: worse than the reference after Holm's correction; grey: "
-            "neither can be said; diamond: the reference.",
-        )
+        _intervals_of(report, block, entries, f"leaderboard_{number + 1}" if number else "leaderboard")
+        for number, (block, entries) in enumerate(report.blocks.items())
     ]
 
 
-def _draw(report: Report, reference: Entry) -> Figure:
-    entries = report.confirmed[:DRAWN_ROWS]
-    names = [style.wrapped(entry.label) for entry in entries]
+def _intervals_of(report: Report, block: str, entries: Sequence[Entry], stem: str) -> Picture:
+    assert report.reference is not None
+    reference = report.reference.method or report.reference.label
+    shown, count = min(DRAWN_ROWS, len(entries)), len(entries)
+    rows = f"The first {shown} of {count}. " if shown < count else ""
+    where = f" on {block}" if block else ""
+    return Picture(
+        stem,
+        partial(_draw, report, entries[:DRAWN_ROWS], reference),
+        f"Means of {report.measure}{where} and paired differences to {reference}, with 95 % intervals",
+        f"{rows}Left: mean over seeds with its 95 % interval. Right: the difference seed by seed, whose interval "
+        "is the one to judge by. Blue: better, orange: worse than the reference after Holm's correction; grey: "
+        "neither can be said; diamond: the reference.",
+    )
+
+
+def _draw(report: Report, entries: Sequence[Entry], reference: str) -> Figure:
+    names = [style.wrapped(entry.method or entry.label) for entry in entries]
     figure = style.canvas(8.6, (0.36 if any("\n" in name for name in names) else 0.27) * len(entries) + 1.0)
     left, right = figure.subplots(1, 2, sharey=True, gridspec_kw={"width_ratios": [1, 1]})
     factor, unit = words.scale(report.measure)
@@ -72,7 +84,7 @@ def _draw(report: Report, reference: Entry) -> Figure:
     left.set_yticks(range(len(entries)), names, fontsize=9)
     left.set_ylim(len(entries) - 0.5, -0.5)
     left.set_xlabel(words.axis(report.measure))
-    right.set_xlabel(f"difference to {style.short(reference.label)}" + (" (points)" if unit == "%" else ""))
+    right.set_xlabel(f"difference to {style.short(reference)}" + (" (points)" if unit == "%" else ""))
     for axes in (left, right):
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.tick_params(axis="y", length=0)
@@ -82,7 +94,7 @@ def _draw(report: Report, reference: Entry) -> Figure:
 
 
 def _look(report: Report, entry: Entry) -> tuple[str, str]:
-    if entry is report.reference:
+    if report.is_reference(entry):
         return style.REFERENCE, "D"
     return {"better": style.BETTER, "worse": style.WORSE}.get(entry.kind, style.UNCLEAR), "o"
 

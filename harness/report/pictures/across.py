@@ -1,0 +1,34 @@
+"""Performance profiles of methods over several grounds."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from harness.report import words
+from harness.report.model import Across, Report
+from harness.report.pictures.style import COLOURS, MAX_COLOURED, REFERENCE, UNCLEAR, canvas, clean, short
+
+
+def draw_profiles(report: Report, across: Across) -> Figure:
+    """A line a method: the share of runs that lie at least so far above the reference; the best are coloured."""
+    factor, unit = words.scale(report.measure)
+    methods = [one for one in across.methods if one.profile]
+    figure = canvas(7.4, 4.2)
+    axes = figure.subplots()
+    x = factor * across.thresholds
+    for number, one in enumerate(methods):
+        coloured = number < MAX_COLOURED
+        colour = COLOURS[number] if coloured else UNCLEAR
+        share = [point.value for point in one.profile]
+        axes.plot(x, share, color=colour, linewidth=1.6 if coloured else 0.8, label=short(one.method))
+        ends = np.array([(point.low, point.high) for point in one.profile], float)  # NaN without an interval
+        if coloured:
+            axes.fill_between(x, *ends.T, color=colour, alpha=0.10, linewidth=0)
+    axes.axvline(0, color=REFERENCE, linewidth=1.0, linestyle=(0, (5, 2)))
+    axes.set_ylim(-0.02, 1.02)
+    axes.set_xlabel(f"at least so much above {short(across.reference)}" + (" (points)" if unit == "%" else ""))
+    axes.set_ylabel("share of runs")
+    clean(axes)
+    figure.legend(loc="outside right upper", frameon=False, title="by mean rank")
+    return figure

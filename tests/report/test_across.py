@@ -1,0 +1,162 @@
+"""A question on several data sets: compared within each, corrected for all, and aggregated over them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import yaml
+from scipy import stats
+from sweep_folder import SweepFolder
+
+from harness.report import across_tables, curves, frames, round_tables, tables
+from harness.report.across import interquartile_mean, mean_ranks, profile
+from harness.report.page.write import page_sections
+from harness.report.read import read_report
+from harness.report.write import write_report
+
+SEEDS = range(1, 6)
+GAINS = {"random": 0.0, "coreset": 0.05, "margin": -0.04}
+LEVELS = {"cifar10": 0.5, "digits": 0.9, "fashion_mnist": 0.8}
+
+
+def sweep(path, gains=GAINS, levels=LEVELS, **space) -> SweepFolder:
+    """Selectors on data sets of very different level, with curves of three points."""
+    folder = SweepFolder(path, seeds=list(SEEDS), reference={"selector": "random"}, **space)
+    rng = np.random.default_rng(0)
+    for data, level in levels.items():
+        for name, gain in gains.items():
+            for seed in SEEDS:
+                luck = rng.normal(0, 0.004)
+                curve = {labels: level + gain + luck + 0.01 * place for place, labels in enumerate((100, 200, 300))}
+                parameters = {"dataset": data, "selector.name": name}
+                folder.trial(f"{data[0]}{name[0]}", seed, parameters, curve)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    return write_report(sweep(tmp_path_factory.mktemp("across") / "q").path)
+
+
+def test_configurations_are_compared_within_their_data_set_and_corrected_for_all(report):
+    assert list(report.blocks) == ["cifar10", "digits", "fashion_mnist"]
+    assert [entry.method for entry in report.confirmed] == ["coreset", "random", "margin"] * 3
+    by_place = {(entry.block, entry.method): entry for entry in report.confirmed}
+    assert {entry.verdict for entry in report.confirmed if entry.method == "random"} == {"reference"}
+    for (_, method), entry in by_place.items():
+        assert entry.kind == {"random": "", "coreset": "better", "margin": "worse"}[method]
+    alone = {(b, m): e.judgement.p for (b, m), e in by_place.items() if e.judgement}
+    assert len(alone) == 6
+    smallest = min(alone, key=alone.get)
+    assert by_place[smallest].p_holm == pytest.approx(6 * alone[smallest]), "Holm's correction is for all six"
+    assert by_place["cifar10", "coreset"].judgement.difference.mean == pytest.approx(0.05, abs=0.01)
+
+
+def test_the_same_selectors_on_one_data_set_are_one_ground(tmp_path):
+    report = read_report(sweep(tmp_path / "q", levels={"digits": 0.9}).path)
+    assert list(report.blocks) == [""]
+    assert report.across is None
+    assert across_tables.across_sections(report) == []
+
+
+def test_what_the_reference_names_is_compared_and_makes_no_ground(tmp_path):
+    folder = sweep(tmp_path / "q")
+    folder.space["reference"] = {"dataset": "digits", "selector": "random"}
+    (tmp_path / "q/space.yaml").write_text(yaml.safe_dump(folder.space))
+    assert list(read_report(folder.path).blocks) == [""]
+
+
+def test_a_case_may_be_a_ground_and_a_method_may_be_missing_on_one(tmp_path):
+    cases = {"easy": {"dataset": "digits"}, "hard": {"dataset": "cifar10", "labels.start": 50}}
+    folder = SweepFolder(tmp_path / "q", seeds=[1, 2, 3], cases=cases, reference={"selector": "random"})
+    for case, name in (("easy", "random"), ("easy", "ual"), ("easy", "margin"), ("hard", "ual"), ("hard", "random")):
+        for seed in (1, 2, 3):
+            folder.trial(f"{case}{name}", seed, {"case": case, "selector.name": name}, {200: 0.5 + seed / 100})
+    report = read_report(folder.path)
+    assert {block: len(entries) for block, entries in report.blocks.items()} == {"case easy": 3, "case hard": 2}
+    ranks = {one.method: one.rank for one in report.across.methods}
+    assert ranks["margin"] is None, "it has no run on the hard case"
+
+
+def test_aggregates_over_data_sets(report):
+    across = report.across
+    assert [one.method for one in across.methods] == ["coreset", "random", "margin"]
+    best, reference, worst = across.methods
+    assert (best.wins, best.ties, best.losses, best.runs) == (3, 0, 0, 15)
+    assert (worst.wins, worst.ties, worst.losses) == (0, 0, 3)
+    assert reference.middle is None
+    assert best.rank.value == 1.0
+    assert best.middle.low < 0.05 < best.middle.high or best.middle.value == pytest.approx(0.05, abs=0.005)
+    at_zero = int(np.abs(across.thresholds).argmin())
+    assert best.profile[at_zero].value == 1.0
+    assert worst.profile[at_zero].value == 0.0
+    assert "coreset has the best mean rank, 1.0. Against random, beyond doubt: coreset is better on 3" in report.answer
+
+
+def test_the_report_shows_each_data_set_and_all_of_them(report):
+    (section,) = tables.comparison_tables(report)
+    assert [table.name.partition(":")[0] for table in section.tables] == ["cifar10", "digits", "fashion_mnist"]
+    (over_all,) = across_tables.across_sections(report)
+    (table,) = over_all.tables
+    assert table.titles == ["method", "mean rank", "IQM of differences (points)", "wins", "ties", "losses", "runs"]
+    frame = frames.leaderboard(report)
+    assert frame[["ground", "method"]].drop_duplicates().shape == (9, 2)
+    for name in ("profiles", "leaderboard", "leaderboard_2", "leaderboard_3"):
+        assert (report.folder / f"{name}.svg").exists(), name
+    assert "Over 3 grounds" in (report.folder / "summary.md").read_text()
+    assert any("Over 3 grounds" in str(part) for one in page_sections(report) for part in one.parts)
+    rounds = report.rounds
+    assert rounds.tests(rounds.measure) == 6
+    assert "for 6 comparisons" in round_tables.answer_over_rounds(rounds)
+
+
+def test_the_interquartile_mean_and_its_interval_are_those_of_scipy():
+    rng = np.random.default_rng(1)
+    strata = [rng.normal(place, 1, 8) for place in range(3)]
+    ours = interquartile_mean(strata)
+    pooled = np.sort(np.concatenate(strata))
+    assert ours.value == pytest.approx(pooled[6:18].mean())
+    theirs = stats.bootstrap(
+        strata,
+        lambda *drawn, axis: stats.trim_mean(np.concatenate(drawn, axis=axis), 0.25, axis=axis),
+        n_resamples=20_000, method="percentile", vectorized=True, rng=np.random.default_rng(2),
+    ).confidence_interval  # fmt: skip
+    assert ours.low == pytest.approx(theirs.low, abs=0.06)
+    assert ours.high == pytest.approx(theirs.high, abs=0.06)
+    assert interquartile_mean([np.array([1.0])]).low is None
+
+
+def test_profiles_and_ranks_by_hand():
+    shares = profile([np.array([0.0, 1.0]), np.array([2.0, 2.0, -1.0])], np.array([0.5, 3.0]))
+    assert [one.value for one in shares] == pytest.approx([(1 / 2 + 2 / 3) / 2, 0])
+    values = {"x": {"a": {0: 3.0, 1: 1.0}, "b": {0: 2.0, 1: 2.0}, "c": {0: 9.0}}, "y": {"a": {0: 1.0}, "b": {0: 1.0}}}
+    ranks = mean_ranks(values)
+    assert {name: one.value for name, one in ranks.items()} == {"a": 1.5, "b": 1.5}
+
+
+def test_labels_to_a_target():
+    steps = (100, 200, 400)
+
+    def curve(*rows):
+        return {step: {"a": {seed: row[place] for seed, row in enumerate(rows)}} for place, step in enumerate(steps)}
+
+    sure = curves.labels_to(curve([0.2, 0.4, 0.8], [0.2, 0.4, 0.8]), "a", 0.5)
+    assert (sure.value, sure.low, sure.high) == (250, 250, 250)
+    assert curves.labels_to(curve([0.6, 0.7, 0.8]), "a", 0.5).value == 100
+    assert curves.labels_to(curve([0.6, 0.7, 0.8]), "a", 0.5).low is None, "one seed"
+    assert curves.labels_to(curve([0.1, 0.2, 0.3]), "a", 0.5).value == np.inf
+    doubtful = curves.labels_to(curve([0.2, 0.4, 0.8], [0.2, 0.2, 0.4]), "a", 0.5)
+    assert (doubtful.low, doubtful.high) == (250, np.inf)
+    assert doubtful.value == pytest.approx(200 + 200 * 2 / 3)
+    assert curves.labels_to({100: {"a": {0: 1.0}}, 200: {"a": {}}}, "a", 0.5) is None
+    assert curves.target_of(curve([0.2, 0.4, 0.817]), "a") == 0.81
+    assert curves.target_of(curve([0.9, 0.4, 0.817]), "a") is None
+
+
+def test_labels_that_a_selector_saves_are_said(tmp_path):
+    report = read_report(sweep(tmp_path / "q", levels={"digits": 0.8}).path)
+    sections = {section.title: section for section in round_tables.round_sections(report.rounds)}
+    sentence, table = sections["Labels for what random reaches at the end"].parts
+    assert table.titles == ["case", "labels for 81 %", "of random's"]
+    assert sentence.startswith("random needs ")
+    assert "coreset 100 [100, 100]." in sentence
