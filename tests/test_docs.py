@@ -64,6 +64,11 @@ EQUIVALENTS = [
         "",
         "needs machines; test_cluster.py and test_deploy.py try what can be tried",
     ),
+    (
+        r"(python -m harness\.sweep (?:my_question|own_folder)\.yaml --dry-run)",
+        r"\1 --quiet",
+        "looks at images that the reader has; test_own_material.py makes some and looks",
+    ),
     (r"selbench demo", "selbench demo --dry-run --quiet", "minutes; test_wheel.py runs it as installed"),
     (r"make (.*)", r"make -n \1", "sets up an environment of its own; commands of the harness that it prints are run"),
     (r"\. \.venv/bin/activate", "", "the tests run inside an environment already"),

@@ -150,20 +150,21 @@ def test_image_folder_scales_16_bits_and_counts_them_once(tmp_path, folder, exte
     assert torch.equal(prepared.images["train"][-1], scaled.expand(3, 6, 4))
     assert prepared.tally == {"left_out": 2, "skipped": 1, "scaled": 1}
     assert (
-        f"1 of 7 images have 16 bits a channel, which are scaled to 8 (65535 to 255), such as {path}/dog/4"
+        f"1 of 8 images have 16 bits a channel, which are scaled to 8 (65535 to 255), such as {path}/dog/4"
         in (prepared.notes[-1])
     )
 
 
 def test_image_folder_counts_images_of_which_it_reads_a_part(tmp_path, folder):
     path, _ = folder
-    frames = [Image.new("P", (4, 6), value) for value in (1, 2)]
+    frames = [Image.new("RGB", (4, 6), colour) for colour in ("red", "blue")]
     frames[0].save(path / "dog/5.gif", save_all=True, append_images=frames[1:])
     alpha = np.full((6, 4, 4), 255, dtype=np.uint8)
     Image.fromarray(alpha).save(path / "dog/6.png")  # nothing shows through
     alpha[0, 0, 3] = 254
     Image.fromarray(alpha).save(path / "dog/7.png")
     palette = Image.new("P", (4, 6), 1)
+    palette.putpalette([0, 0, 0, 200, 100, 50])
     palette.save(path / "dog/8.png", transparency=1)
     prepared = prepare(ImageFolder(path=str(path)), "images", tmp_path / "cache")
     assert prepared.tally == {"left_out": 2, "frames": 1, "transparent": 2}
