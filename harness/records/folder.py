@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace as replace_fields
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -84,6 +86,15 @@ def claim(path: Path) -> FileLock:
     return lock
 
 
+def _classes(content: Any) -> set[str]:
+    """Every `module:Class` in the content of a question."""
+    if isinstance(content, Mapping):
+        return set[str]().union(*map(_classes, content.values()))
+    if isinstance(content, list | tuple):
+        return set[str]().union(*map(_classes, content))
+    return {content} if isinstance(content, str) and re.fullmatch(r"[\w.]+:\w+", content) else set()
+
+
 def _check_extends(space: Path, plan: Plan) -> None:
     """The question may contain the one that was begun here, and is said to be larger; no record may change by it."""
     try:
@@ -94,9 +105,12 @@ def _check_extends(space: Path, plan: Plan) -> None:
         ) from None
     if before == parse_yaml(to_yaml(plan.as_dict())):
         return
+    way_out = "the trials that are here would be others; rename this sweep with --set name=NEW"
+    strange = _classes(before) - _classes(plan.as_dict())
+    if strange:  # whoever names no such class in a file of theirs does not run its module
+        raise ConfigError([f"{space}: names {', '.join(sorted(strange))}, which this question does not; {way_out}"])
     compared = compare_questions(load_plan(before, {}), plan)
     if compared.refused:
-        way_out = "the trials that are here would be others; rename this sweep with --set name=NEW"
         raise ConfigError([f"{space}: {change}; {way_out}" for change in compared.refused])
     if compared.grown:
         say(f"{plan.name} grows: {'; '.join(compared.grown)}; what has ended stays as it is")

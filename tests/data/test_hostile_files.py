@@ -126,7 +126,7 @@ def test_a_sweeps_folder_that_is_only_read_imports_no_class_it_names(tmp_path, e
     report.write_report(sweep.path)
     tracker.sync(sweep.path, f"sqlite:///{tmp_path}/mlflow.db")
     (tmp_path / "mine.yaml").write_text("trial: {selector: random}")
-    with pytest.raises(ConfigError, match="differs"):
+    with pytest.raises(ConfigError, match=r"names evil:Evil, which this question does not"):
         open_folder(sweep.path, load_plan(tmp_path / "mine.yaml", {}), resume=True)
     assert not evil.exists()
     (tmp_path / "named.yaml").write_text(yaml.safe_dump({"trial": {"selector": named}}))
