@@ -60,7 +60,7 @@ class ByHand:
 
     def __init__(self, folder: Path, cache: Path, space: dict, monkeypatch):
         self.folder, self.space, self.overrides = folder / "runs", {"trial": TRIAL, **space, "name": "q"}, []
-        self.job = worker.Job(("val/accuracy",), Folders(cache, folder / "stages"), 1, None, str(Path.cwd()))
+        self.job = worker.Job(("val/accuracy",), None, Folders(cache, folder / "stages"), 1, None, str(Path.cwd()))
         self.ran: list[str] = []
         context = SimpleNamespace(get_trial_id=lambda: "of_tune")
         monkeypatch.setattr(worker, "tune", SimpleNamespace(report=self.report, get_context=lambda: context))
@@ -116,7 +116,13 @@ def rounds_of(records: dict[str, list[dict]]) -> dict[str, list[dict]]:
     return {trial: [one for one in history if one["status"] not in FINAL] for trial, history in records.items()}
 
 
-@pytest.mark.parametrize(("space", "steps"), [(GRID, GRID_STEPS), (RANDOM, RANDOM_STEPS)], ids=["grid", "random"])
+@pytest.mark.parametrize(
+    ("space", "steps"),
+    [
+        pytest.param(GRID, GRID_STEPS, id="grid", marks=pytest.mark.slow),
+        pytest.param(RANDOM, RANDOM_STEPS, id="random"),
+    ],
+)
 def test_a_sweep_grown_in_ten_steps_is_that_of_one_run(tmp_path, cache, monkeypatch, space, steps):
     grown = ByHand(tmp_path / "grown", cache, space, monkeypatch)
     grown.run()
