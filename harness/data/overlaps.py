@@ -73,6 +73,8 @@ def find_overlaps(prepared: Prepared, rows: Mapping[str, Tensor]) -> list[Overla
 
 def number_doubled(prepared: Prepared, rows: Mapping[str, Tensor]) -> int:
     """How many images of all parts are in a part too that stands behind theirs in `PARTS`; `rows` as above."""
+    if not any(len(twins) for twins in prepared.twins.values()):
+        return 0
     behind = {part: rows[part] for part in PARTS if part in rows}
     number = 0
     while len(behind) > 1:

@@ -139,7 +139,8 @@ def asked_of(options: argparse.Namespace) -> Asked:
         raise ValueError("name a finished sweep, --sweep FOLDER, or a selector, such as --selector typiclust")
     selector = parse_yaml(options.selector) if options.selector else tree["selector"]
     classifier = parse_yaml(options.classifier) if options.classifier else tree.get("classifier", "logistic")
-    budget = options.budget or tree.get("labels", {}).get("budget") or BUDGET
+    asked = tree.get("labels", {}).get("budget")
+    budget = options.budget or (asked[0] if isinstance(asked, list) and asked else asked) or BUDGET
     return Asked(selector, classifier, budget, "" if options.selector else said)
 
 

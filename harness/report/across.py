@@ -32,7 +32,11 @@ def compare_across(report: Report) -> Across | None:
     for entry in report.confirmed:
         by_method.setdefault(entry.method, {})[entry.block] = entry
     leads = {
-        method: [_lead(report, entries[block], by_method[reference][block], sign) for block in entries]
+        method: [
+            _lead(report, entries[block], by_method[reference][block], sign)
+            for block in entries
+            if block in by_method[reference]
+        ]
         for method, entries in by_method.items()
         if method != reference
     }

@@ -95,7 +95,7 @@ def _records(report: Report) -> Iterator[Record]:
 
 def _labels(report: Report) -> dict[tuple[str, str], str]:
     """Phase and configuration -> what people call it; of configurations without an ending nothing."""
-    phases = (("confirm", report.confirmed), ("search", report.searched))
+    phases = (("confirm", report.confirmed), ("search", report.searched), ("headroom", report.bounds))
     return {(phase, entry.id): entry.label for phase, entries in phases for entry in entries}
 
 

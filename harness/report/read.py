@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import messages
+from harness.config.headroom import NAME
 from harness.records import names
 from harness.records import rows as record_rows
 from harness.records.names import by_path
@@ -90,7 +91,8 @@ def _not_replaced(bounds: Mapping[str, History]) -> dict[str, History]:
     newest: dict[str, str] = {}
     for history in sorted(bounds.values(), key=lambda history: record_rows.last(history)["time"]):
         last = record_rows.last(history)
-        newest[json.dumps(last["parameters"], sort_keys=True)] = last["configuration"]
+        shared = {name: value for name, value in last["parameters"].items() if name != NAME}
+        newest[json.dumps(shared, sort_keys=True)] = last["configuration"]
     kept = set(newest.values())
     return {trial: history for trial, history in bounds.items() if record_rows.last(history)["configuration"] in kept}
 

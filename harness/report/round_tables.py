@@ -213,7 +213,8 @@ def _target_sections(rounds: RoundComparison, setting: Setting) -> list[Section]
     columns.append(Column(f"labels for {100 * target:g} %", cells))
     of_reference = needed[reference]
     reached = [one.value if one and math.isfinite(one.value) else None for one in needed.values()]
-    shares = [value / of_reference.value if value and of_reference else None for value in reached]
+    whole = of_reference.value if of_reference and math.isfinite(of_reference.value) else None
+    shares = [value / whole if value and whole else None for value in reached]
     columns.append(Column(f"of {reference}'s", [Number(share, ".0%") for share in shares]))
     title = _titled(f"Labels for what {reference} reaches at the end", setting)
     note = (

@@ -166,7 +166,9 @@ def preview(plan: Plan) -> str:
     if plan.bounds:
         batches = plan.bounds[0].bound.batches if plan.bounds[0].bound else 0
         what = f"{len(plan.bounds)} upper bound{'' if len(plan.bounds) == 1 else 's'}"
-        lines.append(f"headroom: {what} x {len(plan.seeds)} seeds, the best of {batches} batches in each round")
+        lines.append(
+            f"headroom: {what} x {len(plan.seeds[: plan.block])} seeds, the best of {batches} batches in each round"
+        )
     if plan.confirm:
         read = "test set read" if any(has_labels(one.trial) for one in plan.some_candidates()) else "no test set"
         configurations = f"{plan.confirm.top} best + {len(plan.confirm.references)} references"

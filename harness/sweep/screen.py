@@ -86,7 +86,7 @@ class Standing:
         total: trials of the present phase.
         before: those of them that ended in an earlier run.
         trainings: encoders that are pre-trained for the others; 0 where it is not known.
-        phase: "search" or "confirm".
+        phase: "search", "confirm" or "headroom".
         started: when this run of the phase began.
         counts: how many trials ended how in this run.
         running: trial -> what it is at, in the order in which they began.
@@ -156,7 +156,8 @@ class Standing:
 
     def training_left(self) -> float | None:
         """Seconds that all pre-trainings of the phase will still take, by those that run; None where none is timed."""
-        timed = [one for one in self.running.values() if one.training and one.training.name == "pretrain" and one.pace]
+        names = ("pretrain", "selection")
+        timed = [one for one in self.running.values() if one.training and one.training.name in names and one.pace]
         if not timed or not self.trainings:
             return None
         each = sum(one.pace * one.training.epochs for one in timed if one.pace and one.training) / len(timed)

@@ -49,18 +49,22 @@ class BestOfMany(Rounds):
         self.looked_at = torch.zeros(len(self.context.oracle), dtype=torch.bool)
 
     def _select(self, labeled: Tensor, last: Trained | None, number: int) -> tuple[Tensor, dict[str, float]]:
-        context = self.context
+        context, config = self.context, self.context.config
         key = self._key() | {
             "model": last.digest if last else self.encoder.digest,
-            "classifier": context.config.classifier.as_read(),
+            "classifier": config.classifier.as_read(),
+            "ssl_method": config.ssl_method.as_dict(),  # an untrained encoder's digest does not hold it
+            "views": config.augmentation.as_dict(),
             "labeled": labeled.tolist(),
-            "budget": context.config.labels.budgets[number - 1],
+            "budget": config.labels.budgets[number - 1],
             "round": number,
             "bound": as_dict(self.bound),
         }
-        if self.chooser:
+        plugins = registry.sources(*self.bound.selectors, config.augmentation, config.ssl_method)
+        if self.chooser and config.selection:
             key["selection"] = self.chooser.key
-        plugins = registry.sources(*self.bound.selectors)
+            plugins += registry.sources(config.selection.ssl_method, config.selection.augmentation)
+        self._encode_pool(last)
         stage = context.stages.run("headroom", key, lambda _: self._best(labeled, last, number), plugins)
         self.looked_at |= stage.value["looked_at"]
         looked_at = {"labels/looked_at": float(self.looked_at.sum())}

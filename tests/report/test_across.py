@@ -78,6 +78,17 @@ def test_a_case_may_be_a_ground_and_a_method_may_be_missing_on_one(tmp_path):
     assert ranks["margin"] is None, "it has no run on the hard case"
 
 
+def test_a_reference_may_be_missing_on_a_ground(tmp_path):
+    cases = {"easy": {"dataset": "digits"}, "hard": {"dataset": "cifar10", "labels.start": 50}}
+    folder = SweepFolder(tmp_path / "q", seeds=[1, 2, 3], cases=cases)
+    for case, name in (("easy", "random"), ("easy", "ual"), ("easy", "margin"), ("hard", "ual"), ("hard", "margin")):
+        for seed in (1, 2, 3):
+            folder.trial(f"{case}{name}", seed, {"case": case, "selector.name": name}, {200: 0.5 + seed / 100})
+    report = read_report(folder.path)
+    assert report.reference.method == "random"
+    assert {one.method: one.runs for one in report.across.methods if one.method != "random"} == {"ual": 3, "margin": 3}
+
+
 def test_aggregates_over_data_sets(report):
     across = report.across
     assert [one.method for one in across.methods] == ["coreset", "random", "margin"]

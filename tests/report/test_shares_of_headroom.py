@@ -77,7 +77,7 @@ def test_an_upper_bound_is_a_line_and_no_method(sweep):
 def test_of_two_upper_bounds_the_newer_one_is_drawn(sweep):
     lines, _ = read_rows(sweep.path)
     before = [line for line in lines if line["phase"] == "headroom"]
-    changes = {"configuration": "older", "time": 0}
+    changes = {"configuration": "older", "time": 0, "parameters": {"headroom": "best of 4 batches"}}
     older = [line | changes | {"trial": line["trial"].replace("bound", "older")} for line in before]
     replace_rows(sweep.path / "rows.jsonl", [*lines, *older])
     (bound,) = read_report(sweep.path).bounds
