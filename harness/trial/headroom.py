@@ -26,7 +26,6 @@ from harness.plugins.registry import PluginSpec
 from harness.seeding import derive, generator
 from harness.trial.ridge import fit_ridge, ridge_of_penalty
 from harness.trial.rounds import Rounds, Trained
-from harness.trial.selection import Bought, choose
 
 FINALISTS = 5
 """Candidates that the trial's own head is trained with."""
@@ -49,23 +48,9 @@ class BestOfMany(Rounds):
         self.looked_at = torch.zeros(len(self.context.oracle), dtype=torch.bool)
 
     def _select(self, labeled: Tensor, last: Trained | None, number: int) -> tuple[Tensor, dict[str, float]]:
-        context, config = self.context, self.context.config
-        key = self._key() | {
-            "model": last.digest if last else self.encoder.digest,
-            "classifier": config.classifier.as_read(),
-            "ssl_method": config.ssl_method.as_dict(),  # an untrained encoder's digest does not hold it
-            "views": config.augmentation.as_dict(),
-            "labeled": labeled.tolist(),
-            "budget": config.labels.budgets[number - 1],
-            "round": number,
-            "bound": as_dict(self.bound),
-        }
-        plugins = registry.sources(*self.bound.selectors, config.augmentation, config.ssl_method)
-        if self.chooser and config.selection:
-            key["selection"] = self.chooser.key
-            plugins += registry.sources(config.selection.ssl_method, config.selection.augmentation)
-        self._encode_pool(last)
-        stage = context.stages.run("headroom", key, lambda _: self._best(labeled, last, number), plugins)
+        about = {"classifier": self.context.config.classifier.as_read(), "bound": as_dict(self.bound)}
+        compute = lambda _: self._best(labeled, last, number)  # noqa: E731
+        stage = self._choosing("headroom", about, self.bound.selectors, compute, labeled, last, number)
         self.looked_at |= stage.value["looked_at"]
         looked_at = {"labels/looked_at": float(self.looked_at.sum())}
         return stage.value["picks"], self._cost("select", stage) | looked_at
@@ -108,14 +93,11 @@ class BestOfMany(Rounds):
         self, spec: PluginSpec, labeled: Tensor, last: Trained | None, number: int, turn: int, shown: int
     ) -> Tensor:
         """What a selector picks in this round, of so many images; the first time under the trial's own seed."""
-        context = self.context
-        budget, seed = context.config.labels.budgets[number - 1], context.seed
+        budget, seed = self.context.config.labels.budgets[number - 1], self.context.seed
         if turn:
             seed = derive(self._seed(number), f"{turn}")
             spec = replace(spec, hyperparameters={**spec.hyperparameters, "pool_subset": max(shown, budget)})
-        bought = Bought(labeled, context.oracle.reveal(labeled), context.data.num_classes)
-        outputs = lambda seed, rows: self._outputs(last, seed, rows)  # noqa: E731
-        return choose(spec, context.data.pool, bought, outputs, budget=budget, seed=seed, number=number).picks
+        return self._picks(spec, seed, labeled, last, number)
 
     def _screened(self, labeled: Tensor, batches: Sequence[Tensor]) -> Tensor:
         """f64 [batches]: the validation accuracy of a ridge regression on what is bought and each batch."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import copy
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +21,7 @@ from harness.config.trial import ClassifierConfig, LabelsConfig
 from harness.data.oracle import Oracle
 from harness.files import digest, digest_of
 from harness.plugins import registry
+from harness.plugins.registry import PluginSpec
 from harness.records.details import Details
 from harness.records.hits import Hits, pack_hits
 from harness.seeding import derive, generator, seeded
@@ -123,24 +125,38 @@ class Rounds:
     # ------------------------------------------------------------ select
 
     def _select(self, labeled: Tensor, last: Trained | None, number: int) -> tuple[Tensor, dict[str, float]]:
+        spec, seed = self.context.config.selector, self.context.seed
+        compute = lambda _: {"picks": self._picks(spec, seed, labeled, last, number)}  # noqa: E731
+        about = {"selector": spec.as_dict()}
+        stage = self._choosing("select", about, [spec], compute, labeled, last, number)
+        return stage.value["picks"], self._cost("select", stage)
+
+    def _choosing(
+        self,
+        kind: str,
+        about: dict[str, Any],
+        selectors: Sequence[PluginSpec],
+        compute: Callable[[Checkpoint], dict[str, Any]],
+        labeled: Tensor,
+        last: Trained | None,
+        number: int,
+    ) -> Stage:
+        """A stage that chooses by what is shown in a round; `about` says what is asked, beside what is shown."""
         context, config = self.context, self.context.config
-        spec, views, budget = config.selector, config.augmentation, config.labels.budgets[number - 1]
         key = self._key() | {
             "model": last.digest if last else self.encoder.digest,
-            "selector": spec.as_dict(),
             "ssl_method": config.ssl_method.as_dict(),  # an untrained encoder's digest does not hold it
-            "views": views.as_dict(),
+            "views": config.augmentation.as_dict(),
             "labeled": digest_of({"positions": labeled.tolist()}),
-            "budget": budget,
+            "budget": config.labels.budgets[number - 1],
             "round": number,
         }
-        plugins = registry.sources(spec, views, config.ssl_method)
+        plugins = registry.sources(*selectors, config.augmentation, config.ssl_method)
         if self.chooser and config.selection:
             key["selection"] = self.chooser.key
             plugins += registry.sources(config.selection.ssl_method, config.selection.augmentation)
         self._encode_pool(last)
-        stage = context.stages.run("select", key, lambda _: {"picks": self._picks(labeled, last, number)}, plugins)
-        return stage.value["picks"], self._cost("select", stage)
+        return context.stages.run(kind, key | about, compute, plugins)
 
     def _encode_pool(self, last: Trained | None) -> None:
         """Computes features that are paid for once per trial, whichever selector reads them first."""
@@ -152,12 +168,13 @@ class Rounds:
         if self.chooser and shown:
             self.chooser.encoder.features("pool")
 
-    def _picks(self, labeled: Tensor, last: Trained | None, number: int) -> Tensor:
+    def _picks(self, spec: PluginSpec, seed: int, labeled: Tensor, last: Trained | None, number: int) -> Tensor:
+        """What a selector picks in a round."""
         context, config = self.context, self.context.config
         bought = Bought(labeled, context.oracle.reveal(labeled), context.data.num_classes)
         outputs = lambda seed, rows: self._outputs(last, seed, rows)  # noqa: E731
-        settings = {"budget": config.labels.budgets[number - 1], "seed": context.seed, "number": number}
-        return choose(config.selector, context.data.pool, bought, outputs, **settings).picks
+        settings = {"budget": config.labels.budgets[number - 1], "seed": seed, "number": number}
+        return choose(spec, context.data.pool, bought, outputs, **settings).picks
 
     def _is_unlabeled(self, labeled: Tensor) -> Tensor:
         mask = torch.ones(len(self.context.data.pool), dtype=torch.bool)
