@@ -23,7 +23,7 @@ class ActiveFT(Selector):
     (https://github.com/yichen928/ActiveFT), in which a point also meets itself in the repulsion; the paper's equations
     were not compared. Deviation: labelled images, which one-shot selection has not, are points that do not move, so
     that a later round fills up what earlier ones left. Ties are broken at random.
-    Time O(num_iterations min(N, batch_size) M D) for M labels and picks together, memory O(M^2) beyond the features.
+    Time O(num_iterations min(N, batch_size) P D + N M D) for P picks, M with the labels; memory O(P M) beyond features.
 
     Args:
         temperature: tau, > 0.
@@ -63,36 +63,55 @@ class ActiveFT(Selector):
         features = normalize(require_finite(pool.features, "features").float())
         unlabeled = shuffled(pool, rng=rng)
         fixed = features[pool.labeled]
+        to_fixed = largest_cosine(features, fixed)
         points = features[unlabeled[:budget]].clone().requires_grad_()
         optimizer = torch.optim.Adam([points], lr=self.lr)
         for _ in range(self.num_iterations):
-            batch = features
+            rows: Tensor | slice = slice(None)
             if len(features) > self.batch_size:
-                batch = features[torch.randperm(len(features), generator=rng)[: self.batch_size]]
+                rows = torch.randperm(len(features), generator=rng)[: self.batch_size]
             optimizer.zero_grad()
-            mismatch(batch, torch.cat([fixed, normalize(points)]), self.temperature, self.balance).backward()
+            mismatch(
+                features[rows], to_fixed[rows], fixed, normalize(points), self.temperature, self.balance
+            ).backward()
             optimizer.step()
         return unlabeled[nearest_left(normalize(points.detach()), features[unlabeled])]
 
 
-def mismatch(features: Tensor, points: Tensor, temperature: float, balance: float) -> Tensor:
-    """f32 []: mean over images of -log(p / (p + balance r)), the loss of the released code.
+def largest_cosine(features: Tensor, points: Tensor) -> Tensor:
+    """f32 [N]: that of unit vectors f32 [N, D] with any of f32 [M, D]; -inf where there are none of these."""
+    if len(points) == 0:
+        return features.new_full((len(features),), -torch.inf)
+    parts = features.split(max(1, BLOCK_ELEMENTS // len(points)))
+    return torch.cat([(part @ points.T).amax(dim=1) for part in parts])
+
+
+def mismatch(
+    features: Tensor, to_fixed: Tensor, fixed: Tensor, points: Tensor, temperature: float, balance: float
+) -> Tensor:
+    """f32 []: the mean over images of -log(p / (p + balance r)), the loss of the released code, less a constant.
 
     p is exp(cos / temperature) of an image and its nearest point, r the sum of that of this point and all points. The
-    gradient reaches a point through the images that it is nearest to alone.
+    gradient reaches a point through the images that it is nearest to alone; what images add that are nearest to a point
+    that does not move is constant, and left out.
 
     Args:
         features: f32 [N, D], unit vectors.
-        points: f32 [M, D], unit vectors.
+        to_fixed: f32 [N], `largest_cosine` with `fixed`; where a moving point is as near, an image draws the fixed one.
+        fixed: f32 [L, D], unit vectors.
+        points: f32 [P, D], unit vectors that move.
         temperature: > 0.
         balance: > 0.
     """
     with torch.no_grad():
-        parts = features.split(max(1, BLOCK_ELEMENTS // len(points)))
-        nearest = torch.cat([(part @ points.T).argmax(dim=1) for part in parts])
-    attraction = (features * points[nearest]).sum(dim=1) / temperature
-    repulsion = (points @ points.detach().T / temperature).logsumexp(dim=1)
-    return softplus(math.log(balance) + repulsion[nearest] - attraction).mean()
+        parts = [(part @ points.T).max(dim=1) for part in features.split(max(1, BLOCK_ELEMENTS // len(points)))]
+        nearest = torch.cat([part.indices for part in parts])
+        drawn = (torch.cat([part.values for part in parts]) > to_fixed).nonzero().squeeze(1)
+    nearest = nearest[drawn]
+    attraction = (features[drawn] * points[nearest]).sum(dim=1) / temperature
+    others = torch.cat([fixed, points.detach()])
+    repulsion = (points @ others.T / temperature).logsumexp(dim=1)
+    return softplus(math.log(balance) + repulsion[nearest] - attraction).sum() / len(features)
 
 
 def nearest_left(points: Tensor, features: Tensor) -> Tensor:

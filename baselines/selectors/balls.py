@@ -8,6 +8,8 @@ the radius. What lies in a ball outside of these is not counted as covered by it
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -58,6 +60,12 @@ class Balls:
                 rows.append(np.packbits(inside, axis=1))
             self._columns.append(columns)
             self._bits.append(np.concatenate(rows))
+
+    def fresh(self) -> Balls:
+        """The same balls with nothing covered, if nothing is in these; who lies in whose is shared."""
+        other = copy.copy(self)
+        other.uncovered, other.gain = self.uncovered.copy(), self.gain.copy()
+        return other
 
     def ball(self, point: int) -> np.ndarray:
         """i64 [n]: the uncovered points in a point's ball."""

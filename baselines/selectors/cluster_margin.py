@@ -8,6 +8,7 @@ from torch import Tensor
 
 from baselines.selectors.finite import require_finite
 from baselines.selectors.kcenter import BLOCK_ELEMENTS
+from baselines.selectors.kept import Kept
 from baselines.selectors.lloyd import nearest_centroid
 from baselines.selectors.log_odds import gaps, log_one_minus_margin
 from baselines.selectors.ranking import highest
@@ -15,6 +16,7 @@ from harness.api import Pool, Selector
 
 LARGEST_HIERARCHY = 20_000
 """Images that are clustered one by one: their distances fill 1.6 GB, and as much again while they are merged."""
+CLUSTER_SEED = 0
 
 
 class ClusterMargin(Selector):
@@ -22,11 +24,13 @@ class ClusterMargin(Selector):
 
     Of the `candidates` * budget images with the smallest margins, one after the other is drawn from the clusters that
     hold any, in turn and the smallest cluster first, until the budget is spent: a large cluster of alike images cannot
-    fill the batch. Clusters are those of average linkage under the Euclidean distance of the last layer's inputs, cut
-    where they hold `cluster_size` images on average. The authors released no code, and the paper was read in part; the
-    values are those that reimplementations quote from it. Deviations: clusters are made anew in every round, where the
-    paper clusters once; of a pool above 20,000 images, a draw of so many is clustered, every other one joins the
-    cluster with the nearest mean, and clusters are larger in proportion. Ties are broken at random.
+    fill the batch. Clusters are those of average linkage under the Euclidean distance of features, cut where they hold
+    `cluster_size` images on average, and are made once as the paper's. The authors released no code, and the paper was
+    read in part; the values are those that reimplementations quote from it. Deviations: the paper clusters what the
+    last layer reads once the first labels are learnt, this the features of the pre-trained encoder (where there is
+    none, those of the network that the round before trained, anew in every round); of a pool above 20,000 images, a
+    draw of so many is clustered, every other one joins the cluster with the nearest mean, and clusters are larger in
+    proportion. Ties are broken at random.
     Time O(min(N, 20,000)^2 D + N C D) for C clusters, memory O(min(N, 20,000)^2).
 
     Args:
@@ -46,7 +50,7 @@ class ClusterMargin(Selector):
 
     def select(self, pool: Pool, budget: int, *, rng: torch.Generator) -> Tensor:
         """See `Selector.select`."""
-        cluster = average_linkage(require_finite(pool.penultimate, "penultimate"), self.cluster_size, rng=rng)
+        cluster = kept_clusters(require_finite(pool.features, "features"), self.cluster_size)
         scores = log_one_minus_margin(gaps(pool.logits[pool.unlabeled]))
         uncertain = highest(pool, scores, min(round(self.candidates * budget), len(scores)), rng=rng)
         uncertain = uncertain[torch.randperm(len(uncertain), generator=rng)]
@@ -76,6 +80,11 @@ def average_linkage(points: Tensor, cluster_size: float, *, rng: torch.Generator
         cluster = torch.empty(len(points), dtype=torch.int64)
     cluster[rows] = label
     return cluster
+
+
+kept_clusters = Kept(
+    lambda points, size: average_linkage(points, size, rng=torch.Generator().manual_seed(CLUSTER_SEED))
+)
 
 
 def condensed_distances(points: Tensor) -> np.ndarray:

@@ -12,7 +12,7 @@ from baselines.selectors.balls import Balls
 from baselines.selectors.finite import require_finite
 from baselines.selectors.kcenter import BLOCK_ELEMENTS
 from baselines.selectors.log_odds import DECIMALS
-from baselines.selectors.probcover import pure_radius
+from baselines.selectors.probcover import kept_radius
 from baselines.selectors.ranking import shuffled
 from harness.api import Pool, Selector
 
@@ -65,7 +65,7 @@ class DCoM(Selector):
     def select(self, pool: Pool, budget: int, *, rng: torch.Generator) -> Tensor:
         """See `Selector.select`."""
         points = normalize(require_finite(pool.features, "features").float())
-        delta = self.delta or pure_radius(points, pool.num_classes, 0.95, rng=rng)
+        delta = self.delta or kept_radius(points, pool.num_classes, 0.95)
         order = torch.cat([shuffled(pool, rng=rng), pool.labeled])
         points, num_free = points[order], len(pool.unlabeled)
         competence, doubt, covered = 0.0, torch.zeros(num_free), torch.zeros(len(order), dtype=torch.bool)

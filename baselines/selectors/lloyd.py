@@ -17,6 +17,9 @@ PER_CLUSTER = 20
 SMALLEST_PART = 2_000
 GROWTH = 8
 """How many times larger than the part before each part is."""
+COMPARED_AFTER = 2
+"""Iterations after which the starts are compared. The one that is then the best ends, of ten for 50 and 200 clusters of
+9,000 real features, 0 to 0.6 % above the best end of all; their mean is 0.3 to 0.4 % above, and the worst 0.8 %."""
 TO_THE_END = 20_000
 """Points up to which k-means on all of them runs to its end."""
 LAST_ITERATIONS = 2
@@ -31,9 +34,10 @@ def kmeans(
     Stops when at most one point in 1,000 changes its cluster. A cluster that loses all its points keeps its centroid
     and stays empty, which happens where there are fewer distinct points than clusters.
 
-    Each start is drawn from, and run to its end on, a random part of the points, the same for all, of 20 points a
-    cluster and 2,000 at least; the one with the least inertia there goes on on one 8 times as large, and so on up to
-    half of the points, and at last on all (Bradley & Fayyad 1998, Refining initial points for k-means clustering). Over
+    Each start is drawn from a random part of the points, the same for all, of 20 points a cluster and 2,000 at least.
+    The one with the least inertia there after 2 iterations is run to its end, then on a part 8 times as large, and so
+    on up to half of the points, and at last on all (Bradley & Fayyad 1998, Refining initial points for k-means
+    clustering). Over
     more than 20,000 points the last run has at most 2 iterations: the inertia is then within 2 %, and the mean distance
     to the nearest of the points next to the centroids within 0.5 % of what iterations over all points from the first
     one on give. Above 1,000 clusters there is one start.
@@ -55,8 +59,9 @@ def kmeans(
     runs = []
     for _ in range(n_init if num_clusters <= MANY_CLUSTERS else 1):
         start = kmeans_plus_plus(SquaredEuclidean(part), torch.arange(len(part)), num_clusters, rng=rng)
-        runs.append(_descended(part, part[start].float(), max_iterations))
+        runs.append(_descended(part, part[start].float(), min(COMPARED_AFTER, max_iterations)))
     cluster, centroids = min(runs, key=lambda run: _inertia(part, *run))
+    cluster, centroids = _descended(part, centroids, max(0, max_iterations - COMPARED_AFTER))
     while size < len(points):
         size = size * GROWTH if 2 * size * GROWTH <= len(points) else len(points)
         if size < len(points):

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import logging
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from baselines.selectors.balls import Balls
+from baselines.selectors.balls import ALL_PAIRS, Balls
 from baselines.selectors.finite import require_finite
 from baselines.selectors.kcenter import BLOCK_ELEMENTS
+from baselines.selectors.kept import Kept
 from baselines.selectors.lloyd import AUTHORS_STARTS, kmeans
 from baselines.selectors.ranking import shuffled
 from harness.api import Pool, Selector
 
+SEED = 0
+"""Of the estimated radius and of cells, which are those of the features and the same in every round."""
 SAMPLE = 2000
 """Images around which the purity of balls is estimated; the share of pure ones is then right to half a per cent."""
 
@@ -57,10 +61,12 @@ class ProbCover(Selector):
         points = require_finite(pool.features, "features").float()
         delta = self.delta
         if delta is None:
-            delta = pure_radius(points, pool.num_classes, self.purity, rng=rng)
-        order = torch.cat([shuffled(pool, rng=rng), pool.labeled])
-        labeled = range(len(pool.unlabeled), len(order))
-        picks, num_useful = greedy_cover(Balls(points[order], delta, rng=rng), list(labeled), budget)
+            delta = kept_radius(points, pool.num_classes, self.purity)
+        balls = kept_balls(points, delta) if len(points) <= ALL_PAIRS else _made(points, delta)
+        order = shuffled(pool, rng=rng)
+        rank = np.empty(len(points))
+        rank[torch.cat([order, pool.labeled]).numpy()] = np.arange(len(points))
+        picks, num_useful = greedy_cover(balls.fresh(), pool.labeled.tolist(), budget, rank=rank)
         if num_useful < budget:
             _log.warning(
                 "probcover: %d of %d picks cover no image but themselves and are drawn at random; a larger delta than "
@@ -69,22 +75,34 @@ class ProbCover(Selector):
                 budget,
                 delta,
             )
-        left = torch.ones(len(pool.unlabeled), dtype=torch.bool).index_fill(0, torch.tensor(picks).long(), False)
-        rest = left.nonzero().squeeze(1)[: budget - len(picks)]
-        return order[torch.cat([torch.tensor(picks, dtype=torch.int64), rest])]
+        chosen = torch.tensor(picks, dtype=torch.int64)
+        return torch.cat([chosen, order[~torch.isin(order, chosen)]])[:budget]
 
 
-def greedy_cover(balls: Balls, centers: list[int], budget: int) -> tuple[list[int], int]:
+def _made(points: Tensor, delta: float) -> Balls:
+    return Balls(points, delta, rng=torch.Generator().manual_seed(SEED))
+
+
+kept_balls = Kept(_made)
+
+
+def greedy_cover(
+    balls: Balls, centers: list[int], budget: int, *, rank: np.ndarray | None = None
+) -> tuple[list[int], int]:
     """Picks the first of the points that newly cover the most, until all are covered or the budget is spent.
 
     Args:
-        balls: of all points, nothing covered.
+        balls: of all N points, nothing covered; they are as covered afterwards.
         centers: points whose balls are covered from the start; never picked.
         budget: the most picks.
+        rank: f64 [N] of 0 .. N-1: which of equals is the first; by default their position.
 
     Returns:
         Distinct points, at most `budget`, and how many of them cover more than one point: these are the first ones.
     """
+
+    order = np.arange(len(balls.gain), dtype=np.float64) if rank is None else rank
+    balls.gain = balls.gain - order / len(balls.gain)  # whole numbers, less what decides among equals
 
     def cover(center: int) -> None:
         balls.cover(balls.ball(center))
@@ -96,9 +114,17 @@ def greedy_cover(balls: Balls, centers: list[int], budget: int) -> tuple[list[in
     num_useful = 0
     while len(picks) < budget and balls.uncovered.any():
         picks.append(int(balls.gain.argmax()))
-        num_useful += int(balls.gain[picks[-1]] > 1)
+        num_useful += int(np.ceil(balls.gain[picks[-1]]) > 1)
         cover(picks[-1])
     return picks, num_useful
+
+
+def _pure_radius(points: Tensor, num_clusters: int, purity: float) -> float:
+    return pure_radius(points, num_clusters, purity, rng=torch.Generator().manual_seed(SEED))
+
+
+kept_radius = Kept(_pure_radius)
+"""`pure_radius` with a seed of its own, found once for the same points."""
 
 
 def pure_radius(points: Tensor, num_clusters: int, purity: float, *, rng: torch.Generator) -> float:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
-from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from baselines.selectors.finite import require_finite
+from baselines.selectors.kept import Kept
 from baselines.selectors.shares import even_shares
 from harness.api import Pool, Selector
 
@@ -50,9 +49,6 @@ class UAL(Selector):
 
     supports_cold_start = True
     normalize = "none"
-
-    _kept: ClassVar[tuple[tuple[str, int | None, float], np.ndarray] | None] = None
-    """The last t-SNE map and what it was made of; shared by all instances, since every round has one of its own."""
 
     def __init__(
         self,
@@ -109,29 +105,33 @@ class UAL(Selector):
         return pool.unlabeled[turns]
 
     def _map(self, features: np.ndarray) -> np.ndarray:
-        """What k-means sees; a t-SNE map is the last one if that was made of the same features in the same way."""
-        if self.reducer != "tsne":
-            return self._reduce(features)
-        distinct, which = np.unique(features, axis=0, return_inverse=True)  # also sorts them: their order says nothing
-        made_of = hashlib.sha256(distinct.data).hexdigest(), self.pca_dims, self.perplexity
-        if UAL._kept is None or UAL._kept[0] != made_of:
-            UAL._kept = made_of, self._reduce(distinct)
-        return UAL._kept[1][which]
-
-    def _reduce(self, features: np.ndarray) -> np.ndarray:
-        """f64 [N, 2], [N, pca_dims] or [N, D]."""
-        from sklearn.decomposition import PCA
-
+        """What k-means sees, f64 [N, 2], [N, pca_dims] or [N, D] of f32 [N, D]; a t-SNE map is kept."""
         if self.reducer == "none":
             return features.astype(np.float64)
-        components = features.astype(np.float64)
-        # One constant would make PCA divide by a variance of 0, and there is nothing to reduce.
-        if self.pca_dims is not None and np.ptp(components, axis=0).any():
-            dims = min(self.pca_dims, *components.shape)
-            components = PCA(dims, random_state=MAP_SEED).fit_transform(components)
-        if self.reducer == "pca" or len(components) < SMALLEST_MAP:
-            return components
-        return map_of_many(components, self.perplexity, MAP_SEED)
+        if self.reducer == "pca":
+            return principal(features, self.pca_dims)
+        distinct, which = np.unique(features, axis=0, return_inverse=True)  # also sorts them: their order says nothing
+        return kept_map(torch.from_numpy(distinct), self.pca_dims, self.perplexity)[which]
+
+
+def principal(features: np.ndarray, dims: int | None) -> np.ndarray:
+    """f64 [N, d]: the first principal components of f32 [N, D]; None keeps the features as they are."""
+    from sklearn.decomposition import PCA
+
+    values = features.astype(np.float64)
+    # One constant would make PCA divide by a variance of 0, and there is nothing to reduce.
+    if dims is None or not np.ptp(values, axis=0).any():
+        return values
+    return PCA(min(dims, *values.shape), random_state=MAP_SEED).fit_transform(values)
+
+
+def _mapped(features: Tensor, dims: int | None, perplexity: float) -> np.ndarray:
+    """f64 [N, 2]: the t-SNE map of the principal components of f32 [N, D]; of few images, these themselves."""
+    components = principal(features.numpy(), dims)
+    return components if len(components) < SMALLEST_MAP else map_of_many(components, perplexity, MAP_SEED)
+
+
+kept_map = Kept(_mapped)
 
 
 def map_of_many(points: np.ndarray, perplexity: float, seed: int) -> np.ndarray:

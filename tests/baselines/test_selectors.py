@@ -264,7 +264,7 @@ def test_ual_on_principal_components_is_that_of_plain_loops(num_clusters):
 
 
 def test_ual_map_keeps_blobs_apart_and_ignores_the_global_generators(monkeypatch):
-    monkeypatch.setattr(UAL, "_kept", None)
+    ual.kept_map.forget()
     features, cluster = blobs(300, 20, num_clusters=3, spread=0.05)
     pool = make_pool(features=features)
     torch.manual_seed(1)
@@ -272,7 +272,7 @@ def test_ual_map_keeps_blobs_apart_and_ignores_the_global_generators(monkeypatch
     first = UAL(num_clusters=3).select(pool, 30, rng=rng(3))
     torch.manual_seed(2)
     np.random.seed(2)  # noqa: NPY002
-    monkeypatch.setattr(UAL, "_kept", None)
+    ual.kept_map.forget()
     assert torch.equal(first, UAL(num_clusters=3).select(pool, 30, rng=rng(3)))
     assert torch.bincount(cluster[first]).tolist() == [10, 10, 10]
 
@@ -310,14 +310,14 @@ def test_ual_maps_the_same_features_once_and_picks_as_if_it_had_not(monkeypatch)
     features, _ = blobs(100, 6, num_clusters=3, spread=1)
     first, other = make_pool(features=features), make_pool(features=-features[:90])
     pools = [first, first, other, first]
-    monkeypatch.setattr(UAL, "_kept", None)
+    ual.kept_map.forget()
     # A selector for every round, as a trial has it.
     picks = [UAL(num_clusters=3).select(pool, 10, rng=rng(seed)) for seed, pool in enumerate(pools)]
     assert len(mapped) == 3
     UAL(num_clusters=3, perplexity=5).select(first, 10, rng=rng())
     assert len(mapped) == 4
     for seed, pool in enumerate(pools):
-        monkeypatch.setattr(UAL, "_kept", None)
+        ual.kept_map.forget()
         assert torch.equal(picks[seed], UAL(num_clusters=3).select(pool, 10, rng=rng(seed)))
 
 

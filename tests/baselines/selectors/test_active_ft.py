@@ -10,7 +10,7 @@ from pools import blobs, make_pool, rng, valid
 from scipy.optimize import linear_sum_assignment
 from torch.nn.functional import normalize
 
-from baselines.selectors.active_ft import ActiveFT, mismatch, nearest_left
+from baselines.selectors.active_ft import ActiveFT, largest_cosine, mismatch, nearest_left
 
 
 def mismatch_by_loops(features, points, temperature, balance):
@@ -25,18 +25,21 @@ def mismatch_by_loops(features, points, temperature, balance):
     return total / len(features)
 
 
+@pytest.mark.parametrize("num_fixed", [0, 4])
 @pytest.mark.parametrize(("temperature", "balance"), [(0.07, 1.0), (0.5, 0.25)])
-def test_loss_and_gradient_are_those_of_the_released_code(temperature, balance, monkeypatch):
+def test_loss_and_gradient_are_those_of_the_released_code(temperature, balance, num_fixed, monkeypatch):
     monkeypatch.setattr("baselines.selectors.active_ft.BLOCK_ELEMENTS", 16)  # several blocks
     features = normalize(torch.randn(30, 5, generator=rng(), dtype=torch.float64))
     start = torch.randn(6, 5, generator=rng(1), dtype=torch.float64)
-    results = []
-    for function in (mismatch, mismatch_by_loops):
-        points = start.clone().requires_grad_()
-        loss = function(features, normalize(points), temperature, balance)
-        results.append((loss.item(), torch.autograd.grad(loss, points)[0]))
-    assert results[0][0] == pytest.approx(results[1][0], rel=1e-9)
-    torch.testing.assert_close(results[0][1], results[1][1], rtol=1e-7, atol=1e-10)
+    fixed = normalize(torch.randn(num_fixed, 5, generator=rng(2), dtype=torch.float64))
+    points = start.clone().requires_grad_()
+    ours = mismatch(features, largest_cosine(features, fixed), fixed, normalize(points), temperature, balance)
+    gradient = torch.autograd.grad(ours, points)[0]
+    points = start.clone().requires_grad_()
+    theirs = mismatch_by_loops(features, torch.cat([fixed, normalize(points)]), temperature, balance)
+    torch.testing.assert_close(gradient, torch.autograd.grad(theirs, points)[0], rtol=1e-7, atol=1e-10)
+    if num_fixed == 0:
+        assert ours.item() == pytest.approx(theirs.item(), rel=1e-9)
 
 
 def test_every_point_takes_the_nearest_image_that_is_left(monkeypatch):

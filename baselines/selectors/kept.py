@@ -1,0 +1,40 @@
+"""What is made of features alone, hence the same in every round of a trial, is made once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
+
+from torch import Tensor
+
+Made = TypeVar("Made")
+
+
+class Kept(Generic[Made]):
+    """A function of features that remembers its last result.
+
+    Every round of a trial has a selector of its own, so that what is kept is kept by the module that makes it. A round
+    that is resumed in another process makes it again, to the same result: the function must have no other source of
+    randomness than a seed of its own.
+
+    Args:
+        make: takes f32 [N, D] features and hashable settings; its result is not to be modified.
+    """
+
+    def __init__(self, make: Callable[..., Made]):
+        self._make = make
+        self._last: tuple[Hashable, Made] | None = None
+
+    def __call__(self, features: Tensor, *settings: Hashable) -> Made:
+        """What `make` returns; made anew if it was last called with other values or settings."""
+        contents = hashlib.sha256(features.contiguous().numpy().data).hexdigest()
+        made_of = contents, tuple(features.shape), features.dtype, settings
+        if self._last is None or self._last[0] != made_of:
+            self._last = None  # frees the last one before the next is made
+            self._last = made_of, self._make(features, *settings)
+        return self._last[1]
+
+    def forget(self) -> None:
+        """Frees what is kept."""
+        self._last = None
