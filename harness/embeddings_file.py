@@ -154,7 +154,7 @@ def _table(file: Path, label: str | None) -> tuple[dict[str, np.ndarray], list[s
     """
     if file.suffix == ".npy":
         return {LABELS: _loaded(file)}, []
-    listing = list_images(read_table(file), Columns(label=label), (), label_setting="label")
+    listing = list_images(read_table(file), Columns(label=label), (), settings={"label": "label"})
     if not listing.columns:
         raise ValueError(f"{file} has the columns {', '.join(listing.unread)}; name that of the labels, label: COLUMN")
     texts = {

@@ -6,9 +6,12 @@ import difflib
 import re
 from collections.abc import Iterable
 
+LISTED = 20
+"""Valid values that are listed where none is near; of more, the first and how many there are."""
+
 
 def closest(name: object, known: Iterable[object], *, unlisted: Iterable[str] = ()) -> str:
-    """A sentence fragment that names the valid value nearest to `name`, or all of them if none is near.
+    """A sentence fragment that names the valid value nearest to `name`, or the first of all if none is near.
 
     Args:
         name: what was given.
@@ -19,7 +22,10 @@ def closest(name: object, known: Iterable[object], *, unlisted: Iterable[str] = 
     near = difflib.get_close_matches(str(name), [*names, *unlisted], n=1, cutoff=0.5)
     if near:
         return f"did you mean {near[0]!r}?"
-    return f"known: {', '.join(sorted(names))}" if names else "none is known"
+    if not names:
+        return "none is known"
+    more = f", ... ({len(names)} in all)" if len(names) > LISTED else ""
+    return f"known: {', '.join(sorted(names)[:LISTED])}{more}"
 
 
 def one_line(text: str) -> str:

@@ -114,7 +114,7 @@ def test_a_table_finds_its_vectors_by_path(tmp_path, name):
     assert content.parts["unlabeled"].labels.tolist() == [""] * 3
     said = ["no row for 3 of 9 images; these have no label", "1 of 7 rows have no vector in"]
     assert all(words in note for words, note in zip(said, content.notes, strict=True))
-    with pytest.raises(ValueError, match="label: no column 'sort'; there are path, kind, split"):
+    with pytest.raises(ValueError, match="label: no column 'sort'; known: kind, path, split"):
         read_embeddings(tmp_path / "e.npz", tmp_path / name, label="sort")
     write_table(tmp_path / name, {"kind": LABELS, "sort": LABELS})
     with pytest.raises(ValueError, match="has the columns kind, sort; name that of the labels, label: COLUMN"):

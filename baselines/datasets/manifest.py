@@ -12,7 +12,7 @@ from typing import Literal
 from baselines.datasets.image_files import common_size, sizes_of, split_of_files
 from baselines.datasets.listed import Listed, listed_images, names_of
 from harness.api import Dataset, Source, Split
-from harness.tables import SPLIT_WORDS, Columns, nearest, split_called
+from harness.tables import SPLIT_WORDS, Columns, closest, split_called
 
 
 class Manifest(Dataset):
@@ -149,12 +149,12 @@ class Manifest(Dataset):
         split = split_called(one.split)
         if split is None:
             words = sorted(word for names in SPLIT_WORDS.values() for word in names)
-            raise ValueError(f"{self.path}: row {one.row}: no split {one.split!r}; {nearest(one.split, words)}")
+            raise ValueError(f"{self.path}: row {one.row}: no split {one.split!r}; {closest(one.split, words)}")
         return split
 
     def _label(self, one: Listed, positions: Mapping[str, int]) -> int:
         if one.label not in positions:
-            near = nearest(one.label, positions)
+            near = closest(one.label, positions)
             raise ValueError(f"{self.path}: row {one.row}: no class {one.label!r} among the training images; {near}")
         return positions[one.label]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from baselines.datasets.folder_layout import Layout
 from baselines.datasets.folders import ImageFile, scan
 from baselines.datasets.listed import Listed, listed_images, names_of
-from harness.tables import Columns, nearest
+from harness.tables import Columns, closest
 
 
 def without_classes(root: str) -> Layout:
@@ -50,7 +50,7 @@ def with_oracle(layout: Layout, oracle: Path, root: Path) -> Layout:
     added: dict[str, list[ImageFile]] = defaultdict(list)
     for one in bought:
         if one.label not in names:
-            near = nearest(one.label, names)
+            near = closest(one.label, names)
             raise ValueError(f"{oracle}: row {one.row}: no class {one.label!r} among the training images; {near}")
         added[one.label].append(without[one.image.path])
     if len(names) < 2:

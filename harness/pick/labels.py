@@ -116,7 +116,7 @@ def lines_of(file: Path, column: str | None = None) -> tuple[list[Line], list[st
         ValueError: it cannot be read.
     """
     table = read_table(file)
-    listing = list_images(table, Columns(label=column), ("path", "label"), label_setting="--label-column")
+    listing = list_images(table, Columns(label=column), ("path", "label"), settings={"label": "--label-column"})
     lines = [Line(f"{file}: {table.unit} {row.number}", row.path, row.label or None) for row in listing.rows]
     return lines, [*listing.notes, *said_of_columns(file, listing, but=OF_A_BATCH)]
 

@@ -1,5 +1,6 @@
 """Tables of images: one reader for data sets, files of embeddings, and labels that come back from a person."""
 
+from harness.messages import closest
 from harness.tables.formats import ImageTable, is_image_name, read_table
 from harness.tables.listing import (
     SPLIT_WORDS,
@@ -7,7 +8,6 @@ from harness.tables.listing import (
     Listing,
     Row,
     list_images,
-    nearest,
     plain_path,
     said_of_columns,
     split_called,
@@ -19,9 +19,9 @@ __all__ = [
     "ImageTable",
     "Listing",
     "Row",
+    "closest",
     "is_image_name",
     "list_images",
-    "nearest",
     "plain_path",
     "read_table",
     "said_of_columns",

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.messages import closest
 from harness.tables.formats import ImageTable, is_image_name
 
 PATH_NAMES = (
@@ -44,6 +44,10 @@ FILLERS = ("seg", "set", "data", "dataset", "split", "image", "images", "img", "
 
 WHOLE_NUMBER = re.compile(r"-?\d+(\.0+)?")
 """A whole number, as programs write it that take a column with gaps for one of floats."""
+
+
+COLUMN_SETTINGS = {"path": "path_column", "label": "label_column", "split": "split_column"}
+"""What names a column in a data set's settings."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,7 @@ def list_images(
     needs: Sequence[str],
     *,
     with_labels: bool = True,
-    label_setting: str = "label_column",
+    settings: Mapping[str, str] = COLUMN_SETTINGS,
     hint: str = "",
 ) -> Listing:
     """Which image each row of a table is, in which class and split.
@@ -114,14 +118,14 @@ def list_images(
         columns: that were named.
         needs: `path`, `label`: what the table must have.
         with_labels: whether labels are looked for.
-        label_setting: the setting that names the column of labels, for messages.
+        settings: what names the column of `path`, `label` and `split`, where something does, for messages.
         hint: what may be done where there are no labels, for messages.
 
     Raises:
         ValueError: a column is not there, or it is not clear which one is meant.
     """
-    path = _path_column(table, columns.path, "path" in needs)
-    split = _column(table, "split", columns.split, SPLIT_NAMES, "split_column")
+    path = _path_column(table, columns.path, settings, "path" in needs)
+    split = _column(table, "split", columns.split, SPLIT_NAMES, settings)
     notes = list(table.notes)
     if split is not None and columns.split is None:
         given = {cells[split] for _, cells in table.rows if cells[split]}
@@ -132,7 +136,7 @@ def list_images(
             split = None
     label = None
     if with_labels:
-        label = _label_column(table, columns.label, (path, split), label_setting, hint if "label" in needs else None)
+        label = _label_column(table, columns.label, (path, split), settings, hint if "label" in needs else None)
     if label is not None and columns.label is None and _plain(table.columns[label]) not in LABEL_NAMES[0]:
         notes.append(f"{table.file}: labels are those of {table.columns[label]!r}, the only column that is left")
     places = {"path": path, "label": label, "split": split}
@@ -171,8 +175,8 @@ def _labels(labels: list[str]) -> tuple[list[str], list[str]]:
     return labels, notes
 
 
-def _path_column(table: ImageTable, chosen: str | None, needed: bool) -> int | None:
-    place = _column(table, "path", chosen, PATH_NAMES, "path_column")
+def _path_column(table: ImageTable, chosen: str | None, settings: Mapping[str, str], needed: bool) -> int | None:
+    place = _column(table, "path", chosen, PATH_NAMES, settings)
     if place is not None:
         return place
     (_, cells), *_ = table.rows
@@ -181,16 +185,14 @@ def _path_column(table: ImageTable, chosen: str | None, needed: bool) -> int | N
         return like_files[0]
     if not needed:
         return None
-    raise ValueError(
-        f"{table.file}: which column names the files? Set path_column to one of {', '.join(table.columns)}"
-    )
+    raise ValueError(f"{table.file}: which column names the files? {_remedy('path', table.columns, settings)}")
 
 
 def _label_column(
-    table: ImageTable, chosen: str | None, others: Sequence[int | None], setting: str, hint: str | None
+    table: ImageTable, chosen: str | None, others: Sequence[int | None], settings: Mapping[str, str], hint: str | None
 ) -> int | None:
     """The place of the labels; None where they are not clear and, without a hint, not needed."""
-    place = _column(table, "label", chosen, LABEL_NAMES, setting)
+    place = _column(table, "label", chosen, LABEL_NAMES, settings)
     if place is not None:
         return place
     left = [place for place in range(len(table.columns)) if place not in others]
@@ -200,8 +202,14 @@ def _label_column(
         return None
     if not left:
         raise ValueError(f"{table.file}: there is no column of labels{hint}")
-    names = ", ".join(table.columns[place] for place in left)
-    raise ValueError(f"{table.file}: which column holds the labels? Set {setting} to one of {names}{hint}")
+    remedy = _remedy("label", [table.columns[place] for place in left], settings)
+    raise ValueError(f"{table.file}: which column holds the labels? {remedy}{hint}")
+
+
+def _remedy(kind: str, names: Sequence[str], settings: Mapping[str, str]) -> str:
+    """What to do where one of these columns is meant, by its setting or, where there is none, its name."""
+    listed = ", ".join(names)
+    return f"Set {settings[kind]} to one of {listed}" if kind in settings else f"Call one of {listed} {kind!r}"
 
 
 def plain_path(path: str) -> str:
@@ -220,16 +228,16 @@ def split_called(name: str) -> str | None:
 
 
 def _column(
-    table: ImageTable, kind: str, chosen: str | None, known: Sequence[Sequence[str]], setting: str
+    table: ImageTable, kind: str, chosen: str | None, known: Sequence[Sequence[str]], settings: Mapping[str, str]
 ) -> int | None:
     """The place of a column.
 
     Args:
         table: as it was read.
-        kind: what it holds, for messages.
+        kind: what it holds.
         chosen: its name; None finds it.
         known: groups of names that it may have, an earlier group before a later one.
-        setting: that names it, for messages.
+        settings: what names columns, for messages.
 
     Returns:
         None where none of the names is there.
@@ -239,25 +247,18 @@ def _column(
     """
     if chosen is not None:
         if chosen not in table.columns:
-            raise ValueError(f"{table.file}: {setting}: no column {chosen!r}; {nearest(chosen, table.columns)}")
+            raise ValueError(f"{table.file}: {settings[kind]}: no column {chosen!r}; {closest(chosen, table.columns)}")
         return table.columns.index(chosen)
     for names in known:
         fitting = [place for place, name in enumerate(table.columns) if _plain(name) in names]
         if len(fitting) == 1:
             return fitting[0]
         if fitting:
-            several = " and ".join(table.columns[place] for place in fitting)
-            raise ValueError(f"{table.file}: {several} may each be the {kind}; set {setting}")
+            several = [table.columns[place] for place in fitting]
+            remedy = _remedy(kind, several, settings) if kind in settings else "Rename all but one"
+            raise ValueError(f"{table.file}: {' and '.join(several)} may each be the {kind}. {remedy}")
     return None
 
 
 def _plain(name: str) -> str:
     return re.sub(r"[\W_]", "", name.casefold())
-
-
-def nearest(text: str, known: Iterable[str]) -> str:
-    """What may have been meant, for messages."""
-    known = list(known)
-    near = difflib.get_close_matches(text, known, n=1)
-    more = ", ..." if len(known) > 8 else ""
-    return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known[:8])}{more}"

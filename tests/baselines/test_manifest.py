@@ -199,7 +199,7 @@ MISTAKES = {
     "two columns of files": (
         ("x.csv", "path,file,label\na,b,c\n"),
         {},
-        "path and file may each be the path; set path_column",
+        "path and file may each be the path. Set path_column to one of path, file",
     ),
     "two of a name": (("x.csv", "path,label,label\na,b,c\n"), {}, "two columns are called 'label'"),
     "too many cells": (("x.csv", "path,label\na,cat\nb,dog,3\n"), {}, "row 3 has 3 cells, and there are 2 columns"),

@@ -61,11 +61,11 @@ WRONG = {
     ),
     "two labels": (
         "path,label,species\nday 0/00.jpg,cat,3\n",
-        "labels.csv: label and species may each be the label; set --label-column",
+        "labels.csv: label and species may each be the label. Set --label-column to one of label, species",
     ),
     "no path": (
         ONE.replace("path", "where").replace(".jpg", ""),
-        "labels.csv: which column names the files? Set path_column to one of where, label",
+        "labels.csv: which column names the files? Call one of where, label 'path'",
     ),
     "column twice": ("path,label,label\n", "labels.csv: two columns are called 'label'; rename one"),
     "doubled path": (

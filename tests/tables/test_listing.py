@@ -97,7 +97,7 @@ DOORS = [opened_as_manifest, opened_beside_embeddings, lines_of]
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("path,label,species\n1.png,a,b\n", "label and species may each be the label; set "),
+        ("path,label,species\n1.png,a,b\n", "label and species may each be the label. Set "),
         ("path,path\n1.png,a\n", "two columns are called 'path'; rename one"),
         ("path,label\n1.png,a,b\n", "row 2 has 3 cells, and there are 2 columns"),
         ('path,label\n1.png,"a\n', "row 2: "),
@@ -136,3 +136,23 @@ def test_folders_are_found_in_any_case_and_form_of_letters(tmp_path):
         rows.append(f"images\\caf\u00e9\\{number}.png,{label}")
     (tmp_path / "t.csv").write_text("path,label\n" + "\n".join(rows), encoding="utf-8")
     assert Manifest(path=str(tmp_path / "t.csv")).open().splits["train"].num_images == 4
+
+
+@pytest.mark.parametrize("read", [lambda table: read_embeddings(table.with_suffix(".npy"), table), lines_of])
+@pytest.mark.parametrize(
+    ("header", "cells"),
+    [("what,where", "a,b"), ("path,file,label", "1.png,1.png,cat"), ("path,label,split,set", "1.png,cat,train,test")],
+)
+def test_nobody_is_told_to_set_what_they_do_not_have(tmp_path, header, cells, read):
+    (tmp_path / "t.csv").write_text(f"{header}\n{cells}\n")
+    np.save(tmp_path / "t.npy", np.ones((1, 2), dtype=np.float32))
+    with pytest.raises(ValueError, match=r"t\.csv") as error:
+        read(tmp_path / "t.csv")
+    assert "_column" not in str(error.value)
+
+
+def test_a_name_that_is_none_is_answered_by_the_first_of_many(tmp_path):
+    columns = [f"c{number:03}" for number in range(1000)]
+    write(tmp_path / "t.csv", [["x"] * 1000], columns)
+    with pytest.raises(ValueError, match=r"known: c000, .*c019, \.\.\. \(1000 in all\)$"):
+        list_images(read_table(tmp_path / "t.csv"), Columns(path="zzz"), ("path",))
