@@ -41,7 +41,7 @@ class Balls:
         self._place = np.empty(len(points), dtype=np.int64)  # of each point among the members of its cell
         self._columns, self._bits = [], []
         self.uncovered = np.ones(len(points), dtype=bool)
-        self.gain = np.empty(len(points), dtype=np.int64)
+        self.gain: np.ndarray = np.empty(len(points), dtype=np.int64)
         points = points - points.mean(dim=0)  # products round off less near the origin
         squares = points.square().sum(dim=1)
         for own, near in zip(self._members, self._near_cells, strict=True):

@@ -101,7 +101,7 @@ def greedy_cover(
         Distinct points, at most `budget`, and how many of them cover more than one point: these are the first ones.
     """
 
-    order = np.arange(len(balls.gain), dtype=np.float64) if rank is None else rank
+    order = np.arange(len(balls.gain)) if rank is None else rank
     balls.gain = balls.gain - order / len(balls.gain)  # whole numbers, less what decides among equals
 
     def cover(center: int) -> None:
