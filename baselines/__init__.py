@@ -60,6 +60,7 @@ BUILTINS: dict[str, dict[str, str]] = {
         "dino": "baselines.ssl_methods.dino:DINO",
         "fixmatch": "baselines.ssl_methods.fixmatch:FixMatch",
         "lejepa": "baselines.ssl_methods.lejepa:LeJEPA",
+        "mae": "baselines.ssl_methods.mae:MAE",
         "mixmatch": "baselines.ssl_methods.mixmatch:MixMatch",
         "moby": "baselines.ssl_methods.moby:MoBY",
         "moco_v2": "baselines.ssl_methods.moco_v2:MoCoV2",

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from baselines.backbones.hyperparameters import check_dropout
 from baselines.backbones.stem import is_small
-from harness.api import Backbone
+from harness.api import PatchBackbone
 
 
 def _block(dim: int, heads: int, dropout: float) -> nn.Module:
@@ -17,7 +17,7 @@ def _block(dim: int, heads: int, dropout: float) -> nn.Module:
     )
 
 
-class ViT(Backbone):
+class ViT(PatchBackbone):
     """Vision transformer (Dosovitskiy et al. 2021, https://arxiv.org/abs/2010.11929).
 
     Patches become tokens; pre-normalised attention blocks with GELU; the class token is the feature vector. As
@@ -56,6 +56,7 @@ class ViT(Backbone):
             raise ValueError(f"patch = {side} does not divide the image, {height}x{width}")
         self.patch, self.dim, self.depth, self.heads, self.dropout = patch, dim, depth, heads, dropout
         self.feature_dim = dim
+        self.patch_shape = (channels, side, side)
         self.embed = nn.Conv2d(channels, dim, kernel_size=side, stride=side)
         self.class_token = nn.Parameter(torch.zeros(1, 1, dim))
         self.class_position = nn.Parameter(torch.randn(1, 1, dim) * 0.02)
@@ -70,7 +71,11 @@ class ViT(Backbone):
 
     def forward(self, images: Tensor) -> Tensor:
         """Features f32 [B, D]: the class token after the last block."""
-        side = self.embed.stride[0]
+        return self.encode(images)[:, 0]
+
+    def encode(self, images: Tensor, shown: Tensor | None = None) -> Tensor:
+        """See `PatchBackbone.encode`."""
+        side = self.patch_shape[1]
         if images.shape[2] % side or images.shape[3] % side:
             raise ValueError(f"patch = {side} does not divide the image, {images.shape[2]}x{images.shape[3]}")
         patches = self.embed(images)  # [B, D, H / patch, W / patch]
@@ -78,5 +83,7 @@ class ViT(Backbone):
         if positions.shape[2:] != patches.shape[2:]:
             positions = F.interpolate(positions, patches.shape[2:], mode="bicubic", align_corners=False)
         tokens = (patches + positions).flatten(2).transpose(1, 2)
+        if shown is not None:
+            tokens = tokens.gather(1, shown.unsqueeze(2).expand(-1, -1, self.dim))
         first = (self.class_token + self.class_position).expand(images.shape[0], -1, -1)
-        return self.norm(self.blocks(self.drop(torch.cat([first, tokens], dim=1)))[:, 0])
+        return self.norm(self.blocks(self.drop(torch.cat([first, tokens], dim=1))))

@@ -10,7 +10,7 @@ from the generator that is handed to it, and never sees a label that the oracle 
 """
 
 from harness.api.augmentations import Augmentation
-from harness.api.backbones import Backbone, ImageForm, PublishedWeights
+from harness.api.backbones import Backbone, ImageForm, PatchBackbone, PublishedWeights
 from harness.api.data import SOURCE_SPLITS, TALLIED, BrokenImagesError, Dataset, Images, Source, Split
 from harness.api.families import Family
 from harness.api.selectors import (
@@ -40,6 +40,7 @@ __all__ = [
     "FeatureForm",
     "ImageForm",
     "Images",
+    "PatchBackbone",
     "Pool",
     "PoolModel",
     "PublishedWeights",

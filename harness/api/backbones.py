@@ -119,3 +119,22 @@ class Backbone(nn.Module, ABC):
         for module in self._frozen:
             module.training = False
         return self
+
+
+class PatchBackbone(Backbone):
+    """An encoder of patches that can be shown some of them alone, such as a vision transformer.
+
+    Attributes:
+        patch_shape: (C, h, w) of a patch. Patches are numbered row by row.
+    """
+
+    patch_shape: tuple[int, int, int]
+
+    @abstractmethod
+    def encode(self, images: Tensor, shown: Tensor | None = None) -> Tensor:
+        """Tokens f32 [B, 1 + k, D]: that of the whole image, which makes `forward`'s features, and those of patches.
+
+        Args:
+            images: normalised, f32 [B, C, H, W], H and W multiples of a patch's.
+            shown: i64 [B, k], the patches of each image that the encoder sees, k >= 1; None for all, in order.
+        """
