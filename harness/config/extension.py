@@ -127,6 +127,7 @@ def _compare_confirmations(old: Plan, new: Plan, compared: Comparison) -> None:
         compared.add("confirm", as_dict(before), as_dict(now), grows=added, why=grid)
         return
     compared.add("confirm.top", before.top, now.top, grows=before.top < now.top)
+    compared.add("confirm.distinct", list(before.distinct), list(now.distinct), grows=True)
     compared.add("confirm.seeds", list(before.seeds), list(now.seeds), grows=_begins(before.seeds, now.seeds))
     names = {_name(reference) for reference in now.references}
     kept = all(_name(reference) in names for reference in before.references)

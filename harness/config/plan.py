@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.config.checks import check_measured
+from harness.config.confirmation import Confirm
 from harness.config.headroom import Headroom, bounds_of
 from harness.config.label_free import check_measured_without_labels, has_labels
 from harness.config.parsing import RECIPE, Recipes, over_recipe, parse_recipes, parse_trial, recipe_trial
@@ -58,15 +59,6 @@ class EarlyTerminate:
     )
     min_iter: int = setting(1, "epochs before a trial may be stopped", low=1)
     eta: float = setting(3.0, "asha keeps 1 / eta of the trials at each rung", above=1)
-
-
-@dataclass(frozen=True)
-class Confirm:
-    """Re-runs the best with fresh seeds, and only then reads the test set."""
-
-    top: int = setting(1, "how many of the best configurations", low=1)
-    seeds: tuple[int, ...] = setting((1, 2, 3), "fresh seeds, not used by the search", low=0)
-    references: tuple[dict, ...] = setting((), "configurations to compare with: dotted paths below the trial -> values")
 
 
 @dataclass(frozen=True)
@@ -286,7 +278,8 @@ def load_plan(source: Path | Mapping[str, Any], overrides: Mapping[str, Any]) ->
     assert settings is not None
     recipes = _recipes(content, settings, problems)
     space = _space(content, settings.method, recipes, problems)
-    _check_settings(settings, bool(content.get("parameters") or content.get("cases")), problems)
+    paths = [str(path) for path in content.get("parameters") or ()]
+    _check_settings(settings, paths, bool(paths or content.get("cases")), problems)
     problems.raise_any()
     header = opening_comment(source) if isinstance(source, Path) else ""
     seeds = _seeds_of(settings)
@@ -360,7 +353,7 @@ def _seeds_of(settings: SweepSettings) -> Seeds:
     return settings.seeds if isinstance(settings.seeds, Seeds) else Seeds(settings.seeds)
 
 
-def _check_settings(settings: SweepSettings, varies: bool, problems: Problems) -> None:
+def _check_settings(settings: SweepSettings, paths: Sequence[str], varies: bool, problems: Problems) -> None:
     if why := unusable_name(settings.name):
         problems.add("name", why)
     _check_objectives(settings.metric, problems)
@@ -381,9 +374,7 @@ def _check_settings(settings: SweepSettings, varies: bool, problems: Problems) -
         problems.add("early_terminate", "a grid without `confirm` is a comparison, in which every trial must finish")
     check_custom(settings.resources.custom or {}, problems)
     if settings.confirm:
-        fresh, used = settings.confirm.seeds, seeds
-        if not fresh or len(set(fresh)) != len(fresh) or set(fresh) & set(used):
-            problems.add("confirm.seeds", f"{list(fresh)} must be fresh and different: not of {list(used)}")
+        settings.confirm.check(seeds, paths, problems)
 
 
 def _check_objectives(objectives: Sequence[Objective], problems: Problems) -> None:

@@ -224,8 +224,8 @@ class Recorder:
         newest = [last(history) for history in self._trials.values()]
         return list({r["configuration"]: r["parameters"] for r in newest if r["phase"] == "confirm"}.values())
 
-    def best(self, objectives: Sequence[Objective], top: int) -> list[Assignment]:
-        """The best configurations of the search, by the mean over their seeds.
+    def best(self, objectives: Sequence[Objective], top: int | None = None) -> list[Assignment]:
+        """The best configurations of the search, by the mean over their seeds; all of them in order, if None.
 
         With several objectives those that no other beats in all of them come first, ordered by the first objective.
         Among equals the order is that of their names, so that it does not depend on which trial was faster.

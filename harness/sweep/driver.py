@@ -60,7 +60,7 @@ class Sweep:
         else:
             complete = self._search() if plan.method == "bayes" else self._run_all(plan.first_tasks())
         if complete and plan.confirm:
-            best = self._recorder.best(plan.metric, plan.confirm.top)
+            best = plan.confirm.chosen(self._recorder.best(plan.metric))
             complete = self._run_all(plan.confirm_tasks([*best, *self._recorder.confirmed()]))
         elif complete and plan.searches and plan.portrait:
             self._portray_best()

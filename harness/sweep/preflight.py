@@ -171,7 +171,8 @@ def preview(plan: Plan) -> str:
         )
     if plan.confirm:
         read = "test set read" if any(has_labels(one.trial) for one in plan.some_candidates()) else "no test set"
-        configurations = f"{plan.confirm.top} best + {len(plan.confirm.references)} references"
+        distinct = f" of distinct {' and '.join(plan.confirm.distinct)}" if plan.confirm.distinct else ""
+        configurations = f"{plan.confirm.top} best{distinct} + {len(plan.confirm.references)} references"
         lines.append(f"confirm: {configurations}, each x {len(plan.confirm.seeds)} fresh seeds, {read}")
     return "\n".join(lines)
 
