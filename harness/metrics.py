@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 Goal = Literal["maximize", "minimize"]
 
+FEW_STEPS = 500
+"""A pre-training of fewer gradient steps says little about its method."""
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -136,6 +139,7 @@ def _pretraining() -> list[Metric]:
     return [
         Metric("pretrain/loss", "", -math.inf, math.inf, "minimize", "self-supervised loss, mean over the epoch"),
         *_encoder_scores(),
+        Metric("pretrain/steps", "", 0, math.inf, None, f"gradient steps so far; under {FEW_STEPS} say little"),
         Metric("pretrain/learning_rate", "", 0, math.inf, None, "learning rate at the end of the epoch"),
     ]
 

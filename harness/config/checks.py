@@ -185,7 +185,7 @@ def check_selection(config: TrialConfig, path: str, problems: Problems) -> None:
         problems.add(f"{path}.ssl_method", f"{name} learns from labels, which are yet to be chosen; use simclr")
     if chooser.pretrain.knn_of_pool:
         problems.add(f"{path}.pretrain.knn_of_pool", "asks the labels that are yet to be chosen; use false")
-    trains = method.num_views > 0 and chooser.pretrain.epochs > 0
+    trains = method.num_views > 0 and chooser.pretrain.epochs != 0
     if not trains and chooser.backbone.hyperparameters.get("weights") is None:
         problems.add(path, "nothing trains its encoder; give backbone.weights, or an ssl_method such as simclr")
     check_normalization(chooser, path, problems)
@@ -268,7 +268,7 @@ def check_epochs_are_judged(config: TrialConfig, goal: str, path: str, problems:
                      "features, which train none; use none")  # fmt: skip
     elif config.mode == "joint" and not config.joint.validate_every:
         problems.add(path, "early_terminate sees nothing of joint training; set trial.joint.validate_every to 1")
-    elif config.mode == "pretrain" and config.pretrain.epochs > 1 and not config.pretrain.knn_every:
+    elif config.mode == "pretrain" and config.pretrain.epochs not in (0, 1) and not config.pretrain.knn_every:
         problems.add(path, "early_terminate sees nothing of pre-training with trial.pretrain.knn_every: 0; set it to 1")
     elif config.data.val == 0 and goal not in LABEL_FREE:
         problems.add(path, f"early_terminate judges {goal} by validation images; set trial.data.val above 0, or let "

@@ -108,6 +108,9 @@ def _value(hint: Any, metadata: Mapping[str, Any], definitions: dict[str, Schema
         item = _value(inner[0], metadata, definitions)
         listed = {"type": "array", "items": item}
         return {"anyOf": [listed, item]} if dataclasses.is_dataclass(inner[0]) else listed
+    if metadata.get("auto"):
+        number = _value(hint, {**metadata, "auto": False}, definitions)
+        return {"anyOf": [number, {"const": "auto"}]}
     limits = {"low": "minimum", "high": "maximum", "above": "exclusiveMinimum"}
     ranged = {word: metadata[key] for key, word in limits.items() if metadata.get(key) is not None}
     return {**PLAIN.get(hint, {}), **(ranged if hint in (int, float) else {})}

@@ -51,10 +51,19 @@ class Problems:
 
 
 def setting(
-    default: Any, help: str, *, low: float | None = None, high: float | None = None, above: float | None = None
+    default: Any,
+    help: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    above: float | None = None,
+    auto: bool = False,
 ) -> Any:
-    """A dataclass field with its meaning and range: low <= value <= high, value > above."""
-    return field(default=default, metadata={"help": help, "low": low, "high": high, "above": above})
+    """A dataclass field with its meaning and range: low <= value <= high, value > above.
+
+    With `auto` the text `auto` may stand for a number, which takes its place before anything computes with it.
+    """
+    return field(default=default, metadata={"help": help, "low": low, "high": high, "above": above, "auto": auto})
 
 
 def plugin(kind: str, default: str, help: str) -> Any:
@@ -128,6 +137,8 @@ def parse_value(hint: Any, value: Any, path: str, problems: Problems, about: dat
         if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union
         else (hint,)
     )
+    if metadata.get("auto"):
+        options = (*options, Literal["auto"])
     if typing.get_origin(hint) is tuple and dataclasses.is_dataclass(typing.get_args(hint)[0]):
         section: Any = typing.get_args(hint)[0]
         if not isinstance(value, list | tuple):  # one mapping stands for a list of one

@@ -13,6 +13,12 @@ from harness.data.splits import Splitting
 from harness.plugins import registry
 from harness.plugins.registry import PluginSpec
 
+AUTO_EPOCHS = 20
+"""Of a pre-training on many images, where nobody says."""
+
+AUTO_STEPS = 1000
+"""That a pre-training makes at least, where nobody says how many epochs it has."""
+
 
 @dataclass(frozen=True)
 class DataConfig(Splitting):
@@ -65,9 +71,19 @@ class Optimization:
 class PretrainConfig(Optimization):
     """The self-supervised loop."""
 
-    epochs: int = setting(20, "passes over the pool; 0 keeps the initial weights", low=0)
+    epochs: int = setting(
+        "auto",
+        f"passes over the pool; auto: {AUTO_EPOCHS}, or on few images as many as make {AUTO_STEPS:,} steps; 0 keeps "
+        "the initial weights",
+        low=0,
+        auto=True,
+    )
     batch_size: int = setting(
-        256, "images per step, at most: ceil(pool / batch_size) batches of nearly equal size", low=2
+        "auto",
+        "images per step, at most: ceil(pool / batch_size) batches of nearly equal size; auto: the largest power of "
+        "two that is at most an eighth of the images, from 2 to 256",
+        low=2,
+        auto=True,
     )
     resolutions: tuple[float, ...] = setting(
         (1.0,), "shares of the image's side in equal spans of the epochs, rising to 1: early epochs cost less", above=0

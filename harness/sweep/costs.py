@@ -20,9 +20,11 @@ from harness.data.overlaps import PARTS
 from harness.data.splits import Data
 from harness.files import digest_of
 from harness.messages import cause_of, count, in_bytes, message_of
-from harness.plugins import registry
+from harness.metrics import FEW_STEPS
 from harness.sweep.placement import place, this_machine
 from harness.sweep.preflight import check_data, data_name
+from harness.trial.lengths import images_learnt_from, settled
+from harness.trial.lengths import steps as steps_of
 from harness.trial.measures import SAMPLE
 from harness.trial.pace import Pace, measure_pace
 from harness.trial.pretraining import pretrain_key, pretrains
@@ -48,7 +50,9 @@ def expected_costs(plan: Plan, cache: Path) -> str:
     away = dict.fromkeys(one.trial.dataset.name for one in plan.some_candidates() if _data_of(one.trial) not in known)
     lines = list(dict.fromkeys(_said(config, data) for config, data in prepared))
     lines += [f"data: {name}: not decoded yet, and to open it may download it; so it is not looked at" for name in away]
-    return "\n".join([*lines, *(["time: no estimate without these data"] if away else _times(plan, known))])
+    if away:
+        return "\n".join([*lines, "time: no estimate without these data"])
+    return "\n".join([*lines, *_lengths(plan, known), *_times(plan, known)])
 
 
 def _data_of(config: TrialConfig) -> str:
@@ -71,6 +75,28 @@ def _said(config: TrialConfig, data: Data) -> str:
     if not {"skipped", "dropped", "doubled"} & data.tally.keys():
         lines.append("no image is broken, and none is in two parts")
     return "\n  ".join([*lines, *data.notes])
+
+
+def _encoders(trial: TrialConfig, known: Mapping[str, Data]) -> tuple[TrialConfig, ...]:
+    """As `TrialConfig.encoders`, with numbers in place of every `auto`."""
+    return settled(trial, known[_data_of(trial)]).encoders()
+
+
+def _lengths(plan: Plan, known: Mapping[str, Data]) -> list[str]:
+    """The line on the gradient steps of pre-trainings; none where there are none."""
+    made: dict[int, str] = {}
+    for one in plan.some_candidates():
+        for config in _encoders(one.trial, known):
+            if pretrains(config):
+                images, settings = images_learnt_from(config, known[_data_of(one.trial)]), config.pretrain
+                size = f"at most {min(settings.batch_size, images):,} of {images:,} images each"
+                made[steps_of(settings, images)] = f"{count(settings.epochs, 'epoch')}, {size}"
+    if not made:
+        return []
+    least, most = min(made), max(made)
+    said = f"{least:,} to {most:,} gradient steps" if least < most else f"{least:,} gradient steps ({made[least]})"
+    few = f"; under {FEW_STEPS} say little about a method" if least < FEW_STEPS else ""
+    return [f"pre-training: {said}{few}"]
 
 
 def _times(plan: Plan, known: Mapping[str, Data]) -> list[str]:
@@ -117,21 +143,19 @@ def _seconds(tasks: Sequence[Task], known: Mapping[str, Data], paces: Mapping[st
     total, seen = 0.0, set()
     for task in tasks:
         of = known[_data_of(task.trial)]
-        for config in task.trial.encoders():
+        for chooses, config in enumerate(_encoders(task.trial, known)):
             pace = paces.get(_kind(config, known), typical)
             key = digest_of(pretrain_key(config, task.seed, data_name(config)))
             if pretrains(config) and key not in seen:
                 total += _pretraining(config, of, pace)
                 seen.add(key)
-            total += _rounds(config, of, pace) if config is task.trial else of.counts["pool"] * pace.image
+            total += of.counts["pool"] * pace.image if chooses else _rounds(config, of, pace)
     return total
 
 
 def _pretraining(config: TrialConfig, data: Data, pace: Pace) -> float:
-    settings, images = config.pretrain, data.counts["pool"] + data.counts.get("unlabeled_extra", 0)
-    method = registry.find_plugin("ssl_methods", config.ssl_method.name)
-    if getattr(method, "labeled_only", False) and config.labels.start != "all":
-        images = config.labels.start
+    images = images_learnt_from(config, data)
+    settings = config.pretrain
     measured = sum(settings.measures(epoch) for epoch in range(1, settings.epochs + 1))
     looked_at = measured * (data.counts["val"] + 3 * min(SAMPLE, data.counts["pool"]))
     return _steps(images, settings.batch_size, pace) * settings.epochs + looked_at * pace.image
@@ -158,7 +182,7 @@ def _steps(images: int, batch_size: int, pace: Pace) -> float:
 
 def _measured(plan: Plan, known: Mapping[str, Data]) -> tuple[dict[str, Pace], int, str]:
     """Kind of trial -> its pace, as far as there was time; how many kinds there are; why one could not be measured."""
-    trials = [encoder for one in plan.some_candidates() for encoder in one.trial.encoders()]
+    trials = [encoder for one in plan.some_candidates() for encoder in _encoders(one.trial, known)]
     kinds = {_kind(trial, known): trial for trial in trials if not known[_data_of(trial)].gives_features}
     paces: dict[str, Pace] = {}
     problem = "features are encoded already, and selection and heads are not measured"

@@ -19,6 +19,7 @@ from harness.files import digest_of
 from harness.plugins import registry
 from harness.progress import say
 from harness.records.names import label
+from harness.trial.lengths import for_images, images_learnt_from
 from harness.trial.pretraining import pretrain_key, pretrains
 from harness.trial.rounds import start_pool
 from harness.trial.run import decoded, divided, label_budget
@@ -136,10 +137,10 @@ class _Opened:
 
 
 def _check_batch(config: TrialConfig, data: Data, section: str = "") -> None:
-    images = len(data.pool) + (len(data.unlabeled_extra) if data.unlabeled_extra is not None else 0)
     method: Any = registry.find_plugin("ssl_methods", config.ssl_method.name)
     few = getattr(method, "labeled_only", False)  # then a batch may be as small as the labels are few
-    if pretrains(config) and not few and config.pretrain.batch_size > images:
+    images = images_learnt_from(config, data)
+    if pretrains(config) and not few and for_images(config.pretrain, images).batch_size > images:
         raise ValueError(
             f"{section}pretrain.batch_size: {config.pretrain.batch_size} is more than the pool has; "
             f"use at most {images}"

@@ -27,7 +27,12 @@ def even_batches(count: int, batch_size: int, rng: torch.Generator) -> tuple[Ten
         >>> [len(batch) for batch in even_batches(1800, 256, torch.Generator())]
         [225, 225, 225, 225, 225, 225, 225, 225]
     """
+    return torch.randperm(count, generator=rng).tensor_split(num_batches(count, batch_size))
+
+
+def num_batches(count: int, batch_size: int) -> int:
+    """The steps of an epoch, >= 1, as `even_batches` makes them."""
     steps = -(-count // batch_size)
     if batch_size > 1:
         steps = min(steps, count // 2)
-    return torch.randperm(count, generator=rng).tensor_split(max(1, steps))
+    return max(1, steps)

@@ -111,7 +111,7 @@ class Trainer:
                     totals[name] = totals.get(name, torch.zeros((), device=value.device)) + value.detach()
         metrics = {f"pretrain/{name}": float(total) / len(batches) for name, total in totals.items()}
         check_finite(self.method, metrics["pretrain/loss"], epoch, name="pre-training", key="pretrain.lr")
-        return metrics | {"pretrain/learning_rate": lr}
+        return metrics | {"pretrain/learning_rate": lr, "pretrain/steps": float(epoch * len(batches))}
 
     def _losses(self, index: Tensor, share: float, rng: torch.Generator) -> dict[str, Tensor]:
         """What the method says of the views of i64 [B] images, their sides multiplied by `share`."""

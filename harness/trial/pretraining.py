@@ -58,7 +58,7 @@ def untrained_encoder(config: TrialConfig, images: splits.Data, seed: int) -> Ba
 def pretrains(config: TrialConfig) -> bool:
     """Whether the encoder is trained before the rounds; else it keeps its initial weights."""
     trainable = registry.find_plugin("ssl_methods", config.ssl_method.name).num_views > 0  # type: ignore[attr-defined]
-    return config.mode == "pretrain" and trainable and config.pretrain.epochs > 0
+    return config.mode == "pretrain" and trainable and config.pretrain.epochs != 0
 
 
 def pretrain_key(config: TrialConfig, seed: int, fingerprint: str) -> dict[str, Any]:

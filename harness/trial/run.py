@@ -20,6 +20,7 @@ from harness.trial.context import Context, Costs
 from harness.trial.encoding import chooser_of, encoder_of
 from harness.trial.epochs import Listener, Reporter
 from harness.trial.headroom import BestOfMany
+from harness.trial.lengths import settled
 from harness.trial.memory import PeakMemory
 from harness.trial.pretraining import build_method, encoder_inputs, label_free_scores, pretrained, pretrains
 from harness.trial.ridge import KERNEL_LIMIT
@@ -69,6 +70,7 @@ def run(
     started = time.perf_counter()
     memory = PeakMemory()
     data, oracle = load_data(config, folders.cache, with_test=with_test)
+    config = settled(config, data)
     oracle.with_budget(label_budget(config, len(oracle)))
     check_sizes(config, data)
     inputs = encoder_inputs(config, data)

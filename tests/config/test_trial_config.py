@@ -103,7 +103,7 @@ MISTAKES = {
         "trial.augmentation",
         "views is empty: name an augmentation for the first view",
     ),
-    "wrong type": (trial(pretrain={"epochs": "many"}), "trial.pretrain.epochs", "expected a whole number, not 'many'"),
+    "wrong type": (trial(pretrain={"epochs": "many"}), "trial.pretrain.epochs", "a whole number or auto, not 'many'"),
     "a share of an epoch": (trial(pretrain={"epochs": 2.5}), "trial.pretrain.epochs", "expected a whole number"),
     "true is no number": (trial(pretrain={"epochs": True}), "trial.pretrain.epochs", "expected a whole number"),
     "below the range": (trial(pretrain={"batch_size": 1}), "trial.pretrain.batch_size", "smallest valid value 2"),
