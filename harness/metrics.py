@@ -144,13 +144,11 @@ def _pretraining() -> list[Metric]:
     ]
 
 
-def _pretraining_of_selection() -> list[Metric]:
-    """The same of the encoder that chooses, but for what asks all labels."""
+def _pretraining_of(section: str, which: str) -> list[Metric]:
+    """The same of another encoder, but for what asks all labels."""
     of_pool = "pretrain/knn_pool_accuracy"
     return [
-        replace(
-            m, name=m.name.replace("pretrain/", "selection/"), description=f"as {m.name}, of the encoder that chooses"
-        )
+        replace(m, name=m.name.replace("pretrain/", f"{section}/"), description=f"as {m.name}, of {which}")
         for m in _pretraining()
         if m.name != of_pool
     ]
@@ -174,7 +172,8 @@ METRICS: dict[str, Metric] = {
         *_classification("test", "test"),
         Metric("train/accuracy", "fraction", 0, 1, "maximize", "share of the labelled training images fitted"),
         *_pretraining(),
-        *_pretraining_of_selection(),
+        *_pretraining_of("selection", "the encoder that chooses"),
+        *_pretraining_of("teacher", "the teacher's encoder"),
         _seconds("pretrain", "self-supervised pre-training"),
         Metric(
             "joint/loss",
@@ -197,6 +196,7 @@ METRICS: dict[str, Metric] = {
         Metric("classifier/loss", "nats", 0, math.inf, "minimize", "cross-entropy of fine-tuning, mean over the epoch"),
         _seconds("encode", "features and representations of a fixed encoder, once per trial"),
         _seconds("selection_encoder", "training the encoder of `selection` and encoding the pool by it"),
+        _seconds("teacher", "training the encoder and head of `teacher` and encoding the pool by it"),
         _seconds("select", "choosing the images to label, all rounds together"),
         _seconds("train", "training on the labelled images, all rounds together"),
         _seconds("evaluate", "measuring on validation and test, all rounds together"),
@@ -264,7 +264,7 @@ def known(name: str) -> Metric | None:
 
 def step_kind(name: str) -> Literal["epoch", "labels"]:
     """The axis a metric belongs to: training is measured per epoch, its results per number of labels."""
-    per_epoch = ("pretrain/", "selection/", "throughput/", "classifier/", "joint/val_accuracy")
+    per_epoch = ("pretrain/", "selection/", "teacher/", "throughput/", "classifier/", "joint/val_accuracy")
     return "epoch" if name.startswith(per_epoch) else "labels"
 
 

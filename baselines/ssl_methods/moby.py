@@ -19,7 +19,7 @@ class MoBY(SSLMethod):
     MoCo v2's queue with BYOL's asymmetry: predictions on the online encoder against keys of a momentum encoder. As
     described and released: each view has a queue, both directions are added, the momentum rises to 1; neither drop path
     nor shuffled batch normalisation. MoBYv2AL (Caramalau et al. 2022, BMVC) is its `projection_dim: 128` and
-    `depth: 1`, linear projector and predictor as its code has them.
+    `depth: 1`, linear projector and predictor as its code has them; its table 2 also leaves out one of the two.
 
     Args:
         backbone: the encoder.
@@ -29,6 +29,8 @@ class MoBY(SSLMethod):
         hidden_dim: width of hidden layers of projector and predictor, >= 1.
         projection_dim: D of queries and keys, >= 1.
         depth: linear layers in the projector, and in the predictor, >= 1.
+        with_projector: false: there is none, and features are predicted, whose length stands for `projection_dim`.
+        with_predictor: false: there is none, and projections are compared.
     """
 
     def __init__(
@@ -41,6 +43,8 @@ class MoBY(SSLMethod):
         hidden_dim: int = 4096,
         projection_dim: int = 256,
         depth: int = 2,
+        with_projector: bool = True,
+        with_predictor: bool = True,
     ):
         super().__init__(backbone)
         check_positive(temperature=temperature)
@@ -53,12 +57,14 @@ class MoBY(SSLMethod):
         self.hidden_dim = hidden_dim
         self.projection_dim = projection_dim
         self.depth = depth
-        hidden = [hidden_dim] * (depth - 1)
-        self.projector = mlp(backbone.feature_dim, *hidden, projection_dim)
-        self.predictor = mlp(projection_dim, *hidden, projection_dim)
+        self.with_projector = with_projector
+        self.with_predictor = with_predictor
+        hidden, dim = [hidden_dim] * (depth - 1), projection_dim if with_projector else backbone.feature_dim
+        self.projector = mlp(backbone.feature_dim, *hidden, dim) if with_projector else nn.Identity()
+        self.predictor = mlp(dim, *hidden, dim) if with_predictor else nn.Identity()
         self.key_encoder = momentum_copy(self._online())
-        self.first_queue = KeyQueue(queue_size, projection_dim)
-        self.second_queue = KeyQueue(queue_size, projection_dim)
+        self.first_queue = KeyQueue(queue_size, dim)
+        self.second_queue = KeyQueue(queue_size, dim)
 
     @property
     def queues(self) -> tuple[KeyQueue, KeyQueue]:

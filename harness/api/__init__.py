@@ -23,7 +23,7 @@ from harness.api.selectors import (
     Reason,
     Selector,
 )
-from harness.api.ssl_methods import UNKNOWN, SemiSupervisedMethod, SSLMethod, SupervisedMethod
+from harness.api.ssl_methods import UNKNOWN, SemiSupervisedMethod, SSLMethod, SupervisedMethod, TaughtMethod
 
 __all__ = [
     "CLASSIFIER_TRAITS",
@@ -51,4 +51,5 @@ __all__ = [
     "Source",
     "Split",
     "SupervisedMethod",
+    "TaughtMethod",
 ]

@@ -9,6 +9,8 @@ from typing import Self
 
 from torch import Tensor, nn
 
+from harness.api.data import Images
+
 
 @dataclass(frozen=True)
 class ImageForm:
@@ -60,6 +62,23 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def forward(self, images: Tensor) -> Tensor:
         """Maps normalised images f32 [B, C, H, W] to features f32 [B, D]."""
+
+    def fit(self, images: Images, shown: Callable[[Tensor], Tensor]) -> None:
+        """Sets the weights in closed form by images without labels, where a network learns so; most do not.
+
+        Called once, before anything else is done with the network, unless its weights are given. It then is in no need
+        of pre-training, and no SSL method trains it. What is drawn comes from torch's global generator, as initial
+        weights do.
+
+        Args:
+            images: N, of the pool, u8 [N, C, H, W]; a batch is read at a time, as they may not fit into memory.
+            shown: u8 [B, C, H, W] of these -> f32 [B, C, H, W], normalised, as `forward` takes them.
+        """
+
+    @classmethod
+    def is_fitted(cls) -> bool:
+        """Whether `fit` is defined."""
+        return cls.fit is not Backbone.fit
 
     def stages(self) -> list[nn.Module]:
         """The network's parts in order of depth, without repetition.

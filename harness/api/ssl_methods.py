@@ -100,6 +100,37 @@ class SupervisedMethod(SSLMethod):
         return self.labeled_loss(views, torch.full((len(views[0]),), UNKNOWN, device=views[0].device))
 
 
+class TaughtMethod(SSLMethod):
+    """A learner that trains classifier and encoder on what a teacher says: `mode: joint` with a `teacher`.
+
+    `num_views` counts the views of each image, made by the trial's augmentation, alike for labelled and unlabelled.
+    """
+
+    @abstractmethod
+    def taught_loss(
+        self, classifier: nn.Module, views: list[Tensor], scores: Tensor, labels: Tensor
+    ) -> dict[str, Tensor]:
+        """The training loss of one step.
+
+        Args:
+            classifier: normalised images f32 [B, C, H, W] -> logits f32 [B, K], through `self.backbone`.
+            views: V tensors f32 [B, C, H, W], normalised; row i of each shows the same image.
+            scores: f32 [B, K], the teacher's of these images without any augmentation, to be read as logits.
+            labels: i64 [B] in 0 .. K-1, UNKNOWN where the label has not been bought.
+
+        Returns:
+            `{"loss": []}` to back-propagate, plus any scalars to log.
+        """
+
+    def loss(self, views: list[Tensor]) -> dict[str, Tensor]:
+        """There is none without a teacher.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError(f"{type(self).__name__} learns from a teacher: use it in mode joint")
+
+
 class SemiSupervisedMethod(SSLMethod):
     """A learner that trains classifier and encoder together, from labelled and unlabelled images: `mode: joint` only.
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from harness.api import Backbone, Selector, SemiSupervisedMethod, SSLMethod, SupervisedMethod
+from harness.api import Backbone, Selector, SemiSupervisedMethod, SSLMethod, SupervisedMethod, TaughtMethod
 from harness.config.schema import Problems
 from harness.config.trial import Optimization, TrialConfig, method_arguments
 from harness.messages import cause_of, message_of
@@ -43,7 +43,7 @@ def check_mode(config: TrialConfig, path: str, problems: Problems) -> None:
     if issubclass(method, SupervisedMethod) and config.labels.start == 0:
         problems.add(f"{path}.labels.start", f"{config.ssl_method.name} learns from labels; use 1 or more")
     if config.mode == "pretrain":
-        if issubclass(method, SemiSupervisedMethod):
+        if issubclass(method, SemiSupervisedMethod | TaughtMethod):
             problems.add(f"{path}.mode", f"{config.ssl_method.name} trains classifier and encoder at once; use joint")
         return
     if config.classifier.name != "finetune":
@@ -58,11 +58,12 @@ def check_mode(config: TrialConfig, path: str, problems: Problems) -> None:
         problems.add(
             f"{path}.joint.unlabeled", f"{config.ssl_method.name} has no loss per image to rank by; use as_labeled"
         )
-    if config.joint.ema and not issubclass(method, SemiSupervisedMethod):
+    own_loss = issubclass(method, SemiSupervisedMethod | TaughtMethod)
+    if config.joint.ema and not own_loss:
         problems.add(
             f"{path}.joint.ema", f"the heads of {config.ssl_method.name} would be those of another encoder; use 0"
         )
-    if issubclass(method, SemiSupervisedMethod) and config.classifier.class_weight != "none":
+    if own_loss and config.classifier.class_weight != "none":
         problems.add(
             f"{path}.classifier.class_weight", f"{config.ssl_method.name} makes the loss of the classifier; use none"
         )
@@ -73,6 +74,16 @@ def check_mode(config: TrialConfig, path: str, problems: Problems) -> None:
     if issubclass(method, SupervisedMethod) and method.labeled_only:
         problems.add(
             f"{path}.ssl_method", f"{config.ssl_method.name} is the task loss itself; use none with classifier finetune"
+        )
+
+
+def check_fitted(config: TrialConfig, path: str, problems: Problems) -> None:
+    """A network whose weights follow from the images in closed form, which no SSL method trains beside."""
+    plugin: type[Backbone] = registry.find_plugin("backbones", config.backbone.name)
+    method: type[SSLMethod] = registry.find_plugin("ssl_methods", config.ssl_method.name)
+    if plugin.is_fitted() and config.backbone.hyperparameters.get("weights") is None and method.num_views:
+        problems.add(
+            f"{path}.ssl_method", f"{config.backbone.name} is fitted to the pool and needs no training; use none"
         )
 
 
@@ -186,11 +197,46 @@ def check_selection(config: TrialConfig, path: str, problems: Problems) -> None:
     if chooser.pretrain.knn_of_pool:
         problems.add(f"{path}.pretrain.knn_of_pool", "asks the labels that are yet to be chosen; use false")
     trains = method.num_views > 0 and chooser.pretrain.epochs != 0
+    trains |= registry.find_plugin("backbones", chooser.backbone.name).is_fitted()  # type: ignore[attr-defined]
     if not trains and chooser.backbone.hyperparameters.get("weights") is None:
         problems.add(path, "nothing trains its encoder; give backbone.weights, or an ssl_method such as simclr")
     check_normalization(chooser, path, problems)
+    check_fitted(chooser, path, problems)
     check_milestones(chooser.pretrain, f"{path}.pretrain", problems)
     check_resolutions(chooser.pretrain.resolutions, f"{path}.pretrain.resolutions", problems)
+
+
+def check_teacher(config: TrialConfig, path: str, problems: Problems) -> None:
+    """Whether there is a teacher where something learns from it, and there alone, and what it says."""
+    name = config.ssl_method.name
+    learns = issubclass(registry.find_plugin("ssl_methods", name), TaughtMethod)
+    teacher = config.of_teacher()
+    if learns and teacher is None and config.mode == "joint":
+        problems.add(f"{path}.teacher", f"{name} learns from one; say which, such as {{classifier: kernel_ridge}}")
+    if learns:
+        unread = (("joint.unlabeled_ratio", config.joint.unlabeled_ratio, 1),
+                  ("classifier.augmentation", config.classifier.augmentation.name, "identity"))  # fmt: skip
+        for key, value, default in unread:
+            if value != default:
+                problems.add(f"{path}.{key}", f"{name} sees labelled and unlabelled images alike; leave it out")
+    if teacher is None:
+        return
+    path = f"{path}.teacher"
+    if not learns or config.mode != "joint":
+        problems.add(path, f"{name} in mode {config.mode} does not learn from it; use distill in mode joint")
+    if issubclass(registry.find_plugin("ssl_methods", teacher.ssl_method.name), SemiSupervisedMethod | TaughtMethod):
+        problems.add(f"{path}.ssl_method", f"{teacher.ssl_method.name} trains a classifier; use finetune as the head")
+    if teacher.classifier.name == "svm":
+        problems.add(f"{path}.classifier.name", "the scores of svm order the classes alone; use logistic")
+    if teacher.pretrain.knn_of_pool:
+        problems.add(f"{path}.pretrain.knn_of_pool", "is not measured of a teacher; leave it out")
+    check_normalization(teacher, path, problems)
+    check_fitted(teacher, path, problems)
+    check_classifiers(teacher, path, problems)
+    if teacher.classifier.warm_start:
+        problems.add(f"{path}.classifier.warm_start", "a teacher learns anew in every round; leave it out")
+    check_milestones(teacher.pretrain, f"{path}.pretrain", problems)
+    check_resolutions(teacher.pretrain.resolutions, f"{path}.pretrain.resolutions", problems)
 
 
 def gives_features(dataset: Any) -> bool:
@@ -291,10 +337,11 @@ def try_plugins(config: TrialConfig, path: str, problems: Problems) -> None:
     for number, head in enumerate((config.classifier, *config.beside)):
         place = f"beside[{number - 1}]" if number else "classifier"
         attempt(f"{place}.augmentation", try_alone, head.augmentation)
-    if config.selection is not None:
-        attempt("selection.augmentation", try_alone, config.selection.augmentation)
-        if attempt("selection.backbone", try_backbone, config.selection.backbone) is not None:
-            attempt("selection.ssl_method", try_method, config.selection.ssl_method, config.selection.backbone)
+    for section, other in list(config.encoders().items())[1:]:
+        attempt(f"{section}.augmentation", try_alone, other.augmentation)
+        attempt(f"{section}.classifier.augmentation", try_alone, other.classifier.augmentation)
+        if attempt(f"{section}.backbone", try_backbone, other.backbone) is not None:
+            attempt(f"{section}.ssl_method", try_method, other.ssl_method, other.backbone)
     backbone = attempt("backbone", try_backbone, config.backbone)
     if backbone is not None:
         _check_dropout(config, backbone, path, problems)

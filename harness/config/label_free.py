@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 
-from harness.api import SemiSupervisedMethod, SupervisedMethod
+from harness.api import SemiSupervisedMethod, SupervisedMethod, TaughtMethod
 from harness.config.checks import Tried, check_epochs_are_judged
 from harness.config.schema import Problems, as_dict
 from harness.config.trial import TrialConfig
 from harness.metrics import LABEL_FREE
 from harness.plugins import registry
 
-READ_LABELS = ("mode", "joint", "labels", "selector", "selection", "classifier", "beside")
+READ_LABELS = ("mode", "joint", "labels", "selector", "selection", "teacher", "classifier", "beside")
 """The keys of a trial that are of no use without labels."""
 
 NEEDS_NONE = ("time/", "throughput/", "memory/")
@@ -45,7 +45,7 @@ def check_without_labels(config: TrialConfig, path: str, problems: Problems) -> 
     if config.pretrain.knn_of_pool:
         problems.add(f"{path}.pretrain.knn_of_pool", f"{without}; leave it out")
     method = config.ssl_method.name
-    if issubclass(registry.find_plugin("ssl_methods", method), SupervisedMethod | SemiSupervisedMethod):
+    if issubclass(registry.find_plugin("ssl_methods", method), SupervisedMethod | SemiSupervisedMethod | TaughtMethod):
         problems.add(f"{path}.ssl_method", f"{method} {without}; use one that learns without, such as simclr")
 
 

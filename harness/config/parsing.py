@@ -12,12 +12,14 @@ from harness.config import recipes
 from harness.config.checks import (
     check_classifiers,
     check_features,
+    check_fitted,
     check_labels,
     check_milestones,
     check_mode,
     check_normalization,
     check_resolutions,
     check_selection,
+    check_teacher,
     check_what_selector_reads,
     gives_features,
     try_plugins,
@@ -49,12 +51,14 @@ def parse_trial(value: Any, path: str, problems: Problems, own: Recipes | None =
         return None
     _check_unnamed_heads(value or {}, path, problems)
     check_normalization(config, path, problems)
+    check_fitted(config, path, problems)
     if has_labels(config):
         check_labels(config, path, problems)
         check_classifiers(config, path, problems)
         check_mode(config, path, problems)
         check_what_selector_reads(config, path, problems)
         check_selection(config, path, problems)
+        check_teacher(config, path, problems)
     else:
         check_without_labels(config, path, problems)
     check_features(config, path, problems)
@@ -71,7 +75,9 @@ def parse_trial(value: Any, path: str, problems: Problems, own: Recipes | None =
 def _check_unnamed_heads(value: Mapping[str, Any], path: str, problems: Problems) -> None:
     """Settings of a classifier without a name, which the default one would ignore."""
     default = ClassifierConfig()
-    for place, head in [("classifier", value.get("classifier")), *_numbered("beside", value.get("beside"))]:
+    teacher = ("teacher.classifier", (value.get("teacher") or {}).get("classifier"))
+    heads = [("classifier", value.get("classifier")), teacher, *_numbered("beside", value.get("beside"))]
+    for place, head in heads:
         ignored = sorted(default.unread() & head.keys()) if isinstance(head, Mapping) and "name" not in head else []
         if ignored:
             unread = " and ".join(ignored)
@@ -152,6 +158,8 @@ def with_heads_apart(value: Any) -> Any:
         value["classifier"], value["beside"] = given[0], given[1:]
     if isinstance(value.get("classifier"), str):
         value["classifier"] = {"name": value["classifier"]}
+    if isinstance(value.get("teacher"), Mapping) and isinstance(value["teacher"].get("classifier"), str):
+        value["teacher"] = {**value["teacher"], "classifier": {"name": value["teacher"]["classifier"]}}
     if isinstance(value.get("beside"), list):
         value["beside"] = [{"name": item} if isinstance(item, str) else item for item in value["beside"]]
     return value

@@ -88,6 +88,12 @@ class PretrainConfig(Optimization):
     resolutions: tuple[float, ...] = setting(
         (1.0,), "shares of the image's side in equal spans of the epochs, rising to 1: early epochs cost less", above=0
     )
+    apart: int = setting(
+        0,
+        "number of clusters of the encoder's features, found anew in every epoch, whose images are spread over the "
+        "batches, so that two likely positives seldom share one; at least batch_size of them, to tell; 0: random ones",
+        low=0,
+    )
     knn_every: int = setting(
         1,
         "epochs between measurements of the encoder (k-NN accuracy, scores without labels); 0: only after the last",
@@ -263,6 +269,15 @@ class SelectionConfig:
 
 
 @dataclass(frozen=True)
+class TeacherConfig(SelectionConfig):
+    """Another encoder with a head of its own, fitted to the labels bought: a `TaughtMethod` learns from its scores."""
+
+    backbone: PluginSpec = plugin("backbones", "patches", "the encoder")
+    ssl_method: PluginSpec = plugin("ssl_methods", "none", "how it is pre-trained, if it is")
+    classifier: ClassifierConfig = setting(ClassifierConfig(), "its head; finetune trains the encoder too")
+
+
+@dataclass(frozen=True)
 class TrialConfig:
     """Everything that determines a trial, but for its seed."""
 
@@ -283,6 +298,9 @@ class TrialConfig:
         "another encoder, whose features (and SSL loss) a selector reads; its classifier stays the trial's. null: the "
         "trial's own, before it is fine-tuned",
     )
+    teacher: TeacherConfig | None = setting(
+        None, "in joint mode: what methods such as `distill` learn from, of every image of the pool"
+    )
     classifier: ClassifierConfig = ClassifierConfig()
     beside: tuple[ClassifierConfig, ...] = setting(
         (),
@@ -294,15 +312,21 @@ class TrialConfig:
 
     def of_selection(self) -> TrialConfig | None:
         """A trial that pre-trains the encoder of `selection`, and so shares it with every other that does."""
-        if self.selection is None:
-            return None
-        encoder: dict[str, Any] = {item.name: getattr(self.selection, item.name) for item in fields(SelectionConfig)}
-        return replace(self, **encoder, selection=None, mode="pretrain", classifier=ClassifierConfig(), beside=())
+        return None if self.selection is None else self._of(self.selection, ClassifierConfig())
 
-    def encoders(self) -> tuple[TrialConfig, ...]:
-        """The trials whose encoders this one builds, and perhaps trains: itself, and that of `selection`."""
-        chooser = self.of_selection()
-        return (self,) if chooser is None else (self, chooser)
+    def of_teacher(self) -> TrialConfig | None:
+        """A trial that trains the teacher, and so shares it with every other that does."""
+        return None if self.teacher is None else self._of(self.teacher, self.teacher.classifier)
+
+    def _of(self, other: SelectionConfig, head: ClassifierConfig) -> TrialConfig:
+        encoder: dict[str, Any] = {item.name: getattr(other, item.name) for item in fields(SelectionConfig)}
+        alone: dict[str, Any] = {"selection": None, "teacher": None, "mode": "pretrain", "beside": ()}
+        return replace(self, **encoder, **alone, classifier=head)
+
+    def encoders(self) -> dict[str, TrialConfig]:
+        """The trials whose encoders this one builds, and perhaps trains: itself under "", the others by section."""
+        others = {"selection": self.of_selection(), "teacher": self.of_teacher()}
+        return {"": self} | {section: trial for section, trial in others.items() if trial is not None}
 
 
 def method_arguments(spec: PluginSpec, num_classes: int) -> tuple[int, ...]:

@@ -184,7 +184,7 @@ def _weights(
         states = _below(trained["model"], "method.backbone." if config.mode == "joint" else "backbone.")
         scale = {"mean": torch.zeros(1), "std": torch.ones(1)}
         return states, {"name": "linear"}, {"head": _below(trained["model"], "head."), **scale}
-    if pretraining.pretrains(config):
+    if pretraining.pretrains(config) or pretraining.is_fitted(config):
         states = _below(_stage(cache, "pretrain", about["pretrain"])["method"], "backbone.")
     else:
         states = pretraining.untrained_encoder(config, images, seed).state_dict()

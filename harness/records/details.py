@@ -17,7 +17,7 @@ class Training:
     """Where a training of the encoder stands.
 
     Attributes:
-        name: "pretrain", "selection" (pre-training of the encoder that chooses), "finetune" or "joint".
+        name: "pretrain", "selection" and "teacher" (the pre-training of theirs), "finetune" or "joint".
         epoch: the number, from 1, of the epoch that has ended.
         epochs: that it has in all.
     """

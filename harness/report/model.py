@@ -25,7 +25,7 @@ from harness.report.standing import standing
 WORTH = 0.01
 """The smallest difference of fractions that matters, where the question says nothing: one point."""
 
-SECONDS = ("pretrain", "selection_encoder", "select", "train", "total")
+SECONDS = ("pretrain", "selection_encoder", "teacher", "select", "train", "total")
 
 
 NOT_COMPARED = "not compared"

@@ -79,7 +79,7 @@ def _said(config: TrialConfig, data: Data) -> str:
 
 def _encoders(trial: TrialConfig, known: Mapping[str, Data]) -> tuple[TrialConfig, ...]:
     """As `TrialConfig.encoders`, with numbers in place of every `auto`."""
-    return settled(trial, known[_data_of(trial)]).encoders()
+    return tuple(settled(trial, known[_data_of(trial)]).encoders().values())
 
 
 def _lengths(plan: Plan, known: Mapping[str, Data]) -> list[str]:
@@ -171,7 +171,8 @@ def _rounds(config: TrialConfig, data: Data, pace: Pace) -> float:
     total = 0.0
     for labels in itertools.accumulate(config.labels.budgets, initial=start):
         images = max(labels, pool - labels) if config.mode == "joint" and labels else labels
-        total += _steps(images, min(head.batch_size, max(1, labels)), pace) * head.epochs + encoded
+        batch = head.batch_size if config.teacher else min(head.batch_size, max(1, labels))
+        total += _steps(pool if config.teacher else images, batch, pace) * head.epochs + encoded
     return total
 
 

@@ -58,8 +58,8 @@ def check_data(plan: Plan, cache: Path, *, download: bool = True) -> list[tuple[
             data, oracle = opened.data(config)
             place = _place(plan, candidate)
             label_budget(config, len(oracle))
-            for encoder in config.encoders():
-                _check_batch(encoder, data, "" if encoder is config else "selection.")
+            for section, encoder in config.encoders().items():
+                _check_batch(encoder, data, section and f"{section}.")
             if plan.split == "fresh" and plan.confirm and data.is_carved("test"):
                 raise ValueError(
                     f"seeds.split: {config.dataset.name} has no test images of its own, and fresh splits would show "
@@ -186,7 +186,7 @@ def _range(about: dict[str, Any]) -> str:
 
 def pretrainings(tasks: list[Task]) -> list[str]:
     """The name of the pre-training of each task that has one; those that share one have the same."""
-    keys = [pretrain_key(one, task.seed, data_name(one)) for task in tasks for one in task.trial.encoders()]
+    keys = [pretrain_key(one, task.seed, data_name(one)) for task in tasks for one in task.trial.encoders().values()]
     return [digest_of(key) for key in keys if key["trained"]]
 
 

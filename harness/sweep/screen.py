@@ -156,7 +156,7 @@ class Standing:
 
     def training_left(self) -> float | None:
         """Seconds that all pre-trainings of the phase will still take, by those that run; None where none is timed."""
-        names = ("pretrain", "selection")
+        names = ("pretrain", "selection", "teacher")
         timed = [one for one in self.running.values() if one.training and one.training.name in names and one.pace]
         if not timed or not self.trainings:
             return None

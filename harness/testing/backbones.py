@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.seeding import generator
+from harness.api import Images
+from harness.seeding import generator, seeded
 from harness.testing.common import (
     Check,
     Factory,
@@ -122,6 +123,25 @@ def _outputs_of(modules: list[nn.Module]) -> Iterator[list[tuple[int, Any]]]:
             hook.remove()
 
 
+def fit_needs_images_alone(plugin: Factory) -> None:
+    """`fit`, where it is defined, reads images, draws from torch's global generator and sets the weights."""
+    image_shape = image_shapes(plugin)[0]
+    if not new_backbone(plugin, image_shape).is_fitted():
+        return
+    store = torch.randint(256, (40, *image_shape), generator=generator(0, "images"), dtype=torch.uint8)
+    states = []
+    for seed in (0, 0, 1):
+        backbone = new_backbone(plugin, image_shape).eval()
+        with seeded(seed, "fit"):
+            backbone.fit(Images(store), lambda images: images.float() / 64 - 2)
+        assert backbone(_normalised(4, image_shape)).isfinite().all(), "fitted, its features are not finite"
+        states.append([value.flatten() for value in backbone.state_dict().values()])
+    first, again, other = (torch.cat(state) for state in states)
+    assert torch.equal(first, again), "fitted twice under the same torch seed, its weights differ"
+    untouched = torch.cat([value.flatten() for value in new_backbone(plugin, image_shape).state_dict().values()])
+    assert not torch.equal(other, untouched), "fit() leaves the weights as they were"
+
+
 def stages_are_in_order(plugin: Factory) -> None:
     """`stages` are distinct modules of the network, called once per batch, one after the other; outputs [B, ...]."""
     backbone = new_backbone(plugin, image_shapes(plugin)[0])
@@ -165,6 +185,7 @@ BACKBONE_CHECKS: tuple[Check, ...] = (
     same_seed_same_weights,
     features_do_not_depend_on_the_batch,
     state_dict_restores_the_backbone,
+    fit_needs_images_alone,
     stages_are_in_order,
     frozen_stages_stay_as_they_are,
 )

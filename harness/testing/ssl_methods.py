@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harness.api import UNKNOWN, Backbone, SemiSupervisedMethod, SSLMethod, SupervisedMethod
+from harness.api import UNKNOWN, Backbone, SemiSupervisedMethod, SSLMethod, SupervisedMethod, TaughtMethod
 from harness.seeding import generator, seeded
 from harness.testing.common import (
     NUM_CLASSES,
@@ -50,7 +50,7 @@ def _views(num_views: int, seed: int = 0) -> list[Tensor]:
 def _labels(method: SSLMethod) -> Tensor:
     """i64 [B]; of a method that learns from the whole pool too, half of them UNKNOWN."""
     labels = torch.arange(_BATCH_SIZE) // 2 % NUM_CLASSES
-    if isinstance(method, SupervisedMethod) and not method.labeled_only:
+    if isinstance(method, TaughtMethod) or (isinstance(method, SupervisedMethod) and not method.labeled_only):
         labels[_BATCH_SIZE // 2 :] = UNKNOWN
     return labels
 
@@ -60,10 +60,14 @@ def _losses(method: SSLMethod, views: list[Tensor], order: Tensor | None = None)
     labels = _labels(method)
     if isinstance(method, SupervisedMethod):
         return method.labeled_loss(views, labels if order is None else labels[order])
-    if isinstance(method, SemiSupervisedMethod):
+    if isinstance(method, SemiSupervisedMethod | TaughtMethod):
         with torch.random.fork_rng(devices=[]), seeded(0, "classifier"):
-            head = nn.Linear(method.backbone.feature_dim, NUM_CLASSES)
-        return method.joint_loss(nn.Sequential(method.backbone, head), _views(1, seed=2)[0], labels, views)
+            classifier = nn.Sequential(method.backbone, nn.Linear(method.backbone.feature_dim, NUM_CLASSES))
+        if isinstance(method, SemiSupervisedMethod):
+            return method.joint_loss(classifier, _views(1, seed=2)[0], labels, views)
+        scores = 3 * torch.randn(_BATCH_SIZE, NUM_CLASSES, generator=generator(0, "scores"))
+        whole = slice(None) if order is None else order
+        return method.taught_loss(classifier, views, scores[whole], labels[whole])
     return method.loss(views)
 
 
@@ -124,9 +128,9 @@ def every_view_counts(plugin: Factory) -> None:
 
 
 def views_may_differ_in_size(plugin: Factory) -> None:
-    """A smaller last view is taken; semi-supervised methods, which may mix images, need views of one size."""
+    """A smaller last view is taken; methods that train the classifier, and may mix images, need views of one size."""
     method = new_method(plugin)
-    if isinstance(method, SemiSupervisedMethod):
+    if isinstance(method, SemiSupervisedMethod | TaughtMethod):
         return
     *views, last = _views(method.num_views)
     small = nn.functional.avg_pool2d(last, 2)

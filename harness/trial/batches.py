@@ -36,3 +36,21 @@ def num_batches(count: int, batch_size: int) -> int:
     if batch_size > 1:
         steps = min(steps, count // 2)
     return max(1, steps)
+
+
+def apart_batches(groups: Tensor, batch_size: int, rng: torch.Generator) -> list[Tensor]:
+    """Batches as of `even_batches` over which the images of each group are spread as evenly as they can be.
+
+    No batch holds two images of a group that has no more of them than there are batches. The images are dealt like
+    cards, group by group, so that sizes differ by at most one, too.
+
+    Args:
+        groups: i64 [N], the group of each image.
+        batch_size: as of `even_batches`.
+        rng: on the CPU; it draws the order of the groups, of the images in each, and of the batches.
+    """
+    steps = num_batches(len(groups), batch_size)
+    shuffled = torch.randperm(len(groups), generator=rng)
+    order = torch.randperm(int(groups.max()) + 1, generator=rng)[groups[shuffled]]
+    cards = shuffled[order.argsort(stable=True)]
+    return [cards[int(step) :: steps] for step in torch.randperm(steps, generator=rng)]

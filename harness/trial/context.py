@@ -15,7 +15,7 @@ from harness.trial.epochs import Reporter
 from harness.trial.runtime import Runtime
 from harness.trial.stages import StageCache
 
-PURPOSES = ("pretrain", "encode", "selection_encoder", "select", "train", "evaluate")
+PURPOSES = ("pretrain", "encode", "selection_encoder", "teacher", "select", "train", "evaluate")
 """What a trial's seconds are spent on."""
 
 

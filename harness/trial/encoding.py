@@ -1,4 +1,4 @@
-"""The fixed encoders of a trial: the one under its classifiers, and the one that a selector sees the pool by."""
+"""The fixed encoders of a trial: under its classifiers, the one that a selector sees the pool by, and the teacher's."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from harness.plugins import registry
 from harness.trial.context import Context
 from harness.trial.features import kept_features
 from harness.trial.models import Encoder, PoolOutputs
-from harness.trial.pretraining import build_method, encoder_inputs, pretrained, pretrains
+from harness.trial.pretraining import build_method, encoder_inputs, is_fitted, pretrained, pretrains
 from harness.trial.runtime import runtime_of
+from harness.trial.stages import Stage
 
 
 def encoder_of(context: Context, backbone: Backbone, digest: str) -> Encoder:
     """The encoder under the first classifier; where its weights are those that were given, its features are kept."""
     config = context.config
     given = config.backbone.hyperparameters.get("weights") is not None
-    trained = pretrains(config)
+    trained = pretrains(config) or is_fitted(config)
     kept = kept_features(context, backbone) if given and not trained and config.mode == "pretrain" else None
     parts, pretrained = _parts(context), trained or given
     return Encoder(backbone, digest, context.runtime, parts, config.classifier, context.seed, pretrained, kept)
@@ -68,11 +69,26 @@ def chooser_of(context: Context) -> Chooser | None:
     config = context.config.of_selection()
     if config is None:
         return None
+    context, method, stage = _other(context, config, "selection", "selection_encoder")
+    encoder = encoder_of(context, method.backbone, stage.digest)
+    return Chooser(config, encoder, method, context.views, stage.cached)
+
+
+def teacher_of(context: Context) -> Encoder | None:
+    """The encoder of a trial's teacher under its head, pre-trained if need be; None where nothing learns from one."""
+    config = context.config.of_teacher()
+    if config is None:
+        return None
+    context, method, stage = _other(context, config, "teacher", "teacher")
+    return encoder_of(context, method.backbone, stage.digest)
+
+
+def _other(context: Context, config: TrialConfig, group: str, purpose: str) -> tuple[Context, SSLMethod, Stage]:
+    """The surroundings of another encoder, and what pre-trained it at the trial's cost."""
     inputs = encoder_inputs(config, context.data)
     runtime, views = runtime_of(config.compute, inputs), registry.build(config.augmentation)
     context = replace(context, config=config, inputs=inputs, runtime=runtime, views=views)
     method = build_method(config, context.data, context.seed, runtime)
-    stage = pretrained(context, method, "selection")
-    context.costs.add("selection_encoder", stage.seconds, cached=stage.cached)
-    method.eval()
-    return Chooser(config, encoder_of(context, method.backbone, stage.digest), method, views, stage.cached)
+    stage = pretrained(context, method, group)
+    context.costs.add(purpose, stage.seconds, cached=stage.cached)
+    return context, method.eval(), stage

@@ -1,14 +1,16 @@
 """Classifier and encoder trained together on labelled and unlabelled images: `mode: joint`.
 
-Two kinds of methods run here. An SSL method alternates (MoBYv2AL, Caramalau et al. 2022,
+Three kinds of methods run here. An SSL method alternates (MoBYv2AL, Caramalau et al. 2022,
 https://arxiv.org/abs/2301.01531): a labelled batch gets task loss + weight x SSL loss, then an unlabelled batch
-gets weight x SSL loss. A semi-supervised method gets both batches at once and makes one loss of them.
+gets weight x SSL loss. A semi-supervised method gets both batches at once and makes one loss of them. A third kind, a
+taught method, makes no difference between them: it learns from what a teacher says of every image.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -16,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from harness.api import Augmentation, Backbone, Images, SemiSupervisedMethod, SSLMethod, SupervisedMethod
+from harness.api import Augmentation, Backbone, Images, SemiSupervisedMethod, SSLMethod, SupervisedMethod, TaughtMethod
 from harness.config.trial import ClassifierConfig, JointConfig
 from harness.seeding import generator, seeded
 from harness.trial.batches import even_batches
@@ -67,9 +69,26 @@ class Material:
     views: Augmentation
 
 
+@dataclass(frozen=True)
+class Lesson:
+    """What a taught method learns from.
+
+    Attributes:
+        images: N.
+        scores: f32 [N, K], the teacher's.
+        labels: i64 [N], UNKNOWN where the label has not been bought.
+        views: the augmentation of all images.
+    """
+
+    images: Images
+    scores: Tensor
+    labels: Tensor
+    views: Augmentation
+
+
 def train(
     model: JointModel,
-    material: Material,
+    material: Material | Lesson,
     settings: ClassifierConfig,
     joint: JointConfig,
     runtime: Runtime,
@@ -80,7 +99,7 @@ def train(
 
     Args:
         model: on the runtime's device.
-        material: images, labels and views.
+        material: images, labels and views, of a taught method a lesson.
         settings: epochs, batch size, optimizer and schedule.
         joint: how the two losses are joined.
         runtime: device and precision.
@@ -110,8 +129,8 @@ def train(
         validates=lambda epoch: bool(joint.validate_every and epoch % joint.validate_every == 0),
     )
     model.train()
-    weights = image_weights(material.labeled.labels, settings.class_weight)
-    trainer = _Trainer(model, material, settings, joint, runtime, seed, optimizer, weights)
+    about = model, settings, joint, runtime, seed, optimizer
+    trainer = _Taught(*about, material) if isinstance(material, Lesson) else _Untaught(*about, material)
     for epoch in epochs:
         losses = [metrics["joint/loss"] for metrics in epochs.history]
         with runtime.compiled(model):
@@ -161,35 +180,80 @@ class _Trainer:
     """One joint training's loop over an epoch; every random stream starts anew each epoch, so that it can resume."""
 
     model: JointModel
-    material: Material
     settings: ClassifierConfig
     joint: JointConfig
     runtime: Runtime
     seed: int
     optimizer: torch.optim.Optimizer
-    weights: Tensor
-    images: int = 0
 
     def epoch(self, losses: list[float], after_step: Callable[[], None]) -> Metrics:
         """The mean of each loss; `losses` are those of the epochs before. `images` is then how many were seen."""
         epoch = len(losses)
         self._rng = generator(self.seed, f"joint/augmentation/{epoch}", self.runtime.device)
         batches = list(self._batches(generator(self.seed, f"joint/order/{epoch}")))
-        self.images = sum(len(labeled) + len(unlabeled) for labeled, unlabeled in batches)
+        self.images = sum(map(len, itertools.chain(*batches)))
         totals: dict[str, Tensor] = {}
         with seeded(self.seed, f"joint/epoch/{epoch}"):
-            for step, (labeled, unlabeled) in enumerate(batches):
+            for step, batch in enumerate(batches):
                 share = step / len(batches)
                 progress = (epoch + share) / self.settings.epochs
                 set_learning_rate(self.optimizer, learning_rate(self.settings, progress, losses))
                 end = (epoch + (step + 1) / len(batches)) / self.settings.epochs
-                for name, loss in self._step(labeled, unlabeled, progress, end).items():
+                for name, loss in self._step(batch, progress, end).items():
                     totals[name] = totals.get(name, torch.zeros((), device=loss.device)) + loss.detach()
                 after_step()
         return {name: float(total) / len(batches) for name, total in totals.items()}
 
-    def _batches(self, rng: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """i64 positions of labelled and of unlabelled images for each step; whichever are fewer are repeated."""
+    def _batches(self, rng: torch.Generator) -> Iterable[tuple[Tensor, ...]]:
+        """i64 positions of the images of each step."""
+        raise NotImplementedError
+
+    def _step(self, batch: tuple[Tensor, ...], start: float, end: float) -> dict[str, Tensor]:
+        """One of these; start and end are the progress of the training before and after."""
+        raise NotImplementedError
+
+    def _descend(self, loss: Tensor, progress: float) -> None:
+        descend(self.optimizer, loss, self.settings.clip_norm)
+        self.model.method.after_step(progress)
+
+    def _views(self, images: Tensor, augmentation: Augmentation) -> list[Tensor]:
+        return [self._view(images, augmentation, view) for view in range(self.model.method.num_views)]
+
+    def _view(self, images: Tensor, augmentation: Augmentation, view: int) -> Tensor:
+        return self.runtime.inputs(augmentation(images.to(self.runtime.device), view=view, rng=self._rng))
+
+
+@dataclass
+class _Taught(_Trainer):
+    """Learns from a lesson, an image once in an epoch."""
+
+    lesson: Lesson
+
+    def _batches(self, rng: torch.Generator) -> Iterable[tuple[Tensor, ...]]:
+        return [(index,) for index in even_batches(len(self.lesson.images), self.settings.batch_size, rng)]
+
+    def _step(self, batch: tuple[Tensor, ...], start: float, end: float) -> dict[str, Tensor]:
+        method, lesson, (index,) = self.model.method, self.lesson, batch
+        assert isinstance(method, TaughtMethod)
+        views = self._views(lesson.images[index], lesson.views)
+        scores, labels = (values[index].to(self.runtime.device) for values in (lesson.scores, lesson.labels))
+        with self.runtime.autocast():
+            losses = method.taught_loss(self.model, views, scores, labels)
+        self._descend(losses["loss"], end)
+        return {f"joint/{name}": value for name, value in losses.items()}
+
+
+@dataclass
+class _Untaught(_Trainer):
+    """Learns from a labelled and an unlabelled batch in each step."""
+
+    material: Material
+
+    def __post_init__(self) -> None:
+        self._weights = image_weights(self.material.labeled.labels, self.settings.class_weight)
+
+    def _batches(self, rng: torch.Generator) -> Iterable[tuple[Tensor, ...]]:
+        """Of labelled and of unlabelled images; whichever are fewer are repeated."""
         count, others = len(self.material.labeled.labels), len(self.material.unlabeled)
         if others == 1 and not isinstance(self.model.method, SemiSupervisedMethod):
             others = 0  # batch normalisation cannot train on a single image
@@ -202,42 +266,31 @@ class _Trainer:
                 batches += even_batches(*side, rng)
         return zip(labeled[:steps], unlabeled[:steps], strict=True)
 
-    def _step(self, labeled: Tensor, unlabeled: Tensor, start: float, end: float) -> dict[str, Tensor]:
-        """One labelled and one unlabelled batch; start and end are the progress of the training before and after."""
-        material, method = self.material, self.model.method
+    def _step(self, batch: tuple[Tensor, ...], start: float, end: float) -> dict[str, Tensor]:
+        material, method, (labeled, unlabeled) = self.material, self.model.method, batch
         images, labels = material.labeled.images[labeled], material.labeled.labels[labeled].to(self.runtime.device)
         inputs = self._view(images, material.labeled.view, 0)
         if isinstance(method, SemiSupervisedMethod):
-            views = self._views(material.unlabeled[unlabeled])
+            views = self._views(material.unlabeled[unlabeled], material.views)
             with self.runtime.autocast():
                 losses = method.joint_loss(self.model, inputs, labels, views)
             self._descend(losses["loss"], end)
             return {f"joint/{name}": value for name, value in losses.items()}
-        views = self._views(images)
+        views = self._views(images, material.views)
         with self.runtime.autocast():
-            task = weighted_loss(self.model(inputs).float(), labels, self.weights[labeled].to(labels.device))
+            task = weighted_loss(self.model(inputs).float(), labels, self._weights[labeled].to(labels.device))
             losses = method.labeled_loss(views, labels) if isinstance(method, SupervisedMethod) else method.loss(views)
         alone = not len(unlabeled)
         both = task + self.joint.weight * losses["loss"]
         self._descend(both, end if alone else (start + end) / 2)
         means = {"joint/loss": both, "joint/task_loss": task, "joint/ssl_loss": losses["loss"]}
         if not alone:
-            views = self._views(material.unlabeled[unlabeled])
+            views = self._views(material.unlabeled[unlabeled], material.views)
             with self.runtime.autocast():
                 losses = method.loss(views)
             self._descend(self.joint.weight * losses["loss"], end)
             means["joint/unlabeled_ssl_loss"] = losses["loss"]
         return means
-
-    def _descend(self, loss: Tensor, progress: float) -> None:
-        descend(self.optimizer, loss, self.settings.clip_norm)
-        self.model.method.after_step(progress)
-
-    def _views(self, images: Tensor) -> list[Tensor]:
-        return [self._view(images, self.material.views, view) for view in range(self.model.method.num_views)]
-
-    def _view(self, images: Tensor, augmentation: Augmentation, view: int) -> Tensor:
-        return self.runtime.inputs(augmentation(images.to(self.runtime.device), view=view, rng=self._rng))
 
 
 def unlabeled_positions(

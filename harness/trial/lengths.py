@@ -17,11 +17,11 @@ LARGEST_BATCH = 256
 def settled(config: TrialConfig, data: Data) -> TrialConfig:
     """The trial with numbers in place of every `auto` of its pre-trainings, which its data decide."""
     config = replace(config, pretrain=for_images(config.pretrain, images_learnt_from(config, data)))
-    chooser = config.of_selection()
-    if chooser is None or config.selection is None:
-        return config
-    settings = for_images(chooser.pretrain, images_learnt_from(chooser, data))
-    return replace(config, selection=replace(config.selection, pretrain=settings))
+    for section, other in config.encoders().items():
+        if section:
+            settings = for_images(other.pretrain, images_learnt_from(other, data))
+            config = replace(config, **{section: replace(getattr(config, section), pretrain=settings)})
+    return config
 
 
 def for_images(settings: PretrainConfig, images: int) -> PretrainConfig:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from harness.api import Images, SupervisedMethod
+from harness.api import Images, SupervisedMethod, TaughtMethod
 from harness.config.trial import Optimization, TrialConfig
 from harness.data.splits import Data
 from harness.plugins import registry
@@ -97,7 +97,9 @@ def _training(config: TrialConfig, data: Data, runtime: Runtime, watch: Watch) -
         model = joint.JointModel(method, data.num_classes)
         runtime.place(model)
         others = data.pool.subset(torch.arange(batch * config.joint.unlabeled_ratio) % batch)
-        material = joint.Material(labeled, others, views)
+        material: joint.Material | joint.Lesson = joint.Material(labeled, others, views)
+        if isinstance(method, TaughtMethod):
+            material = joint.Lesson(data.pool, torch.zeros(batch, data.num_classes), labels, views)
         return lambda: joint.train(model, material, head, config.joint, runtime, 0, watch)
     if head.name == "finetune":
         network = heads.finetuned_model(method.backbone, data.num_classes, runtime, 0)

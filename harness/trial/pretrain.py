@@ -11,9 +11,9 @@ from torch import Tensor
 
 from harness.api import Augmentation, Images, SSLMethod, SupervisedMethod
 from harness.config.trial import PretrainConfig
-from harness.seeding import generator, seeded
+from harness.seeding import derive, generator, seeded
 from harness.trial import resolutions
-from harness.trial.batches import even_batches
+from harness.trial.batches import apart_batches, even_batches
 from harness.trial.epochs import Epochs, Metrics, Watch
 from harness.trial.optimizers import build_optimizer, check_finite, descend, learning_rate, set_learning_rate
 from harness.trial.runtime import Runtime
@@ -94,7 +94,7 @@ class Trainer:
         """One pass after those with `losses`; the means of what the method logs, and the last learning rate."""
         config, epoch = self.config, len(losses) + 1
         order = generator(self.seed, f"pretrain/order/{epoch}")
-        batches = even_batches(len(self.examples.images), config.batch_size, order)
+        batches = self._batches(order, epoch)
         rng = generator(self.seed, f"pretrain/augmentation/{epoch}", self.runtime.device)
         share = resolutions.share_of(config.resolutions, epoch, config.epochs)
         totals: dict[str, Tensor] = {}
@@ -112,6 +112,19 @@ class Trainer:
         metrics = {f"pretrain/{name}": float(total) / len(batches) for name, total in totals.items()}
         check_finite(self.method, metrics["pretrain/loss"], epoch, name="pre-training", key="pretrain.lr")
         return metrics | {"pretrain/learning_rate": lr, "pretrain/steps": float(epoch * len(batches))}
+
+    def _batches(self, order: torch.Generator, epoch: int) -> Sequence[Tensor]:
+        """The images of each step, i64 [B]."""
+        images, config = self.examples.images, self.config
+        if not config.apart:
+            return even_batches(len(images), config.batch_size, order)
+        from sklearn.cluster import MiniBatchKMeans
+
+        features = self.runtime.forward(self.method.backbone, images).numpy()
+        clusters = min(config.apart, len(images))
+        seed = derive(self.seed, f"pretrain/apart/{epoch}") % 2**32
+        fit = MiniBatchKMeans(clusters, n_init=1, batch_size=1024, random_state=seed).fit(features)
+        return apart_batches(torch.from_numpy(fit.labels_).long(), config.batch_size, order)
 
     def _losses(self, index: Tensor, share: float, rng: torch.Generator) -> dict[str, Tensor]:
         """What the method says of the views of i64 [B] images, their sides multiplied by `share`."""

@@ -61,6 +61,12 @@ def pretrains(config: TrialConfig) -> bool:
     return config.mode == "pretrain" and trainable and config.pretrain.epochs != 0
 
 
+def is_fitted(config: TrialConfig) -> bool:
+    """Whether the encoder's weights follow from the pool in closed form, see `Backbone.fit`."""
+    plugin: type[Backbone] = registry.find_plugin("backbones", config.backbone.name)
+    return plugin.is_fitted() and config.backbone.hyperparameters.get("weights") is None
+
+
 def pretrain_key(config: TrialConfig, seed: int, fingerprint: str) -> dict[str, Any]:
     """Everything that determines a pre-trained encoder."""
     trained = pretrains(config)
@@ -70,10 +76,10 @@ def pretrain_key(config: TrialConfig, seed: int, fingerprint: str) -> dict[str, 
         "compute": as_dict(config.compute.resolved()),
         "trained": trained,
     }
+    if trained or is_fitted(config):
+        key |= {"data": fingerprint, "normalize": config.data.normalize}
     if trained:
         key |= {
-            "data": fingerprint,
-            "normalize": config.data.normalize,
             "ssl_method": config.ssl_method.as_dict(),
             "augmentation": config.augmentation.as_dict(),
             "pretrain": config.pretrain.as_read(),
@@ -92,7 +98,7 @@ def _initial_encoder(spec: PluginSpec) -> dict[str, Any]:
 
 
 def pretrained(context: Context, method: SSLMethod, group: str = "pretrain") -> Stage:
-    """Pre-trains the method in place, or loads what an earlier trial trained; names the encoder in any case.
+    """Pre-trains or fits the encoder in place, or loads what an earlier trial made; names the encoder in any case.
 
     Args:
         context: of the trial.
@@ -101,6 +107,8 @@ def pretrained(context: Context, method: SSLMethod, group: str = "pretrain") -> 
     """
     config, data, stages = context.config, context.data, context.stages
     key = pretrain_key(config, context.seed, data.fingerprint)
+    if is_fitted(config):
+        return _fitted(context, method, key)
     if not key["trained"]:
         name = stages.name("pretrain", key, [untrained_encoder, *registry.sources(config.backbone)])
         return Stage({}, name, 0.0, cached=False)
@@ -129,6 +137,21 @@ def pretrained(context: Context, method: SSLMethod, group: str = "pretrain") -> 
     stage = stages.run("pretrain", key, compute, plugins, is_complete)
     method.load_state_dict(stage.value["method"])
     report.rest([asked(epoch, metrics) for epoch, metrics in enumerate(stage.value["history"], start=1)])
+    return stage
+
+
+def _fitted(context: Context, method: SSLMethod, key: dict[str, Any]) -> Stage:
+    """Fits the encoder, see `Backbone.fit`, or loads what an earlier trial fitted."""
+
+    def compute(_: Checkpoint) -> dict[str, Any]:
+        images = learnt_from(method, context.data, context.oracle, context.start)[0]
+        shown = lambda batch: context.runtime.inputs(batch.to(context.runtime.device))  # noqa: E731
+        with seeded(context.seed, "backbone/fit"):
+            method.backbone.fit(images, shown)
+        return {"method": method.state_dict()}
+
+    stage = context.stages.run("pretrain", key, compute, registry.sources(context.config.backbone))
+    method.load_state_dict(stage.value["method"])
     return stage
 
 
@@ -183,7 +206,7 @@ def label_free_scores(context: Context, method: SSLMethod, stage: Stage) -> dict
     """
     if context.config.mode == "joint":
         return {}
-    if stage.value:
+    if "history" in stage.value:
         return {name: stage.value["history"][-1][name] for name in LABEL_FREE}
     config = (
         context.config

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from harness import metrics
-from harness.api import Backbone, Companion, Images, Selector, SSLMethod
+from harness.api import UNKNOWN, Backbone, Companion, Images, Selector, SSLMethod
 from harness.config.schema import as_dict
 from harness.config.trial import ClassifierConfig, LabelsConfig
 from harness.data.oracle import Oracle
@@ -65,6 +65,7 @@ class Rounds:
         encoder: pre-trained, under the first classifier.
         method: the SSL method that holds the encoder.
         chooser: another encoder, whose features choose; None where they are this one's.
+        teacher: the encoder of a teacher under its head; None where nothing learns from one.
         curve: number of labels and metrics of each round so far.
         bought: i64 positions that were labelled: the start pool, then each round's picks.
         last: the model of the last round.
@@ -75,6 +76,7 @@ class Rounds:
     encoder: Encoder
     method: SSLMethod
     chooser: Chooser | None = None
+    teacher: Encoder | None = None
     curve: list[tuple[int, dict[str, float]]] = field(default_factory=list)
     bought: list[Tensor] = field(default_factory=list)
     last: Trained | None = None
@@ -262,7 +264,7 @@ class Rounds:
         settings, images = encoder.config, context.data.pool.subset(labeled)
         fixed = settings.backbone_lr == 0
         network = heads.finetuned_model(
-            encoder.backbone, context.data.num_classes, context.runtime, context.seed, fixed=fixed
+            encoder.backbone, context.data.num_classes, encoder.runtime, context.seed, fixed=fixed
         )
         companion, plugins = self._companion(network.backbone, images, key), registry.sources(settings.augmentation)
         if companion:
@@ -280,7 +282,7 @@ class Rounds:
 
         def compute(checkpoint: Checkpoint) -> dict[str, Any]:
             watch = Watch(checkpoint, report.epoch) if report else Watch(checkpoint)
-            return heads.finetune(network, examples, settings, context.runtime, context.seed, watch, companion)
+            return heads.finetune(network, examples, settings, encoder.runtime, context.seed, watch, companion)
 
         stage = context.stages.run("train", key, compute, plugins)
         if report:
@@ -288,7 +290,7 @@ class Rounds:
         network.load_state_dict(stage.value["model"])
         if companion:
             companion.load_state_dict(stage.value["companion"])
-        return TunedModel(network, context.runtime, encoder.parts, companion), stage
+        return TunedModel(network, encoder.runtime, encoder.parts, companion), stage
 
     def _companion(self, backbone: Backbone, images: Images, key: dict[str, Any]) -> Companion | None:
         """What the selector has trained beside the classifier, if anything; then it is added to the training's key."""
@@ -304,13 +306,15 @@ class Rounds:
     def _train_jointly(self, labeled: Tensor, labels: Tensor, last: Trained | None) -> tuple[RoundModel, Stage]:
         context = self.context
         config, key = context.config, self._training_key(self.encoder, labeled, last)
-        pool = context.data.pool
         key |= {
             "joint": as_dict(config.joint),
             "ssl_method": config.ssl_method.as_dict(),
             "views": config.augmentation.as_dict(),
             "last": last.digest if last and config.joint.unlabeled == "lowest_loss" else None,
         }
+        taught = self._taught(labeled, labels)
+        if taught:
+            key["teacher"] = taught.digest
         with seeded(context.seed, "joint/init"):
             model = JointModel(copy.deepcopy(self.method), context.data.num_classes)
         context.runtime.place(model)
@@ -327,9 +331,7 @@ class Rounds:
                 losses,
                 generator(seed, "unlabeled"),
             )
-            augmentation = registry.build(config.classifier.augmentation)
-            examples = heads.Labeled(pool.subset(labeled), labels, augmentation)
-            material = joint.Material(examples, pool.subset(others), context.views)
+            material = self._material(labeled, labels, others, taught)
             watch = Watch(checkpoint, report.epoch, lambda: self._val_accuracy(model))
             return joint.train(model, material, config.classifier, config.joint, context.runtime, context.seed, watch)
 
@@ -339,6 +341,27 @@ class Rounds:
         report.rest(stage.value["history"])
         model.load_state_dict(stage.value["model"])
         return TunedModel(model, context.runtime, self.encoder.parts), stage
+
+    def _taught(self, labeled: Tensor, labels: Tensor) -> Trained | None:
+        """The teacher with its head of this round, if there is one."""
+        if self.teacher is None:
+            return None
+        model, stage = self._fit(self.teacher, labeled, labels, None)
+        self.context.costs.add("teacher", stage.seconds, cached=stage.cached)
+        return Trained(model, stage.digest)
+
+    def _material(
+        self, labeled: Tensor, labels: Tensor, others: Tensor, taught: Trained | None
+    ) -> joint.Material | joint.Lesson:
+        """What a joint training learns from: the images that were labelled, others, and what a teacher says of both."""
+        context, pool = self.context, self.context.data.pool
+        if taught is None:
+            augmentation = registry.build(context.config.classifier.augmentation)
+            examples = heads.Labeled(pool.subset(labeled), labels, augmentation)
+            return joint.Material(examples, pool.subset(others), context.views)
+        rows = torch.cat([labeled, others])
+        known = torch.cat([labels, torch.full((len(others),), UNKNOWN)])
+        return joint.Lesson(pool.subset(rows), taught.model.logits("pool")[rows], known, context.views)
 
     def _val_accuracy(self, network: JointModel) -> dict[str, float]:
         context = self.context

@@ -17,7 +17,7 @@ from harness.metrics import area_under_curve
 from harness.plugins import registry
 from harness.trial import portray
 from harness.trial.context import Context, Costs
-from harness.trial.encoding import chooser_of, encoder_of
+from harness.trial.encoding import chooser_of, encoder_of, teacher_of
 from harness.trial.epochs import Listener, Reporter
 from harness.trial.headroom import BestOfMany
 from harness.trial.lengths import settled
@@ -106,16 +106,18 @@ def run(
 
 def _rounds(context: Context, method: SSLMethod, digest: str, bound: Bound | None) -> Rounds:
     """What selects, trains and measures on the encoder that a method has pre-trained."""
-    encoder, chooser = encoder_of(context, method.backbone, digest), chooser_of(context)
+    encoder = encoder_of(context, method.backbone, digest)
+    chooser, teacher = chooser_of(context), teacher_of(context)
     if bound:
-        return BestOfMany(context, encoder, method, chooser, bound=bound)
-    return Rounds(context, encoder, method, chooser)
+        return BestOfMany(context, encoder, method, chooser, teacher, bound=bound)
+    return Rounds(context, encoder, method, chooser, teacher)
 
 
 def _costs(rounds: Rounds) -> dict[str, float]:
     """All that the trial cost, its encoders' features included."""
     costs, chooser = rounds.context.costs, rounds.chooser
     encoders = {"encode": rounds.encoder} | ({"selection_encoder": chooser.encoder} if chooser else {})
+    encoders |= {"teacher": rounds.teacher} if rounds.teacher else {}
     for purpose, one in encoders.items():
         costs.add(purpose, one.seconds)
         costs.add(purpose, one.saved_seconds, cached=True)
@@ -155,7 +157,8 @@ def label_budget(config: TrialConfig, pool_size: int) -> int:
     """
     labels = config.labels
     total = pool_size if labels.total is None else labels.total
-    if total > KERNEL_LIMIT and "kernel_ridge" in [head.name for head in (config.classifier, *config.beside)]:
+    heads = (config.classifier, *config.beside, *((config.teacher.classifier,) if config.teacher else ()))
+    if total > KERNEL_LIMIT and "kernel_ridge" in [head.name for head in heads]:
         raise ValueError(f"classifier: kernel_ridge takes at most {KERNEL_LIMIT} labels, not {total}; use ridge")
     if labels.total is None:
         return total

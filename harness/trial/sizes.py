@@ -35,11 +35,12 @@ def check_sizes(config: TrialConfig, images: Described) -> None:
     image_shape = images.image_shape
     if len(image_shape) == 1:
         return
-    if chooser := config.of_selection():
+    for section, other in config.encoders().items():
         try:
-            check_sizes(chooser, images)
+            if section:
+                check_sizes(other, images)
         except ValueError as error:
-            raise ValueError(f"selection.{error}") from error
+            raise ValueError(f"{section}.{error}") from error
     inputs = inputs_of(config.backbone, images, by_data=config.data.normalize)
     num_views, num_local = try_method(Tried.of(config.ssl_method), Tried.of(config.backbone))
     views = view_sizes(config.augmentation, max(1, num_views), image_shape, "augmentation")

@@ -42,6 +42,7 @@ EXCEPTIONS: dict[tuple[str, str], dict[str, str]] = {
     ("selectors", "skactiveml/Badge"): {
         "positions_mean_nothing": "scikit-activeml begins with np.argmax, which takes the first of equal images"
     },
+    ("ssl_methods", "distill"): {"order_of_images_is_irrelevant": "each place in the batch has its own random partner"},
     ("ssl_methods", "mae"): {"order_of_images_is_irrelevant": "each place in the batch has its own mask"},
     ("ssl_methods", "mixmatch"): {
         "order_of_images_is_irrelevant": "each place in the batch has its own random partner"
@@ -52,6 +53,7 @@ EXCEPTIONS: dict[tuple[str, str], dict[str, str]] = {
 
 NARROW: dict[str, object] = {"hidden_dim": 64, "projection_dim": 32}
 SMALLER: dict[tuple[str, str], dict[str, object]] = {
+    ("backbones", "patches"): {"num_patches": 40, "num_samples": 2000},
     ("selectors", "active_ft"): {"num_iterations": 5},
     ("selectors", "cdal_rl"): {"epochs": 3, "hidden_dim": 8},
     ("selectors", "core_gcn"): {"num_steps": 10, "hidden_dim": 16},

@@ -382,6 +382,22 @@ def test_moby_contrasts_predictions_with_the_other_views_keys_and_queue():
     assert method.loss(views)["loss"].item() == pytest.approx(expected.mean().item(), rel=1e-4)
 
 
+@pytest.mark.parametrize("left_out", ["projector", "predictor"])
+def test_moby_without_one_of_its_heads(left_out):
+    method = new(MoBY, temperature=0.3, **SMALL_MOBY, **{f"with_{left_out}": False})
+    train(method, 2)
+    views = make_views(seed=9)
+    features = [method.backbone(view) for view in views]
+    head = method.predictor if left_out == "projector" else method.projector
+    query = [unit(head(one).double()) for one in features]
+    key = [unit(method.key_encoder(view).double()) for view in views]
+    assert key[0].shape == query[0].shape
+    queue = [queue.keys.double() for queue in method.queues]
+    expected = info_nce_by_loops(query[0], key[1], queue[1], 0.3) + info_nce_by_loops(query[1], key[0], queue[0], 0.3)
+    assert torch.allclose(method.sample_loss(views).double(), expected, rtol=1e-4)
+    assert (query[0].shape[1] == method.backbone.feature_dim) == (left_out == "projector")
+
+
 def test_moby_queues_hold_the_keys_of_their_view_after_the_step():
     method = new(MoBY, **SMALL_MOBY)
     for step in range(4):

@@ -101,6 +101,69 @@ def test_no_gradient_flows_through_fixmatchs_pseudo_labels():
     assert gradient[4:].any()
 
 
+# --- FlexMatch and FreeMatch ---
+
+
+def batches(count=5):
+    return [4 * vectors(2 + 2 * 6, 3, seed=seed).float() for seed in range(count)]
+
+
+def counted(method, logits):
+    """What share of the unlabelled images counted."""
+    losses = method.joint_loss(Fixed(logits), images(2), LABELS[:2], [images(6, seed=1), images(6, seed=2)])
+    return losses["used"].item()
+
+
+def probabilities_of(logits):
+    return torch.stack([(one - one.max()).exp() / (one - one.max()).exp().sum() for one in logits[2:8]])
+
+
+def test_flexmatch_asks_less_of_classes_that_are_learnt_less():
+    method, sigma = new(FixMatch, threshold=0.8, thresholds="flexmatch", momentum=0.7), [0.0] * 3
+    for logits in batches():
+        p = probabilities_of(logits)
+        assigned = [
+            sum(float(one.max()) > 0.8 and int(one.argmax()) == c for one in p) / 6 for c in range(3)
+        ]  # sigma of the batch
+        sigma = [0.7 * old + 0.3 * share for old, share in zip(sigma, assigned, strict=True)]
+        beta = [share / max(max(sigma), 1 - sum(sigma)) for share in sigma]  # with the warm-up
+        asked = [0.8 * b / (2 - b) for b in beta]  # M(beta) tau
+        expected = sum(float(one.max()) >= asked[int(one.argmax())] for one in p) / 6
+        assert counted(method, logits) == pytest.approx(expected)
+    assert len({round(a, 6) for a in asked}) > 1
+
+
+def test_freematch_asks_the_confidence_that_there_is():
+    method, tau, shares = new(FixMatch, thresholds="freematch", momentum=0.6), 1 / 3, [1 / 3] * 3
+    used = []
+    for logits in batches():
+        p = probabilities_of(logits)
+        tau = 0.6 * tau + 0.4 * float(sum(one.max() for one in p)) / 6  # of all classes
+        shares = [0.6 * old + 0.4 * float(sum(one[c] for one in p)) / 6 for c, old in enumerate(shares)]
+        asked = [tau * share / max(shares) for share in shares]
+        expected = sum(float(one.max()) >= asked[int(one.argmax())] for one in p) / 6
+        assert counted(method, logits) == pytest.approx(expected)
+        used.append(expected)
+    assert 0 < sum(used) < len(used)
+
+
+@pytest.mark.parametrize("thresholds", ["flexmatch", "freematch"])
+def test_thresholds_survive_a_checkpoint(thresholds):
+    method, resumed = (new(FixMatch, threshold=0.8, thresholds=thresholds, momentum=0.5) for _ in range(2))
+    for logits in batches(3):
+        counted(method, logits)
+    resumed.load_state_dict(method.state_dict())
+    for logits in batches():
+        assert counted(method, logits) == counted(resumed, logits)
+    assert torch.equal(method.shares, resumed.shares)
+    assert method.shares.any()
+
+
+def test_an_unknown_rule_is_named():
+    with pytest.raises(ValueError, match="thresholds = 'softmatch' is none of fixed, flexmatch, freematch"):
+        new(FixMatch, thresholds="softmatch")
+
+
 # --- MixMatch ---
 
 

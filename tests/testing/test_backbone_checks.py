@@ -91,6 +91,14 @@ class TrainsAnyway(TwoStages):
         return self
 
 
+def _fit_from_numpy(self, images, shown):
+    nn.init.constant_(self.conv.weight, float(np.random.rand()))  # noqa: NPY002
+
+
+def _fit_to_nothing(self, images, shown):
+    nn.init.constant_(self.conv.weight, float("nan"))
+
+
 BROKEN = [
     ("stages_are_in_order", broken(GoodBackbone, stages=lambda self: (self,)), "not a list of modules"),
     ("stages_are_in_order", broken(GoodBackbone, stages=lambda self: []), "[], not a list of modules"),
@@ -114,6 +122,9 @@ BROKEN = [
     ("same_seed_same_weights", FromNumpy, "conv.weight differs"),
     ("features_do_not_depend_on_the_batch", BatchStatistics, "depend on the batch"),
     ("state_dict_restores_the_backbone", HiddenState, "not in state_dict"),
+    ("fit_needs_images_alone", broken(GoodBackbone, fit=lambda self, images, shown: None), "leaves the weights as"),
+    ("fit_needs_images_alone", broken(GoodBackbone, fit=_fit_from_numpy), "its weights differ"),
+    ("fit_needs_images_alone", broken(GoodBackbone, fit=_fit_to_nothing), "its features are not finite"),
 ]
 
 

@@ -13,7 +13,7 @@ from baselines.backbones.dcnn3 import DCNN3
 from harness.api import Images, SSLMethod
 from harness.config.trial import ClassifierConfig, ComputeConfig, JointConfig, PretrainConfig
 from harness.trial import heads, joint
-from harness.trial.batches import even_batches
+from harness.trial.batches import apart_batches, even_batches
 from harness.trial.epochs import Watch
 from harness.trial.joint import JointModel, Material
 from harness.trial.pretrain import Examples, pretrain
@@ -40,6 +40,23 @@ def test_the_order_is_the_generators():
     first, again, other = (torch.cat(even_batches(50, 8, torch.Generator().manual_seed(s))) for s in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize(("sizes", "batch_size"), [([3] * 20, 20), ([1, 2, 3, 10, 5, 9], 3), ([30, 1, 1], 8), ([7], 4)])
+def test_images_of_a_group_are_spread_over_the_batches(sizes, batch_size):
+    groups = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
+    groups = groups[torch.randperm(len(groups), generator=torch.Generator().manual_seed(1))]
+    batches = apart_batches(groups, batch_size, torch.Generator().manual_seed(0))
+    like = even_batches(len(groups), batch_size, torch.Generator().manual_seed(0))
+    assert sorted(map(len, batches)) == sorted(map(len, like))
+    assert torch.cat(batches).sort().values.tolist() == list(range(len(groups)))
+    for group, size in enumerate(sizes):
+        held = [int((groups[batch] == group).sum()) for batch in batches]
+        assert max(held) - min(held) <= 1, (group, held)
+        assert max(held) == -(-size // len(batches))
+    again, other = (apart_batches(groups, batch_size, torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    assert [batch.tolist() for batch in again] == [batch.tolist() for batch in batches]
+    assert [batch.tolist() for batch in other] != [batch.tolist() for batch in batches]
 
 
 def overlapping(count: int) -> tuple[Tensor, Tensor]:

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from baselines.augmentations.identity import Identity
 from baselines.augmentations.noise import Noise
 from baselines.backbones.dcnn3 import DCNN3
 from baselines.ssl_methods.byol import BYOL
@@ -118,6 +119,30 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
 @pytest.mark.parametrize("last", [1, 3])
 def test_a_resumed_run_is_the_uninterrupted_run_to_the_bit(tmp_path, cls, optimizer, last):
     assert_resumable(tmp_path, cls, replace(CONFIG, optimizer=optimizer, decay_norms=False, clip_norm=0.5), last)
+
+
+def test_a_run_whose_batches_hold_clusters_apart_resumes_to_the_bit(tmp_path):
+    assert_resumable(tmp_path, Restless, replace(CONFIG, apart=20), last=2)
+
+
+def test_likely_positives_are_kept_apart(tmp_path):
+    """Of fourteen images, five times each, a batch of fourteen seldom holds two of one kind, where random ones do."""
+    kinds = torch.arange(70) % 14
+    images = Images(IMAGES[kinds])
+
+    class Noting(Restless):
+        def loss(self, views: list[Tensor]) -> dict[str, Tensor]:
+            pairs = torch.cdist(views[0].flatten(1), views[0].flatten(1)) < 1e-3
+            self.twins = getattr(self, "twins", 0) + int(pairs.sum()) - len(views[0])
+            return super().loss(views)
+
+    twins = {}
+    for apart in (0, 14):
+        model = method(Noting)
+        config = replace(CONFIG, epochs=1, batch_size=14, apart=apart)
+        pretrain(model, Examples(images, Identity()), config, runtime(), 0, Watch())
+        twins[apart] = model.twins
+    assert twins[14] < twins[0] / 5
 
 
 @pytest.mark.parametrize("schedule", ["constant", "cosine", "step", "plateau"])

@@ -21,6 +21,7 @@ STAGES = {
     "pretrain": "#0072B2",
     "encode": "#CC79A7",
     "selection_encoder": "#56B4E9",
+    "teacher": "#D55E00",
     "select": "#E69F00",
     "train": "#009E73",
     "evaluate": "#7F7F7F",
