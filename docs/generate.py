@@ -25,7 +25,7 @@ from unittest import mock
 import yaml
 
 import baselines
-from harness import api
+from harness import api, papers
 from harness.__main__ import COMMANDS
 from harness.config import parsing, plan, recipes, space, trial
 from harness.config.schema import as_dict
@@ -68,6 +68,7 @@ def pages() -> dict[str, str]:
         "command_line.md": command_line(),
         "pool.md": pool(),
         "questions.md": questions(),
+        "papers.md": papers.markdown(papers.read_rows(ROOT / papers.ROWS), ROOT / "results"),
         "results/index.md": results(),
         **{f"results/{name}/summary.md": content for name, content in summaries().items()},
     }
@@ -335,12 +336,16 @@ def pool() -> str:
 # The command line --------------------------------------------------------------------------------------------------
 
 
+RUN = ("harness.embed", "harness.papers")
+"""The modules that are commands themselves, not by a `__main__` beside them."""
+
+
 def command_line() -> str:
     """The help of `selbench` and of each of its commands, with its other name where there is one."""
     blocks = [_command("selbench", "harness.__main__", ())]
     for name, (module, _) in COMMANDS.items():
         module_run = module.removesuffix(".__main__").removesuffix(".command")
-        runs = (ROOT / module_run.replace(".", "/") / "__main__.py").is_file() or module == "harness.embed"
+        runs = module in RUN or (ROOT / module_run.replace(".", "/") / "__main__.py").is_file()
         also = f"`python -m {module_run}` is the same.\n\n" if runs else ""
         blocks.append(_command(f"selbench {name}", module, (f"selbench {name}",), also))
     return "\n\n".join(blocks)

@@ -14,6 +14,7 @@ COMMANDS = {
     "sweep": ("harness.sweep.command", "run a search space"),
     "trial": ("harness.trial.__main__", "run one trial, without Ray"),
     "report": ("harness.report.__main__", "tell what sweeps found"),
+    "papers": ("harness.papers", "set the sources' tables beside our sweeps"),
     "plugins": ("harness.plugins.__main__", "list every plugin and recipe"),
     "embed": ("harness.embed", "turn images into embeddings"),
     "pick": ("harness.pick.command", "choose the images to label next"),

@@ -1,0 +1,235 @@
+"""`python -m harness.papers`: the sources' tables and figures beside what came out here, one row each.
+
+`results/papers.yaml` lists the rows; the figures of ours are read from sweeps, `results/papers/<name>` or
+`results/<name>`, and a row without a sweep says so. A claim is a direction, such as "UAL is better than random". It is
+
+- reproduced, if the paired difference of at least five seeds is a verdict its way,
+- contradicted, if it is a verdict the other way, or an equivalence (`worth`, one point if the question says nothing),
+- not resolved, if it is no verdict, and untested with fewer seeds or none.
+
+A claim that there is no difference is reproduced by an equivalence and contradicted by a verdict of either kind. Each
+claim is judged alone, at the size that was run: small ones are smaller than the source's in images, network and epochs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from harness.files import replace_text
+from harness.messages import closest
+from harness.plain_yaml import parse_yaml
+from harness.report.compare import judge
+from harness.report.model import Entry, Report
+from harness.report.read import read_report
+
+ROWS = Path("results/papers.yaml")
+FEWEST_SEEDS = 5
+LISTED = 8
+"""Configurations of a sweep that a row lists, at most; of more it lists the best and those of its claims."""
+
+Verdict = Literal["reproduced", "contradicted", "not resolved", "untested"]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a source says of two configurations.
+
+    Attributes:
+        says: in words, a sentence without its full stop.
+        better: parameters by which one is known: dotted path -> value.
+        than: those of the other.
+        differs: false: the source says that they do not differ.
+        metric: by which; the report's own if empty.
+    """
+
+    says: str
+    better: Mapping[str, Any]
+    than: Mapping[str, Any]
+    differs: bool = True
+    metric: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A table or a figure of a source.
+
+    Attributes:
+        source: its name.
+        what: which table or figure.
+        protocol: in five words.
+        paper: its figures.
+        code: what its released code does otherwise; empty: nothing is known, or none was released.
+        question: the file's name under `search_spaces`, without `.yaml`.
+        small: names of the sweeps at the small size.
+        large: those at the source's size.
+        claims: of it.
+    """
+
+    source: str
+    what: str
+    protocol: str
+    paper: str
+    question: str
+    code: str = ""
+    small: tuple[str, ...] = ()
+    large: tuple[str, ...] = ()
+    claims: tuple[Claim, ...] = ()
+
+
+def read_rows(file: Path) -> list[Row]:
+    """The rows of a file.
+
+    Raises:
+        ValueError: in one line, what is wrong with it.
+    """
+    try:
+        content = parse_yaml(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{file}: no such file; it is part of the repository, so run this there") from None
+    rows = []
+    for number, item in enumerate(content):
+        claims = [_made(Claim, claim, f"{file}: [{number}].claims[{place}]")
+                  for place, claim in enumerate(item.get("claims", ()))]  # fmt: skip
+        sweeps = {"small": (Path(item.get("question", "")).name,), "large": ()}
+        lists = {name: tuple(item.get(name, own)) for name, own in sweeps.items()}
+        rows.append(_made(Row, {**item, **lists, "claims": tuple(claims)}, f"{file}: [{number}]"))
+    return rows
+
+
+def _made(cls: Any, item: Mapping[str, Any], place: str) -> Any:
+    known = cls.__dataclass_fields__
+    for name in item:
+        if name not in known:
+            raise ValueError(f"{place}.{name}: no such key; {closest(name, known)}")
+    try:
+        return cls(**item)
+    except TypeError as error:
+        raise ValueError(f"{place}: {error}") from error
+
+
+def folder_of(sweep: str, results: Path) -> Path | None:
+    """Where a sweep of that name is kept; None where it is not."""
+    places = (results / "papers" / sweep, results / sweep)
+    return next((place for place in places if (place / "rows.jsonl").is_file()), None)
+
+
+def entry_of(report: Report, parameters: Mapping[str, Any]) -> Entry:
+    """The confirmed configuration that has these parameters.
+
+    Raises:
+        ValueError: none has, or several have.
+    """
+    fitting = [
+        entry
+        for entry in report.confirmed
+        if all(entry.parameters.get(path) == value for path, value in parameters.items())
+    ]
+    if len(fitting) != 1:
+        many = "no" if not fitting else f"{len(fitting)}"
+        raise ValueError(f"{report.folder}: {many} configurations with {json.dumps(dict(parameters))}")
+    return fitting[0]
+
+
+def verdict(claim: Claim, report: Report) -> tuple[Verdict, str]:
+    """What a sweep says of a claim, and the difference in words."""
+    metric = claim.metric or report.measure
+    ours, other = entry_of(report, claim.better), entry_of(report, claim.than)
+    scores = report.scores(metric, [ours, other])
+    first, second = scores.values
+    judged = judge({"": scores}, second, maximize=report.maximize, worth=report.worth(metric))[""].get(first)
+    if judged is None or judged.difference.n < FEWEST_SEEDS:
+        return "untested", f"n = {judged.difference.n if judged else 0}"
+    middle, half = judged.difference.mean, judged.difference.half
+    about = f"{100 * middle:+.1f} ± {100 * half:.1f} points, n = {judged.difference.n}" if half is not None else ""
+    if not claim.differs:
+        return {"equivalent": "reproduced", "better": "contradicted", "worse": "contradicted"}.get(
+            judged.kind, "not resolved"
+        ), about  # type: ignore[return-value]
+    outcomes: dict[str, Verdict] = {"better": "reproduced", "worse": "contradicted", "equivalent": "contradicted"}
+    return outcomes.get(judged.kind, "not resolved"), about
+
+
+def figures(row: Row, report: Report) -> str:
+    """Each configuration's mean and interval in percent, and how many seeds."""
+    entries = [entry for entry in report.confirmed if entry.values.get(report.measure)]
+    if len(entries) > LISTED:
+        claimed = [entry_of(report, side) for claim in row.claims for side in (claim.better, claim.than)]
+        entries = [entry for entry in entries if entry is entries[0] or entry in claimed]
+    shown = []
+    for entry in entries:
+        mean = entry.estimate(report.measure)
+        assert mean is not None
+        spread = f" ± {100 * mean.half:.1f}" if mean.half is not None else ""
+        shown.append(f"{entry.label or 'all'} {100 * mean.mean:.1f}{spread} (n {mean.n})")
+    return "; ".join(shown)
+
+
+HEADER = ("source", "protocol", "paper (percent)", "released code", "ours, small", "ours, paper's size", "claims")
+
+
+def lines(rows: Sequence[Row], results: Path) -> list[tuple[str, ...]]:
+    """The cells of each row, in the order of `HEADER`.
+
+    Raises:
+        ValueError: a claim names a configuration that its sweep lacks.
+    """
+    made: list[tuple[str, ...]] = []
+    for row in rows:
+        reports = {size: _reports(getattr(row, size), results) for size in ("small", "large")}
+        small, large = ("; ".join(figures(row, one) for one in some) for some in reports.values())
+        about = f"{row.source}, {row.what}", f"{row.protocol} (`{row.question}`)", row.paper, row.code or "–"
+        made.append((*about, small or "not run", large, _said(row, reports)))
+    return made
+
+
+def _reports(sweeps: Sequence[str], results: Path) -> list[Report]:
+    folders = [folder_of(sweep, results) for sweep in sweeps]
+    return [read_report(folder) for folder in folders if folder]
+
+
+def _said(row: Row, reports: Mapping[str, Sequence[Report]]) -> str:
+    every = [*reports["large"], *reports["small"]]
+    said = []
+    for claim in row.claims:
+        outcome, about = verdict(claim, every[0]) if every else ("untested", "")
+        said.append(f"{claim.says}: **{outcome}**" + (f" ({about})" if about else "") + ".")
+    return " ".join(said) or "–"
+
+
+def markdown(rows: Sequence[Row], results: Path) -> str:
+    """The table."""
+    every = [HEADER, ("---",) * len(HEADER), *lines(rows, results)]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in every)
+
+
+def main(arguments: list[str] | None = None, prog: str = "python -m harness.papers") -> int:
+    """The command line, as `prog`; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog=prog, description="The sources' tables beside what came out here, as a Markdown table."
+    )
+    parser.add_argument("--rows", type=Path, default=ROWS, metavar="FILE", help=f"what is listed; default: {ROWS}")
+    parser.add_argument(
+        "--results", type=Path, metavar="DIR", help="where sweeps are looked for; default: the folder of the rows"
+    )
+    parser.add_argument("--output", type=Path, metavar="FILE", help="instead of the screen")
+    options = parser.parse_args(arguments)
+    try:
+        table = markdown(read_rows(options.rows), options.results or options.rows.parent)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    if options.output:
+        replace_text(options.output, f"{table}\n")
+    else:
+        print(table)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
