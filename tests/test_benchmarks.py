@@ -13,6 +13,8 @@ ROOT = Path(__file__).resolve().parent.parent
 SMALL = {
     "augmentation": "--num-images 64 --repeats 1",
     "encoding": "dcnn3_32px --rounds 1 --most 32",
+    "gpu": "--toy",
+    "patches": "--rounds 1 --patches 20",
     "pick": "margin --rows 800 --dims 16",
     "pretrain": "--batches 1 dcnn3",
     "reporting": "--trials 2 --seconds 1 --every 0.5",
@@ -26,7 +28,12 @@ SMALL = {
 """Script -> arguments under which it takes seconds."""
 
 
-LONG = {"pick": "trains heads", "sweep_overhead": "starts Ray twice", "training": "compiles a network"}
+LONG = {
+    "gpu": "trains a ResNet-18",
+    "pick": "trains heads",
+    "sweep_overhead": "starts Ray twice",
+    "training": "compiles a network",
+}
 
 
 def script(name: str) -> object:
