@@ -24,6 +24,7 @@ from typing import Any, Literal
 from harness.files import replace_text
 from harness.messages import closest
 from harness.plain_yaml import parse_yaml
+from harness.records.names import by_path
 from harness.report.compare import judge
 from harness.report.model import Entry, Report
 from harness.report.read import read_report
@@ -128,7 +129,7 @@ def entry_of(report: Report, parameters: Mapping[str, Any]) -> Entry:
     fitting = [
         entry
         for entry in report.confirmed
-        if all(entry.parameters.get(path) == value for path, value in parameters.items())
+        if all(entry.parameters.get(path) == value for path, value in by_path(parameters).items())
     ]
     if len(fitting) != 1:
         many = "no" if not fitting else f"{len(fitting)}"

@@ -11,6 +11,7 @@ from sweep_folder import SweepFolder, append_rows
 from harness import papers
 from harness.config.plan import load_plan
 from harness.papers import Claim, Row
+from harness.records.names import by_path
 
 ROOT = Path(__file__).resolve().parents[1]
 CORESET, RANDOM, KMEANS = ({"selector.name": name} for name in ("coreset", "random", "kmeans"))
@@ -112,10 +113,10 @@ ROWS = papers.read_rows(ROOT / papers.ROWS)
 @pytest.mark.parametrize("one", ROWS, ids=[f"{one.question}" for one in ROWS])
 def test_every_row_of_ours_asks_a_question_that_can_answer_its_claims(one):
     plan = load_plan(ROOT / f"search_spaces/{one.question}.yaml", {})
-    known = [candidate.parameters for candidate in plan.candidates]
+    known = [by_path(candidate.parameters) for candidate in plan.candidates]
     for claim in one.claims if known else ():
         for side in (claim.better, claim.than):
-            fitting = [p for p in known if all(p.get(path) == value for path, value in side.items())]
+            fitting = [p for p in known if all(p.get(path) == value for path, value in by_path(side).items())]
             assert len(fitting) == 1, (one.question, side)
         assert len(plan.seeds) >= papers.FEWEST_SEEDS or one.large or "/" not in one.question, one.question
 

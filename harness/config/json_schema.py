@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from harness.config import plan, recipes, space
 from harness.config.schema import as_dict
-from harness.config.trial import ClassifierConfig, TrialConfig
+from harness.config.trial import ClassifierConfig, TeacherConfig, TrialConfig
 from harness.plugins import registry
 from harness.plugins.registry import PluginSpec
 
@@ -75,20 +75,27 @@ def _section(cls: Any, definitions: dict[str, Schema]) -> Schema:
         section["properties"][item.name] = value
     if cls is TrialConfig:
         _shorthand(section["properties"])
+    if cls is TeacherConfig:
+        section["properties"]["classifier"] = _about(_head(), None)
     definitions[cls.__name__] = section
     return section
 
 
 def _shorthand(properties: dict[str, Schema]) -> None:
     """What a trial may write beside its keys: a recipe, a classifier's name alone, several classifiers."""
-    names = {"enum": list(typing.get_args(typing.get_type_hints(ClassifierConfig)["name"]))}
-    one = {"anyOf": [names, _ref(ClassifierConfig.__name__)]}
+    one = _head()
     properties["classifier"] = _about({"anyOf": [*one["anyOf"], {"type": "array", "items": one, "minItems": 1}]}, None)
     properties["beside"]["anyOf"] = [{"type": "array", "items": one}, _ref(ClassifierConfig.__name__)]
     known = [entry["name"] for entry in recipes.describe_recipes()]
     files = {"type": "string", "pattern": r"\.ya?ml(/|$)"}
     own = {"type": "string", "description": "of `recipes` of this file"}
     properties["recipe"] = {"anyOf": [{"enum": known}, files, own, {"type": "null"}], "description": "settings below"}
+
+
+def _head() -> Schema:
+    """A classifier, or its name alone."""
+    names = {"enum": list(typing.get_args(typing.get_type_hints(ClassifierConfig)["name"]))}
+    return {"anyOf": [names, _ref(ClassifierConfig.__name__)]}
 
 
 def _value(hint: Any, metadata: Mapping[str, Any], definitions: dict[str, Schema]) -> Schema:
