@@ -68,7 +68,7 @@ def pages() -> dict[str, str]:
         "command_line.md": command_line(),
         "pool.md": pool(),
         "questions.md": questions(),
-        "papers.md": papers.markdown(papers.read_rows(ROOT / papers.ROWS), ROOT / "results"),
+        "papers.md": papers.exhibits_table(papers.read_exhibits(ROOT / papers.EXHIBITS), ROOT / "results"),
         "results/index.md": results(),
         **{f"results/{name}/summary.md": content for name, content in summaries().items()},
     }

