@@ -14,6 +14,7 @@ report: $(READY)         ## print the leaderboard again
 	$(PY) -m harness.report results/runs/$(basename $(notdir $(SPACE)))
 
 ui: $(READY)             ## open the MLflow UI on what has been recorded
+	@$(PY) -m harness.tracking links results/runs
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(VENV)/bin/mlflow ui --backend-store-uri sqlite:///results/runs/mlflow.db
 
 test: $(READY)           ## the fast tests

@@ -273,6 +273,12 @@ def varies_by_run(name: str) -> bool:
     return name.startswith(("time/", "throughput/", "stage/", "memory/"))
 
 
+def is_of_trial(name: str) -> bool:
+    """Whether a metric is told when a trial ends and of no single round: its sums, areas and scores of the encoder."""
+    sums = varies_by_run(name) and name not in PER_ROUND
+    return sums or name.endswith("/aubc") or step_kind(name) == "epoch"
+
+
 def is_of_class(name: str) -> bool:
     """Whether a metric is that of one class, such as `test/recall/cat`; there may be hundreds."""
     return name.split("/")[1:2] == ["recall"]

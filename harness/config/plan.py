@@ -20,11 +20,12 @@ from harness.config.label_free import check_measured_without_labels, has_labels
 from harness.config.parsing import RECIPE, Recipes, over_recipe, parse_recipes, parse_trial, recipe_trial
 from harness.config.resources import Resources, check_custom
 from harness.config.schema import ConfigError, Problems, apply_overrides, as_dict, content_of, parse, setting
+from harness.config.search import EarlyTerminate, Objective, SamplerName, check_objectives
 from harness.config.space import CASE, Assignment, Parameter, Space, lookup, parse_cases, parse_parameters
 from harness.config.tasks import Candidate, Phase, Seeds, SeedSplit, Task
 from harness.files import unusable_name
 from harness.messages import closest
-from harness.metrics import LABEL_FREE, METRICS, PER_ROUND, is_of_class, step_kind
+from harness.metrics import LABEL_FREE
 
 MAX_TRIALS = 100_000
 """Of one phase of a sweep: configurations x seeds."""
@@ -34,44 +35,21 @@ OF_WANDB = ("program", "command", "entity", "project", "controller", "job", "ima
 
 
 @dataclass(frozen=True)
-class Objective:
-    """What the search improves."""
-
-    name: str = setting("val/accuracy", "a metric measured without the test set")
-    goal: Literal["maximize", "minimize"] | None = setting(None, "the metric's own direction if left out")
-
-    @property
-    def direction(self) -> Literal["maximize", "minimize"]:
-        """As given, else the metric's own."""
-        return self.goal or METRICS[self.name].goal or "maximize"
-
-
-@dataclass(frozen=True)
-class EarlyTerminate:
-    """Stops poor trainings early, by what an epoch measures.
-
-    That is the first metric, where it is a score without labels; else of pre-training its k-NN validation accuracy, and
-    of joint training the classifier's.
-    """
-
-    type: Literal["none", "asha", "median"] = setting(
-        "none", "asha: successive halving; median: stops what is below the median of the others at the same epoch"
-    )
-    min_iter: int = setting(1, "epochs before a trial may be stopped", low=1)
-    eta: float = setting(3.0, "asha keeps 1 / eta of the trials at each rung", above=1)
-
-
-@dataclass(frozen=True)
 class SweepSettings:
     """The simple keys of a search-space file."""
 
     name: str = setting("sweep", "of the sweep and its folder; the file's name if left out")
     description: str = setting("", "the question; the file's opening comment if left out")
     method: Literal["grid", "random", "bayes"] = setting(
-        "grid", "grid: every combination; random: run_cap draws; bayes: run_cap suggestions of Optuna's TPE"
+        "grid", "grid: every combination; random: run_cap draws; bayes: run_cap suggestions of Optuna's `sampler`"
     )
     metric: tuple[Objective, ...] = setting((Objective(),), "one, or several objectives")
     run_cap: int | None = setting(None, "configurations tried by random and bayes", low=1, high=10_000)
+    sampler: SamplerName = setting(
+        "tpe",
+        "of bayes, by Optuna: tpe, gp (Gaussian process), cmaes, nsga2; auto: gp for up to 250 configurations of "
+        "numbers alone and one metric, else tpe",
+    )
     early_terminate: EarlyTerminate = EarlyTerminate()
     seeds: tuple[int, ...] | Seeds = setting(
         (0,), "of the search, or of a grid that is measured at once; or a mapping, which may split the data anew", low=0
@@ -356,7 +334,7 @@ def _seeds_of(settings: SweepSettings) -> Seeds:
 def _check_settings(settings: SweepSettings, paths: Sequence[str], varies: bool, problems: Problems) -> None:
     if why := unusable_name(settings.name):
         problems.add("name", why)
-    _check_objectives(settings.metric, problems)
+    check_objectives(settings.metric, problems)
     seeds = _seeds_of(settings).all
     if _seeds_of(settings).until and (settings.method != "grid" or settings.confirm):
         problems.add("seeds.until", "is for a grid without `confirm`: a search does not compare with a reference")
@@ -364,6 +342,10 @@ def _check_settings(settings: SweepSettings, paths: Sequence[str], varies: bool,
         problems.add("seeds", f"{list(seeds)} must be one or more different numbers")
     if settings.method != "grid" and settings.run_cap is None:
         problems.add("run_cap", f"method {settings.method} needs a number of configurations to try")
+    if settings.sampler != "tpe" and settings.method != "bayes":
+        problems.add("sampler", f"is for method bayes; with {settings.method} leave it out")
+    if settings.sampler == "cmaes" and len(settings.metric) > 1:
+        problems.add("sampler", "cmaes improves one metric; use nsga2 or tpe for several")
     if settings.method != "grid" and not varies:
         problems.add("parameters", f"method {settings.method} needs at least one parameter")
     if settings.method == "grid" and settings.run_cap is not None:
@@ -375,31 +357,6 @@ def _check_settings(settings: SweepSettings, paths: Sequence[str], varies: bool,
     check_custom(settings.resources.custom or {}, problems)
     if settings.confirm:
         settings.confirm.check(seeds, paths, problems)
-
-
-def _check_objectives(objectives: Sequence[Objective], problems: Problems) -> None:
-    names = [objective.name for objective in objectives]
-    directionless = [objective.name for objective in objectives if objective.goal is None]
-    if not names or len(set(names)) != len(names):
-        problems.add("metric", f"{names} must be one or more different metrics")
-    for name in names:
-        if name.startswith("test/"):
-            problems.add("metric.name", f"{name}: the test set is read after the search, never by it; "
-                         f"did you mean {name.replace('test/', 'val/')!r}?")  # fmt: skip
-        elif name not in METRICS:
-            problems.add("metric.name", f"no metric {name!r}; {closest(name, METRICS)}")
-        elif name == "time/portrait_seconds":
-            problems.add("metric.name", f"{name} is measured in some trials only; use time/total_seconds")
-        elif is_of_class(name):
-            problems.add("metric.name", f"{name} is measured class by class; use val/balanced_accuracy")
-        elif step_kind(name) == "epoch" and name not in LABEL_FREE:
-            problems.add("metric.name", f"{name} is measured in every epoch, not once per trial; use val/accuracy")
-        elif name in PER_ROUND:
-            problems.add(
-                "metric.name", f"{name} is measured in every round, not once per trial; use time/total_seconds"
-            )
-        elif METRICS[name].goal is None and name in directionless:
-            problems.add("metric.goal", f"{name} is better neither high nor low; say which is asked for")
 
 
 def _with_candidates(plan: Plan, problems: Problems) -> Plan:

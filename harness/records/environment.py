@@ -74,6 +74,7 @@ def _dataset(config: TrialConfig, data: Data) -> dict[str, Any]:
     counts = dict(data.counts)
     return {
         "name": config.dataset.name,
+        "path": config.dataset.as_dict().get("path"),
         "fingerprint": data.fingerprint,
         "train": counts["pool"],
         "val": counts["val"],

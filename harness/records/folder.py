@@ -19,8 +19,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from harness.config.extension import compare_questions
-from harness.config.plan import Objective, Plan, load_plan
+from harness.config.plan import Plan, load_plan
 from harness.config.schema import ConfigError
+from harness.config.search import Objective
 from harness.config.space import Assignment
 from harness.config.tasks import Task
 from harness.files import replace, replace_text
@@ -199,7 +200,8 @@ class Recorder:
         history = self._trials.get(trial)
         if not history or (last(history)["status"] != "finished" and trial not in self._going_on):
             return {}
-        return {(kind, step): one["metrics"] for (kind, step, status), one in history.items() if status not in FINAL}
+        rounds = [record_rows.as_round(one) if status == "finished" else one for (_, _, status), one in history.items()]
+        return {(one["step_kind"], one["step"]): one["metrics"] for one in rounds if one["status"] not in FINAL}
 
     def ending(self, trial: str, labels: int | None = None) -> Record | None:
         """The record that ended a trial; none where it is to have more labels than it finished with."""
@@ -213,6 +215,11 @@ class Recorder:
             if history and not self.ended(trial, retry_failed=False):
                 return last(history)
         return None
+
+    def epochs(self, trial: str) -> dict[int, dict[str, float]]:
+        """What a trial told of its epochs, by their numbers."""
+        history = self._trials.get(trial, {})
+        return {step: one["metrics"] for (kind, step, _), one in history.items() if kind == "epoch"}
 
     def failed(self) -> dict[str, str]:
         """The trials that failed, with their causes."""

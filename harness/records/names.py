@@ -38,22 +38,38 @@ def show_value(value: Any) -> str:
     return str(value)
 
 
+def show_choice(path: str, value: Any) -> str:
+    """The value of a parameter that has a name, such as a selector's: that name; no method is no pre-training."""
+    shown = show_value(value)
+    return "no pre-training" if path.removesuffix(".name") == "ssl_method" and shown == "none" else shown
+
+
+def name_of_trial(trial: Mapping[str, Any]) -> str:
+    """What people call the only configuration of a sweep that varies nothing: `simclr`, or `simclr · margin`."""
+    rounds = (trial.get("labels") or {}).get("budget")
+    slots = [slot for slot in ("ssl_method", *(["selector"] if rounds else [])) if trial.get(slot)]
+    chosen = [trial[slot] for slot in slots]
+    names = [one.get("name", "") if isinstance(one, Mapping) else one for one in chosen]
+    return " · ".join(show_choice(slot, name) for slot, name in zip(slots, names, strict=True)) or "the trial as given"
+
+
 def name_configurations(parameters: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """A name for people for each of several configurations: the parameters in which they differ.
+    """A name for people for each of several configurations: the parameters in which they differ, or all of them.
 
     Args:
         parameters: configuration -> value by dotted path.
 
     Returns:
-        Configuration -> such as `coreset · temperature 0.2`, or the configuration itself where none differ.
+        Configuration -> such as `coreset · temperature 0.2`; of one without parameters the configuration itself.
     """
     paths = list(dict.fromkeys(path for one in parameters.values() for path in one))
     differing = [p for p in paths if len({show_value(one.get(p, "")) for one in parameters.values()}) > 1]
-    short = short_names(differing)
     names = {}
     for configuration, one in parameters.items():
-        shown = [(path, show_value(one[path])) for path in differing if path in one]
-        parts = [value if path in SLOTS else f"{short[path]} {value}" for path, value in shown]
+        shown = [path for path in differing if path in one] or list(one)
+        short = short_names(dict.fromkeys([*differing, *shown]))
+        slots = {path for path in shown if path.removesuffix(".name") in SLOTS}
+        parts = [show_choice(p, one[p]) if p in slots else f"{short[p]} {show_value(one[p])}" for p in shown]
         names[configuration] = " · ".join(parts) or configuration
     return names
 
@@ -95,7 +111,7 @@ def run_name(record: Record, config: Mapping[str, Any], varied: Collection[str] 
         section = path.partition(".")[0]
         plugin = path.removesuffix(".name") in SLOTS or (isinstance(value, Mapping) and "name" in value)
         name = ABBREVIATIONS.get(short[path], short[path])
-        text = show_value(value)
+        text = show_choice(path, value)
         if plugin and path.removesuffix(".name") == section:
             parts.setdefault(section, []).insert(0, text)
         elif plugin or path in ("case", "recipe"):

@@ -1,6 +1,7 @@
 """Reads what a sweep wrote: the records of `rows.jsonl`, trial by trial.
 
-A record is one line: a trial's metrics at one step, with the status that the trial had then. The sweep only ever
+A record is one line: a trial's metrics at one step, with the status that the trial had then. What a trial has at its
+end stands in the record of its last round, so that no step of a trial that finished has two. The sweep only ever
 appends, so a sweep that was interrupted and resumed may hold several records of the same step; `add` says which
 of them count. Both the tracking and the report read a folder through this module and so agree.
 """
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.messages import message_of
+from harness.metrics import is_of_trial
 from harness.plain_yaml import parse_yaml
 
 Record = dict[str, Any]
@@ -84,20 +86,31 @@ def add(history: History, record: Record) -> None:
 
     The steps of an axis rise. A trial that is run again writes them again: a later record counts, and every earlier one
     of that axis from its step on is void, for it belongs to the run that was lost. An ending that is followed by more
-    records (of a failed trial that was tried again, or one that got more rounds) is void too. Adding the same record
-    twice changes nothing.
+    records (of a failed trial that was tried again) is void too; where a trial had finished and got more rounds, it is
+    the record of its last round from then on. Adding the same record twice changes nothing.
     """
     key = record["step_kind"], record["step"], record["status"]
     if key in history and history[key]["time"] == record["time"]:
         return
     keys = list(history)
     if keys and keys[-1][2] in FINAL:
-        del history[keys.pop()]
+        ending = history.pop(keys.pop())
+        place = ending["step_kind"], ending["step"], "running"
+        if ending["status"] == "finished" and place not in history:
+            history[place] = as_round(ending)
+            keys.append(place)
     if record["status"] not in FINAL:
         for void in keys:
             if void[0] == key[0] and void[1] >= key[1]:
                 del history[void]
     history[key] = record
+
+
+def as_round(ending: Record) -> Record:
+    """What a trial's ending says of its last round, without what it says of the trial as a whole."""
+    metrics = {name: value for name, value in ending["metrics"].items() if not is_of_trial(name)}
+    kept = {name: value for name, value in ending.items() if name not in (TRAIL, "warning")}
+    return kept | {"status": "running", "metrics": metrics}
 
 
 def trail_of(history: History) -> str:

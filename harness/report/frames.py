@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -63,6 +64,32 @@ def rows(report: Report) -> pd.DataFrame:
             for metric, value in record["metrics"].items()
         ]
     )
+
+
+def records(report: Report) -> pd.DataFrame:
+    """Everything that counts, one row per trial and step: what `records.parquet` holds.
+
+    Columns: `phase`, `configuration` (its hash), `label`, `seed`, `trial`, `status` (the trial's when it wrote), one a
+    parameter by its path (text where its values are of several types), `step_kind` (`epoch` or `labels`), `step`, and
+    one a metric; what a trial has at its end stands in the row of its last round. A trial that was stopped early or
+    failed has a row of its ending without metrics, at step 0.
+    """
+    named = _labels(report)
+    steps: dict[tuple[str, str, int], dict[str, Any]] = {}
+    for record in _records(report):
+        repeats = record["status"] not in ("running", "finished")  # the metrics of the record before it
+        if not record["metrics"] and not repeats:
+            continue  # it began
+        place = record["trial"], record["step_kind"], record["step"]
+        about = {**_trial(record, named), "status": record["status"], **record["parameters"]}
+        row = steps.setdefault(place, about | {"step_kind": record["step_kind"], "step": record["step"]})
+        row |= {"status": record["status"]} | ({} if repeats else record["metrics"])
+    frame = pd.DataFrame(list(steps.values()))
+    for path in {path for record in _records(report) for path in record["parameters"]} & set(frame):
+        types = {type(value) for value in frame[path].dropna()}
+        if len(types) > 1 or not types <= {str, int, float, bool}:
+            frame[path] = [json.dumps(value) if not isinstance(value, str) else value for value in frame[path]]
+    return frame
 
 
 def curves(report: Report, metric: str) -> pd.DataFrame:

@@ -152,7 +152,8 @@ class Report:
         saved: how many of these seconds were not spent again, thanks to the cache.
         mixed: why its trials cannot be compared: they are of different data; empty where they are not.
         notes: what a reader must know, one sentence each.
-        answer: one or two sentences.
+        answer: one or a few sentences.
+        about: what else belongs to it, a paragraph each: what it was measured on, by how long a training.
         rounds: the confirmed configurations over several rounds; None where there are none to compare.
         across: the same over several data sets, encoders or budgets; None where there is one.
         histories: trial -> its records that count.
@@ -174,6 +175,7 @@ class Report:
     mixed: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     answer: str = ""
+    about: list[str] = field(default_factory=list)
     rounds: RoundComparison | None = None
     across: Across | None = None
     histories: dict[str, History] = field(default_factory=dict)
@@ -383,6 +385,7 @@ class RoundComparison:
         overlap: f64 [K, K] of `curves.overlap`, by `cases`; None without recorded picks.
         chance: the overlap of two random draws; None where picks or pools are of several sizes.
         notes: what a reader must know, one sentence each.
+        noun: what a case is: a selector, or a configuration.
     """
 
     measures: list[str]
@@ -393,6 +396,7 @@ class RoundComparison:
     overlap: np.ndarray | None
     chance: float | None
     notes: list[str] = field(default_factory=list)
+    noun: str = "configuration"
 
     @property
     def measure(self) -> str:

@@ -30,7 +30,7 @@ class Findings:
 
     @property
     def answer(self) -> str:
-        """The answer to the sweep's question, in one or two sentences."""
+        """The answer to the sweep's question, in one or a few sentences."""
         return self.report.answer
 
     def leaderboard(self) -> pd.DataFrame:
@@ -88,6 +88,7 @@ class Findings:
 
         shown = tables.comparison_tables(self.report) or tables.search_tables(self.report, limit=10)
         blocks = [f"<p><b>{escape(self.report.space['name'])}</b>: {escape(self.answer)}</p>"]
+        blocks += [f"<p>{escape(paragraph)}</p>" for paragraph in self.report.about]
         for table in (table for section in shown for table in section.tables):
             texts = pd.DataFrame([list(map(str, row)) for row in table.rows], columns=table.titles)
             blocks.append(texts.to_html(index=False))

@@ -15,10 +15,9 @@ from harness.records import rows as record_rows
 from harness.records.names import by_path
 from harness.records.rows import FINAL, History, by_trial, mapping
 from harness.records.trial_files import TrialFiles, read_trial_files
-from harness.report import across_tables, words
+from harness.report import answers, words
 from harness.report.across import compare_across
 from harness.report.blocks import assign_blocks
-from harness.report.cells import Difference, Mean
 from harness.report.mixture import mixed_code, mixed_data
 from harness.report.model import SECONDS, Entry, Report
 from harness.report.rounds import compare_rounds
@@ -77,12 +76,15 @@ def read_report(folder: Path) -> Report:
         files=files,
         bounds=_entries(_not_replaced(phases["headroom"]), files, measure, goal["goal"] == "maximize", ("finished",)),
     )
+    for entry in (*report.confirmed, *report.searched, *report.bounds):
+        if not entry.parameters:
+            entry.label = names.name_of_trial(space.get("trial") or {})
     report.notes += _notes_of_reading(report, unreadable)
     _part_by_ground(report)
     _compare(report, _first_seen(phases["confirm"]))
     report.across = compare_across(report)
-    report.answer = f"No answer. {report.mixed[0]}" if report.mixed else _answer(report)
     report.rounds = None if report.mixed else compare_rounds(report)
+    report.answer, report.about = answers.answer(report), answers.about(report)
     return report
 
 
@@ -290,47 +292,3 @@ def _reference(report: Report, order: Sequence[str]) -> Entry:
             return entry
     report.notes.append(f"No confirmed configuration is the reference {wanted}; {by_order[0].label} stands in for it.")
     return by_order[0]
-
-
-def _answer(report: Report) -> str:
-    """One or two sentences, with the interval."""
-    if not report.confirmed:
-        return _answer_of_search(report)
-    if report.across:
-        return across_tables.answer_across(report.across, report.measure)
-    best, reference, name, count = report.best, report.reference, report.measure, len(report.confirmed)
-    assert reference is not None
-    if best.mean(name) is None:
-        return f"No confirmed configuration reported {name}."
-    score = f"{name} {Mean(name, report.headline)} ({words.seeds(best)})"
-    if count == 1:
-        return f"{best.label} reached {score}; nothing was confirmed beside it to compare it with."
-    by = f" by {report.chosen_by}" if report.chosen_by != name else ""
-    first = f"{best.label}{', the reference,' if best is reference else ''} was the best of {count}{by} with {score}."
-    if report.flattery:
-        flattery = words.show_number(name, report.flattery)
-        first += f" To be the best of {count} flatters, by {flattery} if all were equal; the interval allows for it."
-    other, versus = best, f"Against the reference, {reference.label}, that is"
-    if best is reference:
-        other = next(entry for entry in report.ordered(report.chosen_by) if entry is not reference)
-        versus = f"The next, {other.label}, lies at"
-    if other.judgement is None:
-        return f"{first} {other.label} and {reference.label} share no seed and cannot be compared."
-    versus += f" {Difference(name, other.judgement)}"
-    n = other.judgement.difference.n
-    if n == 1:
-        return f"{first} {versus}; one seed gives no interval, so this may be luck."
-    versus += f" (95 %, paired over {n} seeds): {other.verdict}"
-    if other.kind != "none" or other.judgement.smallest is None:
-        return f"{first} {versus}."
-    smallest = words.show_number(name, other.judgement.smallest)
-    return f"{first} {versus}; so many seeds and images can resolve differences of {smallest} or more."
-
-
-def _answer_of_search(report: Report) -> str:
-    if not report.searched or report.searched[0].mean(report.goal) is None:
-        return "No trial has finished."
-    best, count = report.searched[0], len(report.searched)
-    score = f"{report.goal} {Mean(report.goal, best.estimate(report.goal))}"
-    chosen = f"the best of {count} on the data it was chosen by" if count > 1 else "the only one"
-    return f"{best.label} reached {score}, {chosen}: not confirmed on fresh seeds or on test data."

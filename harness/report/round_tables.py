@@ -8,9 +8,10 @@ from functools import partial
 
 import numpy as np
 
+from harness import messages
 from harness.report import curves, words
 from harness.report.cells import Cell, Empty, Ends, Number, Points, Probability, SeedCount, Text
-from harness.report.compare import NO_EVIDENCE, Judgement, Kind
+from harness.report.compare import NO_EVIDENCE, OPEN, Judgement, Kind
 from harness.report.headroom import Share, share_of_headroom
 from harness.report.inference import ALPHA
 from harness.report.model import RoundComparison, Setting, area_name, estimate_of
@@ -39,24 +40,18 @@ def _answer(rounds: RoundComparison, setting: Setting) -> str:
     def of_kind(kind: Kind) -> list[str]:
         return [case for case in tested if judgements[case].kind == kind]
 
-    better, worse = of_kind("better"), of_kind("worse")
-    count = rounds.tests(rounds.measure) if tested else 0
-
     def named(cases: Iterable[str]) -> str:
         return ", ".join(f"{case} ({words.points(judgements[case].difference, '+')})" for case in cases)
 
-    where = f"{setting.name}: by" if setting.name else "By"
-    corrected = f", Holm's correction for {count} comparisons" if count > 1 else ""
-    head = f"{where} {area_name(rounds.measure)}, {setting.steps[0]} to {setting.steps[-1]} labels"
-    sentences = [f"{head} (points, 95 %, paired over seeds{corrected}):"]
-    if count:
-        sentences.append(
-            f"Better than {reference} beyond doubt: {named(better)}."
-            if better
-            else f"Nothing is better than {reference} beyond doubt."
-        )
-    if worse:
-        sentences.append(f"Worse than {reference} beyond doubt: {named(worse)}.")
+    sentences = [_verdict(rounds, setting, tested, named(of_kind("better")))] if tested else []
+    best = rounds.best(setting)
+    mean = setting.estimate(rounds.measure, None, best)
+    if mean:
+        by = "" if tested else f" by {area_name(rounds.measure)}, {setting.steps[0]} to {setting.steps[-1]} labels"
+        whose = f"{best}, the reference" if best == reference else best
+        sentences.append(f"Highest mean of {len(order) + 1}{by}: {whose}, {words.points(mean)} %.")
+    if of_kind("worse"):
+        sentences.append(f"Worse than {reference} beyond doubt: {named(of_kind('worse'))}.")
     if of_kind("equivalent"):
         sentences.append(f"Equivalent to {reference} for what is worth a difference: {named(of_kind('equivalent'))}.")
     if of_kind("indication"):
@@ -65,13 +60,24 @@ def _answer(rounds: RoundComparison, setting: Setting) -> str:
         sentences.append(f"{NO_EVIDENCE.capitalize()} to {reference}: {', '.join(of_kind('none'))}.")
     if untested:
         sentences.append(f"Without a spread over two seeds in common nothing can be said of: {', '.join(untested)}.")
-    best = rounds.best(setting)
     if share := _share(rounds, setting, best):
         sentences.append(f"{best} gained {share} of what the best batches by their true labels would have.")
-    if best == reference:
-        sentences.append(f"{reference} has the highest mean of all {len(order) + 1}.")
-    sentences[1:2] = [text[0].lower() + text[1:] for text in sentences[1:2]]  # follows a colon
-    return " ".join(sentences)
+    return (f"{setting.name}: " if setting.name else "") + " ".join(sentences)
+
+
+def _verdict(rounds: RoundComparison, setting: Setting, tested: Sequence[str], better: str) -> str:
+    """Whether any case is better than the reference over all rounds, and what so many seeds could have told."""
+    judgements = [setting.by_area[rounds.measure][case] for case in tested]
+    count = rounds.tests(rounds.measure)
+    how = "paired over seeds, 95 %" + (f", Holm's correction for {count} comparisons" if count > 1 else "")
+    where = f"by {area_name(rounds.measure)}, {setting.steps[0]} to {setting.steps[-1]} labels ({how})"
+    if better:
+        return f"Better than {setting.reference} beyond doubt {where}, in points: {better}."
+    open_ones = [one for one in judgements if one.kind in OPEN and one.smallest is not None]
+    seeds = messages.count(max(one.difference.n for one in judgements), "seed")
+    smallest = max((one.smallest or 0.0 for one in open_ones), default=None)
+    resolved = f"; {seeds} can resolve {100 * smallest:.1f} points" if smallest is not None else ""
+    return f"No {rounds.noun} is better than {setting.reference} beyond doubt {where}{resolved}."
 
 
 def sentence(judgement: Judgement, reference: str) -> str:

@@ -52,6 +52,7 @@ def compare_rounds(report: Report) -> RoundComparison | None:
         curve_module.overlap(picks, cases) if len(picks) > 1 else None,
         _chance(report.environment, settings),
         notes,
+        "selector" if _is_grid_of_selectors(report.confirmed) else "configuration",
     )
 
 

@@ -17,11 +17,10 @@ SUMMARY_SEARCH_ROWS = 20
 
 def summary(report: Report) -> str:
     """The text of `summary.md`."""
-    over_rounds = round_tables.answer_over_rounds(report.rounds) if report.rounds else ""
     blocks = [
         f"# {report.space['name']}",
         f"**Answer.** {report.answer}",
-        *([f"**Over the rounds.** {over_rounds}"] if over_rounds else []),
+        *report.about,
         f"**Question.** {messages.one_line(report.space.get('description') or 'none was stated')}",
         *(f"**Note.** {note}" for note in report.all_notes),
         *(block for section in _sections(report) for block in markdown(section)),

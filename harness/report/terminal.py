@@ -7,7 +7,7 @@ from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from harness import messages
-from harness.report import across_tables, round_tables, tables
+from harness.report import across_tables, tables
 from harness.report.cells import Shown
 from harness.report.model import Report
 from harness.report.section import Column, Table
@@ -29,14 +29,28 @@ TEXT_WIDTH = 14
 
 
 def print_report(report: Report) -> None:
-    """Prints the answer and the tables to the terminal."""
+    """Prints all there is to say of a sweep to the terminal, the answer last."""
+    print_tables(report)
+    print_answer(report)
+
+
+def print_answer(report: Report) -> None:
+    """Prints the answer and what belongs to it; the last that a person reads."""
     from rich.console import Console
     from rich.markup import escape
 
     console = Console(highlight=False)
-    console.print(f"[bold]{escape(report.space['name'])}[/bold]: {escape(report.answer)}")
-    if report.rounds:
-        console.print(escape(round_tables.answer_over_rounds(report.rounds)))
+    console.print(f"\n[bold]{escape(report.space['name'])}[/bold]: {escape(report.answer)}")
+    for paragraph in report.about:
+        console.print(escape(paragraph))
+
+
+def print_tables(report: Report) -> None:
+    """Prints what a reader must know, the tables, what failed, and which files have more, each path on a line."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    console = Console(highlight=False)
     for note in report.all_notes:
         console.print(f"[yellow]{escape(note)}[/yellow]")
     sections = [*tables.comparison_tables(report), *across_tables.across_sections(report)]
@@ -47,8 +61,9 @@ def print_report(report: Report) -> None:
         console.print(f"[red]{messages.count(len(report.failures), 'trial')} failed:[/red]")
         for trial, cause in report.failures.items():
             console.print(escape(f"  {trial}: {cause}"))
-    files = ", ".join(str(report.folder / name) for name in ("report.html", "summary.md", "leaderboard.csv"))
-    console.print(f"written: {files}", soft_wrap=True)
+    console.print("written:")
+    for name in ("report.html", "summary.md", "leaderboard.csv"):
+        console.print(escape(f"  {report.folder / name}"), soft_wrap=True)
 
 
 def grid(table: Table, width: int) -> rich.table.Table:

@@ -121,14 +121,24 @@ def duration(seconds: float) -> str:
     return f"{seconds:,.0f} s ({longer})"
 
 
-def data_set(data: Mapping[str, Any]) -> str:
-    """One of `environment.json`'s data sets, whose classes are names or their number."""
+def data_name(data: Mapping[str, Any]) -> str:
+    """One of `environment.json`'s data sets by its name and, where it has one, its folder: `image_folder my/photos`."""
+    return " ".join(filter(None, (data["name"], data.get("path"))))
+
+
+def counted(name: str, data: Mapping[str, Any]) -> str:
+    """A data set's name with its images, its classes (names or their number) and what became of the images."""
+    treated = "".join(f", {number:,} {kind.replace('_', ' ')}" for kind, number in data.get("tally", {}).items())
     classes = data["classes"] if isinstance(data["classes"], int) else len(data["classes"])
-    counts = f"{data['train']} train, {data['val']} val, {data['test']} test images, {classes} classes"
     if not classes:
-        counts = f"{data['train']} images, no labels"
-    treated = "".join(f", {number:,} {name.replace('_', ' ')}" for name, number in data.get("tally", {}).items())
-    return f"{data['name']} ({counts}{treated}), fingerprint `{data['fingerprint'][:12]}`"
+        return f"{name} ({data['train']:,} images, no labels{treated})"
+    counts = f"{data['train']:,} train, {data['val']:,} val, {data['test']:,} test images"
+    return f"{name} ({counts}, {classes} classes{treated})"
+
+
+def data_set(data: Mapping[str, Any]) -> str:
+    """All that is to be said of one of `environment.json`'s data sets."""
+    return f"{counted(data_name(data), data)}, fingerprint `{data['fingerprint'][:12]}`"
 
 
 def domain(spec: Any) -> str:

@@ -14,13 +14,17 @@ from harness.report.summary import summary
 
 
 def write_report(folder: Path) -> Report:
-    """Reads a sweep's folder and writes into it `leaderboard.csv`, `summary.md`, `report.html` and its pictures.
+    """Reads a sweep's folder and writes its report into it.
+
+    That is `report.html` with its pictures, `summary.md`, `leaderboard.csv` and `records.parquet`; of several rounds
+    `curves.csv`, too.
 
     Raises:
         ValueError: the folder is not a sweep's, or holds no records.
     """
     report = read_report(folder)
     frames.leaderboard(report).to_csv(folder / "leaderboard.csv", index=False)
+    frames.records(report).to_parquet(folder / "records.parquet", index=False)
     (folder / "summary.md").write_text(summary(report), encoding="utf-8")
     if report.rounds:
         _write_rounds(report.rounds, folder)

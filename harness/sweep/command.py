@@ -86,20 +86,29 @@ def _run(plan: Plan, options: argparse.Namespace, typed: str, resume: str) -> in
         command=typed,
     )
     outcome = run_plan(plan, asked, Interrupts(resume))
-    if outcome.complete and outcome.report and not options.quiet:
-        from harness.report import terminal
+    from harness.report import terminal
 
-        terminal.print_report(outcome.report)
-    return farewell(outcome, resume)
+    answered = outcome.report if outcome.complete else None
+    if answered and not options.quiet:
+        terminal.print_tables(answered)
+    status = farewell(outcome, resume)
+    if answered:
+        terminal.print_answer(answered)
+    return status
 
 
 def farewell(outcome: Outcome, resume: str) -> int:
     """Says where the results are, what failed and how to go on; the exit status."""
+    from harness.tracking.links import links
+
     if outcome.complete:
         uri = public(outcome.tracking_uri)
         served = uri.startswith(("http://", "https://"))
         print(f"\nreport:    python -m harness.report {shlex.quote(str(outcome.folder))}")
         print(f"MLflow UI: {uri if served else f'mlflow ui --backend-store-uri {shlex.quote(uri)}'}")
+        shown = links(uri, outcome.experiment) if outcome.experiment else {}
+        for what, address in shown.items():
+            print(f"  {what + ':':8} {address}")
     else:
         print(f"interrupted; go on with: {resume}", file=sys.stderr)
     if outcome.copy:
@@ -127,7 +136,8 @@ def _parser(prog: str, question: Path | None) -> argparse.ArgumentParser:
     parser.add_argument(
         "--quiet",
         action="store_true",
-        help="print nothing but errors and the farewell; of a dry run, the trials alone, without a look at their data",
+        help="print nothing but errors, the farewell and the answer; of a dry run, the trials alone, without a look at "
+        "their data",
     )
     parser.add_argument("--results", default=str(RESULTS), metavar="DIR", help="or s3://BUCKET/PREFIX, gs://...")
     parser.add_argument("--address", metavar="ADDRESS", help="of a Ray cluster to run on: auto, or HOST:PORT")

@@ -13,13 +13,14 @@ from ray.tune.search import ConcurrencyLimiter, Searcher
 from harness.config.plan import Plan
 from harness.config.tasks import Phase, Task
 from harness.files import no_space
+from harness.progress import say
 from harness.records.folder import Recorder
 from harness.report.read import read_report
 from harness.report.sequential import Looks
 from harness.sweep.callback import MAX_FAILURES, RecordCallback
 from harness.sweep.interrupts import Interrupts, NoSpaceError
 from harness.sweep.placement import Placement
-from harness.sweep.preflight import pretrainings
+from harness.sweep.preflight import fewer_than_asked, num_suggested, pretrainings
 from harness.sweep.screen import Display
 from harness.sweep.search import GivenTasks, Study, early_stopping
 from harness.sweep.worker import Job, portray_in_worker, run_in_worker
@@ -55,6 +56,8 @@ class Sweep:
     def run(self) -> bool:
         """All phases; whether every trial has an ending."""
         plan = self._plan
+        for note in fewer_than_asked(plan):
+            say(note)
         if plan.block is not None:
             complete = self._resolve(plan.block)
         else:
@@ -84,22 +87,22 @@ class Sweep:
         if tasks:
             self._display.begin(tasks[0].phase, len(tasks), len(tasks) - len(left), len(set(pretrainings(left))))
         if left:
-            self._fit(run_in_worker, GivenTasks(left), len(left), tasks[0].phase)
+            self._fit(run_in_worker, GivenTasks(left, self._display.waits), len(left), tasks[0].phase)
         return not self._recorder.left(tasks, retry_failed=False)
 
     def _search(self) -> bool:
         """Finishes what an interrupted run left open, and asks Optuna for what is then left of run_cap."""
-        assert self._plan.run_cap is not None
+        cap = num_suggested(self._plan)
         study = Study(self._plan, self._recorder.folder / "optuna.log")
         complete = self._run_all(study.open_tasks(self._recorder))
         study.tell_endings(self._recorder)
         if not complete:
             return False
         seeds, done = len(self._plan.seeds), study.num_told
-        self._display.begin("search", self._plan.run_cap * seeds, done * seeds)
-        if done < self._plan.run_cap:
-            self._fit(run_in_worker, study.search(), self._plan.run_cap - done, "search")
-        return study.num_told >= self._plan.run_cap
+        self._display.begin("search", cap * seeds, done * seeds)
+        if done < cap:
+            self._fit(run_in_worker, study.search(), cap - done, "search")
+        return study.num_told >= cap or study.is_exhausted
 
     def _portray_best(self) -> None:
         """Leaves a portrait of the best of a search that nothing confirms."""

@@ -25,6 +25,9 @@ from harness.trial.rounds import start_pool
 from harness.trial.run import decoded, divided, label_budget
 from harness.trial.sizes import check_sizes
 
+MAKE_THE_SAME = 20
+"""Of so many times `run_cap` combinations it is looked how many make different trials; of more there are enough."""
+
 
 def check_data(plan: Plan, cache: Path, *, download: bool = True) -> list[tuple[TrialConfig, Data]]:
     """Decodes every data set that the plan names and checks label budgets, batches and backbones against it.
@@ -152,18 +155,42 @@ def data_name(config: TrialConfig) -> str:
     return digest_of({"dataset": config.dataset.as_dict(), "data": as_dict(config.data)})
 
 
+def num_suggested(plan: Plan) -> int:
+    """How many configurations a Bayesian search tries: `run_cap`, or all there are."""
+    assert plan.run_cap is not None
+    if not all(parameter.values for parameter in plan.space.parameters):
+        return plan.run_cap
+    try:
+        assignments = plan.space.grid()
+    except ValueError:  # more than could be counted
+        return plan.run_cap
+    if len(assignments) > MAKE_THE_SAME * plan.run_cap:
+        return plan.run_cap
+    return min(plan.run_cap, len({plan.candidate(one).configuration for one in assignments}))
+
+
+def fewer_than_asked(plan: Plan) -> list[str]:
+    """Says that a search tries fewer configurations than `run_cap`, where there are no more."""
+    number = num_suggested(plan) if plan.method == "bayes" else len(plan.candidates)
+    if plan.run_cap is None or number >= plan.run_cap:
+        return []
+    return [f"there are {number} configurations, fewer than run_cap: {plan.run_cap}; each is tried once"]
+
+
 def preview(plan: Plan) -> str:
     """The trials of a plan and the stages they share, as text."""
     lines = [f"{plan.name}: {plan.method}, {' and '.join(m.name for m in plan.metric)}"]
     tasks = plan.first_tasks()
     if plan.method == "bayes":
-        lines.append(f"search: {plan.run_cap} configurations x {len(plan.seeds)} seeds, chosen by Optuna as it goes:")
+        tried = f"{num_suggested(plan)} configurations x {len(plan.seeds)} seeds"
+        lines.append(f"search: {tried}, chosen by Optuna's {plan.sampler} as it goes:")
         lines += [f"  {path}: {_range(about)}" for path, about in plan.as_dict()["parameters"].items()]
     else:
         most = f", at most: {plan.block} at a time until resolved" if plan.block else ""
         lines.append(f"{tasks[0].phase}: {len(plan.candidates)} configurations x {len(plan.seeds)} seeds{most}")
         lines += [f"  {task.trial_id}  {label(task.candidate.parameters)} seed {task.seed}" for task in tasks]
         lines.append(_sharing(tasks))
+    lines += fewer_than_asked(plan)
     if plan.bounds:
         batches = plan.bounds[0].bound.batches if plan.bounds[0].bound else 0
         what = f"{len(plan.bounds)} upper bound{'' if len(plan.bounds) == 1 else 's'}"
@@ -184,10 +211,16 @@ def _range(about: dict[str, Any]) -> str:
     return f"{about['distribution']} from {about['min']} to {about['max']}"
 
 
-def pretrainings(tasks: list[Task]) -> list[str]:
-    """The name of the pre-training of each task that has one; those that share one have the same."""
-    keys = [pretrain_key(one, task.seed, data_name(one)) for task in tasks for one in task.trial.encoders().values()]
-    return [digest_of(key) for key in keys if key["trained"]]
+def encoders_of(task: Task) -> dict[str, str]:
+    """The encoders that a task pre-trains, by the name of their training; tasks that share one have the same."""
+    trials = task.trial.encoders().items()
+    keys = {section or "pretrain": pretrain_key(one, task.seed, data_name(one)) for section, one in trials}
+    return {training: digest_of(key) for training, key in keys.items() if key["trained"]}
+
+
+def pretrainings(tasks: Iterable[Task]) -> list[str]:
+    """The encoders that all tasks need, as often as they need them."""
+    return [encoder for task in tasks for encoder in encoders_of(task).values()]
 
 
 def _sharing(tasks: list[Task]) -> str:

@@ -11,6 +11,8 @@ from typing import Any
 
 from rich.console import RenderableType
 
+from harness.config.tasks import Task
+from harness.messages import count
 from harness.metrics import WATCHED
 from harness.records.details import Details, Training
 from harness.records.names import label
@@ -92,6 +94,7 @@ class Standing:
         running: trial -> what it is at, in the order in which they began.
         best: the best value that a trial finished with, and its last record.
         recent: the lines of the trials that ended last.
+        waiting: how many trials wait for what; empty where none has to.
     """
 
     metric: str
@@ -105,6 +108,7 @@ class Standing:
     running: dict[str, Running] = field(default_factory=dict)
     best: tuple[float, Record] | None = None
     recent: list[str] = field(default_factory=list)
+    waiting: str = ""
 
     def begin(self, phase: str, total: int, before: int, trainings: int = 0) -> None:
         """A phase starts; `before` of its trials ended in an earlier run, and the others pre-train so many encoders."""
@@ -131,6 +135,11 @@ class Standing:
         self.recent = [*self.recent[-3:], line]
         return line
 
+    def waits(self, number: int, other: Task | None) -> None:
+        """So many trials wait for the encoder that another one trains; None: none does."""
+        who = f"{label(other.candidate.parameters)} seed {other.seed}'s encoder" if other else ""
+        self.waiting = f"{count(number, 'trial')} wait{'s' if number == 1 else ''} for {who}" if other else ""
+
     @property
     def done(self) -> int:
         """Trials of this phase that have ended, in this run or an earlier one."""
@@ -144,8 +153,9 @@ class Standing:
             names = dict.fromkeys((self.metric, *WATCHED))
             seen = [f", {name} {record['metrics'][name]:.4f}" for name in names if name in record["metrics"]]
             return f"stopped early: {what}" + "".join(seen)
-        seconds = record["metrics"].get("time/total_seconds", 0.0)
-        return f"{self.metric} {value:.4f}  {what}  ({seconds:.1f} s)" if value is not None else what
+        seconds, saved = (record["metrics"].get(f"time/{name}_seconds", 0.0) for name in ("wall", "saved"))
+        took = f"{seconds:.1f} s" + (f", {saved:.1f} s saved by the cache" if saved >= 0.05 else "")
+        return f"{self.metric} {value:.4f}  {what}  ({took})" if value is not None else what
 
     def eta(self) -> float | None:
         """Seconds left at the pace so far; None before the first trial has ended."""
@@ -171,6 +181,7 @@ class Standing:
         words += [" ".join(filter(None, (one.position, one.rate, one.left))) for one in self._shown()]
         training = self.training_left() if left is None else None
         words += [f"{clock(left)} left in all"] if left is not None else []
+        words += [self.waiting] if self.waiting else []
         return "; ".join(words + ([f"about {clock(training)} of pre-training left in all"] if training else []))
 
     def render(self, width: int = 80) -> RenderableType:
@@ -200,6 +211,7 @@ class Standing:
             states = Counter(one.state for one in others).most_common()
             doing = ", ".join(f"{count} {state}" for state, count in states)
             lines.append(line(f"  … and {len(others)} more: {doing}", style="cyan"))
+        lines += [line(f"  {self.waiting}", style="dim")] if self.waiting else []
         lines += [line(f"  {text}", style="dim") for text in self.recent[-3:]]
         return Group(*lines)
 
@@ -258,6 +270,10 @@ class Display:
     def begin(self, phase: str, total: int, before: int, trainings: int = 0) -> None:
         """Shows that a phase starts; see `Standing.begin`."""
         self._standing.begin(phase, total, before, trainings)
+
+    def waits(self, number: int, other: Task | None) -> None:
+        """Shows that so many trials wait for the encoder that another one trains."""
+        self._standing.waits(number, other)
 
     def add(self, record: Record, details: Details) -> None:
         """Shows a record."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import warnings
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,23 +25,63 @@ from harness.files import digest_of
 from harness.records.folder import Recorder
 from harness.records.rows import Record
 from harness.seeding import derive
-from harness.sweep.objectives import keys, values_so_far
+from harness.sweep.objectives import judged_by, keys
+from harness.sweep.preflight import encoders_of
 from harness.sweep.worker import tune_config
+
+REPEATS = 5
+"""So often a sampler may suggest what was suggested before; then random draws take its place for once."""
+
+MOST_OF_GP = 250
+"""Configurations up to which `auto` takes a Gaussian process, whose time grows with their third power."""
 
 
 class GivenTasks(Searcher):
-    """Hands out tasks in their order, one to each trial of Tune's."""
+    """Hands out tasks, one to each trial of Tune's, so that none waits for another's pre-training while it could not.
 
-    def __init__(self, tasks: Sequence[Task]):
+    First those whose encoder most others need; the others in their order, and one whose encoder is being trained by
+    another once that is done.
+
+    Args:
+        tasks: in the order in which they are to run.
+        waits: is told how many tasks wait for which other one's encoder, when nothing else is left to hand out.
+    """
+
+    def __init__(self, tasks: Sequence[Task], waits: Callable[[int, Task | None], None] = lambda number, other: None):
         super().__init__()
-        self._left = iter(tasks)
+        self._left = {task.trial_id: (task, encoders_of(task)) for task in tasks}
+        self._needed: Counter[str | None] = Counter(
+            encoder for _, encoders in self._left.values() for encoder in encoders.values()
+        )
+        self._training: dict[str, tuple[Task, dict[str, str]]] = {}  # Tune's trial -> its task, what it has to train
+        self._waits = waits
 
-    def suggest(self, trial_id: str) -> dict[str, Any]:
-        """The next task, as Tune's configuration."""
-        return tune_config([next(self._left)])
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        """A task, as Tune's configuration; None while all that are left wait for an encoder."""
+        begun = {encoder: task for task, encoders in self._training.values() for encoder in encoders.values()}
+        free = [(t, encoders) for t, encoders in self._left.values() if not begun.keys() & set(encoders.values())]
+        if not free:
+            others = [begun[one] for _, of in self._left.values() for one in of.values() if one in begun]
+            self._waits(len(self._left), next(iter(others), None))
+            return None
+        self._waits(0, None)
+        task, encoders = max(
+            free, key=lambda one: max((self._needed[encoder] for encoder in one[1].values()), default=1)
+        )
+        del self._left[task.trial_id]
+        self._training[trial_id] = task, dict(encoders)
+        return tune_config([task])
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """An encoder is there after the last epoch of its training: then it is no reason to come first any more."""
+        training = result["sent"][1].training if "sent" in result else None
+        if training and training.epoch == training.epochs:
+            encoder = self._training[trial_id][1].pop(training.name, None)
+            self._needed[encoder] = 1
 
     def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
-        """Of no interest."""
+        """What it did not train is for the next to train."""
+        self._training.pop(trial_id, None)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: resuming reads our own records."""
@@ -52,19 +94,31 @@ class StudySearch(Searcher):
         super().__init__()
         self._study = study
         self._numbers: dict[str, int] = {}  # Tune's trial -> Optuna's
+        self._watched: dict[str, dict[int, float]] = {}  # Tune's trial -> epoch -> what early stopping watches
 
-    def suggest(self, trial_id: str) -> dict[str, Any]:
-        """What Optuna suggests, as Tune's configuration."""
-        self._numbers[trial_id], tasks = self._study.ask()
+    def suggest(self, trial_id: str) -> dict[str, Any] | str:
+        """What Optuna suggests, as Tune's configuration; that there is nothing left to try."""
+        suggested = self._study.ask()
+        if suggested is None:
+            return self.FINISHED
+        self._numbers[trial_id], tasks = suggested
+        self._watched[trial_id] = {}
         return tune_config(tasks)
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Remembers what early stopping watches."""
+        if "watch" in result:
+            self._watched[trial_id][result["epoch"]] = result["watch"]
 
     def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
         """Tells Optuna how a trial ended."""
-        number = self._numbers.pop(trial_id)
+        number, watched = self._numbers.pop(trial_id), self._watched.pop(trial_id)
         if error or (result and result.get("failed")):
             self._study.tell(number, None)
-        elif result:
+        elif result and "failed" in result:
             self._study.tell(number, [result[key] for key in keys(self._study.num_objectives)])
+        elif result:
+            self._study.tell_stopped(number, watched)
         else:
             self._study.forget(number)  # it never began
 
@@ -75,11 +129,15 @@ class StudySearch(Searcher):
 class Study:
     """Optuna's study of a search: what was asked, and what it was told of that.
 
-    Every trial of Optuna's keeps the parameters that it stands for.
+    Every trial of Optuna's keeps the parameters that it stands for, but for those that repeat another: these are
+    answered by that, and cost nothing.
 
     Args:
         plan: the sweep.
         file: Optuna's journal.
+
+    Attributes:
+        is_exhausted: whether nothing was left to suggest when it was asked last.
 
     Raises:
         ConfigError: the journal is damaged.
@@ -90,6 +148,12 @@ class Study:
         mend_journal(file)
         self._plan = plan
         self._study = self._opened(JournalStorage(JournalFileBackend(str(file))))
+        self.is_exhausted = False
+        self._numbers: dict[str, int] = {}  # configuration -> the trial of Optuna's that stands for it
+        for asked in self._study.get_trials(deepcopy=False):
+            if "parameters" in asked.user_attrs and not _is_forgotten(asked):
+                configuration = plan.candidate(asked.user_attrs["parameters"]).configuration
+                self._numbers.setdefault(configuration, asked.number)
 
     def _opened(self, storage: JournalStorage) -> optuna.Study:
         """The study of this question; where the question grew, a new one that begins with what was asked before.
@@ -129,6 +193,11 @@ class Study:
         )
 
     @property
+    def sampler(self) -> optuna.samplers.BaseSampler:
+        """What suggests."""
+        return self._study.sampler
+
+    @property
     def num_objectives(self) -> int:
         """How many values it is told of a configuration."""
         return len(self._plan.metric)
@@ -136,28 +205,43 @@ class Study:
     @property
     def num_told(self) -> int:
         """How many configurations have ended."""
-        return len(self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL)))
+        return sum(_has_ended(asked) for asked in self._study.get_trials(deepcopy=False))
 
     def search(self) -> StudySearch:
         """A search that goes on from what the study was told; its draws depend on how much that is."""
-        plan = self._plan
-        assert plan.run_cap is not None
-        with warnings.catch_warnings(action="ignore", category=optuna.exceptions.ExperimentalWarning):
-            self._study.sampler = optuna.samplers.TPESampler(
-                seed=derive(plan.seeds[0], f"search/{self.num_told}") % 2**32,
-                multivariate=True,
-                group=True,
-                constant_liar=True,
-                n_startup_trials=max(5, min(10, plan.run_cap // 3)),
-            )
+        self._study.sampler = sampler(self._plan, derive(self._plan.seeds[0], f"search/{self.num_told}") % 2**32)
         return StudySearch(self)
 
-    def ask(self) -> tuple[int, list[Task]]:
-        """Optuna's number of a configuration that it suggests, and the trials to run."""
-        asked = self._study.ask()
-        candidate = self._plan.candidate(self._plan.space.suggest(asked))
-        asked.set_user_attr("parameters", candidate.parameters)
-        return asked.number, self._tasks(candidate)
+    def ask(self) -> tuple[int, list[Task]] | None:
+        """Optuna's number of a configuration that it suggests, and the trials to run; None where all have been tried.
+
+        A suggestion that was made before is answered from its record. A sampler that repeats itself `REPEATS` times is
+        replaced by random draws until one is new.
+        """
+        given = self._study.sampler
+        try:
+            for attempt in range(REPEATS + 20 * (len(self._numbers) + 1)):
+                if attempt == REPEATS:
+                    self._study.sampler = optuna.samplers.RandomSampler(seed=len(self._numbers))
+                asked = self._study.ask()
+                candidate = self._plan.candidate(self._plan.space.suggest(asked))
+                if candidate.configuration not in self._numbers:
+                    self._numbers[candidate.configuration] = asked.number
+                    asked.set_user_attr("parameters", candidate.parameters)
+                    return asked.number, self._tasks(candidate)
+                self._repeat(asked.number, self._numbers[candidate.configuration])
+        finally:
+            self._study.sampler = given
+        self.is_exhausted = True
+        return None
+
+    def _repeat(self, number: int, before: int) -> None:
+        """Answers a suggestion that was made before as the first one was, where that has ended."""
+        first = self._study.get_trials(deepcopy=False)[before]
+        if first.state == TrialState.COMPLETE:
+            self._study.tell(number, list(first.values))
+        else:
+            self.forget(number)
 
     def tell(self, number: int, values: Sequence[float] | None) -> None:
         """Ends a configuration: a value for each objective; None, or one that is no number, where a trial failed."""
@@ -166,9 +250,19 @@ class Study:
         else:
             self._study.tell(number, list(values))
 
-    def forget(self, number: int) -> None:
-        """Ends a configuration of which nothing is known."""
+    def tell_stopped(self, number: int, watched: Mapping[int, float]) -> None:
+        """Ends a configuration that was stopped early, which has no value, with what was watched after each epoch."""
+        asked = optuna.trial.Trial(self._study, self._study.get_trials(deepcopy=False)[number]._trial_id)
+        asked.set_user_attr("stopped", True)
+        if self.num_objectives == 1:  # Optuna keeps intermediate values of one objective alone
+            for epoch, value in sorted(watched.items()):
+                asked.report(value, epoch)
         self._study.tell(number, state=TrialState.PRUNED)
+
+    def forget(self, number: int) -> None:
+        """Ends a configuration of which nothing is known; it may be suggested again."""
+        self._study.tell(number, state=TrialState.PRUNED)
+        self._numbers = {name: of for name, of in self._numbers.items() if of != number}
 
     def open_tasks(self, recorder: Recorder) -> list[Task]:
         """The trials to finish, after an interrupt, before the study is asked again.
@@ -176,9 +270,9 @@ class Study:
         Those are the trials of configurations that it was not told of, and of others those whose ending was lost
         since (its line was damaged).
         """
-        tasks: dict[str, Task] = {}  # one configuration may be suggested twice
-        for asked in self._study.get_trials(states=(TrialState.RUNNING, TrialState.COMPLETE, TrialState.FAIL)):
-            if "parameters" in asked.user_attrs:
+        tasks: dict[str, Task] = {}  # one configuration may have been suggested twice
+        for asked in self._study.get_trials():
+            if "parameters" in asked.user_attrs and not _is_forgotten(asked):
                 suggested = self._tasks(self._plan.candidate(asked.user_attrs["parameters"]))
                 left = suggested if asked.state == TrialState.RUNNING else _lost(suggested, recorder)
                 tasks |= {task.trial_id: task for task in left}
@@ -192,21 +286,59 @@ class Study:
             tasks = self._tasks(self._plan.candidate(asked.user_attrs["parameters"]))
             endings = [one for task in tasks if (one := recorder.ending(task.trial_id, task.trial.labels.total))]
             if len(endings) == len(tasks):
-                failed = any(ending["status"] == "failed" for ending in endings)
-                self.tell(asked.number, None if failed else self._means(endings))
+                statuses = {ending["status"] for ending in endings}
+                if "stopped" in statuses and "failed" not in statuses:
+                    self.tell_stopped(asked.number, self._watched(endings, recorder))
+                else:
+                    self.tell(asked.number, None if "failed" in statuses else self._means(endings))
 
     def _means(self, endings: list[Record]) -> list[float]:
         names = [objective.name for objective in self._plan.metric]
-        values = [
-            [ending["metrics"][name] for name in names]
-            if ending["status"] == "finished"
-            else values_so_far(names, ending["metrics"])
-            for ending in endings
-        ]
-        return [sum(column) / len(column) for column in zip(*values, strict=True)]
+        return [sum(ending["metrics"][name] for ending in endings) / len(endings) for name in names]
+
+    def _watched(self, endings: list[Record], recorder: Recorder) -> dict[int, float]:
+        """What early stopping watched, by epoch."""
+        goal = self._plan.watched.name if self._plan.watched else None
+        told = {epoch: judged_by(goal, m) for one in endings for epoch, m in recorder.epochs(one["trial"]).items()}
+        return {epoch: value for epoch, value in told.items() if value is not None}
 
     def _tasks(self, candidate: Candidate) -> list[Task]:
         return [self._plan.task(candidate, seed, "search") for seed in self._plan.seeds]
+
+
+def _is_forgotten(asked: FrozenTrial) -> bool:
+    """Whether nothing became known of a trial of Optuna's; one that was stopped early is pruned, too."""
+    return asked.state == TrialState.PRUNED and "stopped" not in asked.user_attrs
+
+
+def _has_ended(asked: FrozenTrial) -> bool:
+    return asked.state.is_finished() and "parameters" in asked.user_attrs and not _is_forgotten(asked)
+
+
+def sampler(plan: Plan, seed: int) -> optuna.samplers.BaseSampler:
+    """What suggests configurations, by the name that the plan gives.
+
+    Raises:
+        ConfigError: its package is missing.
+    """
+    assert plan.run_cap is not None
+    startup = max(5, min(10, plan.run_cap // 3))
+    numbers = not any(parameter.values or parameter.when for parameter in plan.space.parameters)
+    name = plan.sampler
+    if name == "auto":
+        name = "gp" if numbers and plan.run_cap <= MOST_OF_GP and len(plan.metric) == 1 else "tpe"
+    with warnings.catch_warnings(action="ignore", category=optuna.exceptions.ExperimentalWarning):
+        if name == "gp":
+            return optuna.samplers.GPSampler(seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
+        if name == "nsga2":
+            return optuna.samplers.NSGAIISampler(seed=seed, population_size=max(4, min(50, plan.run_cap // 5)))
+        if name == "cmaes":
+            if importlib.util.find_spec("cmaes") is None:
+                raise ConfigError([f"{plan.name}: sampler: cmaes needs a package; pip install 'selbench[cmaes]'"])
+            return optuna.samplers.CmaEsSampler(seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
+        return optuna.samplers.TPESampler(
+            seed=seed, multivariate=True, group=True, constant_liar=True, n_startup_trials=startup
+        )
 
 
 def _lost(tasks: list[Task], recorder: Recorder) -> list[Task]:

@@ -79,6 +79,7 @@ class Outcome:
         complete: whether every trial has an ending; false where the sweep was interrupted.
         failed: trial -> cause.
         report: None where there is no record, or where it could not be made.
+        experiment: its id in MLflow; None where it is not known.
         copy: URI of the copy of the folder; None where there is none or it is behind.
         problems: what could not be done after the last trial, a line each.
     """
@@ -88,6 +89,7 @@ class Outcome:
     complete: bool = False
     failed: Mapping[str, str] = field(default_factory=dict)
     report: Report | None = None
+    experiment: str | None = None
     copy: str | None = None
     problems: list[str] = field(default_factory=list)
 
@@ -206,6 +208,7 @@ def _finish_tracking(tracker: Tracker, outcome: Outcome) -> None:
             tracker.finish("finished", timeout=60.0, patient=True)
         else:
             tracker.finish("interrupted", timeout=20.0)  # a person waits, and the rest is delivered on resuming
+    outcome.experiment = tracker.experiment
 
 
 def _finish_copying(mirror: Mirror, outcome: Outcome) -> None:

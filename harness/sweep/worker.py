@@ -9,7 +9,7 @@ import socket
 import time
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -127,8 +127,14 @@ def _run(task: Task, job: Job) -> dict[str, float]:
     One that goes on for more rounds takes those that it has from the cache of stages, and reports what is new.
     """
     origin = _origin(task, job)
-
+    last_round: dict[str, Any] = {}  # it waits for the ending, and stands in its record
     known = dict(task.known)
+
+    def tell(step_kind: str, step: int, metrics: Mapping[str, float], details: Details) -> None:
+        if step_kind == "labels" and step == (task.trial.labels.total or step) and (step_kind, step) not in known:
+            last_round.update(step=step, metrics=metrics, details=details)
+        else:
+            send(step_kind, step, metrics, details)
 
     def send(step_kind: str, step: int, metrics: Mapping[str, float], details: Details, **more: Any) -> None:
         if not more and (step_kind, step) in known:
@@ -158,18 +164,21 @@ def _run(task: Task, job: Job) -> dict[str, float]:
         check_device(task.trial.compute)
         with watched_memory(job.memory_gb, lambda cause: end_own_worker(task.trial_id, cause)):
             with_test, bound = task.phase != "search", task.candidate.bound
-            totals = run(task.trial, task.seed, job.folders, send, with_test=with_test, deliver=deliver, bound=bound)
+            totals = run(task.trial, task.seed, job.folders, tell, with_test=with_test, deliver=deliver, bound=bound)
         for name in job.metrics:
             if not math.isfinite(totals.get(name, math.nan)):
                 raise ValueError(f"{name} is {totals.get(name, 'not measured in this trial')}")
     except Exception as error:
         if no_space(error):  # no fault of the trial's: the sweep stops, and tries it again when it is resumed
             tune.report({"no_space": str(error), **job.nothing})
+        if last_round:
+            send("labels", **last_round)
         cause = cause_of(error)
         send("labels", 0, {}, Details(error=traceback.format_exc()), status="failed", error=cause)
         return {}
     warning = {"warning": portrait.pop("warning")} if "warning" in portrait else {}
-    send("labels", int(totals["labels/used"]), totals, Details(**portrait), status="finished", **warning)
+    of_round, details = last_round.get("metrics", {}), replace(last_round.get("details", Details()), **portrait)
+    send("labels", int(totals["labels/used"]), {**of_round, **totals}, details, status="finished", **warning)
     return totals
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness import files
 from harness.records import rows
@@ -23,6 +23,9 @@ from harness.tracking.description import SweepDescription
 from harness.tracking.experiment import Experiment, TrackedRun
 from harness.tracking.machine_load import MachineLoad
 from harness.tracking.points import points_of
+
+if TYPE_CHECKING:
+    from harness.report.model import Report
 
 TRIAL_ENDINGS = {"finished": "FINISHED", "stopped": "FINISHED", "failed": "FAILED"}
 """MLflow's word for a trial's last status; one that has none is RUNNING, or KILLED when the sweep ends."""
@@ -62,6 +65,11 @@ class Delivery:
         self._pending = dict.fromkeys(self._trials)
         self._load: MachineLoad | None = None
         self._experiment: Experiment | None = None
+
+    @property
+    def experiment(self) -> str | None:
+        """The id of the experiment; None before there was anything to deliver."""
+        return self._experiment.id if self._experiment else None
 
     def add(self, record: Record) -> None:
         """Takes in a record; `flush` delivers it."""
@@ -196,27 +204,45 @@ class Delivery:
         experiment = self._connect()
         run = experiment.runs[""]
         ending = status or (computed if run.status == "RUNNING" else run.status)
-        answer, best = self._answer(experiment)
+        answer, best, figures = self._answer(experiment)
         about = self._description.note(answer) | {"best_model": best}
         sums = artifacts.checksums(artifacts.of_sweep(self._folder), self._folder)
-        digest = files.digest_of({"files": sums, "about": about})
+        digest = files.digest_of({"files": sums, "about": about, "figures": figures})
         if (run.status, run.delivered) == (ending, digest):
             return
         with artifacts.gathered_of_sweep(self._folder) as gathered:
             experiment.log_folder(run, gathered)
         times = [record["time"] for history in self._trials.values() for record in history.values()]
+        if times:
+            experiment.log(run, {}, [(name, value, max(times), 0) for name, value in figures.items()])
         experiment.end(run, ending, {**about, "delivered": digest}, max(times, default=None))
 
-    def _answer(self, experiment: Experiment) -> tuple[str | None, str | None]:
-        """The report's answer, and the model of the best trial if it was saved and its run is there."""
+    def _answer(self, experiment: Experiment) -> tuple[str | None, str | None, dict[str, float]]:
+        """The report's answer, the model of the best trial if it was saved and its run is there, and its figures."""
         from harness.encoders import export
         from harness.report import read
 
         try:
             report = read.read_report(self._folder)
         except ValueError:  # nothing has been recorded yet
-            return None, None
+            return None, None, {}
+        figures = figures_of(report)
+        said = " ".join([report.answer, *report.about])
         for trial in export.chosen(report, "best"):
             if trial in experiment.runs and self._model(trial).is_file():
-                return report.answer, f"runs:/{experiment.runs[trial].id}/{models.MODEL}"
-        return report.answer, None
+                return said, f"runs:/{experiment.runs[trial].id}/{models.MODEL}", figures
+        return said, None, figures
+
+
+def figures_of(report: Report) -> dict[str, float]:
+    """The figures of a sweep's answer, as metrics of its run: of the best, of the reference, their difference, n."""
+    if not report.confirmed or report.mixed:
+        return {}
+    best, reference, measure = report.best, report.reference, report.measure
+    values = {f"best/{measure}": best.mean(measure), "best/n_seeds": float(len(best.seeds))}
+    if reference:
+        values[f"reference/{measure}"] = reference.mean(measure)
+    if best.judgement:
+        difference = best.judgement.difference
+        values |= {f"difference/{measure}": difference.mean, f"difference_half/{measure}": difference.half}
+    return {name: value for name, value in values.items() if value is not None}

@@ -69,6 +69,11 @@ def _make_database(database: Path) -> None:
     new.replace(database)
 
 
+def data_name(data: Mapping[str, Any]) -> str:
+    """What MLflow calls a data set: its folder where it has one, else its name."""
+    return Path(str(data.get("path") or data["name"])).name
+
+
 class Experiment:
     """The runs of one sweep, as the server held them when it was asked, with what was sent from here since.
 
@@ -188,7 +193,7 @@ class Experiment:
         inputs = []
         for data in data_sets:
             data_set = entities.Dataset(
-                name=str(data["name"]),
+                name=data_name(data),
                 digest=str(data["fingerprint"])[:MAX_DIGEST_LENGTH],
                 source_type="local",
                 source=json.dumps({"fingerprint": data["fingerprint"]}),

@@ -60,6 +60,7 @@ class Tracker:
         self._queue: queue.SimpleQueue[Record] = queue.SimpleQueue()
         self._finishing = threading.Event()
         self._ending = "KILLED"
+        self.experiment: str | None = None
         self._deadline = math.inf
         self._patience: float | None = None
         self._complete = False
@@ -109,9 +110,11 @@ class Tracker:
                     delivery.add(self._queue.get())
                 if finishing:
                     delivery.close(self._ending)
+                    self.experiment = delivery.experiment
                     self._complete = True
                     return
                 delivery.flush()
+                self.experiment = delivery.experiment
                 pause, self.failing = self._poll_seconds, False
             except Exception as error:
                 self._complain(error)

@@ -15,8 +15,9 @@ import yaml
 from disk import files_of_at_most
 
 from harness import messages
-from harness.config.plan import Objective, Plan, load_plan
+from harness.config.plan import Plan, load_plan
 from harness.config.schema import ConfigError, parse_overrides
+from harness.config.search import Objective
 from harness.files import no_space, replace_text
 from harness.records import environment, rows
 from harness.records.details import Details

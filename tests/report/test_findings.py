@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pandas as pd
 import pytest
 from sweep_folder import SweepFolder, selection_sweep
@@ -44,6 +46,37 @@ def test_rows_are_tidy(findings):
     losses = rows[(rows.trial == "confirm-good-s2") & (rows.metric == "pretrain/loss")]
     assert (losses.step_kind.tolist(), losses.value.tolist()) == (["epoch"] * 2, [5.0, 2.5])
     assert not rows.duplicated(["trial", "step_kind", "step", "status", "metric"]).any()
+
+
+def test_records_have_one_row_per_trial_and_step_whatever_wrote_them(tmp_path):
+    """The last round and the ending of a trial stand in one record, in old folders in two."""
+    frames_of = {}
+    for kind in ("old", "new"):
+        sweep = SweepFolder(tmp_path / kind)
+        for seed in (1, 2):
+            rows = sweep.records("a", seed, {"selector.name": "a", "labels.budget": [20, 3]}, {20: 0.5, 40: 0.6})
+            if kind == "new":
+                *rows, last_round, ending = rows
+                rows.append(ending | {"metrics": {**last_round["metrics"], **ending["metrics"]}})
+            sweep.append(rows)
+        sweep.trial("b", 3, {"selector.name": "b", "labels.budget": 20}, {}, status="failed", error="full")
+        write_report(sweep.path)
+        frames_of[kind] = pd.read_parquet(sweep.path / "records.parquet")
+        report = read_report(sweep.path)
+        assert report.confirmed[0].curves["test/accuracy"][40] == {1: 0.59, 2: 0.59}
+        raw = pd.json_normalize(list(map(json.loads, (sweep.path / "rows.jsonl").read_text().splitlines())))
+        counted = raw[raw["step_kind"] == "labels"].groupby("step")["metrics.val/accuracy"].count()
+        assert counted[40] == 2
+        assert raw.duplicated(["trial", "step_kind", "step"]).any() == (kind == "old")
+    pd.testing.assert_frame_equal(frames_of["old"], frames_of["new"])
+    frame = frames_of["new"]
+    assert not frame.duplicated(["trial", "step_kind", "step"]).any()
+    at_end = frame[(frame.step_kind == "labels") & (frame.step == 40)]
+    assert at_end["test/accuracy"].tolist() == [0.59, 0.59]
+    assert at_end["time/total_seconds"].tolist() == [10, 10]
+    assert at_end["time/round_select_seconds"].tolist() == [0.5, 0.5]
+    assert set(frame["labels.budget"]) == {"[20, 3]", "20"}
+    assert frame[frame.trial == "confirm-b-s3"].status.tolist()[-1] == "failed"
 
 
 def test_curves_by_labels_and_by_epoch(findings):

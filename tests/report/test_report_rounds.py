@@ -55,13 +55,14 @@ def test_differences_are_those_of_the_rows(sweep):
 def test_the_words(sweep):
     report = read_report(sweep.path)
     answer = round_tables.answer_over_rounds(report.rounds)
+    assert report.answer == answer
     assert answer.startswith(
-        "By test/aubc, 200 to 1000 labels (points, 95 %, paired over seeds, Holm's correction for 3"
+        "Better than random beyond doubt by test/aubc, 200 to 1000 labels (paired over seeds, 95 %, Holm's correction "
+        "for 3 comparisons), in points: good (+"
     )
-    assert "better than random beyond doubt: good (+" in answer
+    assert "Highest mean of 4: good, " in answer
     assert "Worse than random beyond doubt: bad (-" in answer
     assert "Equivalent to random for what is worth a difference: same (" in answer
-    assert "highest mean" not in answer
     text = summary(report)
     assert "- same: equivalent within 0.01; " in text
     assert "- good: better; +" in text
@@ -73,14 +74,25 @@ def test_the_words(sweep):
         "Overlap of the picks",
     ):
         assert f"## {title}" in text
-    assert text.index("**Answer.**") < text.index("**Over the rounds.**") < text.index("## Confirmed")
+    assert text.index("**Answer.**") < text.index("Data: digits (") < text.index("## Confirmed")
 
 
 def test_where_random_wins_it_says_so(tmp_path):
     sweep = selection_sweep(tmp_path / "s", {"random": 0.0, "bad": -0.1, "worse": -0.2}, rounds=3, reference=RANDOM)
     answer = round_tables.answer_over_rounds(read_report(sweep.path).rounds)
-    assert "nothing is better than random beyond doubt. Worse than random beyond doubt: bad" in answer
-    assert answer.endswith("random has the highest mean of all 3.")
+    assert answer.startswith("No selector is better than random beyond doubt by test/aubc")
+    assert "Highest mean of 3: random, the reference, " in answer
+    assert "Worse than random beyond doubt: bad" in answer
+
+
+def test_without_a_verdict_it_says_what_the_seeds_could_have_told(tmp_path):
+    sweep = selection_sweep(
+        tmp_path / "s", {"random": 0.0, "some": 0.001}, seeds=[1, 2, 3], reference=RANDOM, worth=0.001
+    )
+    report = read_report(sweep.path)
+    smallest = report.rounds.settings[0].by_area["test/accuracy"]["some"].smallest
+    assert f"; 3 seeds can resolve {100 * smallest:.1f} points. Highest mean of 2: " in report.answer
+    assert report.answer.endswith("No evidence of a difference to random: some.")
 
 
 def test_a_failed_trial_is_left_out_of_its_pairs_and_named(tmp_path):
@@ -187,14 +199,14 @@ def test_settings_are_compared_within_and_counted_together(tmp_path):
     sweep = selection_sweep(tmp_path / "s", GAINS, rounds=3, settings=("simclr", "none"), reference=RANDOM)
     report = write_report(sweep.path)
     rounds = report.rounds
-    assert sorted(setting.name for setting in rounds.settings) == ["none", "simclr"]
+    assert sorted(setting.name for setting in rounds.settings) == ["no pre-training", "simclr"]
     assert rounds.cases[0] == "good"
     assert len(rounds.cases) == 4
     assert {setting.reference for setting in rounds.settings} == {"random"}
     assert rounds.ranks.blocks == 10
     assert 1 < rounds.penalty[0, rounds.cases.index("bad")] <= 2
     assert (sweep.path / "curves_2.svg").exists()
-    assert "simclr: by test/aubc" in round_tables.answer_over_rounds(rounds)
+    assert "simclr: Better than random beyond doubt by test/aubc" in round_tables.answer_over_rounds(rounds)
 
 
 def test_a_case_with_one_measurement_is_left_out_and_named(tmp_path):

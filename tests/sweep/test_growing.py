@@ -19,7 +19,7 @@ from trials import SMALL
 
 from harness.config.plan import Plan, load_plan
 from harness.config.schema import parse_overrides
-from harness.metrics import varies_by_run
+from harness.metrics import is_of_trial, varies_by_run
 from harness.records.details import Details
 from harness.records.folder import Recorder, open_folder
 from harness.records.rows import FINAL, by_trial, last, read_rows
@@ -153,9 +153,29 @@ def test_more_rounds_that_are_interrupted_leave_the_old_ones_as_they_are(tmp_pat
         assert rounds_of(sweep.records())[trial][: len(told)] == told
     sweep.run()
     assert last({0: sweep.records()[trial][-1]})["status"] == "finished"
-    assert [record["step"] for record in sweep.records()[trial]] == [0, 20, 30, 40, 50, 60, 70, 80, 80]
+    assert [record["step"] for record in sweep.records()[trial]] == [0, 20, 30, 40, 50, 60, 70, 80]
     assert rounds_of(sweep.records())[trial][: len(told)] == told
     assert yaml.safe_load((sweep.folder / "trials" / trial / "config.yaml").read_text())["labels"]["rounds"] == 6
+
+
+def test_no_step_of_a_trial_that_finished_stands_twice_in_its_lines(tmp_path, cache, monkeypatch):
+    sweep = ByHand(tmp_path, cache, GRID, monkeypatch)
+    sweep.run()
+    records = read_rows(sweep.folder)[0]
+    assert [(record["step"], record["status"]) for record in records] == [
+        (0, "running"),
+        (20, "running"),
+        (30, "finished"),
+    ]
+    told = records[-1]["metrics"]
+    assert {"val/accuracy", "val/aubc", "time/round_select_seconds", "time/total_seconds"} <= told.keys()
+    (trial,) = sweep.records()
+    assert {"selected_30.json", "class_counts_30.json"} <= {f.name for f in (sweep.folder / "trials" / trial).iterdir()}
+    sweep.run("trial.labels.rounds=2")
+    rounds = rounds_of(sweep.records())[trial]
+    assert [record["step"] for record in rounds] == [0, 20, 30]
+    assert rounds[-1]["time"] == records[-1]["time"]
+    assert rounds[-1]["metrics"].keys() == {name for name in told if not is_of_trial(name)}
 
 
 def test_a_round_that_is_another_one_now_fails_its_trial_and_leaves_the_old_ones(tmp_path, cache, monkeypatch):
@@ -172,11 +192,12 @@ def test_a_round_that_is_another_one_now_fails_its_trial_and_leaves_the_old_ones
 
     monkeypatch.setattr(worker, "run", elsewhere)
     sweep.run("trial.labels.rounds=2")
-    *rounds, ending = sweep.records()[trial]
+    *rounds, of_ending, ending = sweep.records()[trial]
     assert rounds == told
+    assert (of_ending["step"], of_ending["status"]) == (30, "running")
     assert "no round can be added: at labels 30, val/accuracy was" in ending["error"]
     sweep.run()
-    assert [record["step"] for record in sweep.records()[trial]] == [0, 20, 30, 40, 40], "--resume runs it anew"
+    assert [record["step"] for record in sweep.records()[trial]] == [0, 20, 30, 40], "--resume runs it anew"
 
 
 # ---------------------------------------------------------------- Bayesian searches

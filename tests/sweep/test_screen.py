@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ PARAMETERS = {"augmentation.first": "crop", "augmentation.second": {"name": "noi
 
 
 def record(trial: str, status: str = "running", value: float | None = None, **more: Any) -> dict[str, Any]:
-    metrics = {"time/total_seconds": 3.0} | ({} if value is None else {"val/accuracy": value})
+    metrics = {"time/wall_seconds": 3.0} | ({} if value is None else {"val/accuracy": value})
     return {
         "trial": trial,
         "status": status,
@@ -243,3 +244,23 @@ def test_labels():
 )
 def test_clocks(seconds, text):
     assert clock(seconds) == text
+
+
+def test_a_trial_took_what_the_clock_says_and_the_cache_saved_the_rest():
+    standing = Standing("val/accuracy", maximize=True)
+    standing.begin("search", 1, before=0)
+    times = {"time/total_seconds": 253.3, "time/saved_seconds": 238.5, "time/wall_seconds": 14.8}
+    line = standing.add(record("a", "finished") | {"metrics": {"val/accuracy": 0.5, **times}})
+    assert line.endswith("(14.8 s, 238.5 s saved by the cache)")
+
+
+def test_what_waits_for_anothers_encoder_says_so():
+    standing = Standing("val/accuracy", maximize=True)
+    standing.begin("confirm", 4, before=0)
+    candidate = SimpleNamespace(parameters={"selector": "random"})
+    standing.waits(2, SimpleNamespace(candidate=candidate, seed=2))
+    said = "2 trials wait for selector random seed 2's encoder"
+    assert said in standing.status()
+    assert any(said in line for line in picture(standing))
+    standing.waits(0, None)
+    assert "wait" not in standing.status()

@@ -51,7 +51,7 @@ def _head(report: Report) -> PageHead:
         f"selbench report, sweep of {started}" if started else "selbench report",
         messages.one_line(space.get("description") or ""),
         about(report.folder / "space.yaml"),
-        [report.answer],
+        [report.answer, *report.about],
         report.all_notes,
         provenance.facts(report),
     )

@@ -1,0 +1,101 @@
+"""The answer in words: what a configuration is called, what the data give for nothing, how long was trained."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+import rich.console
+from sweep_folder import SweepFolder
+
+from harness.report import terminal
+from harness.report.read import read_report
+
+
+def alone(path, parameters, **space):
+    sweep = SweepFolder(path, **space)
+    for seed in (1, 2, 3):
+        sweep.trial("41bf4cdf", seed, parameters, {200: 0.7 + seed / 100})
+    return sweep
+
+
+@pytest.mark.parametrize(
+    ("parameters", "name"),
+    [
+        ({"classifier.lr": 0.01, "classifier.weight_decay": 0}, "lr 0.01 · weight_decay 0"),
+        ({"ssl_method": "none"}, "no pre-training"),
+        ({}, "simclr"),
+    ],
+)
+def test_the_only_configuration_is_named_by_what_it_is(tmp_path, parameters, name):
+    answer = read_report(alone(tmp_path / "s", parameters).path).answer
+    assert answer.startswith(f"{name} reached test/accuracy 0.71")
+    assert "41bf4cdf" not in answer
+
+
+def test_no_pre_training_is_called_so_beside_a_method(tmp_path):
+    sweep = SweepFolder(tmp_path / "s", reference={"ssl_method": "none"})
+    for name, gain in (("none", 0.0), ("simclr", 0.1)):
+        for seed in (1, 2, 3):
+            sweep.trial(name, seed, {"ssl_method.name": name}, {200: 0.7 + gain + seed / 1000})
+    answer = read_report(sweep.path).answer
+    assert answer.startswith("simclr was the best of 2")
+    assert "the reference, no pre-training, " in answer
+
+
+def with_confusion(sweep, matrix, names):
+    for seed in (1, 2, 3):
+        file = sweep.path / "trials" / f"confirm-41bf4cdf-s{seed}" / "confusion_matrix_200.json"
+        file.write_text(json.dumps({"class_names": names, "matrix": matrix, "split": "test"}))
+
+
+def test_the_data_are_named_with_chance_the_largest_class_and_what_the_images_leave_open(tmp_path):
+    sweep = alone(tmp_path / "s", {"selector.name": "random"})
+    sweep.environment["datasets"][0] |= {"name": "image_folder", "path": "my/photos"}
+    sweep.write_environment()
+    with_confusion(sweep, [[40, 20, 20], [2, 7, 1], [3, 3, 4]], ["shoes", "hats", "coats"])
+    report = read_report(sweep.path)
+    data, *_ = report.about
+    accuracy = np.mean([0.7, 0.71, 0.72])
+    half = 196 * np.sqrt(accuracy * (1 - accuracy) / 100)
+    assert data.startswith("Data: image_folder my/photos (")
+    assert "chance 33.3 %, always 'shoes' 80.0 %" in data
+    assert "random is not above that." in data
+    assert f"100 test images alone leave an accuracy uncertain by {half:.1f} points." in data
+    with_confusion(sweep, [[20, 10, 4], [2, 30, 1], [3, 3, 27]], ["shoes", "hats", "coats"])
+    assert "not above" not in read_report(sweep.path).about[0]
+
+
+@pytest.mark.parametrize(("steps", "said"), [(24, "too few to say"), (500, "")])
+def test_an_encoder_of_few_gradient_steps_is_called_so(tmp_path, steps, said):
+    sweep = SweepFolder(tmp_path / "s")
+    for name in ("random", "coreset"):
+        for seed in (1, 2):
+            rows = sweep.records(name, seed, {"selector.name": name}, {200: 0.7})
+            for row in rows:
+                if row["step_kind"] == "epoch":
+                    row["metrics"]["pretrain/steps"] = steps * row["step"] / 2
+            sweep.append(rows)
+    (text,) = [one for one in read_report(sweep.path).about if "gradient" in one]
+    assert text.startswith(f"Pre-trained for {steps} gradient steps.")
+    assert (said in text) if said else text.endswith("steps.")
+
+
+def test_the_answer_comes_last_within_80_columns_and_paths_have_lines_of_their_own(tmp_path, monkeypatch):
+    out = io.StringIO()
+    monkeypatch.setattr("rich.console.Console", lambda **more: _console(out, **more))
+    report = read_report(alone(tmp_path / "a folder with a long name", {"selector.name": "random"}).path)
+    terminal.print_report(report)
+    lines = out.getvalue().splitlines()
+    paths = [f"  {report.folder / name}" for name in ("report.html", "summary.md", "leaderboard.csv")]
+    assert set(paths) <= set(lines)
+    assert max(len(line) for line in lines if line not in paths) <= 80
+    text = " ".join(out.getvalue().split())
+    assert text.endswith(" ".join([f"{report.space['name']}:", report.answer, *report.about]))
+
+
+CONSOLE = rich.console.Console
+
+
+def _console(out, **more):
+    return CONSOLE(file=out, width=80, **more)

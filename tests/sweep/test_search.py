@@ -1,0 +1,236 @@
+"""A Bayesian search asks for each configuration once, and is told of every ending what it was. Without Ray."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+from ray.tune.search import Searcher
+from trials import SMALL
+
+from harness.config.plan import load_plan
+from harness.config.schema import ConfigError
+from harness.records.details import Details, Training
+from harness.records.folder import Recorder
+from harness.sweep.preflight import num_suggested, preview
+from harness.sweep.search import GivenTasks, Study
+from harness.sweep.worker import record_of, tasks_in
+
+DISCRETE = {"classifier.lr": {"values": [1e-2, 1e-3]}, "classifier.weight_decay": {"values": [0.0, 1e-4]}}
+WHOLE = {"classifier.epochs": {"min": 1, "max": 3}}
+RANGES = {"classifier.lr": {"min": 1e-3, "max": 1e-1}, "classifier.weight_decay": {"min": 0.0, "max": 1e-3}}
+
+
+def tasks_of(**more):
+    asked = {
+        "name": "q",
+        "seeds": [0, 1, 2],
+        "trial": SMALL,
+        "parameters": {"selector": {"values": ["random", "margin"]}},
+    }
+    return load_plan(asked | more, {}).first_tasks()
+
+
+def told(task, training: str, epoch: int, epochs: int) -> dict:
+    return {"sent": [record_of(task, "epoch", epoch, {}), Details(training=Training(training, epoch, epochs))]}
+
+
+class Slots:
+    """Trials of Tune's, as `GivenTasks` hands them out."""
+
+    def __init__(self, tasks):
+        self.said: list[tuple] = []
+        self.given = GivenTasks(tasks, lambda *of: self.said.append(of))
+        self.number = 0
+
+    def next(self):
+        self.number += 1
+        config = self.given.suggest(str(self.number))
+        return (str(self.number), tasks_in(config)[0]) if config else None
+
+
+def test_no_trial_holds_a_slot_while_another_trains_its_encoder():
+    margin_first = [task for seed in (0, 1, 2) for task in tasks_of() if task.seed == seed]
+    slots = Slots(margin_first)
+    begun = [slots.next() for _ in range(3)]
+    assert [task.seed for _, task in begun] == [0, 1, 2], "one of each encoder, though two of seed 0 come first"
+    assert slots.next() is None
+    waiting, other = slots.said[-1]
+    assert (waiting, other) == (3, begun[0][1])
+    name, task = begun[1]
+    slots.given.on_trial_result(name, told(task, "pretrain", 1, 2))
+    assert slots.next() is None, "the training has not ended"
+    slots.given.on_trial_result(name, told(task, "pretrain", 2, 2))
+    _, ready = slots.next()
+    assert (ready.seed, slots.said[-1]) == (1, (0, None))
+    slots.given.on_trial_complete(begun[0][0], error=True)
+    _, another = slots.next()
+    assert another.seed == 0, "what a failed trial did not train is for the next"
+
+
+def test_encoders_that_many_need_come_first_and_others_keep_their_order():
+    parameters = {"ssl_method.temperature": {"values": [0.1, 0.2]}, "selector": {"values": ["random", "margin"]}}
+    once, *often = tasks_of(seeds=[0], parameters=parameters)
+    slots = Slots([once, *often[1:]])  # of the first encoder one trial, of the second two
+    assert slots.next()[1].trial.ssl_method == often[1].trial.ssl_method
+    assert slots.next()[1] == once
+    without = Slots(tasks_of(trial={**SMALL, "ssl_method": "none"}))
+    assert [without.next()[1] for _ in range(6)] == tasks_of(trial={**SMALL, "ssl_method": "none"})
+
+
+def plan(parameters=DISCRETE, **more):
+    return load_plan(
+        {"name": "q", "method": "bayes", "run_cap": 12, "trial": SMALL, "parameters": parameters, **more}, {}
+    )
+
+
+def all_asked(study: Study, most: int = 50) -> list[str]:
+    """The configurations that it suggests until it has no more, each told a value."""
+    asked = []
+    while (suggested := study.ask()) and len(asked) < most:
+        number, tasks = suggested
+        asked.append(tasks[0].candidate.configuration)
+        study.tell(number, [0.5 + len(asked) / 100] * study.num_objectives)
+    return asked
+
+
+def trials_in(file) -> list[optuna.trial.FrozenTrial]:
+    storage = optuna.storages.journal.JournalStorage(optuna.storages.journal.JournalFileBackend(str(file)))
+    return optuna.load_study(study_name="search", storage=storage).trials
+
+
+@pytest.mark.parametrize(("parameters", "number"), [(DISCRETE, 4), (WHOLE, 3)])
+def test_each_configuration_of_a_discrete_space_is_tried_once_and_then_it_ends(tmp_path, parameters, number):
+    study = Study(plan(parameters), tmp_path / "optuna.log")
+    study.search()
+    asked = all_asked(study)
+    assert len(asked) == len(set(asked)) == number
+    assert study.is_exhausted
+    assert study.num_told == number
+    again = Study(plan(parameters), tmp_path / "optuna.log")
+    again.search()
+    assert again.ask() is None
+
+
+def test_a_space_of_fewer_configurations_than_run_cap_is_counted_and_said():
+    note = "there are 4 configurations, fewer than run_cap: 12; each is tried once"
+    assert num_suggested(plan()) == 4
+    assert note in preview(plan()).splitlines()
+    assert num_suggested(plan(run_cap=3)) == 3
+    assert "fewer than run_cap" not in preview(plan(run_cap=3))
+    assert num_suggested(plan(RANGES)) == 12
+    assert note in preview(plan(method="random")).splitlines()
+
+
+class Stuck(optuna.samplers.BaseSampler):
+    """Always suggests the same."""
+
+    def infer_relative_search_space(self, study, trial):
+        return {}
+
+    def sample_relative(self, study, trial, search_space):
+        return {}
+
+    def sample_independent(self, study, trial, name, distribution):
+        return distribution.choices[0]
+
+
+def test_a_repeated_suggestion_is_answered_from_its_record_and_costs_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr("harness.sweep.search.sampler", lambda plan, seed: Stuck())
+    study = Study(plan(), tmp_path / "optuna.log")
+    study.search()
+    assert len(set(all_asked(study, 2))) == 2
+    repeats = [one for one in trials_in(tmp_path / "optuna.log") if "parameters" not in one.user_attrs]
+    assert repeats
+    assert {one.value for one in repeats if one.state == TrialState.COMPLETE} <= {0.51, 0.52}
+    assert any(one.state == TrialState.COMPLETE for one in repeats)
+    assert study.num_told == 2
+
+
+def test_a_trial_stopped_early_is_pruned_with_what_was_watched_and_costs_its_place(tmp_path):
+    study = Study(plan(), tmp_path / "optuna.log")
+    search = study.search()
+    config = search.suggest("of_tune")
+    (task,) = tasks_in(config)
+    for epoch, accuracy in ((1, 0.2), (2, 0.3)):
+        search.on_trial_result("of_tune", {"epoch": epoch, "watch": accuracy, "objective_0": accuracy})
+    search.on_trial_complete("of_tune", {"objective_0": 0.3})
+    (told,) = trials_in(tmp_path / "optuna.log")
+    assert told.state == TrialState.PRUNED
+    assert told.intermediate_values == {1: 0.2, 2: 0.3}
+    reopened = Study(plan(), tmp_path / "optuna.log")
+    assert reopened.num_told == 1
+    reopened.search()
+    assert task.candidate.configuration not in all_asked(reopened)
+
+
+def test_one_that_never_began_is_forgotten_and_may_come_again(tmp_path):
+    study = Study(plan(), tmp_path / "optuna.log")
+    search = study.search()
+    (task,) = tasks_in(search.suggest("of_tune"))
+    search.on_trial_complete("of_tune", None)
+    assert study.num_told == 0
+    assert task.candidate.configuration in all_asked(study)
+    assert search.suggest("another") == Searcher.FINISHED
+
+
+def test_what_was_stopped_before_an_interrupt_is_told_from_its_records(tmp_path):
+    study, recorder = Study(plan(), tmp_path / "optuna.log"), Recorder(tmp_path, lambda record: None)
+    study.search()
+    _, (task,) = study.ask()
+    for epoch in (1, 2):
+        recorder.write(record_of(task, "epoch", epoch, {"pretrain/knn_accuracy": epoch / 10}), Details())
+    ending = record_of(task, "labels", 0, {"pretrain/knn_accuracy": 0.2}) | {"status": "stopped"}
+    recorder.write(ending, Details())
+    again = Study(plan(), tmp_path / "optuna.log")
+    assert again.open_tasks(recorder) == [task]  # which the records say has ended
+    again.tell_endings(recorder)
+    recorder.close()
+    (told,) = trials_in(tmp_path / "optuna.log")
+    assert (told.state, told.intermediate_values) == (TrialState.PRUNED, {1: 0.1, 2: 0.2})
+
+
+SAMPLERS = {
+    "tpe": optuna.samplers.TPESampler,
+    "gp": optuna.samplers.GPSampler,
+    "cmaes": optuna.samplers.CmaEsSampler,
+    "nsga2": optuna.samplers.NSGAIISampler,
+}
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_optunas_samplers_suggest_by_name(tmp_path, name):
+    asked = plan(RANGES, sampler=name, run_cap=7)
+    study = Study(asked, tmp_path / "optuna.log")
+    study.search()
+    assert isinstance(study.sampler, SAMPLERS[name])
+    assert len(set(all_asked(study, 7))) == 7
+    assert asked.as_dict()["sampler"] == name
+
+
+def test_auto_takes_a_gaussian_process_for_few_configurations_of_numbers(tmp_path):
+    two = [{"name": "val/accuracy"}, {"name": "time/total_seconds"}]
+    for number, (kind, asked) in enumerate(
+        [
+            (optuna.samplers.GPSampler, plan(RANGES, sampler="auto")),
+            (optuna.samplers.TPESampler, plan(RANGES, sampler="auto", run_cap=1000)),
+            (optuna.samplers.TPESampler, plan(DISCRETE, sampler="auto")),
+            (optuna.samplers.TPESampler, plan(RANGES, sampler="auto", metric=two)),
+        ]
+    ):
+        study = Study(asked, tmp_path / f"{number}.log")
+        study.search()
+        assert isinstance(study.sampler, kind)
+
+
+def test_what_a_sampler_cannot_do_is_refused(tmp_path, monkeypatch):
+    two = [{"name": "val/accuracy"}, {"name": "time/total_seconds"}]
+    with pytest.raises(ConfigError, match="cmaes improves one metric; use nsga2 or tpe for several"):
+        plan(RANGES, sampler="cmaes", metric=two)
+    with pytest.raises(ConfigError, match="sampler: is for method bayes; with random leave it out"):
+        plan(method="random", sampler="gp")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"cmaes needs a package; pip install 'selbench\[cmaes\]'"):
+        Study(plan(RANGES, sampler="cmaes"), tmp_path / "optuna.log").search()

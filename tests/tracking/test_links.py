@@ -1,0 +1,49 @@
+"""Where MLflow shows a sweep, and what its run says of the answer."""
+
+from sweep_folder import SweepFolder
+
+from harness.report.read import read_report
+from harness.sweep.command import farewell
+from harness.sweep.session import Outcome
+from harness.tracking.delivery import figures_of
+from harness.tracking.experiment import data_name
+from harness.tracking.links import links
+
+
+def test_the_farewell_leads_to_runs_and_charts(tmp_path, capsys):
+    assert farewell(Outcome(tmp_path, "https://me:secret@box/", complete=True, experiment="7"), "") == 0
+    runs = "https://box/#/experiments/7/runs?workflowType=machine_learning"
+    said = [line.split() for line in capsys.readouterr().out.splitlines()[-2:]]
+    assert said == [["runs:", runs], ["charts:", f"{runs}&compareRunsMode=CHART"]]
+    assert links("sqlite:////a/mlflow.db", "2")["runs"].startswith("http://127.0.0.1:5000/#/experiments/2/runs?")
+
+
+def test_data_sets_are_called_by_their_folder():
+    assert data_name({"name": "image_folder", "path": "my/photos/"}) == "photos"
+    assert data_name({"name": "cifar10", "path": None}) == data_name({"name": "cifar10"}) == "cifar10"
+
+
+def test_the_answers_figures_are_those_of_the_report(tmp_path):
+    sweep = SweepFolder(tmp_path / "s", reference={"selector": "random"})
+    for name, gain in (("random", 0.0), ("coreset", 0.1)):
+        for seed in (1, 2, 3):
+            sweep.trial(name, seed, {"selector.name": name}, {200: 0.6 + gain + seed**2 / 1000})
+    report = read_report(sweep.path)
+    figures = figures_of(report)
+    best, reference = report.confirmed
+    assert figures.pop("best/n_seeds") == 3
+    assert figures == {
+        "best/test/accuracy": best.mean("test/accuracy"),
+        "reference/test/accuracy": reference.mean("test/accuracy"),
+        "difference/test/accuracy": best.judgement.difference.mean,
+        "difference_half/test/accuracy": best.judgement.difference.half,
+    }
+    assert figures_of(read_report(SweepFolderOfSearch(tmp_path / "t").path)) == {}
+
+
+class SweepFolderOfSearch(SweepFolder):
+    """A search that nothing confirmed."""
+
+    def __init__(self, path):
+        super().__init__(path)
+        self.trial("a", 0, {"selector.name": "random"}, {200: 0.8}, phase="search")
