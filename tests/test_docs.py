@@ -52,6 +52,8 @@ EQUIVALENTS = [
         r"\1 results/ssl_methods results/ssl_methods_longer \2",
         "two sweeps that there are",
     ),
+    (r"selbench report --serve .*", "", "it ends when it is told to; test_serve.py"),
+    (r"(python -m harness\.report results/runs/augment) --figures pdf", r"\1", "test_page.py draws them"),
     (r"python -m benchmarks\..*", "", "minutes: it measures"),
     (r"python -m harness\.embed .*", "python -m harness.embed --help", "test_embed.py embeds with encoders of sweeps"),
     (

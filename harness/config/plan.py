@@ -22,7 +22,7 @@ from harness.config.resources import Resources, check_custom
 from harness.config.schema import ConfigError, Problems, apply_overrides, as_dict, content_of, parse, setting
 from harness.config.search import EarlyTerminate, Objective, SamplerName, check_objectives
 from harness.config.space import CASE, Assignment, Parameter, Space, lookup, parse_cases, parse_parameters
-from harness.config.tasks import Candidate, Phase, Seeds, SeedSplit, Task
+from harness.config.tasks import Candidate, Phase, Seeds, SeedSplit, Task, mapped
 from harness.files import unusable_name
 from harness.messages import closest
 from harness.metrics import LABEL_FREE
@@ -64,10 +64,12 @@ class SweepSettings:
     )
     headroom: Headroom | None = setting(None, "an upper bound of what selectors can gain, beside a grid of them")
     resources: Resources = Resources()
-    portrait: bool = setting(
+    portrait: bool | int = setting(
         True,
         "maps, neighbours and views for the report, of each confirmed configuration under its first seed, or of the "
-        "best of a search that nothing confirms; some seconds each, in no total",
+        "best of a search that nothing confirms; some seconds each, in no total; a number: of images on the map",
+        low=0,
+        high=50_000,
     )
     log_model: Literal["best", "all", "none"] = setting(
         "none",
@@ -157,7 +159,7 @@ class Plan(SweepSettings):
     def task(self, candidate: Candidate, seed: int, phase: Phase) -> Task:
         """A trial; of each confirmed configuration that under the first seed leaves a portrait."""
         first = (self.confirm.seeds if self.confirm else self.seeds)[0]
-        return Task(candidate, seed, phase, self.portrait and phase == "confirm" and seed == first, self.split)
+        return Task(candidate, seed, phase, phase == "confirm" and seed == first and mapped(self.portrait), self.split)
 
     def some_candidates(self) -> tuple[Candidate, ...]:
         """All configurations that are known in advance, or some that between them have every value."""

@@ -16,6 +16,9 @@ from harness.plugins.registry import PluginSpec
 Phase = Literal["search", "confirm", "headroom"]
 SeedSplit = Literal["same", "fresh"]
 
+MAPPED = 1000
+"""Images on the map of a portrait where the question does not say how many."""
+
 
 @dataclass(frozen=True)
 class Seeds:
@@ -101,12 +104,17 @@ class Candidate:
         return digest_of(described | {"bound": as_dict(self.bound)} if self.bound else described)[:8]
 
 
+def mapped(portrait: bool | int) -> int:
+    """How many images are on the map of a portrait, as `portrait` of a question says; 0: there is none."""
+    return MAPPED if portrait is True else int(portrait)
+
+
 @dataclass(frozen=True)
 class Task:
     """One trial to run: a configuration under one seed in one phase.
 
     Attributes:
-        portrait: whether its encoder leaves a portrait.
+        portrait: how many images are on the map of its encoder's portrait; 0: it leaves none.
         split: whose split of the data it has: "same" for that of all seeds, "fresh" for its seed's own.
         known: (step_kind, step) -> metrics, of a trial that had ended and goes on for more rounds: what it told then.
     """
@@ -114,7 +122,7 @@ class Task:
     candidate: Candidate
     seed: int
     phase: Phase
-    portrait: bool = False
+    portrait: int = 0
     split: SeedSplit = "same"
     known: Mapping[tuple[str, int], Mapping[str, float]] = field(default_factory=dict)
 

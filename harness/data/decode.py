@@ -55,6 +55,7 @@ class Prepared:
         sums: i64 [M, C, 2], of each training image the sum of its channels' values and that of their squares; None of
             features.
         files: split -> M paths of image files, where a data set of features knows them.
+        names: split -> M names of the images for people, such as their files, where they have any.
         twins: split -> i64 [T, 2], the rows of images that are there more than once, see `twins_of`.
         notes: what was decided, converted, skipped or left out, a line each.
         tally: how many images or files that were, see `harness.api.TALLIED`.
@@ -68,6 +69,7 @@ class Prepared:
     labels: Mapping[str, Tensor]
     sums: Tensor | None
     files: Mapping[str, np.ndarray]
+    names: Mapping[str, np.ndarray]
     twins: Mapping[str, Tensor]
     notes: tuple[str, ...]
     tally: Mapping[str, int]
@@ -194,12 +196,14 @@ def _open(folder: Path) -> Prepared | None:
         if meta.pop("checksum") != _digest(meta):
             raise ValueError("the checksum of meta.json differs")
         shape = tuple(meta["image_shape"])
-        images, labels, twins, files = {}, {}, {}, {}
+        images, labels, twins, files, names = {}, {}, {}, {}, {}
         dtype = np.dtype(meta["dtype"])
         for split, part in meta["splits"].items():
             images[split] = _map(folder / f"{split}_images.npy", (part["num_images"], *shape), dtype)
             if part["files"]:
                 files[split] = np.load(folder / f"{split}_files.npy", mmap_mode="r")
+            if part["names"]:
+                names[split] = np.load(folder / f"{split}_names.npy", mmap_mode="r")
             if part["labeled"]:
                 labels[split] = _map(folder / f"{split}_labels.npy", (part["num_images"],), np.dtype(np.int64))
             elif split == "train":
@@ -215,6 +219,7 @@ def _open(folder: Path) -> Prepared | None:
             labels=MappingProxyType(labels),
             sums=sums,
             files=MappingProxyType(files),
+            names=MappingProxyType(files | names),
             twins=MappingProxyType(twins),
             notes=tuple(meta["notes"]),
             tally=MappingProxyType(meta["tally"]),
@@ -355,10 +360,8 @@ def _decode(source: Source, name: str, folder: Path, skip_broken: bool) -> dict[
             digest.update(f"{split} {kept.num_images}".encode() + b"".join(written.digests))
             digest.update(b"" if labels is None else labels.tobytes())
             hashes[split] = written.hashes
-            if kept.files is not None:
-                np.save(folder / f"{split}_files.npy", [file.encode(errors="surrogateescape") for file in kept.files])
-            about = {"num_images": kept.num_images, "labeled": labels is not None, "files": kept.files is not None}
-            splits[split] = about
+            about = {"num_images": kept.num_images, "labeled": labels is not None}
+            splits[split] = about | _save_names(kept, folder, split)
     if broken:
         raise ValueError(
             f"data set {name}: {_named(broken)}; mend or remove what is broken, or set data.on_broken: skip"
@@ -381,6 +384,15 @@ def _decode(source: Source, name: str, folder: Path, skip_broken: bool) -> dict[
         "notes": notes,
         "tally": tally,
     }
+
+
+def _save_names(part: Split, folder: Path, split: str) -> dict[str, bool]:
+    """Writes what a split's images are called, and says what there is of it."""
+    there = {"files": part.files, "names": part.names}
+    for what, listed in there.items():
+        if listed is not None:
+            np.save(folder / f"{split}_{what}.npy", [one.encode(errors="surrogateescape") for one in listed])
+    return {what: listed is not None for what, listed in there.items()}
 
 
 def _alike(names: Sequence[str]) -> str:

@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -100,7 +102,8 @@ class Data:
             among them. In a folder that is sorted by class a row tells the label.
         counts: part -> number of images, for reports; `test` is counted even where it is None.
         num_bytes: of all images of the data set, decoded.
-        val_files: paths of the image files of `val`, where a data set of features knows them.
+        files: split of the data set -> paths of its image files, where a data set of features knows them.
+        names: split of the data set -> names of its images for people, such as their files, where they have any.
         notes: what was decided, converted, skipped, left out or is there twice, a line each.
         tally: how many images or files that were, see `harness.api.TALLIED`.
     """
@@ -120,7 +123,8 @@ class Data:
     places: Mapping[str, tuple[str, int, Tensor]]
     counts: Mapping[str, int]
     num_bytes: int
-    val_files: Sequence[bytes] | None = None
+    files: Mapping[str, np.ndarray] = field(default_factory=dict)
+    names: Mapping[str, np.ndarray] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     tally: Mapping[str, int] = field(default_factory=dict)
 
@@ -133,6 +137,21 @@ class Data:
     def gives_features(self) -> bool:
         """Whether its images are feature vectors [D]."""
         return len(self.image_shape) == 1
+
+    def files_of(self, part: str, positions: Tensor) -> list[str] | None:
+        """The image files behind these features, by i64 positions in a part; None where they are not known."""
+        return self._listed(self.files, part, positions)
+
+    def named(self, part: str, positions: Tensor) -> list[str] | None:
+        """What images are called, by i64 positions in a part; None where they have no names."""
+        return self._listed(self.names, part, positions)
+
+    def _listed(self, lists: Mapping[str, np.ndarray], part: str, positions: Tensor) -> list[str] | None:
+        split = self.homes.get(part, "train")
+        if split not in lists:
+            return None
+        rows = self.places[part][2][positions.cpu()].numpy()
+        return [os.fsdecode(name) for name in lists[split][rows].tolist()]
 
     def is_carved(self, part: str) -> bool:
         """Whether the images of a part, if there are any, were taken from the training images."""
@@ -205,7 +224,8 @@ def divide(
         places=_places(prepared, rows),
         counts=_counts(prepared, rows),
         num_bytes=prepared.num_bytes,
-        val_files=prepared.files[val_split][rows.val.numpy()].tolist() if val_split in prepared.files else None,
+        files=prepared.files,
+        names=prepared.names,
         notes=(*prepared.notes, *(f"{name}: {note}" for note in (*left_out, *rows.notes, *twice))),
         tally=_tally(prepared, rows),
     )

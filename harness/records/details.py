@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import csv
 import dataclasses
+import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,6 +37,13 @@ def _json(value: Any) -> bytes:
     return json.dumps(value).encode()
 
 
+def _table_of_picks(picks: Sequence[tuple[int, str, str]]) -> bytes:
+    text = io.StringIO(newline="")
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerows([("position", "file", "class"), *picks])
+    return text.getvalue().encode(errors="surrogateescape")
+
+
 def _kept(file: str, encode: Callable[[Any], bytes] = _json) -> Any:
     """A field that becomes a file; `{labels}` in its name stands for the number of labels used."""
     return field(default=None, metadata={"file": file, "encode": encode})
@@ -47,7 +56,8 @@ class Details:
     Attributes:
         training: of an epoch: the training that it belongs to; no file.
         config: of a trial that begins: its configuration as plain mappings.
-        selected: of a round: the positions in the pool that were picked.
+        selected: of a round: the positions in the pool that were picked, in the selector's order.
+        picks: of a round: the same with what people know them by: (position, file or name, class) of each.
         class_counts: of a round: the labels bought so far by class.
         pool_counts: the pool's images by class.
         confusion_matrix: of a round, see `trial_files.Confusion`; on test data where the trial reads
@@ -57,18 +67,21 @@ class Details:
         stages: the names of the stages that hold the round's model, `train` of a classifier if one was trained, the
             machine's choices, see `ComputeConfig`, and what the encoder is shown, see `harness.plugins.inputs`.
         portrait: of the encoder at the end: its file in base64.
+        album: of the images of the portrait: its file in base64.
         error: of a trial that failed: the traceback.
     """
 
     training: Training | None = None
     config: Mapping[str, Any] | None = _kept("config.yaml", _yaml)
     selected: Sequence[int] | None = _kept("selected_{labels}.json")
+    picks: Sequence[tuple[int, str, str]] | None = _kept("selected_{labels}.csv", _table_of_picks)
     class_counts: Sequence[int] | None = _kept("class_counts_{labels}.json")
     pool_counts: Sequence[int] | None = _kept("class_counts_pool.json")
     confusion_matrix: Mapping[str, Any] | None = _kept("confusion_matrix_{labels}.json")
     hits: str | None = _kept("hits.npz", base64.b64decode)
     stages: Mapping[str, Any] | None = _kept("stages.json")
     portrait: str | None = _kept("portrait.npz", base64.b64decode)
+    album: str | None = _kept("album.npz", base64.b64decode)
     error: str | None = _kept("error.txt", str.encode)
 
     def files(self, labels: int) -> Iterator[tuple[str, bytes]]:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from harness.records.album import Album, unpack_album
 from harness.records.hits import Hits, unpack_hits
 from harness.records.portrait import Portrait, unpack
 
@@ -45,6 +46,7 @@ class TrialFiles:
         confusions: the confusion matrix of each round.
         hits: metric -> the images that the models of the rounds got right; empty without the file.
         portrait: the encoder's, where the trial left one.
+        album: of the portrait's images; None without one that belongs to the portrait.
         damaged: the names of the files that are there and cannot be read.
     """
 
@@ -54,6 +56,7 @@ class TrialFiles:
     confusions: Mapping[int, Confusion]
     hits: Mapping[str, Hits]
     portrait: Portrait | None
+    album: Album | None
     damaged: tuple[str, ...]
 
     @property
@@ -88,8 +91,11 @@ def read_trial_files(folder: Path) -> TrialFiles:
     }
     pool_counts = content(folder / "class_counts_pool.json", _counts)
     portrait = content(folder / "portrait.npz", unpack)
+    album = content(folder / "album.npz", unpack_album) if portrait else None
+    if portrait and album and not album.belongs_to(portrait):
+        damaged, album = [*damaged, "album.npz"], None
     hits = content(folder / "hits.npz", unpack_hits) or {}
-    return TrialFiles(selected, class_counts, pool_counts, confusions, hits, portrait, tuple(damaged))
+    return TrialFiles(selected, class_counts, pool_counts, confusions, hits, portrait, album, tuple(damaged))
 
 
 def _positions(content: bytes) -> list[int]:

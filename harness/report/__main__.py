@@ -1,14 +1,16 @@
 """`python -m harness.report FOLDER ...`: prints what a sweep found and writes it into its folder; of several it also
-writes one page that sets them side by side.
+writes one page that sets them side by side. With `--serve` it shows sweeps in a browser while they run.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from pathlib import Path
 
 from harness.progress import forgive_output
+from harness.report.pictures.style import FIGURE_KINDS
 
 
 def main(arguments: list[str] | None = None, prog: str = "python -m harness.report") -> int:
@@ -18,10 +20,22 @@ def main(arguments: list[str] | None = None, prog: str = "python -m harness.repo
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="of the page that compares several sweeps; default: compare.html"
     )
+    parser.add_argument(
+        "--figures", choices=FIGURE_KINDS, help="also write every picture for a paper, into FOLDER/figures"
+    )
+    parser.add_argument(
+        "--serve", action="store_true", help="show a sweep, or all of a results folder, in a browser while they run"
+    )
+    parser.add_argument(
+        "--port", type=int, default=8770, metavar="N", help="of --serve on this machine; 0: any free one"
+    )
     options = parser.parse_args(arguments)
     forgive_output()
+    if options.serve:
+        return _serve(options)
 
     from harness.report import versus
+    from harness.report.page.write import write_figures
     from harness.report.terminal import print_report
     from harness.report.write import write_report
 
@@ -35,8 +49,27 @@ def main(arguments: list[str] | None = None, prog: str = "python -m harness.repo
         return 2
     for report in reports:
         print_report(report)
+        if options.figures:
+            print(f"figures: {write_figures(report, options.figures)}", flush=True)
     if output:
         print(f"compared: {output}")
+    return 0
+
+
+def _serve(options: argparse.Namespace) -> int:
+    """Shows sweeps until Ctrl-C."""
+    from harness.report.serve import open_server
+
+    try:
+        if len(options.folders) > 1 or options.output or options.figures:
+            raise ValueError("--serve takes one folder, of a sweep or of several, and neither --output nor --figures")
+        server = open_server(options.folders[0], options.port)
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(f"http://127.0.0.1:{server.server_address[1]}/  (Ctrl-C ends it)", flush=True)
+    with server, contextlib.suppress(KeyboardInterrupt):
+        server.serve_forever()
     return 0
 
 

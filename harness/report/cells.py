@@ -31,6 +31,7 @@ class Shown:
         mark: a sign behind both, which a note explains.
         brief: the head in fewer words, where there is little room; empty: the head itself.
         tone: how it stands out.
+        link: where on the page, or in the sweep's folder, there is more of it.
     """
 
     head: str
@@ -39,6 +40,7 @@ class Shown:
     mark: str = ""
     brief: str = ""
     tone: Tone = ""
+    link: str = ""
 
     def __str__(self) -> str:
         return f"{self.head}{self.spread}{self.mark}"
@@ -73,14 +75,15 @@ class Empty(Cell):
 
 @dataclass(frozen=True)
 class Text(Cell):
-    """Words: a row's name, a cause, an ending."""
+    """Words: a row's name, a cause, an ending; with a link where there is more of it."""
 
     text: str
     strong: bool = False
+    link: str = ""
 
     def show(self) -> Shown:
         """The words."""
-        return Shown(self.text, self.text, tone="strong" if self.strong else "")
+        return Shown(self.text, self.text, tone="strong" if self.strong else "", link=self.link)
 
 
 @dataclass(frozen=True)
@@ -220,7 +223,10 @@ class Spread(Cell):
     def show(self) -> Shown:
         """Mean and half-width of its interval, in the same form."""
         mean, half = self.estimate.mean, self.estimate.half
-        return Shown(format(mean, self.form), mean, "" if half is None else f" ± {half:{self.form}}")
+        spread = "" if half is None else f" ± {half:{self.form}}"
+        if half is not None and not self.estimate.is_symmetric:
+            spread = f" [{self.estimate.low:{self.form}}, {self.estimate.high:{self.form}}]"
+        return Shown(format(mean, self.form), mean, spread)
 
 
 @dataclass(frozen=True)

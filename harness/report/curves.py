@@ -25,6 +25,9 @@ from harness.report.resampling import Between, bootstrap
 Curves = Mapping[int, Cases]
 """Number of labels -> case -> seed -> value."""
 
+PENALTY_BY_CHANCE = ALPHA / 2
+"""The most that an entry of the penalty matrix of one setting would be among equal cases."""
+
 
 def areas(curves: Curves) -> dict[str, dict[Any, float]]:
     """The area under each curve: the mean height over the label budget (area under the budget curve, `aubc`).

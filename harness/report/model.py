@@ -77,6 +77,11 @@ class Entry:
         return self.judgement.p_holm if self.judgement else None
 
     @property
+    def link(self) -> str:
+        """To its first trial on the page."""
+        return f"#{self.trials[min(self.trials)]}" if self.trials else ""
+
+    @property
     def kind(self) -> str:
         """Of the judgement; empty without one."""
         return self.judgement.kind if self.judgement else ""

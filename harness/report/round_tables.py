@@ -107,13 +107,26 @@ def _lead(judgement: Judgement | None, digits: int = 2) -> Cell:
 
 def round_sections(rounds: RoundComparison) -> list[Section]:
     """What several rounds show, the most important first."""
+    return [*leading_sections(rounds), *detailed_sections(rounds)]
+
+
+def leading_sections(rounds: RoundComparison) -> list[Section]:
+    """Of each setting the one table and the one picture that say most: areas under the curves, and the curves."""
+    return [
+        section
+        for number, setting in enumerate(rounds.settings)
+        for section in (_area_section(rounds, setting), _curve_picture(rounds, setting, number))
+    ]
+
+
+def detailed_sections(rounds: RoundComparison) -> list[Section]:
+    """Everything else: round by round, who beats whom, ranks, and which picks were shared."""
     parts: list[Section] = []
     for number, setting in enumerate(rounds.settings):
-        parts.append(_area_section(rounds, setting))
         if setting.reference:
             parts += _target_sections(rounds, setting)
             parts += _difference_sections(rounds, setting, number)
-        parts += [_curve_section(rounds, setting, measure, number) for measure in rounds.measures]
+        parts += [_curve_section(rounds, setting, measure) for measure in rounds.measures]
     return [*parts, *_penalty_sections(rounds), *_rank_sections(rounds), *_overlap_sections(rounds)]
 
 
@@ -124,14 +137,16 @@ def _titled(title: str, setting: Setting) -> str:
 def _area_section(rounds: RoundComparison, setting: Setting) -> Section:
     """Everything about a case in one line: areas, differences, rank, penalty, n."""
     order, reference = rounds.order(setting), setting.reference
-    columns = [Column("case", [Text(case) for case in order])]
+    columns = [Column("case", [Text(case) for case in order], essential=True)]
     for measure in rounds.measures:
+        leads = measure == rounds.measure
         judgements = setting.by_area[measure]
         means = [setting.estimate(measure, None, case) for case in order]
-        columns.append(Column(area_name(measure), [Points(mean) for mean in means]))
+        columns.append(Column(area_name(measure), [Points(mean) for mean in means], essential=leads))
         if reference:
-            columns.append(Column(f"vs {reference}", [_lead(judgements.get(case)) for case in order]))
-        if reference and measure == rounds.measure:
+            differences = [_lead(judgements.get(case)) for case in order]
+            columns.append(Column(f"vs {reference}", differences, essential=leads))
+        if reference and leads:
             p = [judgements[case].p_holm if case in judgements else None for case in order]
             columns.append(Column("p (Holm)", [Probability(one) for one in p]))
     areas, judgements = setting.areas[rounds.measure], setting.by_area[rounds.measure]
@@ -146,6 +161,7 @@ def _area_section(rounds: RoundComparison, setting: Setting) -> Section:
     penalty = dict(zip(rounds.cases, curves.overall_penalty(rounds.penalty), strict=True))
     columns.append(Column("penalty", [Number(penalty[case], ".2f") for case in order]))
     counts = [(len(areas.get(case, {})), setting.lacking.get(case, 0)) for case in order]
+    columns = [column for column in columns if not column.says_nothing]
     columns.append(
         Column("n", [SeedCount(n, f"{lacks} of {n + lacks} missing" if lacks else "") for n, lacks in counts])
     )
@@ -197,10 +213,13 @@ def _area_notes(rounds: RoundComparison, setting: Setting) -> list[str]:
         count = max(map(rounds.tests, measures))
         notes += [
             f"vs {reference}: mean of the differences seed by seed; unmarked: the interval holds 0, {NO_EVIDENCE}; "
-            f"†: it does not; ‡: Holm's p, too, is at most .05 among {count} comparisons.",
-            "Smallest: the true difference, in points, that would be marked ‡ with 80 % power.",
+            f"†: it does not; ‡: Holm's p, too, is at most .05 among {messages.count(count, 'comparison')}."
+            if count
+            else f"vs {reference}: the difference under the seed in common, which has no interval and no test.",
         ]
         judgements = setting.by_area[rounds.measure]
+        if any(one.smallest is not None for one in judgements.values()):
+            notes.append("Smallest: the true difference, in points, that would be marked ‡ with 80 % power.")
         notes += [f"{c}: {sentence(judgements[c], reference)}." for c in rounds.order(setting) if c in judgements]
     return notes
 
@@ -257,7 +276,10 @@ def _difference_sections(rounds: RoundComparison, setting: Setting, number: int)
     title = f"{rounds.measure} - {reference}, by number of labels"
     note = (
         "Percentage points, mean ± half-width of the 95 % interval of the differences seed by seed. Unmarked: "
-        f"the interval holds 0, {NO_EVIDENCE}; †: it does not; ‡: Holm's p is at most .05, too, for {tests} tests."
+        f"the interval holds 0, {NO_EVIDENCE}; †: it does not; ‡: Holm's p is at most .05, too, for "
+        f"{messages.count(tests, 'test')}."
+        if tests
+        else "Percentage points under the seed in common, which has no interval and no test."
     )
     picture = Picture(rounds.stem("differences", number), partial(pictures.draw_differences, rounds, setting), title)
     table = Table(columns(lambda judgement: _lead(judgement, 1)), [note], title)
@@ -269,7 +291,13 @@ def _difference_sections(rounds: RoundComparison, setting: Setting, number: int)
     return [differences, Section(_titled("The same, p", setting), parts=[text, p])]
 
 
-def _curve_section(rounds: RoundComparison, setting: Setting, measure: str, number: int) -> Section:
+def _curve_picture(rounds: RoundComparison, setting: Setting, number: int) -> Section:
+    alt = f"{', '.join(rounds.measures)} by number of labels"
+    picture = Picture(rounds.stem("curves", number), partial(pictures.overview, rounds, setting), alt)
+    return Section(_titled("Learning curves", setting), parts=[picture])
+
+
+def _curve_section(rounds: RoundComparison, setting: Setting, measure: str) -> Section:
     order = rounds.order(setting)
 
     columns = [
@@ -279,9 +307,7 @@ def _curve_section(rounds: RoundComparison, setting: Setting, measure: str, numb
     title = f"{measure} by number of labels"
     note = "Per cent, mean ± half-width of the 95 % interval."
     table = Table([Column("case", [Text(case) for case in order]), *columns], [note], title)
-    picture = Picture(rounds.stem("curves", number), partial(pictures.overview, rounds, setting), title)
-    first = measure == rounds.measure  # the picture shows them all
-    return Section(_titled(f"Learning curves: {title}", setting), parts=[picture, table] if first else [table])
+    return Section(_titled(title, setting), parts=[table])
 
 
 def _matrix(corner: str, cases: Sequence[str], matrix: np.ndarray, name: str, *last: Sequence[Cell]) -> Table:
@@ -301,9 +327,11 @@ def _penalty_sections(rounds: RoundComparison) -> list[Section]:
         "Where the row beats the column after a selection (two-sided, 95 %, uncorrected), "
         f"1 / the number of selections is added{f', summed over {settings} settings' if settings > 1 else ''}. "
         "Penalty: the mean of a column, lower is better. By chance alone, of equal cases, it would be at most "
-        f"{0.025 * settings:.3f}."
+        f"{curves.PENALTY_BY_CHANCE * settings:.3f}."
     )
     title = "Who beats whom"
+    if not rounds.penalty.any():
+        return [Section(title, parts=["No case beat another after any selection (two-sided, 95 %, uncorrected)."])]
     section = Section(
         title, parts=[Picture("penalty", partial(pictures.draw_penalties, rounds), "pairwise penalties"), text]
     )

@@ -78,11 +78,13 @@ class Table:
         columns: of equally many cells; the first names the rows.
         notes: below it, one sentence each.
         name: what it shows, for those who hear the page.
+        anchors: of the rows, by which links on the page lead to them; none if left out.
     """
 
     columns: Sequence[Column]
     notes: Sequence[str] = ()
     name: str = ""
+    anchors: Sequence[str] = ()
 
     @classmethod
     def of_rows(

@@ -92,7 +92,8 @@ def _shown_metrics(report: Report, entries: Sequence[Entry]) -> list[str]:
 
 def _names(entries: Sequence[Entry]) -> Column:
     key = "method" if entries[0].method else "label"
-    return Column("configuration", [Text(entry.method or entry.label) for entry in entries], key, essential=True)
+    cells = [Text(entry.method or entry.label, link=entry.link) for entry in entries]
+    return Column("configuration", cells, key, essential=True)
 
 
 def _means(metric: str, entries: Sequence[Entry], *, essential: bool = False) -> Column:
@@ -141,7 +142,7 @@ def _footnotes(report: Report) -> list[str]:
     if report.reference and judgements:
         notes += words.procedure(judgements, report.reference.label)
         worth = report.worth(report.measure)
-        if worth is not None:
+        if worth is not None and any(one.p_holm is not None for one in judgements):
             notes.append(f"Equivalent: within {worth:g}, by two one-sided tests, corrected by Holm's method, too.")
     if report.looks and judgements:
         notes.append(words.looked_at(report.looks, max(one.looks for one in judgements)))

@@ -76,6 +76,8 @@ def procedure(judgements: Sequence[Judgement], reference: str) -> list[str]:
     known = {0: "by seeds alone", len(judgements): "by seeds and images"}
     judged = known.get(by_images, "by seeds and, where these were kept, images")
     tests = sum(one.p_holm is not None for one in judgements)
+    if not tests:
+        return [f"Difference to {reference}: seed by seed; of one seed in common there is no interval and no test."]
     notes = [
         f"Difference to {reference}: mean of the differences seed by seed, judged {judged}, with its 95 % interval; "
         f"where that holds 0, there is {NO_EVIDENCE}.",

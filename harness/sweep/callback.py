@@ -41,7 +41,7 @@ class RecordCallback(tune.Callback):
         if "no_space" in result:
             self._stop_for_space(OSError(errno.ENOSPC, result["no_space"]))
         if "portrait" in result:
-            self._recorder.keep(result["portrait_of"], 0, Details(portrait=result["portrait"]))
+            self._recorder.keep(result["portrait_of"], 0, Details(portrait=result["portrait"], album=result["album"]))
         elif "warning" in result:
             print(f"{result['portrait_of']}: {result['warning']}", file=sys.stderr)
         elif "portrait_of" in result:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from ray import tune
 from ray.tune.search import ConcurrencyLimiter, Searcher
 
 from harness.config.plan import Plan
-from harness.config.tasks import Phase, Task
+from harness.config.tasks import Phase, Task, mapped
 from harness.files import no_space
 from harness.progress import say
 from harness.records.folder import Recorder
@@ -109,7 +110,7 @@ class Sweep:
         for assignment in self._recorder.best(self._plan.metric, 1):
             candidate = self._plan.candidate(assignment)
             tasks = [self._plan.task(candidate, seed, "search") for seed in self._plan.seeds]
-            task = next(task for task in tasks if self._finished(task))
+            task = next(replace(task, portrait=mapped(self._plan.portrait)) for task in tasks if self._finished(task))
             if not (self._recorder.folder / "trials" / task.trial_id / "portrait.npz").exists():
                 self._fit(portray_in_worker, GivenTasks([task]), 1, "search")
 

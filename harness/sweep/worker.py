@@ -107,7 +107,8 @@ def portray_in_worker(config: dict[str, Any], job: Job) -> None:
     try:
         check_device(task.trial.compute)
         with watched_memory(job.memory_gb, lambda cause: end_own_worker(task.trial_id, cause)):
-            run(task.trial, task.seed, job.folders, lambda *_: None, with_test=False, deliver=send)
+            run(task.trial, task.seed, job.folders, lambda *_: None, with_test=False, deliver=send,
+                mapped=task.portrait)  # fmt: skip
     except Exception as error:  # its stages are gone, and what makes them anew fails
         if no_space(error):
             tune.report({"no_space": str(error), **job.nothing})
@@ -164,7 +165,8 @@ def _run(task: Task, job: Job) -> dict[str, float]:
         check_device(task.trial.compute)
         with watched_memory(job.memory_gb, lambda cause: end_own_worker(task.trial_id, cause)):
             with_test, bound = task.phase != "search", task.candidate.bound
-            totals = run(task.trial, task.seed, job.folders, tell, with_test=with_test, deliver=deliver, bound=bound)
+            totals = run(task.trial, task.seed, job.folders, tell, with_test=with_test, deliver=deliver,
+                         mapped=task.portrait, bound=bound)  # fmt: skip
         for name in job.metrics:
             if not math.isfinite(totals.get(name, math.nan)):
                 raise ValueError(f"{name} is {totals.get(name, 'not measured in this trial')}")

@@ -27,14 +27,20 @@ from harness.api import UNKNOWN, Augmentation, Images
 from harness.image_file import decode
 from harness.plugins import registry
 from harness.records import portrait
+from harness.records.album import Album, pack_album
 from harness.records.portrait import Portrait
 from harness.seeding import derive, generator
 from harness.trial import represent, stages
+from harness.trial.album import THUMBNAIL, album_of, thumbnail_size, tiles
 from harness.trial.models import HeadModel
 from harness.trial.rounds import Rounds
 
 MAPPED, PICKED, SEARCHED = 1000, 500, 10_000
-"""At most so many validation images on the map, labelled images on it, and validation images that may be neighbours."""
+"""At most so many validation images shape the map, labelled images are on it unless more are asked for, and validation
+images may be neighbours."""
+
+FIRST = 24
+"""Of the first selection so many are on the map in any case."""
 
 CLUSTERS = 10
 """Of images without labels; of others as many as there are classes."""
@@ -46,21 +52,19 @@ SHOWN, DRAWS = 6, 2
 SMALLEST_MAP = 30
 """Images below which a t-SNE map has no neighbourhoods to preserve; they are mapped by PCA."""
 
-THUMBNAIL = 32
-"""Pixels of a thumbnail's longer side, at most."""
-
 TSNE_DIMS = 50
 Deliver = Callable[[Mapping[str, Any]], None]
-"""Receives a portrait as JSON values: `portrait`, its file in base64, or `warning`, why there is none."""
+"""Receives a portrait as JSON values: `portrait` and `album`, its files in base64, or `warning`, why there is none."""
 
 
-def portray(rounds: Rounds, uses_views: bool, deliver: Deliver) -> float:
+def portray(rounds: Rounds, uses_views: bool, deliver: Deliver, count: int = MAPPED) -> float:
     """Makes a portrait, or takes it from the stage cache, and delivers it; an error is a warning, but for a full disk.
 
     Args:
         rounds: run to their end.
         uses_views: whether the augmentation took part in the training.
         deliver: is called once.
+        count: images on the map, at most: validation images, then labelled ones, then others of the pool.
 
     Returns:
         The seconds that it took when it was computed.
@@ -74,12 +78,14 @@ def portray(rounds: Rounds, uses_views: bool, deliver: Deliver) -> float:
         "data": rounds.context.data.fingerprint,
         "bought": files.digest_of({"positions": [positions.tolist() for positions in rounds.bought]}),
         "views": views.as_dict() if uses_views else None,
-        "pictures": _state_of(rounds.context.data.val_files or ()),
+        "count": count,
+        "pictures": _state_of(rounds),
     }
 
     def compute(_: stages.Checkpoint) -> dict[str, Any]:
-        content = portrait.pack(portrait_of(rounds, uses_views))
-        return {"file": torch.frombuffer(bytearray(content), dtype=torch.uint8)}
+        made, album = portrait_of(rounds, uses_views, count)
+        files = {"portrait": portrait.pack(made), "album": pack_album(album)}
+        return {name: torch.frombuffer(bytearray(content), dtype=torch.uint8) for name, content in files.items()}
 
     try:
         stage = rounds.context.stages.run("portrait", key, compute, registry.sources(views))
@@ -88,12 +94,12 @@ def portray(rounds: Rounds, uses_views: bool, deliver: Deliver) -> float:
             raise
         deliver({"warning": f"no portrait of the encoder: {messages.cause_of(error)}"})
         return 0.0
-    deliver({"portrait": base64.b64encode(stage.value["file"].numpy().tobytes()).decode()})
+    deliver({name: base64.b64encode(file.numpy().tobytes()).decode() for name, file in stage.value.items()})
     return stage.seconds
 
 
-def portrait_of(rounds: Rounds, uses_views: bool) -> Portrait:
-    """Computes a portrait; see `portray`.
+def portrait_of(rounds: Rounds, uses_views: bool, count: int) -> tuple[Portrait, Album]:
+    """Computes a portrait and its album; see `portray`.
 
     Raises:
         ValueError: the features are not finite, or there are labels and no validation images.
@@ -103,49 +109,59 @@ def portrait_of(rounds: Rounds, uses_views: bool) -> Portrait:
     part, images = ("val", data.val) if data.num_classes else ("pool", data.pool)
     if not len(images):
         raise ValueError("it shows validation images, and data.val is 0")
-    everything = _some(len(images), SEARCHED, part)
+    everything = _some(len(images), max(SEARCHED, count), part)
+    mapped = everything[:count]
     features = (model or rounds.encoder).features(part, everything)
     if not bool(features.isfinite().all()):
         raise ValueError("the encoder's features are not finite")
     labels = data.val_labels[everything] if data.num_classes else torch.full((len(everything),), UNKNOWN)
-    places = FeatureMap(features[:MAPPED])
-    chosen, number = _picks(rounds)
-    of_picks = _features_of_picks(rounds, chosen) if len(chosen) else features[:0]
+    places = FeatureMap(features[: min(MAPPED, count)])
+    chosen, number, ranks = _picks(rounds, max(PICKED, count - len(mapped)))
+    others = _others(rounds, count - len(mapped) - len(chosen)) if part == "val" else chosen[:0]
+    of_pool = _features_of_pool(rounds, torch.cat([chosen, others])) if len(chosen) + len(others) else features[:0]
+    of_pool_points = places.of(of_pool).numpy()
+    groups = clusters(features[: len(places.points)], data.num_classes or CLUSTERS,
+                      torch.cat([features[len(places.points) : len(mapped)], of_pool]))  # fmt: skip
     nearest = _nearest(features)
     queries = _queries(labels)
     shown = torch.cat([queries[:, None], nearest[queries]], dim=1)
     same = (labels[nearest] == labels[: len(nearest), None]).double()
     operations, views = _views(rounds) if uses_views else ((), np.zeros((0, 1, 1, 1, 3), np.uint8))
-    return Portrait(
+    made = Portrait(
         class_names=data.class_names,
         mapping=places.name,
-        points=places.points.numpy(),
-        classes=labels[:MAPPED].numpy(),
-        clusters=clusters(features[:MAPPED], data.num_classes or CLUSTERS),
+        points=torch.cat([places.points, places.of(features[len(places.points) : len(mapped)])]).numpy(),
+        classes=labels[:count].numpy(),
+        clusters=groups[: len(mapped)],
         same_class=float(same.mean()) if same.numel() and data.num_classes else float("nan"),
         picked=np.array([len(positions) for positions in _bought(rounds)]),
-        pick_points=places.of(of_picks).numpy(),
+        pick_points=of_pool_points[: len(chosen)],
         pick_rounds=number.numpy(),
         pick_classes=rounds.context.oracle.reveal(chosen).numpy(),  # these are bought: it costs nothing
         neighbor_classes=labels[shown].numpy(),
-        neighbor_images=_thumbnails(images, everything[shown], data.val_files if part == "val" else None),
+        neighbor_images=_thumbnails(images, everything[shown], data.files_of(part, everything[shown].flatten())),
         operations=operations,
         views=views,
     )
+    return made, album_of(rounds, part, mapped, labels[:count], chosen, ranks, others, groups[len(mapped) :],
+                          of_pool_points[len(chosen) :])  # fmt: skip
 
 
-def _features_of_picks(rounds: Rounds, chosen: Tensor) -> Tensor:
+def _features_of_pool(rounds: Rounds, chosen: Tensor) -> Tensor:
     """f32 [m, D], by the encoder of the last round."""
-    assert rounds.last is not None
+    if rounds.last is None:
+        return rounds.encoder.features("pool", chosen)
     model = rounds.last.model
     backbone: Any = model.encoder.backbone if isinstance(model, HeadModel) else model.network.backbone
     return rounds.context.runtime.forward(backbone, rounds.context.data.pool.subset(chosen))
 
 
-def _state_of(names: Sequence[bytes]) -> str:
+def _state_of(rounds: Rounds) -> str:
     """Of image files, which may come, go and change while the data set's features stay: a digest, quickly made."""
-    there = [name for name in names[:SEARCHED] if os.path.exists(name)]
-    return files.digest(b"\0".join([*names, b"", *there]))
+    data = rounds.context.data
+    names = data.files_of("val", torch.arange(len(data.val))[:SEARCHED]) or []
+    there = [name for name in names if os.path.exists(name)]
+    return files.digest_of({"names": names, "there": there})
 
 
 def _some(total: int, most: int, name: str) -> Tensor:
@@ -179,15 +195,16 @@ class FeatureMap:
         return self._place(others) if len(others) else self.points[:0]
 
 
-def clusters(features: Tensor, count: int) -> np.ndarray:
-    """i64 [n]: k-means clusters of f32 [n, D]."""
+def clusters(features: Tensor, count: int, others: Tensor) -> np.ndarray:
+    """i64 [n + m]: k-means clusters of f32 [n, D], and the nearest of them to each of f32 [m, D]."""
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
 
     with warnings.catch_warnings():  # fewer distinct points than clusters: some stay empty
         warnings.simplefilter("ignore", ConvergenceWarning)
         seed = derive(0, "portrait/clusters") % 2**32
-        return KMeans(min(count, len(features)), n_init=4, random_state=seed).fit_predict(features.numpy())
+        fitted = KMeans(min(count, len(features)), n_init=4, random_state=seed).fit(features.numpy())
+    return np.concatenate([fitted.labels_, fitted.predict(others.numpy()) if len(others) else fitted.labels_[:0]])
 
 
 def _bought(rounds: Rounds) -> list[Tensor]:
@@ -195,14 +212,29 @@ def _bought(rounds: Rounds) -> list[Tensor]:
     return rounds.bought if rounds.context.config.labels.budgets else []
 
 
-def _picks(rounds: Rounds) -> tuple[Tensor, Tensor]:
-    """i64 [m] positions in the pool that were labelled, a random part where they are many, and i64 [m] their rounds."""
+def _picks(rounds: Rounds, most: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Labelled images, where they are many the first of the first selection and a random part of the others.
+
+    Returns:
+        i64 [m] positions in the pool, i64 [m] their rounds, and i64 [m] their places in the selector's order.
+    """
     bought = _bought(rounds)
     if not bought:
-        return torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64)
+        return (torch.empty(0, dtype=torch.int64),) * 3
     number = torch.cat([torch.full((len(positions),), k) for k, positions in enumerate(bought)])
-    chosen = _some(len(number), PICKED, "picks").sort().values
-    return torch.cat(bought)[chosen], number[chosen]
+    rank = torch.cat([torch.arange(len(positions)) for positions in bought])
+    is_first = (number == 1) & (rank < FIRST)
+    order = _some(len(number), len(number), "picks")
+    order = torch.cat([is_first.nonzero().flatten(), order[~is_first[order]]])
+    chosen = order[:most].sort().values
+    return torch.cat(bought)[chosen], number[chosen], rank[chosen]
+
+
+def _others(rounds: Rounds, most: int) -> Tensor:
+    """i64 [q]: images of the pool that nobody labelled."""
+    order = _some(len(rounds.context.data.pool), len(rounds.context.data.pool), "pool")
+    is_bought = torch.zeros(len(order), dtype=torch.bool).index_fill(0, torch.cat(rounds.bought), True)
+    return order[~is_bought[order]][: max(0, most)]
 
 
 def _nearest(features: Tensor) -> Tensor:
@@ -221,21 +253,19 @@ def _queries(labels: Tensor) -> Tensor:
     return torch.tensor(order[:QUERIES], dtype=torch.int64)
 
 
-def _thumbnails(images: Images, positions: Tensor, image_files: Sequence[bytes] | None) -> np.ndarray:
+def _thumbnails(images: Images, positions: Tensor, image_files: Sequence[str] | None) -> np.ndarray:
     """u8 [rows, columns, h, w, 3] of i64 [rows, columns]; of features those of their files, h = w = 0 without any."""
     if len(images.shape) == 2:
-        return _of_files(
-            [] if image_files is None else [image_files[place] for place in positions.flatten()], positions
-        )
+        return _of_files(image_files or [], positions)
     size = thumbnail_size(images)
     return tiles(images[positions.flatten()].cpu(), size).reshape(*positions.shape, *size, 3)
 
 
-def _of_files(names: Sequence[bytes], positions: Tensor) -> np.ndarray:
+def _of_files(names: Sequence[str], positions: Tensor) -> np.ndarray:
     """u8 [rows, columns, h, w, 3] of image files, one for each of i64 [rows, columns]."""
     none = np.zeros((*positions.shape, 0, 0, 3), np.uint8)
     try:
-        decoded = [decode(Path(os.fsdecode(name)), (3, THUMBNAIL, THUMBNAIL)) for name in names]
+        decoded = [decode(Path(name), (3, THUMBNAIL, THUMBNAIL)) for name in names]
     except ValueError as error:
         print(f"no pictures of images in the report: {error}", file=sys.stderr)
         return none
@@ -243,22 +273,6 @@ def _of_files(names: Sequence[bytes], positions: Tensor) -> np.ndarray:
         return none
     size = (THUMBNAIL, THUMBNAIL)
     return tiles(torch.stack(decoded), size).reshape(*positions.shape, *size, 3)
-
-
-def thumbnail_size(images: Images) -> tuple[int, int]:
-    """Height and width of a thumbnail in pixels: the images' shape, no side longer than `THUMBNAIL`."""
-    _, _, height, width = images.shape
-    share = min(1.0, THUMBNAIL / max(height, width))
-    return max(1, round(share * height)), max(1, round(share * width))
-
-
-def tiles(images: Tensor, size: tuple[int, int]) -> np.ndarray:
-    """u8 [B, h, w, 3] of u8, or f32 in [0, 1], [B, C, H, W]."""
-    pixels = images.float().div(255) if images.dtype == torch.uint8 else images.float()
-    if tuple(pixels.shape[2:]) != size:
-        pixels = F.interpolate(pixels, size, mode="bilinear", antialias=True)
-    pixels = pixels.expand(-1, 3, -1, -1).clamp(0, 1).mul(255).round().to(torch.uint8)
-    return pixels.permute(0, 2, 3, 1).numpy()
 
 
 def _views(rounds: Rounds) -> tuple[tuple[str, ...], np.ndarray]:

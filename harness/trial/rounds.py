@@ -212,6 +212,7 @@ class Rounds:
         }
         details = Details(
             selected=None if picks is None else picks.tolist(),
+            picks=None if picks is None else self._told(picks),
             class_counts=torch.bincount(labels, minlength=context.data.num_classes).tolist(),
             pool_counts=context.oracle.class_counts.tolist(),
             confusion_matrix=matrix or None,
@@ -221,6 +222,13 @@ class Rounds:
         self.curve.append((context.oracle.used, results))
         context.reporter.round(context.oracle.used, results, details)
         return trained
+
+    def _told(self, picks: Tensor) -> list[tuple[int, str, str]] | None:
+        """Position, file and class of each pick; None where the images have no names."""
+        data = self.context.data
+        names = data.named("pool", picks)
+        classes = [data.class_names[label] for label in self.context.oracle.reveal(picks).tolist()]
+        return list(zip(picks.tolist(), names, classes, strict=True)) if names else None
 
     def _cost(self, purpose: str, stage: Stage) -> dict[str, float]:
         """What a stage of a round cost, counted and as metrics of the round."""

@@ -51,6 +51,7 @@ def run(
     *,
     with_test: bool,
     deliver: portray.Deliver | None = None,
+    mapped: int = portray.MAPPED,
     bound: Bound | None = None,
 ) -> dict[str, float]:
     """Runs one trial.
@@ -62,6 +63,7 @@ def run(
         listener: hears a record after each epoch of training the encoder and after each round.
         with_test: whether the test set is read, once for each round's model.
         deliver: receives a portrait of the encoder at the end; None: none is made.
+        mapped: images on the portrait's map, at most.
         bound: of an upper bound of what selectors gain; the trial's own selector is then not asked.
 
     Returns:
@@ -100,7 +102,7 @@ def run(
     totals |= {"time/wall_seconds": time.perf_counter() - started, "memory/peak_bytes": memory.peak(runtime.device)}
     if deliver:
         uses_views = method.num_views > 0 and (config.mode == "joint" or pretrains(config))
-        totals["time/portrait_seconds"] = portray.portray(rounds, uses_views, deliver)
+        totals["time/portrait_seconds"] = portray.portray(rounds, uses_views, deliver, mapped)
     return totals
 
 

@@ -59,7 +59,8 @@ def test_parts_are_split_and_gathered_as_images_are(tmp_path):
     everything = torch.cat([images[torch.arange(len(images))] for images in (data.pool, data.val, data.test)])
     assert sorted(everything.tolist()) == sorted(VECTORS.astype(float).tolist())
     rows = [VECTORS.tolist().index(vector) for vector in data.val[torch.arange(8)].tolist()]
-    assert [file.decode() for file in data.val_files] == [str(tmp_path / files[row]) for row in rows]
+    assert data.files_of("val", torch.arange(8)) == [str(tmp_path / files[row]) for row in rows]
+    assert data.named("val", torch.tensor([3])) == [str(tmp_path / files[rows[3]])]
     assert data.val_labels.tolist() == LABELS[rows].tolist()
 
 

@@ -15,7 +15,9 @@ from harness import api, seeding
 from harness.metrics import known
 from harness.plugins import registry
 from harness.plugins.registry import PluginSpec
+from harness.records.album import Album, sheet_of, unpack_album
 from harness.records.portrait import Portrait, pack, unpack
+from harness.trial import album as album_module
 from harness.trial import models, portray
 from harness.trial import run as trial
 from harness.trial.run import Folders
@@ -31,7 +33,9 @@ def folders(tmp_path_factory):
 class Run:
     """A trial with a portrait."""
 
-    def __init__(self, folders: Folders, seed: int = 0, *, with_test: bool = False, **settings: Any):
+    def __init__(
+        self, folders: Folders, seed: int = 0, *, with_test: bool = False, mapped: int = 1000, **settings: Any
+    ):
         self.rows: list[Any] = []
         self.found: list[dict[str, Any]] = []
         self.config = configure(**settings)
@@ -43,6 +47,7 @@ class Run:
             report,
             with_test=with_test,
             deliver=lambda found: self.found.append(dict(found)),
+            mapped=mapped,
         )
 
     @property
@@ -50,6 +55,11 @@ class Run:
         (found,) = self.found
         assert "portrait" in found, found
         return unpack(base64.b64decode(found["portrait"]))
+
+    @property
+    def album(self) -> Album:
+        (found,) = self.found
+        return unpack_album(base64.b64decode(found["album"]))
 
     @property
     def selected(self) -> list[list[int]]:
@@ -116,9 +126,9 @@ def _features(run: Run, folders: Folders) -> torch.Tensor:
     kept: list[Any] = []
     original = portray.portrait_of
 
-    def spy(rounds: Any, uses_views: bool) -> Portrait:
+    def spy(rounds: Any, *args: Any) -> Any:
         kept.append(rounds.last.model.features("val"))
-        return original(rounds, uses_views)
+        return original(rounds, *args)
 
     portray.portrait_of = spy
     try:
@@ -169,7 +179,7 @@ def test_few_images_are_mapped_by_their_principal_components(count):
 def test_a_collapsed_encoder_has_a_map_too():
     made = portray.FeatureMap(torch.ones(100, 8))
     assert made.points.eq(0).all()
-    assert set(portray.clusters(torch.ones(100, 8), 10).tolist()) == {0}
+    assert set(portray.clusters(torch.ones(100, 8), 10, torch.ones(5, 8)).tolist()) == {0}
 
 
 @pytest.mark.parametrize(
@@ -189,6 +199,70 @@ def test_every_kind_of_trial_has_one(folders, settings, operations):
     labels = run.config.labels
     assert len(found.picked) == (labels.rounds + 1 if labels.rounds else 0)
     assert len(found.pick_points) == found.picked.sum()
+
+
+# ---------------------------------------------------------------- its album
+
+
+def test_the_album_tells_what_the_last_model_says_of_each_image(coreset, folders):
+    portrait, album = coreset.portrait, coreset.album
+    assert album.belongs_to(portrait)
+    count = len(portrait.points)
+    right = album.predicted[:count] == portrait.classes
+    assert right.mean() == pytest.approx(coreset.totals["val/accuracy"])
+    assert ((album.confidence > 0.1) & (album.confidence <= 1)).all()  # the largest of ten probabilities
+    suspected = album.suspected >= 0
+    assert (album.suspected[suspected] != portrait.classes[suspected]).all()
+    assert album.names == ()
+    data, _ = trial.load_data(coreset.config, folders.cache, with_test=False)
+    order = torch.randperm(len(data.val), generator=seeding.generator(0, "portrait/val"))
+    shown = album.thumbnails(np.arange(5))
+    for place, pixels in enumerate(shown):
+        truth = data.val[order[place][None]][0, 0].numpy().astype(int)
+        assert np.abs(pixels[:, :, 0].astype(int) - truth).mean() < 24  # JPEG
+
+
+def test_the_album_keeps_the_selectors_order(coreset, folders):
+    portrait, album = coreset.portrait, coreset.album
+    _, oracle = trial.load_data(coreset.config, folders.cache, with_test=False)
+    for number, picks in enumerate(coreset.selected, start=1):
+        places = np.flatnonzero(portrait.pick_rounds == number)
+        places = places[np.argsort(album.ranks[places])]
+        assert portrait.pick_classes[places].tolist() == oracle.reveal(torch.tensor(picks)).tolist()
+
+
+def test_more_images_than_are_validated_or_labelled_are_others_of_the_pool(folders):
+    run = Run(folders, selector="random", mapped=350, data__fraction=0.5, labels__rounds=1)
+    portrait, album = run.portrait, run.album
+    data, _ = trial.load_data(run.config, folders.cache, with_test=False)
+    assert (len(portrait.points), len(portrait.pick_points)) == (len(data.val), 30)
+    assert len(album.other_points) == 350 - 30 - len(data.val)
+    assert len(album.predicted) == len(album.tiles) == 350
+    assert album.clusters.max() < 10
+    few = Run(folders, selector="random", mapped=50, labels__rounds=1)
+    assert (len(few.portrait.points), len(few.album.other_points)) == (50, 0)
+
+
+def test_suspects_are_those_of_the_definition():
+    """Northcutt et al. 2021, equations 1 and 2, image by image."""
+    rng = np.random.default_rng(0)
+    p = rng.dirichlet(np.full(4, 0.5), 60)
+    labels = rng.integers(0, 3, 60)  # nobody is of the fourth class
+    thresholds = [p[labels == j, j].mean() if (labels == j).any() else np.inf for j in range(4)]
+    expected = []
+    for row, label in zip(p, labels, strict=True):
+        reached = [j for j in range(4) if row[j] >= thresholds[j]]
+        best = max(reached, key=lambda j: row[j], default=label)
+        expected.append(best if best != label else -1)
+    found = album_module.suspects(torch.from_numpy(p), torch.from_numpy(labels))
+    assert found.tolist() == expected
+    assert len(set(expected)) > 2
+
+
+def test_an_album_of_fifty_thousand_images_leaves_room_on_a_page():
+    noise = np.random.default_rng(0).integers(0, 256, (1000, 16, 16, 3), np.uint8)  # which hardly compresses
+    assert len(sheet_of(np.tile(noise, (50, 1, 1, 1)))) < 7_000_000
+    assert sheet_of(noise[:0]) == b""
 
 
 # ---------------------------------------------------------------- what it must not do
@@ -213,9 +287,9 @@ def test_a_portrait_buys_no_label_and_reads_no_test_image(folders, monkeypatch):
     bought: list[int] = []
     original = portray.portrait_of
 
-    def spy(rounds: Any, uses_views: bool) -> Portrait:
+    def spy(rounds: Any, *args: Any) -> Any:
         before = rounds.context.oracle.used
-        found = original(rounds, uses_views)
+        found = original(rounds, *args)
         bought.append(rounds.context.oracle.used - before)
         return found
 
@@ -309,9 +383,9 @@ def test_thumbnails_keep_their_places():
 def test_large_images_become_thumbnails_of_the_same_shape():
     images = torch.zeros(2, 3, 96, 64, dtype=torch.uint8)
     images[:, 0] = 200
-    size = portray.thumbnail_size(api.Images(images))
+    size = album_module.thumbnail_size(api.Images(images))
     assert size == (32, 21)
-    tiles = portray.tiles(images, size)
+    tiles = album_module.tiles(images, size)
     assert tiles.shape == (2, 32, 21, 3)
     assert tiles[..., 0].min() == 200 == tiles[..., 0].max()
     assert not tiles[..., 1:].any()

@@ -26,7 +26,7 @@ from harness.records.trial_files import Confusion
 from harness.report import model, read, summary
 from harness.report import write as report
 from harness.report.looks import balance, classes, gallery, maps, neighbors, views
-from harness.report.looks.look import colours, mosaic
+from harness.report.looks.look import colours, marker, mosaic
 from harness.report.pictures import style
 from harness.report.pictures.matrix import confusion_svg
 from harness.report.pictures.style import svg
@@ -273,9 +273,23 @@ def test_picks_have_the_colour_of_their_round(complete):
     assert len(set(drawn.values())) == 2
 
 
-def test_many_classes_have_as_many_colours():
+def test_a_hundred_classes_can_be_told_apart():
     assert len(set(colours(10))) == 10
-    assert len(set(colours(100))) > 90
+    assert len({(colour, marker(k)) for k, colour in enumerate(colours(100))}) == 100
+
+
+def test_a_map_of_many_classes_draws_each_in_its_form_and_colour(selectors):
+    names, classes = tuple(f"class {k}" for k in range(25)), np.arange(120) % 25
+    selectors.portray("random", replace(made_up(), class_names=names, classes=classes, clusters=classes))
+    look = maps.embedding(selectors.report())
+    by_class = look.draw().axes[0]
+    drawn = {}
+    for points in by_class.collections[:3]:
+        for place, colour in zip(points.get_offsets().tolist(), points.get_facecolors(), strict=True):
+            drawn[tuple(place)] = to_hex(colour)
+    assert len(by_class.collections) == 3 + 25  # three forms of points, and the legend's
+    for place, label in zip(made_up().points.astype(np.float32), classes, strict=True):
+        assert drawn[tuple(place.tolist())] == colours(25)[label].lower()
 
 
 # ---------------------------------------------------------------- neighbours and views
@@ -398,7 +412,8 @@ def test_a_picture_of_confusion_has_every_count():
     title, *others = texts(drawn)
     assert title == f"test: {matrix.trace():,} of {matrix.sum():,} correct; shade: share of the true class"
     assert [int(text) for text in others[:400]] == matrix.flatten().tolist()
-    assert others[400:] == [*names, *names, "true class", "predicted class"]
+    assert others[400:442] == [*names, *names, "true class", "predicted class"]
+    assert others[442:] == ["100%", "chance 5%"]
 
 
 def test_shades_are_shares_of_the_true_class():
@@ -410,7 +425,8 @@ def test_many_classes_fit():
     rng = np.random.default_rng(0)
     matrix = rng.integers(0, 9, (100, 100)) + 300 * np.eye(100, dtype=int)
     drawn = confusion_svg(Confusion(tuple(f"class {k}" for k in range(100)), matrix, "val"))
-    assert texts(drawn)[1:] == [*2 * [f"class {k}" for k in range(0, 100, 4)], "true class", "predicted class"]
+    named = [*2 * [f"class {k}" for k in range(0, 100, 4)], "true class", "predicted class"]
+    assert texts(drawn)[1:] == [*named, "100%", "chance 1%"]
     assert len(drawn) < 200_000
     assert {(k, k) for k in range(100)} <= cells(drawn).keys()
 

@@ -18,8 +18,9 @@ from harness.report import __main__, versus, words
 from harness.report.cells import Empty, Mean, Probability, Text, Verdict
 from harness.report.compare import NO_EVIDENCE, Estimate
 from harness.report.importance import importances
+from harness.report.page.document import data, quoted
 from harness.report.page.svg import inline
-from harness.report.page.write import about
+from harness.report.page.write import about, write_figures
 from harness.report.pictures import style
 from harness.report.read import read_report
 from harness.report.section import Table
@@ -27,7 +28,7 @@ from harness.report.sections import deviations, hyperparameters, pairs, times
 from harness.report.sections.deviations import description
 from harness.report.write import write_report
 
-VOID = {"meta", "wbr", "br", "rect", "path", "use", "link", "img", "image"}
+VOID = {"input", "meta", "wbr", "br", "rect", "path", "use", "link", "img", "image"}
 
 
 class Outline(HTMLParser):
@@ -73,13 +74,13 @@ def test_sections_in_order_and_only_where_there_is_data(searched, tmp_path):
     titles = Outline(searched[1]).titles
     assert titles == [
         "Answer", "Leaderboard", "Search", "Augmentation pairs", "Hyper-parameters", "What was learnt and picked",
-        "Accuracy against time", "Failed trials", "Methods and their papers",
+        "Trials", "Accuracy against time", "Failed trials", "Methods and their papers", "How this was made",
     ]  # fmt: skip
     sweep = SweepFolder(tmp_path / "s", trial={"dataset": {"name": "digits"}})
     sweep.trial("r", 1, {"selector.name": "random"}, {200: 0.7})
     write_report(sweep.path)
     assert Outline((sweep.path / "report.html").read_text()).titles == [
-        "Answer", "Leaderboard", "What was learnt and picked",
+        "Answer", "Leaderboard", "What was learnt and picked", "Trials", "How this was made",
     ]  # fmt: skip
 
 
@@ -97,7 +98,7 @@ def test_the_page_stands_alone_and_is_small(searched):
         assert file.stat().st_size < 200_000
     assert {file.stem for file in found.folder.glob("*.svg")} == {
         "leaderboard", "pairs", "importance", "parallel", "scatter", "pareto", "seconds",
-        "classes", "confusion", "balance",
+        "classes", "confusion", "balance", "training",
     }  # fmt: skip
 
 
@@ -236,15 +237,73 @@ def test_nothing_beats_the_front():
         assert any(costs[i] <= costs[index] and scores[i] >= scores[index] for i in (5, 0, 3))
 
 
-def test_labels_and_minutes(tmp_path):
-    sweep = SweepFolder(tmp_path / "s")
-    for name, accuracy, seconds in (("random", 0.61, 60), ("coreset", 0.71, 180)):
-        sweep.trial(name, 1, {"selector.name": name}, {200: accuracy}, seconds=seconds)
+def minutes_and_points(path, seconds):
+    """The table of a sweep whose second selector is ten points better and takes so many seconds under each seed."""
+    sweep = SweepFolder(path)
+    for name, accuracy, took in (("random", 0.61, [60] * len(seconds)), ("coreset", 0.71, seconds)):
+        for seed, one in enumerate(took):
+            shift = 0.001 * (seed - (len(took) - 1) / 2) * (name == "coreset")
+            sweep.trial(name, seed, {"selector.name": name}, {200: accuracy + shift}, seconds=one)
     table = next(part for part in times.times(read_report(sweep.path)).parts if isinstance(part, Table))
-    assert [list(map(str, row)) for row in table.rows] == [
-        ["coreset", "0.7000", "200", "3", "35", "23.3", "+5"],  # 70 / 2, 70 / 3, (70 - 60) / (3 - 1)
-        ["random", "0.6000", "200", "1", "30", "60", "–"],
+    return [[str(row[0]), *map(str, row[2:])] for row in table.rows]
+
+
+def test_labels_and_minutes(tmp_path):
+    assert minutes_and_points(tmp_path / "s", [178, 180, 182]) == [
+        ["coreset", "200", "3", "35", "23.3", "+5"],  # 70 / 2, 70 / 3, (70 - 60) / (3 - 1)
+        ["random", "200", "1", "30", "60", "–"],
     ]
+
+
+@pytest.mark.parametrize("seconds", [[66], [90, 60, 48]])
+def test_minutes_within_what_seeds_vary_buy_nothing(tmp_path, seconds):
+    """Six seconds of one seed, or of seeds that differ by more, would be "+100 points a minute"."""
+    assert [len(row) for row in minutes_and_points(tmp_path / "s", seconds)] == [5, 5]
+
+
+def test_the_axis_of_time_begins_at_nothing(tmp_path):
+    sweep = SweepFolder(tmp_path / "s")
+    for name, seconds in (("random", 247), ("coreset", 257)):
+        sweep.trial(name, 1, {"selector.name": name}, {200: 0.7}, seconds=seconds)
+    pareto = times.times(read_report(sweep.path)).pictures[0].draw()
+    assert pareto.axes[0].get_xlim()[0] == 0
+
+
+def test_a_page_tells_the_values_of_points_where_they_are(tmp_path):
+    figure = style.canvas(4, 3)
+    one, other = figure.subplots(1, 2)
+    one.plot([0, 10], [0, 1], "o-")
+    other.scatter([5], [0.5], c="#ff0000")
+    style.tell(one, "line", [0, 10], [0, 1], ["begins", "ends"], "#there")
+    style.tell(other, "dot", [5], [0.5], ["alone"])
+    svg = style.save_picture(figure, tmp_path / "picture")
+    line, dot = style.told_of(figure)
+    assert (line.name, line.link, [text for *_, text in line.places]) == ("line", "#there", ["begins", "ends"])
+    drawn = [[float(value) for value in place] for place in re.findall(r'<use [^>]*x="([\d.]+)" y="([\d.]+)"', svg)]
+    for x, y, _ in [*line.places, *dot.places]:
+        assert min(abs(x - a) + abs(y - b) for a, b in drawn) < 0.01
+
+
+def test_what_is_told_is_no_markup_and_its_links_lead_somewhere(searched):
+    _, text = searched
+    told = [json.loads(one) for one in re.findall(r'class="told">(.*?)</script>', text)]
+    assert len(told) > 4
+    links = {one["link"] for picture in told for one in picture if one["link"]}
+    assert len(links) > 15
+    assert {link[1:] for link in links} <= set(Outline(text).ids)
+    parallel = next(picture for picture in told if any("\n" in one["at"][0][2] for one in picture))
+    assert all(len(at) == 3 for one in parallel for at in one["at"])
+    assert str(data({"a": "</script><b>&"})) == '{"a":"\\u003c/script\\u003e\\u003cb\\u003e\\u0026"}'
+    assert quoted('a"}</style>') == "a\\22 \\7d \\3c \\2f style\\3e "
+
+
+@pytest.mark.parametrize("kind", ["pdf", *(pytest.param(one, marks=pytest.mark.slow) for one in ("svg", "png"))])
+def test_pictures_for_papers(searched, kind):
+    found, _ = searched
+    folder = write_figures(found, kind)
+    assert {file.stem for file in folder.glob(f"*.{kind}")} == {file.stem for file in found.folder.glob("*.svg")}
+    begins = {"pdf": b"%PDF", "png": b"\x89PNG", "svg": b"<?xml"}[kind]
+    assert all(file.read_bytes().startswith(begins) for file in folder.glob(f"*.{kind}"))
 
 
 # Methods -------------------------------------------------------------------------------------------------------------
@@ -304,7 +363,7 @@ def test_sweeps_that_share_everything_are_compared(tmp_path):
     assert "The best of a, coreset, against the best of b, coreset: test/accuracy -0.0120 [" in text
     assert "paired over 3 seeds): worse." in text
     outline = Outline(text)
-    assert outline.titles == ["Answer", "Their answers", "The best of each", "What they share"]
+    assert outline.titles == ["Answer", "Their answers", "The best of each", "What they share", "How this was made"]
     shared = text.split('id="shared"')[1]
     assert shared.count("<tr>") == 3  # the header and both configurations
     assert "+0.0120" in shared
@@ -382,6 +441,9 @@ def test_the_command_compares_several_folders(tmp_path, monkeypatch, capsys):
         (["a", "b", "--output", "x.pdf"], "does not end in .html"),
         (["a", "b", "--output", "no/x.html"], "there is no folder no"),
         (["a", "none"], "none is not a sweep's folder"),
+        (["a", "b", "--serve"], "--serve takes one folder"),
+        (["none", "--serve"], "none is no folder"),
+        (["a", "--serve", "--port", "70000"], "--port 70000 is none"),
     ],
 )
 def test_a_wrong_command_is_one_line_and_exit_2(tmp_path, monkeypatch, capsys, arguments, words):

@@ -68,7 +68,8 @@ def test_the_words(sweep):
     assert "- good: better; +" in text
     for title in (
         "Over all rounds",
-        "Learning curves: val/accuracy",
+        "Learning curves",
+        "val/accuracy by number of labels",
         "Who beats whom",
         "Ranks",
         "Overlap of the picks",
@@ -132,6 +133,18 @@ def test_one_seed_says_nothing_and_draws_no_interval(tmp_path):
     assert "Who beats whom" not in text
     assert "## Ranks" not in text
     assert not (sweep.path / "penalty.svg").exists()
+    assert "Holm" not in text
+    assert "p (Holm)" not in text
+
+
+def test_where_nobody_wins_a_sentence_stands_for_the_matrix(tmp_path):
+    sweep = selection_sweep(tmp_path / "s", {"random": 0.0, "same": 0.0}, seeds=[1, 2], noise=0.03, reference=RANDOM)
+    rounds = read_report(sweep.path).rounds
+    assert not rounds.penalty.any()
+    section = next(one for one in round_tables.detailed_sections(rounds) if one.title == "Who beats whom")
+    assert section.parts == ["No case beat another after any selection (two-sided, 95 %, uncorrected)."]
+    (table,) = round_tables.leading_sections(rounds)[0].tables
+    assert "penalty" not in table.titles
 
 
 @pytest.mark.parametrize(("count", "seeds"), [(2, 2), (25, 3)])

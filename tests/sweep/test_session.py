@@ -137,7 +137,7 @@ def test_a_process_that_uses_ray_is_told_so(monkeypatch):
 
 def test_tasks_travel_in_one_small_piece(tmp_path):
     plan = load_plan(write(tmp_path, parameters={"selector": {"values": ["random", "coreset"]}}), {})
-    tasks = tuple(Task(candidate, 3, "search", portrait=True) for candidate in plan.candidates)
+    tasks = tuple(Task(candidate, 3, "search", portrait=100) for candidate in plan.candidates)
     config = tune_config(tasks)
     assert tasks_in(pickle.loads(pickle.dumps(copy.deepcopy(config)))) == tasks
     assert not any(isinstance(value, dict | list) for value in config.values())  # into which Tune looks

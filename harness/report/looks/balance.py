@@ -56,7 +56,9 @@ def of_picks(entry: Entry) -> Balance | None:
     if not picked:
         return None
     shares = np.mean([counts / counts.sum() for counts in picked], axis=0)
-    return Balance(shares, float(np.mean([c.sum() for c in picked])), estimate([evenness(c) for c in picked]))
+    return Balance(
+        shares, float(np.mean([c.sum() for c in picked])), estimate([evenness(c) for c in picked], limits=(0, 1))
+    )
 
 
 def balance(report: Report) -> Look | None:
@@ -86,8 +88,8 @@ def balance(report: Report) -> Look | None:
         header=["configuration", "picks", "evenness", "most picked", "least picked", "n"],
         rows=rows,
         notes=[
-            "Mean ± half-width of the 95 % t-interval over n seeds. Few picks are uneven by chance: compare with "
-            "random ones. Most and least picked: share of the class in per cent, mean over seeds.",
+            "Mean ± half-width of the 95 % t-interval over n seeds, or its ends. Few picks are uneven by chance: "
+            "compare with random ones. Most and least picked: share of the class in per cent, mean over seeds.",
         ],
     )
 

@@ -16,7 +16,7 @@ from harness.report.compare import Estimate, estimate
 from harness.report.looks.look import Look
 from harness.report.model import Entry, Report
 from harness.report.pictures.matrix import confusion_svg
-from harness.report.pictures.style import canvas, clean, short
+from harness.report.pictures.style import canvas, clean, short, tell
 
 SPLITS = {"test": "test", "val": "validation"}
 MOST_CLASSES = 20
@@ -121,10 +121,11 @@ def _bars(shown: ClassAccuracy, beside: ClassAccuracy | None, reference: str) ->
     axes = figure.subplots()
     width = 0.4 if shown.first else 0.6
     if shown.first:
-        _bar(axes, places - width / 2, shown.first, order, width, FIRST, f"{shown.first[0]:,} labels")
+        _bar(axes, places - width / 2, shown.first, order, width, FIRST, f"{shown.first[0]:,} labels",
+             shown.class_names)  # fmt: skip
     shift = width / 2 if shown.first else 0.0
     name = f"{shown.last[0]:,} labels" if shown.last[0] else "last round"
-    _bar(axes, places + shift, shown.last, order, width, LAST, name)
+    _bar(axes, places + shift, shown.last, order, width, LAST, name, shown.class_names)
     if beside and len(beside.class_names) == len(shown.class_names):
         values = [100 * e.mean if (e := beside.last[1][k]) else math.nan for k in order]
         axes.plot(
@@ -152,6 +153,7 @@ def _bar(
     width: float,
     colour: str,
     label: str,
+    names: Sequence[str],
 ) -> None:
     recalls = [column[1][k] for k in order]
     means = [100 * e.mean if e else math.nan for e in recalls]
@@ -159,6 +161,8 @@ def _bar(
     low = [100 * (e.mean - e.low) if e else 0.0 for e in shown]
     high = [100 * (e.high - e.mean) if e else 0.0 for e in shown]
     axes.bar(places, means, width, color=colour, label=label)
+    for place, value, k in zip(places.tolist(), means, order, strict=True):
+        tell(axes, names[k], [place], [value], [f"{value:.1f} % correct, {label}"])
     if any(low + high):
         axes.errorbar(places, means, yerr=[low, high], fmt="none", ecolor="#7F7F7F", elinewidth=1.0)
 

@@ -23,8 +23,11 @@ CLASS_COLOURS = (
 """Okabe and Ito's, and three more that stand apart from them. A shade off those that the report page changes in the
 dark, so that a legend keeps the colours of its cloud of points, which are pixels."""
 
-NAMED = 20
+NAMED = 100
 """With more classes than these their names would be longer than the picture."""
+
+CLASS_FORMS = "os^Dv*XPph"
+"""Of each ten classes, which share colours: so a hundred can be told apart."""
 
 
 @dataclass
@@ -80,13 +83,13 @@ def some(items: Sequence[tuple[Entry, T]], report: Report, most: int) -> list[tu
 
 
 def colours(count: int) -> list[str]:
-    """A colour for each class; with more than ten their neighbours in number look alike."""
-    if count <= len(CLASS_COLOURS):
-        return list(CLASS_COLOURS[:count])
-    from matplotlib import colormaps
-    from matplotlib.colors import to_hex
+    """A colour for each class; with more than ten each comes again, under another of `CLASS_FORMS`."""
+    return [CLASS_COLOURS[k % len(CLASS_COLOURS)] for k in range(count)]
 
-    return [to_hex(colormaps["turbo"](k / (count - 1))) for k in range(count)]
+
+def marker(number: int) -> str:
+    """Of a class."""
+    return CLASS_FORMS[number // len(CLASS_COLOURS) % len(CLASS_FORMS)]
 
 
 def mosaic(tiles: np.ndarray, gap: int = 2) -> np.ndarray:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from harness.records.portrait import Portrait
 from harness.report.cells import Number, Text
-from harness.report.looks.look import NAMED, Look, colours, portraits, some, whose
+from harness.report.looks.look import NAMED, Look, colours, marker, portraits, some, whose
 from harness.report.model import Entry, Report
 from harness.report.pictures.style import canvas, short
 
@@ -23,8 +23,10 @@ MOST_MAPS = 8
 PALE, THIN = "#999999", 0.45
 """Of what lies behind: pale on a light page and on a dark one."""
 
-POINT = 9.0
-"""Area of a point, in square points, on a map of a thousand."""
+POINT = 12_000.0
+"""Area of all points of a map together, in square points, of which none has less or more than `SIZES`."""
+
+SIZES = (2.0, 30.0)
 
 
 def embedding(report: Report) -> Look | None:
@@ -148,21 +150,22 @@ def _agreement(portrait: Portrait) -> float:
 def _embedding_figure(portrait: Portrait, agreement: float) -> Figure:
     panels = 3 if len(portrait.pick_points) else 2
     names = portrait.class_names if len(portrait.class_names) <= NAMED else ()
-    figure = canvas(3.9 * panels + 0.2, 0.4 + 3.9 * _height([portrait]) + 0.2 * max(2, math.ceil(len(names) / 5)))
+    rows = max(2, math.ceil(len(names) / _columns(names)))
+    figure = canvas(3.9 * panels + 0.2, 0.4 + 3.9 * _height([portrait]) + 0.2 * rows)
     axes = figure.subplots(1, panels)
     _by_class(axes[0], portrait)
     axes[0].set_title("by class", fontsize=10)
-    _scatter(axes[1], portrait.points, [colours(len(portrait.class_names))[k] for k in _matched(portrait)])
+    _by_number(axes[1], portrait.points, _matched(portrait))
     axes[1].set_title(f"by k-means cluster (NMI {agreement:.2f})", fontsize=10)
     if panels == 3:
         _by_round(axes[2], portrait)
         axes[2].set_title("labelled images, by round", fontsize=10)
-    marks = [_mark(axes[0], colour, name) for colour, name in zip(colours(len(names)), names, strict=True)]
+    marks = _class_marks(axes[0], names)
     if panels == 3:
         rounds = _round_marks(axes[2], portrait)
         figure.legend(handles=rounds, loc="outside lower right", ncols=2, frameon=False, fontsize=9)
     if marks:
-        figure.legend(handles=marks, loc="outside lower left", ncols=5, frameon=False, fontsize=9)
+        figure.legend(handles=marks, loc="outside lower left", ncols=_columns(names), frameon=False, fontsize=9)
     for panel in axes:
         _bare(panel)
     return figure
@@ -176,7 +179,7 @@ def _grid(panels: Sequence[tuple[str, str, Portrait]], draw: Callable[[Axes, Por
     names = first.class_names if draw is _by_class and len(first.class_names) <= NAMED else ()
     width = max(3.0 * columns, 6.0)
     panel = width / columns * _height([portrait for *_, portrait in panels]) + 0.2
-    figure = canvas(width, panel * rows + 0.4 + 0.2 * math.ceil(len(names) / 5))
+    figure = canvas(width, panel * rows + 0.4 + 0.2 * math.ceil(len(names) / _columns(names)))
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat[len(panels) :]:
         axes.set_axis_off()
@@ -186,8 +189,8 @@ def _grid(panels: Sequence[tuple[str, str, Portrait]], draw: Callable[[Axes, Por
         axes.set_title(beside, fontsize=8, loc="right", pad=3)
         _bare(axes)
     if names:
-        marks = [_mark(grid[0, 0], colour, name) for colour, name in zip(colours(len(names)), names, strict=True)]
-        figure.legend(handles=marks, loc="outside lower center", ncols=5, frameon=False, fontsize=9)
+        marks = _class_marks(grid[0, 0], names)
+        figure.legend(handles=marks, loc="outside lower center", ncols=_columns(names), frameon=False, fontsize=9)
     if draw is _by_round:
         most = max((portrait for *_, portrait in panels), key=lambda portrait: len(portrait.picked))
         figure.legend(
@@ -204,13 +207,21 @@ def _height(portraits: Sequence[Portrait]) -> float:
 
 
 def _by_class(axes: Axes, portrait: Portrait) -> None:
-    palette = colours(len(portrait.class_names))
-    _scatter(axes, portrait.points, [palette[k] for k in portrait.classes])
+    _by_number(axes, portrait.points, portrait.classes)
 
 
 def _by_cluster(axes: Axes, portrait: Portrait) -> None:
-    palette = colours(int(portrait.clusters.max()) + 1)
-    _scatter(axes, portrait.points, [palette[k] for k in portrait.clusters])
+    _by_number(axes, portrait.points, portrait.clusters)
+
+
+def _by_number(axes: Axes, points: np.ndarray, numbers: np.ndarray) -> None:
+    """Points in the colour and of the form of their class or cluster, i64 [n]."""
+    palette = colours(int(numbers.max()) + 1)
+    for form in dict.fromkeys(map(marker, range(len(palette)))):
+        chosen = [place for place, k in enumerate(numbers.tolist()) if marker(k) == form]
+        if chosen:
+            size = min(max(POINT / len(points), SIZES[0]), SIZES[1])
+            _scatter(axes, points[chosen], [palette[numbers[place]] for place in chosen], s=size, marker=form)
 
 
 def _by_round(axes: Axes, portrait: Portrait) -> None:
@@ -226,7 +237,7 @@ def _by_round(axes: Axes, portrait: Portrait) -> None:
 
 def _scatter(axes: Axes, points: np.ndarray, colour: str | list[str], **look: Any) -> None:
     """Points f32 [n, 2]; as pixels in an SVG too, which a thousand points would make large."""
-    look = {"s": POINT, "linewidths": 0, "alpha": 0.85, **look}
+    look = {"s": min(max(POINT / max(1, len(points)), SIZES[0]), SIZES[1]), "linewidths": 0, "alpha": 0.85, **look}
     axes.scatter(points[:, 0], points[:, 1], c=colour, rasterized=True, **look)
 
 
@@ -246,8 +257,18 @@ def _round_marks(axes: Axes, portrait: Portrait) -> list[Any]:
     return [*(start if portrait.picked[0] else []), *(_mark(axes, palette[k], f"round {k}") for k in shown)]
 
 
-def _mark(axes: Axes, colour: str, name: str) -> Any:
-    return axes.scatter([], [], s=28, c=colour, linewidths=0, label=name)
+def _mark(axes: Axes, colour: str, name: str, form: str = "o") -> Any:
+    return axes.scatter([], [], s=28, c=colour, marker=form, linewidths=0, label=name)
+
+
+def _class_marks(axes: Axes, names: Sequence[str]) -> list[Any]:
+    palette = colours(len(names))
+    return [_mark(axes, palette[k], short(name, 18), marker(k)) for k, name in enumerate(names)]
+
+
+def _columns(names: Sequence[str]) -> int:
+    """Of a legend."""
+    return 5 if len(names) <= 20 else 8
 
 
 def _bare(axes: Axes) -> None:

@@ -1,12 +1,14 @@
-"""From sections to HTML: `report.html.j2` with `style.css` and `sort.js` in it, and nothing from outside."""
+"""From sections to HTML: `report.html.j2` with its style sheet and scripts in it, and nothing from outside."""
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
@@ -43,12 +45,43 @@ class PageHead:
 
 def render(head: PageHead, sections: Sequence[Section], folder: Path) -> str:
     """The page; its pictures are also written into the folder, as SVG."""
-    return _template().render(head=head, sections=sections, draw=lambda picture: _draw(picture, folder))
+    anchors = {anchor for section in sections for table in section.tables for anchor in table.anchors}
+    anchors |= {section.anchor for section in sections}
+
+    def target(link: str) -> str:
+        """A link, unless what it leads to is not on the page: of very many trials some are."""
+        return link if not link.startswith("#") or link[1:] in anchors else ""
+
+    return _template().render(
+        head=head, sections=sections, draw=lambda picture: _draw(picture, folder, target), target=target
+    )
 
 
-def _draw(picture: Picture, folder: Path) -> Markup:
-    svg = style.save_picture(picture.draw(), folder / picture.stem)
-    return Markup(inline(svg, picture.stem, picture.alt))
+def _draw(picture: Picture, folder: Path, target: Callable[[str], str]) -> Markup:
+    """The picture, and behind it what the page tells of its points."""
+    drawn = picture.draw()
+    svg = style.save_picture(drawn, folder / picture.stem)
+    told = [
+        {
+            "name": one.name,
+            "link": target(one.link),
+            "at": [(round(x, 1), round(y, 1), text) for x, y, text in one.places],
+        }
+        for one in style.told_of(drawn)
+    ]
+    behind = Markup('<script type="application/json" class="told">{}</script>').format(data(told)) if told else ""
+    return Markup(inline(svg, picture.stem, picture.alt)) + behind
+
+
+def data(value: Any) -> Markup:
+    """JSON that may stand in a script element, whatever is in its texts."""
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    return Markup(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))
+
+
+def quoted(text: str) -> Markup:
+    """A string of a style sheet, whatever is in it."""
+    return Markup("".join(one if one.isalnum() and one.isascii() else f"\\{ord(one):x} " for one in text))
 
 
 @cache
@@ -56,7 +89,7 @@ def _template() -> Template:
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
     )
-    environment.filters |= {"prose": prose, "breakable": _breakable, "label": _label}
+    environment.filters |= {"prose": prose, "breakable": _breakable, "label": _label, "quoted": quoted}
     environment.tests |= {
         "heading": lambda part: isinstance(part, Heading),
         "picture": lambda part: isinstance(part, Picture),

@@ -12,19 +12,35 @@ from collections.abc import Callable
 from pathlib import Path
 
 from harness import messages
+from harness.files import replace_text
 from harness.report import provenance
 from harness.report.model import Report
 from harness.report.page.document import PageHead, render
+from harness.report.pictures import style
 from harness.report.section import Section
-from harness.report.sections import deviations, failures, hyperparameters, leaderboard, looks, pairs, rounds, times
+from harness.report.sections import (
+    deviations,
+    failures,
+    hyperparameters,
+    images,
+    leaderboard,
+    looks,
+    pairs,
+    rounds,
+    times,
+    trials,
+)
 
 PAGE_SECTIONS: tuple[Callable[[Report], Section | None], ...] = (
+    rounds.over_rounds,
     leaderboard.comparison_section,
     leaderboard.search_section,
+    images.images,
     pairs.pairs,
     hyperparameters.hyperparameters,
-    rounds.rounds_section,
+    rounds.by_round,
     looks.looks,
+    trials.trials,
     times.times,
     failures.failures,
     deviations.deviations,
@@ -40,7 +56,16 @@ def page_sections(report: Report) -> list[Section]:
 def write_page(report: Report) -> None:
     """Writes `report.html` into the sweep's folder, and every picture of it as SVG."""
     text = render(_head(report), page_sections(report), report.folder)
-    (report.folder / "report.html").write_text(text, encoding="utf-8")
+    replace_text(report.folder / "report.html", text)  # who looks at it meanwhile sees the one or the other, whole
+
+
+def write_figures(report: Report, kind: str) -> Path:
+    """Writes every picture into the sweep's folder `figures`, in one of `style.FIGURE_KINDS`."""
+    folder = report.folder / "figures"
+    folder.mkdir(exist_ok=True)
+    for picture in (picture for section in page_sections(report) for picture in section.pictures):
+        style.save_figure(picture.draw(), folder / f"{picture.stem}.{kind}")
+    return folder
 
 
 def _head(report: Report) -> PageHead:

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from harness.report import words
 from harness.report.model import Across, Report
-from harness.report.pictures.style import COLOURS, MAX_COLOURED, REFERENCE, UNCLEAR, canvas, clean, short
+from harness.report.pictures.style import COLOURS, MAX_COLOURED, REFERENCE, UNCLEAR, canvas, clean, short, tell
 
 
 def draw_profiles(report: Report, across: Across) -> Figure:
@@ -21,6 +21,11 @@ def draw_profiles(report: Report, across: Across) -> Figure:
         coloured = number < MAX_COLOURED
         colour = COLOURS[number] if coloured else UNCLEAR
         share = [point.value for point in one.profile]
+        told = [
+            f"{value:.0%} of runs lie {at:+.2g}{unit and ' points'} or more above"
+            for at, value in zip(x, share, strict=True)
+        ]
+        tell(axes, one.method, x.tolist(), share, told)
         axes.plot(x, share, color=colour, linewidth=1.6 if coloured else 0.8, label=short(one.method))
         ends = np.array([(point.low, point.high) for point in one.profile], float)  # NaN without an interval
         if coloured:

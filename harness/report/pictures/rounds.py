@@ -14,7 +14,7 @@ from harness.report import curves
 from harness.report.compare import Estimate
 from harness.report.inference import ALPHA
 from harness.report.model import RoundComparison, Setting, area_name
-from harness.report.pictures.matrix import matrix_svg
+from harness.report.pictures.matrix import Shades, matrix_svg
 from harness.report.pictures.style import (
     BETTER,
     COLOURS,
@@ -27,6 +27,7 @@ from harness.report.pictures.style import (
     canvas,
     clean,
     short,
+    tell,
 )
 
 ATTAINABLE = "attainable (no method)"
@@ -36,6 +37,12 @@ def _points(estimates: Mapping[int, Estimate]) -> tuple[list[int], np.ndarray, n
     """Labels, means, lower and upper ends (the mean without an interval), all but the first in per cent."""
     columns = np.array([(value.mean, value.low, value.high) for value in estimates.values()]).reshape(-1, 3)
     return list(estimates), *(100 * columns.T)
+
+
+def _values(measure: str, steps: list[int], mean: np.ndarray, low: np.ndarray, high: np.ndarray) -> list[str]:
+    """What a page tells of points."""
+    ends = [f" [{a:.1f}, {b:.1f}]" if a < b else "" for a, b in zip(low, high, strict=True)]
+    return [f"{m:.1f}{end} %, {measure}\n{n:,} labels" for m, end, n in zip(mean, ends, steps, strict=True)]
 
 
 def _curve(setting: Setting, measure: str, case: str) -> dict[int, Estimate]:
@@ -53,6 +60,7 @@ def overview(rounds: RoundComparison, setting: Setting) -> Figure:
         for case in sorted(order, key=lambda case: styles[case]["zorder"]):
             steps, mean, low, high = _points(_curve(setting, measure, case))
             axes.plot(steps, mean, **styles[case])
+            tell(axes, case, steps, mean, _values(measure, steps, mean, low, high))
             if (low < high).any() and case in _banded(order, setting.reference):
                 axes.fill_between(steps, low, high, color=styles[case]["color"], alpha=0.12, linewidth=0)
         if setting.attainable:
@@ -126,11 +134,12 @@ def draw_differences(rounds: RoundComparison, setting: Setting) -> Figure:
         grid[lowest, column].tick_params(labelbottom=True)
     tested = any(d.p_holm is not None for d in setting.by_area[rounds.measure].values())
     intervals = "95 % intervals" if tested else "one seed, so no intervals"
+    colours = "blue: better, orange: worse after Holm's correction, grey: neither can be said" if tested else "no tests"
     figure.supxlabel("labels", fontsize=10)
     figure.supylabel(f"{rounds.measure} - {setting.reference} (points)", fontsize=10)
     figure.suptitle(
         _title(f"Paired differences to {setting.reference}, {intervals}", setting)
-        + "\nblue: better, orange: worse after Holm's correction, grey: neither can be said,"
+        + f"\n{colours},"
         + f"\nall by {area_name(rounds.measure)}, whose difference stands above each panel",
         fontsize=10 if columns > 2 else 8,
     )
@@ -145,6 +154,7 @@ def _difference_panel(axes: Axes, rounds: RoundComparison, setting: Setting, cas
     steps, mean, low, high = _points(differences)
     axes.fill_between(steps, low, high, color=colour, alpha=0.25, linewidth=0)
     axes.plot(steps, mean, color=colour, marker="o", markersize=3, linewidth=1.4)
+    tell(axes, case, steps, mean, _values(f"points against {setting.reference}", steps, mean, low, high))
     axes.set_title(short(case, 22), fontsize=9, fontweight="bold", loc="left", pad=3)
     if area:
         difference = area.difference
@@ -162,7 +172,8 @@ def draw_penalties(rounds: RoundComparison) -> Svg:
     if len(rounds.settings) > 1:
         title = f"How often the row beats the column (shares of rounds over {len(rounds.settings)} settings, 95 %)"
     table = np.where(table == 0, np.nan, table)
-    return _matrix(table, [*rounds.cases, "mean: penalty"], rounds.cases, title, high=len(rounds.settings))
+    rows, settings = [*rounds.cases, "mean: penalty"], len(rounds.settings)
+    return _matrix(table, rows, rounds.cases, title, high=settings, chance=curves.PENALTY_BY_CHANCE * settings)
 
 
 def draw_overlap(rounds: RoundComparison) -> Svg:
@@ -173,18 +184,21 @@ def draw_overlap(rounds: RoundComparison) -> Svg:
     chance = "" if rounds.chance is None else f"; by chance {rounds.chance:.2f}"
     title = f"Overlap of the picks under the same seed (Jaccard{chance})"
     largest = max([float(value) for value in table[np.isfinite(table)]], default=1.0)
-    high = max(largest, min(1.0, 4 * (rounds.chance or 0.25)))  # so that what is mere chance looks pale
-    return _matrix(table, rounds.cases, rounds.cases, title, high=high)
+    high = max(largest, 0.2, min(1.0, 4 * (rounds.chance or 0.25)))  # so that what is mere chance looks pale
+    return _matrix(table, rounds.cases, rounds.cases, title, high=high, chance=rounds.chance)
 
 
-def _matrix(table: np.ndarray, rows: Sequence[str], columns: Sequence[str], title: str, *, high: float) -> Svg:
+def _matrix(
+    table: np.ndarray, rows: Sequence[str], columns: Sequence[str], title: str, *, high: float, chance: float | None
+) -> Svg:
     """A matrix whose cells are empty where it is NaN, and darkest at `high`."""
     numbers = [["" if math.isnan(value) else f"{value:.2f}" for value in row] for row in table.tolist()]
     if len(columns) > 10:
         numbers = [[number.removeprefix("0") for number in row] for row in numbers]
     rows, names = [[short(name) for name in side] for side in (rows, columns)]
     cell, parted = 34.0 if len(columns) <= 10 else 26.0, len(columns) if len(rows) > len(columns) else 0
-    return matrix_svg(table / high, rows, names, title, numbers=numbers, cell=cell, parted=parted)
+    key = Shades(high, chance, ".2f")
+    return matrix_svg(table / high, rows, names, title, key=key, numbers=numbers, cell=cell, parted=parted)
 
 
 def critical_difference(rounds: RoundComparison) -> Figure:
@@ -200,11 +214,15 @@ def critical_difference(rounds: RoundComparison) -> Figure:
         colour = REFERENCE if name in reference else BETTER
         axes.plot([1, ranks.mean[name]], [place, place], color="#DDDDDD", linewidth=1, zorder=1)
         axes.plot(ranks.mean[name], place, "D" if name in reference else "o", color=colour, markersize=6, zorder=3)
+        tell(
+            axes, name, [ranks.mean[name]], [place], [f"mean rank {ranks.mean[name]:.2f} over {ranks.blocks} {blocks}"]
+        )
     right = len(names) + 0.35
     step = max(0.35, len(names) / 45)
     for number, group in enumerate(ranks.groups):
         x = right + number * step
-        axes.plot([x, x], [names.index(group[0]) - 0.2, names.index(group[-1]) + 0.2], color="#333333", linewidth=3)
+        ends = [names.index(group[0]) - 0.2, names.index(group[-1]) + 0.2]
+        axes.plot([x, x], ends, color="#333333", linewidth=3, label="_" if number else "ranks that are not told apart")
     rejected = ranks.p <= ALPHA
     axes.errorbar(1 + ranks.critical / 2, -1.1, xerr=ranks.critical / 2, color="#333333", capsize=4, linewidth=1.2)
     axes.text(
@@ -219,6 +237,8 @@ def critical_difference(rounds: RoundComparison) -> Figure:
     axes.set_xlim(0.9, max(right + len(ranks.groups) * step, 1 + ranks.critical))
     axes.set_xlabel(f"mean rank by {area_name(rounds.measure)} over {ranks.blocks} {blocks} (1 is best)")
     axes.spines[["top", "right"]].set_visible(False)
+    if ranks.groups:
+        figure.legend(loc="outside lower right", frameon=False, fontsize=8)
     verdict = "bars join what is not told apart" if rejected else "no evidence that the cases rank differently"
     p = "< .001" if ranks.p < 0.001 else f"= {ranks.p:.3f}"
     figure.suptitle(f"Friedman's test p {p}: {verdict}", fontsize=10)

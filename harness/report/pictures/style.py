@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from io import BytesIO, StringIO
 from pathlib import Path
 from textwrap import shorten, wrap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,8 +30,41 @@ PAPER, DARK, LIGHT = "#FEFEFE", "#111111", "#FFFFFF"
 """The background, and numbers on a dark or pale cell. These are not black: what is, takes the report page's colour."""
 
 
+@dataclass(frozen=True)
+class Told:
+    """What a page tells of some points of a picture when they are pointed at.
+
+    Attributes:
+        name: of what they show together, such as a configuration; all points of one name are marked as one.
+        places: x, y in points of the picture, from its upper left corner, and what is told there.
+        link: where a click leads, such as `#trial`; empty: nowhere.
+    """
+
+    name: str
+    places: Sequence[tuple[float, float, str]]
+    link: str = ""
+
+
+@dataclass
+class _Noted:
+    axes: Axes
+    name: str
+    x: Sequence[float] | np.ndarray
+    y: Sequence[float] | np.ndarray
+    texts: Sequence[str]
+    link: str
+
+
 class Svg(str):
-    """A picture as SVG, without a background; a notebook shows it."""
+    """A picture as SVG, without a background; a notebook shows it.
+
+    Attributes:
+        told: what a page tells of its points.
+        figure: draws the same by matplotlib.
+    """
+
+    told: Sequence[Told] = ()
+    figure: Callable[[], Figure]
 
     def _repr_svg_(self) -> str:
         return on_paper(self)
@@ -46,6 +83,22 @@ def save_picture(figure: Figure | Svg, path: Path) -> Svg:
     drawn = figure if isinstance(figure, Svg) else svg(figure)
     path.with_suffix(".svg").write_text(on_paper(drawn), encoding="utf-8")
     return drawn
+
+
+FIGURE_KINDS = ("pdf", "svg", "png")
+"""Of pictures for papers."""
+
+
+def save_figure(figure: Figure | Svg, path: Path) -> None:
+    """Writes a picture for a paper, by its ending one of `FIGURE_KINDS`: text stays text, photographs have 300 dpi."""
+    import matplotlib
+
+    drawn = figure.figure() if isinstance(figure, Svg) else figure
+    _take_dollars_for_dollars(drawn)
+    dates = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
+    kept = {"svg.hashsalt": "selbench", "svg.fonttype": "none", "pdf.fonttype": 42}
+    with matplotlib.rc_context(kept):
+        drawn.savefig(path, dpi=300, metadata=dates.get(path.suffix))
 
 
 def svg(figure: Figure) -> Svg:
@@ -107,6 +160,28 @@ def canvas(width: float, height: float) -> Figure:
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
+
+
+Values = Sequence[float] | np.ndarray
+
+
+def tell(axes: Axes, name: str, x: Values, y: Values, texts: Sequence[str], link: str = "") -> None:
+    """Says what a page tells of points, given where they are in the data; see `Told`."""
+    figure: Any = axes.get_figure(root=True)
+    figure.noted = [*getattr(figure, "noted", []), _Noted(axes, name, x, y, texts, link)]
+
+
+def told_of(figure: Figure | Svg) -> Sequence[Told]:
+    """What was said of the points of a figure that has been drawn."""
+    if isinstance(figure, Svg):
+        return figure.told
+    share, height = 72 / figure.dpi, 72 * figure.get_figheight()
+    told = []
+    for one in getattr(figure, "noted", []):
+        places = share * one.axes.transData.transform(np.column_stack([one.x, one.y]).astype(float))
+        shown = [(x, height - y, text) for (x, y), text in zip(places.tolist(), one.texts, strict=True)]
+        told.append(Told(one.name, [place for place in shown if np.isfinite(place[:2]).all()], one.link))
+    return told
 
 
 def short(name: str, width: int = 26) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -23,6 +23,9 @@ CONFIGURATIONS_FOR_IMPORTANCES = 10
 _PAPER = {"facecolor": style.PAPER, "edgecolor": "none", "pad": 0.8}
 BEST = 3
 """How many of the best are coloured."""
+
+TOLD = 200
+"""Of how many configurations, the best ones, the page tells the values."""
 
 Means = Sequence[tuple[Entry, float]]
 """Configurations with their mean of the measure."""
@@ -114,15 +117,14 @@ def _parallel(report: Report, measure: str, means: Means, varied: Mapping[str, S
     titles = [*short_names(varied).values(), words.axis(measure)]
     return Picture(
         "parallel",
-        partial(_draw_parallel, report, measure, [mean for _, mean in means], varied),
+        partial(_draw_parallel, report, measure, means, varied),
         f"Parallel coordinates of {len(means)} configurations over {', '.join(titles)}",
         f"Every line is one of the {len(means)} configurations that finished; blue: the best {min(BEST, len(means))}.",
     )
 
 
-def _draw_parallel(
-    report: Report, measure: str, values: Sequence[float], varied: Mapping[str, Sequence[Any]]
-) -> Figure:
+def _draw_parallel(report: Report, measure: str, entries: Means, varied: Mapping[str, Sequence[Any]]) -> Figure:
+    values = [mean for _, mean in entries]
     figure = style.canvas(max(6.4, 1.75 * (len(varied) + 1)), 4.2)
     axes = figure.subplots()
     columns = [_heights(axes, x, report, path, values) for x, (path, values) in enumerate(varied.items())]
@@ -136,7 +138,12 @@ def _draw_parallel(
         look: dict[str, Any] = {"color": style.UNCLEAR, "linewidth": 0.8, "alpha": 0.55, "zorder": 2}
         if rank < BEST:
             look = {"color": style.BETTER, "linewidth": 1.8, "zorder": 3}
-        axes.plot(range(len(columns)), [column[index] for column in columns], **look)
+        line = [float(column[index]) for column in columns]
+        axes.plot(range(len(columns)), line, **look)
+        if rank < TOLD:
+            entry, mean = entries[index]
+            told = "\n".join([_said(measure, mean), *(f"{name} {value}" for name, value in _shown(entry, varied))])
+            style.tell(axes, entry.label, range(len(columns)), line, [told] * len(columns), entry.link)
     for x in range(len(columns)):
         axes.axvline(x, color="#333333", linewidth=0.8, zorder=1)
     axes.set_xticks(range(len(columns)), [*short_names(varied).values(), words.axis(measure)], fontsize=9)
@@ -147,6 +154,16 @@ def _draw_parallel(
     axes.set_ylim(-0.06, 1.06)
     axes.spines[:].set_visible(False)
     return figure
+
+
+def _said(measure: str, value: float) -> str:
+    return f"{measure} {words.show_number(measure, value)}"
+
+
+def _shown(entry: Entry, varied: Iterable[str]) -> list[tuple[str, str]]:
+    """Name and value of each parameter that varies, for people."""
+    names = short_names(list(varied))
+    return [(names[path], show_value(entry.parameters[path])) for path in names if path in entry.parameters]
 
 
 def _heights(axes: Axes, x: int, report: Report, path: str, values: Sequence[Any]) -> np.ndarray:
@@ -178,7 +195,7 @@ def _scatter(
     crosses = f"; crosses: the {len(stopped)} that were stopped early, without a figure" if stopped else ""
     return Picture(
         "scatter",
-        partial(_draw_scatter, report, measure, [mean for _, mean in means], stopped, numeric),
+        partial(_draw_scatter, report, measure, means, stopped, numeric),
         f"{measure} against {', '.join(short_names(numeric).values())}",
         f"Every dot is a configuration that finished{crosses}. The other parameters vary, too, so a slope here is no "
         "more than a hint.",
@@ -188,7 +205,7 @@ def _scatter(
 def _draw_scatter(
     report: Report,
     measure: str,
-    measured: Sequence[float],
+    measured: Means,
     stopped: Sequence[Entry],
     numeric: Mapping[str, Sequence[float]],
 ) -> Figure:
@@ -196,11 +213,14 @@ def _draw_scatter(
     columns = min(3, len(numeric))
     rows = -(-len(numeric) // columns)
     figure = style.canvas(max(5.2, 3.1 * columns), 2.7 * rows + 0.2)
-    means = [words.scale(measure)[0] * mean for mean in measured]
+    means = [words.scale(measure)[0] * mean for _, mean in measured]
     margin = 0.08 * ((max(means) - min(means)) or 1)
     grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
     for axes, (path, values) in zip(grid.flat, numeric.items(), strict=False):
         axes.plot(values, means, "o", color=style.BETTER, markersize=5, alpha=0.75, markeredgewidth=0)
+        for (entry, mean), value, height in list(zip(measured, values, means, strict=True))[:TOLD]:
+            told = f"{_said(measure, mean)}\n{names[path]} {show_value(value)}"
+            style.tell(axes, entry.label, [value], [height], [told], entry.link)
         early = [entry.parameters[path] for entry in stopped if path in entry.parameters]
         axes.plot(early, [min(means) - margin] * len(early), "x", color=style.UNCLEAR, markersize=4)
         if _is_log(report, path, values):

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from harness.report import across_tables, tables, words
+from harness.report.cells import Difference, Mean
 from harness.report.compare import Estimate
 from harness.report.model import Entry, Report
 from harness.report.pictures import style
@@ -62,8 +63,8 @@ def _intervals_of(report: Report, block: str, entries: Sequence[Entry], stem: st
         stem,
         partial(_draw, report, entries[:DRAWN_ROWS], reference),
         f"Means of {report.measure}{where} and paired differences to {reference}, with 95 % intervals",
-        f"{rows}Left: mean over seeds with its 95 % interval. Right: the difference seed by seed, whose interval "
-        "is the one to judge by. Blue: better, orange: worse than the reference after Holm's correction; grey: "
+        f"{rows}Left: the difference seed by seed, whose interval is the one to judge by. Right: mean over seeds with "
+        "its 95 % interval. Blue: better, orange: worse than the reference after Holm's correction; grey: "
         "neither can be said; diamond: the reference.",
     )
 
@@ -71,21 +72,27 @@ def _intervals_of(report: Report, block: str, entries: Sequence[Entry], stem: st
 def _draw(report: Report, entries: Sequence[Entry], reference: str) -> Figure:
     names = [style.wrapped(entry.method or entry.label) for entry in entries]
     figure = style.canvas(8.6, (0.36 if any("\n" in name for name in names) else 0.27) * len(entries) + 1.0)
-    left, right = figure.subplots(1, 2, sharey=True, gridspec_kw={"width_ratios": [1, 1]})
+    differences, means = figure.subplots(1, 2, sharey=True)  # what is judged by is beside the names, seen on a phone
     factor, unit = words.scale(report.measure)
     for place, entry in enumerate(entries):
         colour, marker = _look(report, entry)
         mean = entry.estimate(report.measure)
+        name = entry.method or entry.label
         if mean:
-            _interval(left, place, mean, factor, colour, marker)
+            _interval(means, place, mean, factor, colour, marker)
+            told = str(Mean(report.measure, mean))
+            style.tell(means, name, [factor * mean.mean], [place], [f"{report.measure} {told}"], entry.link)
         if entry.judgement:
-            _interval(right, place, entry.judgement.difference, factor, colour, marker)
-    right.axvline(0, color=style.REFERENCE, linewidth=1, linestyle=(0, (5, 2)))
-    left.set_yticks(range(len(entries)), names, fontsize=9)
-    left.set_ylim(len(entries) - 0.5, -0.5)
-    left.set_xlabel(words.axis(report.measure))
-    right.set_xlabel(f"difference to {style.short(reference)}" + (" (points)" if unit == "%" else ""))
-    for axes in (left, right):
+            difference = entry.judgement.difference
+            _interval(differences, place, difference, factor, colour, marker)
+            told = f"{Difference(report.measure, entry.judgement)}: {entry.verdict}"
+            style.tell(differences, name, [factor * difference.mean], [place], [told], entry.link)
+    differences.axvline(0, color=style.REFERENCE, linewidth=1, linestyle=(0, (5, 2)))
+    differences.set_yticks(range(len(entries)), names, fontsize=9)
+    differences.set_ylim(len(entries) - 0.5, -0.5)
+    means.set_xlabel(words.axis(report.measure))
+    differences.set_xlabel(f"difference to {style.short(reference)}" + (" (points)" if unit == "%" else ""))
+    for axes in (differences, means):
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x", color="#E5E5E5", linewidth=0.7)

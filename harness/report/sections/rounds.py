@@ -1,4 +1,4 @@
-"""What several rounds show: learning curves, who beats whom, ranks, and which picks were shared."""
+"""What several rounds show: learning curves first, then who beats whom, ranks, and which picks were shared."""
 
 from __future__ import annotations
 
@@ -7,11 +7,21 @@ from harness.report.model import Report
 from harness.report.section import Section
 
 
-def rounds_section(report: Report) -> Section | None:
-    """The pictures and tables of `round_tables`, or the curves alone where there are no two to compare."""
+def over_rounds(report: Report) -> Section | None:
+    """The one table and the one picture that say most; the curves alone where there are no two to compare."""
     if report.rounds:
-        parts = [part for section in round_tables.round_sections(report.rounds) for part in section.below()]
-        return Section("Over the rounds", "rounds", parts, round_tables.answer_over_rounds(report.rounds))
+        first, *others = round_tables.leading_sections(report.rounds)
+        picture, *others = others
+        parts = [*first.parts, *picture.parts, *(part for section in others for part in section.below())]
+        return Section(first.title, "rounds", parts, round_tables.answer_over_rounds(report.rounds))
+    return None
+
+
+def by_round(report: Report) -> Section | None:
+    """Everything else that several rounds show."""
+    if report.rounds:
+        parts = [part for section in round_tables.detailed_sections(report.rounds) for part in section.below()]
+        return Section("Round by round", "by_round", parts)
     for section in tables.curve_tables(report):
         return Section("Learning curves", "curves", section.parts, section.title.partition(": ")[2])
     return None
