@@ -81,8 +81,9 @@ EQUIVALENTS = [
     ),
     (
         r"(python -m harness\.sweep search_spaces/augment\.yaml)",
-        rf"\1 --quiet {SMALL} --set run_cap=2 --set confirm.seeds=[1] --set confirm.top=1 "
-        "--set resources.max_concurrent=1 --set parameters.pretrain.epochs='{values: [1, 2]}'",
+        rf"\1 --quiet {SMALL} --set confirm.seeds=[1] --set confirm.top=1 --set resources.max_concurrent=1 "
+        "--set parameters.augmentation.first='{values: [crop]}' "
+        "--set parameters.augmentation.second='{values: [flip, blur]}'",
         "the same sweep, minutes shorter",
     ),
     (

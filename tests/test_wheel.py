@@ -14,7 +14,8 @@ import pytest
 from harness.__main__ import COMMANDS, main
 
 ROOT = Path(__file__).resolve().parents[1]
-SMALL = ["run_cap=4", "confirm.top=1", "confirm.seeds=[1]", "parameters.pretrain.epochs={values: [1, 2]}"]
+SMALL = ["confirm.top=1", "confirm.seeds=[1]", "trial.pretrain.epochs=1"]
+SMALL += ["parameters.augmentation.first={values: [crop]}", "parameters.augmentation.second={values: [flip, blur]}"]
 
 
 @pytest.fixture(scope="module")
