@@ -185,6 +185,7 @@ class Desk:
         (folder / "results").mkdir()
         for kept in (ROOT / "results").glob("*/rows.jsonl"):
             shutil.copytree(kept.parent, folder / "results" / kept.parent.name)
+        (folder / "results/papers.yaml").symlink_to(ROOT / "results/papers.yaml")
         self._swept = False
 
     def write_files(self, page: Path) -> None:
