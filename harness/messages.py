@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
+import shlex
 from collections.abc import Iterable
+from urllib.parse import unquote
 
 LISTED = 20
 """Valid values that are listed where none is near; of more, the first and how many there are."""
@@ -28,9 +31,32 @@ def closest(name: object, known: Iterable[object], *, unlisted: Iterable[str] = 
     return f"known: {', '.join(sorted(names)[:LISTED])}{more}"
 
 
+UNSHOWN = r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]"
+"""What is no sign but a command, but for the tab and the end of a line."""
+
+MARKUP = r"\\(?=[!-/:-@\[-`{-~])|(?<!\w)_|_(?!\w)|[*$|`]|~~|<(?=[A-Za-z/!?])|\](?=[(\[:])|&(?=#?\w+;)"
+"""What means something in Markdown where it stands so; `moco_v2` and `p < 0.05` do not."""
+
+
 def one_line(text: str) -> str:
     """The text without line breaks and runs of spaces."""
     return " ".join(text.split())
+
+
+def printable(text: str) -> str:
+    """The text with signs in place of what a terminal or a browser obeys and does not show: escapes, directions."""
+    return re.sub(UNSHOWN, lambda match: f"\\x{ord(match[0]):02x}", text)
+
+
+def as_markdown(text: str, *, code: bool = False) -> str:
+    """Text in Markdown (CommonMark and GitHub's) that is shown as it is, whatever signs names in it have.
+
+    Args:
+        text: plain.
+        code: whether what stands in backquotes is set as code.
+    """
+    parts = re.split("(`[^`]+`)", printable(text)) if code else [printable(text)]
+    return "".join(part if at % 2 else re.sub(MARKUP, r"\\\g<0>", part) for at, part in enumerate(parts))
 
 
 def message_of(error: BaseException, length: int | None = None) -> str:
@@ -57,9 +83,51 @@ def in_bytes(number: float) -> str:
     return f"{number:,.1f} TB"
 
 
+def without_secrets(uri: str) -> str:
+    """A URI without user, password, and the parameters that are secret: all that is said or kept of a URI is this.
+
+    Where it cannot be told what belongs to a password, as `/`, `@`, `?`, `&` and blanks may stand in one as they are,
+    more than the password goes.
+    """
+    scheme, slashes, rest = uri.partition("://")
+    if not slashes:
+        return uri
+    port = r"(?!\d*[/?#])" if re.search("https?$", scheme) else ""  # else a password may begin so: SQLAlchemy takes `/`
+    if "@" in (rest if re.match(rf"[^/?#:@\[]*:{port}", rest) else re.split("[/?#]", rest)[0]):
+        rest = rest.rpartition("@")[2]
+    base, *parts = re.split("(?=[?&;#])", rest)
+    secret = False
+    for part in parts:
+        named = re.match(r"(.)([A-Za-z][\w.%-]+)=", part)
+        if named and (named[1] == "&" or not secret):  # else it may belong to the secret before it
+            secret = _is_secret(unquote(named[2]))
+        if not secret:
+            base += part if "?" in base else re.sub("^&", "?", part)
+    return f"{scheme}://{base}"
+
+
+def _is_secret(name: str) -> bool:
+    """Whether a parameter or variable of that name has a value that nobody is to see."""
+    return re.search(r"pass|pwd|secret|token|key|credential|auth|sig(nature)?$|cookie", name, re.IGNORECASE) is not None
+
+
 def public(text: str) -> str:
-    """The text without the user names and passwords of its URIs, also of passwords with `/` and `@` as they are."""
-    return re.sub(r"//([^/\s:]*:(?!\d*/)\S*|[^/@\s]+)@", "//", text)
+    """The text with its URIs `without_secrets`, and without the values of secret variables of the environment.
+
+    A URI in quotes ends with them, another one at a blank, or with the password that has one.
+    """
+    for name, value in os.environ.items():
+        if len(value) >= 8 and _is_secret(name):
+            text = text.replace(value, "***")
+    uri = r"[A-Za-z][\w+.-]*://"
+    login = rf"{uri}[^\s/:@'\"]*:(?!\d*[/\s]|//)(?:(?!://)[^\n'\"])*@\S*"
+    pattern = rf"(?<=')({uri}[^'\n]*)(?=')|(?<=\")({uri}[^\"\n]*)(?=\")|({login})|({uri}\S*)"
+    return re.sub(pattern, lambda match: without_secrets(match[0]), text)
+
+
+def public_command(prog: str, arguments: Iterable[str]) -> str:
+    """A command to be pasted into a shell, its arguments `without_secrets`."""
+    return f"{prog} {shlex.join(map(without_secrets, arguments))}"
 
 
 CUT = " ...[cut]"

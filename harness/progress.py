@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import io
+import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
+
+from harness.messages import printable
 
 LINE_SECONDS = 30.0
 """How often a line is printed where there is no terminal; shorter work prints nothing."""
@@ -17,7 +20,7 @@ LINE_SECONDS = 30.0
 _hushed: ContextVar[bool] = ContextVar("hushed", default=False)
 
 
-@contextmanager
+@contextlib.contextmanager
 def hushed(quiet: bool) -> Iterator[None]:
     """Inside the block nothing is shown, if `quiet`."""
     before = _hushed.set(quiet)
@@ -30,7 +33,7 @@ def hushed(quiet: bool) -> Iterator[None]:
 def say(line: str) -> None:
     """Says something on stderr, unless it is hushed."""
     if not _hushed.get():
-        print(line, file=sys.stderr, flush=True)
+        print(printable(line), file=sys.stderr, flush=True)
 
 
 def forgive_output() -> None:
@@ -41,7 +44,16 @@ def forgive_output() -> None:
         sys.stdout.reconfigure(errors="replace")
 
 
-@contextmanager
+def drop_output() -> None:
+    """From here on what is printed goes nowhere: the reader of a pipe, or the terminal, is gone."""
+    with contextlib.suppress(OSError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (1, 2):
+            os.dup2(nowhere, stream)
+        os.close(nowhere)
+
+
+@contextlib.contextmanager
 def track(total: int, description: str) -> Iterator[Callable[[int], None]]:
     """Shows on stderr how far work of `total` units has come.
 
@@ -58,7 +70,7 @@ def track(total: int, description: str) -> Iterator[Callable[[int], None]]:
         yield _lines(total, description)
 
 
-@contextmanager
+@contextlib.contextmanager
 def working(description: str) -> Iterator[None]:
     """Shows on a terminal's stderr that work of unknown length goes on inside the block; nothing elsewhere."""
     if _hushed.get() or not _on_terminal():
@@ -75,7 +87,7 @@ def _on_terminal() -> bool:
     return sys.stderr.isatty() and importlib.util.find_spec("rich") is not None
 
 
-@contextmanager
+@contextlib.contextmanager
 def _bar(total: int, description: str) -> Iterator[Callable[[int], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

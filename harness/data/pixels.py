@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from harness.api import BrokenImagesError, Split
+from harness.cores import usable_cores
 from harness.data.duplicates import hashes_of
 
 CHUNK_BYTES = 1 << 20
@@ -91,7 +91,7 @@ def write_images(part: Split, form: Form, path: Path, *, skip_broken: bool, adva
 def digests_of(images: np.ndarray) -> list[bytes]:
     """The hash of every chunk of u8 [M, C, H, W] or floats [M, D], as `write_images` finds them."""
     step = _step(images[:1].nbytes)
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, MAX_THREADS)) as threads:
+    with ThreadPoolExecutor(min(usable_cores(), MAX_THREADS)) as threads:
         return list(threads.map(lambda start: _digest(images[start : start + step]), range(0, len(images), step)))
 
 
@@ -143,7 +143,7 @@ def _write(part: Split, form: Form, path: Path, fill: bool, advance: Callable[[i
                 file.write(pixels.data)
             return _digest(pixels)
 
-        with ThreadPoolExecutor(min(os.cpu_count() or 1, MAX_THREADS)) as threads:
+        with ThreadPoolExecutor(min(usable_cores(), MAX_THREADS)) as threads:
             digests = list(threads.map(chunk, range(0, part.num_images, step)))
     return Written(part, digests, hashes, sums, dict(sorted(broken.items())))
 

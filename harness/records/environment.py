@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import platform
 import socket
 import subprocess
@@ -18,6 +17,7 @@ import torch
 
 from harness import messages
 from harness.config.trial import TrialConfig
+from harness.cores import usable_cores
 from harness.data.splits import Data
 from harness.records import rows
 
@@ -36,7 +36,7 @@ def describe_environment(
         folder: the sweep's; a resumed sweep keeps its id and its start.
         prepared: a trial of each data set and split, with its data.
         concurrent: how many trials run side by side, which every time in the records was measured beside.
-        command: what was typed or called; kept without the password of a URI.
+        command: what was typed or called, without secrets.
 
     Raises:
         ValueError: the file is there and damaged.
@@ -52,7 +52,7 @@ def describe_environment(
         "hostname": socket.gethostname(),
         "platform": platform.platform(),
         "cpu": cpu(),
-        "cores": os.cpu_count(),
+        "cores": usable_cores(),
         "gpus": [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())],
         "device": compute.device,
         "precision": compute.precision,

@@ -20,7 +20,7 @@ from typing import Any
 
 from harness import files
 from harness.config.schema import ConfigError
-from harness.messages import message_of
+from harness.messages import message_of, public, without_secrets
 
 MIRROR_SCHEMES = ("s3", "gs")
 PERIOD_SECONDS = 10.0
@@ -40,7 +40,7 @@ def local_folder(results: str) -> Path:
     """The folder of `--results`; of an object store the one on this machine that is copied: `results/runs/s3/...`."""
     if not is_remote(results):
         return Path(results)
-    scheme, _, place = results.partition("://")
+    scheme, _, place = without_secrets(results).partition("://")
     return Path("results/runs", scheme, *Path(place.partition("?")[0]).parts)
 
 
@@ -59,10 +59,11 @@ class Mirror:
         from pyarrow import fs
 
         self._folder = folder
-        self.uri = f"{uri.partition('?')[0].rstrip('/')}/{folder.name}"
+        shown = without_secrets(uri)
+        self.uri = f"{shown.partition('?')[0].rstrip('/')}/{folder.name}"
         scheme = uri.partition("://")[0]
         if scheme not in MIRROR_SCHEMES:
-            raise ConfigError([f"--results {uri}: expected a folder, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX"])
+            raise ConfigError([f"--results {shown}: expected a folder, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX"])
         if scheme == "gs" and "retry_limit_seconds" not in uri:
             uri += f"{'&' if '?' in uri else '?'}retry_limit_seconds=30"  # by default it tries for minutes
         try:
@@ -71,7 +72,7 @@ class Mirror:
             self._there = self._list()
             self._put(".selbench", b"a folder of selbench\n")
         except (OSError, ValueError) as error:
-            raise ConfigError([f"--results {uri}: {message_of(error, 400)}"]) from None
+            raise ConfigError([f"--results {shown}: {public(message_of(error, 400))}"]) from None
         self._copied: dict[str, Any] = {}
         self._stop = threading.Event()
         self._complained = False
@@ -98,7 +99,7 @@ class Mirror:
             with ThreadPoolExecutor(8) as threads:
                 list(threads.map(self._fetch_file, sorted(wanted, key=lambda name: name == RECORDS)))
         except OSError as error:
-            raise ConfigError([f"--results {self.uri}: {message_of(error, 400)}"]) from None
+            raise ConfigError([f"--results {self.uri}: {public(message_of(error, 400))}"]) from None
 
     def _fetch_file(self, name: str) -> None:
         file = self._folder / name
@@ -130,7 +131,7 @@ class Mirror:
                 return None
             except OSError as error:
                 if time.monotonic() > deadline:
-                    cause = message_of(error, 400)
+                    cause = public(message_of(error, 400))
                     return f"{self.uri} is not complete ({cause}); {self._folder} is, and --resume copies the rest"
                 time.sleep(1)
 
@@ -142,7 +143,7 @@ class Mirror:
             except OSError as error:
                 if not self._complained:
                     self._complained = True
-                    cause = message_of(error, 400)
+                    cause = public(message_of(error, 400))
                     print(f"{self.uri} does not answer and is tried again ({cause})", file=sys.stderr, flush=True)
 
     def copy(self) -> None:

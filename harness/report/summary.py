@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from harness import messages
+from harness.messages import as_markdown
 from harness.report import across_tables, provenance, round_tables, tables
 from harness.report.cells import Shown
 from harness.report.looks import gallery
@@ -18,14 +19,14 @@ SUMMARY_SEARCH_ROWS = 20
 def summary(report: Report) -> str:
     """The text of `summary.md`."""
     blocks = [
-        f"# {report.space['name']}",
-        f"**Answer.** {report.answer}",
-        *report.about,
-        f"**Question.** {messages.one_line(report.space.get('description') or 'none was stated')}",
-        *(f"**Note.** {note}" for note in report.all_notes),
+        f"# {as_markdown(report.space['name'])}",
+        f"**Answer.** {_prose(report.answer)}",
+        *map(_prose, report.about),
+        f"**Question.** {_prose(messages.one_line(report.space.get('description') or 'none was stated'))}",
+        *(f"**Note.** {_prose(note)}" for note in report.all_notes),
         *(block for section in _sections(report) for block in markdown(section)),
         "## How this was made",
-        "\n".join(f"- {name}: {'; '.join(said)}" for name, said in provenance.facts(report)),
+        "\n".join(f"- {name}: {_prose('; '.join(said))}" for name, said in provenance.facts(report)),
     ]
     return "\n\n".join(blocks) + "\n"
 
@@ -44,26 +45,34 @@ def _sections(report: Report) -> list[Section]:
 
 def markdown(section: Section) -> list[str]:
     """A section as blocks of Markdown; a picture is a link to its file, HTML of a section's own is left out."""
-    blocks = [f"## {section.title}", section.caption, *(block for part in section.parts for block in _part(part))]
+    blocks = [
+        f"## {as_markdown(section.title)}",
+        _prose(section.caption),
+        *(block for part in section.parts for block in _part(part)),
+    ]
     return [block for block in blocks if block]
 
 
 def _part(part: Part) -> Iterable[str]:
     match part:
         case Heading():
-            yield f"### {part.text}"
+            yield f"### {as_markdown(part.text)}"
         case Picture():
-            yield f"![{part.alt}]({part.stem}.svg)"
-            yield part.caption
+            yield f"![{as_markdown(part.alt)}]({part.stem}.svg)"
+            yield _prose(part.caption)
         case Table() if part.rows:
-            lines = [part.titles, ["---"] * len(part.titles)]
+            lines = [list(map(as_markdown, part.titles)), ["---"] * len(part.titles)]
             lines += [[_cell(cell.show()) for cell in row] for row in part.rows]
             yield "\n".join("| " + " | ".join(line) + " |" for line in lines)
-            yield "\n".join(f"- {note}" for note in part.notes)
+            yield "\n".join(f"- {_prose(note)}" for note in part.notes)
         case str() if not hasattr(part, "__html__"):
-            yield part
+            yield _prose(part)
+
+
+def _prose(text: str) -> str:
+    return as_markdown(text, code=True)
 
 
 def _cell(cell: Shown) -> str:
-    text = messages.one_line(str(cell)).replace("|", "\\|")
+    text = as_markdown(messages.one_line(str(cell)))
     return f"**{text}**" if cell.tone == "strong" else text

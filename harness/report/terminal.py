@@ -37,22 +37,20 @@ def print_report(report: Report) -> None:
 def print_answer(report: Report) -> None:
     """Prints the answer and what belongs to it; the last that a person reads."""
     from rich.console import Console
-    from rich.markup import escape
 
     console = Console(highlight=False)
-    console.print(f"\n[bold]{escape(report.space['name'])}[/bold]: {escape(report.answer)}")
+    console.print(f"\n[bold]{_shown(report.space['name'])}[/bold]: {_shown(report.answer)}")
     for paragraph in report.about:
-        console.print(escape(paragraph))
+        console.print(_shown(paragraph))
 
 
 def print_tables(report: Report) -> None:
     """Prints what a reader must know, the tables, what failed, and which files have more, each path on a line."""
     from rich.console import Console
-    from rich.markup import escape
 
     console = Console(highlight=False)
     for note in report.all_notes:
-        console.print(f"[yellow]{escape(note)}[/yellow]")
+        console.print(f"[yellow]{_shown(note)}[/yellow]")
     sections = [*tables.comparison_tables(report), *across_tables.across_sections(report)]
     for section in [*sections, *tables.search_tables(report, TERMINAL_SEARCH_ROWS)]:
         for table in section.tables:
@@ -60,28 +58,34 @@ def print_tables(report: Report) -> None:
     if report.failures:
         console.print(f"[red]{messages.count(len(report.failures), 'trial')} failed:[/red]")
         for trial, cause in report.failures.items():
-            console.print(escape(f"  {trial}: {cause}"))
+            console.print(_shown(f"  {trial}: {cause}"))
     console.print("written:")
     for name in ("report.html", "summary.md", "leaderboard.csv"):
-        console.print(escape(f"  {report.folder / name}"), soft_wrap=True)
+        console.print(_shown(f"  {report.folder / name}"), soft_wrap=True)
+
+
+def _shown(text: str) -> str:
+    """Text that is no markup of rich's and no command to the terminal."""
+    from rich.markup import escape
+
+    return escape(messages.printable(text))
 
 
 def grid(table: Table, width: int) -> rich.table.Table:
     """A table for so many characters: the essential columns, and the others from the left as far as they fit."""
     from rich import box
-    from rich.markup import escape
     from rich.table import Table as Grid
 
     columns = _fitting(table.columns, width)
     drawn = Grid(
-        title=escape(table.name), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
+        title=_shown(table.name), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
     )
-    drawn.add_column(columns[0].title, overflow="fold", min_width=TEXT_WIDTH)
+    drawn.add_column(_shown(columns[0].title), overflow="fold", min_width=TEXT_WIDTH)
     for column in columns[1:]:
-        drawn.add_column(escape(_title(column)), justify="right" if column.is_numeric else "left", no_wrap=True)
+        drawn.add_column(_shown(_title(column)), justify="right" if column.is_numeric else "left", no_wrap=True)
     texts = [[cell.head for cell in columns[0].shown], *([_stacked(cell) for cell in c.shown] for c in columns[1:])]
     for row in zip(*texts, strict=True):
-        drawn.add_row(*map(escape, row))
+        drawn.add_row(*map(_shown, row))
     return drawn
 
 

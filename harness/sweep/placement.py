@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ import torch
 
 from harness.config.resources import Resources
 from harness.config.schema import ConfigError
+from harness.cores import usable_cores
 from harness.messages import closest
 
 
@@ -43,9 +43,9 @@ class Placement:
 
 
 def this_machine(cpus: float | None = None, gpus: float | None = None) -> Node:
-    """This machine, with what Ray says that it offers; before Ray is asked, all there is."""
+    """This machine, with what Ray says that it offers; before Ray is asked, all that this process may use."""
     known = [torch.cuda.get_device_properties(number).total_memory for number in range(torch.cuda.device_count())]
-    offered = {"CPU": (os.cpu_count() or 1) if cpus is None else cpus, "GPU": len(known) if gpus is None else gpus}
+    offered = {"CPU": usable_cores() if cpus is None else cpus, "GPU": len(known) if gpus is None else gpus}
     return Node(socket.gethostname(), offered, min(known, default=0))
 
 

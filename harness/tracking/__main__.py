@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None, prog: str = "python -m harness.trac
     except Exception as error:
         print_line(messages.public(messages.cause_of(error)))
         return 1
-    print(f"delivered {options.folder} to {messages.public(uri)}, experiment {experiment}")
+    print(f"delivered {options.folder} to {messages.without_secrets(uri)}, experiment {experiment}")
     return 0
 
 

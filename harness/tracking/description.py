@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.config.schema import flatten
+from harness.messages import as_markdown
 from harness.records import rows
 from harness.records.names import SLOTS, run_name, varied
 from harness.records.rows import History
@@ -57,8 +58,10 @@ class SweepDescription:
 
     def note(self, answer: str | None) -> dict[str, str]:
         """The description of the sweep's run: the question, the answer, and how to read the charts."""
-        parts = {"Question": self.space["description"], "Answer": answer, "How to read this": READING}
-        return {"mlflow.note.content": "\n\n".join(f"**{title}.** {text}" for title, text in parts.items() if text)}
+        said = {"Question": self.space["description"], "Answer": answer}
+        parts = {title: as_markdown(text, code=True) for title, text in said.items() if text}
+        parts["How to read this"] = READING
+        return {"mlflow.note.content": "\n\n".join(f"**{title}.** {text}" for title, text in parts.items())}
 
     def data_sets(self) -> list[Mapping[str, Any]]:
         """What the sweep ran on: one data set, or several, or one in several splits."""

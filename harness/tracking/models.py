@@ -50,7 +50,7 @@ def fetch_model(model: str, uri: str, folder: Path) -> Path:
         cause = "no encoder was logged; was the sweep run with log_model?"
     except (MlflowException, OSError) as error:
         cause = messages.public(messages.message_of(error, 300))
-    raise ValueError(f"{model} in {messages.public(uri)}: {cause}")
+    raise ValueError(f"{model} in {messages.without_secrets(uri)}: {cause}")
 
 
 def _models_of_run(client: Any, run_id: str) -> list[Any]:

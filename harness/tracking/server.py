@@ -29,7 +29,7 @@ def tracking_uri(argument: str | None, results: Path) -> str:
     uri = argument or os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(results.resolve() / "mlflow.db")
     scheme = re.split(r"[:+]", uri)[0]
     if scheme not in SERVER_SCHEMES:
-        uri = messages.public(uri)
+        uri = messages.without_secrets(uri)
         close = difflib.get_close_matches(scheme, SERVER_SCHEMES, 1) if "://" in uri else []
         folder = Path(uri.removeprefix("file:")).resolve()
         nearest = close[0] + uri.removeprefix(scheme) if close else sqlite_uri(folder / "mlflow.db")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import queue
-import shlex
 import threading
 import time
 from collections.abc import Mapping
@@ -95,8 +94,9 @@ class Tracker:
             self._thread.join(left)
         if not self._complete:
             uri, experiment, folder, _ = self._arguments
-            words = [str(folder), "--tracking-uri", messages.public(uri), "--experiment", experiment]
-            print_line(f"not all was delivered; later: python -m harness.tracking sync {shlex.join(words)}")
+            words = [str(folder), "--tracking-uri", uri, "--experiment", experiment]
+            later = messages.public_command("python -m harness.tracking sync", words)
+            print_line(f"not all was delivered; later: {later}")
         return self._complete
 
     def _work(self) -> None:
@@ -135,7 +135,7 @@ class Tracker:
         if not self.failing:
             self.failing = True
             cause = messages.public(messages.cause_of(error, 300))
-            uri = messages.public(self._arguments[0])
+            uri = messages.without_secrets(self._arguments[0])
             print_line(f"MLflow at {uri} does not answer as it should and is tried again ({cause})")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -13,6 +14,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
 
+from harness.messages import cause_of, printable
 from harness.report.page.svg import inline
 from harness.report.pictures import style
 from harness.report.section import Heading, Picture, Section, Table
@@ -58,9 +60,17 @@ def render(head: PageHead, sections: Sequence[Section], folder: Path) -> str:
 
 
 def _draw(picture: Picture, folder: Path, target: Callable[[str], str]) -> Markup:
-    """The picture, and behind it what the page tells of its points."""
-    drawn = picture.draw()
-    svg = style.save_picture(drawn, folder / picture.stem)
+    """The picture, and behind it what the page tells of its points.
+
+    Instead of one that cannot be drawn, why: it costs neither the others nor the page.
+    """
+    try:
+        drawn = picture.draw()
+        svg = inline(style.save_picture(drawn, folder / picture.stem), picture.stem, picture.alt)
+    except Exception as error:
+        cause = f"{picture.stem} could not be drawn: {cause_of(error, 300)}"
+        print(printable(f"{folder}: the picture {cause}"), file=sys.stderr)
+        return Markup("<p>The picture {} ({})</p>").format(cause, picture.alt)
     told = [
         {
             "name": one.name,
@@ -70,7 +80,7 @@ def _draw(picture: Picture, folder: Path, target: Callable[[str], str]) -> Marku
         for one in style.told_of(drawn)
     ]
     behind = Markup('<script type="application/json" class="told">{}</script>').format(data(told)) if told else ""
-    return Markup(inline(svg, picture.stem, picture.alt)) + behind
+    return Markup(svg) + behind
 
 
 def data(value: Any) -> Markup:

@@ -55,7 +55,7 @@ def page_sections(report: Report) -> list[Section]:
 
 def write_page(report: Report) -> None:
     """Writes `report.html` into the sweep's folder, and every picture of it as SVG."""
-    text = render(_head(report), page_sections(report), report.folder)
+    text = messages.printable(render(_head(report), page_sections(report), report.folder))
     replace_text(report.folder / "report.html", text)  # who looks at it meanwhile sees the one or the other, whole
 
 

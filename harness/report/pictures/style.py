@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import BytesIO, StringIO
@@ -12,6 +13,8 @@ from textwrap import shorten, wrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from harness.messages import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -81,7 +84,7 @@ def save_picture(figure: Figure | Svg, path: Path) -> Svg:
         The SVG, without a background; the file has a white one.
     """
     drawn = figure if isinstance(figure, Svg) else svg(figure)
-    path.with_suffix(".svg").write_text(on_paper(drawn), encoding="utf-8")
+    path.with_suffix(".svg").write_text(printable(on_paper(drawn)), encoding="utf-8")
     return drawn
 
 
@@ -107,7 +110,11 @@ def svg(figure: Figure) -> Svg:
 
     _take_dollars_for_dollars(figure)
     text = StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": "selbench", "svg.fonttype": "none"}):
+    with (
+        matplotlib.rc_context({"svg.hashsalt": "selbench", "svg.fonttype": "none"}),
+        warnings.catch_warnings(),
+    ):
+        warnings.filterwarnings("ignore", "Glyph")  # which fonts there are is for the reader's machine to say
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
     return Svg(light(text.getvalue()))
 
