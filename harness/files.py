@@ -51,17 +51,29 @@ def digest(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=CHECKSUM_LENGTH // 2).hexdigest()
 
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE)
+
+
 def no_space(error: BaseException | None) -> bool:
     """Whether an error is, or was caused by, a full disk, an exhausted quota or a file that may not grow."""
+    return refusal(error) is not None
+
+
+def refusal(error: BaseException | None, *places: Path) -> OSError | None:
+    """What an error is, or was caused by, if that is a full disk or a file below the places that cannot be written."""
     while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            return True
+        if isinstance(error, OSError):
+            below = isinstance(error.filename, str) and any(map(Path(error.filename).is_relative_to, places))
+            if error.errno in FULL or (below and error.errno in CLOSED):
+                return error
         error = error.__cause__ or error.__context__
-    return False
+    return None
 
 
 def save_tensors(value: dict[str, Any], file: Path, signed: bool = False) -> None:
-    """Writes a value atomically; `signed` puts its checksum behind it, which torch does not mind.
+    """Writes a value atomically, and its folder where that is gone; `signed` puts its checksum behind it, which torch
+    does not mind.
 
     Raises:
         OSError: it cannot be written; nothing of it is left.
@@ -70,6 +82,7 @@ def save_tensors(value: dict[str, Any], file: Path, signed: bool = False) -> Non
 
     temporary = temporary_name(file)
     try:
+        file.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as stream:
             torch.save(value, stream)
         if signed:
@@ -106,9 +119,10 @@ def replace_text(file: Path, text: str) -> None:
 
 
 def replace(file: Path, content: bytes) -> None:
-    """Writes a file so that it is either the old or the new one, never half of it."""
+    """Writes a file so that it is either the old or the new one, never half; its folder too where that is gone."""
     temporary = temporary_name(file)
     try:
+        file.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_bytes(content)
         temporary.replace(file)
     finally:

@@ -61,6 +61,7 @@ def run_sweep(
     Raises:
         ConfigError: everything that is wrong with the question; nothing was run.
         ValueError, OSError: what does not fit the data, the folder or the disk.
+        RuntimeError: Ray broke down; what has finished is kept, as after any other error of a later moment.
         KeyboardInterrupt: what has finished is kept, and `resume=True` goes on.
     """
     plan = load_plan(Path(question) if isinstance(question, str) else question, set or {})
@@ -71,6 +72,8 @@ def run_sweep(
     outcome = run_plan(plan, options)
     for problem in outcome.problems:
         warnings.warn(problem, stacklevel=2)
+    if outcome.error:
+        raise outcome.error
     if not outcome.complete:
         raise KeyboardInterrupt("interrupted; go on with resume=True")
     return SweepFindings(outcome.report) if outcome.report else load_report(outcome.folder)  # which says what is wrong

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace as replace_fields
 from pathlib import Path
@@ -25,6 +26,7 @@ from harness.config.search import Objective
 from harness.config.space import Assignment
 from harness.config.tasks import Task
 from harness.files import replace, replace_text
+from harness.messages import count
 from harness.plain_yaml import parse_yaml, to_yaml
 from harness.progress import say
 from harness.records import rows as record_rows
@@ -117,23 +119,64 @@ def _check_extends(space: Path, plan: Plan) -> None:
         say(f"{plan.name} grows: {'; '.join(compared.grown)}; what has ended stays as it is")
 
 
+BESIDE = ("space.yaml", "environment.json")
+"""What a folder of records needs beside them to be a sweep's."""
+
+
 class Recorder:
     """Appends records to a sweep's folder and answers what it holds.
 
     Args:
         folder: the sweep's.
         deliver: also receives each record, at once.
+
+    Attributes:
+        wrote: whether it has kept a record.
     """
 
     def __init__(self, folder: Path, deliver: Callable[[Record], None]):
         self.folder = folder
+        self.wrote = False
         self._deliver = deliver
         records = read_rows(folder)[0]
         self._trials: dict[str, History] = by_trial(records)
         self._going_on = going_on(records)
-        self._file = (folder / "rows.jsonl").open("ab", buffering=0)
-        if self._file.tell() and not (folder / "rows.jsonl").read_bytes().endswith(b"\n"):
+        self._beside = {name: file.read_bytes() for name in BESIDE if (file := folder / name).exists()}
+        self._file = self._path.open("ab", buffering=0)
+        self._size = self._file.seek(0, os.SEEK_END)
+        if self._size and not self._path.read_bytes().endswith(b"\n"):
             self._append(b"\n")  # a killed process left half a line
+
+    @property
+    def _path(self) -> Path:
+        return self.folder / "rows.jsonl"
+
+    def hold(self) -> None:
+        """Writes the records anew where their file was deleted, replaced or cut since the last one, and says so.
+
+        An editor does that, or a checkout of another commit. What belongs to a sweep's folder beside them is written
+        where it is gone.
+
+        Raises:
+            OSError: they cannot be written.
+        """
+        ours = os.fstat(self._file.fileno())
+        with contextlib.suppress(FileNotFoundError):
+            there = self._path.stat()
+            if (there.st_dev, there.st_ino, there.st_size) == (ours.st_dev, ours.st_ino, self._size):
+                return
+        records = [record for history in self._trials.values() for record in history.values()]
+        what = f"deleted or changed while the sweep runs; written anew, with {count(len(records), 'record')}"
+        print(f"{self._path} was {what}", file=sys.stderr, flush=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for name, content in self._beside.items():
+            if not (self.folder / name).exists():
+                replace(self.folder / name, content)
+        content = b"".join(map(record_rows.line, records))
+        replace(self._path, content)
+        self._file.close()
+        self._file = self._path.open("ab", buffering=0)
+        self._size = len(content)
 
     def write(self, record: Record, details: Details) -> None:
         """Keeps a record, and before it the files that belong to it."""
@@ -141,8 +184,10 @@ class Recorder:
         final = record["status"] in FINAL
         if final:
             record = sealed(history, record)
+        self.hold()
         self.keep(record["trial"], record["step"], details)
         self._append(record_rows.line(record))
+        self.wrote = True
         if final:
             os.fsync(self._file.fileno())  # an ending survives a power cut
         add(history, record)
@@ -158,14 +203,15 @@ class Recorder:
 
     def _append(self, line: bytes) -> None:
         """Writes a line, or nothing at all where the disk is full."""
-        before = self._file.seek(0, os.SEEK_END)
+        left = line
         try:
-            while line:
-                line = line[self._file.write(line) :]
+            while left:
+                left = left[self._file.write(left) :]
         except OSError:
             with contextlib.suppress(OSError):
-                self._file.truncate(before)
+                self._file.truncate(self._size)
             raise
+        self._size += len(line)
 
     def close(self) -> None:
         """Closes the file."""

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray import tune
 
-from harness.files import no_space
 from harness.records.details import Details
 from harness.records.folder import Recorder
 from harness.records.rows import FINAL
@@ -24,24 +23,35 @@ MAX_FAILURES = 2
 
 
 class RecordCallback(tune.Callback):
-    """Writes what trials report, and the endings that a trial cannot report itself."""
+    """Writes what trials report, and the endings that a trial cannot report itself.
 
-    def __init__(self, recorder: Recorder, display: Display, time_limit: float | None):
+    Args:
+        recorder: takes the records.
+        display: shows them.
+        time_limit: of a trial, in seconds.
+        stopping: whether trials are to end.
+
+    Attributes:
+        unwritten: why a record could not be kept, which ended the sweep.
+    """
+
+    def __init__(self, recorder: Recorder, display: Display, time_limit: float | None, stopping: Callable[[], bool]):
         self._recorder = recorder
         self._display = display
         self._time_limit = time_limit
+        self._stopping = stopping
         self._running: dict[str, tuple[str, float]] = {}  # Tune's trial -> the trial that it runs, since when
-        self.no_space: OSError | None = None
+        self.unwritten: OSError | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune's snapshots are not used to resume, and a terminal cannot be pickled
 
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
         """A report of a trial."""
-        if "no_space" in result:
-            self._stop_for_space(OSError(errno.ENOSPC, result["no_space"]))
+        if "refused" in result:
+            self._stop(OSError(*result["refused"]))
         if "portrait" in result:
-            self._recorder.keep(result["portrait_of"], 0, Details(portrait=result["portrait"], album=result["album"]))
+            self._keep(result["portrait_of"], Details(portrait=result["portrait"], album=result["album"]))
         elif "warning" in result:
             print(f"{result['portrait_of']}: {result['warning']}", file=sys.stderr)
         elif "portrait_of" in result:
@@ -49,7 +59,7 @@ class RecordCallback(tune.Callback):
         elif "goes_on" in result:
             name, details = result["goes_on"]
             self._running[trial.trial_id] = name, time.monotonic()
-            self._recorder.keep(name, 0, details)
+            self._keep(name, details)
         if "sent" not in result:
             return
         record, details = result["sent"]
@@ -62,7 +72,12 @@ class RecordCallback(tune.Callback):
             note_ending(trial.trial_id, record)
 
     def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
-        """Ends the workers of trials that take longer than they may."""
+        """Ends the workers of all trials where they are to end, else of those that take longer than they may."""
+        if self._stopping():
+            for trial in trials:
+                if trial.temporary_state.ray_actor is not None:
+                    ray.kill(trial.temporary_state.ray_actor)
+            raise KeyboardInterrupt  # no error, of which Tune would make endings
         if self._time_limit is None:
             return
         began = time.monotonic() - self._time_limit
@@ -103,18 +118,22 @@ class RecordCallback(tune.Callback):
         ending = {**last, "status": status, "step_kind": "labels", "step": 0, "time": int(time.time() * 1000)}
         self._write(ending | more | ({"error": limit} if limit else {}), Details())
 
+    def _keep(self, trial: str, details: Details) -> None:
+        try:
+            self._recorder.keep(trial, 0, details)
+        except OSError as error:
+            self._stop(error)
+
     def _write(self, record: dict[str, Any], details: Details) -> None:
         try:
             self._recorder.write(record, details)
         except OSError as error:
-            if no_space(error):
-                self._stop_for_space(error)
-            raise
+            self._stop(error)
         self._display.add(record, details)
 
-    def _stop_for_space(self, error: OSError) -> None:
+    def _stop(self, error: OSError) -> None:
         """Ends the sweep: trials that cannot leave their results behind are not worth running."""
-        self.no_space = error
+        self.unwritten = error
         raise error
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.files import CACHE, RESULTS, STAGES, no_space
-from harness.messages import public
-from harness.progress import forgive_output
+from harness.messages import cause_of, printable, public_command, without_secrets
+from harness.progress import drop_output, forgive_output
 
 if TYPE_CHECKING:
     from harness.config.plan import Plan
@@ -33,33 +35,31 @@ def main(
     arguments = sys.argv[1:] if arguments is None else arguments
     options = _parser(prog, question).parse_args(arguments)
     forgive_output()
-    typed = f"{prog} {shlex.join(arguments)}"
-    resume = public(typed) if options.dry_run else resume_command(prog, arguments)
+    typed = public_command(prog, arguments)
+    resume = typed if options.dry_run else resume_command(prog, arguments)
 
     from harness.config.plan import load_plan
     from harness.config.schema import parse_overrides
-    from harness.sweep.interrupts import NoSpaceError
-    from harness.sweep.preflight import preview
+    from harness.records.mirror import local_folder
+    from harness.sweep.preflight import check_places, preview
 
     try:
         plan = load_plan(options.file, parse_overrides(options.set))
         if options.dry_run:
-            print(preview(plan), flush=True)
+            check_places(local_folder(options.results) / plan.name, options.stages, options.cache)
+            print(printable(preview(plan)), flush=True)
             if not options.quiet:
                 from harness.sweep.costs import expected_costs
 
                 print(expected_costs(plan, options.cache))
             return FINISHED
         return _run(plan, options, typed, resume)
-    except (ValueError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
-        print(error, file=sys.stderr)
+    except (ValueError, OSError) as error:  # before the first record: what comes later is in the outcome
+        if no_space(error):
+            print(_last_words(error, Path(), resume), file=sys.stderr)
+            return INTERRUPTED
+        print(printable(str(error)), file=sys.stderr)
         return WRONG
-    except OSError as error:
-        if not no_space(error):
-            raise
-        print(error if isinstance(error, NoSpaceError) else NoSpaceError(error), file=sys.stderr)
-        print(f"make room and go on with: {resume}", file=sys.stderr)
-        return INTERRUPTED
     except KeyboardInterrupt:
         print(f"interrupted; go on with: {resume}", file=sys.stderr)
         return INTERRUPTED
@@ -68,12 +68,14 @@ def main(
 def resume_command(prog: str, arguments: list[str]) -> str:
     """The command that was given, with --resume and without the password of a URI."""
     given = [argument for argument in arguments if argument != "--resume"]
-    return public(f"{prog} {shlex.join([*given, '--resume'])}")
+    return public_command(prog, [*given, "--resume"])
 
 
 def _run(plan: Plan, options: argparse.Namespace, typed: str, resume: str) -> int:
+    import ray
+
     from harness.sweep.interrupts import Interrupts
-    from harness.sweep.session import Options, run_plan  # and with it Ray
+    from harness.sweep.session import REPORTING, Options, run_plan
 
     asked = Options(
         results=options.results,
@@ -86,39 +88,66 @@ def _run(plan: Plan, options: argparse.Namespace, typed: str, resume: str) -> in
         command=typed,
     )
     outcome = run_plan(plan, asked, Interrupts(resume))
-    from harness.report import terminal
+    status = status_of(outcome)
+    try:
+        from harness.report import terminal
 
-    answered = outcome.report if outcome.complete else None
-    if answered and not options.quiet:
-        terminal.print_tables(answered)
-    status = farewell(outcome, resume)
-    if answered:
-        terminal.print_answer(answered)
+        answered = outcome.report if outcome.complete else None
+        if answered and not options.quiet:
+            terminal.print_tables(answered)
+        farewell(outcome, resume)
+        if answered:
+            terminal.print_answer(answered)
+        sys.stdout.flush()
+    except OSError:  # nobody reads it any more: `| head`, a terminal that is closed
+        drop_output()
+    if ray.is_initialized() or any(thread.name == REPORTING for thread in threading.enumerate()):
+        os._exit(status)  # what could not be ended in time would keep this process, or break it as it goes
     return status
 
 
-def farewell(outcome: Outcome, resume: str) -> int:
-    """Says where the results are, what failed and how to go on; the exit status."""
+def status_of(outcome: Outcome) -> int:
+    """The exit status of a sweep that has begun."""
+    if not outcome.complete:
+        return INTERRUPTED
+    return SOME_FAILED if outcome.failed or outcome.problems else FINISHED
+
+
+def farewell(outcome: Outcome, resume: str) -> None:
+    """Says where the results are, what failed and how to go on."""
+    from harness.sweep.interrupts import AbandonedError
     from harness.tracking.links import links
 
     if outcome.complete:
-        uri = public(outcome.tracking_uri)
+        uri = without_secrets(outcome.tracking_uri)
         served = uri.startswith(("http://", "https://"))
         print(f"\nreport:    python -m harness.report {shlex.quote(str(outcome.folder))}")
         print(f"MLflow UI: {uri if served else f'mlflow ui --backend-store-uri {shlex.quote(uri)}'}")
         shown = links(uri, outcome.experiment) if outcome.experiment else {}
         for what, address in shown.items():
             print(f"  {what + ':':8} {address}")
+    elif isinstance(outcome.error, AbandonedError):
+        pass  # as was said when it happened
+    elif outcome.error:
+        print(_last_words(outcome.error, outcome.folder, resume), file=sys.stderr)
     else:
         print(f"interrupted; go on with: {resume}", file=sys.stderr)
     if outcome.copy:
         print(f"copy:      {outcome.copy}")
     causes = [f"failed: {trial}: {cause}" for trial, cause in outcome.failed.items()] if outcome.complete else []
     for line in (*causes, *outcome.problems):
-        print(line, file=sys.stderr)
-    if not outcome.complete:
-        return INTERRUPTED
-    return SOME_FAILED if causes or outcome.problems else FINISHED
+        print(printable(line), file=sys.stderr)
+
+
+def _last_words(error: Exception, folder: Path, resume: str) -> str:
+    """What ended a sweep early and how it goes on."""
+    from harness.sweep.interrupts import NoSpaceError
+
+    if isinstance(error, NoSpaceError) or no_space(error):
+        full = error if isinstance(error, NoSpaceError) else NoSpaceError(error)
+        return f"{full}\nmake room and go on with: {resume}"
+    where = shlex.quote(str(folder / "error.txt"))
+    return f"stopped: {cause_of(error, 400)} (see {where}); nothing that finished is lost; go on with: {resume}"
 
 
 def _parser(prog: str, question: Path | None) -> argparse.ArgumentParser:

@@ -15,9 +15,9 @@ from harness.config.plan import Plan
 from harness.config.schema import ConfigError
 from harness.config.trial import TrialConfig
 from harness.data.splits import Data
-from harness.messages import message_of
 from harness.sweep import cluster
 from harness.sweep.placement import Node, this_machine
+from harness.sweep.servers import Servers, silenced, start_private_ray
 from harness.trial.run import Folders
 
 RAY_VARIABLES = {
@@ -36,8 +36,11 @@ RAY_VARIABLES = {
 
 
 @contextlib.contextmanager
-def connected(plan: Plan | None = None, address: str | None = None) -> Iterator[None]:
+def connected(plan: Plan | None = None, address: str | None = None) -> Iterator[Servers]:
     """A private Ray on this machine, gone afterwards, or a cluster, which gets the plan's code and is left as it is.
+
+    Yields:
+        The servers of the private Ray.
 
     Raises:
         ConfigError: this process uses Ray already, or the cluster cannot be joined.
@@ -48,29 +51,16 @@ def connected(plan: Plan | None = None, address: str | None = None) -> Iterator[
         if address:
             assert plan is not None
             cluster.join(address, plan)
+            servers = Servers()
         else:
-            _start_ray()
+            servers = start_private_ray()
         for name in ("tune", "execution.tune_controller"):  # a worker that dies is reported by its trial, in one line
             logging.getLogger(f"ray.tune.{name}").setLevel(logging.CRITICAL)
         try:
-            yield
+            with contextlib.nullcontext() if address else silenced():
+                yield servers
         finally:
-            ray.shutdown()
-
-
-def _start_ray() -> None:
-    try:
-        ray.init(
-            address="local",
-            include_dashboard=False,
-            configure_logging=True,
-            logging_level="ERROR",
-            log_to_driver=False,
-            num_gpus=None,
-        )
-    except Exception as error:  # of many types: too long a TMPDIR, a machine under load, no home
-        ray.shutdown()
-        raise ConfigError([f"Ray cannot start on this machine: {message_of(error)}"]) from error
+            servers.end()
 
 
 @contextlib.contextmanager

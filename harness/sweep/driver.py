@@ -70,7 +70,7 @@ class Sweep:
             self._portray_best()
         if complete and plan.bounds:
             complete = self._run_all(plan.headroom_tasks())
-        return complete and not self._interrupts.pressed
+        return complete
 
     def _resolve(self, block: int) -> bool:
         """Adds seeds in blocks, as long as a comparison with the reference is open: to the two of it alone."""
@@ -119,8 +119,14 @@ class Sweep:
         return ending is not None and ending["status"] == "finished"
 
     def _fit(self, work: Callable[[dict[str, Any], Job], None], search: Searcher, number: int, phase: Phase) -> None:
-        """Lets Tune do so many pieces of work; returns when they are done, or after a Ctrl-C."""
-        callback = RecordCallback(self._recorder, self._display, self._plan.resources.time_limit)
+        """Lets Tune do so many pieces of work.
+
+        Raises:
+            KeyboardInterrupt: a person ended them.
+            NoSpaceError, OSError: what trials leave behind cannot be written.
+        """
+        limit = self._plan.resources.time_limit
+        callback = RecordCallback(self._recorder, self._display, limit, lambda: self._interrupts.pressed)
         tuner = tune.Tuner(
             tune.with_resources(tune.with_parameters(work, job=self._job), dict(self._placement.resources)),
             tune_config=tune.TuneConfig(
@@ -140,9 +146,10 @@ class Sweep:
             ),
         )
         try:
-            with self._interrupts.stopping_tune():
-                tuner.fit()
+            tuner.fit()
         except Exception as error:
-            if callback.no_space or no_space(error):
-                raise NoSpaceError(callback.no_space or error) from error
+            if no_space(callback.unwritten or error):
+                raise NoSpaceError(callback.unwritten or error) from error
+            if callback.unwritten:
+                raise callback.unwritten from None  # without what Tune wrapped around it
             raise

@@ -1,41 +1,64 @@
-"""Ctrl-C, SIGTERM, and a full disk."""
+"""Ctrl-C, SIGTERM, SIGHUP, and what else ends a sweep early: a full disk, what died that it needs."""
 
 from __future__ import annotations
 
-import contextlib
+import contextvars
+import math
 import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+
+from harness.progress import drop_output
 
 STOPPED_AT_ONCE = 130
 """The exit status after a second Ctrl-C."""
 
+GRACE_SECONDS = 4.0
+"""How long trials may take to end after the first; Ray may no longer be there to end them."""
+
+PATIENCE = {signal.SIGTERM: 7.0, signal.SIGHUP: 7.0}
+"""Seconds in which whoever sends such a signal expects us to be done, a few less than the ten after which some kill."""
+
 
 class Interrupts:
-    """Ctrl-C: once, and the sweep stops tidily; twice, and it stops at once.
+    """Ctrl-C: once, and the sweep stops tidily; twice, and it stops at once. SIGTERM and SIGHUP: as Ctrl-C once.
 
-    Inside the block SIGINT, also where a shell started us with it ignored, SIGTERM and SIGUSR1 are ours; afterwards
-    they are as they were. Outside the main thread, where Python hands out no signals, nothing is touched.
+    Inside the block SIGINT, also where a shell started us with it ignored, SIGTERM and SIGHUP are ours; afterwards they
+    are as they were. SIGHUP stays ignored where it is (`nohup`). Outside the main thread, where Python hands out no
+    signals, nothing is touched.
 
     Args:
         resume: the command that continues the sweep, whose process a second Ctrl-C ends; None in a process that is
             not the sweep's, such as a notebook's: the second Ctrl-C raises KeyboardInterrupt.
 
     Attributes:
-        pressed: whether Ctrl-C was pressed.
+        pressed: whether Ctrl-C was pressed, or such a signal came.
+        deadline: by when, in monotonic time, what follows the trials is to be done; a person who waits may press again.
+        at_once: called before a second Ctrl-C ends the process.
     """
 
     def __init__(self, resume: str | None = None):
         self.pressed = False
+        self.deadline = math.inf
+        self.at_once: Callable[[], object] = lambda: None
         self._resume = resume
-        self._in_tune = False
+        self._attending = False
         self._before: dict[signal.Signals, object] = {}
+
+    @property
+    def own_process(self) -> bool:
+        """Whether this process is the sweep's alone and ends with it."""
+        return self._resume is not None
 
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():
-            ours = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+            ours = {signal.SIGINT, signal.SIGTERM}
+            if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+                ours.add(signal.SIGHUP)
             self._before = {number: signal.getsignal(number) for number in ours}
         self.install()
         return self
@@ -47,32 +70,76 @@ class Interrupts:
 
     def install(self) -> None:
         """Takes over again what `ray.init` took."""
-        if self._before:
-            signal.signal(signal.SIGINT, self._interrupt)
-            signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+        for number in self._before:
+            signal.signal(number, self._interrupt)
 
-    @contextlib.contextmanager
-    def stopping_tune(self) -> Iterator[None]:
-        """Inside the block the first Ctrl-C lets Tune end its trials and return."""
-        if self._before:
-            signal.signal(signal.SIGUSR1, signal.default_int_handler)  # until Tune takes it over
-        self._in_tune = True
+    def attend(self, work: Callable[[], bool], died: Callable[[], str]) -> bool:
+        """Does the work in a thread of its own, so that this one can leave it whatever the work waits for.
+
+        Args:
+            work: ends soon after `pressed` is true.
+            died: what it needs and is no more, in words; empty as long as all is there.
+
+        Returns:
+            What the work returns.
+
+        Raises:
+            KeyboardInterrupt: it was told to end and did.
+            AbandonedError: it was told to end and did not, or what it needs died.
+            Exception: what it raises.
+        """
+        outcome: Future[bool] = Future()
+        context = contextvars.copy_context()
+
+        def run() -> None:
+            try:
+                outcome.set_result(context.run(work))
+            except BaseException as error:
+                outcome.set_exception(error)
+
+        pressed = 0.0
+        self._attending = True
         try:
-            yield
+            threading.Thread(target=run, name="trials", daemon=True).start()
+            while not wait([outcome], timeout=0.2).done:
+                dead = died()
+                pressed = pressed or (time.monotonic() if self.pressed else 0.0)
+                if dead:  # Ray ends this process soon, without a word, so ours comes at once
+                    self.deadline = 0.0
+                    if self.own_process and not self.pressed:
+                        self._say(f"stopped: {dead}; nothing that finished is lost; go on with: {self._resume}")
+                if dead or (pressed and time.monotonic() > pressed + GRACE_SECONDS):
+                    raise AbandonedError("" if pressed else dead)
+            return outcome.result()
+        except KeyboardInterrupt:
+            if wait([outcome], timeout=GRACE_SECONDS).done:  # at once, but for a second Ctrl-C in a notebook
+                raise
+            raise AbandonedError("") from None
         finally:
-            self._in_tune = False
+            self._attending = False
 
-    def _interrupt(self, *_: object) -> None:
-        if self.pressed and self._resume is None:
+    def _interrupt(self, number: int, frame: object) -> None:
+        if self.pressed and number != signal.SIGINT:
+            return  # whoever ends jobs may say so twice, to the process and to its group
+        if self.pressed and not self.own_process:
             raise KeyboardInterrupt
         if self.pressed:
-            print(f"stopped at once; go on with: {self._resume}", file=sys.stderr, flush=True)
-            os._exit(STOPPED_AT_ONCE)  # Ray's processes end with this one
+            self._say(f"stopped at once; go on with: {self._resume}")
+            self.at_once()
+            os._exit(STOPPED_AT_ONCE)
         self.pressed = True
-        print("stopping; Ctrl-C again stops at once", file=sys.stderr, flush=True)
-        if not self._in_tune:
+        self.deadline = time.monotonic() + PATIENCE.get(signal.Signals(number), math.inf)
+        again = number == signal.SIGINT or not self.own_process
+        self._say("stopping; Ctrl-C again stops at once" if again else f"stopping; go on with: {self._resume}")
+        if not self._attending:
             raise KeyboardInterrupt
-        os.kill(os.getpid(), signal.SIGUSR1)  # which Tune listens to as to SIGINT
+
+    def _say(self, line: str) -> None:
+        """Says it, and from here on nothing to a terminal that is gone: what is written to it raises."""
+        try:
+            print(line, file=sys.stderr, flush=True)
+        except OSError:
+            drop_output()
 
 
 class NoSpaceError(OSError):
@@ -81,3 +148,7 @@ class NoSpaceError(OSError):
     def __init__(self, cause: BaseException):
         place = getattr(cause, "filename", None)
         super().__init__(f"no space left on the device: {place or getattr(cause, 'strerror', None) or cause}")
+
+
+class AbandonedError(RuntimeError):
+    """Trials were left to themselves: says why, or nothing where they were told to end."""

@@ -77,6 +77,22 @@ def check_data(plan: Plan, cache: Path, *, download: bool = True) -> list[tuple[
     return [(config, data) for config, data, _ in opened.parts.values()]
 
 
+def check_places(folder: Path, stages: Path, cache: Path) -> None:
+    """Whether what may be deleted at any time lies outside the sweep's folder.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    inside = {"--stages": stages, "--cache": cache}
+    problems = [
+        f"{option} {place} is the sweep's own folder, {folder}, or in it"
+        for option, place in inside.items()
+        if place.resolve().is_relative_to(folder.resolve())
+    ]
+    if problems:
+        raise ConfigError(problems)
+
+
 def say_notes(prepared: Iterable[tuple[TrialConfig, Data]]) -> None:
     """Says what was decided, converted, left out or is there twice of all data, each line once."""
     for note in dict.fromkeys(note for _, data in prepared for note in data.notes):

@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import RenderableType
 
 from harness.config.tasks import Task
-from harness.messages import count
+from harness.messages import count, printable
 from harness.metrics import WATCHED
 from harness.records.details import Details, Training
 from harness.records.names import label
@@ -131,7 +131,7 @@ class Standing:
             better = self.best is None or (value > self.best[0]) == self.maximize
             if better and (self.best is None or value != self.best[0]):
                 self.best = value, record
-        line = f"[{self.done}/{self.total}] {self._outcome(record, value)}"
+        line = printable(f"[{self.done}/{self.total}] {self._outcome(record, value)}")
         self.recent = [*self.recent[-3:], line]
         return line
 
@@ -194,7 +194,8 @@ class Standing:
         lines: list[Any] = [self._head(width)]
         if self.best:
             value, record = self.best
-            lines.append(line(f"best {self.metric} {value:.4f}  {label(record['parameters'])}", style="green"))
+            text = printable(f"best {self.metric} {value:.4f}  {label(record['parameters'])}")
+            lines.append(line(text, style="green"))
         if self.running:
             table = Table.grid(padding=(0, 2, 0, 0), expand=True)
             table.add_column(no_wrap=True)
@@ -203,7 +204,7 @@ class Standing:
             table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
             table.add_column(no_wrap=True)
             for one in self._shown():
-                what = Text(label(one.record["parameters"]), style="default")
+                what = Text(printable(label(one.record["parameters"])), style="default")
                 table.add_row(f"  {one.position}", one.rate, one.left, what, f"seed {one.record['seed']}", style="cyan")
             lines.append(table)
         others = list(self.running.values())[TRIALS_SHOWN:]

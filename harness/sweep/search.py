@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import math
+import sys
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from harness.config.plan import Plan
 from harness.config.schema import ConfigError
 from harness.config.space import lookup
 from harness.config.tasks import Candidate, Task
-from harness.files import digest_of
+from harness.files import digest_of, replace
 from harness.records.folder import Recorder
 from harness.records.rows import Record
 from harness.seeding import derive
@@ -147,6 +149,7 @@ class Study:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         mend_journal(file)
         self._plan = plan
+        self._file = file
         self._study = self._opened(JournalStorage(JournalFileBackend(str(file))))
         self.is_exhausted = False
         self._numbers: dict[str, int] = {}  # configuration -> the trial of Optuna's that stands for it
@@ -154,6 +157,7 @@ class Study:
             if "parameters" in asked.user_attrs and not _is_forgotten(asked):
                 configuration = plan.candidate(asked.user_attrs["parameters"]).configuration
                 self._numbers.setdefault(configuration, asked.number)
+        self._journal = file.read_bytes()
 
     def _opened(self, storage: JournalStorage) -> optuna.Study:
         """The study of this question; where the question grew, a new one that begins with what was asked before.
@@ -192,6 +196,17 @@ class Study:
             user_attrs=asked.user_attrs,
         )
 
+    @contextlib.contextmanager
+    def _journaled(self) -> Iterator[None]:
+        """Around what is asked or told: the journal is written anew first where it was deleted, replaced or cut."""
+        there = self._file.read_bytes() if self._file.exists() else b""
+        if not there.startswith(self._journal):
+            line = f"{self._file} was deleted or changed while the sweep runs; written anew"
+            print(line, file=sys.stderr, flush=True)
+            replace(self._file, self._journal)
+        yield
+        self._journal = self._file.read_bytes()
+
     @property
     def sampler(self) -> optuna.samplers.BaseSampler:
         """What suggests."""
@@ -218,22 +233,23 @@ class Study:
         A suggestion that was made before is answered from its record. A sampler that repeats itself `REPEATS` times is
         replaced by random draws until one is new.
         """
-        given = self._study.sampler
-        try:
-            for attempt in range(REPEATS + 20 * (len(self._numbers) + 1)):
-                if attempt == REPEATS:
-                    self._study.sampler = optuna.samplers.RandomSampler(seed=len(self._numbers))
-                asked = self._study.ask()
-                candidate = self._plan.candidate(self._plan.space.suggest(asked))
-                if candidate.configuration not in self._numbers:
-                    self._numbers[candidate.configuration] = asked.number
-                    asked.set_user_attr("parameters", candidate.parameters)
-                    return asked.number, self._tasks(candidate)
-                self._repeat(asked.number, self._numbers[candidate.configuration])
-        finally:
-            self._study.sampler = given
-        self.is_exhausted = True
-        return None
+        with self._journaled():
+            given = self._study.sampler
+            try:
+                for attempt in range(REPEATS + 20 * (len(self._numbers) + 1)):
+                    if attempt == REPEATS:
+                        self._study.sampler = optuna.samplers.RandomSampler(seed=len(self._numbers))
+                    asked = self._study.ask()
+                    candidate = self._plan.candidate(self._plan.space.suggest(asked))
+                    if candidate.configuration not in self._numbers:
+                        self._numbers[candidate.configuration] = asked.number
+                        asked.set_user_attr("parameters", candidate.parameters)
+                        return asked.number, self._tasks(candidate)
+                    self._repeat(asked.number, self._numbers[candidate.configuration])
+            finally:
+                self._study.sampler = given
+            self.is_exhausted = True
+            return None
 
     def _repeat(self, number: int, before: int) -> None:
         """Answers a suggestion that was made before as the first one was, where that has ended."""
@@ -245,23 +261,24 @@ class Study:
 
     def tell(self, number: int, values: Sequence[float] | None) -> None:
         """Ends a configuration: a value for each objective; None, or one that is no number, where a trial failed."""
-        if values is None or not all(map(math.isfinite, values)):
-            self._study.tell(number, state=TrialState.FAIL)
-        else:
-            self._study.tell(number, list(values))
+        failed = values is None or not all(map(math.isfinite, values))
+        with self._journaled():
+            self._study.tell(number, None if failed else values, state=TrialState.FAIL if failed else None)
 
     def tell_stopped(self, number: int, watched: Mapping[int, float]) -> None:
         """Ends a configuration that was stopped early, which has no value, with what was watched after each epoch."""
-        asked = optuna.trial.Trial(self._study, self._study.get_trials(deepcopy=False)[number]._trial_id)
-        asked.set_user_attr("stopped", True)
-        if self.num_objectives == 1:  # Optuna keeps intermediate values of one objective alone
-            for epoch, value in sorted(watched.items()):
-                asked.report(value, epoch)
-        self._study.tell(number, state=TrialState.PRUNED)
+        with self._journaled():
+            asked = optuna.trial.Trial(self._study, self._study.get_trials(deepcopy=False)[number]._trial_id)
+            asked.set_user_attr("stopped", True)
+            if self.num_objectives == 1:  # Optuna keeps intermediate values of one objective alone
+                for epoch, value in sorted(watched.items()):
+                    asked.report(value, epoch)
+            self._study.tell(number, state=TrialState.PRUNED)
 
     def forget(self, number: int) -> None:
         """Ends a configuration of which nothing is known; it may be suggested again."""
-        self._study.tell(number, state=TrialState.PRUNED)
+        with self._journaled():
+            self._study.tell(number, state=TrialState.PRUNED)
         self._numbers = {name: of for name, of in self._numbers.items() if of != number}
 
     def open_tasks(self, recorder: Recorder) -> list[Task]:

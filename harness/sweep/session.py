@@ -5,8 +5,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import math
 import shlex
+import threading
+import time
+import traceback
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +22,7 @@ from harness.config.schema import ConfigError
 from harness.config.trial import TrialConfig
 from harness.data.splits import Data
 from harness.encoders import export
-from harness.files import CACHE, RESULTS, STAGES, no_space, replace_text
+from harness.files import CACHE, RESULTS, STAGES, replace_text
 from harness.messages import cause_of
 from harness.records import environment
 from harness.records.folder import Recorder, open_folder
@@ -27,16 +32,20 @@ from harness.report.write import write_report
 from harness.sweep import cluster
 from harness.sweep.connection import connected, nodes_for
 from harness.sweep.driver import Sweep
-from harness.sweep.interrupts import Interrupts
+from harness.sweep.interrupts import AbandonedError, Interrupts
 from harness.sweep.origins import check_origins
 from harness.sweep.placement import Placement, place, this_machine
-from harness.sweep.preflight import check_data, say_notes
+from harness.sweep.preflight import check_data, check_places, say_notes
 from harness.sweep.screen import Display, Standing
+from harness.sweep.servers import Servers
 from harness.tracking.server import tracking_uri
 from harness.tracking.tracker import Tracker
 from harness.trial.memory import can_watch_memory
 from harness.trial.origin import code_behind
 from harness.trial.run import Folders
+
+REPORTING = "report"
+"""The thread that writes a report for which there may be no time."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +87,7 @@ class Outcome:
         tracking_uri: of its records in MLflow.
         complete: whether every trial has an ending; false where the sweep was interrupted.
         failed: trial -> cause.
+        error: what ended the sweep before its last trial, but for an interrupt.
         report: None where there is no record, or where it could not be made.
         experiment: its id in MLflow; None where it is not known.
         copy: URI of the copy of the folder; None where there is none or it is behind.
@@ -88,6 +98,7 @@ class Outcome:
     tracking_uri: str
     complete: bool = False
     failed: Mapping[str, str] = field(default_factory=dict)
+    error: Exception | None = None
     report: Report | None = None
     experiment: str | None = None
     copy: str | None = None
@@ -100,20 +111,20 @@ def run_plan(plan: Plan, options: Options, interrupts: Interrupts | None = None)
     Shows its progress on stderr, unless `options.quiet`.
 
     Raises:
-        ConfigError: something does not fit; nothing was run.
-        ValueError, FileNotFoundError, NotADirectoryError, PermissionError: likewise.
-        NoSpaceError: a disk is full; what finished is kept.
-        KeyboardInterrupt: before the first trial.
+        ConfigError: something does not fit; nothing was run. What happens after the first record raises nothing.
+        ValueError, OSError: likewise.
+        KeyboardInterrupt: before the first trial, or after the last one.
     """
     with progress.hushed(options.quiet), interrupts or Interrupts() as guard:
         results = local_folder(options.results)
         outcome = Outcome(results / plan.name, tracking_uri(options.tracking_uri, results))
-        prepared = _check(plan, options)
+        prepared = _check(plan, options, outcome.folder)
         mirror = Mirror(options.results, outcome.folder) if is_remote(options.results) else None
         if mirror:
             mirror.fetch()
-        with connected(plan, options.address):
+        with connected(plan, options.address) as servers:
             guard.install()
+            guard.at_once = servers.kill
             nodes, beyond = nodes_for(plan, options.address, options.folders, prepared)
             export.check_export(plan, beyond.get("shared_stages", True))
             placement = place(plan.resources, nodes, plan.name)
@@ -124,14 +135,15 @@ def run_plan(plan: Plan, options: Options, interrupts: Interrupts | None = None)
                     outcome.folder, prepared, placement.concurrent, options.command
                 )
                 about |= {"code": code_behind(candidate.trial for candidate in plan.some_candidates())} | beyond
-                _run_in_folder(plan, options, placement, about, mirror, guard, outcome)
+                _run_in_folder(plan, options, placement, about, mirror, guard, servers, outcome)
             finally:
                 lock.release()
     return outcome
 
 
-def _check(plan: Plan, options: Options) -> list[tuple[TrialConfig, Data]]:
+def _check(plan: Plan, options: Options, folder: Path) -> list[tuple[TrialConfig, Data]]:
     """What can be known before Ray is started; a trial of each data set and split, with its data."""
+    check_places(folder, options.stages, options.cache)
     if options.address:
         cluster.check_address(options.address)
     else:
@@ -150,35 +162,49 @@ def _run_in_folder(
     about: dict[str, Any],
     mirror: Mirror | None,
     interrupts: Interrupts,
+    servers: Servers,
     outcome: Outcome,
 ) -> None:
     """Runs the plan's trials in the sweep's folder, which is ours, and reports them, also after an interrupt."""
     replace_text(outcome.folder / "environment.json", json.dumps(about, indent=1))
     first = plan.metric[0]
     standing = Standing(first.name, first.direction == "maximize")
-    with _recording(plan, about, mirror, outcome) as recorder:
+    with _recording(plan, about, mirror, interrupts, outcome) as recorder:
         try:
             with Display(standing, options.quiet) as display:
                 sweep = Sweep(plan, options.folders, placement, recorder, display, interrupts)
-                outcome.complete = sweep.run()
+                outcome.complete = interrupts.attend(sweep.run, servers.dead)
         except KeyboardInterrupt:
-            outcome.complete = False
-        finally:
-            with progress.working("writing the report"):
-                outcome.report = _write_report(outcome)
-            if outcome.report:
-                kept = plan.log_model if outcome.complete else "none"
-                outcome.problems += export.export_encoders(outcome.report, kept, options.folders)
+            pass
+        except AbandonedError as error:
+            servers.abandoned = interrupts.own_process  # a notebook goes on, and waits for Ray as long as that takes
+            outcome.error = error if str(error) else None
+        except Exception as error:
+            if not recorder.wrote:
+                raise
+            outcome.error = error
+            _keep_traceback(outcome.folder, error)
+        try:
+            recorder.hold()
+        except OSError as error:
+            outcome.problems.append(f"records were lost from {outcome.folder}: {cause_of(error)}")
+        with progress.working("writing the report"):
+            outcome.report = None if servers.dead() else _report_by(interrupts.deadline, outcome)
+        if outcome.report:
+            kept = plan.log_model if outcome.complete else "none"
+            outcome.problems += export.export_encoders(outcome.report, kept, options.folders)
         outcome.failed = recorder.failed()
 
 
 @contextlib.contextmanager
-def _recording(plan: Plan, about: dict[str, Any], mirror: Mirror | None, outcome: Outcome) -> Iterator[Recorder]:
+def _recording(
+    plan: Plan, about: dict[str, Any], mirror: Mirror | None, interrupts: Interrupts, outcome: Outcome
+) -> Iterator[Recorder]:
     """A recorder whose records MLflow and the copy get too; these are ended in turn, even if one of them fails."""
     tracker = Tracker(outcome.tracking_uri, plan.name, outcome.folder, about)
     with contextlib.ExitStack() as ending:  # from the last to the first
         tracker.start()
-        ending.callback(_finish_tracking, tracker, outcome)
+        ending.callback(_finish_tracking, tracker, interrupts, outcome)
         recorder = Recorder(outcome.folder, tracker.record)
         if mirror:
             mirror.start()
@@ -187,27 +213,48 @@ def _recording(plan: Plan, about: dict[str, Any], mirror: Mirror | None, outcome
         yield recorder
 
 
+def _keep_traceback(folder: Path, error: Exception) -> None:
+    """Keeps where an error came from in the sweep's folder, if it can be written, for whoever mends that."""
+    with contextlib.suppress(OSError):
+        replace_text(folder / "error.txt", "".join(traceback.format_exception(error)))
+
+
+def _report_by(deadline: float, outcome: Outcome) -> Report | None:
+    """The report; None where it is not there by then, in monotonic time, or cannot be made."""
+    if deadline == math.inf:
+        return _write_report(outcome)
+    report: Future[Report | None] = Future()
+    threading.Thread(target=lambda: report.set_result(_write_report(outcome)), name=REPORTING, daemon=True).start()
+    try:
+        return report.result(max(1.0, deadline - time.monotonic()))
+    except TimeoutError:
+        outcome.problems.append(f"no time for the report, which this writes: {_report_command(outcome)}")
+        return None
+
+
+def _report_command(outcome: Outcome) -> str:
+    return f"python -m harness.report {shlex.quote(str(outcome.folder))}"
+
+
 def _write_report(outcome: Outcome) -> Report | None:
     """The report; None where the sweep was interrupted before its first record, or where it cannot be made."""
-    if not (outcome.folder / "rows.jsonl").stat().st_size:
-        return None
     try:
+        if not (outcome.folder / "rows.jsonl").stat().st_size:
+            return None
         return write_report(outcome.folder)
     except Exception as error:  # the records are whole, and what follows the report is not to be lost with it
-        if no_space(error):
-            raise
         cause = cause_of(error)
-        again = f"python -m harness.report {shlex.quote(str(outcome.folder))}"
-        outcome.problems.append(f"no report: {cause}; try again with: {again}")
+        outcome.problems.append(f"no report: {cause}; try again with: {_report_command(outcome)}")
         return None
 
 
-def _finish_tracking(tracker: Tracker, outcome: Outcome) -> None:
+def _finish_tracking(tracker: Tracker, interrupts: Interrupts, outcome: Outcome) -> None:
     with progress.working("sending the records to MLflow"):
         if outcome.complete:
             tracker.finish("finished", timeout=60.0, patient=True)
         else:
-            tracker.finish("interrupted", timeout=20.0)  # a person waits, and the rest is delivered on resuming
+            left = max(2.0, interrupts.deadline - time.monotonic())
+            tracker.finish("interrupted", timeout=min(20.0, left))  # somebody waits; resuming delivers the rest
     outcome.experiment = tracker.experiment
 
 

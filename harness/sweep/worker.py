@@ -18,7 +18,7 @@ from ray import tune
 from harness.config.schema import as_dict
 from harness.config.tasks import Task
 from harness.config.trial import ComputeConfig
-from harness.files import no_space
+from harness.files import refusal
 from harness.messages import cause_of
 from harness.metrics import varies_by_run
 from harness.records.details import Details
@@ -110,13 +110,13 @@ def portray_in_worker(config: dict[str, Any], job: Job) -> None:
             run(task.trial, task.seed, job.folders, lambda *_: None, with_test=False, deliver=send,
                 mapped=task.portrait)  # fmt: skip
     except Exception as error:  # its stages are gone, and what makes them anew fails
-        if no_space(error):
-            tune.report({"no_space": str(error), **job.nothing})
+        _tell_refusal(error, job)
         send({"warning": cause_of(error)})
     tune.report(job.nothing)
 
 
 def _begin(job: Job) -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGHUP))  # which a plugin's processes may need
     keep_freed_memory()
     enter(job.cwd)
     torch.set_num_threads(job.threads)
@@ -171,8 +171,7 @@ def _run(task: Task, job: Job) -> dict[str, float]:
             if not math.isfinite(totals.get(name, math.nan)):
                 raise ValueError(f"{name} is {totals.get(name, 'not measured in this trial')}")
     except Exception as error:
-        if no_space(error):  # no fault of the trial's: the sweep stops, and tries it again when it is resumed
-            tune.report({"no_space": str(error), **job.nothing})
+        _tell_refusal(error, job)
         if last_round:
             send("labels", **last_round)
         cause = cause_of(error)
@@ -182,6 +181,13 @@ def _run(task: Task, job: Job) -> dict[str, float]:
     of_round, details = last_round.get("metrics", {}), replace(last_round.get("details", Details()), **portrait)
     send("labels", int(totals["labels/used"]), {**of_round, **totals}, details, status="finished", **warning)
     return totals
+
+
+def _tell_refusal(error: Exception, job: Job) -> None:
+    """Ends the sweep where a disk takes nothing more, which is no fault of the trial's: resuming tries it again."""
+    refused = refusal(error, job.folders.stages, job.folders.cache)
+    if refused:
+        tune.report({"refused": [refused.errno, refused.strerror, refused.filename], **job.nothing})
 
 
 def check_known(before: Mapping[str, float], now: Mapping[str, float], place: str) -> None:

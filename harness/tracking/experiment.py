@@ -74,6 +74,14 @@ def data_name(data: Mapping[str, Any]) -> str:
     return Path(str(data.get("path") or data["name"])).name
 
 
+def _remove_misnamed(quoted: Path, folder: Path) -> None:
+    """Removes the empty folders that MLflow makes for a database whose URI has `%3F` and the like in its path."""
+    with suppress(OSError):  # the first one that is not empty
+        while quoted != folder:
+            quoted.rmdir()
+            quoted, folder = quoted.parent, folder.parent
+
+
 class Experiment:
     """The runs of one sweep, as the server held them when it was asked, with what was sent from here since.
 
@@ -106,6 +114,8 @@ class Experiment:
                 # MLflow's own default is a folder below the current directory.
                 place = (database.resolve().parent / "mlflow_artifacts").as_uri() if database else None
                 self.id = self.client.create_experiment(name, artifact_location=place, tags=EXPERIMENT_TAGS)
+        if database:
+            _remove_misnamed(Path(uri.removeprefix("sqlite:///")).parent, database.parent)
         self.runs = self._find_runs(sweep_id)
 
     def _find_runs(self, sweep_id: str) -> dict[str, TrackedRun]:

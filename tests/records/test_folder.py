@@ -6,6 +6,7 @@ import base64
 import json
 import multiprocessing
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -264,6 +265,51 @@ def test_a_full_disk_takes_a_record_whole_or_not_at_all(tmp_path, room):
     read, unreadable = rows.read_rows(tmp_path)
     assert [record["trial"] for record in read] == ["search-a-s0", "search-b-s0"]
     assert unreadable == 0
+
+
+def deleted(file):
+    file.unlink()
+
+
+def replaced(file):
+    """What an editor does that saves."""
+    other = file.with_suffix(".new")
+    other.write_bytes(file.read_bytes().replace(b"search-a-s0", b"search-x-s0"))
+    other.replace(file)
+
+
+def emptied(file):
+    file.write_bytes(b"")
+
+
+def wiped(file):
+    shutil.rmtree(file.parent)
+
+
+@pytest.mark.parametrize("damage", [deleted, replaced, emptied, wiped])
+def test_records_whose_file_is_changed_while_they_are_written_are_kept(tmp_path, capsys, damage):
+    sweep = tmp_path / "sweep"
+    open_folder(sweep, ask(tmp_path), resume=False).release()
+    (sweep / "environment.json").write_text('{"sweep_id": "1"}')
+    beside = {name: (sweep / name).read_bytes() for name in ("space.yaml", "environment.json")}
+    folder = Folder(sweep)
+    for number in range(3):
+        folder.write(f"search-a-s{number}", "running", {}, 10)
+        folder.write(f"search-a-s{number}", "finished", {"val/accuracy": 0.5}, 20)
+    told = rows.by_trial(rows.read_rows(sweep)[0])
+    damage(sweep / "rows.jsonl")
+    folder.write("search-b-s0", "finished", {"val/accuracy": 0.6}, 20)
+    folder.write("search-c-s0", "finished", {"val/accuracy": 0.7}, 20)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"{sweep}/rows.jsonl was deleted or changed while the sweep runs; written anew, with 6 records"
+    again, unreadable = rows.read_rows(sweep)
+    assert unreadable == 0
+    assert list(rows.by_trial(again)) == [*told, "search-b-s0", "search-c-s0"]
+    assert all(rows.by_trial(again)[trial] == history for trial, history in told.items())
+    assert {name: (sweep / name).read_bytes() for name in beside} == beside
+    damage(sweep / "rows.jsonl")
+    folder.recorder.hold()  # as before the report
+    assert rows.by_trial(rows.read_rows(sweep)[0]) == rows.by_trial(again)
 
 
 def test_a_full_disk_keeps_the_old_text(tmp_path):

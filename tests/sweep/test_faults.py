@@ -25,6 +25,7 @@ from harness.records.details import Details
 from harness.records.folder import Recorder
 from harness.sweep.search import Study, mend_journal
 from harness.sweep.worker import record_of, tasks_in
+from harness.tracking.server import sqlite_uri
 
 QUICK = {**TRIAL, "ssl_method": "none"}
 
@@ -36,7 +37,7 @@ def workers_find_the_plugins(monkeypatch):
 
 def mlflow_statuses(folder: Path, name: str) -> dict[str, str]:
     """Trial -> status of its run; that of the sweep is ''. Each has one run."""
-    client = MlflowClient(f"sqlite:///{folder}/runs/mlflow.db")
+    client = MlflowClient(sqlite_uri(folder / "runs/mlflow.db"))
     runs = client.search_runs([client.get_experiment_by_name(name).experiment_id], max_results=1000)
     trials = [run.data.tags.get("trial_id", "") for run in runs]
     assert max(Counter(trials).values()) == 1
@@ -223,7 +224,7 @@ def test_ctrl_c_twice_stops_at_once(tmp_path):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    processes = without_agents(family(process))
+    processes = family(process)
     process.send_signal(signal.SIGINT)
     time.sleep(1)
     pressed = time.monotonic()
@@ -409,6 +410,25 @@ def test_tune_ends_what_a_search_asked_for(tmp_path):
     assert [trial.value for trial in told] == [0.7, 0.3, None, None, None, None]
     assert [trial.state.name for trial in told] == ["COMPLETE"] * 2 + ["FAIL"] * 3 + ["PRUNED"]
     assert study.num_told == 5
+
+
+@pytest.mark.parametrize("damage", ["deleted", "replaced", "cut"])
+def test_a_journal_that_is_changed_while_the_search_runs_is_written_anew(tmp_path, capsys, damage):
+    study = Interrupted(tmp_path).study()
+    file = tmp_path / "sweep/optuna.log"
+    number, tasks = study.ask()
+    whole = file.read_bytes()
+    if damage == "deleted":
+        file.unlink()
+    else:
+        file.write_bytes(whole[: len(whole) // 2] if damage == "cut" else b'{"op_code": 0}\n')
+    study.tell(number, [0.25])
+    assert capsys.readouterr().err == f"{file} was deleted or changed while the sweep runs; written anew\n"
+    assert file.read_bytes().startswith(whole)
+    told = optuna.load_study(study_name="search", storage=journal_of(tmp_path / "sweep")).trials[-1]
+    assert (told.value, told.user_attrs["parameters"]) == (0.25, tasks[0].candidate.parameters)
+    study.ask()
+    assert capsys.readouterr().err == ""
 
 
 def test_what_a_kill_leaves_of_the_journal_is_mended(tmp_path):

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import errno
 import json
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,15 +26,18 @@ from harness.config.plan import load_plan
 from harness.config.schema import ConfigError
 from harness.config.tasks import Task
 from harness.config.trial import ComputeConfig
-from harness.sweep import connection, worker
-from harness.sweep.interrupts import Interrupts
+from harness.records.details import Details
+from harness.sweep import connection, servers, session, worker
+from harness.sweep.command import main
+from harness.sweep.interrupts import AbandonedError, Interrupts
 from harness.sweep.objectives import judged_by
+from harness.sweep.placement import this_machine
 from harness.sweep.search import early_stopping
 from harness.sweep.session import Options, Outcome, run_plan
 from harness.sweep.worker import check_device, tasks_in, tune_config
 from harness.trial.run import Folders
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def handlers() -> list[object]:
@@ -56,7 +64,7 @@ def test_an_import_sets_no_variable_and_no_handler():
 
 def test_signals_are_put_back():
     before = handlers()
-    with Interrupts("again") as interrupts, interrupts.stopping_tune():
+    with Interrupts("again"):
         assert all(ours != theirs for ours, theirs in zip(handlers(), before, strict=True))
     assert handlers() == before
     with Interrupts() as interrupts:
@@ -66,6 +74,50 @@ def test_signals_are_put_back():
         with pytest.raises(KeyboardInterrupt):  # and the process goes on: it may be a notebook's
             signal.raise_signal(signal.SIGINT)
     assert handlers() == before
+
+
+def test_a_hangup_that_is_ignored_stays_so():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as `nohup` does
+    try:
+        with Interrupts("again") as interrupts:
+            signal.raise_signal(signal.SIGHUP)
+            assert not interrupts.pressed
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_jobs_that_are_ended_twice_end_tidily():
+    """Whoever ends a job may tell its processes and their group, so the second time is not another wish."""
+    with Interrupts("again") as interrupts:
+
+        def work() -> bool:
+            os.kill(os.getpid(), signal.SIGTERM)
+            while not interrupts.pressed:
+                time.sleep(0.01)
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGHUP)
+            return True
+
+        assert interrupts.attend(work, lambda: "")
+
+
+def test_what_waits_for_the_dead_is_left(monkeypatch, capsys):
+    monkeypatch.setattr("harness.sweep.interrupts.GRACE_SECONDS", 0.3)
+    with Interrupts("again") as interrupts:
+        with pytest.raises(AbandonedError, match="raylet was killed"):
+            interrupts.attend(lambda: threading.Event().wait(10), lambda: "raylet was killed")
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line == "stopped: raylet was killed; nothing that finished is lost; go on with: again"
+        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        began = time.monotonic()
+        with pytest.raises(AbandonedError, match=r"^$"):
+            interrupts.attend(lambda: threading.Event().wait(10), lambda: "")
+        assert time.monotonic() - began < 3
+
+
+def test_what_work_raises_comes_out():
+    with Interrupts("again") as interrupts, pytest.raises(ZeroDivisionError):
+        interrupts.attend(lambda: bool(1 // 0), lambda: "")
 
 
 def in_a_thread(work):
@@ -88,7 +140,7 @@ def test_no_signal_is_touched_in_a_thread():
     before = handlers()
 
     def work() -> bool:
-        with Interrupts() as interrupts, interrupts.stopping_tune():
+        with Interrupts() as interrupts:
             interrupts.install()
             return handlers() == before
 
@@ -123,10 +175,77 @@ def test_ray_that_does_not_start_is_one_line(monkeypatch):
     def late(**_):
         raise Exception("The current node timed out during startup.\nSee the logs")
 
-    monkeypatch.setattr(connection.ray, "init", late)
+    monkeypatch.setattr(servers.ray, "init", late)
     words = "Ray cannot start on this machine: The current node timed out during startup. See the logs"
     with pytest.raises(ConfigError, match=words), connection.connected():
         pass
+
+
+def test_sockets_of_ray_get_a_short_folder(tmp_path, monkeypatch):
+    long = tmp_path / "slurm_job_1355700_and_so_on"
+    long.mkdir()
+    monkeypatch.setenv("TMPDIR", str(long))
+    monkeypatch.setenv("RAY_TMPDIR", "")
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        assert servers.folder_for_ray(["/no/such", short]) == Path(short, "ray")
+    with pytest.raises(ConfigError, match=r"Ray has no folder for its sockets: none of .*; let RAY_TMPDIR name one"):
+        servers.folder_for_ray(["/no/such"])
+    session = "session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
+    assert servers.LONGEST_FOLDER + len(f"/{session}") < 108  # of which the last is a zero byte
+
+
+class Broken:
+    """A sweep that ends with an error, after a record or before it."""
+
+    def __init__(self, error: BaseException, records: int):
+        self.error, self.records = error, records
+
+    def __call__(self, plan, folders, placement, recorder, display, interrupts):
+        self._task, self._recorder = plan.first_tasks()[0], recorder
+        return self
+
+    def run(self) -> bool:
+        for _ in range(self.records):
+            self._recorder.write(worker.record_of(self._task, "labels", 0, {}), Details())
+        raise self.error
+
+
+class Undelivered:
+    """In place of the way to MLflow."""
+
+    def __init__(self, *_: object):
+        pass
+
+    def start(self) -> None: ...
+
+    def record(self, row: object) -> None: ...
+
+    def finish(self, *_: object, **__: object) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("error", "records", "status", "said"),
+    [
+        (ValueError("stray"), 1, 130, r"stopped: ValueError: stray \(see .*/moment/error.txt\); .*; go on"),
+        (PermissionError(13, "Permission denied", "/x"), 1, 130, "stopped: PermissionError: .*; go on with: python -m"),
+        (OSError(errno.ENOSPC, "No space left"), 1, 130, "no space left"),
+        (KeyboardInterrupt(), 0, 130, "interrupted; go on with: python -m"),
+        (ConfigError(["optuna.log: line 2 is damaged"]), 0, 2, "optuna.log: line 2 is damaged"),
+    ],
+)  # fmt: skip
+def test_the_moment_decides_the_exit_status(tmp_path, monkeypatch, capsys, cache, error, records, status, said):
+    monkeypatch.setattr(session, "connected", lambda *_: contextlib.nullcontext(servers.Servers()))
+    monkeypatch.setattr(session, "nodes_for", lambda *_: ([this_machine()], {}))
+    monkeypatch.setattr(session, "Sweep", Broken(error, records))
+    monkeypatch.setattr(session, "Tracker", Undelivered)
+    file = write(tmp_path, name="moment", trial={**TRIAL, "ssl_method": "none"})
+    places = ["--results", f"{tmp_path}/runs", "--stages", f"{tmp_path}/stages", "--cache", str(cache)]
+    assert main([str(file), *places]) == status
+    last = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("digits: ")]
+    assert any(re.match(said, line) for line in last) or re.search(said, last[-1]), last
+    assert not [line for line in last if "Traceback" in line]
+    kept = tmp_path / "runs/moment/error.txt"
+    assert kept.exists() == (records > 0 and isinstance(error, Exception))
 
 
 def test_a_process_that_uses_ray_is_told_so(monkeypatch):

@@ -404,7 +404,7 @@ def test_the_password_of_a_server_is_not_shown(tmp_path, capsys):
         "https://me:secret@box": "https://box",
         "mysql://me:secret@box/db": "mlflow ui --backend-store-uri mysql://box/db",
     }.items():
-        assert farewell(Outcome(tmp_path, uri, complete=True), resume) == 0
+        farewell(Outcome(tmp_path, uri, complete=True), resume)
         assert capsys.readouterr().out.splitlines()[-1] == f"MLflow UI: {line}"
 
 
@@ -465,6 +465,33 @@ def test_wrong_input_is_one_line_and_exit_2(tmp_path, capsys, change, message):
     assert message in errors
     assert "Traceback" not in errors
     assert not (tmp_path / "runs/wrong/rows.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        *((name, "is taken: ") for name in ("data", "Stages", "mlflow.db", "mlflow_artifacts", "s3")),
+        *((name, "cannot name a folder") for name in ("a\nb", "\x1b[31mred", "..", "a/b", "\u202eabc")),
+        ("x" * 300, "at most 200 can name a folder"),
+        ("学" * 67, "at most 200 can name a folder"),
+    ],
+)
+def test_names_that_no_sweep_may_have_are_refused_before_anything_runs(tmp_path, capsys, name, message):
+    file = write(tmp_path)
+    for more in (["--dry-run"], []):
+        assert run(tmp_path, file, "--set", f"name={json.dumps(name)}", *more) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert message in line
+        assert line.isprintable()
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_sweep_does_not_move_into_its_caches(tmp_path, capsys):
+    file = write(tmp_path, name="mine")
+    for option in ("--stages", "--cache"):
+        for place in ("runs/mine", "runs/mine/inside"):
+            assert run(tmp_path, file, option, str(tmp_path / place), "--dry-run") == 2
+            assert f"{option} {tmp_path / place} is the sweep's own folder" in capsys.readouterr().err
 
 
 def test_dry_run_shows_trials_and_shared_stages(tmp_path, capsys):

@@ -11,7 +11,7 @@ from harness.tracking.links import links
 
 
 def test_the_farewell_leads_to_runs_and_charts(tmp_path, capsys):
-    assert farewell(Outcome(tmp_path, "https://me:secret@box/", complete=True, experiment="7"), "") == 0
+    farewell(Outcome(tmp_path, "https://me:secret@box/", complete=True, experiment="7"), "")
     runs = "https://box/#/experiments/7/runs?workflowType=machine_learning"
     said = [line.split() for line in capsys.readouterr().out.splitlines()[-2:]]
     assert said == [["runs:", runs], ["charts:", f"{runs}&compareRunsMode=CHART"]]

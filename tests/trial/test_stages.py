@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import threading
 import time
@@ -16,7 +18,7 @@ import stage_worker
 import torch
 from disk import files_of_at_most
 
-from harness.files import checksum, digest_of, no_space
+from harness.files import checksum, digest_of, no_space, refusal
 from harness.trial.stages import Checkpoint, StageCache
 
 KEY = stage_worker.KEY
@@ -233,6 +235,33 @@ def test_a_full_disk_keeps_the_last_checkpoint(tmp_path):
     assert state
     assert state["epoch"] == 3
     assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+def test_a_stage_whose_folder_is_wiped_while_it_is_computed_is_kept(tmp_path):
+    root = tmp_path / "stages"
+
+    def compute(checkpoint: Checkpoint) -> dict[str, Any]:
+        shutil.rmtree(root)
+        checkpoint.save({"epoch": 1})
+        assert checkpoint.load() == {"epoch": 1}
+        shutil.rmtree(root)
+        return {"weights": torch.ones(3)}
+
+    assert not StageCache(root).run("pretrain", KEY, compute).cached
+    assert StageCache(root).run("pretrain", KEY, compute).cached
+
+
+def test_only_the_harness_own_places_end_a_sweep_when_they_are_closed(tmp_path):
+    closed = OSError(errno.EROFS, "Read-only file system", str(tmp_path / "stages/pretrain/a/result.pt"))
+    assert refusal(closed, tmp_path / "stages", tmp_path / "data") is closed
+    assert refusal(closed, tmp_path / "data") is None  # a plugin's own file: its trial fails
+    wrapped = RuntimeError("wrapped")
+    wrapped.__cause__ = closed
+    assert refusal(wrapped, tmp_path) is closed
+    full = OSError(errno.ENOSPC, "No space left on device")
+    assert refusal(full) is full
+    assert refusal(FileNotFoundError(errno.ENOENT, "none", str(tmp_path / "x")), tmp_path) is None
+    assert refusal(None) is None
 
 
 # ---------------------------------------------------------------- several processes

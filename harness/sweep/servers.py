@@ -1,0 +1,163 @@
+"""A private Ray: the servers that a sweep starts on this machine, and how they end."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import secrets
+import signal
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray._private import ray_constants, utils
+from ray._private import worker as ray_worker
+
+from harness.config.schema import ConfigError
+from harness.cores import usable_cores
+from harness.messages import message_of
+
+NEEDED = ("raylet", "gcs_server")
+"""The processes of Ray's without which no trial can run."""
+
+LONGEST_FOLDER = 40
+"""Bytes of the path of Ray's folder. Below it lie sockets, whose whole path may have 107 (unix(7)): what Ray adds, a
+session with time and process, `/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store`, has 65."""
+
+DEAF_TO = (signal.SIGTERM, signal.SIGHUP)
+"""Signals that Ray's servers, and what they start, do not receive: they end with this process, which does."""
+
+TOKEN = secrets.token_hex(32)
+"""For a Ray whose user has no home. The same for all of a process, which reads it once."""
+
+_end_with_parent = utils.set_kill_on_parent_death_linux
+
+
+class Servers:
+    """Processes of Ray's that this process started; none of a cluster that it joined.
+
+    Args:
+        processes: Ray's name of a process -> it.
+
+    Attributes:
+        abandoned: whether something in this process still waits for them, and may do so for ever.
+    """
+
+    def __init__(self, processes: Mapping[str, subprocess.Popen] | None = None):
+        self.abandoned = False
+        self._processes = dict(processes or {})
+
+    def dead(self) -> str:
+        """Which of those that are needed has died, and of what, in words; empty as long as all are there."""
+        for name in NEEDED:
+            status = self._processes[name].poll() if name in self._processes else None
+            if status is not None:
+                how = f"was killed ({signal.Signals(-status).name})" if status < 0 else f"ended with status {status}"
+                return f"{name}, a server of Ray's that this sweep runs on, {how}"
+        return ""
+
+    def end(self) -> None:
+        """Ends Ray, also where it does not answer: then this process still counts as one that uses Ray."""
+        if self.abandoned or self.dead():
+            self.kill()  # Ray itself would wait for a minute for what is gone
+            return
+        for process in self._processes.values():  # which are deaf to the SIGTERM that Ray would try for a second each
+            process.terminate = functools.partial(os.killpg, process.pid, signal.SIGKILL)  # type: ignore[method-assign]
+        ray.shutdown()
+
+    def kill(self) -> None:
+        """Ends them at once, with the workers and agents that they started."""
+        for process in self._processes.values():
+            with contextlib.suppress(OSError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def start_private_ray() -> Servers:
+    """Starts Ray for this process alone: reached by this machine alone, in process groups of its own.
+
+    What ends this process's group, such as `timeout` or a terminal that is closed, so leaves Ray to this process.
+
+    Raises:
+        ConfigError: it cannot start.
+    """
+    folder = folder_for_ray()
+    try:
+        _give_token()
+        with _set(utils, set_kill_on_parent_death_linux=_begin_group), _set(ray_constants, ENABLE_RAY_CLUSTER=False):
+            ray.init(
+                address="local",
+                include_dashboard=False,
+                configure_logging=True,
+                logging_level="ERROR",
+                log_to_driver=False,
+                num_cpus=usable_cores(),
+                num_gpus=None,
+                _temp_dir=str(folder),
+            )
+    except Exception as error:  # of many types: a machine under load, no token
+        ray.shutdown()
+        raise ConfigError([f"Ray cannot start on this machine: {message_of(error)}"]) from error
+    node = ray_worker._global_node
+    return Servers({name: infos[0].process for name, infos in node.all_processes.items() if infos})
+
+
+def silenced() -> AbstractContextManager[None]:
+    """Inside the block Ray prints no pages of its state where a server dies: `Servers.dead` tells of that."""
+    return _set(ray_worker, print_to_stdstream=lambda *_, **__: None)
+
+
+def folder_for_ray(candidates: Iterable[str] = ("/tmp", "/var/tmp", "/dev/shm")) -> Path:
+    """The first folder, of those of the environment and then these, in which Ray can make its own.
+
+    Raises:
+        ConfigError: none is both writable and short enough.
+    """
+    named = (os.environ.get("RAY_TMPDIR"), os.environ.get("TMPDIR"))
+    given = [path for path in (*named, *candidates) if path]
+    for path in given:
+        folder = Path(path).absolute() / "ray"
+        nearest = folder if folder.exists() else folder.parent
+        if len(os.fsencode(folder)) <= LONGEST_FOLDER and os.access(nearest, os.W_OK | os.X_OK):
+            return folder
+    most = LONGEST_FOLDER - len("/ray")
+    raise ConfigError(
+        [f"Ray has no folder for its sockets: none of {', '.join(given)} can be written and has at most {most} bytes; "
+         "let RAY_TMPDIR name one"]
+    )  # fmt: skip
+
+
+def _give_token() -> None:
+    """What guards the ports of a private Ray: a file in the home folder, read by nobody else, else a variable."""
+    try:
+        file = Path.home() / ".ray/auth_token"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch(0o600)
+        file.chmod(0o600)
+        if not file.read_text().strip():
+            file.write_text(TOKEN)
+    except (OSError, RuntimeError):  # read-only, another's, or no home at all
+        os.environ.setdefault("RAY_AUTH_TOKEN", TOKEN)
+
+
+def _begin_group() -> None:
+    """In a process that is about to be one of Ray's, which no signal to a group or to all of a job is to end."""
+    os.setpgrp()
+    signal.pthread_sigmask(signal.SIG_BLOCK, DEAF_TO)
+    _end_with_parent()
+
+
+@contextlib.contextmanager
+def _set(module: Any, **values: Any) -> Iterator[None]:
+    """Inside the block names of a module have these values."""
+    before = {name: getattr(module, name) for name in values}
+    for name, value in values.items():
+        setattr(module, name, value)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(module, name, value)

@@ -1,0 +1,139 @@
+"""Whatever ends a sweep, it says so within seconds, in its own words, and the command that it prints goes on."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import psutil
+import pytest
+from test_faults import mlflow_statuses
+from test_sweep import HERE, SLOW, TRIAL, options, wait_for_endings, write
+
+from harness.cores import usable_cores
+from harness.records import rows as record_rows
+from harness.tracking.server import sqlite_uri
+
+NUMBER = 12
+
+ODD = 'which? 50% #2 é 学 it\'s "so" `x` $HOME'
+"""The name of a folder, which every command that is printed has to quote."""
+
+
+def begin(folder: Path, *before: str, **variables: str) -> subprocess.Popen:
+    """A sweep of twelve trials that each take a moment, in a session of its own and a folder with an odd name."""
+    folder.mkdir()
+    (folder / "slow_plugin.py").write_text(SLOW)
+    selector = {"name": "slow_plugin:Slow", "log": str(folder / "selections.log"), "seconds": 1.0}
+    trial = {**TRIAL, "ssl_method": "none", "selector": selector}
+    file = write(folder, name="it's #1", trial=trial, seeds=list(range(NUMBER)))
+    command = [*before, sys.executable, "-m", "harness.sweep", str(file), *options(folder)]
+    environment = surroundings(folder) | variables
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
+
+
+def surroundings(folder: Path) -> dict[str, str]:
+    """The environment in which a sweep finds its selector."""
+    return {**os.environ, "PYTHONPATH": f"{folder}:{HERE}:{HERE.parent}"}
+
+
+def go_on(command: str, folder: Path, *before: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Pastes a command into a shell."""
+    python = command.replace("python", sys.executable, 1)
+    shell = [*before, "sh", "-c", python]
+    return subprocess.run(
+        shell, env=surroundings(folder) | variables, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+def finished(sweep: Path) -> dict[str, dict]:
+    """The trials that finished, with their endings; none has two."""
+    records = [r for r in record_rows.read_rows(sweep)[0] if r["status"] == "finished"]
+    assert Counter(r["trial"] for r in records) == dict.fromkeys({r["trial"] for r in records}, 1)
+    return {r["trial"]: r for r in records}
+
+
+def servers(process: subprocess.Popen, *names: str) -> list[psutil.Process]:
+    return [one for one in psutil.Process(process.pid).children(recursive=True) if one.name() in names]
+
+
+def end_group(process: subprocess.Popen) -> None:
+    """What `timeout` does: to the process and its group."""
+    process.send_signal(signal.SIGTERM)
+    os.killpg(process.pid, signal.SIGTERM)
+
+
+def end_all(process: subprocess.Popen) -> None:
+    """What systemd and SLURM do: to every process of the job."""
+    for one in [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]:
+        one.terminate()
+
+
+BLOWS = {
+    "group": end_group,
+    "job": end_all,
+    "hangup": lambda process: process.send_signal(signal.SIGHUP),
+    "raylet": lambda process: servers(process, "raylet")[0].kill(),
+    "gcs_server": lambda process: servers(process, "gcs_server")[0].kill(),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("blow", BLOWS)
+def test_a_sweep_that_is_ended_says_so_and_goes_on(tmp_path, blow):
+    folder = tmp_path / ODD
+    sweep = folder / "runs/it's #1"
+    process = begin(folder)
+    wait_for_endings(sweep, 2, process)
+    assert len({os.getpgid(one.pid) for one in servers(process, "raylet", "gcs_server")} - {process.pid}) == 2
+    started = psutil.Process(process.pid).children(recursive=True)
+    busy = os.getloadavg()[0] / usable_cores()
+    before = time.monotonic()
+    BLOWS[blow](process)
+    out, errors = process.communicate(timeout=60)
+    seconds = time.monotonic() - before
+    print(f"{blow}: {seconds:.1f} s\n{errors}")
+    assert process.returncode == 130, out + errors
+    assert seconds < 10 * max(1.0, busy)
+    kept = finished(sweep)
+    assert 2 <= len(kept) < NUMBER
+    lines = [line for line in errors.splitlines() if not re.match(r"\[\d+/12\] |digits: ", line)]
+    late = [line for line in lines if line.startswith("no time for the report, which this writes: ")]
+    undelivered = [line for line in lines if line.startswith("tracking: not all was delivered; later: ")]
+    assert not undelivered or busy > 2, errors
+    lines = [line for line in lines if line not in late + undelivered]
+    if blow in ("raylet", "gcs_server"):
+        (line,) = lines
+        assert line.startswith(f"stopped: {blow}, a server of Ray's that this sweep runs on, was killed (SIGKILL)")
+        assert "; nothing that finished is lost; go on with: " in line
+    else:
+        command = lines[0].removeprefix("stopping; go on with: ")
+        assert lines == [f"stopping; go on with: {command}", f"interrupted; go on with: {command}"]
+        assert (sweep / "report.html").exists() or (late and busy > 2), errors
+    statuses = mlflow_statuses(folder, "it's #1")
+    assert undelivered or (statuses[""] == "KILLED" and "RUNNING" not in statuses.values()), statuses
+    assert not psutil.wait_procs(started, timeout=20)[1], "Ray's processes outlived the driver"
+
+    ascii_terminal = {"PYTHONIOENCODING": "ascii"} if blow == "hangup" else {}
+    again = go_on(lines[-1].rpartition("go on with: ")[2], folder, **ascii_terminal)
+    assert again.returncode == 0, again.stderr
+    assert len(finished(sweep)) == NUMBER
+    assert finished(sweep) | kept == finished(sweep)
+    assert Counter(mlflow_statuses(folder, "it's #1").values()) == {"FINISHED": NUMBER + 1}
+    assert {"mlflow.db", "mlflow_artifacts", "it's #1"} <= {file.name for file in (folder / "runs").iterdir()}
+    assert [file.name for file in tmp_path.iterdir()] == [ODD]
+    if not ascii_terminal:
+        said = dict(
+            line.split(":", 1) for line in again.stdout.splitlines() if line.startswith(("report:", "MLflow UI:"))
+        )
+        report, ui = said["report"].strip(), said["MLflow UI"]
+        assert shlex.split(ui) == ["mlflow", "ui", "--backend-store-uri", sqlite_uri(folder / "runs/mlflow.db")]
+        assert go_on(report, folder).returncode == 0
