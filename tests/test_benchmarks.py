@@ -14,6 +14,7 @@ SMALL = {
     "augmentation": "--num-images 64 --repeats 1",
     "encoding": "dcnn3_32px --rounds 1 --most 32",
     "gpu": "--toy",
+    "page": "--trials 12",
     "patches": "--rounds 1 --patches 20",
     "pick": "margin --rows 800 --dims 16",
     "pretrain": "--batches 1 dcnn3",
@@ -30,6 +31,7 @@ SMALL = {
 
 LONG = {
     "gpu": "trains a ResNet-18",
+    "page": "draws a page",
     "pick": "trains heads",
     "sweep_overhead": "starts Ray twice",
     "training": "compiles a network",

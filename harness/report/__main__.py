@@ -10,7 +10,9 @@ import sys
 from pathlib import Path
 
 from harness.progress import forgive_output
-from harness.report.pictures.style import FIGURE_KINDS
+
+FIGURE_KINDS = ("pdf", "svg", "png")
+"""Of pictures for papers; kept here, for help must not wait until numpy is there."""
 
 
 def main(arguments: list[str] | None = None, prog: str = "python -m harness.report") -> int:

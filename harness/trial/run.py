@@ -62,8 +62,7 @@ def run(
         folders: caches.
         listener: hears a record after each epoch of training the encoder and after each round.
         with_test: whether the test set is read, once for each round's model.
-        deliver: receives a portrait of the encoder at the end; None: none is made.
-        mapped: images on the portrait's map, at most.
+        deliver: receives a portrait of the encoder at the end, of `mapped` images at most; None: none is made.
         bound: of an upper bound of what selectors gain; the trial's own selector is then not asked.
 
     Returns:

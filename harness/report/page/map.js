@@ -37,6 +37,7 @@
     const base = read(data.base), layers = data.layers.map(read);
     const find = (selector) => root.querySelector(selector);
     const canvas = find("canvas"), ink = canvas.getContext("2d"), legend = find(".legend"), chosen = find(".chosen");
+    const dots = document.createElement("canvas"), brush = dots.getContext("2d");
     const by = find("[name=by]"), layer = find("[name=layer]");
     let points = [], view = { x: 0, y: 0, scale: 1 }, chip = null, lasso = null, near = -1;
     let cells = new Map(), picked = [];
@@ -84,11 +85,11 @@
         button.addEventListener("click", () => {
           chip = chip === name ? null : name;
           for (const other of legend.children) other.setAttribute("aria-pressed", String(other === button && chip === name));
-          draw();
+          paint();
         });
         return button;
       }));
-      draw();
+      paint();
     }
 
     function colour(number) {
@@ -112,41 +113,53 @@
     }
 
     function dot(x, y, size, form) {
-      ink.beginPath();
-      if (form === 0) ink.arc(x, y, size, 0, 7);
-      else if (form === 1) ink.rect(x - size, y - size, 2 * size, 2 * size);
-      else if (form === 2) ink.moveTo(x, y - 1.3 * size), ink.lineTo(x + 1.2 * size, y + size), ink.lineTo(x - 1.2 * size, y + size);
-      else ink.moveTo(x, y - 1.4 * size), ink.lineTo(x + 1.4 * size, y), ink.lineTo(x, y + 1.4 * size), ink.lineTo(x - 1.4 * size, y);
-      ink.fill();
+      brush.beginPath();
+      if (form === 0) brush.arc(x, y, size, 0, 7);
+      else if (form === 1) brush.rect(x - size, y - size, 2 * size, 2 * size);
+      else if (form === 2) brush.moveTo(x, y - 1.3 * size), brush.lineTo(x + 1.2 * size, y + size), brush.lineTo(x - 1.2 * size, y + size);
+      else brush.moveTo(x, y - 1.4 * size), brush.lineTo(x + 1.4 * size, y), brush.lineTo(x, y + 1.4 * size), brush.lineTo(x - 1.4 * size, y);
+      brush.fill();
     }
 
-    function draw() {
+    // all points, anew: on another canvas, so that what is marked can change without them
+    function paint() {
       const ratio = devicePixelRatio || 1;
-      canvas.width = canvas.clientWidth * ratio;
-      canvas.height = canvas.clientHeight * ratio;
-      ink.setTransform(ratio, 0, 0, ratio, 0, 0);
-      const size = Math.max(1, Math.min(4.5, 130 / Math.sqrt(points.length))) * Math.min(2, view.scale ** 0.4);
+      dots.width = canvas.width = canvas.clientWidth * ratio;
+      dots.height = canvas.height = canvas.clientHeight * ratio;
+      brush.setTransform(ratio, 0, 0, ratio, 0, 0);
       const many = points.length > 8000;
       // what is unknown or not asked for lies below the rest
       for (const above of [false, true]) {
         for (const point of points) {
           const dim = chip !== null && point.kind !== chip;
           if ((point.number >= 0 && !dim) !== above) continue;
-          const [x, y] = place(point);
+          const [x, y] = place(point), size = radius();
           if (x < -9 || y < -9 || x > canvas.clientWidth + 9 || y > canvas.clientHeight + 9) continue;
-          ink.globalAlpha = dim ? 0.12 : above ? 0.85 : 0.4;
-          ink.fillStyle = colour(point.number);
-          if (many) ink.fillRect(x - size, y - size, 2 * size, 2 * size);
+          brush.globalAlpha = dim ? 0.12 : above ? 0.85 : 0.4;
+          brush.fillStyle = colour(point.number);
+          if (many) brush.fillRect(x - size, y - size, 2 * size, 2 * size);
           else dot(x, y, size, shape(point.number));
         }
       }
-      ink.globalAlpha = 1;
+      draw();
+    }
+
+    function radius() {
+      return Math.max(1, Math.min(4.5, 130 / Math.sqrt(points.length))) * Math.min(2, view.scale ** 0.4);
+    }
+
+    function draw() {
+      const ratio = devicePixelRatio || 1;
+      ink.setTransform(1, 0, 0, 1, 0, 0);
+      ink.clearRect(0, 0, canvas.width, canvas.height);
+      if (dots.width && dots.height) ink.drawImage(dots, 0, 0);
+      ink.setTransform(ratio, 0, 0, ratio, 0, 0);
       ink.strokeStyle = getComputedStyle(root).color;
       ink.lineWidth = 1.5;
       for (const number of [...picked, ...(near >= 0 ? [near] : [])]) {
         const [x, y] = place(points[number]);
         ink.beginPath();
-        ink.arc(x, y, size + (number === near ? 4 : 1.5), 0, 7);
+        ink.arc(x, y, radius() + (number === near ? 4 : 1.5), 0, 7);
         ink.stroke();
       }
       if (lasso) {
@@ -243,6 +256,7 @@
       else {
         const side = (Math.min(canvas.clientWidth, canvas.clientHeight) - 16) * view.scale, [x, y] = at(event);
         view = { ...view, x: from[1].x - (x - from[0][0]) / side, y: from[1].y - (y - from[0][1]) / side };
+        paint();
       }
       draw();
     });
@@ -278,7 +292,7 @@
       view.x += before[0] - after[0];
       view.y += before[1] - after[1];
       if (view.scale === 1) view = { x: 0, y: 0, scale: 1 };
-      draw();
+      paint();
     }
 
     canvas.addEventListener("wheel", (event) => {
@@ -296,7 +310,7 @@
       if (by.value !== "pick") by.value = "pick";
       gather();
     });
-    new ResizeObserver(draw).observe(canvas);
+    new ResizeObserver(paint).observe(canvas);
     gather();
   }
 

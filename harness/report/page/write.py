@@ -60,7 +60,7 @@ def write_page(report: Report) -> None:
 
 
 def write_figures(report: Report, kind: str) -> Path:
-    """Writes every picture into the sweep's folder `figures`, in one of `style.FIGURE_KINDS`."""
+    """Writes every picture into the sweep's folder `figures`, as files of a kind such as `pdf`."""
     folder = report.folder / "figures"
     folder.mkdir(exist_ok=True)
     for picture in (picture for section in page_sections(report) for picture in section.pictures):

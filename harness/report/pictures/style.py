@@ -88,12 +88,8 @@ def save_picture(figure: Figure | Svg, path: Path) -> Svg:
     return drawn
 
 
-FIGURE_KINDS = ("pdf", "svg", "png")
-"""Of pictures for papers."""
-
-
 def save_figure(figure: Figure | Svg, path: Path) -> None:
-    """Writes a picture for a paper, by its ending one of `FIGURE_KINDS`: text stays text, photographs have 300 dpi."""
+    """Writes a picture for a paper, as its ending says: text stays text, photographs have 300 dpi."""
     import matplotlib
 
     drawn = figure.figure() if isinstance(figure, Svg) else figure

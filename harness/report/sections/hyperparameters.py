@@ -24,6 +24,9 @@ _PAPER = {"facecolor": style.PAPER, "edgecolor": "none", "pad": 0.8}
 BEST = 3
 """How many of the best are coloured."""
 
+PIXELS = 1000
+"""Of more configurations than these, lines and dots are pixels: a browser draws them at once."""
+
 TOLD = 200
 """Of how many configurations, the best ones, the page tells the values."""
 
@@ -144,6 +147,8 @@ def _draw_parallel(report: Report, measure: str, entries: Means, varied: Mapping
             entry, mean = entries[index]
             told = "\n".join([_said(measure, mean), *(f"{name} {value}" for name, value in _shown(entry, varied))])
             style.tell(axes, entry.label, range(len(columns)), line, [told] * len(columns), entry.link)
+    if len(values) > PIXELS:
+        axes.set_rasterization_zorder(2.5)
     for x in range(len(columns)):
         axes.axvline(x, color="#333333", linewidth=0.8, zorder=1)
     axes.set_xticks(range(len(columns)), [*short_names(varied).values(), words.axis(measure)], fontsize=9)
@@ -217,12 +222,14 @@ def _draw_scatter(
     margin = 0.08 * ((max(means) - min(means)) or 1)
     grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
     for axes, (path, values) in zip(grid.flat, numeric.items(), strict=False):
-        axes.plot(values, means, "o", color=style.BETTER, markersize=5, alpha=0.75, markeredgewidth=0)
+        many = len(values) > PIXELS
+        axes.plot(values, means, "o", color=style.BETTER, markersize=5, alpha=0.75, markeredgewidth=0, rasterized=many)
         for (entry, mean), value, height in list(zip(measured, values, means, strict=True))[:TOLD]:
             told = f"{_said(measure, mean)}\n{names[path]} {show_value(value)}"
             style.tell(axes, entry.label, [value], [height], [told], entry.link)
         early = [entry.parameters[path] for entry in stopped if path in entry.parameters]
-        axes.plot(early, [min(means) - margin] * len(early), "x", color=style.UNCLEAR, markersize=4)
+        heights = [min(means) - margin] * len(early)
+        axes.plot(early, heights, "x", color=style.UNCLEAR, markersize=4, rasterized=len(early) > PIXELS)
         if _is_log(report, path, values):
             axes.set_xscale("log")
         known = sorted({*values, *early})

@@ -30,7 +30,10 @@ STAGES = {
 """Stage -> colour, in the order in which they run."""
 
 ROWS = 30
-"""How many configurations are drawn and listed."""
+"""How many configurations have bars and rows."""
+
+DOTS = 300
+"""How many have a dot, the best ones, beside those that nothing beats."""
 
 
 def times(report: Report) -> Section | None:
@@ -58,13 +61,19 @@ def front(costs: Sequence[float], scores: Sequence[float]) -> list[int]:
 def _pareto(report: Report, entries: Sequence[Entry], measure: str) -> Picture:
     means = [entry.mean(measure) or 0.0 for entry in entries]
     best = front([entry.mean(TOTAL) or 0.0 for entry in entries], means if report.maximize else [-m for m in means])
+    few = ""
+    if len(entries) > DOTS:
+        few = f" Of {len(entries):,} configurations the front and the {DOTS} best."
+        kept = sorted({*best, *range(DOTS), *(k for k, entry in enumerate(entries) if entry is report.reference)})
+        entries, best = [entries[k] for k in kept], [kept.index(k) for k in best]
     return Picture(
         "pareto",
         partial(_draw_pareto, report, entries, measure, best),
         f"{measure} against total seconds; nothing beats {', '.join(entries[i].label for i in best)} in both",
         "Blue, and joined by the line: nothing is both cheaper and better by its mean (the Pareto front). Bars: 95 % "
         "intervals. Stages from the cache count with the seconds that they first took."
-        + (" Diamond: the reference." if report.reference in entries else ""),
+        + (" Diamond: the reference." if report.reference in entries else "")
+        + few,
     )
 
 
