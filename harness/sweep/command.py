@@ -45,6 +45,13 @@ def main(
 
     try:
         plan = load_plan(options.file, parse_overrides(options.set))
+        if options.show:
+            from harness.sweep.show import show_views
+
+            for line in show_views(plan, options.cache, options.show):
+                print(line)
+            if not options.dry_run:
+                return FINISHED
         if options.dry_run:
             check_places(local_folder(options.results) / plan.name, options.stages, options.cache)
             print(printable(preview(plan)), flush=True)
@@ -160,6 +167,12 @@ def _parser(prog: str, question: Path | None) -> argparse.ArgumentParser:
         "--dry-run",
         action="store_true",
         help="show the trials, the stages they share, their data, which are decoded for that, and what they will cost",
+    )
+    parser.add_argument(
+        "--show",
+        type=Path,
+        metavar="FILE",
+        help="write pictures of what the augmentations do to the images, as .png or .svg, and run nothing",
     )
     parser.add_argument("--resume", action="store_true", help="continue a sweep, interrupted or with a larger question")
     parser.add_argument(

@@ -66,7 +66,8 @@ def _said(config: TrialConfig, data: Data) -> str:
     more = ", ..." if data.num_classes > CLASSES_SHOWN else ""
     labels = f"{data.num_classes} classes ({classes}{more})" if data.num_classes else "no labels"
     kind = "features" if data.gives_features else "images"
-    lines = [f"data: {config.dataset.name}: {labels}, {kind} of {shape}, {in_bytes(data.num_bytes)} decoded"]
+    name = " ".join(filter(None, (config.dataset.name, config.dataset.as_dict().get("path"))))
+    lines = [f"data: {name}: {labels}, {kind} of {shape}, {in_bytes(data.num_bytes)} decoded"]
     for part, number in data.counts.items():
         origin = ", carved from the training images" if data.is_carved(part) else ", the data set's own"
         lines.append(
@@ -121,7 +122,7 @@ def _times(plan: Plan, known: Mapping[str, Data]) -> list[str]:
     top = plan.some_candidates()[: plan.confirm.top] if plan.confirm else ()
     confirmed = plan.confirm_tasks([candidate.parameters for candidate in top])
     seconds = times * _seconds(first, known, paces) + _seconds(confirmed, known, paces)
-    steps = min(pace.steps for pace in paces.values())
+    steps = min((pace.steps for pace in paces.values() if pace.step is not None), default=0)
     of = f" of {len(paces)} of {kinds} kinds of trials" if kinds > len(paces) else ""
     measured = f"measured on {count(steps, 'step')}{of}" if steps else f"measured on an encoder that nothing trains{of}"
     side = f" with {concurrent} trials at a time" if concurrent > 1 else ""

@@ -38,6 +38,10 @@ MOST_OF_GP = 250
 """Configurations up to which `auto` takes a Gaussian process, whose time grows with their third power."""
 
 
+def _nobody(number: int, other: Task | None) -> None:
+    """Is told of trials that wait, where nobody looks."""
+
+
 class GivenTasks(Searcher):
     """Hands out tasks, one to each trial of Tune's, so that none waits for another's pre-training while it could not.
 
@@ -49,7 +53,7 @@ class GivenTasks(Searcher):
         waits: is told how many tasks wait for which other one's encoder, when nothing else is left to hand out.
     """
 
-    def __init__(self, tasks: Sequence[Task], waits: Callable[[int, Task | None], None] = lambda number, other: None):
+    def __init__(self, tasks: Sequence[Task], waits: Callable[[int, Task | None], None] = _nobody):
         super().__init__()
         self._left = {task.trial_id: (task, encoders_of(task)) for task in tasks}
         self._needed: Counter[str | None] = Counter(
@@ -57,6 +61,9 @@ class GivenTasks(Searcher):
         )
         self._training: dict[str, tuple[Task, dict[str, str]]] = {}  # Tune's trial -> its task, what it has to train
         self._waits = waits
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_waits": _nobody}  # Tune writes itself down, and a terminal cannot be pickled
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         """A task, as Tune's configuration; None while all that are left wait for an encoder."""

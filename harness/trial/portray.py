@@ -277,13 +277,21 @@ def _of_files(names: Sequence[str], positions: Tensor) -> np.ndarray:
 
 def _views(rounds: Rounds) -> tuple[tuple[str, ...], np.ndarray]:
     """Images of the pool, whose classes nobody asks for, under each part of the augmentation and under all of it."""
-    pool = rounds.context.data.pool
-    parts = rounds.context.views.parts()
+    return sheet_of_views(rounds.context.data.pool, rounds.context.views)
+
+
+def sheet_of_views(pool: Images, views: Augmentation) -> tuple[tuple[str, ...], np.ndarray]:
+    """Some images under each part of an augmentation and under all of it.
+
+    Returns:
+        The names of the operations, the last of all of it; u8 [N, 1 + 2 operations, h, w, 3], the image first.
+    """
+    parts = views.parts()
     shown = list(zip(part_names(parts), parts, strict=True)) if len(parts) > 1 else []
     images = pool[_some(len(pool), SHOWN, "views")]
     size = thumbnail_size(pool)
     columns = [tiles(images.cpu(), size)]
-    for number, (_, operation) in enumerate([*shown, ("", rounds.context.views)]):
+    for number, (_, operation) in enumerate([*shown, ("", views)]):
         for view in range(DRAWS):
             rng = generator(0, f"portrait/views/{number}/{view}", images.device)
             columns.append(tiles(operation(images, view=view, rng=rng).cpu(), size))

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from baselines.datasets.cifar10 import CIFAR10
 from baselines.datasets.npz import Npz
@@ -45,7 +46,7 @@ def paced(monkeypatch):
 def test_the_data_are_told_with_where_parts_come_from_and_what_is_in_two_of_them(plan, tmp_path, paced):
     lines = expected_costs(plan(), tmp_path / "cache").splitlines()
     assert lines[:4] == [
-        "data: npz: 3 classes (0, 1, 2), images of 1x12x12, 23 kB decoded",
+        f"data: npz {tmp_path}/set.npz: 3 classes (0, 1, 2), images of 1x12x12, 23 kB decoded",
         "  pool: 120",
         "  validation: 10, carved from the training images",
         "  test: 30, the data set's own",
@@ -68,7 +69,7 @@ def test_all_settings_of_the_data_are_told_and_each_data_set_is_opened_once(plan
     monkeypatch.setattr(Npz, "open", lambda self: opened.append(1) or theirs(self))
     varied = {"data.fraction": {"values": [0.5, 1.0]}, "pretrain.lr": {"values": [0.1, 0.2]}}
     text = expected_costs(plan(parameters=varied), tmp_path / "cache")
-    assert (text.count("data: npz"), len(opened)) == (2, 1)
+    assert (text.count("data: npz "), len(opened)) == (2, 1)
     assert "pool: 60\n" in text
     assert "pool: 120\n" in text
 
@@ -138,3 +139,24 @@ def test_the_gradient_steps_of_pre_trainings_are_told(plan, tmp_path, paced):
     assert told == [f"pre-training: 75 to 1,005 gradient steps{few}"]
     untrained = plan(**{"trial.ssl_method": "none", "trial.pretrain": {}, "parameters": {"data.val": {"values": [9]}}})
     assert "gradient" not in expected_costs(untrained, tmp_path / "cache")
+
+
+def test_show_writes_what_augmentations_do_and_trains_nothing(plan, tmp_path, capsys):
+    plan()
+    place = ["--results", str(tmp_path / "runs"), "--cache", str(tmp_path / "cache")]
+    file = tmp_path / "views.png"
+    assert main([str(tmp_path / "q.yaml"), *place, "--show", str(file)]) == 0
+    assert capsys.readouterr().out == f"views: {file}: npz under pair (crop, color_jitter)\n"
+    assert image_size(file) > (100, 100)
+    assert not (tmp_path / "runs").exists()
+    two = ["--set", "parameters={augmentation: {values: [crop, flip]}}"]
+    assert main([str(tmp_path / "q.yaml"), *place, *two, "--show", str(file)]) == 0
+    assert image_size(tmp_path / "views_2.png") > (100, 100)
+    untrained = ["--set", "trial.ssl_method=none"]
+    assert main([str(tmp_path / "q.yaml"), *place, *untrained, "--show", str(file)]) == 2
+    assert "no trial trains an encoder with an augmentation" in capsys.readouterr().err
+
+
+def image_size(file):
+    with Image.open(file) as image:
+        return image.size

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import pickle
+import threading
 
 import optuna
 import pytest
@@ -68,6 +70,12 @@ def test_no_trial_holds_a_slot_while_another_trains_its_encoder():
     slots.given.on_trial_complete(begun[0][0], error=True)
     _, another = slots.next()
     assert another.seed == 0, "what a failed trial did not train is for the next"
+
+
+def test_what_hands_out_tasks_can_be_pickled_though_a_terminal_looks_on():
+    given = GivenTasks(tasks_of(), threading.RLock().acquire)
+    copied = pickle.loads(pickle.dumps(given))
+    assert tasks_in(copied.suggest("1")) == tasks_in(given.suggest("1"))
 
 
 def test_encoders_that_many_need_come_first_and_others_keep_their_order():

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.figure import Figure
 
-from harness.records.portrait import Portrait
 from harness.report.looks.look import Look, mosaic, portraits, whose
 from harness.report.model import Report
 from harness.report.pictures.style import canvas
@@ -27,15 +28,21 @@ def views(report: Report) -> Look | None:
         "Training images under each operation of the augmentation",
         f"{len(portrait.views)} training images{each or ' under the augmentation'}: two draws each. An operation that "
         "is applied with a probability leaves some images as they are.",
-        lambda: _figure(portrait),
+        lambda: sheet(portrait.operations, portrait.views),
     )
 
 
-def _figure(portrait: Portrait) -> Figure:
-    columns, height, width = portrait.views.shape[1:4]
+def sheet(operations: Sequence[str], views: np.ndarray) -> Figure:
+    """Images in rows, under operations in columns.
+
+    Args:
+        operations: their names.
+        views: u8 [N, 1 + 2 operations, h, w, 3], the image first, then two draws of each operation.
+    """
+    columns, height, width = views.shape[1:4]
     gap = max(1, width // 16)
     apart = 3 * gap
-    blocks = [portrait.views[:, :1], *(portrait.views[:, k : k + 2] for k in range(1, columns, 2))]
+    blocks = [views[:, :1], *(views[:, k : k + 2] for k in range(1, columns, 2))]
     pictures = [mosaic(block, gap) for block in blocks]
     space = np.full((pictures[0].shape[0], apart, 3), 255, np.uint8)
     joined = [pictures[0]] + [part for picture in pictures[1:] for part in (space, picture)]
@@ -45,7 +52,7 @@ def _figure(portrait: Portrait) -> Figure:
     axes = figure.subplots()
     axes.imshow(sheet, interpolation="none", aspect=height / width if height != width else "equal")
     left = 0
-    for name, picture in zip(("image", *portrait.operations), pictures, strict=True):
+    for name, picture in zip(("image", *operations), pictures, strict=True):
         axes.text(
             left + picture.shape[1] / 2 - 0.5,
             -gap - 0.5,
