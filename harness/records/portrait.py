@@ -102,7 +102,7 @@ def unpack(content: bytes) -> Portrait:
         )
 
 
-def sheet(tiles: np.ndarray) -> np.ndarray:
+def tiled(tiles: np.ndarray) -> np.ndarray:
     """u8 [rows, columns, h, w, 3] as one picture u8 [rows h, columns w, 3]."""
     rows, columns, height, width, _ = tiles.shape
     return tiles.transpose(0, 2, 1, 3, 4).reshape(rows * height, columns * width, 3)
@@ -115,7 +115,7 @@ def _encoded(tiles: np.ndarray) -> bytes:
         return b""
     for quality in (92, 80, 60, 30):
         file = io.BytesIO()
-        Image.fromarray(sheet(tiles)).save(file, "JPEG", quality=quality, subsampling=0)
+        Image.fromarray(tiled(tiles)).save(file, "JPEG", quality=quality, subsampling=0)
         if file.tell() <= MAX_SHEET_BYTES:
             break
     return file.getvalue()

@@ -68,8 +68,7 @@ def run(
     Returns:
         The totals of the trial: labels, times, memory and the last round's accuracies.
     """
-    started = time.perf_counter()
-    memory = PeakMemory()
+    started, memory = time.perf_counter(), PeakMemory()
     data, oracle = load_data(config, folders.cache, with_test=with_test)
     config = settled(config, data)
     oracle.with_budget(label_budget(config, len(oracle)))
@@ -96,8 +95,8 @@ def run(
     context.costs.add("pretrain", stage.seconds, cached=stage.cached)
     rounds = _rounds(context, method.eval(), stage.digest, bound)
     rounds.run()
-    scores = label_free_scores(context, method, stage)
-    totals = _totals(rounds) | scores | _costs(rounds) | {"stage/pretrain_cached": float(stage.cached)}
+    totals = _totals(rounds) | label_free_scores(context, method, stage) | _costs(rounds)
+    totals |= {"stage/pretrain_cached": float(stage.cached)}
     totals |= {"time/wall_seconds": time.perf_counter() - started, "memory/peak_bytes": memory.peak(runtime.device)}
     if deliver:
         uses_views = method.num_views > 0 and (config.mode == "joint" or pretrains(config))
