@@ -13,7 +13,7 @@ from harness.messages import as_markdown
 from harness.records import rows
 from harness.records.names import SLOTS, run_name, varied
 from harness.records.rows import History
-from harness.tracking.experiment import data_name
+from harness.tracking.experiment import folder_or_name
 
 READING = """\
 Each trial is a run below this one, named by what differs. Steps are numbers of labels, so that the charts of \
@@ -74,7 +74,7 @@ class SweepDescription:
     def trial_tags(self, trial: str, history: History, config: Mapping[str, Any]) -> dict[str, Any]:
         """Of a trial's run before it has ended."""
         environment, first = self._environment, next(iter(history.values()))
-        sections: dict[str, str | None] = {"dataset": data_name(self.data_sets()[0])}
+        sections: dict[str, str | None] = {"dataset": folder_or_name(self.data_sets()[0])}
         sections |= {section: _name(config[section]) for section in SLOTS if section in config}
         return self._common_tags() | sections | {
             "kind": "trial",

@@ -69,7 +69,7 @@ def _make_database(database: Path) -> None:
     new.replace(database)
 
 
-def data_name(data: Mapping[str, Any]) -> str:
+def folder_or_name(data: Mapping[str, Any]) -> str:
     """What MLflow calls a data set: its folder where it has one, else its name."""
     return Path(str(data.get("path") or data["name"])).name
 
@@ -203,7 +203,7 @@ class Experiment:
         inputs = []
         for data in data_sets:
             data_set = entities.Dataset(
-                name=data_name(data),
+                name=folder_or_name(data),
                 digest=str(data["fingerprint"])[:MAX_DIGEST_LENGTH],
                 source_type="local",
                 source=json.dumps({"fingerprint": data["fingerprint"]}),

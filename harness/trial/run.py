@@ -68,8 +68,7 @@ def run(
     Returns:
         The totals of the trial: labels, times, memory and the last round's accuracies.
     """
-    started = time.perf_counter()
-    memory = PeakMemory()
+    started, memory = time.perf_counter(), PeakMemory()
     data, oracle = load_data(config, folders.cache, with_test=with_test)
     config = settled(config, data)
     oracle.with_budget(label_budget(config, len(oracle)))

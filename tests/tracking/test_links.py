@@ -6,7 +6,7 @@ from harness.report.read import read_report
 from harness.sweep.command import farewell
 from harness.sweep.session import Outcome
 from harness.tracking.delivery import figures_of
-from harness.tracking.experiment import data_name
+from harness.tracking.experiment import folder_or_name
 from harness.tracking.links import links
 
 
@@ -19,8 +19,8 @@ def test_the_farewell_leads_to_runs_and_charts(tmp_path, capsys):
 
 
 def test_data_sets_are_called_by_their_folder():
-    assert data_name({"name": "image_folder", "path": "my/photos/"}) == "photos"
-    assert data_name({"name": "cifar10", "path": None}) == data_name({"name": "cifar10"}) == "cifar10"
+    assert folder_or_name({"name": "image_folder", "path": "my/photos/"}) == "photos"
+    assert folder_or_name({"name": "cifar10", "path": None}) == folder_or_name({"name": "cifar10"}) == "cifar10"
 
 
 def test_the_answers_figures_are_those_of_the_report(tmp_path):
