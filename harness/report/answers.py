@@ -18,7 +18,7 @@ DATA_SETS_SHOWN = 3
 """So many data sets are described; of more their names are listed."""
 
 
-def verdict_of(report: Report) -> str:
+def answer_of(report: Report) -> str:
     """The verdict, in one or a few sentences; over all rounds where there are several."""
     if report.mixed:
         return f"No answer. {report.mixed[0]}"
@@ -30,7 +30,7 @@ def verdict_of(report: Report) -> str:
     return over_rounds or _answer_of_last_round(report)
 
 
-def on_the_data(report: Report) -> list[str]:
+def beside_answer(report: Report) -> list[str]:
     """What else belongs to the answer, a paragraph each."""
     over_rounds = round_tables.answer_over_rounds(report.rounds) if report.rounds and report.across else ""
     return [text for text in (over_rounds, _measured_on(report), _training(report)) if text]
@@ -82,7 +82,7 @@ def _answer_of_search(report: Report) -> str:
 
 def _measured_on(report: Report) -> str:
     """The data sets, each once however it was split; of a single one also what it gives for nothing."""
-    named = {words.name_and_folder(one): one for one in report.environment["datasets"]}
+    named = {words.called(one): one for one in report.environment["datasets"]}
     if len(named) > DATA_SETS_SHOWN:
         return f"Data: {', '.join(named)}."
     said = [f"Data: {words.counted(name, one)}" for name, one in named.items()]

@@ -84,7 +84,7 @@ def read_report(folder: Path) -> Report:
     _compare(report, _first_seen(phases["confirm"]))
     report.across = compare_across(report)
     report.rounds = None if report.mixed else compare_rounds(report)
-    report.answer, report.about = answers.verdict_of(report), answers.on_the_data(report)
+    report.answer, report.about = answers.answer_of(report), answers.beside_answer(report)
     return report
 
 

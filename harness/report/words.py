@@ -123,7 +123,7 @@ def duration(seconds: float) -> str:
     return f"{seconds:,.0f} s ({longer})"
 
 
-def name_and_folder(data: Mapping[str, Any]) -> str:
+def called(data: Mapping[str, Any]) -> str:
     """One of `environment.json`'s data sets by its name and, where it has one, its folder: `image_folder my/photos`."""
     return " ".join(filter(None, (data["name"], data.get("path"))))
 
@@ -140,7 +140,7 @@ def counted(name: str, data: Mapping[str, Any]) -> str:
 
 def data_set(data: Mapping[str, Any]) -> str:
     """All that is to be said of one of `environment.json`'s data sets."""
-    return f"{counted(name_and_folder(data), data)}, fingerprint `{data['fingerprint'][:12]}`"
+    return f"{counted(called(data), data)}, fingerprint `{data['fingerprint'][:12]}`"
 
 
 def domain(spec: Any) -> str:

@@ -9,7 +9,7 @@ from harness.config.plan import Plan
 from harness.config.trial import TrialConfig
 from harness.plugins import registry
 from harness.records.names import show_value
-from harness.report.looks.views import sheet
+from harness.report.looks.views import draw_sheet
 from harness.sweep.preflight import check_data, data_name
 from harness.trial.portray import sheet_of_views
 from harness.trial.pretraining import pretrains
@@ -42,7 +42,7 @@ def show_views(plan: Plan, cache: Path, file: Path) -> Iterator[str]:
     for number, ((of, _), config) in enumerate(list(wanted.items())[:MOST_SHEETS], start=1):
         operations, pixels = sheet_of_views(data[of].pool, registry.build(config.augmentation))
         place = file if number == 1 else file.with_stem(f"{file.stem}_{number}")
-        sheet(operations, pixels).savefig(place, dpi=120)
+        draw_sheet(operations, pixels).savefig(place, dpi=120)
         parts = ", ".join(operations[:-1])
         yield f"views: {place}: {config.dataset.name} under {config.augmentation.name}{f' ({parts})' if parts else ''}"
     if len(wanted) > MOST_SHEETS:

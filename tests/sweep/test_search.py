@@ -73,7 +73,8 @@ def test_no_trial_holds_a_slot_while_another_trains_its_encoder():
 
 
 def test_what_hands_out_tasks_can_be_pickled_though_a_terminal_looks_on():
-    given = GivenTasks(tasks_of(), threading.RLock().acquire)
+    lock = threading.RLock()
+    given = GivenTasks(tasks_of(), lambda number, other: lock)
     copied = pickle.loads(pickle.dumps(given))
     assert tasks_in(copied.suggest("1")) == tasks_in(given.suggest("1"))
 

@@ -213,6 +213,8 @@ class Broken:
 class Undelivered:
     """In place of the way to MLflow."""
 
+    experiment = None
+
     def __init__(self, *_: object):
         pass
 

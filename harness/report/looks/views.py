@@ -28,11 +28,11 @@ def views(report: Report) -> Look | None:
         "Training images under each operation of the augmentation",
         f"{len(portrait.views)} training images{each or ' under the augmentation'}: two draws each. An operation that "
         "is applied with a probability leaves some images as they are.",
-        lambda: sheet(portrait.operations, portrait.views),
+        lambda: draw_sheet(portrait.operations, portrait.views),
     )
 
 
-def sheet(operations: Sequence[str], views: np.ndarray) -> Figure:
+def draw_sheet(operations: Sequence[str], views: np.ndarray) -> Figure:
     """Images in rows, under operations in columns.
 
     Args:
