@@ -19,8 +19,8 @@ import urllib.request
 from pathlib import Path
 
 import numpy as np
-import yaml
 
+from harness.plain_yaml import to_yaml
 from harness.records import rows as record_rows
 from harness.report.serve import open_server
 from harness.report.write import write_report
@@ -35,7 +35,7 @@ def make(folder: Path, trials: int) -> None:
     }
     space = {"name": "large", "description": "How large may it be?", "method": "random", "seeds": [0]}
     space |= {"metric": [{"name": "val/accuracy", "goal": "maximize"}], "parameters": domains}
-    (folder / "space.yaml").write_text(yaml.safe_dump(space))
+    (folder / "space.yaml").write_text(to_yaml(space))
     data = {"name": "digits", "fingerprint": "0a" * 32, "train": 1200, "val": 150, "test": 300, "classes": 10}
     (folder / "environment.json").write_text(json.dumps({"datasets": [data]}))
     rng = np.random.default_rng(0)

@@ -75,7 +75,12 @@ EQUIVALENTS = [
     (r"make (.*)", r"make -n \1", "sets up an environment of its own; commands of the harness that it prints are run"),
     (r"\. \.venv/bin/activate", "", "the tests run inside an environment already"),
     (
-        r"(python -m harness\.sweep (?!search_spaces/augment\.yaml$)(?!.*--dry-run).*?)( --resume)?",
+        r"python -m harness\.sweep my_question\.yaml (--show .*)",
+        r"python -m harness.sweep search_spaces/augment.yaml \1",
+        "the same of images that are there",
+    ),
+    (
+        r"(python -m harness\.sweep (?!search_spaces/augment\.yaml$)(?!.*--dry-run)(?!.*--show).*?)( --resume)?",
         r"\1 --dry-run --quiet",
         "minutes; the slow test below runs those of the tutorial as written, and test_sweep.py resumes a sweep",
     ),
@@ -301,6 +306,8 @@ def test_yaml_is_a_question_that_can_be_asked(at_desk, block):
 @pytest.mark.parametrize("block", of("python"), ids=name_of)
 def test_python_runs(at_desk, block):
     code = compile(block.text, str(block), "exec")
+    if "results/runs/augment" in block.text:
+        at_desk.sweep()
     if not re.search(r"<[\w ]+>", block.text):  # such as <run id>: only the reader knows it
         exec(code, {"__name__": "snippet"})
     if "data/my_images" in block.text:

@@ -258,8 +258,8 @@ def load_plan(source: Path | Mapping[str, Any], overrides: Mapping[str, Any]) ->
     assert settings is not None
     recipes = _recipes(content, settings, problems)
     space = _space(content, settings.method, recipes, problems)
-    paths = [str(path) for path in content.get("parameters") or ()]
-    _check_settings(settings, paths, bool(paths or content.get("cases")), problems)
+    paths = [parameter.path for parameter in space.parameters]
+    _check_settings(settings, paths, bool(content.get("parameters") or content.get("cases")), problems)
     problems.raise_any()
     header = opening_comment(source) if isinstance(source, Path) else ""
     seeds = _seeds_of(settings)

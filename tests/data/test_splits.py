@@ -685,4 +685,10 @@ def test_neither_rich_nor_torchvision_is_needed_to_load(tmp_path):
 def test_meta_is_readable(tmp_path):
     prepare(Synthetic(), "synthetic", tmp_path)
     meta = json.loads((folder_of(tmp_path) / "meta.json").read_text())
-    assert meta["splits"]["train"] == {"num_images": 600, "labeled": True, "files": False, "twins": 0}
+    assert meta["splits"]["train"] == {
+        "num_images": 600,
+        "labeled": True,
+        "files": False,
+        "names": False,
+        "twins": 0,
+    }
