@@ -26,7 +26,8 @@ class RecordedSweep:
         self.path.mkdir()
         space = {"name": "sweep", "description": "?", "metric": [{"name": metric, "goal": "maximize"}]}
         (self.path / "space.yaml").write_text(yaml.safe_dump(space))
-        (self.path / "environment.json").write_text(json.dumps({"datasets": [{"name": "digits", "train": 1000}]}))
+        data = {"name": "digits", "train": 1000, "val": 100, "test": 100, "classes": 10, "fingerprint": "0a" * 32}
+        (self.path / "environment.json").write_text(json.dumps({"datasets": [data]}))
         self.recorder = Recorder(self.path, lambda record: None)
 
     def run(self, variant: str, seed: int, config: TrialConfig) -> None:

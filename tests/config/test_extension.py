@@ -72,7 +72,7 @@ def test_a_larger_question_contains_the_smaller_one(tmp_path, text, more, said):
     (GRID, "trial.labels.rounds=1", "trial.labels.rounds: 2 -> 1"),
     (LISTED, "trial.labels.budget=[5, 15, 10]", "trial.labels.budget: [5, 10] -> [5, 15, 10]"),
     (LISTED, "trial.labels.budget=[5]", "trial.labels.budget: [5, 10] -> [5]"),
-    (GRID, "trial.pretrain.epochs=3", "trial.pretrain.epochs: 20 -> 3"),
+    (GRID, "trial.pretrain.epochs=3", "trial.pretrain.epochs: \"auto\" -> 3"),
     (GRID, "trial.ssl_method=byol", 'trial.ssl_method: "none" -> "byol"'),
     (GRID, "cases.b.selector=ual", 'cases.b: {"selector": "coreset"} -> {"selector": "ual"}'),
     (BAYES, "parameters={pretrain.lr: {min: 0.01, max: 1}, ssl_method: {value: byol}, selector: {value: ual}}",
