@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from harness.api import Augmentation, Images, SSLMethod, SupervisedMethod
+from harness.code import load_module
 from harness.config.trial import PretrainConfig
 from harness.seeding import derive, generator, seeded
 from harness.trial import resolutions
@@ -17,6 +18,9 @@ from harness.trial.batches import apart_batches, even_batches
 from harness.trial.epochs import Epochs, Metrics, Watch
 from harness.trial.optimizers import build_optimizer, check_finite, descend, learning_rate, set_learning_rate
 from harness.trial.runtime import Runtime
+
+APART = "harness.trial.apart"
+"""The module of `likely_positives`, loaded by its name: of a pre-training that does not ask for it, it is no part."""
 
 
 def is_complete(history: Sequence[Metrics], config: PretrainConfig, names: Sequence[str]) -> bool:
@@ -118,13 +122,10 @@ class Trainer:
         images, config = self.examples.images, self.config
         if not config.apart:
             return even_batches(len(images), config.batch_size, order)
-        from sklearn.cluster import MiniBatchKMeans
-
-        features = self.runtime.forward(self.method.backbone, images).numpy()
-        clusters = min(config.apart, len(images))
+        features = self.runtime.forward(self.method.backbone, images)
         seed = derive(self.seed, f"pretrain/apart/{epoch}") % 2**32
-        fit = MiniBatchKMeans(clusters, n_init=1, batch_size=1024, random_state=seed).fit(features)
-        return apart_batches(torch.from_numpy(fit.labels_).long(), config.batch_size, order)
+        groups = load_module(APART).likely_positives(features, config.apart, seed)
+        return apart_batches(groups, config.batch_size, order)
 
     def _losses(self, index: Tensor, share: float, rng: torch.Generator) -> dict[str, Tensor]:
         """What the method says of the views of i64 [B] images, their sides multiplied by `share`."""

@@ -133,6 +133,7 @@ def pretrained(context: Context, method: SSLMethod, group: str = "pretrain") -> 
         return pretrain.pretrain(method, examples, settings, context.runtime, context.seed, watch)
 
     plugins = registry.sources(config.backbone, config.ssl_method, config.augmentation)
+    plugins += [pretrain.APART] if config.pretrain.apart else []
     is_complete = lambda value: pretrain.is_complete(value["history"], config.pretrain, names)  # noqa: E731
     stage = stages.run("pretrain", key, compute, plugins, is_complete)
     method.load_state_dict(stage.value["method"])
