@@ -107,7 +107,7 @@ def test_every_renderer_takes_the_same_section(tmp_path):
         "## Title",
         "Why.",
         "Some `code`.",
-        "| name | score |\n| --- | --- |\n| **a\\|b** | 0.5000 ± 0.2500 |\n| <c> | – |",
+        "| name | score |\n| --- | --- |\n| **a\\|b** | 0.5000 ± 0.2500 |\n| \\<c> | – |",
         "- A note.",
     ]
     page = render(PageHead("t", "k"), [section], tmp_path)
