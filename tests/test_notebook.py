@@ -114,7 +114,7 @@ def test_a_sweep_runs_in_a_thread_and_leaves_the_process_as_it_was(tmp_path, fol
     assert after == before
     assert question == QUESTION  # what was handed in is the caller's
     (report,) = reports
-    assert "was the best of 2" in report.answer
+    assert "Highest mean of 2" in report.answer
     assert set(report.leaderboard()["label"]) == {"random", "margin"}
     curves = report.curves("test/accuracy")
     assert sorted(curves["labels"].unique()) == [20, 30, 40]
