@@ -75,12 +75,11 @@ def _sweep(folder: Path, trials: int, number: int, every: float) -> tuple[list[t
         tasks = [Task(Candidate({}, TrialConfig()), seed, "search") for seed in range(trials)]
         share = ray.cluster_resources()["CPU"] / trials
         with Display(Standing("val/accuracy", True), quiet=True) as display:
+            callback = RecordCallback(recorder, display, None, lambda: False)
             tune.Tuner(
                 tune.with_resources(tune.with_parameters(report_often, number=number, every=every), {"cpu": share}),
                 tune_config=tune.TuneConfig(search_alg=GivenTasks(tasks), num_samples=trials, reuse_actors=True),
-                run_config=tune.RunConfig(
-                    storage_path=str(folder / "ray"), verbose=0, callbacks=[RecordCallback(recorder, display, None)]
-                ),
+                run_config=tune.RunConfig(storage_path=str(folder / "ray"), verbose=0, callbacks=[callback]),
             ).fit()
         recorder.close()
         assert tracker.finish("finished", timeout=300)
