@@ -139,6 +139,8 @@ def entry_of(report: Report, parameters: Mapping[str, Any]) -> Entry:
 
 def verdict(claim: Claim, report: Report) -> tuple[Finding, str]:
     """What a sweep says of a claim, and the difference in words."""
+    if report.mixed:
+        return "untested", "trials of different data"
     metric = claim.metric or report.measure
     ours, other = entry_of(report, claim.better), entry_of(report, claim.than)
     scores = report.scores(metric, [ours, other])

@@ -80,14 +80,17 @@ def _answer_of_search(report: Report) -> str:
     return f"{best.label} reached {score}, {chosen}: not confirmed on fresh seeds or on test data."
 
 
+FEW_NAMED = 5
+"""Configurations that are named one by one."""
+
+
 def _measured_on(report: Report) -> str:
     """The data sets, each once however it was split; of a single one also what it gives for nothing."""
-    named = {words.called(one): one for one in report.environment["datasets"]}
-    if len(named) > DATA_SETS_SHOWN:
-        return f"Data: {', '.join(named)}."
-    said = [f"Data: {words.counted(name, one)}" for name, one in named.items()]
-    text = "; ".join(said) + "."
-    return f"{text} {_for_nothing(report)}".strip() if len(named) == 1 else text
+    sets = report.environment["datasets"]
+    named = list(dict.fromkeys(map(words.called, sets)))
+    said = list(dict.fromkeys(words.counted(words.called(one), one) for one in sets))  # one may be asked for in parts
+    text = f"Data: {'; '.join(named if len(said) > DATA_SETS_SHOWN else said)}."
+    return f"{text} {_for_nothing(report)}".strip() if len(said) == 1 else text
 
 
 def _for_nothing(report: Report) -> str:
@@ -114,7 +117,7 @@ def _for_nothing(report: Report) -> str:
 
 def _training(report: Report) -> str:
     """How many gradient steps the encoders made, and whose were too few to say anything."""
-    entries = report.confirmed or report.searched
+    entries = report.confirmed or [entry for entry in report.searched if entry.ending == "finished"]
     steps = {entry.label: mean for entry in entries if (mean := entry.mean("pretrain/steps")) is not None}
     if not steps:
         return ""
@@ -124,5 +127,6 @@ def _training(report: Report) -> str:
     text = f"Pre-trained for {of} gradient steps."
     if not few:
         return text
-    whose = "That is" if len(few) == len(steps) else f"Under {FEW_STEPS}: {', '.join(few)}. That is"
+    more = f" and {len(few) - FEW_NAMED} more" if len(few) > FEW_NAMED else ""
+    whose = "That is" if len(few) == len(steps) else f"Under {FEW_STEPS}: {', '.join(few[:FEW_NAMED])}{more}. That is"
     return f"{text} {whose} too few to say what such a pre-training is worth; raise pretrain.epochs."

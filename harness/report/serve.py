@@ -60,7 +60,9 @@ class ServedSweep:
         with self._lock:
             self._reap()
             records, now = _time(self.folder / "rows.jsonl"), time.monotonic()
-            if self._writer or records in (0, self._tried) or records <= self.written or now < self._rest:
+            # A page that is newer than the records may still lack those that came while it was made.
+            up_to_date = records in (0, self._tried) or (not self._tried and records <= self.written)
+            if self._writer or up_to_date or now < self._rest:
                 return
             command = [sys.executable, "-m", "harness.report", str(self.folder)]
             self._tried, self._started = records, now
@@ -270,8 +272,12 @@ def is_sweep(folder: Path) -> bool:
 
 def _below(folder: Path, deep: int) -> list[Path]:
     """The sweeps in a folder; in a sweep there are none."""
+    try:
+        inside = sorted(folder.iterdir())
+    except OSError:  # not to be read, or gone
+        return []
     places = []
-    for one in sorted(folder.iterdir()):
+    for one in inside:
         if one.is_dir() and not one.is_symlink() and not one.name.startswith("."):
             places += [one] if is_sweep(one) else _below(one, deep - 1) if deep > 1 else []
     return places

@@ -39,8 +39,11 @@ class Sweep:
         recorder: Recorder,
         display: Display,
         interrupts: Interrupts,
+        *,
+        shared_stages: bool = True,
     ):
         self._plan = plan
+        self._shared_stages = shared_stages  # by all nodes
         self._placement = placement
         self._recorder = recorder
         self._display = display
@@ -88,7 +91,12 @@ class Sweep:
         if tasks:
             self._display.begin(tasks[0].phase, len(tasks), len(tasks) - len(left), len(set(pretrainings(left))))
         if left:
-            self._fit(run_in_worker, GivenTasks(left, self._display.waits), len(left), tasks[0].phase)
+            self._fit(
+                run_in_worker,
+                GivenTasks(left, self._display.waits, shared=self._shared_stages),
+                len(left),
+                tasks[0].phase,
+            )
         return not self._recorder.left(tasks, retry_failed=False)
 
     def _search(self) -> bool:

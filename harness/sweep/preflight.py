@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -182,7 +183,15 @@ def num_suggested(plan: Plan) -> int:
         return plan.run_cap
     if len(assignments) > MAKE_THE_SAME * plan.run_cap:
         return plan.run_cap
-    return min(plan.run_cap, len({plan.candidate(one).configuration for one in assignments}))
+    different: set[str] = set()
+    for one in assignments:
+        try:
+            different.add(plan.candidate(one).configuration)
+        except ConfigError as error:
+            raise ConfigError([f"parameters {json.dumps(dict(one), default=str)}: {error}"]) from None
+        if len(different) == plan.run_cap:
+            break
+    return len(different)
 
 
 def fewer_than_asked(plan: Plan) -> list[str]:

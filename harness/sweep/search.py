@@ -15,6 +15,7 @@ from typing import Any
 
 import optuna
 from optuna.storages.journal import JournalFileBackend, JournalStorage
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from ray.tune.schedulers import AsyncHyperBandScheduler, MedianStoppingRule, TrialScheduler
 from ray.tune.search import Searcher
@@ -51,15 +52,20 @@ class GivenTasks(Searcher):
     Args:
         tasks: in the order in which they are to run.
         waits: is told how many tasks wait for which other one's encoder, when nothing else is left to hand out.
+        shared: whether a task finds what another one has trained; else none waits.
     """
 
-    def __init__(self, tasks: Sequence[Task], waits: Callable[[int, Task | None], None] = _nobody):
+    def __init__(
+        self, tasks: Sequence[Task], waits: Callable[[int, Task | None], None] = _nobody, *, shared: bool = True
+    ):
         super().__init__()
-        self._left = {task.trial_id: (task, encoders_of(task)) for task in tasks}
+        # One that goes on for more rounds has its encoder, and tells of no epoch.
+        self._left = {task.trial_id: (task, encoders_of(task) if shared and not task.known else {}) for task in tasks}
         self._needed: Counter[str | None] = Counter(
             encoder for _, encoders in self._left.values() for encoder in encoders.values()
         )
         self._training: dict[str, tuple[Task, dict[str, str]]] = {}  # Tune's trial -> its task, what it has to train
+        self._ready: set[str] = set()  # encoders
         self._waits = waits
 
     def __getstate__(self) -> dict[str, Any]:
@@ -67,7 +73,12 @@ class GivenTasks(Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         """A task, as Tune's configuration; None while all that are left wait for an encoder."""
-        begun = {encoder: task for task, encoders in self._training.values() for encoder in encoders.values()}
+        begun = {
+            encoder: task
+            for task, encoders in self._training.values()
+            for encoder in encoders.values()
+            if encoder not in self._ready
+        }
         free = [(t, encoders) for t, encoders in self._left.values() if not begun.keys() & set(encoders.values())]
         if not free:
             others = [begun[one] for _, of in self._left.values() for one in of.values() if one in begun]
@@ -87,6 +98,7 @@ class GivenTasks(Searcher):
         if training and training.epoch == training.epochs:
             encoder = self._training[trial_id][1].pop(training.name, None)
             self._needed[encoder] = 1
+            self._ready |= {encoder} if encoder else set()
 
     def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
         """What it did not train is for the next to train."""
@@ -127,6 +139,8 @@ class StudySearch(Searcher):
         elif result and "failed" in result:
             self._study.tell(number, [result[key] for key in keys(self._study.num_objectives)])
         elif result:
+            if "watch" in result:  # Tune tells a searcher of no result that ends a trial
+                watched[result["epoch"]] = result["watch"]
             self._study.tell_stopped(number, watched)
         else:
             self._study.forget(number)  # it never began
@@ -277,9 +291,12 @@ class Study:
         with self._journaled():
             asked = optuna.trial.Trial(self._study, self._study.get_trials(deepcopy=False)[number]._trial_id)
             asked.set_user_attr("stopped", True)
+            # What is watched in place of a goal that no epoch measures is an accuracy, the higher the better.
+            minimizes = self._study.directions[0] == StudyDirection.MINIMIZE
+            sign = -1.0 if minimizes and self._plan.watched is None else 1.0
             if self.num_objectives == 1:  # Optuna keeps intermediate values of one objective alone
                 for epoch, value in sorted(watched.items()):
-                    asked.report(value, epoch)
+                    asked.report(sign * value, epoch)
             self._study.tell(number, state=TrialState.PRUNED)
 
     def forget(self, number: int) -> None:

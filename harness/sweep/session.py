@@ -172,7 +172,8 @@ def _run_in_folder(
     with _recording(plan, about, mirror, interrupts, outcome) as recorder:
         try:
             with Display(standing, options.quiet) as display:
-                sweep = Sweep(plan, options.folders, placement, recorder, display, interrupts)
+                shared = about.get("shared_stages", True)
+                sweep = Sweep(plan, options.folders, placement, recorder, display, interrupts, shared_stages=shared)
                 outcome.complete = interrupts.attend(sweep.run, servers.dead)
         except KeyboardInterrupt:
             pass

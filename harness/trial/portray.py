@@ -157,11 +157,12 @@ def _features_of_pool(rounds: Rounds, chosen: Tensor) -> Tensor:
 
 
 def _state_of(rounds: Rounds) -> str:
-    """Of image files, which may come, go and change while the data set's features stay: a digest, quickly made."""
+    """Of names and image files, which may come, go and change while what is learnt from them stays: a digest."""
     data = rounds.context.data
-    names = data.files_of("val", torch.arange(len(data.val))[:SEARCHED]) or []
-    there = [name for name in names if os.path.exists(name)]
-    return files.digest_of({"names": names, "there": there})
+    every = {part: torch.arange(size) for part, size in (("val", len(data.val)), ("pool", data.counts["pool"]))}
+    names = {part: data.named(part, rows) for part, rows in every.items()}
+    listed = [name for part, rows in every.items() for name in data.files_of(part, rows[:SEARCHED]) or []]
+    return files.digest_of({"names": names, "files": listed, "there": list(map(os.path.exists, listed))})
 
 
 def _some(total: int, most: int, name: str) -> Tensor:

@@ -81,6 +81,29 @@ def test_an_encoder_of_few_gradient_steps_is_called_so(tmp_path, steps, said):
     assert (said in text) if said else text.endswith("steps.")
 
 
+def test_what_was_stopped_early_is_not_called_too_short(tmp_path):
+    sweep = SweepFolder(tmp_path / "s")
+    for number, (steps, status) in enumerate([(1000, "finished"), (200, "stopped"), (300, "stopped")]):
+        rows = sweep.records(f"c{number}", 0, {"pretrain.lr": number}, {200: 0.7}, phase="search")
+        for row in rows:
+            if row["step_kind"] == "epoch":
+                row["metrics"]["pretrain/steps"] = steps * row["step"] / 2
+        rows[-1]["status"] = status
+        sweep.append(rows)
+    (text,) = [one for one in read_report(sweep.path).about if "gradient" in one]
+    assert text == "Pre-trained for 1,000 gradient steps."
+
+
+def test_parts_of_one_data_set_are_told_apart(tmp_path):
+    sweep = alone(tmp_path / "s", {"data.fraction": 0.3})
+    (data,) = sweep.environment["datasets"]
+    sweep.environment["datasets"] = [{**data, "train": number} for number in (13_500, 27_000, 27_000)]
+    sweep.write_environment()
+    said = read_report(sweep.path).about[0]
+    assert "(13,500 train" in said
+    assert said.count("(27,000 train") == 1
+
+
 def test_the_answer_comes_last_within_80_columns_and_paths_have_lines_of_their_own(tmp_path, monkeypatch):
     out = io.StringIO()
     monkeypatch.setattr("rich.console.Console", lambda **more: _console(out, **more))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import pickle
 import threading
+from dataclasses import replace
 
 import optuna
 import pytest
@@ -70,6 +71,49 @@ def test_no_trial_holds_a_slot_while_another_trains_its_encoder():
     slots.given.on_trial_complete(begun[0][0], error=True)
     _, another = slots.next()
     assert another.seed == 0, "what a failed trial did not train is for the next"
+
+
+def test_an_encoder_that_is_there_holds_nobody_up():
+    parameters = {"selector": {"values": ["random", "margin", "entropy", "coreset"]}}
+    slots = Slots(tasks_of(seeds=[0], parameters=parameters))
+    name, task = slots.next()
+    assert slots.next() is None
+    slots.given.on_trial_result(name, told(task, "pretrain", 2, 2))
+    assert all(slots.next() for _ in range(3)), "though none of these has taken it from the cache yet"
+
+
+def test_trials_that_go_on_for_more_rounds_wait_for_nobody():
+    parameters = {"selector": {"values": ["random", "margin", "entropy", "coreset"]}}
+    known = {("epoch", 1): {"pretrain/loss": 1.0}}
+    slots = Slots([replace(task, known=known) for task in tasks_of(seeds=[0], parameters=parameters)])
+    assert all(slots.next() for _ in range(4))
+
+
+def test_where_nothing_is_shared_none_waits():
+    given = GivenTasks(tasks_of(seeds=[0]), shared=False)
+    assert given.suggest("1")
+    assert given.suggest("2")
+
+
+def test_the_epoch_that_ends_a_trial_is_told_too_and_an_accuracy_counts_as_one(tmp_path):
+    for metric, sign in (("val/accuracy", 1), ("val/loss", -1)):
+        asked = plan(metric={"name": metric}, early_terminate={"type": "asha"})
+        study = Study(asked, tmp_path / f"{sign}.log")
+        search = study.search()
+        search.suggest("a")
+        search.on_trial_result("a", {"epoch": 1, "watch": 0.2})
+        search.on_trial_complete("a", {"epoch": 2, "watch": 0.3})  # Tune gives it to the scheduler, and then only here
+        (trial,) = trials_in(tmp_path / f"{sign}.log")
+        assert trial.state.name == "PRUNED"
+        assert trial.intermediate_values == {1: sign * 0.2, 2: sign * 0.3}
+
+
+def test_a_combination_that_cannot_be_is_named():
+    parameters = {"classifier.name": {"values": ["logistic", "svm"]}, "selector.name": {"values": ["random", "margin"]}}
+    wrong = plan(parameters, run_cap=4)
+    combination = r'parameters \{"classifier.name": "svm", "selector.name": "margin"\}: .*margin'
+    with pytest.raises(ConfigError, match=combination):
+        preview(wrong)
 
 
 def test_what_hands_out_tasks_can_be_pickled_though_a_terminal_looks_on():

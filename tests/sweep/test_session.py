@@ -62,6 +62,15 @@ def test_an_import_sets_no_variable_and_no_handler():
     subprocess.run([sys.executable, "-c", code], check=True, env=own)
 
 
+@pytest.fixture
+def hangup_heard():
+    """As in a terminal; tests may be run by `nohup`."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hangup_heard")
 def test_signals_are_put_back():
     before = handlers()
     with Interrupts("again"):

@@ -54,6 +54,9 @@
         cells.get(cell).push(number);
       });
       picked = [];
+      near = -1;
+      tellChosen();
+      selbenchTip(0, 0, null);
       recolour();
     }
 
