@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import functional as tv
 
 from baselines.augmentations.operation import Operation, chance, check_number
 
@@ -15,13 +15,20 @@ STEPS = 31
 """Magnitudes are 0 .. 30, as in the paper."""
 
 
+def _tv() -> Any:
+    """torchvision's operations; imported where they are needed, for that takes a second."""
+    from torchvision.transforms.v2 import functional
+
+    return functional
+
+
 def _shear(images: Tensor, x: float, y: float) -> Tensor:
     degrees = [math.degrees(math.atan(x)), math.degrees(math.atan(y))]
-    return tv.affine(images, angle=0.0, translate=[0, 0], scale=1.0, shear=degrees, center=[0, 0])
+    return _tv().affine(images, angle=0.0, translate=[0, 0], scale=1.0, shear=degrees, center=[0, 0])
 
 
 def _move(images: Tensor, x: int, y: int) -> Tensor:
-    return tv.affine(images, angle=0.0, translate=[x, y], scale=1.0, shear=[0.0, 0.0])
+    return _tv().affine(images, angle=0.0, translate=[x, y], scale=1.0, shear=[0.0, 0.0])
 
 
 Strength = Callable[[Tensor, float], Tensor]
@@ -31,20 +38,20 @@ SIGNED: tuple[Strength, ...] = (
     lambda images, share: _shear(images, 0.0, 0.3 * share),
     lambda images, share: _move(images, int(150 / 331 * images.shape[3] * share), 0),
     lambda images, share: _move(images, 0, int(150 / 331 * images.shape[2] * share)),
-    lambda images, share: tv.rotate(images, 30.0 * share),
-    lambda images, share: tv.adjust_brightness(images, 1 + 0.9 * share),
-    lambda images, share: tv.adjust_saturation(images, 1 + 0.9 * share),
-    lambda images, share: tv.adjust_contrast(images, 1 + 0.9 * share),
-    lambda images, share: tv.adjust_sharpness(images, 1 + 0.9 * share),
+    lambda images, share: _tv().rotate(images, 30.0 * share),
+    lambda images, share: _tv().adjust_brightness(images, 1 + 0.9 * share),
+    lambda images, share: _tv().adjust_saturation(images, 1 + 0.9 * share),
+    lambda images, share: _tv().adjust_contrast(images, 1 + 0.9 * share),
+    lambda images, share: _tv().adjust_sharpness(images, 1 + 0.9 * share),
 )
 """Operations on u8 [B, C, H, W] of a magnitude's share of the largest, in [-1, 1]."""
 
 UNSIGNED: tuple[Strength, ...] = (
     lambda images, share: images,
-    lambda images, share: tv.posterize(images, 8 - round(4 * share)),
-    lambda images, share: tv.solarize(images, 255.0 * (1 - share)),
-    lambda images, share: tv.autocontrast(images),
-    lambda images, share: tv.equalize(images),
+    lambda images, share: _tv().posterize(images, 8 - round(4 * share)),
+    lambda images, share: _tv().solarize(images, 255.0 * (1 - share)),
+    lambda images, share: _tv().autocontrast(images),
+    lambda images, share: _tv().equalize(images),
 )
 """The same of a share in [0, 1]."""
 

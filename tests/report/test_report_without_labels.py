@@ -55,7 +55,7 @@ def test_it_says_what_it_cannot_say(sweep):
     assert read.WITHOUT_LABELS in report.notes
     text = summary.summary(report)
     assert "first noise was the best of 2 with pretrain/rankme" in report.answer
-    assert "1650 images, no labels" in text
+    assert "1,650 images, no labels" in text
     for word in ("accuracy", "classes)", "of its class", "validation images"):
         assert word not in text.replace(read.WITHOUT_LABELS, ""), word
 

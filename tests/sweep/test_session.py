@@ -209,7 +209,7 @@ class Broken:
     def __init__(self, error: BaseException, records: int):
         self.error, self.records = error, records
 
-    def __call__(self, plan, folders, placement, recorder, display, interrupts):
+    def __call__(self, plan, folders, placement, recorder, display, interrupts, **_):
         self._task, self._recorder = plan.first_tasks()[0], recorder
         return self
 
