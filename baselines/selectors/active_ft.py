@@ -63,7 +63,7 @@ class ActiveFT(Selector):
         features = normalize(require_finite(pool.features, "features").float())
         unlabeled = shuffled(pool, rng=rng)
         fixed = features[pool.labeled]
-        to_fixed = largest_cosine(features, fixed)
+        to_fixed = nearest_point(features, fixed)[0]
         points = features[unlabeled[:budget]].clone().requires_grad_()
         optimizer = torch.optim.Adam([points], lr=self.lr)
         for _ in range(self.num_iterations):
@@ -78,12 +78,15 @@ class ActiveFT(Selector):
         return unlabeled[nearest_left(normalize(points.detach()), features[unlabeled])]
 
 
-def largest_cosine(features: Tensor, points: Tensor) -> Tensor:
-    """f32 [N]: that of unit vectors f32 [N, D] with any of f32 [M, D]; -inf where there are none of these."""
+def nearest_point(features: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+    """The largest cosine f32 [N] of unit vectors f32 [N, D] with any of f32 [M, D], and i64 [N], with which of these.
+
+    Where there are none, -inf and 0.
+    """
     if len(points) == 0:
-        return features.new_full((len(features),), -torch.inf)
-    parts = features.split(max(1, BLOCK_ELEMENTS // len(points)))
-    return torch.cat([(part @ points.T).amax(dim=1) for part in parts])
+        return features.new_full((len(features),), -torch.inf), torch.zeros(len(features), dtype=torch.int64)
+    parts = [(part @ points.T).max(dim=1) for part in features.split(max(1, BLOCK_ELEMENTS // len(points)))]
+    return torch.cat([part.values for part in parts]), torch.cat([part.indices for part in parts])
 
 
 def mismatch(
@@ -97,16 +100,16 @@ def mismatch(
 
     Args:
         features: f32 [N, D], unit vectors.
-        to_fixed: f32 [N], `largest_cosine` with `fixed`; where a moving point is as near, an image draws the fixed one.
+        to_fixed: f32 [N], the cosine with the `nearest_point` of `fixed`; where a moving point is as near, an image
+            draws the fixed one.
         fixed: f32 [L, D], unit vectors.
         points: f32 [P, D], unit vectors that move.
         temperature: > 0.
         balance: > 0.
     """
     with torch.no_grad():
-        parts = [(part @ points.T).max(dim=1) for part in features.split(max(1, BLOCK_ELEMENTS // len(points)))]
-        nearest = torch.cat([part.indices for part in parts])
-        drawn = (torch.cat([part.values for part in parts]) > to_fixed).nonzero().squeeze(1)
+        cosine, nearest = nearest_point(features, points)
+        drawn = (cosine > to_fixed).nonzero().squeeze(1)
     nearest = nearest[drawn]
     attraction = (features[drawn] * points[nearest]).sum(dim=1) / temperature
     others = torch.cat([fixed, points.detach()])

@@ -16,7 +16,6 @@ from harness.api import Pool, Selector
 
 LARGEST_HIERARCHY = 20_000
 """Images that are clustered one by one: their distances fill 1.6 GB, and as much again while they are merged."""
-CLUSTER_SEED = 0
 
 
 class ClusterMargin(Selector):
@@ -82,9 +81,7 @@ def average_linkage(points: Tensor, cluster_size: float, *, rng: torch.Generator
     return cluster
 
 
-kept_clusters = Kept(
-    lambda points, size: average_linkage(points, size, rng=torch.Generator().manual_seed(CLUSTER_SEED))
-)
+kept_clusters = Kept(average_linkage)
 
 
 def condensed_distances(points: Tensor) -> np.ndarray:

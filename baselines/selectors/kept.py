@@ -6,7 +6,10 @@ import hashlib
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
+import torch
 from torch import Tensor
+
+SEED = 0
 
 Made = TypeVar("Made")
 
@@ -15,11 +18,12 @@ class Kept(Generic[Made]):
     """A function of features that remembers its last result.
 
     Every round of a trial has a selector of its own, so that what is kept is kept by the module that makes it. A round
-    that is resumed in another process makes it again, to the same result: the function must have no other source of
-    randomness than a seed of its own.
+    that is resumed in another process makes it again, to the same result: what is drawn comes from a generator of a
+    fixed seed.
 
     Args:
-        make: takes f32 [N, D] features and hashable settings; its result is not to be modified.
+        make: takes f32 [N, D] features, hashable settings, and that generator as `rng`; its result is not to be
+            modified.
     """
 
     def __init__(self, make: Callable[..., Made]):
@@ -32,8 +36,12 @@ class Kept(Generic[Made]):
         made_of = contents, tuple(features.shape), features.dtype, settings
         if self._last is None or self._last[0] != made_of:
             self._last = None  # frees the last one before the next is made
-            self._last = made_of, self._make(features, *settings)
+            self._last = made_of, self.made(features, *settings)
         return self._last[1]
+
+    def made(self, features: Tensor, *settings: Hashable) -> Made:
+        """The same, made now and not remembered."""
+        return self._make(features, *settings, rng=torch.Generator().manual_seed(SEED))
 
     def forget(self) -> None:
         """Frees what is kept."""

@@ -16,8 +16,6 @@ from baselines.selectors.lloyd import AUTHORS_STARTS, kmeans
 from baselines.selectors.ranking import shuffled
 from harness.api import Pool, Selector
 
-SEED = 0
-"""Of the estimated radius and of cells, which are those of the features and the same in every round."""
 SAMPLE = 2000
 """Images around which the purity of balls is estimated; the share of pure ones is then right to half a per cent."""
 
@@ -62,7 +60,7 @@ class ProbCover(Selector):
         delta = self.delta
         if delta is None:
             delta = kept_radius(points, pool.num_classes, self.purity)
-        balls = kept_balls(points, delta) if len(points) <= ALL_PAIRS else _made(points, delta)
+        balls = (kept_balls if len(points) <= ALL_PAIRS else kept_balls.made)(points, delta)
         order = shuffled(pool, rng=rng)
         rank = np.empty(len(points))
         rank[torch.cat([order, pool.labeled]).numpy()] = np.arange(len(points))
@@ -79,11 +77,8 @@ class ProbCover(Selector):
         return torch.cat([chosen, order[~torch.isin(order, chosen)]])[:budget]
 
 
-def _made(points: Tensor, delta: float) -> Balls:
-    return Balls(points, delta, rng=torch.Generator().manual_seed(SEED))
-
-
-kept_balls = Kept(_made)
+kept_balls = Kept(Balls)
+"""The cells of many points are made by the features alone, and so are the same in every round."""
 
 
 def greedy_cover(
@@ -119,14 +114,6 @@ def greedy_cover(
     return picks, num_useful
 
 
-def _pure_radius(points: Tensor, num_clusters: int, purity: float) -> float:
-    return pure_radius(points, num_clusters, purity, rng=torch.Generator().manual_seed(SEED))
-
-
-kept_radius = Kept(_pure_radius)
-"""`pure_radius` with a seed of its own, found once for the same points."""
-
-
 def pure_radius(points: Tensor, num_clusters: int, purity: float, *, rng: torch.Generator) -> float:
     """The largest radius at which a share `purity` of the balls hold points of one k-means cluster only.
 
@@ -151,3 +138,6 @@ def pure_radius(points: Tensor, num_clusters: int, purity: float, *, rng: torch.
     farthest = 4 * float(squares.max())  # that points can be, squared
     distance = torch.cat(nearest).double().clamp(0, farthest).sqrt()
     return max(float(distance.quantile(1 - purity)), 1e-6)
+
+
+kept_radius = Kept(pure_radius)

@@ -9,13 +9,12 @@ import torch
 from torch import Tensor
 
 from baselines.selectors.finite import require_finite
-from baselines.selectors.kept import Kept
+from baselines.selectors.kept import SEED, Kept
 from baselines.selectors.shares import even_shares
 from harness.api import Pool, Selector
 
 SMALLEST_MAP = 10
 """Images below which a t-SNE map has no neighbourhoods to preserve."""
-MAP_SEED = 0
 LARGEST_MAP = 50_000
 PLACED_BY = 5
 """Mapped images by whose places that of one that was not mapped is found."""
@@ -122,13 +121,13 @@ def principal(features: np.ndarray, dims: int | None) -> np.ndarray:
     # One constant would make PCA divide by a variance of 0, and there is nothing to reduce.
     if dims is None or not np.ptp(values, axis=0).any():
         return values
-    return PCA(min(dims, *values.shape), random_state=MAP_SEED).fit_transform(values)
+    return PCA(min(dims, *values.shape), random_state=SEED).fit_transform(values)
 
 
-def _mapped(features: Tensor, dims: int | None, perplexity: float) -> np.ndarray:
+def _mapped(features: Tensor, dims: int | None, perplexity: float, *, rng: torch.Generator) -> np.ndarray:
     """f64 [N, 2]: the t-SNE map of the principal components of f32 [N, D]; of few images, these themselves."""
     components = principal(features.numpy(), dims)
-    return components if len(components) < SMALLEST_MAP else map_of_many(components, perplexity, MAP_SEED)
+    return components if len(components) < SMALLEST_MAP else map_of_many(components, perplexity, rng.initial_seed())
 
 
 kept_map = Kept(_mapped)

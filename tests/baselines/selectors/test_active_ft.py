@@ -10,7 +10,7 @@ from pools import blobs, make_pool, rng, valid
 from scipy.optimize import linear_sum_assignment
 from torch.nn.functional import normalize
 
-from baselines.selectors.active_ft import ActiveFT, largest_cosine, mismatch, nearest_left
+from baselines.selectors.active_ft import ActiveFT, mismatch, nearest_left, nearest_point
 
 
 def mismatch_by_loops(features, points, temperature, balance):
@@ -33,7 +33,7 @@ def test_loss_and_gradient_are_those_of_the_released_code(temperature, balance, 
     start = torch.randn(6, 5, generator=rng(1), dtype=torch.float64)
     fixed = normalize(torch.randn(num_fixed, 5, generator=rng(2), dtype=torch.float64))
     points = start.clone().requires_grad_()
-    ours = mismatch(features, largest_cosine(features, fixed), fixed, normalize(points), temperature, balance)
+    ours = mismatch(features, nearest_point(features, fixed)[0], fixed, normalize(points), temperature, balance)
     gradient = torch.autograd.grad(ours, points)[0]
     points = start.clone().requires_grad_()
     theirs = mismatch_by_loops(features, torch.cat([fixed, normalize(points)]), temperature, balance)

@@ -13,7 +13,7 @@ from baselines.selectors.probcover import ProbCover
 
 def test_it_is_made_anew_for_other_values_shapes_types_and_settings():
     made = []
-    kept = Kept(lambda features, *settings: made.append((features.clone(), settings)) or len(made))
+    kept = Kept(lambda features, *settings, rng: made.append((features.clone(), settings)) or len(made))
     values = torch.arange(6.0).reshape(2, 3)
     assert [kept(values, 1), kept(values.clone(), 1)] == [1, 1]
     assert [kept(values, 2), kept(values, 2)] == [2, 2]
