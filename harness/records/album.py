@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from harness.records.portrait import Portrait
+from harness.records.portrait import Portrait, jpeg_of
 
 LARGEST_SHEET, TILE_BYTES = 7_000_000, 700
 """Of all thumbnails, and of one where they are fewer: a page that holds them stays below 15 MB."""
@@ -79,25 +79,11 @@ class Album:
 
 def sheet_of(tiles: np.ndarray) -> bytes:
     """u8 [N, h, w, 3] as one JPEG, of a quality at which it is small."""
-    from PIL import Image
-
     count, height, width, _ = tiles.shape
-    if not count:
-        return b""
-    rows = -(-count // SHEET_COLUMNS)
-    full = np.zeros((rows * SHEET_COLUMNS, height, width, 3), np.uint8)
-    full[:count] = tiles
-    picture = Image.fromarray(
-        full.reshape(rows, SHEET_COLUMNS, height, width, 3)
-        .transpose(0, 2, 1, 3, 4)
-        .reshape(rows * height, SHEET_COLUMNS * width, 3)
-    )
-    for quality in (85, 70, 50, 30, 15):
-        file = io.BytesIO()
-        picture.save(file, "JPEG", quality=quality, subsampling=2)  # its blocks of 16 pixels are those of the tiles
-        if file.tell() <= min(LARGEST_SHEET, TILE_BYTES * count):
-            break
-    return file.getvalue()
+    full = np.zeros((-(-count // SHEET_COLUMNS), SHEET_COLUMNS, height, width, 3), np.uint8)
+    full.reshape(-1, height, width, 3)[:count] = tiles
+    # Colours are halved: its blocks of 16 pixels are those of the tiles.
+    return jpeg_of(full, (85, 70, 50, 30, 15), min(LARGEST_SHEET, TILE_BYTES * count), subsampling=2)
 
 
 def pack_album(album: Album) -> bytes:

@@ -7,6 +7,7 @@ Thumbnails are kept as JPEG sheets, which keeps the file below 150 kB.
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,7 +77,8 @@ def pack(portrait: Portrait) -> bytes:
     }
     for name in ("neighbor_images", "views"):
         tiles: np.ndarray = getattr(portrait, name)
-        content |= {f"{name}_shape": np.array(tiles.shape), f"{name}_jpeg": np.frombuffer(_encoded(tiles), np.uint8)}
+        jpeg = jpeg_of(tiles, (92, 80, 60, 30), MAX_SHEET_BYTES, subsampling=0)
+        content |= {f"{name}_shape": np.array(tiles.shape), f"{name}_jpeg": np.frombuffer(jpeg, np.uint8)}
     file = io.BytesIO()
     np.savez_compressed(file, **content)
     return file.getvalue()
@@ -108,15 +110,24 @@ def tiled(tiles: np.ndarray) -> np.ndarray:
     return tiles.transpose(0, 2, 1, 3, 4).reshape(rows * height, columns * width, 3)
 
 
-def _encoded(tiles: np.ndarray) -> bytes:
+def jpeg_of(tiles: np.ndarray, qualities: Iterable[int], most: int, subsampling: int) -> bytes:
+    """`tiled` as a JPEG, of the first of these qualities that makes it small enough, else of the last.
+
+    Args:
+        tiles: u8 [rows, columns, h, w, 3]; of none the JPEG is empty.
+        qualities: Pillow's, 0 .. 95.
+        most: bytes.
+        subsampling: of colours, Pillow's; 2 halves them in both directions.
+    """
     from PIL import Image
 
     if not tiles.size:
         return b""
-    for quality in (92, 80, 60, 30):
+    picture = Image.fromarray(tiled(tiles))
+    for quality in qualities:
         file = io.BytesIO()
-        Image.fromarray(tiled(tiles)).save(file, "JPEG", quality=quality, subsampling=0)
-        if file.tell() <= MAX_SHEET_BYTES:
+        picture.save(file, "JPEG", quality=quality, subsampling=subsampling)
+        if file.tell() <= most:
             break
     return file.getvalue()
 

@@ -24,6 +24,7 @@ from torch import Tensor
 from baselines import BUILTINS
 from harness import files, messages
 from harness.api import UNKNOWN, Augmentation, Images
+from harness.config.tasks import MAPPED
 from harness.image_file import decode
 from harness.plugins import registry
 from harness.records import portrait
@@ -35,9 +36,9 @@ from harness.trial.album import THUMBNAIL, album_of, thumbnail_size, tiles
 from harness.trial.models import HeadModel
 from harness.trial.rounds import Rounds
 
-MAPPED, PICKED, SEARCHED = 1000, 500, 10_000
-"""At most so many validation images shape the map, labelled images are on it unless more are asked for, and validation
-images may be neighbours."""
+PICKED, SEARCHED = 500, 10_000
+"""At most so many labelled images are on the map unless more are asked for, and validation images may be neighbours.
+`MAPPED` validation images at most shape the map."""
 
 FIRST = 24
 """Of the first selection so many are on the map in any case."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.api import SemiSupervisedMethod, SSLMethod
-from harness.config.tasks import Bound
+from harness.config.tasks import MAPPED, Bound
 from harness.config.trial import TrialConfig
 from harness.data import splits
 from harness.data.decode import Prepared, prepare
@@ -51,7 +51,7 @@ def run(
     *,
     with_test: bool,
     deliver: portray.Deliver | None = None,
-    mapped: int = portray.MAPPED,
+    mapped: int = MAPPED,
     bound: Bound | None = None,
 ) -> dict[str, float]:
     """Runs one trial.
