@@ -77,6 +77,14 @@ def check_mode(config: TrialConfig, path: str, problems: Problems) -> None:
         )
 
 
+def check_encoder(config: TrialConfig, path: str, problems: Problems) -> None:
+    """How an encoder is made, a trial's own or another one that it builds."""
+    check_normalization(config, path, problems)
+    check_fitted(config, path, problems)
+    check_milestones(config.pretrain, f"{path}.pretrain", problems)
+    check_resolutions(config.pretrain.resolutions, f"{path}.pretrain.resolutions", problems)
+
+
 def check_fitted(config: TrialConfig, path: str, problems: Problems) -> None:
     """A network whose weights follow from the images in closed form, which no SSL method trains beside."""
     plugin: type[Backbone] = registry.find_plugin("backbones", config.backbone.name)
@@ -200,10 +208,7 @@ def check_selection(config: TrialConfig, path: str, problems: Problems) -> None:
     trains |= registry.find_plugin("backbones", chooser.backbone.name).is_fitted()  # type: ignore[attr-defined]
     if not trains and chooser.backbone.hyperparameters.get("weights") is None:
         problems.add(path, "nothing trains its encoder; give backbone.weights, or an ssl_method such as simclr")
-    check_normalization(chooser, path, problems)
-    check_fitted(chooser, path, problems)
-    check_milestones(chooser.pretrain, f"{path}.pretrain", problems)
-    check_resolutions(chooser.pretrain.resolutions, f"{path}.pretrain.resolutions", problems)
+    check_encoder(chooser, path, problems)
 
 
 def check_teacher(config: TrialConfig, path: str, problems: Problems) -> None:
@@ -230,13 +235,10 @@ def check_teacher(config: TrialConfig, path: str, problems: Problems) -> None:
         problems.add(f"{path}.classifier.name", "the scores of svm order the classes alone; use logistic")
     if teacher.pretrain.knn_of_pool:
         problems.add(f"{path}.pretrain.knn_of_pool", "is not measured of a teacher; leave it out")
-    check_normalization(teacher, path, problems)
-    check_fitted(teacher, path, problems)
+    check_encoder(teacher, path, problems)
     check_classifiers(teacher, path, problems)
     if teacher.classifier.warm_start:
         problems.add(f"{path}.classifier.warm_start", "a teacher learns anew in every round; leave it out")
-    check_milestones(teacher.pretrain, f"{path}.pretrain", problems)
-    check_resolutions(teacher.pretrain.resolutions, f"{path}.pretrain.resolutions", problems)
 
 
 def gives_features(dataset: Any) -> bool:

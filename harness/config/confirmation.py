@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from harness.config.schema import Problems, setting
+from harness.config.schema import Problems, lies_in, setting
 from harness.config.space import Assignment
 from harness.messages import closest
 
@@ -32,7 +32,7 @@ class Confirm:
         return best
 
     def _told_apart_by(self, assignment: Assignment) -> Assignment:
-        return {path: value for path, value in assignment.items() if any(_is_of(path, name) for name in self.distinct)}
+        return {path: value for path, value in assignment.items() if any(lies_in(path, name) for name in self.distinct)}
 
     def check(self, used_seeds: Sequence[int], paths: Sequence[str], problems: Problems) -> None:
         """Notes seeds that are not fresh, and parameters that are none of these."""
@@ -40,10 +40,5 @@ class Confirm:
             problems.add("confirm.seeds", f"{list(self.seeds)} must be fresh and different: not of {list(used_seeds)}")
         sections = {path.partition(".")[0] for path in paths}
         for name in self.distinct:
-            if not any(_is_of(path, name) for path in paths):
+            if not any(lies_in(path, name) for path in paths):
                 problems.add("confirm.distinct", f"{name} is no parameter; {closest(name, {*paths, *sections})}")
-
-
-def _is_of(path: str, name: str) -> bool:
-    """Whether a dotted path is this one, or lies below it."""
-    return path == name or path.startswith(f"{name}.")

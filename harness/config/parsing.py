@@ -11,13 +11,10 @@ import torch
 from harness.config import recipes
 from harness.config.checks import (
     check_classifiers,
+    check_encoder,
     check_features,
-    check_fitted,
     check_labels,
-    check_milestones,
     check_mode,
-    check_normalization,
-    check_resolutions,
     check_selection,
     check_teacher,
     check_what_selector_reads,
@@ -50,8 +47,7 @@ def parse_trial(value: Any, path: str, problems: Problems, own: Recipes | None =
     if config is None or len(problems.found) > before:
         return None
     _check_unnamed_heads(value or {}, path, problems)
-    check_normalization(config, path, problems)
-    check_fitted(config, path, problems)
+    check_encoder(config, path, problems)
     if has_labels(config):
         check_labels(config, path, problems)
         check_classifiers(config, path, problems)
@@ -62,8 +58,6 @@ def parse_trial(value: Any, path: str, problems: Problems, own: Recipes | None =
     else:
         check_without_labels(config, path, problems)
     check_features(config, path, problems)
-    check_milestones(config.pretrain, f"{path}.pretrain", problems)
-    check_resolutions(config.pretrain.resolutions, f"{path}.pretrain.resolutions", problems)
     if config.compute.device == "cuda" and not torch.cuda.is_available():
         problems.add(
             f"{path}.compute.device", "cuda was asked for, but this machine has no CUDA device; use cpu or auto"

@@ -20,7 +20,7 @@ from harness.config.label_free import check_measured_without_labels, has_labels
 from harness.config.parsing import RECIPE, Recipes, over_recipe, parse_recipes, parse_trial, recipe_trial
 from harness.config.resources import Resources, check_custom
 from harness.config.schema import ConfigError, Problems, apply_overrides, as_dict, content_of, parse, setting
-from harness.config.search import EarlyTerminate, Objective, SamplerName, check_objectives
+from harness.config.search import MOST_OF_GP, EarlyTerminate, Objective, SamplerName, check_objectives
 from harness.config.space import CASE, Assignment, Parameter, Space, lookup, parse_cases, parse_parameters
 from harness.config.tasks import Candidate, Phase, Seeds, SeedSplit, Task, mapped
 from harness.files import unusable_name
@@ -47,8 +47,8 @@ class SweepSettings:
     run_cap: int | None = setting(None, "configurations tried by random and bayes", low=1, high=10_000)
     sampler: SamplerName = setting(
         "tpe",
-        "of bayes, by Optuna: tpe, gp (Gaussian process), cmaes, nsga2; auto: gp for up to 250 configurations of "
-        "numbers alone and one metric, else tpe",
+        f"of bayes, by Optuna: tpe, gp (Gaussian process), cmaes, nsga2; auto: gp for up to {MOST_OF_GP} "
+        "configurations of numbers alone and one metric, else tpe",
     )
     early_terminate: EarlyTerminate = EarlyTerminate()
     seeds: tuple[int, ...] | Seeds = setting(

@@ -350,12 +350,17 @@ def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def lies_in(path: str, section: str) -> bool:
+    """Whether a dotted path is this one, or lies below it."""
+    return f"{path}.".startswith(f"{section}.")
+
+
 def set_path(tree: dict[str, Any], path: str, value: Any) -> None:
     """Sets a dotted path in nested mappings; a plugin's shorthand on the way becomes its mapping.
 
     A key that is itself a dotted path, as in `parameters:`, is found under its whole name.
     """
-    dotted = (key for key in tree if isinstance(key, str) and "." in key and f"{path}.".startswith(f"{key}."))
+    dotted = (key for key in tree if isinstance(key, str) and "." in key and lies_in(path, key))
     key = next(dotted, path.partition(".")[0])
     rest = path[len(key) + 1 :]
     if not rest:

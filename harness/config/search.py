@@ -10,6 +10,9 @@ from harness.config.schema import Problems, setting
 from harness.messages import closest
 from harness.metrics import LABEL_FREE, METRICS, PER_ROUND, is_of_class, step_kind
 
+MOST_OF_GP = 250
+"""Configurations up to which `auto` takes a Gaussian process, whose time grows with their third power."""
+
 SamplerName = Literal["tpe", "gp", "cmaes", "nsga2", "auto"]
 
 

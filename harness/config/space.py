@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from harness.config.parsing import RECIPE
 from harness.config.recipes import merged
-from harness.config.schema import Problems, set_path, to_number
+from harness.config.schema import Problems, lies_in, set_path, to_number
 from harness.messages import closest
 
 DISTRIBUTIONS = {
@@ -265,7 +265,7 @@ class Space:
         paths = [parameter.path]
         if parameter.path == CASE:
             paths += [path for case in self.cases.values() for path in case]
-        return RECIPE in paths or any(f"{path}.".startswith(f"{own}.") for own in paths)
+        return RECIPE in paths or any(lies_in(path, own) for own in paths)
 
 
 def _over(present: Any, given: Any) -> Any:

@@ -44,6 +44,11 @@ def show_choice(path: str, value: Any) -> str:
     return "no pre-training" if path.removesuffix(".name") == "ssl_method" and shown == "none" else shown
 
 
+def called(data: Mapping[str, Any]) -> str:
+    """A data set by its name and, where it has one, its folder: `image_folder my/photos`."""
+    return " ".join(filter(None, (data["name"], data.get("path"))))
+
+
 def name_of_trial(trial: Mapping[str, Any]) -> str:
     """What people call the only configuration of a sweep that varies nothing: `simclr`, or `simclr · margin`."""
     rounds = (trial.get("labels") or {}).get("budget")

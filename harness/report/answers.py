@@ -10,6 +10,7 @@ import math
 import numpy as np
 
 from harness.metrics import FEW_STEPS
+from harness.records import names
 from harness.report import across_tables, round_tables, words
 from harness.report.cells import Difference, Mean
 from harness.report.model import Entry, Report
@@ -87,8 +88,8 @@ FEW_NAMED = 5
 def _measured_on(report: Report) -> str:
     """The data sets, each once however it was split; of a single one also what it gives for nothing."""
     sets = report.environment["datasets"]
-    named = list(dict.fromkeys(map(words.called, sets)))
-    said = list(dict.fromkeys(words.counted(words.called(one), one) for one in sets))  # one may be asked for in parts
+    named = list(dict.fromkeys(map(names.called, sets)))
+    said = list(dict.fromkeys(words.counted(names.called(one), one) for one in sets))  # one may be asked for in parts
     text = f"Data: {'; '.join(named if len(said) > DATA_SETS_SHOWN else said)}."
     return f"{text} {_for_nothing(report)}".strip() if len(said) == 1 else text
 

@@ -11,6 +11,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from harness import messages
+from harness.config.schema import lies_in
 from harness.records.names import by_path, show_value
 from harness.report import tables, words
 from harness.report.cells import Cell, Count, Difference, Empty, Mean, Probability, Seconds, Text
@@ -115,7 +116,7 @@ def _settings(one: Report, other: Report) -> list[str]:
 
 def _varies(path: str, varied: set[str]) -> bool:
     """Whether the setting, or the section that it belongs to, is varied."""
-    return any(path == other or path.startswith(f"{other}.") or other.startswith(f"{path}.") for other in varied)
+    return any(lies_in(path, other) or lies_in(other, path) for other in varied)
 
 
 def settings_that_differ(reports: Sequence[Report], names: Sequence[str]) -> list[str]:

@@ -123,11 +123,6 @@ def duration(seconds: float) -> str:
     return f"{seconds:,.0f} s ({longer})"
 
 
-def called(data: Mapping[str, Any]) -> str:
-    """One of `environment.json`'s data sets by its name and, where it has one, its folder: `image_folder my/photos`."""
-    return " ".join(filter(None, (data["name"], data.get("path"))))
-
-
 def counted(name: str, data: Mapping[str, Any]) -> str:
     """A data set's name with its images, its classes (names or their number) and what became of the images."""
     treated = "".join(f", {number:,} {kind.replace('_', ' ')}" for kind, number in data.get("tally", {}).items())
@@ -140,7 +135,7 @@ def counted(name: str, data: Mapping[str, Any]) -> str:
 
 def data_set(data: Mapping[str, Any]) -> str:
     """All that is to be said of one of `environment.json`'s data sets."""
-    return f"{counted(called(data), data)}, fingerprint `{data['fingerprint'][:12]}`"
+    return f"{counted(names.called(data), data)}, fingerprint `{data['fingerprint'][:12]}`"
 
 
 def domain(spec: Any) -> str:
