@@ -21,6 +21,7 @@ from harness.data.splits import Data
 from harness.files import digest_of
 from harness.messages import cause_of, count, in_bytes, message_of
 from harness.metrics import FEW_STEPS
+from harness.records.names import called
 from harness.sweep.placement import place, this_machine
 from harness.sweep.preflight import check_data, data_name
 from harness.trial.lengths import images_learnt_from, settled
@@ -66,8 +67,9 @@ def _said(config: TrialConfig, data: Data) -> str:
     more = ", ..." if data.num_classes > CLASSES_SHOWN else ""
     labels = f"{data.num_classes} classes ({classes}{more})" if data.num_classes else "no labels"
     kind = "features" if data.gives_features else "images"
-    name = " ".join(filter(None, (config.dataset.name, config.dataset.as_dict().get("path"))))
-    lines = [f"data: {name}: {labels}, {kind} of {shape}, {in_bytes(data.num_bytes)} decoded"]
+    lines = [
+        f"data: {called(config.dataset.as_dict())}: {labels}, {kind} of {shape}, {in_bytes(data.num_bytes)} decoded"
+    ]
     for part, number in data.counts.items():
         origin = ", carved from the training images" if data.is_carved(part) else ", the data set's own"
         lines.append(

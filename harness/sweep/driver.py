@@ -21,7 +21,7 @@ from harness.report.sequential import Looks
 from harness.sweep.callback import MAX_FAILURES, RecordCallback
 from harness.sweep.interrupts import Interrupts, NoSpaceError
 from harness.sweep.placement import Placement
-from harness.sweep.preflight import fewer_than_asked, num_suggested, pretrainings
+from harness.sweep.preflight import fewer_than_asked, num_tried
 from harness.sweep.screen import Display
 from harness.sweep.search import GivenTasks, Study, early_stopping
 from harness.sweep.worker import Job, portray_in_worker, run_in_worker
@@ -60,12 +60,13 @@ class Sweep:
     def run(self) -> bool:
         """All phases; whether every trial has an ending."""
         plan = self._plan
-        for note in fewer_than_asked(plan):
+        tried = num_tried(plan)
+        for note in fewer_than_asked(plan, tried):
             say(note)
         if plan.block is not None:
             complete = self._resolve(plan.block)
         else:
-            complete = self._search() if plan.method == "bayes" else self._run_all(plan.first_tasks())
+            complete = self._search(tried) if plan.method == "bayes" else self._run_all(plan.first_tasks())
         if complete and plan.confirm:
             best = plan.confirm.chosen(self._recorder.best(plan.metric))
             complete = self._run_all(plan.confirm_tasks([*best, *self._recorder.confirmed()]))
@@ -88,20 +89,15 @@ class Sweep:
     def _run_all(self, tasks: list[Task]) -> bool:
         """Runs those of the tasks, all of one phase, that have no ending yet; whether all have one then."""
         left = self._recorder.left(tasks)
+        given = GivenTasks(left, self._display.waits, shared=self._shared_stages)
         if tasks:
-            self._display.begin(tasks[0].phase, len(tasks), len(tasks) - len(left), len(set(pretrainings(left))))
+            self._display.begin(tasks[0].phase, len(tasks), len(tasks) - len(left), given.num_pretrainings)
         if left:
-            self._fit(
-                run_in_worker,
-                GivenTasks(left, self._display.waits, shared=self._shared_stages),
-                len(left),
-                tasks[0].phase,
-            )
+            self._fit(run_in_worker, given, len(left), tasks[0].phase)
         return not self._recorder.left(tasks, retry_failed=False)
 
-    def _search(self) -> bool:
-        """Finishes what an interrupted run left open, and asks Optuna for what is then left of run_cap."""
-        cap = num_suggested(self._plan)
+    def _search(self, cap: int) -> bool:
+        """Finishes what an interrupted run left open, and asks Optuna for what is then left of so many."""
         study = Study(self._plan, self._recorder.folder / "optuna.log")
         complete = self._run_all(study.open_tasks(self._recorder))
         study.tell_endings(self._recorder)

@@ -194,9 +194,13 @@ def num_suggested(plan: Plan) -> int:
     return len(different)
 
 
-def fewer_than_asked(plan: Plan) -> list[str]:
-    """Says that a search tries fewer configurations than `run_cap`, where there are no more."""
-    number = num_suggested(plan) if plan.method == "bayes" else len(plan.candidates)
+def num_tried(plan: Plan) -> int:
+    """How many configurations the first phase tries."""
+    return num_suggested(plan) if plan.method == "bayes" else len(plan.candidates)
+
+
+def fewer_than_asked(plan: Plan, number: int) -> list[str]:
+    """Says that a search tries fewer configurations, so many, than `run_cap`, where there are no more."""
     if plan.run_cap is None or number >= plan.run_cap:
         return []
     return [f"there are {number} configurations, fewer than run_cap: {plan.run_cap}; each is tried once"]
@@ -205,17 +209,17 @@ def fewer_than_asked(plan: Plan) -> list[str]:
 def preview(plan: Plan) -> str:
     """The trials of a plan and the stages they share, as text."""
     lines = [f"{plan.name}: {plan.method}, {' and '.join(m.name for m in plan.metric)}"]
-    tasks = plan.first_tasks()
+    tasks, tried = plan.first_tasks(), num_tried(plan)
+    times = f"{tried} configurations x {len(plan.seeds)} seeds"
     if plan.method == "bayes":
-        tried = f"{num_suggested(plan)} configurations x {len(plan.seeds)} seeds"
-        lines.append(f"search: {tried}, chosen by Optuna's {plan.sampler} as it goes:")
+        lines.append(f"search: {times}, chosen by Optuna's {plan.sampler} as it goes:")
         lines += [f"  {path}: {_range(about)}" for path, about in plan.as_dict()["parameters"].items()]
     else:
         most = f", at most: {plan.block} at a time until resolved" if plan.block else ""
-        lines.append(f"{tasks[0].phase}: {len(plan.candidates)} configurations x {len(plan.seeds)} seeds{most}")
+        lines.append(f"{tasks[0].phase}: {times}{most}")
         lines += [f"  {task.trial_id}  {label(task.candidate.parameters)} seed {task.seed}" for task in tasks]
         lines.append(_sharing(tasks))
-    lines += fewer_than_asked(plan)
+    lines += fewer_than_asked(plan, tried)
     if plan.bounds:
         batches = plan.bounds[0].bound.batches if plan.bounds[0].bound else 0
         what = f"{len(plan.bounds)} upper bound{'' if len(plan.bounds) == 1 else 's'}"

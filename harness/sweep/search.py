@@ -22,6 +22,7 @@ from ray.tune.search import Searcher
 
 from harness.config.plan import Plan
 from harness.config.schema import ConfigError
+from harness.config.search import MOST_OF_GP
 from harness.config.space import lookup
 from harness.config.tasks import Candidate, Task
 from harness.files import digest_of, replace
@@ -34,9 +35,6 @@ from harness.sweep.worker import tune_config
 
 REPEATS = 5
 """So often a sampler may suggest what was suggested before; then random draws take its place for once."""
-
-MOST_OF_GP = 250
-"""Configurations up to which `auto` takes a Gaussian process, whose time grows with their third power."""
 
 
 def _nobody(number: int, other: Task | None) -> None:
@@ -53,18 +51,21 @@ class GivenTasks(Searcher):
         tasks: in the order in which they are to run.
         waits: is told how many tasks wait for which other one's encoder, when nothing else is left to hand out.
         shared: whether a task finds what another one has trained; else none waits.
+
+    Attributes:
+        num_pretrainings: how many encoders all tasks together train.
     """
 
     def __init__(
         self, tasks: Sequence[Task], waits: Callable[[int, Task | None], None] = _nobody, *, shared: bool = True
     ):
         super().__init__()
+        every = [(task, encoders_of(task)) for task in tasks]
+        self.num_pretrainings = len({encoder for _, encoders in every for encoder in encoders.values()})
         # One that goes on for more rounds has its encoder, and tells of no epoch.
-        self._left = {task.trial_id: (task, encoders_of(task) if shared and not task.known else {}) for task in tasks}
-        self._needed: Counter[str | None] = Counter(
-            encoder for _, encoders in self._left.values() for encoder in encoders.values()
-        )
-        self._training: dict[str, tuple[Task, dict[str, str]]] = {}  # Tune's trial -> its task, what it has to train
+        self._left = {task.trial_id: (task, encoders if shared and not task.known else {}) for task, encoders in every}
+        self._needed = Counter(encoder for _, encoders in self._left.values() for encoder in encoders.values())
+        self._running: dict[str, tuple[Task, dict[str, str]]] = {}  # Tune's trial -> its task, the encoders of that
         self._ready: set[str] = set()  # encoders
         self._waits = waits
 
@@ -75,11 +76,11 @@ class GivenTasks(Searcher):
         """A task, as Tune's configuration; None while all that are left wait for an encoder."""
         begun = {
             encoder: task
-            for task, encoders in self._training.values()
+            for task, encoders in self._running.values()
             for encoder in encoders.values()
             if encoder not in self._ready
         }
-        free = [(t, encoders) for t, encoders in self._left.values() if not begun.keys() & set(encoders.values())]
+        free = [one for one in self._left.values() if begun.keys().isdisjoint(one[1].values())]
         if not free:
             others = [begun[one] for _, of in self._left.values() for one in of.values() if one in begun]
             self._waits(len(self._left), next(iter(others), None))
@@ -89,20 +90,21 @@ class GivenTasks(Searcher):
             free, key=lambda one: max((self._needed[encoder] for encoder in one[1].values()), default=1)
         )
         del self._left[task.trial_id]
-        self._training[trial_id] = task, dict(encoders)
+        self._running[trial_id] = task, encoders
         return tune_config([task])
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """An encoder is there after the last epoch of its training: then it is no reason to come first any more."""
         training = result["sent"][1].training if "sent" in result else None
         if training and training.epoch == training.epochs:
-            encoder = self._training[trial_id][1].pop(training.name, None)
-            self._needed[encoder] = 1
-            self._ready |= {encoder} if encoder else set()
+            encoder = self._running[trial_id][1].get(training.name)
+            if encoder:
+                self._needed[encoder] = 1
+                self._ready.add(encoder)
 
     def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
         """What it did not train is for the next to train."""
-        self._training.pop(trial_id, None)
+        self._running.pop(trial_id, None)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: resuming reads our own records."""
