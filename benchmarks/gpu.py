@@ -5,11 +5,12 @@
 
 In this order, each part within its share of the time, and none keeps another from running:
 
-- k-centre (`coreset`) of 2,500 and k-means with 100 clusters on 50,000 and 1,000,000 random vectors, on the CPU, where
-  selectors run;
-- SimCLR with `dcnn3` and with ResNet-18, batches of 512, by the recipe `simclr`: images a second, the share of a step
-  that augmentation takes, peak memory, and k-NN accuracy as papers have it (200 neighbours, test images against
-  training images) after 10, 50 and 200 epochs, as far as the time goes;
+- SimCLR with `dcnn3` and with ResNet-18, batches of 512, by the recipe `simclr`, up to 200 epochs as the time allows:
+  images a second, the share of a step that augmentation takes, peak memory, and k-NN accuracy as papers have it (200
+  neighbours, test images against training images) after 10, 50 and the last epoch; the encoders, with `--weights`;
+- five epochs of ResNet-18 with `compute.compile` and without;
+- k-centre (`coreset`, 2,500 picks beside 2,500 labelled) and k-means with 100 clusters on 50,000 and 1,000,000 random
+  vectors, on the CPU, where selectors run;
 - `pytest -m gpu`, where pytest is installed.
 
 Anchors for ResNet-18: 11.9 s an epoch on an A100 and 90 % k-NN after 99 minutes, a public record attempt; on an H200
@@ -25,6 +26,7 @@ import platform
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -50,11 +52,14 @@ from harness.trial.pretrain import Examples, Trainer
 from harness.trial.runtime import Runtime
 
 MILESTONES = (10, 50, 200)
-"""Epochs after which k-NN accuracy is measured; the schedule is that of the last."""
+"""Epochs after which k-NN accuracy is measured, and at most so many."""
 
 BATCH = 512
-SHARES = {"selection": 0.15, "dcnn3": 0.15, "resnet18": 0.5}
+SHARES = {"dcnn3": 0.15, "resnet18": 0.55, "compiled": 0.1, "selection": 0.12}
 """Of the time; what is left over is for the tests."""
+
+TESTS = ("tests/baselines/test_conformance.py", "tests/data/test_splits.py")
+"""The files with `gpu` tests; others may need what such a machine does not have."""
 
 Log = dict[str, Any]
 Data = dict[str, tuple[Images, Tensor]]
@@ -66,6 +71,7 @@ def main() -> int:
     parser.add_argument("--pack", type=Path, nargs=2, metavar=("FOLDER", "FILE"), help="an image folder into one file")
     parser.add_argument("--output", type=Path, metavar="FILE", help="of the JSON, which is printed if left out")
     parser.add_argument("--minutes", type=float, default=9.5)
+    parser.add_argument("--weights", type=Path, metavar="FOLDER", help="for the encoders that were trained")
     parser.add_argument("--toy", action="store_true")
     options = parser.parse_args()
     if options.pack:
@@ -77,9 +83,10 @@ def main() -> int:
     data = unpack(options.archive) if options.archive else made_up(64 if options.toy else 50_000)
     log: Log = {"machine": machine(), "archive": str(options.archive), "toy": options.toy}
     parts: dict[str, Callable[[float], Any]] = {
+        "dcnn3": lambda until: simclr("dcnn3", data, until, options),
+        "resnet18": lambda until: simclr("resnet18", data, until, options),
+        "compiled": lambda _: compiled("resnet18", data, options.toy),
         "selection": lambda until: selection((500, 1000) if options.toy else (50_000, 1_000_000), until),
-        "dcnn3": lambda until: simclr("dcnn3", data, until, options.toy),
-        "resnet18": lambda until: simclr("resnet18", data, until, options.toy),
     }
     for name, part in parts.items():
         attempt(log, name, part, time.monotonic() + seconds * SHARES[name])
@@ -92,7 +99,7 @@ def main() -> int:
         print(json.dumps(log))
     for name, value in figures(log).items():
         print(f"figure {name} {value:.4g}" if abs(value) < 1000 else f"figure {name} {value:.0f}")
-    return 0
+    return int(any("failed" in value for value in log.values() if isinstance(value, dict)))
 
 
 def attempt(log: Log, name: str, part: Callable[[float], Any], until: float) -> None:
@@ -101,7 +108,7 @@ def attempt(log: Log, name: str, part: Callable[[float], Any], until: float) -> 
     try:
         log[name] = part(until)
     except Exception as error:  # one part that fails is a result, too
-        log[name] = {"failed": f"{type(error).__name__}: {error}"}
+        log[name] = {"failed": f"{type(error).__name__}: {error}", "where": traceback.format_exc(limit=-3)}
     print(f"{name}: {time.monotonic() - begun:.0f} s", file=sys.stderr)
 
 
@@ -158,11 +165,53 @@ def made_up(count: int) -> Data:
 # What is measured ----------------------------------------------------------------------------------------------------
 
 
-def simclr(backbone: str, data: Data, until: float, toy: bool) -> Log:
-    """SimCLR's pace, memory and k-NN accuracy, in the trial's own loop."""
+def simclr(backbone: str, data: Data, until: float, options: argparse.Namespace) -> Log:
+    """SimCLR's pace, memory and k-NN accuracy, in the trial's own loop.
+
+    Three epochs say how many there is time for, up to the last milestone; then it begins anew with a schedule of those.
+    """
     (train, known), (test, labels) = data["train"], data["test"]
     memory = PeakMemory()
     runtime = Runtime.of(ComputeConfig(), torch.full((3,), 0.5), torch.full((3,), 0.25))
+    store = Images(train[torch.arange(len(train))].to(runtime.device))
+    milestones = (1, 2) if options.toy else MILESTONES
+    pace = sum(epochs(trainer_of(backbone, store, 3, runtime, options.toy), 3)[1:]) / 2
+    evaluations = 1.2  # the rest of an epoch's time: k-NN, and a machine that is slower later
+    count = max(1, min(milestones[-1], int((until - time.monotonic()) / (evaluations * pace))))
+    trainer = trainer_of(backbone, store, count, runtime, options.toy)
+    config, log = trainer.config, Log(batch=trainer.config.batch_size, epochs=count, epoch_seconds=[], loss=[], knn={})
+    for epoch in range(1, count + 1):
+        log["epoch_seconds"] += epochs(trainer, 1, log["loss"])
+        if epoch in milestones or epoch == count:
+            bank, features = (runtime.forward(trainer.method.backbone, images) for images in (train, test))
+            log["knn"][epoch] = knn.accuracy_by_bank(features, labels, bank, known)
+    log["images_per_second"] = len(train) * count / sum(log["epoch_seconds"])
+    log["augmentation_share"] = augmentation(trainer, store, runtime, config)
+    log["peak_bytes"] = memory.peak(runtime.device)
+    if options.weights:
+        options.weights.mkdir(parents=True, exist_ok=True)
+        torch.save(trainer.method.backbone.state_dict(), options.weights / f"{backbone}.pt")
+    return log
+
+
+def compiled(backbone: str, data: Data, toy: bool) -> Log:
+    """The pace with `compute.compile` over the pace without, and what the first epoch takes to compile."""
+    if toy:
+        return {"skipped": "compiling takes longer than all the rest"}
+    train = data["train"][0]
+    log: Log = {}
+    for name, compiles in (("plain", False), ("compiled", True)):
+        runtime = Runtime.of(ComputeConfig(compile=compiles), torch.full((3,), 0.5), torch.full((3,), 0.25))
+        store = Images(train[torch.arange(len(train))].to(runtime.device))
+        trainer = trainer_of(backbone, store, 5, runtime, toy)
+        with runtime.compiled(trainer.method):
+            log[f"{name}_epoch_seconds"] = epochs(trainer, 5)
+    log["ratio"] = min(log["plain_epoch_seconds"]) / min(log["compiled_epoch_seconds"])
+    return log
+
+
+def trainer_of(backbone: str, store: Images, count: int, runtime: Runtime, toy: bool) -> Trainer:
+    """The recipe `simclr` for another encoder, schedule and batch size, its learning rate scaled as it says."""
     recipe = find_recipe("simclr")[1].trial
     torch.manual_seed(0)
     encoder = registry.build(PluginSpec("backbones", backbone), (3, 32, 32))
@@ -170,30 +219,20 @@ def simclr(backbone: str, data: Data, until: float, toy: bool) -> Log:
     runtime.place(method)
     views = registry.build(as_spec("augmentations", recipe["augmentation"]))
     batch = 32 if toy else BATCH
-    milestones = (1, 2) if toy else MILESTONES
     rate = recipe["pretrain"]["lr"] * batch / recipe["pretrain"]["batch_size"]
-    config = PretrainConfig(**recipe["pretrain"] | {"epochs": milestones[-1], "batch_size": batch, "lr": rate})
-    optimizer = build_optimizer(method.parameters(), config)
-    store = Images(train[torch.arange(len(train))].to(runtime.device))
-    trainer = Trainer(method, Examples(store, views), config, runtime, 0, optimizer)
-    log: Log = {"batch": batch, "epoch_seconds": [], "loss": [], "knn": {}}
-    for epoch in range(1, milestones[-1] + 1):
+    config = PretrainConfig(**recipe["pretrain"] | {"epochs": count, "batch_size": batch, "lr": rate})
+    return Trainer(method, Examples(store, views), config, runtime, 0, build_optimizer(method.parameters(), config))
+
+
+def epochs(trainer: Trainer, count: int, losses: list[float] | None = None) -> list[float]:
+    """Seconds of each of so many further epochs; their losses join those of the epochs before."""
+    losses, seconds = [] if losses is None else losses, []
+    for _ in range(count):
         started = time.perf_counter()
-        metrics = trainer.epoch(log["loss"])
-        wait(runtime.device)
-        log["epoch_seconds"].append(round(time.perf_counter() - started, 3))
-        log["loss"].append(metrics["pretrain/loss"])
-        late = time.monotonic() + max(log["epoch_seconds"][-1], 1) > until
-        if epoch in milestones or late:
-            bank, features = (runtime.forward(method.backbone, images) for images in (train, test))
-            log["knn"][epoch] = knn.accuracy_by_bank(features, labels, bank, known)
-        if late:
-            break
-    steady = log["epoch_seconds"][1:] or log["epoch_seconds"]  # the first sets up what later ones use
-    log["images_per_second"] = len(train) * len(steady) / sum(steady)
-    log["augmentation_share"] = augmentation(trainer, store, runtime, config)
-    log["peak_bytes"] = memory.peak(runtime.device)
-    return log
+        losses.append(trainer.epoch(losses)["pretrain/loss"])
+        wait(trainer.runtime.device)
+        seconds.append(round(time.perf_counter() - started, 3))
+    return seconds
 
 
 def augmentation(trainer: Trainer, store: Images, runtime: Runtime, config: PretrainConfig) -> float:
@@ -231,11 +270,12 @@ def selection(sizes: tuple[int, int], until: float) -> Log:
     for size in sizes:
         rng = torch.Generator().manual_seed(0)
         points = torch.randn(size, 512, generator=rng)
-        centers, budget = torch.arange(size // 20), max(10, min(2500, size // 20))
-        candidates = torch.arange(len(centers), size)
+        labeled = min(2500, size // 20)
+        centers, candidates = torch.arange(labeled), torch.arange(labeled, size)
+        distances, budget = SquaredEuclidean(points), max(10, labeled)
         jobs: dict[str, Callable[[], object]] = {
             "kmeans": lambda: kmeans(points, min(100, size // 10), rng=rng),  # noqa: B023
-            "kcenter": lambda: k_center_greedy(SquaredEuclidean(points), centers, candidates, budget, rng=rng),  # noqa: B023
+            "kcenter": lambda: k_center_greedy(distances, centers, candidates, budget, rng=rng),  # noqa: B023
         }
         for name, job in jobs.items():
             if time.monotonic() > until:
@@ -251,7 +291,7 @@ def tests(until: float) -> Log:
     """`pytest -m gpu`: its last line and exit status."""
     if find_spec("pytest") is None:
         return {"skipped": "pytest is not installed"}
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", "tests/baselines"]
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", *TESTS]
     left = max(30.0, until - time.monotonic())
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=left, cwd=Path(__file__).parents[1])
@@ -268,7 +308,9 @@ def wait(device: torch.device) -> None:
 
 def figures(log: Log) -> dict[str, float]:
     """The numbers that are quoted."""
-    numbers = {f"gpu_{name}": value for name, value in log.get("selection", {}).items() if isinstance(value, float)}
+    numbers = {f"gpu_{name}": value for name, value in log["selection"].items() if isinstance(value, float)}
+    if "ratio" in log["compiled"]:
+        numbers["gpu_compiled_ratio"] = log["compiled"]["ratio"]
     for backbone in ("dcnn3", "resnet18"):
         part = log[backbone]
         for name in ("images_per_second", "augmentation_share", "peak_bytes"):
