@@ -58,7 +58,7 @@ BATCH = 512
 SHARES = {"dcnn3": 0.15, "resnet18": 0.55, "compiled": 0.1, "selection": 0.12}
 """Of the time; what is left over is for the tests."""
 
-TESTS = ("tests/baselines/test_conformance.py", "tests/data/test_splits.py")
+TESTS = ("tests/baselines/test_conformance.py", "tests/data/test_splits.py", "tests/trial/test_on_cuda.py")
 """The files with `gpu` tests; others may need what such a machine does not have."""
 
 Log = dict[str, Any]
