@@ -81,6 +81,8 @@ def test_head(fresh, head):
 
 @pytest.mark.parametrize("name", SELECTORS)
 def test_selector(fresh, name):
+    if name == "ual":
+        pytest.importorskip("openTSNE")
     needs = {"ssl_method": "simclr"} if name in READ_VIEWS else TRAINED if name in READ_TRAINING else {}
     passes(fresh, NOT_PRETRAINED | needs | {"selector": SELECTORS[name]})
 
