@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from importlib.util import find_spec
 
 import numpy as np
 import torch
@@ -10,14 +11,13 @@ from torch import Tensor
 
 from baselines.selectors.finite import require_finite
 from baselines.selectors.kept import SEED, Kept
+from baselines.selectors.plane_maps import PLANE_MAPS, map_of_many
 from baselines.selectors.shares import even_shares
 from harness.api import Pool, Selector
 
 SMALLEST_MAP = 10
-"""Images below which a t-SNE map has no neighbourhoods to preserve."""
-LARGEST_MAP = 50_000
-PLACED_BY = 5
-"""Mapped images by whose places that of one that was not mapped is found."""
+"""Images below which a map has no neighbourhoods to preserve."""
+REDUCERS = (*PLANE_MAPS, "pca", "none")
 
 
 class UAL(Selector):
@@ -29,8 +29,8 @@ class UAL(Selector):
     the data set; neither is followed. Ours: the 10-d features are the first principal components of the encoder's;
     images that are labelled already take part in the map but are not picked again; the number of a cluster's picks
     is `even_shares`; the picks take turns over the clusters, so that any first part of them is balanced as well.
-    Pools of fewer than 10 images are clustered without the t-SNE step. What k-means sees is a function of the features
-    alone, not of `rng`, and a t-SNE map is kept until they change: of a frozen encoder there is one, not one a round.
+    Pools of fewer than 10 images are clustered without a map. What k-means sees is a function of the features
+    alone, not of `rng`, and a map is kept until they change: of a frozen encoder there is one, not one a round.
     Of more than 50,000 distinct ones a random 50,000 are mapped, and the others lie in the middle of the nearest 5.
     Images of equal features share a place in it, however many they are, and are picked in random order.
     t-SNE sums in parallel: the map, hence the picks, are reproducible for the same number of threads. k-means is
@@ -39,9 +39,11 @@ class UAL(Selector):
 
     Args:
         num_clusters: clusters of k-means, >= 1.
-        reducer: what k-means sees: "tsne" (2-d map of the principal components), "pca" (the components), or "none".
+        reducer: what k-means sees: a map of the principal components in the plane, "tsne", or "umap" or "pacmap", which
+            take less time (`pip install 'selbench[maps]'`); "pca" (the components); or "none".
         pca_dims: number of principal components, >= 1; None keeps the features as they are (not with "pca").
-        perplexity: of t-SNE, > 0; lowered to a third of the pool where that is smaller.
+        perplexity: of t-SNE, > 0; lowered to a third of the pool where that is smaller. The neighbours of "umap" (15)
+            and "pacmap" (10) are those of their papers.
         distance: to the centroid: "euclidean", "cosine" or "manhattan". k-means itself is Euclidean.
         pick: the images "nearest" to each centroid or those "farthest" from it.
     """
@@ -61,8 +63,10 @@ class UAL(Selector):
     ):
         if num_clusters < 1:
             raise ValueError(f"num_clusters = {num_clusters} is not >= 1")
-        if reducer not in ("tsne", "pca", "none"):
-            raise ValueError(f"reducer = {reducer!r} is none of 'tsne', 'pca', 'none'")
+        if reducer not in REDUCERS:
+            raise ValueError(f"reducer = {reducer!r} is none of {', '.join(map(repr, REDUCERS))}")
+        if reducer in ("umap", "pacmap") and find_spec(reducer) is None:
+            raise ValueError(f"reducer = {reducer!r} needs a package: pip install 'selbench[maps]'")
         if pca_dims is not None and pca_dims < 1:
             raise ValueError(f"pca_dims = {pca_dims} is not >= 1")
         if pca_dims is None and reducer == "pca":
@@ -104,13 +108,13 @@ class UAL(Selector):
         return pool.unlabeled[turns]
 
     def _map(self, features: np.ndarray) -> np.ndarray:
-        """What k-means sees, f64 [N, 2], [N, pca_dims] or [N, D] of f32 [N, D]; a t-SNE map is kept."""
+        """What k-means sees, f64 [N, 2], [N, pca_dims] or [N, D] of f32 [N, D]; a map in the plane is kept."""
         if self.reducer == "none":
             return features.astype(np.float64)
         if self.reducer == "pca":
             return principal(features, self.pca_dims)
         distinct, which = np.unique(features, axis=0, return_inverse=True)  # also sorts them: their order says nothing
-        return kept_map(torch.from_numpy(distinct), self.pca_dims, self.perplexity)[which]
+        return kept_map(torch.from_numpy(distinct), self.reducer, self.pca_dims, self.perplexity)[which]
 
 
 def principal(features: np.ndarray, dims: int | None) -> np.ndarray:
@@ -124,48 +128,15 @@ def principal(features: np.ndarray, dims: int | None) -> np.ndarray:
     return PCA(min(dims, *values.shape), random_state=SEED).fit_transform(values)
 
 
-def _mapped(features: Tensor, dims: int | None, perplexity: float, *, rng: torch.Generator) -> np.ndarray:
-    """f64 [N, 2]: the t-SNE map of the principal components of f32 [N, D]; of few images, these themselves."""
+def _mapped(features: Tensor, reducer: str, dims: int | None, perplexity: float, *, rng: torch.Generator) -> np.ndarray:
+    """f64 [N, 2]: the map of the principal components of f32 [N, D]; of few images, these themselves."""
     components = principal(features.numpy(), dims)
-    return components if len(components) < SMALLEST_MAP else map_of_many(components, perplexity, rng.initial_seed())
+    if len(components) < SMALLEST_MAP:
+        return components
+    return map_of_many(reducer, components, perplexity, rng.initial_seed())
 
 
 kept_map = Kept(_mapped)
-
-
-def map_of_many(points: np.ndarray, perplexity: float, seed: int) -> np.ndarray:
-    """f64 [N, 2]: the t-SNE map of f64 [N, D]; of more than `LARGEST_MAP` a random part is mapped.
-
-    Each of the others lies in the middle of its nearest in that part.
-    """
-    if len(points) <= LARGEST_MAP:
-        return tsne(points, perplexity, seed)
-    from sklearn.neighbors import NearestNeighbors
-
-    order = np.random.default_rng(seed).permutation(len(points))
-    mapped, others = order[:LARGEST_MAP], order[LARGEST_MAP:]
-    map_ = np.empty((len(points), 2))
-    map_[mapped] = tsne(points[mapped], perplexity, seed)
-    among = NearestNeighbors(n_neighbors=PLACED_BY, n_jobs=torch.get_num_threads()).fit(points[mapped])
-    for part in np.array_split(others, -(-len(others) // LARGEST_MAP)):
-        map_[part] = map_[mapped[among.kneighbors(points[part], return_distance=False)]].mean(axis=1)
-    return map_
-
-
-def tsne(points: np.ndarray, perplexity: float, seed: int) -> np.ndarray:
-    """f64 [N, 2]: the t-SNE map of f64 [N, D], by openTSNE (as fast as scikit-learn at 500 points, 3x at 30,000)."""
-    import openTSNE
-
-    # Starts from the first two columns, which are the principal ones, as openTSNE does; the jitter stands in for
-    # columns that are constant or missing.
-    start = np.random.default_rng(seed).normal(scale=1e-6, size=(len(points), 2))
-    first = points[:, :2] - points[:, :2].mean(axis=0)
-    start[:, : first.shape[1]] += 1e-4 * first / max(first.std(axis=0).max(), 1e-12)
-    perplexity = min(perplexity, (len(points) - 1) / 3)
-    method = openTSNE.TSNE(
-        perplexity=perplexity, initialization=start, n_jobs=torch.get_num_threads(), random_state=seed
-    )
-    return np.asarray(method.fit(points), dtype=np.float64)
 
 
 def rank_in_cluster(cluster: Tensor, distance: Tensor, *, rng: torch.Generator) -> Tensor:

@@ -21,8 +21,18 @@ from harness.cores import usable_cores
 from harness.data.splits import Data
 from harness.records import rows
 
-NUMERIC = ("torch", "torchvision", "numpy", "scikit-learn", "numba", "openTSNE", "scikit-activeml")
-"""Packages that trials compute with; the last is optional."""
+NUMERIC = (
+    "torch",
+    "torchvision",
+    "numpy",
+    "scikit-learn",
+    "numba",
+    "openTSNE",
+    "scikit-activeml",
+    "umap-learn",
+    "pacmap",
+)
+"""Packages that trials compute with; the last three are optional."""
 
 PACKAGES = (*NUMERIC, "ray", "optuna", "mlflow", "pandas")
 

@@ -32,6 +32,9 @@ POWER = 0.80
 FEW = 2
 """So many seeds can say no more than "indication": if one of them fails to train, both families and the error break."""
 
+ALPHA_OF_FEW = 0.02
+"""The level of an indication: by it the chance of a false one stays at .05 even where one seed in ten collapses."""
+
 ROUNDING = 1e-9
 """A standard deviation below this share of the values is rounding: values that never differ."""
 
@@ -239,7 +242,7 @@ class Decisions:
     Attributes:
         p_holm: of no difference, adjusted for the family.
         differs: it is one.
-        indicates: the same, of seeds too few to claim it.
+        indicates: the same at `ALPHA_OF_FEW`, of seeds too few to claim it.
         equivalent: it is smaller than what is worth a difference.
         differences: what is judged.
         tests: among how many, see `smallest`.
@@ -285,7 +288,7 @@ def decide(differences: Averages, worth: float | None, seen: Seen | None = None)
     p = seen.p if seen else differences.p
     beyond = (seen.p_beyond if seen else differences.p_beyond(worth)) if worth is not None else None
     p_holm, enough = holm(p), differences.n > FEW
-    needed = p_holm <= ALPHA
+    needed = p_holm <= np.where(enough, ALPHA, ALPHA_OF_FEW)
     equal = holm(beyond) <= ALPHA if beyond is not None else np.zeros(needed.shape, bool)
     tests = np.isfinite(p_holm).sum(-1, keepdims=True)
     tests = seen.tests(tests) if seen else tests

@@ -233,19 +233,22 @@ def _target_sections(rounds: RoundComparison, setting: Setting) -> list[Section]
         return []
     order = rounds.order(setting)
     needed = {case: curves.labels_to(setting.curves[measure], case, target) for case in order}
+    lacking = {case for case in order if case != reference and setting.lacking.get(case)}
+    needed |= dict.fromkeys(lacking)
     columns = [Column("case", [Text(case) for case in order])]
     cells = [Ends(one, ".0f") if one else Empty() for one in needed.values()]
     columns.append(Column(f"labels for {100 * target:g} %", cells))
     of_reference = needed[reference]
     reached = [one.value if one and math.isfinite(one.value) else None for one in needed.values()]
-    whole = of_reference.value if of_reference and math.isfinite(of_reference.value) else None
-    shares = [value / whole if value and whole else None for value in reached]
+    unit = of_reference.value if of_reference and math.isfinite(of_reference.value) else None
+    shares = [value / unit if value and unit else None for value in reached]
     columns.append(Column(f"of {reference}'s", [Number(share, ".0%") for share in shares]))
     title = _titled(f"Labels for what {reference} reaches at the end", setting)
     note = (
         f"{100 * target:g} %: what {reference} reaches at the end, in whole per cent. The number of labels at which "
-        "the mean curve first reaches it, on straight lines between the rounds; in brackets its 95 % interval by the "
-        "bootstrap over seeds, which of few seeds is too narrow; never: not within these rounds."
+        "the mean curve first reaches it, on straight lines between the rounds; from ten seeds on in brackets its 95 % "
+        "interval by the bootstrap over seeds; never: not within these rounds."
+        + (" Cases that lack a seed are left out." if lacking else "")
     )
     said = target_sentence(needed, reference, target)
     return [Section(title, parts=[*([said] if said else []), Table(columns, [note], title)])]

@@ -11,7 +11,7 @@ from sklearn.cluster import KMeans as PeerKMeans
 
 from baselines import BUILTINS
 from baselines.augmentations.weak import Weak
-from baselines.selectors import ual
+from baselines.selectors import plane_maps, ual
 from baselines.selectors.cdal_cs import CDALCS, SymmetricKL
 from baselines.selectors.entropy import Entropy
 from baselines.selectors.finite import require_finite
@@ -20,10 +20,11 @@ from baselines.selectors.least_confidence import LeastConfidence
 from baselines.selectors.log_odds import gaps, log_entropy, log_odds_against_top, log_one_minus_margin
 from baselines.selectors.low_ssl_loss import LowSSLLoss
 from baselines.selectors.margin import Margin
+from baselines.selectors.plane_maps import map_of_many
 from baselines.selectors.random import Random
 from baselines.selectors.representative_random import RepresentativeRandom
 from baselines.selectors.shares import even_shares
-from baselines.selectors.ual import UAL, map_of_many, rank_in_cluster
+from baselines.selectors.ual import UAL, rank_in_cluster
 from harness.plugins.registry import find_plugin
 
 UNCERTAINTY = [Entropy, Margin, LeastConfidence]
@@ -217,13 +218,26 @@ def test_rank_in_cluster_by_hand():
     assert rank_in_cluster(cluster, distance, rng=rng()).tolist() == [1, 0, 0, 2, 1]
 
 
-@pytest.mark.parametrize("reducer", ["tsne", "pca", "none"])
+COMPILED = [pytest.param(name, marks=pytest.mark.slow) for name in ("umap", "pacmap")]  # numba compiles them for 20 s
+
+
+@pytest.mark.parametrize("reducer", ["tsne", *COMPILED, "pca", "none"])
 def test_ual_takes_the_same_number_from_every_cluster(reducer):
     features, cluster = blobs(400, 12, num_clusters=4, spread=0.05)
     pool = make_pool(features=features, labeled=range(0, 400, 9))
     picks = UAL(num_clusters=4, reducer=reducer, pca_dims=5).select(pool, 40, rng=rng())
     assert torch.bincount(cluster[picks]).tolist() == [10, 10, 10, 10]
     assert len(cluster[picks[:4]].unique()) == 4  # the picks take turns
+    ual.kept_map.forget()
+    assert torch.equal(picks, UAL(num_clusters=4, reducer=reducer, pca_dims=5).select(pool, 40, rng=rng()))
+
+
+@pytest.mark.parametrize("reducer", ["umap", "pacmap"])
+def test_ual_refuses_a_map_whose_package_is_not_there(reducer, monkeypatch):
+    monkeypatch.setattr(ual, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=f"reducer = '{reducer}' needs a package: pip install"):
+        UAL(reducer=reducer)
+    UAL(reducer="tsne")
 
 
 @pytest.mark.parametrize("pick", ["nearest", "farthest"])
@@ -288,14 +302,14 @@ def test_what_is_not_finite_is_refused_and_a_sum_that_overflows_is_not(bad):
 
 
 def test_ual_places_images_beyond_the_largest_map_among_their_own_blob(monkeypatch):
-    monkeypatch.setattr("baselines.selectors.ual.LARGEST_MAP", 60)
-    monkeypatch.setattr("baselines.selectors.ual.tsne", lambda points, perplexity, seed: points[:, :2])
+    monkeypatch.setattr("baselines.selectors.plane_maps.LARGEST_MAP", 60)
+    monkeypatch.setitem(plane_maps.PLANE_MAPS, "tsne", lambda points, perplexity, seed: points[:, :2])
     group = np.arange(400) % 5
     angle = 2 * np.pi * group / 5
     middle = 10 * np.stack([np.cos(angle), np.sin(angle)], axis=1)
     points = np.random.default_rng(0).normal(scale=0.5, size=(400, 6))
     points[:, :2] += middle
-    map_ = map_of_many(points, 30.0, 0)
+    map_ = map_of_many("tsne", points, 30.0, 0)
     mapped = (map_ == points[:, :2]).all(axis=1)
     assert mapped.sum() == 60
     error = np.linalg.norm(map_ - middle, axis=1)
@@ -305,8 +319,8 @@ def test_ual_places_images_beyond_the_largest_map_among_their_own_blob(monkeypat
 
 def test_ual_maps_the_same_features_once_and_picks_as_if_it_had_not(monkeypatch):
     mapped = []
-    tsne = ual.tsne
-    monkeypatch.setattr(ual, "tsne", lambda *given: mapped.append(len(given[0])) or tsne(*given))
+    tsne = plane_maps.tsne
+    monkeypatch.setitem(plane_maps.PLANE_MAPS, "tsne", lambda *given: mapped.append(len(given[0])) or tsne(*given))
     features, _ = blobs(100, 6, num_clusters=3, spread=1)
     first, other = make_pool(features=features), make_pool(features=-features[:90])
     pools = [first, first, other, first]
@@ -325,7 +339,7 @@ def test_ual_maps_the_same_features_once_and_picks_as_if_it_had_not(monkeypatch)
     "wrong",
     [
         {"num_clusters": 0},
-        {"reducer": "umap"},
+        {"reducer": "lda"},
         {"pca_dims": 0},
         {"pca_dims": None, "reducer": "pca"},
         {"perplexity": 0},

@@ -151,13 +151,14 @@ def test_labels_to_a_target():
     def curve(*rows):
         return {step: {"a": {seed: row[place] for seed, row in enumerate(rows)}} for place, step in enumerate(steps)}
 
-    sure = curves.labels_to(curve([0.2, 0.4, 0.8], [0.2, 0.4, 0.8]), "a", 0.5)
+    good, bad = [0.2, 0.4, 0.8], [0.2, 0.2, 0.4]
+    sure = curves.labels_to(curve(*[good] * 10), "a", 0.5)
     assert (sure.value, sure.low, sure.high) == (250, 250, 250)
     assert curves.labels_to(curve([0.6, 0.7, 0.8]), "a", 0.5).value == 100
-    assert curves.labels_to(curve([0.6, 0.7, 0.8]), "a", 0.5).low is None, "one seed"
+    assert curves.labels_to(curve(*[good] * 9), "a", 0.5).low is None, "too few seeds"
     assert curves.labels_to(curve([0.1, 0.2, 0.3]), "a", 0.5).value == np.inf
-    doubtful = curves.labels_to(curve([0.2, 0.4, 0.8], [0.2, 0.2, 0.4]), "a", 0.5)
-    assert (doubtful.low, doubtful.high) == (250, np.inf)
+    doubtful = curves.labels_to(curve(*[good, bad] * 5), "a", 0.5)
+    assert 250 <= doubtful.low < doubtful.value < doubtful.high == np.inf
     assert doubtful.value == pytest.approx(200 + 200 * 2 / 3)
     assert curves.labels_to({100: {"a": {0: 1.0}}, 200: {"a": {}}}, "a", 0.5) is None
     assert curves.target_of(curve([0.2, 0.4, 0.817]), "a") == 0.81

@@ -117,6 +117,16 @@ def test_equal_methods_win_in_few_sweeps(m, share, n):
     assert n > 2 or not decisions.differs.any()
 
 
+def test_two_seeds_indicate_little_by_chance_even_where_one_in_ten_collapses():
+    rng = np.random.default_rng(0)
+    values = rng.normal(0.8, 0.01, (4000, 13, 2))
+    values = np.where(rng.random(values.shape) < 0.1, 0.1, values)
+    variance, freedom = inference.residual_variance(values, np.ones((13, 2), bool))
+    families = inference.means(values[:, 1:] - values[:, :1], NO_IMAGES, 2 * variance[:, None], freedom)
+    indicates = inference.decide(families, 0.01).indicates.any(-1)
+    assert 0 < indicates.mean() <= 0.05  # .064 at the level of a claim
+
+
 @pytest.mark.parametrize(("k", "n"), [(1, 5), (5, 3), (12, 5)])
 def test_the_smallest_difference_is_found_in_four_of_five_sweeps(k, n):
     """By the verdict as it is printed, at the difference as it was printed."""

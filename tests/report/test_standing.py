@@ -11,6 +11,7 @@ from sweep_folder import SweepFolder, selection_sweep
 
 from harness.report import round_tables, tables
 from harness.report.read import read_report
+from harness.report.sections.times import times
 from harness.report.standing import astray, standing
 
 
@@ -39,6 +40,14 @@ def test_a_seed_that_is_deleted_never_raises_its_case(seed):
         values[case] = {s: value for s, value in values[case].items() if s != at}
         missing[case] += 1
         assert standing(values, missing).index(case) >= before
+
+
+def test_of_two_seeds_too_a_collapsed_one_is_named():
+    rng = np.random.default_rng(0)
+    values = {f"c{k}": {s: 0.7 + 0.02 * k + 0.01 * rng.normal() for s in (1, 2)} for k in range(8)}
+    assert astray(values) == []
+    values["c5"][2] = 0.1
+    assert astray(values) == [("c5", 2)]
 
 
 def rows_of_every_table(folder: Path) -> dict[str, list[str]]:
@@ -92,6 +101,30 @@ def test_in_no_table_a_row_rises_when_its_worst_or_best_seed_is_lost(tmp_path, h
         report = read_report(sweep.path)
         assert report.best.id != name or len(report.confirmed) == 1
         path.write_text("\n".join(lines) + "\n")
+
+
+def test_what_lacks_its_worst_seed_is_no_bargain(tmp_path):
+    """It is on no front, its gain a minute is not told, and it needs the fewest labels of nobody."""
+    gains = {"random": 0.0, "good": 0.03, "bad": -0.03}
+    sweep = selection_sweep(tmp_path / "s", gains, seeds=[1, 2, 3], rounds=3, noise=0.02)
+
+    def bargains() -> str:
+        report = read_report(sweep.path)
+        assert report.rounds
+        sections = [section for section in round_tables.round_sections(report.rounds) if "Labels for" in section.title]
+        cells = sections[0].tables[0].columns
+        needed = dict(zip(map(str, cells[0].cells), map(str, cells[1].cells), strict=True))
+        return f"{needed} {sections[0].parts[0]} {times(report).pictures[0].alt}"
+
+    assert bargains().count("good") == 3
+    path = sweep.path / "rows.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    worst = min((line["metrics"]["test/accuracy"], line["seed"]) for line in lines
+                if line["configuration"] == "good" and "test/accuracy" in line["metrics"])[1]  # fmt: skip
+    kept = [line for line in lines if (line["configuration"], line["seed"]) != ("good", worst)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in kept))
+    assert "'good': '–'" in bargains()
+    assert bargains().count("good") == 1
 
 
 def test_a_failed_seed_is_marked_and_takes_the_word_better(tmp_path):

@@ -60,10 +60,12 @@ def front(costs: Sequence[float], scores: Sequence[float]) -> list[int]:
 
 def _pareto(report: Report, entries: Sequence[Entry], measure: str) -> Picture:
     means = [entry.mean(measure) or 0.0 for entry in entries]
-    best = front([entry.mean(TOTAL) or 0.0 for entry in entries], means if report.maximize else [-m for m in means])
-    few = ""
+    whole = [k for k, entry in enumerate(entries) if not entry.lacking] or list(range(len(entries)))
+    scores = [means[k] if report.maximize else -means[k] for k in whole]
+    best = [whole[k] for k in front([entries[k].mean(TOTAL) or 0.0 for k in whole], scores)]
+    few = " Configurations that lack a seed are never on the front." if len(whole) < len(entries) else ""
     if len(entries) > DOTS:
-        few = f" Of {len(entries):,} configurations the front and the {DOTS} best."
+        few += f" Of {len(entries):,} configurations the front and the {DOTS} best."
         kept = sorted({*best, *range(DOTS), *(k for k, entry in enumerate(entries) if entry is report.reference)})
         entries, best = [entries[k] for k in kept], [kept.index(k) for k in best]
     return Picture(
@@ -199,12 +201,12 @@ def _rates(report: Report, entries: Sequence[Entry], measure: str) -> Table:
         Column("points per minute", [_three(p / m) for p, m in zip(points, minutes, strict=True)]),
     ]
     notes = ["A ratio of means: it favours what is cheap, however poor. Points: percentage points of the measure."]
-    gains = Column("points more per minute more", [_gain(entry, reference, measure) for entry in entries])
+    gains = Column("points more per minute more", [_gain(entry, reference) for entry in entries])
     if reference and not gains.says_nothing:
         columns.append(gains)
         notes.append(
-            f"The last column sets the gain over {reference.label} against the time beyond it, where both are more "
-            "beyond what seeds vary: the 95 % intervals of both differences leave out 0."
+            f"The last column sets the gain over {reference.label} against the time beyond it, where the verdict "
+            "is better and the 95 % interval of the difference in time leaves out 0."
         )
     return Table(columns, notes, "What labels and minutes buy")
 
@@ -214,16 +216,12 @@ def _three(value: float, sign: str = "") -> Number:
     return Number(value, f"{sign}.3g" if value < 1000 else f"{sign},.0f")
 
 
-def _gain(entry: Entry, reference: Entry | None, measure: str) -> Cell:
+def _gain(entry: Entry, reference: Entry | None) -> Cell:
     if reference is None:
         return Empty()
-    gain, seconds = (_beyond(entry, reference, name) for name in (measure, TOTAL))
-    return _three(100 * gain / (seconds / 60), "+") if gain > 0 and seconds > 0 else Empty()
-
-
-def _beyond(entry: Entry, reference: Entry, metric: str) -> float:
-    """The mean difference to the reference, seed by seed; 0 where its interval holds 0 or there is none."""
-    pairs = [entry.values.get(metric, {}), reference.values.get(metric, {})]
-    differences = [pairs[0][seed] - pairs[1][seed] for seed in sorted(pairs[0].keys() & pairs[1].keys())]
-    difference = estimate(differences) if differences else None
-    return difference.mean if difference and difference.excludes_zero else 0.0
+    pairs = [entry.values.get(TOTAL, {}), reference.values.get(TOTAL, {})]
+    beyond = [pairs[0][seed] - pairs[1][seed] for seed in sorted(pairs[0].keys() & pairs[1].keys())]
+    seconds = estimate(beyond) if beyond else None
+    if not (entry.kind == "better" and entry.judgement and seconds and seconds.excludes_zero and seconds.mean > 0):
+        return Empty()
+    return _three(100 * entry.judgement.difference.mean / (seconds.mean / 60), "+")
