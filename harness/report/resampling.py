@@ -2,7 +2,7 @@
 
 Stratified, with percentiles, as Agarwal et al. 2021 (https://arxiv.org/abs/2108.13264) advise for few runs on several
 tasks. Of few seeds such an interval is too narrow: three have ten different draws, and of a mean of ten normal values
-it covers .90. So below ten there is none; it describes, and no verdict rests on it.
+it covers .90. So below that there is none; it describes, and no verdict rests on it.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ RESAMPLES = 2_000
 LEVEL = (2.5, 97.5)
 """Of the interval, in per cent."""
 
-FEWEST = 10
-"""Runs of each data set below which there is no interval."""
+FREEDOM = 9
+"""Degrees of freedom, the runs less the data sets, below which there is no interval."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,11 @@ def bootstrap(strata: Sequence[np.ndarray], statistic: Callable[[Sequence[np.nda
         statistic: takes f64 [..., n, ...], the draws first, and gives f64 [draws, K].
 
     Returns:
-        K values; without an interval where a data set has fewer than `FEWEST` runs.
+        K values; without an interval where a data set has a single run, or all together have too few.
     """
     rng = np.random.default_rng(0)
     (values,) = statistic([runs[None] for runs in strata])
-    if min(map(len, strata)) < FEWEST:
+    if min(map(len, strata)) < 2 or sum(map(len, strata)) - len(strata) < FREEDOM:
         return [Between(float(value)) for value in values]
     drawn = statistic([runs[rng.integers(0, len(runs), (RESAMPLES, len(runs)))] for runs in strata])
     low, high = np.percentile(drawn, LEVEL, axis=0, method="nearest")  # values of draws: some may be infinite
