@@ -74,8 +74,8 @@ def timeline(report: Report) -> Section | None:
     said = [
         "A row is a slot, which runs one trial at a time; a bar, what came before one of its records. "
         f"{slots.capitalize()} worked {100 * mean:.0f} % of the time, all at once {100 * full:.0f} %. Where there is "
-        "no bar a slot had no trial: a worker was started, an encoder was awaited that another slot trained, or nothing "
-        "was left to do.",
+        "no bar a slot had no trial: a worker was started, an encoder was awaited that another slot trained, or "
+        "nothing was left to do.",
         f"Pauses of the sweep, {words_of(paused)} in all, are left out." if paused else "",
         f"The first {SLOTS} of {len(rows)} slots." if len(rows) > SLOTS else "",
     ]
