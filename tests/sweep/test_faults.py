@@ -444,11 +444,10 @@ def test_a_journal_is_read_on_from_where_it_was_read_to(tmp_path, monkeypatch):
         number, _ = study.ask()
         study.tell(number, [0.25])
     monkeypatch.undo()
-    file.write_bytes(file.read_bytes()[:-5])
-    before = file.read_bytes()
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-5])
     study.ask()
-    assert file.read_bytes().startswith(before)
-    assert file.read_bytes()[len(before) :].startswith(b"}"), "what was cut off is there again"
+    assert file.read_bytes().startswith(whole), "what was cut off is there again"
 
 
 def test_what_a_kill_leaves_of_the_journal_is_mended(tmp_path):
