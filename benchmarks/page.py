@@ -1,8 +1,10 @@
 """How long the page of a large sweep takes: to be written, to be served, and to open in a browser.
 
     python -m benchmarks.page [--trials 10000]
+    python -m benchmarks.page --compared 80
 
-The folder is made up: a search of so many configurations, four fifths of them finished. It is served as
+The folder is made up: a search of so many configurations, four fifths of them finished; or so many confirmed ones under
+four seeds, in three rounds, each compared with the reference and with each other. It is served as
 `selbench report --serve` does; Chromium opens the list of sweeps and then the page, both timed until they are loaded.
 Without Chromium the last figure is left out.
 """
@@ -10,6 +12,7 @@ Without Chromium the last figure is left out.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import shutil
 import tempfile
@@ -60,17 +63,51 @@ def make(folder: Path, trials: int) -> None:
             (folder / "trials" / name).mkdir(parents=True)
 
 
+def make_compared(folder: Path, configurations: int) -> None:
+    """Leaves the folder of a grid of so many configurations x 4 seeds x 3 rounds."""
+    temperatures = {"ssl_method.temperature": {"values": [0.1 + 0.001 * number for number in range(configurations)]}}
+    space = {"name": "large", "description": "How large may it be?", "method": "grid", "seeds": [0, 1, 2, 3]}
+    space |= {"metric": [{"name": "val/accuracy", "goal": "maximize"}], "parameters": temperatures}
+    (folder / "space.yaml").write_text(to_yaml(space))
+    data = {"name": "digits", "fingerprint": "0a" * 32, "train": 1200, "val": 150, "test": 300, "classes": 10}
+    (folder / "environment.json").write_text(json.dumps({"datasets": [data]}))
+    rng, seconds = np.random.default_rng(0), {"pretrain": 12.0, "select": 2.0, "train": 6.0, "total": 20.0}
+    totals = {f"time/{stage}_seconds": value for stage, value in seconds.items()}
+    with (folder / "rows.jsonl").open("wb") as file:
+        for number, seed in itertools.product(range(configurations), range(4)):
+            name = f"confirm-{number:08x}-s{seed}"
+            base = {"trial": name, "configuration": f"{number:08x}", "phase": "confirm", "seed": seed}
+            base |= {"parameters": {"ssl_method.temperature": temperatures["ssl_method.temperature"]["values"][number]}}
+            history: record_rows.History = {}
+            told = [("epoch", epoch, {"pretrain/loss": 5 / epoch}) for epoch in (1, 2, 3)]
+            told += [("labels", 100 * k, {"val/accuracy": 0.5 + 0.05 * k + 0.02 * rng.normal()}) for k in (1, 2, 3)]
+            for place, (kind, step, metrics) in enumerate(told):
+                about = {"step_kind": kind, "step": step, "metrics": metrics, "time": 4 * number + seed}
+                record = base | about | {"status": "running"}
+                if place == len(told) - 1:
+                    record |= {"status": "finished", "metrics": metrics | totals}
+                    record = record_rows.sealed(history, record)
+                file.write(record_rows.line(record))
+                record_rows.add(history, record)
+            (folder / "trials" / name).mkdir(parents=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--trials", type=int, default=10_000)
-    trials = parser.parse_args().trials
+    parser.add_argument("--compared", type=int, help="so many confirmed configurations in the place of a search")
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "large"
         folder.mkdir()
-        make(folder, trials)
-        started = time.perf_counter()
+        if options.compared:
+            make_compared(folder, options.compared)
+        else:
+            make(folder, options.trials)
+        started, cpu = time.perf_counter(), time.process_time()
         write_report(folder)
         print(f"figure page_write_s {time.perf_counter() - started:.1f}")
+        print(f"figure page_write_cpu_s {time.process_time() - cpu:.1f}")
         print(f"figure page_mb {(folder / 'report.html').stat().st_size / 1e6:.2f}")
         server = open_server(folder.parent, 0)
         threading.Thread(target=server.serve_forever, daemon=True).start()

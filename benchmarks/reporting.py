@@ -60,8 +60,8 @@ def _sweep(folder: Path, trials: int, number: int, every: float) -> tuple[list[t
     from harness.records.folder import Recorder
     from harness.sweep.callback import RecordCallback
     from harness.sweep.connection import connected
+    from harness.sweep.given import GivenTasks
     from harness.sweep.screen import Display, Standing
-    from harness.sweep.search import GivenTasks
     from harness.tracking.tracker import Tracker
 
     space = {"name": "reporting", "description": "", "metric": [{"name": "val/accuracy", "goal": "maximize"}]}

@@ -5,6 +5,12 @@
 A trial's stages all come from the cache, so that what remains is the harness: Ray, records, MLflow, the report.
 From 200 trials on it also tells whether the cost grows: seconds a trial and the driver's memory for every hundred,
 and how many trials MLflow was behind.
+
+    python -m benchmarks.sweep_overhead --simulated 10000
+
+What is the driver's own of so many trials, each with an encoder of its own, in processor seconds: the question is
+planned, tasks are handed out, records kept. Without Ray, its workers and MLflow, so that it takes a minute. The cost of
+a trial in the last tenth over that in the first tells whether it grows.
 """
 
 from __future__ import annotations
@@ -12,6 +18,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import resource
 import sqlite3
 import subprocess
 import sys
@@ -63,7 +70,12 @@ class Run:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--trials", type=int, default=20)
-    trials = parser.parse_args().trials
+    parser.add_argument("--simulated", type=int, metavar="TRIALS", help="the driver's part of so many, without Ray")
+    options = parser.parse_args()
+    if options.simulated:
+        _simulate(options.simulated)
+        return
+    trials = options.trials
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         _sweep(folder, "warm_up", 1)
@@ -74,6 +86,43 @@ def main() -> None:
     print(f"figure sweep_seconds_per_trial {(run.ends[-1] - run.ends[0]) / (trials - 1):.3f}")
     print(f"figure sweep_seconds_after_last_trial {run.total - run.ends[-1]:.2f}")
     print(f"figure sweep_seconds_in_all {run.total:.2f}")
+
+
+def _simulate(trials: int) -> None:
+    from harness.config.plan import load_plan
+    from harness.config.schema import as_dict
+    from harness.records.details import Details, Training
+    from harness.records.folder import Recorder
+    from harness.sweep.given import GivenTasks
+    from harness.sweep.worker import record_of, tasks_in
+
+    temperatures = {"ssl_method.temperature": {"values": [0.1 + 1e-5 * number for number in range(trials)]}}
+    asked = {"name": "simulated", "seeds": [0], "trial": {"labels": {"start": 20}}, "parameters": temperatures}
+    begun = time.process_time()
+    tasks = load_plan(asked, {}).first_tasks()
+    planned = time.process_time()
+    with tempfile.TemporaryDirectory() as folder:
+        recorder = Recorder(Path(folder), lambda record: None)
+        given = GivenTasks(recorder.left(tasks))
+        times = [time.process_time()]
+        for number in map(str, range(trials)):
+            (task,) = tasks_in(given.suggest(number) or {})
+            recorder.write(record_of(task, "labels", 0, {}), Details(config=as_dict(task.trial)))
+            epoch = record_of(task, "epoch", 1, {"pretrain/loss": 1.0})
+            given.on_trial_result(number, {"sent": [epoch, Details(training=Training("pretrain", 1, 1))]})
+            recorder.write(epoch, Details())
+            recorder.write(record_of(task, "labels", 20, {"val/accuracy": 0.5}) | {"status": "finished"}, Details())
+            given.on_trial_complete(number)
+            times.append(time.process_time())
+        recorder.close()
+    tenth = max(1, trials // 10)
+    first, last = (times[tenth] - times[0]) / tenth, (times[-1] - times[-1 - tenth]) / tenth
+    print(f"figure sweep_simulated_planning_milliseconds_per_trial {1000 * (planned - begun) / trials:.3f}")
+    print(f"figure sweep_simulated_schedule_milliseconds_per_trial {1000 * (times[0] - planned) / trials:.3f}")
+    print(f"figure sweep_simulated_milliseconds_per_trial_first_tenth {1000 * first:.3f}")
+    print(f"figure sweep_simulated_milliseconds_per_trial_last_tenth {1000 * last:.3f}")
+    print(f"figure sweep_simulated_last_over_first {last / first:.2f}")
+    print(f"figure sweep_simulated_megabytes {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f}")
 
 
 def _sweep(folder: Path, name: str, trials: int) -> Run:

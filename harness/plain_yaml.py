@@ -29,8 +29,8 @@ class _Loader(yaml.SafeLoader):
     """Reads text as `_Dumper` writes it."""
 
 
-class _Dumper(yaml.SafeDumper):
-    """Quotes what `_Loader` would take for a number."""
+class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
+    """Quotes what `_Loader` would take for a number; in C where PyYAML has it, for each trial of a sweep writes YAML."""
 
 
 _Loader.yaml_implicit_resolvers = {

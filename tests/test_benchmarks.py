@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = {
     "augmentation": "--num-images 64 --repeats 1",
+    "end_to_end": "--toy",
     "encoding": "dcnn3_32px --rounds 1 --most 32",
     "gpu": "--toy",
     "page": "--trials 12",
@@ -30,6 +31,7 @@ SMALL = {
 
 
 LONG = {
+    "end_to_end": "starts Ray twice",
     "gpu": "trains a ResNet-18",
     "page": "draws a page",
     "pick": "trains heads",

@@ -44,3 +44,11 @@ def test_checking_a_question_and_listing_plugins_import_torch_and_no_other_libra
     packages = imported_by(*command)
     assert "torch" in packages
     assert packages & SLOWER == set()
+
+
+def test_a_sweep_begins_without_the_libraries_of_its_report():
+    code = "import sys, harness.sweep.session; print(*{name.partition('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    packages = set(done.stdout.split())
+    assert "ray" in packages
+    assert packages & {"matplotlib", "scipy", "sklearn", "mlflow", "torchvision"} == set()

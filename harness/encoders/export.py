@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -22,11 +22,13 @@ from harness.config.trial import ClassifierConfig, TrialConfig
 from harness.encoders import saved
 from harness.files import no_space
 from harness.records import environment, rows
-from harness.report.model import Entry, Report
 from harness.trial import pretraining
 from harness.trial import run as trial
 from harness.trial.heads import COMPLETE
 from harness.trial.stages import StageCache
+
+if TYPE_CHECKING:
+    from harness.report.model import Entry, Report  # with the libraries of statistics, which no first trial waits for
 
 BARE = {"weights": None, "freeze": False, "input_size": "auto", "normalize": "auto"}
 """Settings of a saved encoder's backbone: its weights lie beside it, and `inputs` says what it is shown."""

@@ -198,35 +198,78 @@ def _moments(by_seed: Sequence[tuple[str, np.ndarray]]) -> ImageMoments:
     return inference.image_moments(x, same_images=len({images for images, _ in by_seed}) == 1)
 
 
-def difference_of(
-    scores: Scores, pairs: Sequence[tuple[str, str]]
-) -> dict[tuple[str, str], tuple[Averages, list[float]]]:
+@dataclass(frozen=True, eq=False)
+class Differences:
     """Pairs of cases, compared seed by seed and image by image.
+
+    Attributes:
+        pairs: of cases, each first - second: those with a seed in common.
+        means: the mean differences, arrays [P].
+        values: of each pair, seed by seed.
+    """
+
+    pairs: list[tuple[str, str]]
+    means: Averages
+    values: list[list[float]]
+
+
+def differences(scores: Scores, pairs: Sequence[tuple[str, str]]) -> Differences | None:
+    """Compares pairs of cases, all at once: of 500 cases there are 124,750.
 
     Args:
         scores: of all cases, which know together how much a value varies.
         pairs: of cases, each first - second.
 
     Returns:
-        Of each pair with a seed in common the mean difference, and the differences seed by seed.
+        None where no pair has a seed in common.
     """
     cases = list(scores.values)
-    seeds = list(dict.fromkeys(seed for case in cases for seed in scores.values[case]))
-    table = np.array([[scores.values[case].get(seed, np.nan) for seed in seeds] for case in cases]).reshape(
-        len(cases), -1
-    )
+    place = {case: number for number, case in enumerate(cases)}
+    seeds = list(dict.fromkeys(seed for by_seed in scores.values.values() for seed in by_seed))
+    table = np.array([[by_seed.get(seed, np.nan) for seed in seeds] for by_seed in scores.values.values()], float)
+    table = table.reshape(len(cases), len(seeds))
     known = np.isfinite(table)
-    variance, freedom = inference.residual_variance(np.nan_to_num(table), known) if known.any() else (np.nan, 0)
-    kept = {case: scores.outcomes(case) for case in {case for pair in pairs for case in pair}}
-    compared = {}
-    for a, b in pairs:
-        common = [seed for seed in seeds if seed in scores.values.get(a, {}) and seed in scores.values.get(b, {})]
-        if common:
-            values = [scores.values[a][seed] - scores.values[b][seed] for seed in common]
-            moments = _difference_moments(kept[a], kept[b], common)
-            pooled = (2 * variance, freedom) if freedom else (0.0, None)
-            compared[a, b] = inference.means(np.array(values), moments, *pooled), values
-    return compared
+    sides = np.array([(place[a], place[b]) for a, b in pairs if a in place and b in place], int).reshape(-1, 2)
+    common = known[sides[:, 0]] & known[sides[:, 1]]  # [P, S]
+    sides, common = sides[common.any(1)], common[common.any(1)]
+    if not len(sides):
+        return None
+    values = table[sides[:, 0]] - table[sides[:, 1]]
+    variance, freedom = inference.residual_variance(np.nan_to_num(table), known)
+    pooled = (2 * variance, freedom) if freedom else (0.0, None)
+    kept = {number: scores.outcomes(cases[number]) for number in np.unique(sides).tolist()}
+    parts, places = [], []
+    for shared in np.unique(common, axis=0):
+        rows = np.flatnonzero((common == shared).all(1))
+        moments = _moments_of_pairs(kept, sides[rows], [seeds[k] for k in np.flatnonzero(shared)])
+        parts.append(inference.means(values[np.ix_(rows, shared)], moments, *pooled))
+        places.append(rows)
+    means = _together(parts).at(np.argsort(np.concatenate(places)))
+    by_pair = [row[shared].tolist() for row, shared in zip(values, common, strict=True)]
+    return Differences([(cases[a], cases[b]) for a, b in sides.tolist()], means, by_pair)
+
+
+def _moments_of_pairs(
+    kept: Mapping[int, Mapping[Any, Outcomes]], sides: np.ndarray, seeds: Sequence[Any]
+) -> ImageMoments:
+    """Of pairs of numbers of cases, i64 [P, 2], over some seeds: arrays [P], or single numbers where nothing is known.
+
+    Pairs grow with the square of the cases: where all hit the same images, products of matrices do.
+    """
+    numbers, columns = np.unique(sides, return_inverse=True)
+    outcomes = [[kept[number].get(seed) for seed in seeds] for number in numbers.tolist()]
+    if not any(one for by_seed in outcomes for one in by_seed):
+        return NO_IMAGES
+    hits = [[one.values for one in by_seed if one] for by_seed in outcomes]
+    images = [[one.images for one in by_seed if one] for by_seed in outcomes]
+    shapes = {(one.shape, one.dtype == bool) for by_seed in hits for one in by_seed}
+    alike = len(shapes) == 1 and all(by_seed == images[0] and len(by_seed) == len(seeds) for by_seed in images)
+    if alike and hits[0][0].dtype == bool and min(len(seeds), hits[0][0].size) > 1 and len(sides) > len(numbers):
+        one, other = columns.reshape(sides.shape).T
+        return inference.pair_moments(np.array(hits), one, other, same_images=len(set(images[0])) == 1)
+    single = [_difference_moments(kept[a], kept[b], seeds) for a, b in sides.tolist()]
+    floor, spread, square, count = np.array([(m.floor, m.images, m.square, m.count) for m in single], float).T
+    return ImageMoments(floor, spread, square, count)
 
 
 def _difference_moments(
@@ -288,11 +331,12 @@ Compared = dict[tuple[Key, str], tuple[Averages, list[float]]]
 
 def _compared(columns: Mapping[Key, Scores], reference: str) -> Compared:
     """Column and case -> the mean difference to the reference, and the differences seed by seed."""
-    return {
-        (key, case): one
-        for key, scores in columns.items()
-        for (case, _), one in difference_of(scores, [(c, reference) for c in scores.values if c != reference]).items()
-    }
+    compared: Compared = {}
+    for key, scores in columns.items():
+        if of_column := differences(scores, [(case, reference) for case in scores.values if case != reference]):
+            for number, ((case, _), values) in enumerate(zip(of_column.pairs, of_column.values, strict=True)):
+                compared[key, case] = of_column.means.at(number), values
+    return compared
 
 
 def _looked_at(
@@ -348,24 +392,24 @@ def _weakened(one: Judgement, case_lacks: bool, reference_lacks: bool) -> Judgem
 
 
 def _together(means: Sequence[Averages]) -> Averages:
-    """One array of single means."""
+    """One array of single means and arrays of them."""
 
-    def stack(part: Callable[[Averages], np.ndarray | float]) -> np.ndarray:
-        return np.array([float(part(one)) for one in means])
+    def joined(part: Callable[[Averages], np.ndarray | float]) -> np.ndarray:
+        return np.concatenate([np.broadcast_to(part(one), np.shape(one.mean)).ravel() for one in means]).astype(float)
 
     moments = ImageMoments(
-        stack(lambda one: one.moments.floor),
-        stack(lambda one: one.moments.images),
-        stack(lambda one: one.moments.square),
-        stack(lambda one: one.moments.count),
+        joined(lambda one: one.moments.floor),
+        joined(lambda one: one.moments.images),
+        joined(lambda one: one.moments.square),
+        joined(lambda one: one.moments.count),
     )
     return Averages(
-        stack(lambda one: one.mean),
-        stack(lambda one: one.spread),
-        stack(lambda one: one.spread_freedom),
-        stack(lambda one: one.n),
+        joined(lambda one: one.mean),
+        joined(lambda one: one.spread),
+        joined(lambda one: one.spread_freedom),
+        joined(lambda one: one.n),
         moments,
-        stack(lambda one: one.level),
+        joined(lambda one: one.level),
     )
 
 
@@ -399,5 +443,5 @@ def _judgement(
 def flattery(scores: Scores) -> float:
     """By how much the best of several cases is expected to flatter, see `inference.expected_flattery`."""
     first, *others = scores.values
-    compared = difference_of(scores, [(case, first) for case in others])
-    return float(inference.expected_flattery(_together([mean for mean, _ in compared.values()]))) if compared else 0.0
+    compared = differences(scores, [(case, first) for case in others])
+    return float(inference.expected_flattery(compared.means)) if compared else 0.0

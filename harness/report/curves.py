@@ -18,7 +18,7 @@ import numpy as np
 from scipy import stats
 
 from harness.metrics import area_under_curve
-from harness.report.compare import Cases, Scores, difference_of
+from harness.report.compare import Cases, Scores, differences
 from harness.report.inference import ALPHA
 from harness.report.resampling import Between, bootstrap
 
@@ -91,7 +91,7 @@ def _crossing(steps: np.ndarray, means: np.ndarray, target: float) -> np.ndarray
 def penalties(settings: Sequence[Mapping[int, Scores]], cases: Sequence[str]) -> np.ndarray:
     """The pairwise penalty matrix of BADGE (Ash et al. 2020, section 4.2, https://arxiv.org/abs/1906.03671).
 
-    For each setting and each number of labels, a two-sided test at 95 % decides whether i beats j (`difference_of`; the
+    For each setting and each number of labels, a two-sided test at 95 % decides whether i beats j (`differences`; the
     paper: t = sqrt(5) mean / sd > 2.776 for its five seeds, which fewer seeds that agree by accident would pass); if
     so, P[i, j] grows by 1 / the setting's numbers of labels, so that each setting weighs the same and no entry exceeds
     the number of settings. The paper tests at
@@ -110,10 +110,11 @@ def penalties(settings: Sequence[Mapping[int, Scores]], cases: Sequence[str]) ->
     place = {case: number for number, case in enumerate(cases)}
     for curves in settings:
         for scores in curves.values():
-            for (a, b), (lead, _) in difference_of(scores, list(combinations(scores.values, 2))).items():
-                if lead.p <= ALPHA:
-                    winner, loser = (a, b) if lead.mean > 0 else (b, a)
-                    matrix[place[winner], place[loser]] += 1 / len(curves)
+            compared = differences(scores, list(combinations(scores.values, 2)))
+            for number in np.flatnonzero(compared.means.p <= ALPHA) if compared else ():
+                a, b = compared.pairs[number]
+                winner, loser = (a, b) if compared.means.mean[number] > 0 else (b, a)
+                matrix[place[winner], place[loser]] += 1 / len(curves)
     return matrix
 
 

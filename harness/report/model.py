@@ -27,7 +27,6 @@ WORTH = 0.01
 
 SECONDS = ("pretrain", "selection_encoder", "teacher", "select", "train", "total")
 
-
 NOT_COMPARED = "not compared"
 """The verdict where trials of different data stand in one table."""
 
@@ -344,6 +343,7 @@ class Setting:
         lacking: case -> how many seeds have no complete curve.
         looks: when the sweep is looked at; None: once.
         attainable: the upper bound of its cases, if there is one.
+        estimated: the means that were asked, which pictures and tables ask again.
     """
 
     name: str
@@ -358,6 +358,7 @@ class Setting:
     by_area: dict[str, dict[str, Judgement]] = field(default_factory=dict)
     by_round: dict[int, dict[str, Judgement]] = field(default_factory=dict)
     attainable: Attainable | None = None
+    estimated: dict[tuple[str, int | None, str], Estimate | None] = field(default_factory=dict, repr=False)
 
     def scores(self, measure: str, step: int | None) -> Scores:
         """A metric of all cases after so many labels; None: the area under its curve."""
@@ -368,8 +369,10 @@ class Setting:
 
     def estimate(self, measure: str, step: int | None, case: str) -> Estimate | None:
         """Mean and interval of one case; None without a value."""
-        scores = self.scores(measure, step)
-        return estimate_of(scores.values.get(case, {}), scores.outcomes(case), measure)
+        place, scores = (measure, step, case), self.scores(measure, step)
+        if place not in self.estimated:
+            self.estimated[place] = estimate_of(scores.values.get(case, {}), scores.outcomes(case), measure)
+        return self.estimated[place]
 
     @property
     def steps(self) -> list[int]:

@@ -284,7 +284,11 @@ def _difference_sections(rounds: RoundComparison, setting: Setting, number: int)
         if tests
         else "Percentage points under the seed in common, which has no interval and no test."
     )
-    picture = Picture(rounds.stem("differences", number), partial(pictures.draw_differences, rounds, setting), title)
+    draw, shown = (
+        partial(pictures.draw_differences, rounds, setting),
+        pictures.the_best(pictures.PANELS, len(order), "the table"),
+    )
+    picture = Picture(rounds.stem("differences", number), draw, title, shown)
     table = Table(columns(lambda judgement: _lead(judgement, 1)), [note], title)
     differences = Section(_titled(title, setting), parts=[picture, table])
     if not tests:
@@ -335,9 +339,9 @@ def _penalty_sections(rounds: RoundComparison) -> list[Section]:
     title = "Who beats whom"
     if not rounds.penalty.any():
         return [Section(title, parts=["No case beat another after any selection (two-sided, 95 %, uncorrected)."])]
-    section = Section(
-        title, parts=[Picture("penalty", partial(pictures.draw_penalties, rounds), "pairwise penalties"), text]
-    )
+    shown = pictures.the_best(pictures.NAMED, len(rounds.cases), "penalty.csv")
+    picture = Picture("penalty", partial(pictures.draw_penalties, rounds), "pairwise penalties", shown)
+    section = Section(title, parts=[picture, text])
     if len(rounds.cases) <= MATRIX_COLUMNS:
         penalty = curves.overall_penalty(rounds.penalty)
         last = [Text("penalty", strong=True), *(Number(float(value), ".2f") for value in penalty)]
@@ -366,7 +370,8 @@ def _rank_sections(rounds: RoundComparison) -> list[Section]:
         " What such a test says of two cases depends on which others take part (Benavoli et al. 2016); of a pair, the "
         "paired differences above say more."
     )
-    picture = Picture("ranks", partial(pictures.critical_difference, rounds), "critical-difference diagram")
+    shown = pictures.the_best(pictures.NAMED, len(ranks.mean), "the first table")
+    picture = Picture("ranks", partial(pictures.critical_difference, rounds), "critical-difference diagram", shown)
     return [Section("Ranks", parts=[picture, text])]
 
 
@@ -379,11 +384,11 @@ def _overlap_sections(rounds: RoundComparison) -> list[Section]:
     if rounds.overlap is None:
         return []
     chance = f" By chance alone, of two random draws: {rounds.chance:.3f}." if rounds.chance is not None else ""
-    title = "Overlap of the picks"
+    title, shown = "Overlap of the picks", pictures.the_best(pictures.NAMED, len(rounds.cases), "overlap.csv")
     section = Section(
         title,
         parts=[
-            Picture("overlap", partial(pictures.draw_overlap, rounds), "overlap of the picks"),
+            Picture("overlap", partial(pictures.draw_overlap, rounds), "overlap of the picks", shown),
             "The share |A and B| / |A or B| (Jaccard) of all that two cases selected under the same seed, the start "
             f"pool left out; mean over seeds.{chance}",
         ],

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
@@ -54,12 +55,12 @@ class Column:
     key: str = ""
     essential: bool = False
 
-    @property
+    @cached_property
     def shown(self) -> list[Shown]:
         """What a reader gets of each cell."""
         return [cell.show() for cell in self.cells]
 
-    @property
+    @cached_property
     def is_numeric(self) -> bool:
         """Whether it holds numbers and what stands for the lack of one."""
         return not any(isinstance(cell.value, str) for cell in self.shown)

@@ -16,14 +16,13 @@ from harness.config.tasks import Phase, Task, mapped
 from harness.files import no_space
 from harness.progress import say
 from harness.records.folder import Recorder
-from harness.report.read import read_report
-from harness.report.sequential import Looks
 from harness.sweep.callback import MAX_FAILURES, RecordCallback
+from harness.sweep.given import GivenTasks
 from harness.sweep.interrupts import Interrupts, NoSpaceError
 from harness.sweep.placement import Placement
 from harness.sweep.preflight import fewer_than_asked, num_tried
 from harness.sweep.screen import Display
-from harness.sweep.search import GivenTasks, Study, early_stopping
+from harness.sweep.search import Study, early_stopping
 from harness.sweep.worker import Job, portray_in_worker, run_in_worker
 from harness.trial.run import Folders
 
@@ -78,6 +77,9 @@ class Sweep:
 
     def _resolve(self, block: int) -> bool:
         """Adds seeds in blocks, as long as a comparison with the reference is open: to the two of it alone."""
+        from harness.report.read import read_report
+        from harness.report.sequential import Looks
+
         seeds, tasks = self._plan.seeds, self._plan.first_tasks()
         for size in Looks(seeds, block).sizes:
             if not self._run_all([task for task in tasks if task.seed in seeds[:size]]):

@@ -1,4 +1,4 @@
-"""Where Tune's trials come from: a list of tasks, or Optuna's study and its journal, which outlives a kill."""
+"""Where the trials of a search come from: Optuna's study and its journal, which outlives a kill."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import json
 import math
 import sys
 import warnings
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,84 +29,10 @@ from harness.records.folder import Recorder
 from harness.records.rows import Record
 from harness.seeding import derive
 from harness.sweep.objectives import judged_by, keys
-from harness.sweep.preflight import encoders_of
 from harness.sweep.worker import tune_config
 
 REPEATS = 5
 """So often a sampler may suggest what was suggested before; then random draws take its place for once."""
-
-
-def _nobody(number: int, other: Task | None) -> None:
-    """Is told of trials that wait, where nobody looks."""
-
-
-class GivenTasks(Searcher):
-    """Hands out tasks, one to each trial of Tune's, so that none waits for another's pre-training while it could not.
-
-    First those whose encoder most others need; the others in their order, and one whose encoder is being trained by
-    another once that is done.
-
-    Args:
-        tasks: in the order in which they are to run.
-        waits: is told how many tasks wait for which other one's encoder, when nothing else is left to hand out.
-        shared: whether a task finds what another one has trained; else none waits.
-
-    Attributes:
-        num_pretrainings: how many encoders all tasks together train.
-    """
-
-    def __init__(
-        self, tasks: Sequence[Task], waits: Callable[[int, Task | None], None] = _nobody, *, shared: bool = True
-    ):
-        super().__init__()
-        every = [(task, encoders_of(task)) for task in tasks]
-        self.num_pretrainings = len({encoder for _, encoders in every for encoder in encoders.values()})
-        # One that goes on for more rounds has its encoder, and tells of no epoch.
-        self._left = {task.trial_id: (task, encoders if shared and not task.known else {}) for task, encoders in every}
-        self._needed = Counter(encoder for _, encoders in self._left.values() for encoder in encoders.values())
-        self._running: dict[str, tuple[Task, dict[str, str]]] = {}  # Tune's trial -> its task, the encoders of that
-        self._ready: set[str] = set()  # encoders
-        self._waits = waits
-
-    def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"_waits": _nobody}  # Tune writes itself down, and a terminal cannot be pickled
-
-    def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        """A task, as Tune's configuration; None while all that are left wait for an encoder."""
-        begun = {
-            encoder: task
-            for task, encoders in self._running.values()
-            for encoder in encoders.values()
-            if encoder not in self._ready
-        }
-        free = [one for one in self._left.values() if begun.keys().isdisjoint(one[1].values())]
-        if not free:
-            others = [begun[one] for _, of in self._left.values() for one in of.values() if one in begun]
-            self._waits(len(self._left), next(iter(others), None))
-            return None
-        self._waits(0, None)
-        task, encoders = max(
-            free, key=lambda one: max((self._needed[encoder] for encoder in one[1].values()), default=1)
-        )
-        del self._left[task.trial_id]
-        self._running[trial_id] = task, encoders
-        return tune_config([task])
-
-    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """An encoder is there after the last epoch of its training: then it is no reason to come first any more."""
-        training = result["sent"][1].training if "sent" in result else None
-        if training and training.epoch == training.epochs:
-            encoder = self._running[trial_id][1].get(training.name)
-            if encoder:
-                self._needed[encoder] = 1
-                self._ready.add(encoder)
-
-    def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
-        """What it did not train is for the next to train."""
-        self._running.pop(trial_id, None)
-
-    def save(self, checkpoint_path: str) -> None:
-        """Nothing: resuming reads our own records."""
 
 
 class StudySearch(Searcher):
@@ -180,7 +105,9 @@ class Study:
             if "parameters" in asked.user_attrs and not _is_forgotten(asked):
                 configuration = plan.candidate(asked.user_attrs["parameters"]).configuration
                 self._numbers.setdefault(configuration, asked.number)
-        self._journal = file.read_bytes()
+        self._journal = bytearray()
+        self._seen: tuple[int, int, int] | None = None  # the file as it was when the journal was read to its end
+        self._read_on()
 
     def _opened(self, storage: JournalStorage) -> optuna.Study:
         """The study of this question; where the question grew, a new one that begins with what was asked before.
@@ -221,14 +148,32 @@ class Study:
 
     @contextlib.contextmanager
     def _journaled(self) -> Iterator[None]:
-        """Around what is asked or told: the journal is written anew first where it was deleted, replaced or cut."""
-        there = self._file.read_bytes() if self._file.exists() else b""
-        if not there.startswith(self._journal):
-            line = f"{self._file} was deleted or changed while the sweep runs; written anew"
-            print(line, file=sys.stderr, flush=True)
-            replace(self._file, self._journal)
+        """Around what is asked or told: the journal is written anew first where it was deleted, replaced or cut.
+
+        It is read whole only where something else touched it, and else from where it was read to.
+        """
+        if self._state() != self._seen:
+            there = self._file.read_bytes() if self._file.exists() else b""
+            if not there.startswith(self._journal):
+                line = f"{self._file} was deleted or changed while the sweep runs; written anew"
+                print(line, file=sys.stderr, flush=True)
+                replace(self._file, bytes(self._journal))
         yield
-        self._journal = self._file.read_bytes()
+        self._read_on()
+
+    def _state(self) -> tuple[int, int, int] | None:
+        """Which file it is, when it was changed last and how long it is; None without one."""
+        with contextlib.suppress(FileNotFoundError):
+            about = self._file.stat()
+            return about.st_ino, about.st_mtime_ns, about.st_size
+        return None
+
+    def _read_on(self) -> None:
+        with self._file.open("rb") as file:
+            file.seek(len(self._journal))
+            self._journal += file.read()
+        state = self._state()
+        self._seen = state if state and state[-1] == len(self._journal) else None  # or it was cut meanwhile
 
     @property
     def sampler(self) -> optuna.samplers.BaseSampler:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import json
 import math
 import shlex
@@ -14,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness import progress
 from harness.config.plan import Plan
@@ -27,8 +28,6 @@ from harness.messages import cause_of
 from harness.records import environment
 from harness.records.folder import Recorder, open_folder
 from harness.records.mirror import Mirror, is_remote, local_folder
-from harness.report.model import Report
-from harness.report.write import write_report
 from harness.sweep import cluster
 from harness.sweep.connection import connected, nodes_for
 from harness.sweep.driver import Sweep
@@ -44,8 +43,14 @@ from harness.trial.memory import can_watch_memory
 from harness.trial.origin import code_behind
 from harness.trial.run import Folders
 
+if TYPE_CHECKING:
+    from harness.report.model import Report
+
 REPORTING = "report"
 """The thread that writes a report for which there may be no time."""
+
+SETTLED = 20.0
+"""Seconds after which the first trials train, and the driver has time to import what the report needs."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +174,7 @@ def _run_in_folder(
     replace_text(outcome.folder / "environment.json", json.dumps(about, indent=1))
     first = plan.metric[0]
     standing = Standing(first.name, first.direction == "maximize")
-    with _recording(plan, about, mirror, interrupts, outcome) as recorder:
+    with _recording(plan, about, mirror, interrupts, outcome) as recorder, _report_imported_meanwhile():
         try:
             with Display(standing, options.quiet) as display:
                 shared = about.get("shared_stages", True)
@@ -220,6 +225,18 @@ def _keep_traceback(folder: Path, error: Exception) -> None:
         replace_text(folder / "error.txt", "".join(traceback.format_exception(error)))
 
 
+@contextlib.contextmanager
+def _report_imported_meanwhile() -> Iterator[None]:
+    """Imports what the report needs while trials run: the first does not wait for it, and the report finds it there."""
+    timer = threading.Timer(SETTLED, importlib.import_module, ["harness.report.write"])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 def _report_by(deadline: float, outcome: Outcome) -> Report | None:
     """The report; None where it is not there by then, in monotonic time, or cannot be made."""
     if deadline == math.inf:
@@ -242,6 +259,8 @@ def _write_report(outcome: Outcome) -> Report | None:
     try:
         if not (outcome.folder / "rows.jsonl").stat().st_size:
             return None
+        from harness.report.write import write_report
+
         return write_report(outcome.folder)
     except Exception as error:  # the records are whole, and what follows the report is not to be lost with it
         cause = cause_of(error)

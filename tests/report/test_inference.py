@@ -34,6 +34,18 @@ def test_images_of_their_own_add_nothing_that_seeds_do_not_show():
     assert found.floor == pytest.approx(np.mean([row.var(ddof=1) for row in x.astype(float)]) / 50)
 
 
+@pytest.mark.parametrize("same_images", [True, False])
+def test_pairs_at_once_are_as_one_by_one(same_images):
+    right = hits(5, 3, 50).astype(bool)
+    one, other = np.triu_indices(5, 1)
+    found = inference.pair_moments(right, one, other, same_images=same_images)
+    x = right[one].astype(np.int8) - right[other].astype(np.int8)
+    expected = inference.image_moments(x, same_images=same_images)
+    for field in ("floor", "images", "square", "count"):
+        np.testing.assert_allclose(getattr(found, field), getattr(expected, field), rtol=1e-12, atol=1e-18)
+    assert (found.images > 0).any() == same_images
+
+
 @pytest.mark.parametrize("n", [2, 3, 10])
 def test_without_images_or_others_it_is_students_paired_t(n):
     rng = np.random.default_rng(n)
@@ -60,6 +72,10 @@ def test_the_residual_variance_is_that_of_least_squares():
     pair = inference.residual_variance(values[:2], np.ones((2, 4), bool))
     assert 2 * pair[0] == pytest.approx((values[0] - values[1]).var(ddof=1))
     assert inference.residual_variance(values[:, :1], np.ones((5, 1), bool))[1] == 0
+    many = rng.normal(size=(3000, 2))  # as a matrix of all values by all values it would take half a gigabyte
+    assert inference.residual_variance(many, np.ones(many.shape, bool))[0] == pytest.approx(
+        np.var(many[:, 0] - many[:, 1], ddof=1) / 2
+    )
 
 
 def test_holm_by_hand():

@@ -74,7 +74,8 @@ def test_sections_in_order_and_only_where_there_is_data(searched, tmp_path):
     titles = Outline(searched[1]).titles
     assert titles == [
         "Answer", "Leaderboard", "Search", "Augmentation pairs", "Hyper-parameters", "What was learnt and picked",
-        "Trials", "Accuracy against time", "Failed trials", "Methods and their papers", "How this was made",
+        "Trials", "Accuracy against time", "What ran when", "Failed trials", "Methods and their papers",
+        "How this was made",
     ]  # fmt: skip
     sweep = SweepFolder(tmp_path / "s", trial={"dataset": {"name": "digits"}})
     sweep.trial("r", 1, {"selector.name": "random"}, {200: 0.7})
@@ -97,7 +98,7 @@ def test_the_page_stands_alone_and_is_small(searched):
     for file in found.folder.glob("*.svg"):
         assert file.stat().st_size < 200_000
     assert {file.stem for file in found.folder.glob("*.svg")} == {
-        "leaderboard", "pairs", "importance", "parallel", "scatter", "pareto", "seconds",
+        "leaderboard", "pairs", "importance", "parallel", "scatter", "pareto", "seconds", "timeline",
         "classes", "confusion", "balance", "training",
     }  # fmt: skip
 

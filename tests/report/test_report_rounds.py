@@ -13,6 +13,7 @@ from sweep_folder import SweepFolder, replace_rows, selection_sweep
 
 from harness.records.rows import read_rows
 from harness.report import round_tables
+from harness.report.pictures import rounds as pictures
 from harness.report.pictures import style
 from harness.report.read import read_report
 from harness.report.summary import summary
@@ -76,6 +77,26 @@ def test_the_words(sweep):
     ):
         assert f"## {title}" in text
     assert text.index("**Answer.**") < text.index("Data: digits (") < text.index("## Confirmed")
+
+
+def test_of_many_cases_pictures_show_the_best_and_say_so(sweep, monkeypatch):
+    monkeypatch.setattr(pictures, "PANELS", 2)
+    monkeypatch.setattr(pictures, "NAMED", 3)
+    report = read_report(sweep.path)
+    shown = {one.stem: one for section in round_tables.detailed_sections(report.rounds) for one in section.pictures}
+    assert shown["differences"].caption == "The best 2 of 3; the table has all of them."
+    left, right = (axes for axes in shown["differences"].draw().axes if axes.axison)
+    assert left.get_ylim() == right.get_ylim()
+    lines = [line for axes in (left, right) for line in axes.get_lines() if len(line.get_xdata()) == 4]
+    heights = np.concatenate([line.get_ydata() for line in lines])
+    assert left.get_ylim()[0] < heights.min() < heights.max() < left.get_ylim()[1]
+    for stem, file in (("penalty", "penalty.csv"), ("overlap", "overlap.csv")):
+        assert shown[stem].caption == f"The best 3 of 4; {file} has all of them."
+        assert "bad" not in shown[stem].draw()
+    penalty = report.rounds.penalty[:, 0].sum() / 3  # over all cases, whatever is drawn
+    assert f">{penalty:.2f}<" in shown["penalty"].draw() or penalty == 0
+    assert shown["ranks"].caption == "The best 3 of 4; the first table has all of them."
+    assert len(shown["ranks"].draw().axes[0].get_yticks()) == 3
 
 
 def test_where_random_wins_it_says_so(tmp_path):

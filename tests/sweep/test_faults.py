@@ -431,6 +431,25 @@ def test_a_journal_that_is_changed_while_the_search_runs_is_written_anew(tmp_pat
     assert capsys.readouterr().err == ""
 
 
+def test_a_journal_is_read_on_from_where_it_was_read_to(tmp_path, monkeypatch):
+    """Whole around each ask and tell, ten thousand of them would read hundreds of gigabytes."""
+    study = Interrupted(tmp_path).study()
+    file = tmp_path / "sweep/optuna.log"
+
+    def never(path):
+        raise AssertionError(f"{path} was read whole")
+
+    monkeypatch.setattr(type(file), "read_bytes", never)
+    for _ in range(3):
+        number, _ = study.ask()
+        study.tell(number, [0.25])
+    monkeypatch.undo()
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-5])
+    study.ask()
+    assert file.read_bytes().startswith(whole), "what was cut off is there again"
+
+
 def test_what_a_kill_leaves_of_the_journal_is_mended(tmp_path):
     killed = Interrupted(tmp_path)
     file = killed.path / "optuna.log"

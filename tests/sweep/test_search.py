@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import pickle
+import random
+import sys
 import threading
+from collections import Counter
 from dataclasses import replace
 
 import optuna
@@ -15,10 +18,14 @@ from trials import SMALL
 
 from harness.config.plan import load_plan
 from harness.config.schema import ConfigError
+from harness.config.tasks import Candidate, Task
+from harness.config.trial import TrialConfig
 from harness.records.details import Details, Training
 from harness.records.folder import Recorder
+from harness.sweep import given
+from harness.sweep.given import GivenTasks
 from harness.sweep.preflight import num_suggested, preview
-from harness.sweep.search import GivenTasks, Study
+from harness.sweep.search import Study
 from harness.sweep.worker import record_of, tasks_in
 
 DISCRETE = {"classifier.lr": {"values": [1e-2, 1e-3]}, "classifier.weight_decay": {"values": [0.0, 1e-4]}}
@@ -90,9 +97,77 @@ def test_trials_that_go_on_for_more_rounds_wait_for_nobody():
 
 
 def test_where_nothing_is_shared_none_waits():
-    given = GivenTasks(tasks_of(seeds=[0]), shared=False)
-    assert given.suggest("1")
-    assert given.suggest("2")
+    tasks = GivenTasks(tasks_of(seeds=[0]), shared=False)
+    assert tasks.suggest("1")
+    assert tasks.suggest("2")
+
+
+class SlowSlots:
+    """The same by looking at all tasks that are left, each time."""
+
+    def __init__(self, encoders: dict[int, dict[str, str]]):
+        self.left, self.running, self.ready = dict(encoders), {}, set()
+        self.needed = Counter(one for of in encoders.values() for one in of.values())
+
+    def next(self, name: str) -> int | None:
+        training = {one for of in self.running.values() for one in of.values()} - self.ready
+        free = [number for number, of in self.left.items() if training.isdisjoint(of.values())]
+        if not free:
+            return None
+        chosen = max(free, key=lambda number: max((self.needed[one] for one in self.left[number].values()), default=1))
+        self.running[name] = self.left.pop(chosen)
+        return chosen
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_tasks_are_handed_out_as_if_all_were_looked_at_each_time(seed, monkeypatch):
+    draw = random.Random(seed)
+    tasks = [Task(Candidate({}, TrialConfig()), number, "search") for number in range(40)]
+    names = ("pretrain", "teacher")[: draw.randint(1, 2)]
+    encoders = {n: {name: f"{name}{draw.randint(0, 9)}" for name in names if draw.random() < 0.8} for n in range(40)}
+    monkeypatch.setattr(given, "encoders_of", lambda task: encoders[task.seed])
+    slots, slow = Slots(tasks), SlowSlots(encoders)
+    held: dict[str, Task] = {}
+    while slow.left or held:
+        if slow.left and len(held) < 3:
+            one, chosen = slots.next(), slow.next(str(slots.number))
+            assert (one[1].seed if one else None) == chosen
+            held |= {one[0]: one[1]} if one else {}
+            if one is None:
+                waiting, other = slots.said[-1]
+                first = next(of for of in slow.left.values())  # the first that is left waits for one of its encoders
+                assert waiting == len(slow.left)
+                assert set(first.values()) & set(encoders[other.seed].values()) - slow.ready
+        name = draw.choice(list(held))
+        for training, encoder in encoders[held[name].seed].items():
+            if draw.random() < 0.6:
+                slots.given.on_trial_result(name, told(held[name], training, 2, 2))
+                slow.ready.add(encoder)
+                slow.needed[encoder] = 1
+        if draw.random() < 0.5:
+            slots.given.on_trial_complete(name, error=draw.random() < 0.5)
+            del slow.running[name], held[name]
+
+
+@pytest.mark.parametrize("encoders", [1, 2000], ids=["one encoder", "each its own"])
+def test_what_a_task_costs_does_not_grow_with_the_number_of_tasks(encoders, monkeypatch):
+    monkeypatch.setattr(given, "encoders_of", lambda task: {"pretrain": str(task.seed % encoders)})
+    tasks = [Task(Candidate({}, TrialConfig()), number, "search") for number in range(2000)]
+    slots, calls = Slots(tasks), 0
+
+    def count(frame, event, argument):
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        for _ in range(100):
+            name, task = slots.next()
+            slots.given.on_trial_result(name, told(task, "pretrain", 2, 2))
+            slots.given.on_trial_complete(name)
+    finally:
+        sys.setprofile(None)
+    assert calls < 3000 * 100, "each of two thousand tasks is looked at"
 
 
 def test_the_epoch_that_ends_a_trial_is_told_too_and_an_accuracy_counts_as_one(tmp_path):
@@ -118,9 +193,9 @@ def test_a_combination_that_cannot_be_is_named():
 
 def test_what_hands_out_tasks_can_be_pickled_though_a_terminal_looks_on():
     lock = threading.RLock()
-    given = GivenTasks(tasks_of(), lambda number, other: lock)
-    copied = pickle.loads(pickle.dumps(given))
-    assert tasks_in(copied.suggest("1")) == tasks_in(given.suggest("1"))
+    tasks = GivenTasks(tasks_of(), lambda number, other: lock)
+    copied = pickle.loads(pickle.dumps(tasks))
+    assert tasks_in(copied.suggest("1")) == tasks_in(tasks.suggest("1"))
 
 
 def test_encoders_that_many_need_come_first_and_others_keep_their_order():

@@ -27,6 +27,7 @@ from harness.report.sections import (
     looks,
     pairs,
     rounds,
+    timeline,
     times,
     trials,
 )
@@ -42,6 +43,7 @@ PAGE_SECTIONS: tuple[Callable[[Report], Section | None], ...] = (
     looks.looks,
     trials.trials,
     times.times,
+    timeline.timeline,
     failures.failures,
     deviations.deviations,
 )

@@ -32,6 +32,17 @@ from harness.report.pictures.style import (
 
 ATTAINABLE = "attainable (no method)"
 
+PANELS = 24
+"""How many cases have a panel of differences of their own, the best ones."""
+
+NAMED = 60
+"""How many cases have a row of a matrix or of the ranks, the best ones: more names nobody reads."""
+
+
+def the_best(shown: int, count: int, where: str) -> str:
+    """Says that a picture leaves out cases, and where all of them are; nothing where it shows all."""
+    return f"The best {shown} of {count}; {where} has all of them." if shown < count else ""
+
 
 def _points(estimates: Mapping[int, Estimate]) -> tuple[list[int], np.ndarray, np.ndarray, np.ndarray]:
     """Labels, means, lower and upper ends (the mean without an interval), all but the first in per cent."""
@@ -120,18 +131,20 @@ def _styles(order: Sequence[str], reference: str | None) -> dict[str, dict[str, 
 
 def draw_differences(rounds: RoundComparison, setting: Setting) -> Figure:
     """A small panel per case: its paired difference to the reference over the labels, with the 95 % band."""
-    order = [case for case in rounds.order(setting) if case != setting.reference]
+    order = [case for case in rounds.order(setting) if case != setting.reference][:PANELS]
     columns = min((4, 5, 6), key=lambda count: -len(order) % count) if len(order) > 6 else min(3, len(order))
     rows = math.ceil(len(order) / columns)
     figure = canvas(max(2.45 * columns, 5.5) + 0.5, 1.75 * rows + (2.2 if rows == 1 else 1.3))
-    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    grid = figure.subplots(rows, columns, squeeze=False)  # with limits in common, not shared: that costs their square
     for axes, case in zip(grid.flat, order, strict=False):
         _difference_panel(axes, rounds, setting, case)
+    panels = grid.flat[: len(order)]
+    x, y = (_around([limit for axes in panels for limit in getattr(axes.dataLim, ends)]) for ends in ENDS)
+    for place, axes in enumerate(panels):
+        axes.set(xlim=x, ylim=y)
+        axes.tick_params(labelleft=place % columns == 0, labelbottom=place + columns >= len(order))
     for axes in grid.flat[len(order) :]:
         axes.set_axis_off()
-    for column in range(columns):  # the lowest panel of each column carries the labels
-        lowest = max(row for row in range(rows) if row * columns + column < len(order))
-        grid[lowest, column].tick_params(labelbottom=True)
     tested = any(d.p_holm is not None for d in setting.by_area[rounds.measure].values())
     intervals = "95 % intervals" if tested else "one seed, so no intervals"
     colours = "blue: better, orange: worse after Holm's correction, grey: neither can be said" if tested else "no tests"
@@ -144,6 +157,15 @@ def draw_differences(rounds: RoundComparison, setting: Setting) -> Figure:
         fontsize=10 if columns > 2 else 8,
     )
     return figure
+
+
+ENDS = ("intervalx", "intervaly")
+
+
+def _around(ends: Sequence[float]) -> tuple[float, float]:
+    """Limits with a margin of a twentieth on either side."""
+    margin = 0.05 * (max(ends) - min(ends)) or 0.05
+    return min(ends) - margin, max(ends) + margin
 
 
 def _difference_panel(axes: Axes, rounds: RoundComparison, setting: Setting, case: str) -> None:
@@ -166,26 +188,29 @@ def _difference_panel(axes: Axes, rounds: RoundComparison, setting: Setting, cas
 
 
 def draw_penalties(rounds: RoundComparison) -> Svg:
-    """The penalty matrix, with the column means below it."""
-    table = np.vstack([rounds.penalty, curves.overall_penalty(rounds.penalty)])
+    """The penalty matrix of the best cases; below it the means of its columns over all."""
+    cases = rounds.cases[:NAMED]
+    below = curves.overall_penalty(rounds.penalty)[: len(cases)]
+    table = np.vstack([rounds.penalty[: len(cases), : len(cases)], below])
     title = "How often the row beats the column (share of rounds, 95 %)"
     if len(rounds.settings) > 1:
         title = f"How often the row beats the column (shares of rounds over {len(rounds.settings)} settings, 95 %)"
     table = np.where(table == 0, np.nan, table)
-    rows, settings = [*rounds.cases, "mean: penalty"], len(rounds.settings)
-    return _matrix(table, rows, rounds.cases, title, high=settings, chance=curves.PENALTY_BY_CHANCE * settings)
+    rows, settings = [*cases, "mean: penalty"], len(rounds.settings)
+    return _matrix(table, rows, cases, title, high=settings, chance=curves.PENALTY_BY_CHANCE * settings)
 
 
 def draw_overlap(rounds: RoundComparison) -> Svg:
     """The overlap matrix, without its diagonal of ones."""
     assert rounds.overlap is not None
-    table = rounds.overlap.copy()
+    cases = rounds.cases[:NAMED]
+    table = rounds.overlap[: len(cases), : len(cases)].copy()
     np.fill_diagonal(table, np.nan)
     chance = "" if rounds.chance is None else f"; by chance {rounds.chance:.2f}"
     title = f"Overlap of the picks under the same seed (Jaccard{chance})"
     largest = max([float(value) for value in table[np.isfinite(table)]], default=1.0)
     high = max(largest, 0.2, min(1.0, 4 * (rounds.chance or 0.25)))  # so that what is mere chance looks pale
-    return _matrix(table, rounds.cases, rounds.cases, title, high=high, chance=rounds.chance)
+    return _matrix(table, cases, cases, title, high=high, chance=rounds.chance)
 
 
 def _matrix(
@@ -205,10 +230,12 @@ def critical_difference(rounds: RoundComparison) -> Figure:
     """Demšar's (2006) critical-difference diagram, upright so that many names fit; bars join what is not told apart."""
     ranks = rounds.ranks
     assert ranks is not None
-    names = list(ranks.mean)
+    names = list(ranks.mean)[:NAMED]
+    joined = [[name for name in group if name in names] for group in ranks.groups]
+    groups = [group for group in joined if len(group) > 1]
     blocks = "seeds" if len(rounds.settings) == 1 else "blocks"
     reference = {setting.reference for setting in rounds.settings}
-    figure = canvas(7.2, 0.25 * len(names) + 0.16 * (len(ranks.groups) > 0) + 1.7)
+    figure = canvas(7.2, 0.25 * len(names) + 0.16 * (len(groups) > 0) + 1.7)
     axes = figure.subplots()
     for place, name in enumerate(names):
         colour = REFERENCE if name in reference else BETTER
@@ -219,7 +246,7 @@ def critical_difference(rounds: RoundComparison) -> Figure:
         )
     right = len(names) + 0.35
     step = max(0.35, len(names) / 45)
-    for number, group in enumerate(ranks.groups):
+    for number, group in enumerate(groups):
         x = right + number * step
         ends = [names.index(group[0]) - 0.2, names.index(group[-1]) + 0.2]
         axes.plot([x, x], ends, color="#333333", linewidth=3, label="_" if number else "ranks that are not told apart")
@@ -234,10 +261,10 @@ def critical_difference(rounds: RoundComparison) -> Figure:
     )
     axes.set_yticks(range(len(names)), [short(name) for name in names])
     axes.set_ylim(len(names) - 0.4, -1.8)
-    axes.set_xlim(0.9, max(right + len(ranks.groups) * step, 1 + ranks.critical))
+    axes.set_xlim(0.9, max(right + len(groups) * step, 1 + ranks.critical))
     axes.set_xlabel(f"mean rank by {area_name(rounds.measure)} over {ranks.blocks} {blocks} (1 is best)")
     axes.spines[["top", "right"]].set_visible(False)
-    if ranks.groups:
+    if groups:
         figure.legend(loc="outside lower right", frameon=False, fontsize=8)
     verdict = "bars join what is not told apart" if rejected else "no evidence that the cases rank differently"
     p = "< .001" if ranks.p < 0.001 else f"= {ranks.p:.3f}"

@@ -171,7 +171,8 @@ Values = Sequence[float] | np.ndarray
 def tell(axes: Axes, name: str, x: Values, y: Values, texts: Sequence[str], link: str = "") -> None:
     """Says what a page tells of points, given where they are in the data; see `Told`."""
     figure: Any = axes.get_figure(root=True)
-    figure.noted = [*getattr(figure, "noted", []), _Noted(axes, name, x, y, texts, link)]
+    figure.noted = getattr(figure, "noted", [])
+    figure.noted.append(_Noted(axes, name, x, y, texts, link))
 
 
 def told_of(figure: Figure | Svg) -> Sequence[Told]:

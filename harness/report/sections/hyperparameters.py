@@ -20,6 +20,9 @@ from harness.report.section import Heading, Picture, Section
 CONFIGURATIONS_FOR_IMPORTANCES = 10
 """Fewer configurations than this have no importances worth showing."""
 
+FOREST = 300
+"""Of how many configurations at most the importances are computed: their cost grows faster than these do."""
+
 _PAPER = {"facecolor": style.PAPER, "edgecolor": "none", "pad": 0.8}
 BEST = 3
 """How many of the best are coloured."""
@@ -84,18 +87,21 @@ def _is_log(report: Report, path: str, values: Sequence[float]) -> bool:
 def _importance(report: Report, measure: str, means: Means, varied: Mapping[str, Sequence[Any]]) -> Picture | None:
     if len(means) < CONFIGURATIONS_FOR_IMPORTANCES:
         return None
-    parameters = [{path: entry.parameters[path] for path in varied} for entry, _ in means]
-    shares = importances(parameters, [mean for _, mean in means], _domains(report))
+    used = [means[k] for k in np.unique(np.linspace(0, len(means) - 1, FOREST).round().astype(int))]
+    parameters = [{path: entry.parameters[path] for path in varied} for entry, _ in used]
+    shares = importances(parameters, [mean for _, mean in used], _domains(report))
     if not shares:
         return None
     first, share = next(iter(shares.items()))
+    of_all = f" of {len(means):,}" if len(used) < len(means) else ""
+    spread = ", spread evenly from the best to the worst" if of_all else ""
     return Picture(
         "importance",
         partial(_draw_importance, measure, shares),
         f"Importance of each hyper-parameter; {short_names(shares)[first]} comes first with {100 * share:.0f} %",
-        f"Functional ANOVA (Hutter et al. 2014) as Optuna computes it, over the {len(means)} configurations that "
-        "finished: how much of what a random forest predicts varies with each parameter, within the ranges that were "
-        "searched. So few points give an indication, no proof.",
+        f"Functional ANOVA (Hutter et al. 2014) as Optuna computes it, over {len(used)}{of_all} configurations that "
+        f"finished{spread}: how much of what a random forest predicts varies with each parameter, within the ranges "
+        "that were searched. So few points give an indication, no proof.",
     )
 
 
