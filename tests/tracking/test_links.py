@@ -14,7 +14,7 @@ def test_the_farewell_leads_to_runs_and_charts(tmp_path, capsys):
     farewell(Outcome(tmp_path, "https://me:secret@box/", complete=True, experiment="7"), "")
     runs = "https://box/#/experiments/7/runs?workflowType=machine_learning"
     said = [line.split() for line in capsys.readouterr().out.splitlines()[-2:]]
-    assert said == [["runs:", runs], ["charts:", f"{runs}&compareRunsMode=CHART"]]
+    assert said == [["runs:", runs], ["charts:", f"{runs}&compareRunsMode=CHART&viewStateShareKey=charts"]]
     assert links("sqlite:////a/mlflow.db", "2")["runs"].startswith("http://127.0.0.1:5000/#/experiments/2/runs?")
 
 
