@@ -33,7 +33,7 @@ def view_tag(space: Mapping[str, Any]) -> tuple[str, str]:
     view = {
         "searchFilter": f"tags.phase = '{phase}'",
         "groupBy": {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": DIFFERS}]},
-        "chartsSearchFilter": f"{f'(val|test)/{name}' if split == 'val' else measure}$",
+        "chartsSearchFilter": f"^{f'(val|test)/{name}' if split == 'val' else measure}$",
     }
     return f"mlflow.sharedViewState.{_VIEW}", json.dumps(view)
 

@@ -28,9 +28,9 @@ def test_charts_show_what_is_compared_by_the_metric_of_the_question():
         assert shown["groupBy"]["groupByKeys"] == [{"mode": "tag", "groupByData": "differs"}]
         return shown["searchFilter"], shown["chartsSearchFilter"]
 
-    assert view("grid", "val/accuracy") == ("tags.phase = 'confirm'", "(val|test)/accuracy$")
-    assert view("bayes", "val/macro_f1") == ("tags.phase = 'search'", "(val|test)/macro_f1$")
-    assert view("random", "pretrain/rankme", {"top": 1}) == ("tags.phase = 'confirm'", "pretrain/rankme$")
+    assert view("grid", "val/accuracy") == ("tags.phase = 'confirm'", "^(val|test)/accuracy$")
+    assert view("bayes", "val/macro_f1") == ("tags.phase = 'search'", "^(val|test)/macro_f1$")
+    assert view("random", "pretrain/rankme", {"top": 1}) == ("tags.phase = 'confirm'", "^pretrain/rankme$")
 
 
 def test_data_sets_are_called_by_their_folder():
