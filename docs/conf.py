@@ -12,7 +12,7 @@ generate.write(HERE / "generated")
 
 project = "selbench"
 extensions = ["myst_parser", "sphinx_copybutton"]
-exclude_patterns = ["_build", "generated/*.md"]  # these are parts of pages
+exclude_patterns = ["_build", "generated/*.md", "package.md"]  # these are parts of pages
 myst_heading_anchors = 3
 smartquotes = False  # `--set` is two hyphens in prose, too
 

@@ -64,7 +64,7 @@ def pages() -> dict[str, str]:
         ),
         "recipe_keys.md": section_table(recipes.Recipe) + "\n\nOf a variant:\n\n" + section_table(recipes.Variant),
         "metrics.md": metrics(),
-        "plugins.md": plugin_reference(),
+        **{f"plugins/{kind}.md": page for kind, page in plugin_pages().items()},
         "command_line.md": command_line(),
         "pool.md": pool(),
         "questions.md": questions(),
@@ -242,19 +242,31 @@ def metric_row(metric: Metric) -> tuple[str, ...]:
 # Plugins -----------------------------------------------------------------------------------------------------------
 
 
-def plugin_reference() -> str:
-    """Every plugin of every kind, then the recipes."""
-    blocks = []
+def plugin_pages() -> dict[str, str]:
+    """Kind -> the page of its plugins: all of them in a table, then one by one; the recipes last."""
     listed = registry.describe_plugins()
+    pages = {}
     for kind in registry.CONTRACTS:
         of_kind = [entry for entry in listed if entry["kind"] == kind and entry["provider"] == "selbench"]
-        blocks.append(f"(plugins-{kind})=\n## {title_of(kind)}")
         shared = registry.shared(registry.CONTRACTS[kind])
+        blocks = [f"(plugins-{kind})=\n# {title_of(kind)}", contents(of_kind)]
         if shared:
             about = arguments_of(PREPARATIONS[registry.CONTRACTS[kind]])
             blocks += [f"Every {kind[:-1].replace('_', ' ')} also takes", argument_table(shared, about)]
-        blocks += [plugin_section(entry, shared) for entry in of_kind]
-    return "\n\n".join([*blocks, "(plugins-recipes)=\n## Recipes", *map(recipe_section, recipes.describe_recipes())])
+        pages[kind] = "\n\n".join([*blocks, *(plugin_section(entry, shared) for entry in of_kind)])
+    described = recipes.describe_recipes()
+    whole = [entry for entry in described if "/" not in entry["name"]]
+    blocks = ["(plugins-recipes)=\n# Recipes", contents(whole, "recipe-"), *map(recipe_section, described)]
+    return pages | {"recipes": "\n\n".join(blocks)}
+
+
+def contents(entries: Sequence[dict[str, Any]], before: str = "") -> str:
+    """Names that lead to their sections, each with what it is in a sentence."""
+    rows = []
+    for entry in entries:
+        anchor = before + re.sub(r"[^\w-]", "", entry["name"].lower())
+        rows.append((f"[`{entry['name']}`](#{anchor})", text(entry.get("summary") or "")))
+    return table(("name", "what it is"), rows)
 
 
 def title_of(kind: str) -> str:
@@ -273,7 +285,7 @@ def plugin_section(entry: dict[str, Any], shared: dict[str, Any]) -> str:
     prose = re.split(r"\n*^(?:Args|Raises|Attributes):$", rest, maxsplit=1, flags=re.MULTILINE)[0].strip()
     own = {key: value for key, value in entry["hyperparameters"].items() if value != shared.get(key, ...)}
     file = Path(inspect.getfile(target)).relative_to(ROOT)
-    parts = [f"### `{name}`", text(summary), *(text(part) for part in prose.split("\n\n") if part)]
+    parts = [f"## `{name}`", text(summary), *(text(part) for part in prose.split("\n\n") if part)]
     if own:
         about = dict.fromkeys(own.keys() & shared, "as above, with a default of its own")
         parts.append(argument_table(own, about | arguments_of(target)))
@@ -316,7 +328,7 @@ def recipe_section(entry: dict[str, Any]) -> str:
     name, _, variant = entry["name"].partition("/")
     if variant:
         return f"`{entry['name']}`: {text(entry['summary'])}"
-    parts = [f"### Recipe `{name}`", text(entry["summary"]), f"Source: {text(entry['source'])}."]
+    parts = [f"## Recipe `{name}`", text(entry["summary"]), f"Source: {text(entry['source'])}."]
     parts.append("Deviations:\n\n" + "\n".join(f"- {text(item)}" for item in entry["deviations"]))
     return "\n\n".join([*parts, f"File: `baselines/recipes/{name}.yaml`"])
 
@@ -369,7 +381,11 @@ def _command(name: str, module: str, more: tuple[str, ...], also: str = "") -> s
 def questions() -> str:
     """Every search space with its question, its source and its command."""
     blocks = []
-    for title, pattern in (("Tables of the sources", "papers/*.yaml"), ("Questions of our own", "*.yaml")):
+    for title, pattern in (
+        ("Tables of the sources", "papers/*.yaml"),
+        ("Questions of our own", "*.yaml"),
+        ("Questions to begin with", "start/*.yaml"),
+    ):
         blocks.append(f"## {title}")
         for file in sorted((ROOT / "search_spaces").glob(pattern)):
             header = header_of(file)

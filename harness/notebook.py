@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +41,7 @@ def run_sweep(
     cache: str | Path = CACHE,
     address: str | None = None,
     tracking_uri: str | None = None,
+    loggers: Iterable[str] = (),
 ) -> SweepFindings:
     """Runs a search space until every trial has an ending, also in a thread.
 
@@ -57,6 +58,7 @@ def run_sweep(
         cache: the folder of decoded data sets.
         address: of a Ray cluster to run on, `auto` or HOST:PORT; None: this machine.
         tracking_uri: of MLflow; None: MLFLOW_TRACKING_URI, else a SQLite file in the results.
+        loggers: what listens beside MLflow, by the name under which a package offers it, or as `module:Class`.
 
     Raises:
         ConfigError: everything that is wrong with the question; nothing was run.
@@ -68,7 +70,8 @@ def run_sweep(
 
     from harness.sweep.session import Options, run_plan  # and with it Ray
 
-    options = Options(str(results), Path(stages), Path(cache), resume, quiet, address, tracking_uri)
+    places = str(results), Path(stages), Path(cache)
+    options = Options(*places, resume, quiet, address, tracking_uri, loggers=tuple(loggers))
     outcome = run_plan(plan, options)
     for problem in outcome.problems:
         warnings.warn(problem, stacklevel=2)

@@ -1,7 +1,9 @@
 """The code in CONTRIBUTING.md is complete: it runs as it stands and passes what it says it passes."""
 
 import importlib
+import inspect
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,9 @@ def example(tmp_path, monkeypatch):
 def test_example_keeps_its_promises(example, kind, class_name):
     plugin = example(class_name)
     testing.check_imports(plugin)
+    assert set(re.findall(r"^from (\w+\.?\w*) import", inspect.getsource(sys.modules[plugin.__module__]), re.M)) <= {
+        "__future__", "torch", "harness.api",
+    }  # fmt: skip
     getattr(testing, f"check_{kind[:-1]}")(plugin)
     assert registry.find_plugin(kind, f"{plugin.__module__}:{class_name}") is plugin
 

@@ -14,6 +14,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +68,7 @@ EQUIVALENTS = [
         "needs machines; test_cluster.py and test_deploy.py try what can be tried",
     ),
     (
-        r"(python -m harness\.sweep (?:my_question|own_folder)\.yaml --dry-run)",
+        r"((?:python -m harness\.|selbench )sweep (?:my_question|own_folder|search_spaces/start/\w+)\.yaml --dry-run)",
         r"\1 --quiet",
         "looks at images that the reader has; test_own_material.py makes some and looks",
     ),
@@ -75,7 +76,7 @@ EQUIVALENTS = [
     (r"make (.*)", r"make -n \1", "sets up an environment of its own; commands of the harness that it prints are run"),
     (r"\. \.venv/bin/activate", "", "the tests run inside an environment already"),
     (
-        r"python -m harness\.sweep my_question\.yaml (--show .*)",
+        r"python -m harness\.sweep (?:my_question|search_spaces/start/\w+)\.yaml (--show .*)",
         r"python -m harness.sweep search_spaces/augment.yaml \1",
         "the same of images that are there",
     ),
@@ -342,6 +343,37 @@ def test_links_lead_somewhere(page):
     assert [target for target in here if not (page.parent / target).exists()] == []
 
 
+def test_links_of_what_a_package_index_shows_need_no_checkout():
+    shown = ROOT / tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["readme"]
+    tokens = MarkdownIt("commonmark").parse(shown.read_text(encoding="utf-8"))
+    leads = [child.attrs.get("href") or child.attrs.get("src") for token in tokens for child in token.children or []]
+    assert [lead for lead in leads if lead and not re.match(r"https?://|#", str(lead))] == []
+
+
+def test_words_are_explained_where_they_are_first_used():
+    explained = set()
+    for page in sorted((ROOT / "docs").glob("*.md")):
+        code = r"^```.*?^```|^    [^\n]*$|^[#|][^\n]*$|`[^`\n]*`|\*\*[^*]*\*\*"  # and what stands as a title
+        text = re.sub(code, lambda piece: " " * len(piece[0]), page.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+        for link in re.finditer(r"\[([^\]]+)\]\(glossary\.md#([\w-]+)\)", text):
+            word, before = re.escape(link[1].strip("`")), text[: link.start()]
+            assert not re.search(rf"(?<![\w-]){word}(?![\w-])", before), f"{page.name}: {link[1]} is used before"
+            explained.add(link[2])
+    defined = {
+        re.sub(r"[^\w-]", "", title.lower().replace(" ", "-"))
+        for title in re.findall(r"^### (.+)$", (ROOT / "docs/glossary.md").read_text("utf-8"), re.MULTILINE)
+    }
+    assert explained <= defined
+    assert {"pool", "oracle", "aubc", "selector", "views", "start-pool", "stage", "headroom", "worth"} <= explained
+
+
+def test_the_five_questions_to_begin_with_are_the_ones_that_the_page_leads_to():
+    page = (ROOT / "docs/which_question.md").read_text(encoding="utf-8")
+    files = {file.name for file in (ROOT / "search_spaces/start").glob("*.yaml")}
+    assert set(re.findall(r"harness\.sweep search_spaces/start/(\w+\.yaml) --dry-run", page)) == files
+    assert len(files) == 5
+
+
 def test_tests_that_the_docs_name_exist():
     named = {(page.name, name) for page in PAGES for name in re.findall(r"\w+/test_\w+\.py", page.read_text("utf-8"))}
     assert len(named) > 10
@@ -388,10 +420,12 @@ def test_metrics_and_plugins_come_from_the_code(monkeypatch):
     new = metrics.Metric("val/luck", "nats", -float("inf"), 3, "minimize", "a|b")
     monkeypatch.setitem(metrics.METRICS, "val/luck", new)
     assert "| `val/luck` | nats | −∞ … 3 | lower | labels | a\\|b |" in generate.metrics()
-    reference = generate.plugin_reference()
-    assert "### `coreset`" in reference
-    assert "| `queue_size` | `4096` | Q, negatives for each view, >= 1. |" in reference
-    assert "### Recipe `moco_v2`" in reference
+    reference = generate.plugin_pages()
+    assert "## `coreset`" in reference["selectors"]
+    assert "| [`coreset`](#coreset) | CoreSet, Sener & Savarese 2018" in reference["selectors"]
+    assert "| `queue_size` | `4096` | Q, negatives for each view, >= 1. |" in reference["ssl_methods"]
+    assert "## Recipe `moco_v2`" in reference["recipes"]
+    assert all(f"(plugins-{kind})=" in page for kind, page in reference.items())
 
 
 def test_prose_keeps_its_code_and_links():

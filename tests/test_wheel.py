@@ -38,8 +38,8 @@ def installed(tmp_path_factory) -> Path:
 def copied(to: Path) -> Path:
     """The tracked and new files of the checkout, so that building leaves nothing in it."""
     listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
-    files = subprocess.run([*listed, "harness", "baselines", "*.toml", "README.md", "LICENSE"], cwd=ROOT, check=True,
-                           capture_output=True, text=True).stdout  # fmt: skip
+    parts = ["harness", "baselines", "*.toml", "docs/package.md", "LICENSE"]
+    files = subprocess.run([*listed, *parts], cwd=ROOT, check=True, capture_output=True, text=True).stdout
     for file in filter(None, files.split("\0")):
         (to / file).parent.mkdir(parents=True, exist_ok=True)
         (to / file).write_bytes((ROOT / file).read_bytes())

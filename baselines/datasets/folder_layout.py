@@ -12,6 +12,9 @@ from baselines.datasets.folders import Folder, ImageFile, scan
 from harness.image_file import EXTENSIONS
 from harness.tables import split_called
 
+TABLES = (".csv", ".tsv", ".tab", ".parquet", ".jsonl")
+"""How tables of labels end; `.txt` and `.json` are often something else."""
+
 MANIFEST = "where a table has their labels, use the data set `manifest`"
 
 
@@ -56,12 +59,9 @@ def read_layout(root: str, named: Mapping[str, str], depth: int | Literal["leaf"
         _refuse_doubtful_depth(reading, train)
     layout = {"train": reading.classes(train)}
     if len(layout["train"]) < 2:
-        hint = (
-            f"; {len(train.images)} images lie in it directly: {MANIFEST}; `labels: none` takes them without any"
-            if train.images
-            else ""
+        raise ValueError(
+            f"{train.path} holds {len(layout['train'])} class folders; at least 2 are needed{_instead(train, whole)}"
         )
-        raise ValueError(f"{train.path} holds {len(layout['train'])} class folders; at least 2 are needed{hint}")
     if depth is None:
         _note_deeper(reading, train)
     taken, names = [train], {folder.name for folder in train.filled}
@@ -75,6 +75,25 @@ def read_layout(root: str, named: Mapping[str, str], depth: int | Literal["leaf"
     _note_left_out(reading, whole, taken, unlabeled)
     images = sorted((i for folder in unlabeled for i in folder.images), key=lambda image: image.path)
     return Layout(layout, tuple(reading.notes), tuple(images), reading.left_out)
+
+
+def _instead(train: Folder, whole: Folder) -> str:
+    """What somebody may have meant who gave a folder without classes."""
+    tables = [path for path in (*whole.others, *train.others) if path.lower().endswith(TABLES)]
+    if tables:
+        heap = _heap(train).path
+        root = "" if os.path.dirname(tables[0]) == heap else f", root: {heap}"
+        return f"; if {os.path.basename(tables[0])} has their labels: {{name: manifest, path: {tables[0]}{root}}}"
+    if not train.images:
+        return ""
+    return f"; {len(train.images)} images lie in it directly: {MANIFEST}; `labels: none` takes them without any"
+
+
+def _heap(folder: Folder) -> Folder:
+    """The folder in which images lie that its only filled one holds."""
+    while not folder.images and len(folder.filled) == 1:
+        folder = folder.filled[0]
+    return folder
 
 
 @dataclass

@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from baselines.datasets.folders import ImageFile
-from harness.image_file import EXTENSIONS
+from harness.image_file import EXTENSIONS, is_clutter
 from harness.tables import Columns, list_images, read_table, said_of_columns
 
 ROWS_SHOWN = 3
 """Of many missing files so many are named."""
+
+FOLDERS_SEARCHED = 1000
+"""Where no file of a table is in its folder, about so many others are looked into."""
 
 
 @dataclass(frozen=True)
@@ -72,15 +75,38 @@ def listed_images(
             raise ValueError(f"{place} names the file of {table.unit} {first} again: {row.path}")
         listed.append(Listed(row.number, ImageFile(paths[0], _status(paths[0])), row.label, row.split))
     if missing:
-        raise ValueError(f"{file}: {_missing(missing, len(table.rows), roots[0])}")
+        raise ValueError(f"{file}: {_missing(missing, len(table.rows), roots[0], file.parent)}")
     return listed, [*listing.notes, *said_of_columns(file, listing)]
 
 
-def _missing(missing: Sequence[tuple[int, str]], total: int, root: Path) -> str:
+def unnamed(listed: Sequence[Listed]) -> int:
+    """How many images lie beside those of a table, in the same folders, without a row in it."""
+    named = {one.image.path for one in listed}
+    folders = {os.path.dirname(path) for path in named}
+    there = {path for folder in folders for paths in _by_name(folder).values() for path in paths}
+    return len(there - named)
+
+
+def _missing(missing: Sequence[tuple[int, str]], total: int, root: Path, beside: Path) -> str:
     some = ", ".join(f"row {row} {name!r}" for row, name in missing[:ROWS_SHOWN])
     more = f" and {len(missing) - ROWS_SHOWN} more" if len(missing) > ROWS_SHOWN else ""
-    hint = "; is that the folder? Set root" if len(missing) == total else ""
+    hint = ""
+    if len(missing) == total:
+        inner = _folder_with(missing[0][1], (root, beside))
+        hint = f"; they are in {inner}: set root to that" if inner else "; is that the folder? Set root"
     return f"{len(missing)} of {total} files are not in {root.absolute()}: {some}{more}{hint}"
+
+
+def _folder_with(name: str, places: Iterable[Path]) -> str | None:
+    """The first folder at or below these, near ones first, in which a table's file lies."""
+    folders = [str(place) for place in places if place.is_dir()]
+    for folder in folders:  # which grows
+        if _Files(Path(folder)).called(name):
+            return folder
+        if len(folders) < FOLDERS_SEARCHED:
+            inner = (os.path.join(folder, one) for one in sorted(_names(folder)) if not is_clutter(one))
+            folders += [one for one in inner if os.path.isdir(one) and not os.path.islink(one)]
+    return None
 
 
 class _Files:

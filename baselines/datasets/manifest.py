@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Literal
 
 from baselines.datasets.image_files import common_size, sizes_of, split_of_files
-from baselines.datasets.listed import Listed, listed_images, names_of
+from baselines.datasets.listed import Listed, listed_images, names_of, unnamed
 from harness.api import Dataset, Source, Split
 from harness.tables import SPLIT_WORDS, Columns, closest, split_called
+
+ORACLE = "`image_folder` with `labels: none` and this table as its `oracle` pre-trains on such, too"
 
 
 class Manifest(Dataset):
@@ -26,7 +28,8 @@ class Manifest(Dataset):
 
     Classes are called as the table calls them, numbers too; numbers are sorted as such. Where all are whole numbers,
     `3.0` is called 3, and -1 beside others stands for none. An image whose label is empty is pre-trained on and nothing
-    else: the pool is what has a label that can be bought. Splits have the names that `image_folder` knows; what a table
+    else: the pool is what has a label that can be bought. Images beside these without a row are not used, which is
+    said. Splits have the names that `image_folder` knows; what a table
     does not set aside, the harness takes from the training images.
 
     Args:
@@ -91,6 +94,8 @@ class Manifest(Dataset):
             ValueError: a row cannot be understood, or a file is missing; names them.
         """
         images, notes = self._listing()
+        if beside := unnamed(images):
+            notes.append(f"{self.path}: {beside} images beside these have no row and are not used; {ORACLE}")
         if not self.has_labels:
             shape = self._image_shape(images, notes)
             return Source(shape, (), {"train": self._split_of(images, None, shape)}, notes=tuple(notes))

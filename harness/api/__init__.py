@@ -13,6 +13,7 @@ from harness.api.augmentations import Augmentation
 from harness.api.backbones import Backbone, ImageForm, PatchBackbone, PublishedWeights
 from harness.api.data import SOURCE_SPLITS, TALLIED, BrokenImagesError, Dataset, Images, Source, Split
 from harness.api.families import Family
+from harness.api.loggers import Logger
 from harness.api.selectors import (
     CLASSIFIER_TRAITS,
     CONDITIONAL_PARTS,
@@ -40,6 +41,7 @@ __all__ = [
     "FeatureForm",
     "ImageForm",
     "Images",
+    "Logger",
     "PatchBackbone",
     "Pool",
     "PoolModel",

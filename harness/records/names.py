@@ -100,7 +100,12 @@ def varied(space: Mapping[str, Any]) -> set[str]:
 
 
 def run_name(record: Record, config: Mapping[str, Any], varied: Collection[str] | None = None) -> str:
-    """What differs, then the seed: `coreset · simclr tau 0.2 · seed 1`.
+    """What differs, then the seed: `coreset · simclr tau 0.2 · seed 1`; arguments as of `what_differs`."""
+    return f"{what_differs(record, config, varied)} · seed {record['seed']}"
+
+
+def what_differs(record: Record, config: Mapping[str, Any], varied: Collection[str] | None = None) -> str:
+    """What differs between the configurations of a sweep: `coreset · simclr tau 0.2`.
 
     Args:
         record: one of the trial's.
@@ -124,7 +129,7 @@ def run_name(record: Record, config: Mapping[str, Any], varied: Collection[str] 
         else:
             named = section in parameters or f"{section}.name" in parameters
             parts.setdefault(section if named else path, []).append(f"{name} {text}")
-    return cut(" · ".join([*(" ".join(words) for words in parts.values()), f"seed {record['seed']}"]), 250)
+    return cut(" · ".join(" ".join(words) for words in parts.values()), 230)
 
 
 def by_path(tree: Mapping[str, Any]) -> dict[str, Any]:

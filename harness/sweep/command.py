@@ -93,6 +93,7 @@ def _run(plan: Plan, options: argparse.Namespace, typed: str, resume: str) -> in
         address=options.address,
         tracking_uri=options.tracking_uri,
         command=typed,
+        loggers=tuple(options.logger),
     )
     outcome = run_plan(plan, asked, Interrupts(resume))
     status = status_of(outcome)
@@ -186,4 +187,7 @@ def _parser(prog: str, question: Path | None) -> argparse.ArgumentParser:
     parser.add_argument("--stages", type=Path, default=STAGES, metavar="DIR")
     parser.add_argument("--cache", type=Path, default=CACHE, metavar="DIR", help="decoded data")
     parser.add_argument("--tracking-uri", metavar="URI", help="of MLflow; default: a SQLite file in the results")
+    parser.add_argument(
+        "--logger", action="append", default=[], metavar="NAME", help="what listens beside MLflow; or MODULE:CLASS"
+    )
     return parser

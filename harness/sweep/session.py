@@ -11,7 +11,7 @@ import shlex
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +28,7 @@ from harness.messages import cause_of
 from harness.records import environment
 from harness.records.folder import Recorder, open_folder
 from harness.records.mirror import Mirror, is_remote, local_folder
+from harness.records.rows import Record
 from harness.sweep import cluster
 from harness.sweep.connection import connected, nodes_for
 from harness.sweep.driver import Sweep
@@ -37,6 +38,7 @@ from harness.sweep.placement import Placement, place, this_machine
 from harness.sweep.preflight import check_data, check_places, say_notes
 from harness.sweep.screen import Display, Standing
 from harness.sweep.servers import Servers
+from harness.tracking.loggers import Loggers, find_logger
 from harness.tracking.server import tracking_uri
 from harness.tracking.tracker import Tracker
 from harness.trial.memory import can_watch_memory
@@ -66,6 +68,7 @@ class Options:
         address: of a Ray cluster to run on, `auto` or HOST:PORT; None: this machine.
         tracking_uri: of MLflow; None: MLFLOW_TRACKING_URI, else a SQLite file in the results.
         command: what was typed or called, for the records.
+        loggers: what listens beside MLflow, by name or as `module:Class`.
     """
 
     results: str = str(RESULTS)
@@ -76,6 +79,7 @@ class Options:
     address: str | None = None
     tracking_uri: str | None = None
     command: str = "harness.run_sweep"
+    loggers: tuple[str, ...] = ()
 
     @property
     def folders(self) -> Folders:
@@ -149,6 +153,8 @@ def run_plan(plan: Plan, options: Options, interrupts: Interrupts | None = None)
 def _check(plan: Plan, options: Options, folder: Path) -> list[tuple[TrialConfig, Data]]:
     """What can be known before Ray is started; a trial of each data set and split, with its data."""
     check_places(folder, options.stages, options.cache)
+    for name in options.loggers:
+        find_logger(name)
     if options.address:
         cluster.check_address(options.address)
     else:
@@ -174,7 +180,10 @@ def _run_in_folder(
     replace_text(outcome.folder / "environment.json", json.dumps(about, indent=1))
     first = plan.metric[0]
     standing = Standing(first.name, first.direction == "maximize")
-    with _recording(plan, about, mirror, interrupts, outcome) as recorder, _report_imported_meanwhile():
+    with (
+        _recording(plan, about, options.loggers, mirror, interrupts, outcome) as recorder,
+        _report_imported_meanwhile(),
+    ):
         try:
             with Display(standing, options.quiet) as display:
                 shared = about.get("shared_stages", True)
@@ -204,14 +213,27 @@ def _run_in_folder(
 
 @contextlib.contextmanager
 def _recording(
-    plan: Plan, about: dict[str, Any], mirror: Mirror | None, interrupts: Interrupts, outcome: Outcome
+    plan: Plan,
+    about: dict[str, Any],
+    listening: Iterable[str],
+    mirror: Mirror | None,
+    interrupts: Interrupts,
+    outcome: Outcome,
 ) -> Iterator[Recorder]:
-    """A recorder whose records MLflow and the copy get too; these are ended in turn, even if one of them fails."""
+    """A recorder whose records MLflow, loggers and the copy get; these are ended in turn, even if one of them fails."""
     tracker = Tracker(outcome.tracking_uri, plan.name, outcome.folder, about)
+    loggers = Loggers(listening, outcome.folder)
     with contextlib.ExitStack() as ending:  # from the last to the first
         tracker.start()
         ending.callback(_finish_tracking, tracker, interrupts, outcome)
-        recorder = Recorder(outcome.folder, tracker.record)
+        loggers.start()
+        ending.callback(_finish_loggers, loggers, interrupts, outcome)
+
+        def deliver(record: Record) -> None:
+            tracker.record(record)
+            loggers.record(record)
+
+        recorder = Recorder(outcome.folder, deliver)
         if mirror:
             mirror.start()
             ending.callback(_finish_copying, mirror, outcome)
@@ -276,6 +298,11 @@ def _finish_tracking(tracker: Tracker, interrupts: Interrupts, outcome: Outcome)
             left = max(2.0, interrupts.deadline - time.monotonic())
             tracker.finish("interrupted", timeout=min(20.0, left))  # somebody waits; resuming delivers the rest
     outcome.experiment = tracker.experiment
+
+
+def _finish_loggers(loggers: Loggers, interrupts: Interrupts, outcome: Outcome) -> None:
+    answer = outcome.report.answer if outcome.complete and outcome.report else None
+    loggers.finish(answer, 60.0 if outcome.complete else min(5.0, max(1.0, interrupts.deadline - time.monotonic())))
 
 
 def _finish_copying(mirror: Mirror, outcome: Outcome) -> None:

@@ -122,6 +122,7 @@ class Delivery:
             if "" not in experiment.runs:
                 experiment.create("", description.space["name"], description.started, description.sweep_tags())
             run = experiment.runs[""]
+            experiment.tag(*description.experiment_tag())
             experiment.log(run, description.sweep_parameters(), [])
             experiment.log_data_sets(run, description.data_sets())
             if self._live and run.status != "RUNNING":

@@ -11,14 +11,15 @@ from typing import Any
 from harness.config.schema import flatten
 from harness.messages import as_markdown
 from harness.records import rows
-from harness.records.names import SLOTS, run_name, varied
+from harness.records.names import SLOTS, run_name, varied, what_differs
 from harness.records.rows import History
 from harness.tracking.experiment import folder_or_name
+from harness.tracking.links import DIFFERS, view_tag
 
 READING = """\
 Each trial is a run below this one, named by what differs. Steps are numbers of labels, so that the charts of \
 `val/...` and `test/...` are learning curves; those of `pretrain/...`, `throughput/...`, `classifier/...` and \
-`joint/val_accuracy` have epochs. Group the runs by the tag `configuration` to see means over seeds, and take only \
+`joint/val_accuracy` have epochs. Group the runs by the tag `differs` to see means over seeds, and take only \
 runs with `phase = confirm` for comparisons: the others are a search, in which the best looks better than it is. \
 Whether a difference is more than luck stands in `report.html` or `summary.md`, under Artifacts."""
 
@@ -63,6 +64,10 @@ class SweepDescription:
         parts["How to read this"] = READING
         return {"mlflow.note.content": "\n\n".join(f"**{title}.** {text}" for title, text in parts.items())}
 
+    def experiment_tag(self) -> tuple[str, str]:
+        """What the experiment keeps for the address of its charts."""
+        return view_tag(self.space)
+
     def data_sets(self) -> list[Mapping[str, Any]]:
         """What the sweep ran on: one data set, or several, or one in several splits."""
         return self._environment["datasets"]
@@ -80,6 +85,7 @@ class SweepDescription:
             "kind": "trial",
             "trial_id": trial,
             "configuration": first["configuration"],
+            DIFFERS: what_differs(first, config, self._varied),
             "phase": first["phase"],
             "seed": first["seed"],
             "device": next(iter(environment.get("gpus", [])), None) or environment.get("device", "cpu"),
@@ -111,16 +117,19 @@ class SweepDescription:
     def _common_tags(self) -> dict[str, Any]:
         environment = self._environment
         commit = environment.get("commit")
-        tags = {
+        return {
             "sweep_id": environment["sweep_id"],
             "sweep": self.space.get("name"),
             "commit": f"{commit}-dirty" if commit and environment.get("dirty") else commit,
             "host": environment.get("hostname"),
-            "version/python": environment.get("python"),
+            "versions": self._versions(),
             "mlflow.source.git.commit": commit,
             "mlflow.source.name": environment.get("command"),
         }
-        return tags | {f"version/{name}": version for name, version in environment.get("packages", {}).items()}
+
+    def _versions(self) -> str:
+        python, packages = self._environment.get("python"), self._environment.get("packages", {})
+        return ", ".join(f"{name} {version}" for name, version in ({"python": python} | packages).items())
 
 
 def parameters_of(tree: Mapping[str, Any]) -> dict[str, str]:

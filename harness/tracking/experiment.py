@@ -154,6 +154,11 @@ class Experiment:
             run.points = {(point.key, point.value, point.timestamp, point.step) for point in points}
         return run.points
 
+    def tag(self, name: str, value: str) -> None:
+        """Gives the experiment itself a tag, if it has not this one."""
+        if self.client.get_experiment(self.id).tags.get(name) != value:
+            self.client.set_experiment_tag(self.id, name, value)
+
     def create(self, trial: str, name: str, started: int | None, tags: Mapping[str, Any]) -> TrackedRun:
         """Creates the run of a trial, or of the sweep ('').
 

@@ -155,6 +155,14 @@ def test_what_cannot_be_told_is_asked_in_one_line(tmp_path, files, words):
     assert words in refusal(lay(tmp_path, *files))
 
 
+@pytest.mark.parametrize(("images", "root"), [("imgs/{}.png", ", root: {}/imgs"), ("{}.png", "")])
+def test_a_table_beside_a_heap_of_images_is_pointed_at(tmp_path, images, root):
+    lay(tmp_path, *(images.format(number) for number in range(3)))
+    (tmp_path / "labels.csv").write_text("path,label")
+    instead = f"{{name: manifest, path: {tmp_path}/labels.csv{root.format(tmp_path)}}}"
+    assert f"at least 2 are needed; if labels.csv has their labels: {instead}" in refusal(tmp_path)
+
+
 def test_folders_are_named_where_their_names_do_not_tell(tmp_path):
     lay(tmp_path, *of_classes("fold1", "deep/fold2", "val"))
     splits, notes = read(tmp_path, train="fold1", test="deep/fold2")

@@ -121,6 +121,10 @@ def test_what_is_left_out_or_decided_is_said(folder):
     assert "1 images have no label and are for pre-training only" in untitled
     text = "path,label,split\na,cat,train\nb,dog,train\nc,,test\nd,cat,test\n"
     assert "1 images of the split test are left out, which have no label" in said(opened(table(folder, text)))
+    part = said(opened(table(folder, "path,label\na,cat\nb,dog\ndeep/er/e,\n")))
+    assert "3 images beside these have no row and are not used; `image_folder` with `labels: none`" in part
+    every = "path,label\na,cat\nb,dog\nc,\nd,\ndeep/er/e,\ndeep/er/f,\n"
+    assert "have no row" not in said(opened(table(folder, every)))
 
 
 def test_of_several_label_columns_one_is_named(folder):
@@ -210,7 +214,17 @@ MISTAKES = {
         {},
         "5 of 7 files are not in {folder}: row 4 'no0', row 5 'no1', row 6 'no2' and 2 more",
     ),
-    "another root": (("x.csv", "path,label\na,cat\nb,dog\n"), {"root": "nowhere"}, "is that the folder? Set root"),
+    "the folder below": (
+        ("x.csv", "path,label\ne,cat\nf,dog\n"),
+        {},
+        "2 of 2 files are not in {folder}: row 2 'e', row 3 'f'; they are in {folder}/deep/er: set root to that",
+    ),
+    "the table's own folder": (
+        ("x.csv", "path,label\na,cat\nb,dog\n"),
+        {"root": "nowhere"},
+        "they are in {folder}: set root to that",
+    ),
+    "another root": (("x.csv", "path,label\nx,cat\ny,dog\n"), {"root": "nowhere"}, "is that the folder? Set root"),
     "one file twice": (("x.csv", "path,label\na,cat\nb,dog\na.png,dog\n"), {}, "row 4 names the file of row 2 again"),
     "an unknown split": (
         ("x.csv", "path,label,split\na,cat,train\nb,dog,tset\n"),

@@ -52,7 +52,8 @@ def test_a_trial_with_all_that_belongs_to_it(sweep, uri):
         "commit": "399b5c3c59c6c23e",
         "host": "box",
         "device": "cpu",
-        "version/torch": "2.15.0",
+        "differs": "coreset",
+        "versions": "python 3.11.9, torch 2.15.0, ray 2.60.0",
     }
     assert tags.items() <= trial.data.tags.items()
     assert "early_stopped" not in trial.data.tags

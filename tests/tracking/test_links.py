@@ -1,5 +1,7 @@
 """Where MLflow shows a sweep, and what its run says of the answer."""
 
+import json
+
 from sweep_folder import SweepFolder
 
 from harness.report.read import read_report
@@ -7,15 +9,28 @@ from harness.sweep.command import farewell
 from harness.sweep.session import Outcome
 from harness.tracking.delivery import figures_of
 from harness.tracking.experiment import folder_or_name
-from harness.tracking.links import links
+from harness.tracking.links import links, view_tag
 
 
 def test_the_farewell_leads_to_runs_and_charts(tmp_path, capsys):
     farewell(Outcome(tmp_path, "https://me:secret@box/", complete=True, experiment="7"), "")
     runs = "https://box/#/experiments/7/runs?workflowType=machine_learning"
     said = [line.split() for line in capsys.readouterr().out.splitlines()[-2:]]
-    assert said == [["runs:", runs], ["charts:", f"{runs}&compareRunsMode=CHART"]]
+    assert said == [["runs:", runs], ["charts:", f"{runs}&compareRunsMode=CHART&viewStateShareKey=charts"]]
     assert links("sqlite:////a/mlflow.db", "2")["runs"].startswith("http://127.0.0.1:5000/#/experiments/2/runs?")
+
+
+def test_charts_show_what_is_compared_by_the_metric_of_the_question():
+    def view(method, metric, confirm=None):
+        name, value = view_tag({"method": method, "metric": [{"name": metric}], "confirm": confirm})
+        assert links("http://box", "7")["charts"].endswith(f"&viewStateShareKey={name.rpartition('.')[2]}")
+        shown = json.loads(value)
+        assert shown["groupBy"]["groupByKeys"] == [{"mode": "tag", "groupByData": "differs"}]
+        return shown["searchFilter"], shown["chartsSearchFilter"]
+
+    assert view("grid", "val/accuracy") == ("tags.phase = 'confirm'", "^(val|test)/accuracy$")
+    assert view("bayes", "val/macro_f1") == ("tags.phase = 'search'", "^(val|test)/macro_f1$")
+    assert view("random", "pretrain/rankme", {"top": 1}) == ("tags.phase = 'confirm'", "^pretrain/rankme$")
 
 
 def test_data_sets_are_called_by_their_folder():

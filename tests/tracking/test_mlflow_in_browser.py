@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -15,6 +18,7 @@ from mlflow import MlflowClient
 from sweep_folder import SweepFolder
 
 from harness.tracking import tracker
+from harness.tracking.links import links
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make test-browser")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -32,21 +36,28 @@ SWITCHES = (
     "--no-first-run",
 )
 OWN = ("users/current", "ResizeObserver loop")  # what MLflow's page complains of by itself, without any run
+GROUP_BY = "[data-component-id$='runsgroupbyselector.tsx_306']"
+CARD = "experiment-view-compare-runs-card"
 EXPANDER = "[data-component-id$='runnamecellrenderer.tsx_46']"
-PATIENCE = 60_000  # milliseconds; the page is large, and the machine may be busy
+PATIENCE = 120_000  # milliseconds; the page is large, and the machine may be busy
+
+
+SWEEPS = ("selectors", "which_selector")
 
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory):
-    """A delivered sweep of two selectors under two seeds."""
+    """Two delivered sweeps, each of two selectors under two seeds."""
     folder = tmp_path_factory.mktemp("ui")
-    sweep = SweepFolder(folder / "selectors")
-    for seed in (1, 2):
-        for number, selector in enumerate(("random", "coreset")):
-            curve = {100 * k: 0.5 + 0.1 * k + 0.02 * number + 0.001 * seed for k in range(1, 4)}
-            sweep.trial(selector, seed, {"selector.name": selector}, curve, epochs=5)
     uri = f"sqlite:///{folder}/mlflow.db"
-    tracker.sync(sweep.path, uri)
+    for place, name in enumerate(SWEEPS):
+        sweep = SweepFolder(folder / name, name=name)
+        about = sweep.environment | {"sweep_id": name}
+        (sweep.path / "environment.json").write_text(json.dumps(about))
+        for seed, (number, selector) in itertools.product((1, 2), enumerate(("random", "coreset"))):
+            curve = {100 * k: 0.5 + 0.1 * k + 0.02 * number + 0.001 * seed + 0.05 * place for k in range(1, 4)}
+            sweep.trial(selector, seed, {"selector.name": selector}, curve, epochs=5)
+        tracker.sync(sweep.path, uri)
     return uri
 
 
@@ -60,7 +71,7 @@ def address(database, tmp_path_factory):
     environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     log = (tmp_path_factory.mktemp("server") / "log").open("w+")
     with subprocess.Popen([*command, "--workers", "1"], env=environment, stdout=log, stderr=log) as server:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while not _answers(f"http://127.0.0.1:{port}/health"):
             assert server.poll() is None, log.seek(0) or log.read()
             assert time.monotonic() < deadline
@@ -100,23 +111,45 @@ def experiment(database):
     return MlflowClient(database).get_experiment_by_name("selectors").experiment_id
 
 
-def test_the_runs_are_listed_by_what_differs(page, experiment):
-    page.goto(f"/#/experiments/{experiment}/runs")
+def test_the_runs_are_listed_by_what_differs(page, address, experiment):
+    """The first comparison of the README: its link, and one click."""
+    page.goto(links(address, experiment)["runs"])
     page.locator(EXPANDER).first.click()
     for name in ("selectors", "random · seed 1", "random · seed 2", "coreset · seed 1", "coreset · seed 2"):
         page.get_by_text(name, exact=True).first.wait_for()
 
 
-def test_charts_are_learning_curves(page, experiment):
-    page.goto(f"/#/experiments/{experiment}/runs?compareRunsMode=CHART")
-    page.get_by_placeholder("Search metric charts").fill("val/accuracy$")
-    page.get_by_text("Group by").first.click()
-    page.get_by_role("menuitemcheckbox", name="selector", exact=True).first.click()
-    page.keyboard.press("Escape")
-    page.get_by_text("Group: coreset").first.wait_for()
-    page.locator(".js-plotly-plot .xtick").first.wait_for()
-    ticks = page.locator(".js-plotly-plot .xtick text").all_text_contents()
-    assert "200" in ticks, ticks  # labels, not epochs
+def test_charts_are_learning_curves(page, address, experiment):
+    """The second comparison: its link, which groups, and no click."""
+    page.goto(links(address, experiment)["charts"])
+    for name in ("coreset", "random"):
+        page.get_by_text(f"Group: {name}", exact=True).first.wait_for()
+    _shows_curves(page)
+    assert {one.strip() for one in page.get_by_test_id(CARD).locator("text=/accuracy/").all_inner_texts()} <= {
+        "val/accuracy", "test/accuracy",
+    }  # fmt: skip
+
+
+def test_two_sweeps_are_compared(page, address):
+    """The third comparison: tick, Compare, chart view, group by sweep and what differs."""
+    page.goto(f"{address}/#/experiments")
+    for name in SWEEPS:
+        row = page.get_by_role("row").filter(has=page.get_by_text(name, exact=True))
+        row.get_by_role("checkbox").first.click(force=True)
+    page.get_by_test_id("compare-experiment-button").click()
+    page.locator("[name='runs-view-mode'][value='CHART']").locator("xpath=..").click()
+    for tag in ("sweep", "differs"):
+        page.locator(GROUP_BY).click()
+        page.get_by_role("menuitemcheckbox", name=tag, exact=True).first.click()
+        page.keyboard.press("Escape")
+    page.get_by_placeholder("Search metric charts").fill("^test/accuracy$")
+    for sweep, name in itertools.product(SWEEPS, ("coreset", "random")):
+        page.get_by_text(re.compile(f"Group: {sweep}.*{name}")).first.wait_for()
+    _shows_curves(page)
+
+
+def _shows_curves(page):
+    page.locator(".js-plotly-plot .xtick text", has_text=re.compile("^200$")).first.wait_for()  # labels, not epochs
     assert page.locator(".js-plotly-plot .lines path").count() >= 2
 
 
