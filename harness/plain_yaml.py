@@ -30,7 +30,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
-    """Quotes what `_Loader` would take for a number; in C where PyYAML has it, for each trial of a sweep writes YAML."""
+    """Quotes what `_Loader` would take for a number; in C where PyYAML has it, as every trial writes YAML."""
 
 
 _Loader.yaml_implicit_resolvers = {
