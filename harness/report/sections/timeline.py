@@ -177,7 +177,7 @@ def _draw(rows: Sequence[Sequence[Work]], length: float) -> Figure:
     for place, row in enumerate(rows):
         for what, colour in COLOURS.items():
             spans = [(start, end) for work in row for part, start, end in work.parts if part == what]
-            bars = [(start / unit, (end - start) / unit) for start, end in merged(spans, FINE * length)]
+            bars = [(start / unit, (end - start) / unit) for start, end in joined_spans(spans, FINE * length)]
             axes.broken_barh(bars, (place - 0.36, 0.72), facecolors=colour, linewidth=0)
         for work in (one for one in row if one.trial in longest):
             told = "\n".join(f"{what}: {words_of(seconds)}" for what, seconds in _seconds(work).items())
@@ -204,7 +204,7 @@ def _seconds(work: Work) -> dict[str, float]:
     }
 
 
-def merged(spans: Sequence[tuple[float, float]], gap: float) -> list[tuple[float, float]]:
+def joined_spans(spans: Sequence[tuple[float, float]], gap: float) -> list[tuple[float, float]]:
     """Spans in order, of which those that a gap no wider than this parts are one: thousands of bars are few."""
     kept: list[tuple[float, float]] = []
     for start, end in sorted(spans):
