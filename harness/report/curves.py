@@ -111,7 +111,9 @@ def penalties(settings: Sequence[Mapping[int, Scores]], cases: Sequence[str]) ->
     for curves in settings:
         for scores in curves.values():
             compared = differences(scores, list(combinations(scores.values, 2)))
-            for number in np.flatnonzero(compared.means.p <= ALPHA) if compared else ():
+            if compared is None:
+                continue
+            for number in np.flatnonzero(compared.means.p <= ALPHA):
                 a, b = compared.pairs[number]
                 winner, loser = (a, b) if compared.means.mean[number] > 0 else (b, a)
                 matrix[place[winner], place[loser]] += 1 / len(curves)

@@ -256,7 +256,8 @@ def residual_variance(values: np.ndarray, known: np.ndarray) -> tuple[np.ndarray
     freedom = known.sum() - len(counts) - basis.shape[1]
     if not freedom:
         return np.full(values.shape[:-2], np.nan), 0
-    centred = _centred(values[..., *known.nonzero()], starts, counts)
+    rows, columns = known.nonzero()
+    centred = _centred(values[..., rows, columns], starts, counts)
     return np.square(centred - centred @ basis @ basis.T).sum(-1) / freedom, int(freedom)
 
 

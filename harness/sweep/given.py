@@ -59,8 +59,8 @@ class GivenTasks(Searcher):
             self._alike.setdefault(tuple(encoders.values()), deque()).append(number)
         self._queue: list[_Place] = []  # of tasks that are alike there is one place, here or among those that wait
         self._waiting: dict[str, list[_Place]] = {}  # encoder in training -> a queue of those that wait for it
-        for encoders in self._alike:
-            self._enqueue(encoders)
+        for alike in self._alike:
+            self._enqueue(alike)
         self._running: dict[str, dict[str, str]] = {}  # Tune's trial -> the encoders of its task
         self._trained_by: dict[str, tuple[str, Task]] = {}  # encoder in training -> Tune's trial, its task
         self._ready: set[str] = set()  # encoders
