@@ -339,7 +339,7 @@ def _penalty_sections(rounds: RoundComparison) -> list[Section]:
     title = "Who beats whom"
     if not rounds.penalty.any():
         return [Section(title, parts=["No case beat another after any selection (two-sided, 95 %, uncorrected)."])]
-    shown = pictures.the_best(pictures.NAMED, len(rounds.cases), "penalty.csv")
+    shown = pictures.the_best(pictures.MOST_NAMED, len(rounds.cases), "penalty.csv")
     picture = Picture("penalty", partial(pictures.draw_penalties, rounds), "pairwise penalties", shown)
     section = Section(title, parts=[picture, text])
     if len(rounds.cases) <= MATRIX_COLUMNS:
@@ -370,7 +370,7 @@ def _rank_sections(rounds: RoundComparison) -> list[Section]:
         " What such a test says of two cases depends on which others take part (Benavoli et al. 2016); of a pair, the "
         "paired differences above say more."
     )
-    shown = pictures.the_best(pictures.NAMED, len(ranks.mean), "the first table")
+    shown = pictures.the_best(pictures.MOST_NAMED, len(ranks.mean), "the first table")
     picture = Picture("ranks", partial(pictures.critical_difference, rounds), "critical-difference diagram", shown)
     return [Section("Ranks", parts=[picture, text])]
 
@@ -384,7 +384,7 @@ def _overlap_sections(rounds: RoundComparison) -> list[Section]:
     if rounds.overlap is None:
         return []
     chance = f" By chance alone, of two random draws: {rounds.chance:.3f}." if rounds.chance is not None else ""
-    title, shown = "Overlap of the picks", pictures.the_best(pictures.NAMED, len(rounds.cases), "overlap.csv")
+    title, shown = "Overlap of the picks", pictures.the_best(pictures.MOST_NAMED, len(rounds.cases), "overlap.csv")
     section = Section(
         title,
         parts=[

@@ -81,7 +81,7 @@ def test_the_words(sweep):
 
 def test_of_many_cases_pictures_show_the_best_and_say_so(sweep, monkeypatch):
     monkeypatch.setattr(pictures, "PANELS", 2)
-    monkeypatch.setattr(pictures, "NAMED", 3)
+    monkeypatch.setattr(pictures, "MOST_NAMED", 3)
     report = read_report(sweep.path)
     shown = {one.stem: one for section in round_tables.detailed_sections(report.rounds) for one in section.pictures}
     assert shown["differences"].caption == "The best 2 of 3; the table has all of them."

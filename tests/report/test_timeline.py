@@ -13,7 +13,7 @@ from harness.report.sections.timeline import (
     ROUND,
     Work,
     in_slots,
-    joined_spans,
+    joined_bars,
     shares_busy,
     without_pauses,
     work_of,
@@ -82,5 +82,5 @@ def test_slots_of_two_nodes_are_apart():
 
 def test_thousands_of_bars_are_few_and_cover_the_same():
     spans = [(k, k + 0.9) for k in range(5000)]
-    assert joined_spans(spans, 0.2) == [(0, 4999.9)]
-    assert joined_spans([(0, 1), (3, 4)], 1) == [(0, 1), (3, 4)]
+    assert joined_bars(spans, 0.2) == [(0, 4999.9)]
+    assert joined_bars([(0, 1), (3, 4)], 1) == [(0, 1), (3, 4)]

@@ -35,7 +35,7 @@ ATTAINABLE = "attainable (no method)"
 PANELS = 24
 """How many cases have a panel of differences of their own, the best ones."""
 
-NAMED = 60
+MOST_NAMED = 60
 """How many cases have a row of a matrix or of the ranks, the best ones: more names nobody reads."""
 
 
@@ -189,7 +189,7 @@ def _difference_panel(axes: Axes, rounds: RoundComparison, setting: Setting, cas
 
 def draw_penalties(rounds: RoundComparison) -> Svg:
     """The penalty matrix of the best cases; below it the means of its columns over all."""
-    cases = rounds.cases[:NAMED]
+    cases = rounds.cases[:MOST_NAMED]
     below = curves.overall_penalty(rounds.penalty)[: len(cases)]
     table = np.vstack([rounds.penalty[: len(cases), : len(cases)], below])
     title = "How often the row beats the column (share of rounds, 95 %)"
@@ -203,7 +203,7 @@ def draw_penalties(rounds: RoundComparison) -> Svg:
 def draw_overlap(rounds: RoundComparison) -> Svg:
     """The overlap matrix, without its diagonal of ones."""
     assert rounds.overlap is not None
-    cases = rounds.cases[:NAMED]
+    cases = rounds.cases[:MOST_NAMED]
     table = rounds.overlap[: len(cases), : len(cases)].copy()
     np.fill_diagonal(table, np.nan)
     chance = "" if rounds.chance is None else f"; by chance {rounds.chance:.2f}"
@@ -230,7 +230,7 @@ def critical_difference(rounds: RoundComparison) -> Figure:
     """Demšar's (2006) critical-difference diagram, upright so that many names fit; bars join what is not told apart."""
     ranks = rounds.ranks
     assert ranks is not None
-    names = list(ranks.mean)[:NAMED]
+    names = list(ranks.mean)[:MOST_NAMED]
     joined = [[name for name in group if name in names] for group in ranks.groups]
     groups = [group for group in joined if len(group) > 1]
     blocks = "seeds" if len(rounds.settings) == 1 else "blocks"

@@ -16,19 +16,19 @@ from harness.report.pictures import style
 from harness.report.section import Picture, Section
 
 PRETRAINED, ROUND = "pre-training", "selection, classifier, measuring"
-COLOURS = {PRETRAINED: "#0072B2", ROUND: "#009E73"}
+WORK_COLOURS = {PRETRAINED: "#0072B2", ROUND: "#009E73"}
 """What is done between two records of a trial -> its colour."""
 
 PAUSE = 300.0
 """Seconds without any trial from which on it is a pause of the sweep, and not part of the picture."""
 
-ROUNDING = 1e-3
+MILLISECOND = 1e-3
 """Of times, in seconds: a record holds milliseconds."""
 
-SLOTS = 32
+MOST_SLOTS = 32
 """How many slots have a row."""
 
-TOLD = 300
+TOLD_TRIALS = 300
 """Of how many trials the page tells the names: the longest."""
 
 FINE = 1 / 2000
@@ -77,11 +77,11 @@ def timeline(report: Report) -> Section | None:
         "no bar a slot had no trial: a worker was started, an encoder was awaited that another slot trained, or "
         "nothing was left to do.",
         f"Pauses of the sweep, {words_of(paused)} in all, are left out." if paused else "",
-        f"The first {SLOTS} of {len(rows)} slots." if len(rows) > SLOTS else "",
+        f"The first {MOST_SLOTS} of {len(rows)} slots." if len(rows) > MOST_SLOTS else "",
     ]
     picture = Picture(
         "timeline",
-        partial(_draw, rows[:SLOTS], length),
+        partial(_draw, rows[:MOST_SLOTS], length),
         f"What {slots} did in {words_of(length)}: all at once {100 * full:.0f} % of the time",
         " ".join(filter(None, said)),
     )
@@ -141,7 +141,7 @@ def in_slots(done: Iterable[Work]) -> list[list[Work]]:
     """The work of each slot: a trial goes to the slot of its node that has been free for the shortest time."""
     slots: list[list[Work]] = []
     for work in sorted(done, key=lambda work: work.start):
-        free = [slot for slot in slots if slot[-1].node == work.node and slot[-1].end <= work.start + ROUNDING]
+        free = [slot for slot in slots if slot[-1].node == work.node and slot[-1].end <= work.start + MILLISECOND]
         if free:
             max(free, key=lambda slot: slot[-1].end).append(work)
         else:
@@ -173,11 +173,13 @@ def _draw(rows: Sequence[Sequence[Work]], length: float) -> Figure:
     unit, name = (1.0, "seconds") if length < 100 else (60.0, "minutes") if length < 6000 else (3600.0, "hours")
     figure = style.canvas(8.6, 0.3 * len(rows) + 1.15)
     axes = figure.subplots()
-    longest = {work.trial for work in sorted((w for row in rows for w in row), key=lambda w: w.start - w.end)[:TOLD]}
+    longest = {
+        work.trial for work in sorted((w for row in rows for w in row), key=lambda w: w.start - w.end)[:TOLD_TRIALS]
+    }
     for place, row in enumerate(rows):
-        for what, colour in COLOURS.items():
+        for what, colour in WORK_COLOURS.items():
             spans = [(start, end) for work in row for part, start, end in work.parts if part == what]
-            bars = [(start / unit, (end - start) / unit) for start, end in joined_spans(spans, FINE * length)]
+            bars = [(start / unit, (end - start) / unit) for start, end in joined_bars(spans, FINE * length)]
             axes.broken_barh(bars, (place - 0.36, 0.72), facecolors=colour, linewidth=0)
         for work in (one for one in row if one.trial in longest):
             told = "\n".join(f"{what}: {words_of(seconds)}" for what, seconds in _seconds(work).items())
@@ -190,9 +192,9 @@ def _draw(rows: Sequence[Sequence[Work]], length: float) -> Figure:
     axes.set_xlabel(name)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
-    for what, colour in COLOURS.items():
+    for what, colour in WORK_COLOURS.items():
         axes.plot([], [], color=colour, linewidth=6, solid_capstyle="butt", label=what)
-    figure.legend(loc="outside upper center", ncols=len(COLOURS), frameon=False, fontsize=9, handlelength=1)
+    figure.legend(loc="outside upper center", ncols=len(WORK_COLOURS), frameon=False, fontsize=9, handlelength=1)
     return figure
 
 
@@ -204,7 +206,7 @@ def _seconds(work: Work) -> dict[str, float]:
     }
 
 
-def joined_spans(spans: Sequence[tuple[float, float]], gap: float) -> list[tuple[float, float]]:
+def joined_bars(spans: Sequence[tuple[float, float]], gap: float) -> list[tuple[float, float]]:
     """Spans in order, of which those that a gap no wider than this parts are one: thousands of bars are few."""
     kept: list[tuple[float, float]] = []
     for start, end in sorted(spans):
