@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from sqlalchemy.engine import make_url
 
 from harness.sweep.command import main
 
@@ -100,9 +101,11 @@ def test_the_compose_file_joins_server_and_database():
     server, database = about["services"]["mlflow"], about["services"]["database"]
     assert "database" in server["depends_on"]
     assert database["environment"]["POSTGRES_PASSWORD"].startswith("${")  # no password is written down
-    assert server["environment"]["MLFLOW_BACKEND_STORE_URI"].startswith(
-        "postgresql://mlflow:${POSTGRES_PASSWORD}@database"
-    )
+    uri = make_url(server["environment"]["MLFLOW_BACKEND_STORE_URI"])
+    of_database = database["environment"]
+    assert (uri.username, uri.password) == (of_database["POSTGRES_USER"], "${POSTGRES_PASSWORD}")
+    assert (uri.host, uri.database) == ("database", of_database["POSTGRES_DB"])
+    assert f" {uri.get_dialect().driver}-binary==" in server["build"]["dockerfile_inline"]
     mounted = {volume.partition(":")[0] for service in (server, database) for volume in service["volumes"]}
     assert mounted == set(about["volumes"])
 
@@ -113,6 +116,19 @@ def test_the_mlflow_server_has_options_that_exist():
     known = {option for parameter in server.params for option in parameter.opts}
     command = read("mlflow-compose.yaml")["services"]["mlflow"]["command"]
     assert {word for word in command.split() if word.startswith("--")} <= known
+
+
+@pytest.mark.parametrize(
+    ("host", "allowed"),
+    [("localhost", True), ("127.0.0.1", True), ("10.0.0.7", True), ("mlflow", True), ("rebound.example", False)],
+)
+def test_the_mlflow_server_answers_to_the_names_that_drivers_use(host, allowed):
+    """The option takes the place of what the server allows by itself."""
+    from mlflow.server.security_utils import is_allowed_host_header
+
+    command = read("mlflow-compose.yaml")["services"]["mlflow"]["command"]
+    (hosts,) = re.findall(r"--allowed-hosts (\S+)", re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", command))
+    assert is_allowed_host_header(hosts.split(","), f"{host}:5000") == allowed
 
 
 def test_versions_are_those_of_the_constraints():
@@ -132,4 +148,5 @@ def test_versions_are_those_of_the_constraints():
 
 def test_no_host_and_no_account_of_ours_is_named():
     for file in DEPLOY.iterdir():
-        assert not re.search(r"\b\d+\.\d+\.\d+\.\d+\b(?<!0\.0\.0\.0)", file.read_text()), file.name
+        named = set(re.findall(r"\b\d+\.\d+\.\d+\.\d+\b", file.read_text()))
+        assert named <= {"0.0.0.0", "127.0.0.1"}, file.name
