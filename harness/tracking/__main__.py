@@ -23,6 +23,7 @@ def main(arguments: list[str] | None = None, prog: str = "python -m harness.trac
 
     from harness import messages
     from harness.tracking.links import links_of_all
+    from harness.tracking.refusals import told
     from harness.tracking.server import print_line, tracking_uri
     from harness.tracking.tracker import sync
 
@@ -36,7 +37,7 @@ def main(arguments: list[str] | None = None, prog: str = "python -m harness.trac
         print_line(str(error))
         return 2
     except Exception as error:
-        print_line(messages.public(messages.cause_of(error)))
+        print_line(told(error))
         return 1
     print(f"delivered {options.folder} to {messages.without_secrets(uri)}, experiment {experiment}")
     return 0

@@ -11,7 +11,8 @@ Runs are found by the tags `sweep_id` and `trial_id`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from harness.records import rows
 from harness.records.rows import Record
 from harness.tracking import artifacts, models
 from harness.tracking.description import SweepDescription
-from harness.tracking.experiment import Experiment, TrackedRun
+from harness.tracking.experiment import PARENT, Experiment, TrackedRun
 from harness.tracking.machine_load import MachineLoad
 from harness.tracking.points import points_of
 
@@ -93,7 +94,8 @@ class Delivery:
             self._sample_load(last=True)
         finally:
             endings = {self._ending(trial, closing=True) for trial in self._trials}
-            self._close_sweep(status, "KILLED" if "KILLED" in endings else "FINISHED")
+            with self._starting_over():
+                self._close_sweep(status, "KILLED" if "KILLED" in endings else "FINISHED")
 
     def _deliver_all(self, trials: list[str], closing: bool = False) -> None:
         """Delivers every one of them that can be delivered, then raises the first error.
@@ -104,13 +106,22 @@ class Delivery:
         for trial in trials:
             experiment = self._connect()
             try:
-                self._deliver(experiment, trial, self._ending(trial, closing))
+                with self._starting_over():
+                    self._deliver(experiment, trial, self._ending(trial, closing))
                 self._pending.pop(trial, None)
             except Exception as error:
-                self._experiment = None
                 first = first or error
         if first:
             raise first
+
+    @contextmanager
+    def _starting_over(self) -> Iterator[None]:
+        """After an error inside the block the server is asked anew what it holds."""
+        try:
+            yield
+        except Exception:
+            self._experiment = None
+            raise
 
     def _ending(self, trial: str, closing: bool = False) -> str:
         return TRIAL_ENDINGS.get(rows.last(self._trials[trial])["status"], "KILLED" if closing else "RUNNING")
@@ -123,6 +134,7 @@ class Delivery:
                 experiment.create("", description.space["name"], description.started, description.sweep_tags())
             run = experiment.runs[""]
             experiment.tag(*description.experiment_tag())
+            experiment.adopt()
             experiment.log(run, description.sweep_parameters(), [])
             experiment.log_data_sets(run, description.data_sets())
             if self._live and run.status != "RUNNING":
@@ -137,7 +149,8 @@ class Delivery:
         experiment = self._connect()
         self._load = self._load or MachineLoad()
         if self._load.is_due(last):
-            experiment.log_load(experiment.runs[""], self._load.sample(), self._description.started)
+            with self._starting_over():
+                experiment.log_load(experiment.runs[""], self._load.sample(), self._description.started)
 
     # One trial -------------------------------------------------------------------------------------------------
 
@@ -158,7 +171,7 @@ class Delivery:
         config = description.config(trial) if run is None or not run.described else {}
         closing = self._closing(trial, ending, digest, dropped) if ending != "RUNNING" else {}
         if run is None:
-            tags = description.trial_tags(trial, history, config) | {"mlflow.parentRunId": experiment.runs[""].id}
+            tags = description.trial_tags(trial, history, config) | {PARENT: experiment.runs[""].id}
             started = next(iter(history.values()))["time"]
             run = experiment.create(trial, description.trial_name(history, config), started, tags | closing)
         elif run.status not in ("RUNNING", ending):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
@@ -14,12 +15,16 @@ from urllib.parse import unquote
 
 from filelock import FileLock
 
-from harness.messages import cut
+from harness.messages import cut, without_secrets
 from harness.tracking.points import Point
+from harness.tracking.refusals import RefusedError
 from harness.tracking.server import import_mlflow, sqlite_uri, valid_name, valid_tags
 
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 """Opens the UI on runs and charts rather than on its pages for language models."""
+
+PARENT = "mlflow.parentRunId"
+"""The tag by which a run is shown below another."""
 
 MAX_ENTITIES = 1000  # of one log_batch; this and the following are limits of MLflow's
 MAX_PARAMETERS = 100
@@ -34,6 +39,7 @@ class TrackedRun:
     Attributes:
         status: RUNNING, FINISHED, FAILED or KILLED.
         delivered: digest of what was delivered when it was closed, or is when it will be.
+        parent: id of the run that it is shown below.
         metrics: the names of its metrics when it was found.
         points: the points the server holds; None until asked.
         parameters: the names of the parameters that the server holds: it changes none of them.
@@ -44,6 +50,7 @@ class TrackedRun:
     id: str
     status: str = "RUNNING"
     delivered: str | None = None
+    parent: str | None = None
     metrics: list[str] = field(default_factory=list)
     points: set[Point] | None = None
     parameters: set[str] = field(default_factory=set)
@@ -108,6 +115,13 @@ class Experiment:
                 _make_database(database)
             self.client = import_mlflow().MlflowClient(uri)
             experiment = self.client.get_experiment_by_name(name)
+            if experiment and experiment.lifecycle_stage == "deleted":
+                at = shlex.quote(f"MLFLOW_TRACKING_URI={without_secrets(uri)}")
+                restore = f"env {at} mlflow experiments restore --experiment-id {experiment.experiment_id}"
+                raise RefusedError(
+                    f"its experiment {name!r} was deleted",
+                    f"{restore} brings it back, or deliver with --experiment NEW",
+                )
             if experiment:
                 self.id = experiment.experiment_id
             else:
@@ -125,7 +139,7 @@ class Experiment:
         the oldest stays, of the sweep's own the one that trials are below, and the others are deleted, if we may.
         """
         there = list(self._search(f"tags.sweep_id = '{sweep_id}'"))
-        children = Counter(run.data.tags.get("mlflow.parentRunId") for run in there)
+        children = Counter(run.data.tags.get(PARENT) for run in there)
         runs: dict[str, TrackedRun] = {}
         for run in sorted(there, key=lambda run: (-children[run.info.run_id], run.info.start_time, run.info.run_id)):
             trial = run.data.tags.get("trial_id", "")
@@ -134,7 +148,8 @@ class Experiment:
                     self.client.delete_run(run.info.run_id)
             else:
                 tags, metrics = run.data.tags, list(run.data.metrics)
-                runs[trial] = TrackedRun(run.info.run_id, run.info.status, tags.get("delivered"), metrics)
+                about = run.info.status, tags.get("delivered"), tags.get(PARENT)
+                runs[trial] = TrackedRun(run.info.run_id, *about, metrics)
                 runs[trial].parameters.update(run.data.params)
         return runs
 
@@ -169,8 +184,17 @@ class Experiment:
             tags: those that are None are left out.
         """
         run_id = self.client.create_run(self.id, started, valid_tags(tags), name).info.run_id
-        run = self.runs[trial] = TrackedRun(run_id, delivered=tags.get("delivered"), points=set(), new=True)
+        delivered, parent = tags.get("delivered"), tags.get(PARENT)
+        run = self.runs[trial] = TrackedRun(run_id, delivered=delivered, parent=parent, points=set(), new=True)
         return run
+
+    def adopt(self) -> None:
+        """Shows the trials' runs below the sweep's, also where that took the place of one that somebody deleted."""
+        parent = self.runs[""].id
+        for trial, run in self.runs.items():
+            if trial and run.parent != parent:
+                self.client.set_tag(run.id, PARENT, parent)
+                run.parent = parent
 
     def delete(self, run: TrackedRun) -> None:
         """Deletes a run, in whose place another is created."""

@@ -8,6 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -15,6 +16,19 @@ from urllib.parse import quote
 from harness import messages
 
 SERVER_SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks")
+
+DATABASES = ("postgresql", "mysql", "mssql")
+"""Of these, those for which MLflow needs a package that it does not bring along."""
+
+DRIVERS = {
+    "postgresql+psycopg2": "psycopg2",
+    "postgresql+psycopg": "psycopg",
+    "mysql+pymysql": "pymysql",
+    "mysql+mysqldb": "MySQLdb",
+    "mssql+pyodbc": "pyodbc",
+    "mssql+pymssql": "pymssql",
+}
+"""Scheme -> the module that speaks to such a database."""
 
 MAX_NAME_LENGTH = 250  # this and the following are limits of MLflow's
 MAX_TAG_LENGTH = 5000
@@ -24,7 +38,7 @@ def tracking_uri(argument: str | None, results: Path) -> str:
     """Where runs go: the argument, else MLFLOW_TRACKING_URI, else a SQLite file in the results folder.
 
     Raises:
-        ValueError: the URI has a scheme that MLflow has no database or server for.
+        ValueError: the URI has a scheme that MLflow has no database or server for, or needs a package that is not here.
     """
     uri = argument or os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(results.resolve() / "mlflow.db")
     scheme = re.split(r"[:+]", uri)[0]
@@ -34,7 +48,27 @@ def tracking_uri(argument: str | None, results: Path) -> str:
         folder = Path(uri.removeprefix("file:")).resolve()
         nearest = close[0] + uri.removeprefix(scheme) if close else sqlite_uri(folder / "mlflow.db")
         raise ValueError(f"tracking URI {uri!r} is not one of {', '.join(SERVER_SCHEMES)}; did you mean {nearest!r}?")
+    if scheme in DATABASES:
+        _check_driver(uri)
     return uri
+
+
+def _check_driver(uri: str) -> None:
+    """Whether what speaks to a database of this URI is installed: which package that is depends on its version."""
+    from sqlalchemy import exc
+    from sqlalchemy.engine import make_url
+
+    scheme, shown = re.split(r"[:+]", uri)[0], messages.without_secrets(uri)
+    try:
+        make_url(uri).get_dialect().import_dbapi()
+    except ModuleNotFoundError as error:
+        others = [scheme for scheme, module in DRIVERS.items() if module != error.name and find_spec(module)]
+        same = [other for other in others if other.partition("+")[0] == scheme]
+        near = f"; did you mean {same[0] + shown[shown.index(':') :]!r}, which is?" if same else ""
+        lacks = f"needs the package {error.name}, which is not installed"
+        raise ValueError(f"tracking URI {shown!r} {lacks}{near}") from None
+    except exc.ArgumentError:  # it is not shown: where its password stands is not known
+        raise ValueError(f"the tracking URI is none; expected {scheme}://USER:PASSWORD@HOST/DATABASE") from None
 
 
 def sqlite_uri(database: Path) -> str:
@@ -65,8 +99,12 @@ def import_mlflow() -> Any:
 
     for name in ("mlflow", "alembic"):  # another library may have imported MLflow before the variables were set
         logging.getLogger(name).setLevel(logging.WARNING)
-    # It prints errors of the database with a traceback, and raises them, too.
+    from mlflow.store.db import utils
+
+    # It prints errors of the database with a traceback, and raises them, too; and it would ask a database that is away
+    # for two minutes.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+    utils.MAX_RETRY_COUNT = 1
     return mlflow
 
 

@@ -15,6 +15,7 @@ from harness import messages
 from harness.records import rows
 from harness.records.rows import Record
 from harness.tracking.delivery import Delivery
+from harness.tracking.refusals import cure_of, told
 from harness.tracking.server import print_line
 
 POLL_SECONDS = 0.2
@@ -63,6 +64,8 @@ class Tracker:
         self._deadline = math.inf
         self._patience: float | None = None
         self._complete = False
+        self._newest = self._said = ""  # failure, and that which was told
+        self._cure: str | None = None
         self._delivered: set[str] = set()
         self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
 
@@ -76,6 +79,8 @@ class Tracker:
 
     def finish(self, status: str, timeout: float = 60.0, *, patient: bool = False) -> bool:
         """Delivers what is left, with the sweep's artifacts, and closes every run.
+
+        Where the server refuses that for good it is not waited for.
 
         Args:
             status: "finished", "failed" or "interrupted".
@@ -96,7 +101,8 @@ class Tracker:
             uri, experiment, folder, _ = self._arguments
             words = [str(folder), "--tracking-uri", uri, "--experiment", experiment]
             later = messages.public_command("python -m harness.tracking sync", words)
-            print_line(f"not all was delivered; later: {later}")
+            why = "" if self._newest == self._said else f" ({self._newest})"
+            print_line(f"not all was delivered{why}; later: {later}")
         return self._complete
 
     def _work(self) -> None:
@@ -117,10 +123,10 @@ class Tracker:
                 self.experiment = delivery.experiment
                 pause, self.failing = self._poll_seconds, False
             except Exception as error:
-                self._complain(error)
+                refused = self._complain(error)
                 pause = min(2 * pause, self._retry_seconds)
                 if finishing:
-                    if time.monotonic() + 1 > self._deadline:
+                    if refused or time.monotonic() + 1 > self._deadline:
                         return
                     time.sleep(1)
 
@@ -130,13 +136,19 @@ class Tracker:
             self._deadline = time.monotonic() + self._patience
         self._delivered.add(trial)
 
-    def _complain(self, error: Exception) -> None:
-        """Says in one line that deliveries fail, once until they succeed again."""
-        if not self.failing:
-            self.failing = True
-            cause = messages.public(messages.cause_of(error, 300))
+    def _complain(self, error: Exception) -> bool:
+        """Says in one line that deliveries fail, once until they succeed again or need another cure.
+
+        Returns:
+            Whether waiting is of no use.
+        """
+        cure, self._newest = cure_of(error), told(error)
+        if not self.failing or cure != self._cure:
+            self.failing, self._cure, self._said = True, cure, self._newest
             uri = messages.without_secrets(self._arguments[0])
-            print_line(f"MLflow at {uri} does not answer as it should and is tried again ({cause})")
+            what = "refuses what it is sent" if cure else "does not answer as it should"
+            print_line(f"MLflow at {uri} {what} and is tried again ({self._newest})")
+        return cure is not None
 
 
 def sync(folder: Path, uri: str, experiment: str | None = None) -> str:

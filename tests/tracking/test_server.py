@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -44,10 +45,25 @@ def test_tracking_uri(tmp_path, monkeypatch):
     assert tracking_uri(None, tmp_path) == "http://server:5000"
     assert tracking_uri("sqlite:////a/b.db", tmp_path) == "sqlite:////a/b.db"
     assert tracking_uri("postgresql+psycopg2://u:p@h/d", tmp_path) == "postgresql+psycopg2://u:p@h/d"
+    for other in ("http://server", "databricks"):  # which need nothing
+        assert tracking_uri(other, tmp_path) == other
     with pytest.raises(ValueError, match=r"'mlruns'.*did you mean 'sqlite:///.*/mlruns/mlflow.db'"):
         tracking_uri("mlruns", tmp_path)
     with pytest.raises(ValueError, match=r"'postgres://box/db' is not one of .*; did you mean 'postgresql://box/db'\?"):
         tracking_uri("postgres://me:secret@box/db", tmp_path)
+
+
+def test_a_database_whose_driver_is_missing_is_refused_before_anything_runs(tmp_path):
+    """What `postgresql://` alone means has changed with SQLAlchemy 2.1: psycopg 3."""
+    with pytest.raises(ValueError, match=r"'mssql\+pymssql://box/db' needs the package pymssql, which is not "):
+        tracking_uri("mssql+pymssql://me:secret@box/db", tmp_path)
+    if find_spec("psycopg") is None:
+        near = r"needs the package psycopg, .* did you mean 'postgresql\+psycopg2://box/db', which is\?$"
+        with pytest.raises(ValueError, match=near):
+            tracking_uri("postgresql://me:secret@box/db", tmp_path)
+    with pytest.raises(ValueError, match="expected postgresql://USER:PASSWORD@HOST/DATABASE") as raised:
+        tracking_uri("postgresql:me:secret@box", tmp_path)
+    assert "secret" not in str(raised.value)
 
 
 def test_command_line(sweep, uri, tmp_path, capsys):

@@ -1,0 +1,52 @@
+"""What a tracking server or its database refuses, and would again: told from one that is away, with what helps."""
+
+from __future__ import annotations
+
+import re
+
+from harness.messages import cause_of, public
+
+WRONG_LOGIN, MAY_NOT = 401, 403
+"""Answers of a server."""
+
+CURES = {
+    r"password authentication failed|access denied for user|login failed for user|no pg_hba\.conf entry": (
+        "mend the user or the password in the URI"
+    ),
+    r"(database|role) \S+ does not exist|unknown database": "create it, or mend its name in the URI",
+    r"permission denied|command denied to user|readonly database|read-only": "let this user write there",
+    r"disk is full|no space left on device|could not extend file": "make room there",
+}
+"""What databases say, in any case, and what helps."""
+
+
+class RefusedError(RuntimeError):
+    """What a server is asked for it does not do, however often it is asked.
+
+    Args:
+        cause: why.
+        cure: what helps.
+    """
+
+    def __init__(self, cause: str, cure: str):
+        super().__init__(cause)
+        self.cure = cure
+
+
+def cure_of(error: Exception) -> str | None:
+    """What helps against an error that waiting does not help against; None where the server may yet do as asked."""
+    if isinstance(error, RefusedError):
+        return error.cure
+    answer = error.get_http_status_code() if hasattr(error, "get_http_status_code") else 0
+    if answer == WRONG_LOGIN:
+        return "let MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, be what it knows"
+    if answer == MAY_NOT:
+        return "let whoever keeps the server allow it"
+    said = str(error).lower()
+    return next((cure for words, cure in CURES.items() if re.search(words, said)), None)
+
+
+def told(error: Exception) -> str:
+    """An error in a line, without secrets and with what helps, if that is known."""
+    cure = cure_of(error)
+    return public(cause_of(error, 300)) + (f"; {cure}" if cure else "")
