@@ -57,6 +57,19 @@ def assert_end_by_themselves(processes: list[psutil.Process], seconds: float = 6
     assert not alive, [process.name() for process in alive]
 
 
+def assert_reached_by_this_machine_alone(processes: list[psutil.Process]) -> None:
+    """That what they listen on is loopback's: Ray's servers run whatever they are told."""
+    ports = {
+        (process.name(), port.laddr.ip)
+        for process in processes
+        if process.is_running()
+        for port in process.net_connections("inet")
+        if port.status == psutil.CONN_LISTEN
+    }
+    assert {"raylet", "gcs_server"} <= {name for name, _ in ports}
+    assert {address for _, address in ports} <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}, sorted(ports)
+
+
 # ---------------------------------------------------------------- trials that misbehave
 
 
@@ -219,12 +232,13 @@ def test_ctrl_c_twice_stops_at_once(tmp_path):
     file = write(tmp_path, name="stuck", trial={**QUICK, "selector": "bad_plugins:Loops"}, seeds=[0, 1, 2])
     process = start(tmp_path, file)
     sweep = tmp_path / "runs/stuck"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 500
     while len(_read(sweep)) < 3:  # the first labels of a trial are measured; its selector loops now or soon
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.1)
     processes = family(process)
+    assert_reached_by_this_machine_alone(processes)
     process.send_signal(signal.SIGINT)
     time.sleep(1)
     pressed = time.monotonic()

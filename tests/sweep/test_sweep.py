@@ -335,7 +335,7 @@ def start(folder: Path, file: Path, *more: str) -> subprocess.Popen:
 
 
 def wait_for_endings(sweep: Path, number: int, process: subprocess.Popen) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 500
     while not (sweep / "rows.jsonl").exists() or sum(endings(sweep).values()) - endings(sweep)["running"] < number:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline, "no trial ended"
