@@ -155,28 +155,35 @@ class Recorder:
         """Writes the records anew where their file was deleted, replaced or cut since the last one, and says so.
 
         An editor does that, or a checkout of another commit. What belongs to a sweep's folder beside them is written
-        where it is gone.
+        where it is gone, which may be later: who deletes a folder deletes one file after the other.
 
         Raises:
             OSError: they cannot be written.
         """
-        ours = os.fstat(self._file.fileno())
-        with contextlib.suppress(FileNotFoundError):
-            there = self._path.stat()
-            if (there.st_dev, there.st_ino, there.st_size) == (ours.st_dev, ours.st_ino, self._size):
-                return
+        gone = [name for name in self._beside if not (self.folder / name).exists()]
+        for name in gone:
+            replace(self.folder / name, self._beside[name])
+        if self._is_whole():
+            for name in gone:
+                say(f"{self.folder / name} was deleted while the sweep runs; written anew")
+            return
         records = [record for history in self._trials.values() for record in history.values()]
         what = f"deleted or changed while the sweep runs; written anew, with {count(len(records), 'record')}"
         print(f"{self._path} was {what}", file=sys.stderr, flush=True)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for name, content in self._beside.items():
-            if not (self.folder / name).exists():
-                replace(self.folder / name, content)
         content = b"".join(map(record_rows.line, records))
         replace(self._path, content)
         self._file.close()
         self._file = self._path.open("ab", buffering=0)
         self._size = len(content)
+
+    def _is_whole(self) -> bool:
+        """Whether the file that is there is the one that is written to, as it was left."""
+        ours = os.fstat(self._file.fileno())
+        try:
+            there = self._path.stat()
+        except FileNotFoundError:
+            return False
+        return (there.st_dev, there.st_ino, there.st_size) == (ours.st_dev, ours.st_ino, self._size)
 
     def write(self, record: Record, details: Details) -> None:
         """Keeps a record, and before it the files that belong to it."""

@@ -7,6 +7,8 @@ import json
 import multiprocessing
 import re
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import folder_worker
 import pytest
 import yaml
 from disk import files_of_at_most
+from filelock import FileLock
 
 from harness import messages
 from harness.config.plan import Plan, load_plan
@@ -107,6 +110,30 @@ def test_two_processes_do_not_share_a_folder(tmp_path):
     other.join(60)
     assert other.exitcode == 0
     open_folder(tmp_path / "sweep", ask(tmp_path), resume=True).release()
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_of_two_that_begin_or_go_on_at_the_same_moment_one_is_refused(tmp_path, resume):
+    plan, moment = ask(tmp_path), threading.Barrier(2)
+
+    def begin(folder: Path) -> FileLock | str:
+        moment.wait()
+        try:
+            return open_folder(folder, plan, resume=resume)
+        except ConfigError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(2) as both:
+        for number in range(10):
+            folder = tmp_path / str(number)
+            if resume:
+                open_folder(folder, plan, resume=False).release()
+            outcomes = list(both.map(begin, [folder] * 2))
+            (lock,) = (one for one in outcomes if isinstance(one, FileLock))
+            (refusal,) = (one for one in outcomes if isinstance(one, str))
+            assert refusal.startswith(f"{folder}: another sweep is running in this folder")
+            lock.release()
+            assert yaml.safe_load((folder / "space.yaml").read_text()) == plan.as_dict()
 
 
 def test_a_text_is_replaced_whole(tmp_path):
@@ -310,6 +337,11 @@ def test_records_whose_file_is_changed_while_they_are_written_are_kept(tmp_path,
     damage(sweep / "rows.jsonl")
     folder.recorder.hold()  # as before the report
     assert rows.by_trial(rows.read_rows(sweep)[0]) == rows.by_trial(again)
+    capsys.readouterr()
+    (sweep / "space.yaml").unlink()  # by who is still deleting the folder
+    folder.write("search-d-s0", "finished", {"val/accuracy": 0.8}, 20)
+    assert capsys.readouterr().err == f"{sweep}/space.yaml was deleted while the sweep runs; written anew\n"
+    assert {name: (sweep / name).read_bytes() for name in beside} == beside
 
 
 def test_a_full_disk_keeps_the_old_text(tmp_path):
