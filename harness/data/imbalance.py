@@ -58,20 +58,32 @@ def label_of(item: int | str, class_names: tuple[str, ...]) -> int:
     Raises:
         ValueError: there is no such class.
     """
+    names = [unicodedata.normalize("NFC", one) for one in class_names]
     name = unicodedata.normalize("NFC", str(item))
-    if name in class_names:
-        return class_names.index(name)
+    if name in names:
+        return names.index(name)
     if isinstance(item, str):
         raise ValueError(f"imbalance.classes: no class {item!r}; {closest(item, class_names)}")
-    numbered = [one for one in class_names if one.isdecimal()]
+    numbered = [one for one in class_names if _value(one) is not None]
     if numbered:
-        near = [repr(one) for one in numbered if int(one) == item] or [repr(numbered[0])]
+        near = [repr(one) for one in numbered if _value(one) == item] or [repr(numbered[0])]
         raise ValueError(
             f"imbalance.classes: no class is called {item}; names that are numbers are put in quotes, such as {near[0]}"
         )
     if not 0 <= item < len(class_names):
         raise ValueError(f"imbalance.classes: no class {item}; labels are 0 .. {len(class_names) - 1}")
     return item
+
+
+def _value(name: str) -> float | None:
+    """The number that a class is called by, in any writing of Python's or YAML's: 0010, -1, 1.5, 1e3, 0x10, 1_000."""
+    for read in (float, lambda text: float(int(text, 0))):
+        try:
+            value = read(name)
+        except (ValueError, OverflowError):
+            continue
+        return value if math.isfinite(value) else None
+    return None
 
 
 @dataclass(frozen=True)
