@@ -2,6 +2,7 @@
 
 import ast
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -146,12 +147,28 @@ def test_a_text_is_no_number(tmp_path):
         load_plan(file, {})
 
 
-@pytest.mark.parametrize("text", ["name: no", "trial: {data: {imbalance: {kind: step, classes: [no, cat], keep: 1}}}"])
-def test_a_yes_or_no_where_a_text_belongs_is_told_to_be_quoted(tmp_path, text):
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("no", "yes, no, on, off, true and false as true or false"),
+        ("on", "yes, no, on, off, true and false as true or false"),
+        ("true", "yes, no, on, off, true and false as true or false"),
+        ("1e3", "1.0, 1e3 and .inf as numbers"),
+        ("1.50", "1.0, 1e3 and .inf as numbers"),
+        ("null", "null, ~ and nothing at all as null"),
+        ("~", "null, ~ and nothing at all as null"),
+    ],
+)
+def test_what_yaml_reads_otherwise_where_a_text_belongs_is_told_to_be_quoted(tmp_path, written, read):
+    """As it was written, which nobody knows any more: no other text is offered."""
     file = tmp_path / "q.yaml"
-    file.write_text(text)
-    with pytest.raises(ConfigError, match=r"not \[?False.*put 'no' in quotes \(YAML reads yes, no, on and off"):
-        load_plan(file, {})
+    hint = re.escape(f"; if a text is meant, put it in quotes, letter for letter (YAML reads {read})")
+    texts = [f"trial: {{data: {{imbalance: {{kind: step, classes: [{written}], keep: 1}}}}}}"]
+    texts += [] if "null" in read else [f"name: {written}"]  # that one is a question without a name
+    for text in texts:
+        file.write_text(text)
+        with pytest.raises(ConfigError, match=hint):
+            load_plan(file, {})
 
 
 def test_numbers_that_begin_with_0_and_minutes_with_seconds_are_texts():

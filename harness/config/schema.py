@@ -249,15 +249,22 @@ def _say(options: tuple[Any, ...]) -> str:
     return " or ".join(parts)
 
 
+READ_AS = {
+    bool: "YAML reads yes, no, on, off, true and false as true or false",
+    float: "YAML reads 1.0, 1e3 and .inf as numbers",
+    type(None): "YAML reads null, ~ and nothing at all as null",
+}
+"""Type -> what a text without quotes looks like that is read as a value of it."""
+
+
 def _hint(options: tuple[Any, ...], value: Any) -> str:
     choices = [c for option in options if typing.get_origin(option) is Literal for c in typing.get_args(option)]
     if isinstance(value, str) and {int, float}.intersection(options) and _is_number(value):
         return "; leave out the quotes"
-    unquoted = [item for item in (value if isinstance(value, list) else [value]) if isinstance(item, bool | float)]
-    if unquoted and _has_texts(options):
-        written = {True: "yes", False: "no"}[unquoted[0]] if isinstance(unquoted[0], bool) else unquoted[0]
-        why = " (YAML reads yes, no, on and off as true or false)" if isinstance(unquoted[0], bool) else ""
-        return f"; put '{written}' in quotes{why}"
+    items = value if isinstance(value, list) else [value]
+    unquoted = [item for item in items if item is None or isinstance(item, bool | float)]
+    if unquoted and _has_texts(options):  # how it was written nobody knows any more
+        return f"; if a text is meant, put it in quotes, letter for letter ({READ_AS[type(unquoted[0])]})"
     return f"; {closest(value, choices)}" if choices and isinstance(value, str) else ""
 
 
