@@ -11,19 +11,21 @@ import argparse
 import csv
 import os
 import re
+import shutil
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.files import RESULTS, temporary_name
-from harness.messages import message_of
+from harness.messages import count, message_of
 from harness.progress import forgive_output
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import Tensor
 
     from harness.encoders.saved import SavedEncoder
 
@@ -52,16 +54,53 @@ def main(arguments: list[str] | None = None, prog: str = "python -m harness.embe
                 return 0
             encoder = SavedEncoder.load(folder, options.device)
         size = encoder.backbone.feature_dim
-        write_embeddings(options.output, files, embedded(encoder, files), size)
+        broken: dict[Path, str] = {}
+        pieces = _refusing(embedded(encoder, files, broken), broken, options.on_broken, options.output)
+        write_embeddings(options.output, pieces, size)
     except (ValueError, OSError) as error:
         print(message_of(error), file=sys.stderr)
         return 2
     channels, height, width = encoder.image_shape
     print(
-        f"{len(files)} images, as {channels} x {height} x {width}, through {encoder.about['backbone']['name']} of "
-        f"{encoder.about['trial']}: {size} numbers each in {options.output}"
+        f"{len(files) - len(broken)} images, as {channels} x {height} x {width}, through "
+        f"{encoder.about['backbone']['name']} of {encoder.about['trial']}: {size} numbers each in {options.output}"
     )
     return 0
+
+
+def _refusing(
+    pieces: Iterator[tuple[list[Path], np.ndarray]], broken: Mapping[Path, str], on_broken: str, output: Path
+) -> Iterator[tuple[list[Path], np.ndarray]]:
+    """The pieces; once they are all there, what was broken is said; or is an error, as where nothing else is there."""
+    empty = True
+    for piece in pieces:
+        empty = False
+        yield piece
+    if empty:
+        on_broken = "error"
+    say_broken(broken, on_broken, output.with_name(f"{output.name}.broken.txt"))
+
+
+def say_broken(broken: Mapping[Path, str], on_broken: str, listing: Path) -> None:
+    """Says which images were left out because they are broken.
+
+    Args:
+        broken: file -> why it cannot be decoded.
+        on_broken: `skip`, or `error`.
+        listing: a file for their names, if they are many.
+
+    Raises:
+        ValueError: there are some, and they are not to be skipped.
+    """
+    from harness import image_file
+    from harness.progress import say
+
+    if not broken:
+        return
+    named = image_file.broken_in_words(list(broken.values()), listing)
+    if on_broken != "skip":
+        raise ValueError(f"{named}; mend or remove what is broken, or leave it out by --on-broken skip")
+    say(f"skipped {named}")
 
 
 def _write_onnx(encoder: SavedEncoder, file: Path) -> str:
@@ -82,13 +121,17 @@ def image_files(given: Sequence[Path]) -> list[Path]:
         ValueError: a name that does not exist, or a folder without images.
     """
     from harness import image_file
+    from harness.progress import say
 
     files: list[Path] = []
     for path in given:
         if path.is_dir():
-            inside = list(image_file.below(path))
+            inside, clutter = image_file.below(path)
             if not inside:
-                raise ValueError(f"{path} holds no image ({' '.join(image_file.EXTENSIONS)})")
+                raise ValueError(f"{path} holds no image ({image_file.SHOWN})")
+            if clutter:
+                hidden = "hidden, or of storage devices and archives"
+                say(f"{path}: {count(len(clutter), 'image')} left out: {hidden} (such as {clutter[0]})")
             files += inside
         elif path.is_file():
             files.append(path)
@@ -119,29 +162,36 @@ def model_folder(model: str, tracking_uri: str | None, temporary: Path) -> Path:
     return export.kept_by(path)
 
 
-def embed(encoder: SavedEncoder, files: Sequence[Path]) -> np.ndarray:
-    """f32 [N, D]."""
-    import numpy as np
+def embedded(
+    encoder: SavedEncoder, files: Sequence[Path], broken: dict[Path, str]
+) -> Iterator[tuple[list[Path], np.ndarray]]:
+    """Some files after others, so that memory does not grow with their number, and f32 [n, D] of them.
 
-    return np.concatenate(list(embedded(encoder, files)))
-
-
-def embedded(encoder: SavedEncoder, files: Sequence[Path]) -> Iterator[np.ndarray]:
-    """f32 [n, D] of some files after others, so that memory does not grow with their number."""
+    Args:
+        encoder: that embeds them.
+        files: image files.
+        broken: where those are noted that cannot be decoded, and why; they are left out.
+    """
     import torch
 
     from harness import image_file
     from harness.progress import say, track
 
     converted: dict[str, list[str]] = {}
+    upright = encoder.about["upright"]
     with track(len(files), "Embedding images") as advance:
         for start in range(0, len(files), CHUNK):
             some = files[start : start + CHUNK]
-            upright = encoder.about["upright"]
-            images = [
-                image_file.decode(file, encoder.image_shape, upright=upright, converted=converted) for file in some
-            ]
-            yield encoder.embed(torch.stack(images)).numpy()
+            decoded: list[Path] = []
+            images: list[Tensor] = []
+            for file in some:
+                try:
+                    images.append(image_file.decode(file, encoder.image_shape, upright=upright, converted=converted))
+                    decoded.append(file)
+                except ValueError as error:
+                    broken[file] = str(error)
+            if images:
+                yield decoded, encoder.embed(torch.stack(images)).numpy()
             advance(len(some))
     for what, names in converted.items():
         say(f"{len(names):,} of {len(files):,} images {image_file.CONVERSIONS[what]}, such as {min(names)}")
@@ -154,7 +204,7 @@ def _check_output(output: Path) -> None:
         raise ValueError(f"--output {output}: no folder {output.resolve().parent}")
 
 
-def write_embeddings(output: Path, files: Sequence[Path], vectors: Iterable[np.ndarray], size: int) -> None:
+def write_embeddings(output: Path, pieces: Iterable[tuple[Sequence[Path], np.ndarray]], size: int) -> None:
     """Writes the file that the data set `embeddings` reads, or a .csv; whole, or not at all.
 
     Paths that are not absolute are written as they are from the folder of the file.
@@ -162,53 +212,63 @@ def write_embeddings(output: Path, files: Sequence[Path], vectors: Iterable[np.n
     Args:
         output: .npz (`files` [N], `embeddings` [N, D]), uncompressed, so that it can be mapped; .parquet (a row per
             image: `file`, `embeddings`); or .csv (a row per image: file, e0, e1, ...), for spreadsheets.
-        files: N images.
-        vectors: f32 [n, D], of some of them after others.
+        pieces: some of the images after others, and f32 [n, D] of them.
         size: D.
     """
-    names = [str(file) if file.is_absolute() else os.path.relpath(file, output.parent) for file in files]
     write = {".npz": _write_npz, ".parquet": _write_parquet, ".csv": _write_csv}[output.suffix]
     temporary = temporary_name(output)
+
+    def named() -> Iterator[tuple[list[str], np.ndarray]]:
+        for files, vectors in pieces:
+            shown = (str(one) if one.is_absolute() else os.path.relpath(one, output.parent) for one in files)
+            yield list(shown), vectors
+
     try:
-        write(temporary, names, vectors, size)
+        write(temporary, named(), size)
         temporary.replace(output)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _write_npz(output: Path, names: Sequence[str], vectors: Iterable[np.ndarray], size: int) -> None:
+Named = Iterable[tuple[list[str], "np.ndarray"]]
+
+
+def _write_npz(output: Path, pieces: Named, size: int) -> None:
     import numpy as np
 
-    header = {"descr": "<f4", "fortran_order": False, "shape": (len(names), size)}
-    with zipfile.ZipFile(output, "w", zipfile.ZIP_STORED) as archive:
-        with archive.open("files.npy", "w", force_zip64=True) as member:
-            np.lib.format.write_array(member, np.array(names), allow_pickle=False)
-        with archive.open("embeddings.npy", "w", force_zip64=True) as member:
-            np.lib.format.write_array_header_1_0(member, header)
-            for some in vectors:
-                member.write(np.ascontiguousarray(some, "<f4").data.cast("B"))
+    names: list[str] = []
+    with tempfile.TemporaryFile(dir=output.parent) as vectors:  # their number, which comes first, is known last
+        for some, values in pieces:
+            names += some
+            vectors.write(np.ascontiguousarray(values, "<f4").data.cast("B"))
+        vectors.seek(0)
+        header = {"descr": "<f4", "fortran_order": False, "shape": (len(names), size)}
+        with zipfile.ZipFile(output, "w", zipfile.ZIP_STORED) as archive:
+            with archive.open("files.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.array(names, dtype=np.str_), allow_pickle=False)
+            with archive.open("embeddings.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array_header_1_0(member, header)
+                shutil.copyfileobj(vectors, member, 1 << 20)
 
 
-def _write_parquet(output: Path, names: Sequence[str], vectors: Iterable[np.ndarray], size: int) -> None:
+def _write_parquet(output: Path, pieces: Named, size: int) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     schema = pa.schema([("file", pa.string()), ("embeddings", pa.list_(pa.float32(), size))])
-    written = 0
     with pq.ParquetWriter(output, schema) as table:
-        for some in vectors:
-            rows = pa.FixedSizeListArray.from_arrays(pa.array(some.ravel()), size)
-            table.write_batch(pa.record_batch([pa.array(names[written : written + len(some)]), rows], schema=schema))
-            written += len(some)
+        for names, vectors in pieces:
+            rows = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), size)
+            table.write_batch(pa.record_batch([pa.array(names), rows], schema=schema))
 
 
-def _write_csv(output: Path, names: Sequence[str], vectors: Iterable[np.ndarray], size: int) -> None:
+def _write_csv(output: Path, pieces: Named, size: int) -> None:
     with output.open("w", newline="", encoding="utf-8") as stream:
         table = csv.writer(stream)
         table.writerow(["file", *(f"e{number}" for number in range(size))])
-        rows = (row for some in vectors for row in some)
-        for name, row in zip(names, rows, strict=True):
-            table.writerow([name, *(f"{value:.9g}" for value in row)])
+        for names, vectors in pieces:
+            for name, row in zip(names, vectors, strict=True):
+                table.writerow([name, *(f"{value:.9g}" for value in row)])
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:
@@ -217,6 +277,12 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     parser.add_argument("images", nargs="*", type=Path, help="image files, or folders of them")
     parser.add_argument("--output", type=Path, default=Path("embeddings.npz"), metavar="FILE", help=", ".join(SUFFIXES))
     parser.add_argument("--onnx", type=Path, metavar="FILE", help="write the encoder as ONNX; images may be left out")
+    parser.add_argument(
+        "--on-broken",
+        choices=["error", "skip"],
+        default="error",
+        help="images that cannot be decoded: all are named and nothing is written (default), or they are left out",
+    )
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("--tracking-uri", metavar="URI", help="of MLflow, for a run; default: that of results/runs")
     return parser

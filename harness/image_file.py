@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -11,16 +12,31 @@ import torch
 from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
-from harness.messages import message_of
+from harness.messages import count, message_of
 
 EXTENSIONS = (
     ".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".jfif", ".jpe",
     ".mpo", ".jp2", ".j2k", ".avif", ".apng", ".dib", ".tga", ".ico", ".pcx", ".sgi", ".qoi",
+    ".j2c", ".jpc", ".jpf", ".jpx", ".avifs", ".icb", ".vda", ".vst", ".rgb", ".rgba", ".bw", ".ras", ".psd", ".dds",
+    ".xbm", ".xpm", ".icns", ".im", ".cur", ".dcx", ".msp", ".pcd", ".pxr", ".blp", ".ftc", ".ftu", ".gbr", ".fli",
+    ".flc",
 )  # fmt: skip
-"""Of what is taken for an image: all that torchvision's ImageFolder reads, and Pillow's other formats of pictures."""
+"""Of what is taken for an image: all that torchvision's ImageFolder reads, and Pillow's other formats of pictures. Left
+out are what it reads by another program or on one system alone (.eps .ps .emf .wmf), numbers that are no picture (.pfm
+.fit .fits .h5 .hdf .grib .bufr), films (.mpg .mpeg) and a wrapping (.iim)."""
 
-CLUTTER = ("@eadir", "__macosx", "#recycle", "@recycle", "$recycle.bin", "system volume information", "lost+found")
+SHOWN = " ".join([*EXTENSIONS[:8], "..."])
+"""Some of them, for messages."""
+
+CLUTTER = (
+    "@eadir", "@tmp", "@sharebin", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "@transcode",
+    "@__thumb", "~snapshot", "__macosx", "temporary items", "network trash folder", "$recycle.bin", "recycler",
+    "system volume information", "lost+found",
+)  # fmt: skip
 """Folders that storage devices, archives and operating systems put beside images, for copies of their own."""
+
+NAMED_BROKEN = 10
+"""So many broken images are named in a message; of more, all stand in a file."""
 
 SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
 """Pillow's modes of 16 bits a channel, which its own conversion to 8 bits would clip."""
@@ -70,9 +86,10 @@ def decode(
     channels, height, width = image_shape
     try:
         with Image.open(path) as file:
+            deep = is_deep(file) or _is_reduced(file)
             image = _in_eight_bits(file) if is_deep(file) else file
             if converted is not None:
-                for conversion in _conversions(file):
+                for conversion in _conversions(file, deep):
                     converted.setdefault(conversion, []).append(name or str(path))
             image = image.convert("RGB" if channels == 3 else "L")
             image = _turned(image, file) if upright else image
@@ -89,8 +106,18 @@ def is_deep(file: Image.Image) -> bool:
     return file.mode in (*SIXTEEN_BITS, "I", "F")
 
 
-def _conversions(file: Image.Image) -> Iterator[str]:
-    if is_deep(file):
+def _is_reduced(file: Image.Image) -> bool:
+    """Whether an image that was opened and not loaded has 16 bits in each of several channels: Pillow scales them."""
+    for tile in getattr(file, "tile", ()):
+        about = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
+        most = max((one for one in about if isinstance(one, int)), default=0)  # of a PPM's values
+        if re.search(";16[BLN]", str(about[:1])) or (file.format == "PPM" and most > 255):
+            return True
+    return False
+
+
+def _conversions(file: Image.Image, deep: bool) -> Iterator[str]:
+    if deep:
         yield "scaled"
     if file.format != "MPO" and getattr(file, "n_frames", 1) > 1:  # the second of an MPO is a camera's own
         yield "frames"
@@ -140,9 +167,20 @@ def is_clutter(name: str) -> bool:
     return name.startswith(".") or name.casefold() in CLUTTER
 
 
-def below(folder: Path) -> Iterator[Path]:
-    """The images in a folder and its sub-folders, sorted by path; clutter and other extensions are left out."""
+def broken_in_words(broken: Sequence[str], listing: Path) -> str:
+    """How many images are broken and which: some of many, all of whom then stand in the file `listing`, a line each."""
+    more = ""
+    if len(broken) > NAMED_BROKEN:
+        listing.write_text("".join(f"{line}\n" for line in broken), encoding="utf-8", errors="surrogateescape")
+        more = f"; and {len(broken) - NAMED_BROKEN} more, all named in {listing}"
+    return f"{count(len(broken), 'broken image')}: {'; '.join(broken[:NAMED_BROKEN])}{more}"
+
+
+def below(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The images in a folder and its sub-folders, sorted by path; and those that are clutter, and left out."""
+    images, clutter = [], []
     for path in sorted(folder.rglob("*")):
-        clutter = any(is_clutter(part) for part in path.relative_to(folder).parts)
-        if path.name.lower().endswith(EXTENSIONS) and path.is_file() and not clutter:
-            yield path
+        if path.name.lower().endswith(EXTENSIONS) and path.is_file():
+            left_out = any(is_clutter(part) for part in path.relative_to(folder).parts)
+            (clutter if left_out else images).append(path)
+    return images, clutter

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from baselines.datasets.folders import Folder, ImageFile, scan
-from harness.image_file import EXTENSIONS
+from harness.image_file import SHOWN
 from harness.tables import split_called
 
 TABLES = (".csv", ".tsv", ".tab", ".parquet", ".jsonl")
@@ -52,9 +53,13 @@ def read_layout(root: str, named: Mapping[str, str], depth: int | Literal["leaf"
     whole = scan(root)
     start = whole if named else reading.unwrap(whole, _has_classes_or_splits)
     top, unlabeled = _without_unlabeled(reading, start, named)
+    asked = frozenset(named)
     named = {split: path for split, path in named.items() if split != "unlabeled"}
     splits = _splits(reading, top if named else reading.unwrap(top, _has_classes_or_splits), named)
     train = reading.unwrap(splits["train"], _has_classes)
+    if not asked & {"train", "unlabeled"}:
+        train, inside = _without_unlabeled_inside(reading, train, [splits[one] for one in splits if one != "train"])
+        unlabeled += inside
     if depth is None:
         _refuse_doubtful_depth(reading, train)
     layout = {"train": reading.classes(train)}
@@ -158,7 +163,10 @@ class _Reading:
                 shown = ", ".join(known[:5]) + ", ..." * (len(known) > 5)
                 raise ValueError(f"{folder.path}: no class {folder.name!r} among the training images ({shown})")
             if not self.images(folder):
-                raise ValueError(f"{folder.path} holds no image ({' '.join(EXTENSIONS)}); remove it, or add some")
+                raise ValueError(
+                    f"{folder.path} holds no image ({SHOWN}), and is taken for a class: add some; {MANIFEST}; if it is "
+                    "none, name the folder that holds the classes and nothing else, as in `train: FOLDER`"
+                )
             folders[folder.name].append(folder)
         several = [name for name, those in folders.items() if len(those) > 1]
         if several:
@@ -184,6 +192,21 @@ def _without_unlabeled(reading: _Reading, top: Folder, named: Mapping[str, str])
         raise ValueError(f"{reading.root}: each of {reading.shown(*called)} may be unlabeled; name one")
     reading.note(f"the {called[0].num_images} images of {reading.shown(*called)} are without labels")
     return _without(top, called[0]), list(called[0].walk())
+
+
+def _without_unlabeled_inside(
+    reading: _Reading, train: Folder, others: Sequence[Folder]
+) -> tuple[Folder, list[Folder]]:
+    """The same of `train/unlabeled`, which would else be a class; it is one where other splits have it too."""
+    classes = {folder.name for other in others for folder in other.filled}
+    called = [f for f in train.filled if split_called(f.name) == "unlabeled" and f.name not in classes]
+    for folder in called:
+        reading.note(
+            f"the {folder.num_images} images of {reading.shown(folder)} are without labels; "
+            f"name the training images (`train: {os.path.relpath(train.path, reading.root)}`) if it is a class"
+        )
+        train = _without(train, folder)
+    return train, [inner for folder in called for inner in folder.walk()]
 
 
 def _without(folder: Folder, gone: Folder) -> Folder:
@@ -222,9 +245,11 @@ def _splits(reading: _Reading, top: Folder, named: Mapping[str, str]) -> dict[st
 
 def _named_folder(top: Folder, split: str, path: str) -> Folder:
     wanted = os.path.normpath(os.path.join(top.path, path))
-    for folder in top.walk():
-        if os.path.normpath(folder.path) == wanted:
-            return folder
+    folders = {os.path.normpath(folder.path): folder for folder in reversed(list(top.walk()))}
+    alike = {unicodedata.normalize("NFC", name): folder for name, folder in folders.items()}
+    folder = folders.get(wanted) or alike.get(unicodedata.normalize("NFC", wanted))
+    if folder is not None:
+        return folder
     known = [os.path.relpath(folder.path, top.path) for folder in top.folders]
     raise ValueError(f"{split}: no folder {path!r} in {top.path}, but {', '.join(known) or 'none at all'}")
 
@@ -270,16 +295,21 @@ def _refuse_unclear_splits(
 
 
 def _refuse_doubtful_depth(reading: _Reading, train: Folder) -> None:
-    """Refuses classes that all hold the same folders and no image, as splits, folds or magnifications do."""
-    if len(train.filled) < 2 or any(folder.images for folder in train.filled):
+    """Refuses classes that hold the same folders, as splits, folds or magnifications do.
+
+    Of folders most of whose images lie in folders below, and which are most of all: where one has all that the others
+    have, or each has more than half of what there is.
+    """
+    deep = [folder for folder in train.filled if 2 * len(folder.images) < folder.num_images]
+    if len(deep) < 2 or 2 * len(deep) <= len(train.filled):
         return
-    inner = [{one.name.casefold() for one in folder.filled} for folder in train.filled]
-    together = set.union(*inner)
-    if len(together) >= 2 and all(2 * len(names) > len(together) for names in inner):
-        first = train.filled[0]
+    inner = [{one.name.casefold() for one in folder.filled} for folder in deep]
+    together, most = set.union(*inner), max(inner, key=len)
+    if len(together) >= 2 and (together == most or all(2 * len(names) > len(together) for names in inner)):
+        first = max(deep, key=lambda folder: len(folder.filled))
         names = ", ".join(one.name for one in first.filled[:3])
         raise ValueError(
-            f"{train.path}: {reading.shown(*train.filled)} hold the same folders ({names}), so either may be the "
+            f"{train.path}: {reading.shown(*deep)} hold the same folders ({names}), so either may be the "
             f"classes; set `depth: 1` for {first.name} and the like, `depth: 2` for {first.filled[0].name} and the "
             f"like, or name the splits, as in `train: {os.path.relpath(first.path, reading.root)}`"
         )

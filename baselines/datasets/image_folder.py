@@ -20,16 +20,18 @@ class ImageFolder(Dataset):
 
     Either `path/<class>/...`, from which the harness takes validation and test images, or folders of classes for the
     training images and, if there are any, the validation and the test images. These are known by their names, in any
-    case: train, training or trainset; val, valid, validation, valset or dev; test, testing or testset; also beside
-    seg, set, data, split or images and digits, as in seg_train, Test Set, val2017. Folders that hold nothing but the
-    next one (`pets/pets/...`, `seg_train/seg_train/...`) are passed through. What is decided by content is said: a
-    folder with one of these names that holds images and no folders is a class, or, where all are so, an error; where
-    all classes hold the same folders, either could be the classes, and it is asked which.
+    case: train, training or trn; val, valid, validate, validation, dev, eval or evaluation; test, testing or tst; also
+    beside or in one with seg, set, data, split, images or x, and digits, as in seg_train, TestSet, traindata, val2017;
+    PublicTest is FER2013's val, PrivateTest its test. Folders that hold nothing but the next one (`pets/pets/...`,
+    `seg_train/seg_train/...`) are passed through. What is decided by content is said: a folder with one of these names
+    that holds images and no folders is a class, or, where all are so, an error; where most classes hold the same
+    folders, either could be the classes, and it is asked which.
 
     A class is called by its folder, in Unicode's composed form; folders of one name are one class, and classes are
     sorted by name. Files of other extensions, files beside the class folders, hidden ones and those that storage
-    devices and archives put there (`@eaDir`, `__MACOSX` and the like) are left out and counted. A file that
-    is no image in spite of its extension, or of more than 179 million pixels, is an error that names it. Images of 16
+    devices and archives put there (`@eaDir`, `#snapshot`, `__MACOSX` and the like) are left out and counted. A file is
+    an image by its extension: all that torchvision reads, and Pillow's other pictures (not .eps, .wmf, .pfm, .fits).
+    One that is no image in spite of it, or of more than 179 million pixels, is an error that names it. Images of 16
     bits are scaled to 8, and counted.
 
     Args:
@@ -44,7 +46,7 @@ class ImageFolder(Dataset):
         test: the folder of the test images, likewise; `val` makes ImageNet's validation images the test images.
         upright: whether photographs are turned as their EXIF orientation says.
         unlabeled: the folder of images without labels, likewise, which are pre-trained on and nothing else; found by
-            unlabeled, unlabelled, unsup or unsupervised.
+            unlabeled, unlabelled, unsup or unsupervised, also among the training images.
         labels: `folders`, or `none` for a folder without classes: every image below `path` is pre-trained on.
         oracle: a table of paths and labels, as `manifest` reads them, of images without labels: those join the pool,
             and a label counts when it is bought.

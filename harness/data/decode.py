@@ -13,6 +13,7 @@ import logging
 import math
 import re
 import shutil
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,16 +31,13 @@ from harness.code import code_of
 from harness.data.duplicates import twins_of
 from harness.data.pixels import Form, digests_of, write_images
 from harness.files import digest_of
-from harness.image_file import CONVERSIONS
-from harness.messages import count, in_bytes
+from harness.image_file import CONVERSIONS, broken_in_words
+from harness.messages import in_bytes
 from harness.progress import say, track
 
 log = logging.getLogger(__name__)
 NAMES_FILE = "twin_names.json"
 """Split -> the names of the images that have twins, where they have names."""
-
-NAMED_BROKEN = 10
-"""So many broken images are named."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -345,7 +343,8 @@ def _decode(source: Source, name: str, folder: Path, skip_broken: bool) -> dict[
                 broken += written.broken.values()
                 continue
             if written.broken:
-                notes.append(f"{name}, {split}: skipped {_named(list(written.broken.values()))}")
+                listing = folder.parent / f"{folder.stem}-{split}-broken.txt"
+                notes.append(f"{name}, {split}: skipped {broken_in_words(list(written.broken.values()), listing)}")
                 tally["skipped"] += len(written.broken)
             for what, names in part.converted.items():
                 few = f"{len(set(names)):,} of {part.num_images:,} images"  # one may have been read twice
@@ -364,7 +363,8 @@ def _decode(source: Source, name: str, folder: Path, skip_broken: bool) -> dict[
             splits[split] = about | _save_names(kept, folder, split)
     if broken:
         raise ValueError(
-            f"data set {name}: {_named(broken)}; mend or remove what is broken, or set data.on_broken: skip"
+            f"data set {name}: {broken_in_words(broken, folder.parent / f'{folder.stem}-broken.txt')}; "
+            "mend or remove what is broken, or set data.on_broken: skip"
         )
     if tally["skipped"]:
         _check(replace(source, splits=parts), name, bool(source.class_names))
@@ -399,11 +399,5 @@ def _alike(names: Sequence[str]) -> str:
     """Classes whose names people may have meant to be one."""
     groups: dict[str, list[str]] = {}
     for name in names:
-        groups.setdefault("".join(name.split()).casefold(), []).append(name)
+        groups.setdefault(unicodedata.normalize("NFC", "".join(name.split()).casefold()), []).append(name)
     return ", ".join(" and ".join(map(repr, group)) for group in groups.values() if len(group) > 1)
-
-
-def _named(broken: Sequence[str]) -> str:
-    """Some broken images, and how many there are."""
-    more = f"; and {len(broken) - NAMED_BROKEN} more" if len(broken) > NAMED_BROKEN else ""
-    return f"{count(len(broken), 'broken image')}: {'; '.join(broken[:NAMED_BROKEN])}{more}"

@@ -53,56 +53,78 @@ class Candidates:
         return self.folder / self.names[position]
 
 
-def of_folder(folder: Path, encoder: SavedEncoder, cache: Path) -> Candidates:
+def of_folder(folder: Path, encoder: SavedEncoder, cache: Path, on_broken: str = "error") -> Candidates:
     """Every image below a folder, named by its path there.
 
     Args:
         folder: of the images.
         encoder: that embeds them.
         cache: where embeddings are remembered: only files that are new or have changed are embedded again.
+        on_broken: `skip` leaves images out that cannot be decoded, for which all are embedded at once; `error` names
+            them when they are.
 
     Raises:
         ValueError: there is no image.
     """
     paths = embed.image_files([folder])
-    order = in_random_order(torch.arange(len(paths)), ORDER_SEED, "pool").tolist()
-    paths = [paths[row] for row in order]
     key = {
         "encoder": dict(encoder.about),
         "device": encoder.runtime.device.type,
-        "code": code_of(embed.embed, *registry.sources(_backbone(encoder))).key,
+        "code": code_of(embed.embedded, *registry.sources(_backbone(encoder))).key,
         "folder": str(folder.resolve()),
     }
     remembered = cache / f"pick-{files.digest_of(key)}.npz"
+    if on_broken == "skip":  # as a trial that skips them puts those that are left in order
+        broken = _embedded(encoder, paths, remembered)[1]
+        embed.say_broken(broken, on_broken, _listing(remembered))
+        paths = [path for path in paths if path not in broken]
+        if not paths:
+            raise ValueError(f"{folder} holds no image that can be decoded")
+    order = in_random_order(torch.arange(len(paths)), ORDER_SEED, "pool").tolist()
+    paths = [paths[row] for row in order]
+
+    def load() -> Tensor:
+        features, broken = _embedded(encoder, paths, remembered)
+        embed.say_broken(broken, "error", _listing(remembered))
+        return features
+
     names = [path.relative_to(folder).as_posix() for path in paths]
-    return Candidates(names, folder, lambda: _embedded(encoder, paths, remembered))
+    return Candidates(names, folder, load)
+
+
+def _listing(remembered: Path) -> Path:
+    return remembered.with_suffix(".broken.txt")
 
 
 def _backbone(encoder: SavedEncoder) -> registry.PluginSpec:
     return registry.as_spec("backbones", encoder.about["backbone"])
 
 
-def _embedded(encoder: SavedEncoder, paths: Sequence[Path], remembered: Path) -> Tensor:
-    """f32 [N, D], those that are remembered from there; what is remembered afterwards are these."""
+def _embedded(encoder: SavedEncoder, paths: Sequence[Path], remembered: Path) -> tuple[Tensor, dict[Path, str]]:
+    """f32 [n, D] of what can be decoded, in order, and what cannot; what is remembered afterwards are these."""
     states = [json.dumps([str(path), status.st_size, status.st_mtime_ns]) for path in paths for status in [path.stat()]]
     known, before = _remembered(remembered)
-    new = [number for number, state in enumerate(states) if state not in known]
+    new = {path: number for number, path in enumerate(paths) if states[number] not in known}
     if before is not None and not new:
-        return torch.from_numpy(before[[known[state] for state in states]])
+        return torch.from_numpy(before[[known[state] for state in states]]), {}
     features = np.empty((len(paths), encoder.backbone.feature_dim), dtype=np.float32)
-    features[new] = embed.embed(encoder, [paths[number] for number in new])
+    broken: dict[Path, str] = {}
+    for files_of_piece, vectors in embed.embedded(encoder, list(new), broken):
+        features[[new[path] for path in files_of_piece]] = vectors
     old = [number for number, state in enumerate(states) if state in known]
     if before is not None and old:
         features[old] = before[[known[states[number]] for number in old]]
+    kept = [number for number, path in enumerate(paths) if path not in broken]
+    features, states = features[kept], [states[number] for number in kept]
     remembered.parent.mkdir(parents=True, exist_ok=True)
     temporary = files.temporary_name(remembered)
     try:
         with temporary.open("wb") as stream:
-            np.savez(stream, states=np.array(states), features=features)
+            np.savez(stream, states=np.array(states, dtype=np.str_), features=features)
         temporary.replace(remembered)
     finally:
         temporary.unlink(missing_ok=True)
-    return torch.from_numpy(features)
+    return torch.from_numpy(features), broken
 
 
 def _remembered(file: Path) -> tuple[dict[str, int], np.ndarray | None]:

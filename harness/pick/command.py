@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -167,7 +168,8 @@ def _pool(options: argparse.Namespace) -> tuple[Candidates, tuple[str, ...]]:
     with tempfile.TemporaryDirectory() as temporary:
         folder = embed.model_folder(str(model), options.tracking_uri, Path(temporary))
         encoder = SavedEncoder.load(folder, options.device)
-    return candidates.of_folder(options.images, encoder, options.cache), tuple(encoder.about["class_names"])
+    pool = candidates.of_folder(options.images, encoder, options.cache, options.on_broken)
+    return pool, tuple(encoder.about["class_names"])
 
 
 def _classes(given: str | None, trained: tuple[str, ...], seen: set[str]) -> tuple[list[str], str]:
@@ -177,6 +179,7 @@ def _classes(given: str | None, trained: tuple[str, ...], seen: set[str]) -> tup
         ValueError: fewer than two are known.
     """
     if given:
+        given = unicodedata.normalize("NFC", given)  # as labels are
         classes, said = [name.strip() for name in given.split(",")], "--classes"
     elif trained and seen <= set(trained):
         classes, said = list(trained), "those of the encoder"
@@ -228,6 +231,12 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         default="/data/local-files/?d=",
         metavar="URL",
         help="before the path of an image in Label Studio",
+    )
+    add(
+        "--on-broken",
+        choices=["error", "skip"],
+        default="error",
+        help="images that cannot be decoded: all are named and nothing is chosen (default), or they are left out",
     )
     add("--device", choices=["auto", "cpu", "cuda"], default="auto")
     add("--cache", type=Path, default=CACHE, metavar="FOLDER", help="of embeddings; default: %(default)s")

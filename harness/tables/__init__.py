@@ -11,6 +11,7 @@ from harness.tables.listing import (
     plain_path,
     said_of_columns,
     split_called,
+    splits_named,
 )  # fmt: skip
 
 __all__ = [
@@ -26,4 +27,5 @@ __all__ = [
     "read_table",
     "said_of_columns",
     "split_called",
+    "splits_named",
 ]

@@ -32,15 +32,16 @@ LABEL_NAMES = (
 SPLIT_NAMES = (("split", "set", "subset", "partition", "phase", "usage"),)
 
 SPLIT_WORDS = {
-    "train": ("train", "training", "trainset"),
-    "val": ("val", "valid", "validation", "valset", "dev"),
-    "test": ("test", "testing", "testset"),
+    "train": ("train", "training", "trn"),
+    "val": ("val", "valid", "validate", "validation", "dev", "eval", "evaluation", "publictest"),
+    "test": ("test", "testing", "tst", "privatetest"),
     "unlabeled": ("unlabeled", "unlabelled", "unsup", "unsupervised"),
 }
-"""Split -> the words that a folder with its images, or a cell of a table, calls it by, in any case."""
+"""Split -> the words that a folder with its images, or a cell of a table, calls it by, in any case. Those in two words
+are FER2013's: its public test images were for validation, its private ones for the test."""
 
-FILLERS = ("seg", "set", "data", "dataset", "split", "image", "images", "img", "imgs")
-"""Words that may stand beside them, as in `seg_train` or `Training Set`; so may digits."""
+FILLERS = ("seg", "set", "data", "dataset", "split", "image", "images", "img", "imgs", "x")
+"""Words that may stand beside them, or in one with them, as in `seg_train`, `TrainingSet`, `testdata`; and digits."""
 
 WHOLE_NUMBER = re.compile(r"-?\d+(\.0+)?")
 """A whole number, as programs write it that take a column with gaps for one of floats."""
@@ -219,12 +220,33 @@ def plain_path(path: str) -> str:
 
 def split_called(name: str) -> str | None:
     """The split that a folder of this name holds; None where the name says nothing of a split."""
-    words = re.findall(r"[^\W\d_]+", name.casefold())
-    told = {split for split, names in SPLIT_WORDS.items() for word in words if word in names}
-    others = [
-        word for word in words if word not in FILLERS and not any(word in names for names in SPLIT_WORDS.values())
-    ]
+    told, others = _told(name)
     return told.pop() if len(told) == 1 and not others else None
+
+
+def splits_named(name: str) -> set[str]:
+    """The splits that words of a name name, whatever other words it has: {train} of `cifar10-train-00000-of-00002`."""
+    return _told(name)[0]
+
+
+def _told(name: str) -> tuple[set[str], list[str]]:
+    """The splits that the words of a name name, and the words that name none and fill no gap."""
+    apart = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name)  # of TrainData
+    words = re.findall(r"[^\W\d_]+", apart.casefold())
+    of_word = {word: _split_word(word) for word in ("".join(words), *words)}
+    if whole := of_word.get("".join(words)):
+        return {whole}, []
+    told = {split for split in of_word.values() if split}
+    return told, [word for word in words if word not in FILLERS and not of_word[word]]
+
+
+def _split_word(word: str) -> str | None:
+    """The split that one word names, alone or with a filler at one end: `test`, `testdata`, `segtest`."""
+    for split, names in SPLIT_WORDS.items():
+        for filler in ("", *FILLERS):
+            if word.removeprefix(filler) in names or word.removesuffix(filler) in names:
+                return split
+    return None
 
 
 def _column(

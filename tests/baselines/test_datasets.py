@@ -1,7 +1,9 @@
 """Every data set, read from small files in the format it is published in."""
 
+import struct
 import urllib.error
 import urllib.request
+import zlib
 from functools import partial
 
 import numpy as np
@@ -36,7 +38,7 @@ from baselines.datasets.stl10 import STL10
 from baselines.datasets.svhn import SVHN
 from harness.data import splits
 from harness.data.decode import prepare
-from harness.image_file import EXTENSIONS
+from harness.image_file import EXTENSIONS, decode
 from harness.testing import check_dataset
 from harness.testing.datasets import positions_predict_no_label
 
@@ -153,6 +155,43 @@ def test_image_folder_scales_16_bits_and_counts_them_once(tmp_path, folder, exte
         f"1 of 8 images have 16 bits a channel, which are scaled to 8 (65535 to 255), such as {path}/dog/4"
         in (prepared.notes[-1])
     )
+
+
+def png_of_16_bits(values):
+    """The bytes of a PNG of u16 [H, W, C], which Pillow cannot write with several channels."""
+
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    height, width, channels = values.shape
+    header = struct.pack(">IIBBBBB", width, height, 16, {2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    parts = [chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+@pytest.mark.parametrize("channels", ["LA", "RGB", "RGBA", "PPM"])
+def test_colours_of_16_bits_are_scaled_and_counted_too(tmp_path, channels):
+    """Pillow reduces them by itself: to the higher byte, which is the scaled value or one less."""
+    values = np.random.default_rng(0).integers(0, 65536, (5, 4, {"LA": 2, "RGBA": 4}.get(channels, 3)))
+    values[..., 3:] = 65535
+    file = tmp_path / "deep.any"
+    pixels = values.astype(">u2").tobytes()
+    file.write_bytes(b"P6 4 5 65535\n" + pixels if channels == "PPM" else png_of_16_bits(values))
+    converted = {}
+    image = decode(file, (3, 5, 4), converted=converted)
+    colours = values[..., :1].repeat(3, -1) if channels == "LA" else values[..., :3]
+    assert np.abs(image.permute(1, 2, 0).numpy() - colours / 257).max() <= 1
+    assert converted["scaled"] == [str(file)]
+
+
+def test_every_picture_that_pillow_reads_is_one_by_its_name():
+    """Those that are left out are no pictures, or need more than Pillow; `EXTENSIONS` says so."""
+    Image.init()
+    readable = {ending for ending, form in Image.EXTENSION.items() if form in Image.OPEN}
+    others = ".eps .ps .emf .wmf .pfm .fit .fits .h5 .hdf .grib .bufr .mpg .mpeg .iim"
+    assert readable - set(EXTENSIONS) == set(others.split())
+    assert len(set(EXTENSIONS)) == len(EXTENSIONS)
 
 
 def test_image_folder_counts_images_of_which_it_reads_a_part(tmp_path, folder):

@@ -53,6 +53,11 @@ def of_classes(*folders: str, classes=("cat", "dog")) -> list[str]:
         ("validation", "val"), ("dev", "val"), ("Val-Data", "val"), ("test", "test"), ("Testing", "test"),
         ("seg_test", "test"), ("test1", "test"), ("train_val", None), ("train station", None), ("strain", None),
         ("contest", None), ("seg_pred", None), ("images", None), ("2017", None), ("device", None),
+        ("TrainData", "train"), ("TestImages", "test"), ("trainingset", "train"), ("traindata", "train"),
+        ("trn", "train"), ("tst", "test"), ("devset", "val"), ("validate", "val"), ("eval", "val"),
+        ("Evaluation", "val"), ("x_train", "train"), ("PublicTest", "val"), ("Private_Test", "test"),
+        ("TESTImages", "test"), ("imgsTest", "test"), ("DevTools", None), ("TrainStation", None), ("trainer", None),
+        ("UnlabeledData", "unlabeled"), ("TrainVal", None), ("x", None), ("set", None),
     ],
 )  # fmt: skip
 def test_names_of_splits(name, split):
@@ -198,6 +203,62 @@ def test_classes_that_all_hold_the_same_folders_are_asked_for(tmp_path):
     assert "hold the same folders" in refusal(nearly)
 
 
+@pytest.mark.parametrize(
+    "files",
+    [
+        of_classes("Learn", classes="abcde") + of_classes("Check", classes="ab"),
+        [*of_classes("Learn", classes="abcde"), *of_classes("Check", classes="ab"), "Learn/preview.png"],
+        [*of_classes("Learn", "Check", classes="ab"), "Blind/1.png"],
+    ],
+)
+def test_a_split_with_some_of_the_classes_of_another_is_asked_for(tmp_path, files):
+    message = refusal(lay(tmp_path, *files))
+    assert "hold the same folders (a, b" in message
+    assert "`train: Learn`" in message or "`train: Check`" in message
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        ["cat/indoor/1.png", "cat/outdoor/1.png", "dog/1.png", "owl/1.png"],
+        ["cat/1.png", "cat/2.png", "cat/x/1.png", "dog/1.png", "dog/x/1.png", "dog/2.png"],
+        ["Fruit/Apple/1.png", "Fruit/Kiwi/1.png", "Roots/Beet/1.png"],
+    ],
+)
+def test_folders_in_some_classes_are_no_question(tmp_path, files):
+    splits, _ = read(lay(tmp_path, *files))
+    assert list(splits["train"]) == sorted({file.partition("/")[0] for file in files})
+
+
+def test_images_without_labels_among_the_training_images_are_no_class(tmp_path):
+    lay(tmp_path, *of_classes("train", "test"), "train/unlabeled/1.png", "train/unlabeled/deep/2.png")
+    layout = read_layout(str(tmp_path), {}, None)
+    assert list(layout.splits["train"]) == ["cat", "dog"]
+    assert [image.path for image in layout.unlabeled] == [
+        str(tmp_path / "train/unlabeled" / name) for name in ("1.png", "deep/2.png")
+    ]
+    assert (
+        "the 2 images of train/unlabeled/ are without labels; name the training images (`train: train`)"
+        in "\n".join(layout.notes)
+    )
+    assert list(read(tmp_path, train="train")[0]["train"]) == ["cat", "dog", "unlabeled"]
+    lay(tmp_path, "test/unlabeled/1.png")
+    assert list(read(tmp_path)[0]["train"]) == ["cat", "dog", "unlabeled"]
+
+
+def test_the_folder_of_pascal_voc_is_asked_for_a_table_and_nothing_is_to_be_removed(tmp_path):
+    lay(tmp_path, "JPEGImages/1.jpg", "Annotations/1.xml", "ImageSets/Main/train.txt")
+    message = refusal(tmp_path)
+    assert "where a table has their labels, use the data set `manifest`" in message
+    assert "remove" not in message
+
+
+def test_a_named_folder_is_known_in_any_form_of_its_letters(tmp_path):
+    composed, decomposed = (unicodedata.normalize(form, "Übung") for form in ("NFC", "NFD"))
+    lay(tmp_path, *of_classes(decomposed))
+    assert list(read(tmp_path, train=composed)[0]["train"]) == ["cat", "dog"]
+
+
 def test_nested_classes_are_named_by_the_folder_at_their_depth(tmp_path):
     fruit = [f"{split}/Fruit/{name}/1.png" for split in ("train", "test") for name in ("Apple", "Kiwi")]
     lay(tmp_path, *fruit, "train/Roots/Beet/Red/1.png", "train/Roots/2.png")
@@ -259,12 +320,16 @@ def test_what_machines_put_beside_images_is_left_out_and_counted(tmp_path):
         "__MACOSX/train/cat/2.png",
         "#recycle/old.png",
         "$RECYCLE.BIN/older.png",
+        "#snapshot/1.png",
+        "@Recently-Snapshot/1.png",
+        "@Transcode/1.png",
+        "train/@tmp/1.png",
         ".DS_Store",
     )
     splits, notes = read(tmp_path)
     assert sum(len(images) for images in splits["train"].values()) == 4
-    assert "8 files are left out: 1 no images by their names (such as " in notes
-    assert "Thumbs.db), 7 hidden, or of storage devices and archives (such as " in notes
+    assert "12 files are left out: 1 no images by their names (such as " in notes
+    assert "Thumbs.db), 11 hidden, or of storage devices and archives (such as " in notes
 
 
 def test_the_layout_is_part_of_the_identity(tmp_path):

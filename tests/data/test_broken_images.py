@@ -7,15 +7,17 @@ import random
 import struct
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from baselines.datasets import image_files
 from baselines.datasets.image_files import common_size
 from baselines.datasets.image_folder import ImageFolder
-from harness.data import pixels
+from harness.data import decode, pixels
 from harness.data.decode import Prepared, prepare
 
 COLOURS = {"cat": (255, 0, 0), "dog": (0, 255, 0), "a name, with spaces": (0, 0, 255), "猫 été": (255, 255, 0)}
@@ -226,7 +228,9 @@ def test_of_many_broken_files_some_are_named_and_all_counted(tmp_path):
     message = refusal(root)
     assert "25 broken images" in message
     assert message.count("cannot decode") == 10
-    assert "and 15 more" in message
+    (listing,) = (root.parent / "cache").glob("*-broken.txt")
+    assert f"and 15 more, all named in {listing}" in message
+    assert listing.read_text().count(f"cannot decode {root}") == 25
 
 
 def test_skipped_files_are_said_and_the_others_are_as_if_they_had_never_been(tmp_path, monkeypatch):
@@ -245,6 +249,34 @@ def test_skipped_files_are_said_and_the_others_are_as_if_they_had_never_been(tmp
     assert torch.equal(prepared.labels["train"], clean.labels["train"])
     assert torch.equal(prepared.sums, clean.sums)
     assert_labels_fit_colours(prepared)
+
+
+def test_of_many_skipped_files_all_stand_in_a_file_too(tmp_path):
+    root = fill(tmp_path / "images", number=8)
+    for file in sorted(root.rglob("*.png"))[::2]:
+        file.write_bytes(b"oops")
+    (note,) = prepare(ImageFolder(path=str(root), size=8), "images", tmp_path / "cache", skip_broken=True).notes
+    (listing,) = (tmp_path / "cache").glob("*-broken.txt")
+    assert note.endswith(f"and 6 more, all named in {listing}")
+    assert len(listing.read_text().splitlines()) == 16
+
+
+def test_bytes_are_said_before_anything_is_decoded(tmp_path, monkeypatch):
+    root = fill(tmp_path / "images")
+    monkeypatch.setattr(decode.shutil, "disk_usage", lambda path: SimpleNamespace(free=3 * 8 * 8 * 12 - 1))
+    with pytest.raises(OSError, match=r"images: 12 images of 3x8x8 take 2\.3 kB, and 2\.3 kB are free"):
+        read(root)
+    monkeypatch.undo()
+    order = []
+    monkeypatch.setattr(decode, "say", lambda text: order.append(text))
+    monkeypatch.setattr(
+        image_files, "decode", lambda *given, **named: order.append("decodes") or torch.zeros(3, 8, 8).byte()
+    )
+    read(root)
+    assert order == [
+        f"images: 12 images of 3x8x8 take 2.3 kB, decoded once into {tmp_path / 'cache'}",
+        *["decodes"] * 12,
+    ]
 
 
 def test_a_class_of_which_nothing_is_left_is_named(tmp_path):

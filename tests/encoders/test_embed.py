@@ -105,7 +105,8 @@ def test_photographs_are_turned_as_those_that_the_encoder_learnt_from(sweep, tmp
     seen = image.rot90(-1) if upright else image
     assert not torch.equal(image, image.rot90(-1))
     expected = encoder.embed(seen[None, None].contiguous())
-    assert torch.equal(torch.from_numpy(embed.embed(encoder, [tmp_path / "1.png"])), expected)
+    ((_, vectors),) = embed.embedded(encoder, [tmp_path / "1.png"], {})
+    assert torch.equal(torch.from_numpy(vectors), expected)
 
 
 def test_variants_do_not_agree_by_chance(sweep):
@@ -247,12 +248,12 @@ def test_what_is_written_is_what_a_data_set_of_embeddings_reads(sweep, pictures,
 
 
 def test_embedding_that_fails_leaves_no_file(tmp_path):
-    def vectors():
-        yield np.zeros((1, 2), np.float32)
+    def pieces():
+        yield [Path("a")], np.zeros((1, 2), np.float32)
         raise ValueError("cannot decode")
 
     with pytest.raises(ValueError, match="cannot decode"):
-        embed.write_embeddings(tmp_path / "e.npz", [Path("a"), Path("b")], vectors(), 2)
+        embed.write_embeddings(tmp_path / "e.npz", pieces(), 2)
     assert not list(tmp_path.iterdir())
 
 

@@ -133,12 +133,12 @@ def test_only_new_files_are_embedded_again(world, tmp_path, monkeypatch):
     said = ["--selector", "coreset", "--encoder", encoder, "--budget", 5, "--cache", tmp_path / "cache"]
     embedded = []
 
-    def spy(encoder, files):
+    def spy(encoder, files, broken):
         embedded.extend(file.name for file in files)
-        return embed(encoder, files)
+        return embed(encoder, files, broken)
 
-    embed = candidates.embed.embed
-    monkeypatch.setattr(candidates.embed, "embed", spy)
+    embed = candidates.embed.embedded
+    monkeypatch.setattr(candidates.embed, "embedded", spy)
     picked = []
     for _ in range(2):
         assert pick(mine, *said, "--output", tmp_path / "picks") == 0
