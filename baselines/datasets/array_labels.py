@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,8 +17,8 @@ class Labels:
     """Labels as the harness reads them.
 
     Attributes:
-        of: split -> i64 [N] in 0 .. K-1, where every label lies that `train` has.
-        class_names: K names.
+        of: split -> i64 [N] in 0 .. K-1, where every label lies that `train` has; -1 where there is none.
+        class_names: K names, in Unicode's composed form.
         notes: what was decided, a line each.
     """
 
@@ -31,13 +32,13 @@ def labels_of(given: Mapping[str, tuple[str, np.ndarray]], names: np.ndarray | N
 
     Args:
         given: split -> the array's name and the array, [N] or [N, 1]: integers or whole floats 0 .. K-1 or 1 .. K,
-            booleans, or strings; or [N, K], one-hot. `train` is among them.
+            booleans, or strings, of which an empty one is no label; or [N, K], one-hot. `train` is among them.
         names: of the classes, [K]; None: the labels themselves, in their order.
 
     Raises:
         ValueError: a label is none of that; names the array.
     """
-    known = None if names is None else tuple(str(_text(name)) for name in names.reshape(-1).tolist())
+    known = None if names is None else tuple(_text(name) for name in names.reshape(-1).tolist())
     flat = {part: (name, _flat(name, array)) for part, (name, array) in given.items()}
     kinds = {array.dtype.kind for _, array in flat.values()}
     if kinds <= {"U", "S", "T"}:
@@ -65,20 +66,24 @@ def _flat(name: str, array: np.ndarray) -> np.ndarray:
     return array.argmax(1)
 
 
-def _text(value: object) -> object:
-    return value.decode(errors="replace") if isinstance(value, bytes) else value
+def _text(value: object) -> str:
+    """In Unicode's composed form; empty where it holds nothing but blanks."""
+    text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+    return unicodedata.normalize("NFC", text) if text.strip() else ""
 
 
 def _of_names(flat: Mapping[str, tuple[str, np.ndarray]], known: tuple[str, ...] | None) -> Labels:
-    texts = {part: (name, [str(_text(one)) for one in array.tolist()]) for part, (name, array) in flat.items()}
-    class_names = known or tuple(sorted(set(texts["train"][1])))
-    numbers = {name: number for number, name in enumerate(class_names)}
+    texts = {part: (name, [_text(one) for one in array.tolist()]) for part, (name, array) in flat.items()}
+    class_names = known or tuple(sorted(set(texts["train"][1]) - {""}))
+    numbers = {"": -1} | {name: number for number, name in enumerate(class_names)}
     for name, labels in texts.values():
         unknown = next((label for label in labels if label not in numbers), None)
         if unknown is not None:
             where = "class_names" if known else texts["train"][0]
             raise ValueError(f"{name} holds {unknown!r}, which {where} does not")
     of = {part: np.array([numbers[one] for one in labels], dtype=np.int64) for part, (_, labels) in texts.items()}
+    if not (of["train"] >= 0).any():
+        raise ValueError(f"{texts['train'][0]} holds no label: all are empty")
     return Labels(of, class_names)
 
 
@@ -112,3 +117,45 @@ def _of_numbers(flat: Mapping[str, tuple[str, np.ndarray]], known: tuple[str, ..
     if known is not None and len(known) <= most:
         raise ValueError(f"class_names holds {len(known)} names, but {name} has labels {least} .. {most}")
     return Labels({part: array for part, (_, array) in flat.items()}, known or tuple(str(value) for value in values))
+
+
+@dataclass(frozen=True)
+class Divided:
+    """Which rows of the arrays make which split.
+
+    Attributes:
+        rows: split -> the array's split and i64 [n] rows of it; None for all of them.
+        notes: what became of images without a label, a line each.
+        left_out: how many images are not used.
+    """
+
+    rows: Mapping[str, tuple[str, np.ndarray | None]]
+    notes: tuple[str, ...] = ()
+    left_out: int = 0
+
+
+def divided(labels: Labels, parts: Collection[str]) -> Divided:
+    """Divides arrays into splits: training images without a label are for pre-training, others without are left out.
+
+    Args:
+        labels: of the arrays.
+        parts: the splits that there are arrays of, `unlabeled` perhaps among them.
+    """
+    rows: dict[str, tuple[str, np.ndarray | None]] = {}
+    notes, left_out = [], 0
+    for part in parts:
+        values = labels.of.get(part)
+        known = None if values is None else np.flatnonzero(values >= 0)
+        if values is None or known is None or len(known) == len(values):
+            rows[part] = part, None
+            continue
+        without = len(values) - len(known)
+        if len(known):
+            rows[part] = part, known
+        if part == "train" and "unlabeled" not in parts:
+            rows["unlabeled"] = part, np.flatnonzero(values < 0)
+            notes.append(f"{without} training images have no label (it is empty) and are for pre-training only")
+        else:
+            left_out += without
+            notes.append(f"{without} images of the split {part} are left out, which have no label (it is empty)")
+    return Divided(rows, tuple(notes), left_out)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,20 +13,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
-from baselines.datasets.array_labels import labels_of
-from baselines.datasets.image_files import common_size, looked_at, split_of_images
+from baselines.datasets.array_labels import divided, labels_of
+from baselines.datasets.image_files import common_size, sizes_of_images, split_of_images
 from harness.api import Dataset, Source, Split
-from harness.image_file import undecodable
-
-WORDS = {
-    "train": ("train", "training"),
-    "val": ("validation", "valid", "val", "dev"),
-    "test": ("test", "testing"),
-    "unlabeled": ("unlabeled", "unlabelled", "unsupervised"),
-}
-"""Split -> its names in folders and files."""
+from harness.tables import SPLIT_WORDS, splits_named
 
 IMAGES, LABELS = ("image", "img", "images", "picture"), ("label", "labels", "fine_label", "target", "class", "category")
 """Columns that hold images and labels, where no other is named and the files do not say what they hold."""
@@ -36,11 +26,12 @@ IMAGES, LABELS = ("image", "img", "images", "picture"), ("label", "labels", "fin
 class HuggingFace(Dataset):
     """A data set of Hugging Face `datasets` on disk: a folder of `save_to_disk`, or Parquet files with image bytes.
 
-    A folder of one split or of several (train, validation, test, unsupervised), or Parquet files whose names begin with
-    the split's, as on the hub: `data/train-00000-of-00002.parquet`. Read by pyarrow, so that the package `datasets` is
-    not needed; files are mapped, and Parquet files are read by row groups. Images are bytes that Pillow reads, or paths
-    of files. Classes have the names that the files hold (ClassLabel), or the labels are read as by `npz`. A split whose
-    labels are all -1, as in published test sets without answers, is left out, which is said.
+    A folder of one split or of several (train, validation, test, unsupervised), or Parquet files whose names or folders
+    are called like the splits, as on the hub: `data/train-00000-of-00002.parquet`, `default/train/0000.parquet`. Read
+    by pyarrow, so that the package `datasets` is not needed; files are mapped, and Parquet files are read by row
+    groups. Images are bytes that Pillow reads, or paths of files. Classes have the names that the files hold
+    (ClassLabel), or the labels are read as by `npz`. A split whose labels are all -1, as in published test sets without
+    answers, is left out, which is said.
 
     Args:
         path: the folder, or a Parquet file.
@@ -48,6 +39,7 @@ class HuggingFace(Dataset):
         label: the column of labels; None finds it where there is one.
         size: H and W of the images, see `image_folder`.
         channels: 3 for RGB, 1 for grey.
+        upright: whether photographs are turned as their EXIF orientation says.
     """
 
     def __init__(
@@ -58,6 +50,7 @@ class HuggingFace(Dataset):
         label: str | None = None,
         size: int | None = None,
         channels: int = 3,
+        upright: bool = True,
     ):
         if size is not None and size < 1:
             raise ValueError(f"size: {size} is not at least 1 (or null, for that of the images)")
@@ -68,12 +61,13 @@ class HuggingFace(Dataset):
         self.label = label
         self.size = size
         self.channels = channels
+        self.upright = upright
 
     def identity(self) -> str:
         """The path, size and times of each file, the columns, and the form the images are brought into."""
         stated = [(file, file.stat()) for files in self._files().values() for file in files]
         files = [f"{file.absolute()} {at.st_size} {at.st_mtime_ns} {at.st_ctime_ns}" for file, at in stated]
-        return "\n".join([*files, f"{self.image} {self.label} {self.size} {self.channels}"])
+        return "\n".join([*files, f"{self.image} {self.label} {self.size} {self.channels} {self.upright}"])
 
     def open(self) -> Source:
         """Opens the files; images are read when they are decoded.
@@ -89,7 +83,7 @@ class HuggingFace(Dataset):
         notes = [f"{self.path}: images are column {image!r}, labels {label!r}"]
         labels, left_out = {}, 0
         for part in [part for part in tables if part != "unlabeled"]:
-            values = np.asarray(tables[part].column(label))
+            values = _labels(tables[part].column(label))
             if part != "train" and len(values) and values.dtype.kind in "if" and (values == -1).all():
                 notes.append(f"{self.path}: split {part} is left out, for it has no labels (all are -1)")
                 left_out += len(values)
@@ -102,8 +96,13 @@ class HuggingFace(Dataset):
         except ValueError as error:
             raise ValueError(f"{self.path}: {error}") from error
         shape, said = self._image_shape(tables, image)
-        splits = {part: _split(table, part, image, shape, read.of.get(part)) for part, table in tables.items()}
-        notes += [f"{self.path}: {note}" for note in (*read.notes, said) if note]
+        parts = divided(read, tables)
+        splits = {}
+        for split, (part, rows) in parts.rows.items():
+            known = None if split == "unlabeled" else read.of[part]
+            splits[split] = self._split(tables[part], part, image, shape, known, rows)
+        notes += [f"{self.path}: {note}" for note in (*read.notes, *parts.notes, said) if note]
+        left_out += parts.left_out
         tally = {"left_out": left_out} if left_out else {}
         return Source(shape, read.class_names, splits, notes=tuple(notes), tally=tally)
 
@@ -119,14 +118,17 @@ class HuggingFace(Dataset):
         folders = [folder.parent for folder in sorted(root.glob("*/state.json"))]
         files = [(folder.name, _saved(folder)) for folder in folders]
         if not folders:
-            parquet = sorted(root.rglob("*.parquet"))
-            files = [(re.split(r"[-.]", file.name)[0], [file]) for file in parquet]
-            files = [(name if _part(name) else "train", listed) for name, listed in files]
+            names = [file.relative_to(root).as_posix() for file in sorted(root.rglob("*.parquet"))]
+            files = [(name, [root / name]) for name in names]
+        called = {name: _split_of(name) for name, _ in files}
+        if not folders and not any(called.values()):  # files that nobody named for a split
+            called = dict.fromkeys(called, "train")
         parts: dict[str, list[Path]] = {}
         for name, listed in files:
-            part = _part(name)
+            part = called[name]
             if part is None:
-                raise ValueError(f"{root}: {name} is no split; they are train, validation, test and unsupervised")
+                words = f"no split, or several; they are {', '.join(SPLIT_WORDS)}, as in {_known(called)}"
+                raise ValueError(f"{root}: {name} names {words}")
             parts.setdefault(part, []).extend(listed)
         if "train" not in parts:
             there = f"only {', '.join(parts)}" if parts else "neither state.json nor a .parquet file"
@@ -163,21 +165,54 @@ class HuggingFace(Dataset):
     def _image_shape(self, tables: Mapping[str, _Table], column: str) -> tuple[tuple[int, int, int], str]:
         if self.size is not None:
             return (self.channels, self.size, self.size), ""
-        sizes, problem = [], None
-        for row in looked_at(len(tables["train"])):
-            try:
-                with Image.open(_stream(tables["train"].cell(column, row))) as image:
-                    sizes.append(image.size)
-            except Exception as error:  # Pillow's readers raise many types for a damaged file
-                problem = undecodable(f"train {row}", error)
-        if not sizes:
-            raise ValueError(f"{self.path}: {problem or 'no image'}")
+        train = tables["train"]
+        names = [f"train {row}" for row in range(len(train))]
+        if not names:
+            raise ValueError(f"{self.path}: no image")
+        sizes = sizes_of_images(names, lambda row: _stream(train.cell(column, row)), upright=self.upright)
         height, width, said = common_size(sizes)
         return (self.channels, height, width), said
 
+    def _split(
+        self,
+        table: _Table,
+        part: str,
+        column: str,
+        shape: tuple[int, int, int],
+        labels: np.ndarray | None,
+        rows: np.ndarray | None,
+    ) -> Split:
+        """The images of a table, or those of some rows."""
+        wanted = np.arange(len(table)) if rows is None else rows
+        names = [f"{part} {row}" for row in wanted]
+        known = None if labels is None else torch.from_numpy(labels[wanted])
 
-def _part(name: str) -> str | None:
-    return next((part for part, words in WORDS.items() if name.lower() in words), None)
+        def opened(place: int) -> io.BytesIO | Path:
+            return _stream(table.cell(column, int(wanted[place])))
+
+        return split_of_images(names, opened, known, shape, upright=self.upright)
+
+
+def _split_of(name: str) -> str | None:
+    """The split of a file by the pieces of its path below the root, or of a folder; None where they name none, or two.
+
+    A piece says it whole (`train`, `PublicTest`), or one of its words does (`cifar10-train-00000-of-00002`).
+    """
+    pieces = name.removesuffix(".parquet").split("/")
+    told = {split for piece in pieces for split in splits_named(piece)}
+    return told.pop() if len(told) == 1 else None
+
+
+def _known(called: Mapping[str, str | None]) -> str:
+    """A file that names a split, or how the hub calls one."""
+    return next((name for name, split in called.items() if split), "train-00000-of-00001.parquet")
+
+
+def _labels(column: list[Any]) -> np.ndarray:
+    """Labels as an array; of texts a missing one is empty."""
+    if any(isinstance(value, str) for value in column):
+        column = ["" if value is None else value for value in column]
+    return np.asarray(column)
 
 
 def _saved(folder: Path) -> list[Path]:
@@ -193,13 +228,6 @@ def _saved(folder: Path) -> list[Path]:
     if missing:
         raise ValueError(f"{folder} is not whole: no {missing[0]}")
     return files
-
-
-def _split(table: _Table, part: str, column: str, shape: tuple[int, int, int], labels: np.ndarray | None) -> Split:
-    names = [f"{part} {row}" for row in range(len(table))]
-
-    known = None if labels is None else torch.from_numpy(labels)
-    return split_of_images(names, lambda row: _stream(table.cell(column, row)), known, shape)
 
 
 def _stream(cell: Any) -> io.BytesIO | Path:

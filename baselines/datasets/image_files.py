@@ -73,23 +73,35 @@ def looked_at(number: int) -> range:
 
 
 def sizes_of(paths: Sequence[Path], *, upright: bool = True) -> list[tuple[int, int]]:
-    """Width and height of some of the files; of broken ones, as long as not all are, none.
+    """As `sizes_of_images`, of files."""
+    return sizes_of_images(paths, lambda place: paths[place], upright=upright)
+
+
+def sizes_of_images(
+    names: Sequence[object], opened: Callable[[int], Path | IO[bytes]], *, upright: bool = True
+) -> list[tuple[int, int]]:
+    """Width and height of some of the images; of broken ones, as long as not all are, none.
 
     Those that may keep their size are turned as their EXIF orientation says, if `upright`; of others the header tells.
+
+    Args:
+        names: of all images.
+        opened: position -> the image's file, or a new stream of it.
+        upright: whether they are turned.
 
     Raises:
         ValueError: all are broken; names the first.
     """
     sizes, problems = [], []
-    for position in looked_at(len(paths)):
+    for position in looked_at(len(names)):
         try:
-            with Image.open(paths[position]) as image:
+            with Image.open(opened(position)) as image:
                 width, height = image.size
             if width * height <= OWN_PIXELS:
-                height, width = size_of(paths[position], upright=upright)
+                height, width = size_of(opened(position), upright=upright)
             sizes.append((width, height))
         except Exception as error:  # Pillow's readers raise many types for a damaged file
-            problems.append(undecodable(paths[position], error))
+            problems.append(undecodable(names[position], error))
     if not sizes:
         raise problems[0]
     return sizes

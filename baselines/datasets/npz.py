@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from baselines.datasets.array_files import StoredArray, files_of, stored_arrays
-from baselines.datasets.array_labels import Labels, labels_of
+from baselines.datasets.array_labels import Labels, divided, labels_of
 from harness.api import Dataset, Source, Split
 
 LAYOUTS = ("NHWC", "NCHW")
@@ -26,6 +26,9 @@ PARTS = {
 IMAGES, LABELS, NAMES = ("x", "images", "data"), ("y", "labels", "targets"), ("class_names", "label_names")
 """The words for images and labels, before or behind that of the split, and the names of the classes' array."""
 
+UNCLEAR = 2.0
+"""Floats whose largest value is above 1 and at most this are neither in [0, 1] nor a picture in 0 .. 255."""
+
 Scale = Callable[[np.ndarray], np.ndarray]
 
 
@@ -38,7 +41,8 @@ class Npz(Dataset):
 
     Images are [N, H, W], [N, H, W, C] or [N, C, H, W] with C = 1 or 3: uint8, or other numbers within 0 .. 255, or
     floats in [0, 1], which are scaled, or uint16, whose range is scaled to 8 bits. Labels are [N] or [N, 1]: integers
-    or whole floats 0 .. K-1 or 1 .. K, booleans, or strings, which are the classes' names, sorted; or [N, K], one-hot.
+    or whole floats 0 .. K-1 or 1 .. K, booleans, or strings, which are the classes' names, sorted, and of which an
+    empty one is no label: such training images are pre-trained on and nothing else; or [N, K], one-hot.
     class_names (or label_names) are K strings. What is scaled or counted from 1 is said.
 
     .npy files and arrays of an .npz that is not compressed are mapped into memory and may be larger than it; of a
@@ -80,14 +84,19 @@ class Npz(Dataset):
             raise ValueError(f"{self.path}: images differ in shape: {shapes}")
         labels = self._labels(roles, images)
         scale, said = self._scale(list(images.values()))
-        splits = {part: _split(images[part], orders[part], scale, labels.of.get(part)) for part in images}
+        parts = divided(labels, images)
+        splits = {
+            split: _split(images[part], orders[part], scale, None if split == "unlabeled" else labels.of[part], rows)
+            for split, (part, rows) in parts.rows.items()
+        }
         used = {array.name for array in roles.values()}
         unused = [str(array) for name, array in arrays.items() if name not in used]
         if unused:
             said = [*said, f"not used: {', '.join(unused)}"]
-        notes = tuple(f"{self.path}: {note}" for note in [*said, *labels.notes])
-        number = sum(array.shape[0] for array in images.values())
-        tally = {"scaled": number} if scale not in (_as_they_are, np.rint) else {}
+        notes = tuple(f"{self.path}: {note}" for note in [*said, *labels.notes, *parts.notes])
+        number = sum(split.num_images for split in splits.values())
+        tally = {"scaled": number} if scale not in (_as_they_are, _rounded) else {}
+        tally |= {"left_out": parts.left_out} if parts.left_out else {}
         return Source((channels, height, width), labels.class_names, splits, notes=notes, tally=tally)
 
     def _place(self) -> Path:
@@ -147,20 +156,28 @@ class Npz(Dataset):
             return _as_they_are, []
         if kind == "b":
             return lambda values: values * np.uint8(255), [f"images are {first.dtype}, scaled to 0 and 255"]
+        # of a resized or normalised image, in float32 before it was saved as anything finer
+        slack = 4 * max(np.finfo(first.dtype).eps, np.finfo(np.float32).eps) if kind == "f" else 0
         for array in images:
             low, high = array.range()
             most = 65535 if first.dtype == np.uint16 else 255
-            if not (low >= 0 and high <= most):
+            if not (low >= -slack and high <= most):
                 raise ValueError(
                     f"{self.path}: {array.name} is {array.dtype} from {low:g} to {high:g}; "
                     "uint8, or numbers within 0 .. 255 or [0, 1], are needed"
                 )
         high = max(array.range()[1] for array in images)
-        if kind == "f" and high <= 1:
-            return lambda values: np.rint(values * 255), [f"images are {first.dtype} in [0, 1], scaled to 0 .. 255"]
+        if kind == "f" and high <= 1 + slack:
+            said = f"images are {first.dtype} in [0, 1], scaled to 0 .. 255"
+            return lambda values: np.rint(np.clip(values, 0, 1) * 255), [said]
+        if kind == "f" and high <= UNCLEAR:
+            raise ValueError(
+                f"{self.path}: images are {first.dtype} up to {high:g}: above [0, 1], and almost black as 0 .. 255; "
+                "bring them into [0, 1] (numpy.clip(images, 0, 1)), or save them as uint8"
+            )
         if high > 255:
             return lambda values: np.rint(values / 257), [f"images are {first.dtype} up to {high:g}, 0 .. 65535 scaled"]
-        return np.rint, [f"images are {first.dtype} up to {high:g}, taken as 0 .. 255"]
+        return _rounded, [f"images are {first.dtype} up to {high:g}, taken as 0 .. 255"]
 
     def _labels(self, roles: Mapping[tuple[str, str], StoredArray], images: Mapping[str, StoredArray]) -> Labels:
         given = {part: array for (part, kind), array in roles.items() if kind == "labels"}
@@ -193,11 +210,21 @@ def _as_they_are(values: np.ndarray) -> np.ndarray:
     return values
 
 
-def _split(array: StoredArray, order: tuple[int, ...], scale: Scale, labels: np.ndarray | None) -> Split:
-    """The images of an array, whose pieces are copied as they are read."""
+def _rounded(values: np.ndarray) -> np.ndarray:
+    return np.rint(np.maximum(values, 0))
+
+
+def _split(
+    array: StoredArray, order: tuple[int, ...], scale: Scale, labels: np.ndarray | None, rows: np.ndarray | None
+) -> Split:
+    """The images of an array, or those of some rows, whose pieces are copied as they are read."""
 
     def read(start: int, stop: int) -> Tensor:
-        piece = scale(array.load()[start:stop]).transpose(order).astype(np.uint8, copy=True)
+        wanted = slice(start, stop) if rows is None else rows[start:stop]
+        piece = scale(array.load()[wanted]).transpose(order).astype(np.uint8, copy=True)
         return torch.from_numpy(piece if piece.ndim == 4 else piece[:, None])
 
-    return Split(array.shape[0], read, None if labels is None else torch.from_numpy(labels))
+    if labels is not None and rows is not None:
+        labels = labels[rows]
+    number = array.shape[0] if rows is None else len(rows)
+    return Split(number, read, None if labels is None else torch.from_numpy(labels))

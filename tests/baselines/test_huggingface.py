@@ -1,10 +1,13 @@
 """Data sets of Hugging Face on disk, in files as the package `datasets` 5.2 writes them."""
 
+import io
+
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
 from data_files import png, save_split, table_of
+from PIL import ExifTags, Image
 from pyarrow import parquet
 
 from baselines.datasets.huggingface import HuggingFace
@@ -54,6 +57,58 @@ def test_parquet_files_of_the_hub_are_read_in_any_order_by_row_groups(tmp_path):
     prepared = prepare(HuggingFace(path=str(tmp_path)), "hub", tmp_path / "cache")
     assert torch.equal(prepared.images["train"], torch.from_numpy(IMAGES[:20]))
     assert prepared.labels["test"].tolist() == LABELS[20:]
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("default/train/0000", "default/test/0000"),
+        ("cifar10-train", "cifar10-test"),
+        ("train_00", "test_00"),
+        ("Training/a", "TestData/a"),
+    ],
+)
+def test_a_split_is_named_anywhere_in_the_path_of_a_file(tmp_path, train, test):
+    for name, (first, last) in {train: (0, 20), test: (20, 30)}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        parquet.write_table(table_of(FILES[first:last], LABELS[first:last], NAMES), tmp_path / f"{name}.parquet")
+    source = HuggingFace(path=str(tmp_path)).open()
+    assert {name: split.num_images for name, split in source.splits.items()} == {"train": 20, "test": 10}
+    parquet.write_table(table_of(FILES, LABELS, NAMES), tmp_path / "0.parquet")
+    with pytest.raises(ValueError, match=r"0\.parquet names no split, or several; they are train, val, .*as in "):
+        HuggingFace(path=str(tmp_path)).open()
+
+
+def test_files_of_which_none_names_a_split_are_training_images(tmp_path):
+    for number in range(2):
+        parquet.write_table(table_of(FILES[:9], LABELS[:9], NAMES), tmp_path / f"part-{number}.parquet")
+    assert HuggingFace(path=str(tmp_path)).open().splits["train"].num_images == 18
+
+
+def test_names_are_composed_and_a_missing_text_is_no_label(tmp_path):
+    animals = ["cafe\u0301", "caf\u00e9", "", None, "dog", "dog"]
+    parquet.write_table(pa.table({"image": FILES[:6], "label": animals}), tmp_path / "train.parquet")
+    parquet.write_table(pa.table({"image": FILES[6:8], "label": ["dog", None]}), tmp_path / "test.parquet")
+    source = HuggingFace(path=str(tmp_path)).open()
+    assert source.class_names == ("caf\u00e9", "dog")
+    assert source.splits["train"].labels.tolist() == [0, 0, 1, 1]
+    assert torch.equal(source.splits["unlabeled"].read(0, 2), torch.from_numpy(IMAGES[2:4]))
+    assert source.splits["unlabeled"].names == ["train 2", "train 3"]
+    assert torch.equal(source.splits["test"].read(0, 1), torch.from_numpy(IMAGES[6:7]))
+    assert source.tally == {"left_out": 1}
+
+
+def test_photographs_are_turned_as_their_orientation_says(tmp_path):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    stream = io.BytesIO()
+    Image.fromarray(IMAGES[0].transpose(1, 2, 0)).save(stream, "png", exif=exif)
+    parquet.write_table(table_of([stream.getvalue()] * 2, [0, 1], NAMES), tmp_path / "train.parquet")
+    turned, kept = (HuggingFace(path=str(tmp_path), upright=upright) for upright in (True, False))
+    assert turned.identity() != kept.identity()
+    assert torch.equal(kept.open().splits["train"].read(0, 1)[0], torch.from_numpy(IMAGES[0]))
+    expected = torch.from_numpy(IMAGES[0]).rot90(-1, (1, 2))
+    assert torch.equal(turned.open().splits["train"].read(0, 1)[0], expected)
 
 
 def test_plain_parquet_with_strings_and_paths_is_read(tmp_path):

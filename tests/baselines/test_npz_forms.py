@@ -89,6 +89,62 @@ def test_other_numbers_than_bytes_become_the_same_pixels_which_is_said(tmp_path,
     assert said in note
 
 
+def lightened(images, highest):
+    images = (images / 255).astype(highest.dtype)
+    images[0, 0, 0, 0] = highest
+    return images
+
+
+@pytest.mark.parametrize(
+    "highest", [np.nextafter(np.float32(1), np.float32(2)), np.float64(1.0000001), np.float16(1.001)]
+)
+def test_floats_within_rounding_of_1_are_scaled(tmp_path, highest):
+    source = opened(tmp_path, x_train=lightened(IMAGES, highest), y_train=LABELS)
+    expected = CHANNELS_FIRST[:3].clone()
+    expected[0, 0, 0, 0] = 255
+    assert torch.equal(source.splits["train"].read(0, 3), expected)
+    assert "in [0, 1], scaled to 0 .. 255" in source.notes[0]
+
+
+@pytest.mark.parametrize("highest", [np.float32(1.02), np.float64(2.0), np.float16(1.1)])
+def test_floats_a_little_above_1_are_refused_and_not_made_black(tmp_path, highest):
+    message = refusal(tmp_path, x_train=lightened(IMAGES, highest), y_train=LABELS)
+    assert f"up to {highest:g}: above [0, 1], and almost black as 0 .. 255" in message
+    assert "numpy.clip(images, 0, 1)" in message
+
+
+def test_floats_a_rounding_below_0_are_0(tmp_path):
+    images = IMAGES.astype(np.float32)
+    images[0, 0, 0] = -1e-7
+    source = opened(tmp_path, x_train=images, y_train=LABELS)
+    assert source.splits["train"].read(0, 1)[0, :, 0, 0].tolist() == [0, 0, 0]
+
+
+def test_an_empty_label_is_none(tmp_path):
+    labels = np.array(["ant", "", "bee", " "] * 3)
+    source = opened(
+        tmp_path, x_train=IMAGES, y_train=labels, x_test=IMAGES[:3] ^ 1, y_test=np.array(["bee", "", "ant"])
+    )
+    assert source.class_names == ("ant", "bee")
+    assert torch.equal(source.splits["train"].read(1, 4), CHANNELS_FIRST[[2, 4, 6]])
+    assert source.splits["train"].labels.tolist() == [0, 1] * 3
+    assert torch.equal(source.splits["unlabeled"].read(0, 6), CHANNELS_FIRST[1::2])
+    assert source.splits["test"].labels.tolist() == [1, 0]
+    assert torch.equal(source.splits["test"].read(0, 2), CHANNELS_FIRST[[0, 2]] ^ 1)
+    assert source.tally == {"left_out": 1}
+    notes = "\n".join(source.notes)
+    assert "6 training images have no label (it is empty) and are for pre-training only" in notes
+    assert "1 images of the split test are left out, which have no label (it is empty)" in notes
+    assert "y_train holds no label: all are empty" in refusal(tmp_path, x_train=IMAGES, y_train=np.array([""] * 12))
+
+
+@pytest.mark.parametrize("names", [None, ["cafe\u0301", "tea"]])
+def test_labels_that_look_the_same_are_one_class_composed(names):
+    read = labels_of({"train": ("y", np.array(["cafe\u0301", "caf\u00e9", "tea"]))}, names and np.array(names))
+    assert read.class_names == ("caf\u00e9", "tea")
+    assert read.of["train"].tolist() == [0, 0, 1]
+
+
 def test_booleans_are_black_and_white_and_types_may_not_be_mixed(tmp_path):
     source = opened(tmp_path, x_train=IMAGES > 127, y_train=LABELS)
     assert torch.equal(source.splits["train"].read(0, 12), (CHANNELS_FIRST > 127).to(torch.uint8) * 255)
