@@ -128,7 +128,7 @@ def image_files(given: Sequence[Path]) -> list[Path]:
         if path.is_dir():
             inside, clutter = image_file.below(path)
             if not inside:
-                raise ValueError(f"{path} holds no image ({image_file.SHOWN})")
+                raise ValueError(f"{path} holds no image ({image_file.SOME_ENDINGS})")
             if clutter:
                 hidden = "hidden, or of storage devices and archives"
                 say(f"{path}: {count(len(clutter), 'image')} left out: {hidden} (such as {clutter[0]})")

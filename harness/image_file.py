@@ -25,7 +25,7 @@ EXTENSIONS = (
 out are what it reads by another program or on one system alone (.eps .ps .emf .wmf), numbers that are no picture (.pfm
 .fit .fits .h5 .hdf .grib .bufr), films (.mpg .mpeg) and a wrapping (.iim)."""
 
-SHOWN = " ".join([*EXTENSIONS[:8], "..."])
+SOME_ENDINGS = " ".join([*EXTENSIONS[:8], "..."])
 """Some of them, for messages."""
 
 CLUTTER = (

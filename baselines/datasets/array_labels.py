@@ -120,7 +120,7 @@ def _of_numbers(flat: Mapping[str, tuple[str, np.ndarray]], known: tuple[str, ..
 
 
 @dataclass(frozen=True)
-class Divided:
+class LabeledRows:
     """Which rows of the arrays make which split.
 
     Attributes:
@@ -134,7 +134,7 @@ class Divided:
     left_out: int = 0
 
 
-def divided(labels: Labels, parts: Collection[str]) -> Divided:
+def labeled_rows(labels: Labels, parts: Collection[str]) -> LabeledRows:
     """Divides arrays into splits: training images without a label are for pre-training, others without are left out.
 
     Args:
@@ -158,4 +158,4 @@ def divided(labels: Labels, parts: Collection[str]) -> Divided:
         else:
             left_out += without
             notes.append(f"{without} images of the split {part} are left out, which have no label (it is empty)")
-    return Divided(rows, tuple(notes), left_out)
+    return LabeledRows(rows, tuple(notes), left_out)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from baselines.datasets.folders import Folder, ImageFile, scan
-from harness.image_file import SHOWN
+from harness.image_file import SOME_ENDINGS
 from harness.tables import split_called
 
 TABLES = (".csv", ".tsv", ".tab", ".parquet", ".jsonl")
@@ -164,8 +164,8 @@ class _Reading:
                 raise ValueError(f"{folder.path}: no class {folder.name!r} among the training images ({shown})")
             if not self.images(folder):
                 raise ValueError(
-                    f"{folder.path} holds no image ({SHOWN}), and is taken for a class: add some; {MANIFEST}; if it is "
-                    "none, name the folder that holds the classes and nothing else, as in `train: FOLDER`"
+                    f"{folder.path} holds no image ({SOME_ENDINGS}), and is taken for a class: add some; {MANIFEST}; "
+                    "if it is none, name the folder that holds the classes and nothing else, as in `train: FOLDER`"
                 )
             folders[folder.name].append(folder)
         several = [name for name, those in folders.items() if len(those) > 1]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from baselines.datasets.array_labels import divided, labels_of
+from baselines.datasets.array_labels import labeled_rows, labels_of
 from baselines.datasets.image_files import common_size, sizes_of_images, split_of_images
 from harness.api import Dataset, Source, Split
 from harness.tables import SPLIT_WORDS, splits_named
@@ -96,7 +96,7 @@ class HuggingFace(Dataset):
         except ValueError as error:
             raise ValueError(f"{self.path}: {error}") from error
         shape, said = self._image_shape(tables, image)
-        parts = divided(read, tables)
+        parts = labeled_rows(read, tables)
         splits = {}
         for split, (part, rows) in parts.rows.items():
             known = None if split == "unlabeled" else read.of[part]

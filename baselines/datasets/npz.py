@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from baselines.datasets.array_files import StoredArray, files_of, stored_arrays
-from baselines.datasets.array_labels import Labels, divided, labels_of
+from baselines.datasets.array_labels import Labels, labeled_rows, labels_of
 from harness.api import Dataset, Source, Split
 
 LAYOUTS = ("NHWC", "NCHW")
@@ -84,7 +84,7 @@ class Npz(Dataset):
             raise ValueError(f"{self.path}: images differ in shape: {shapes}")
         labels = self._labels(roles, images)
         scale, said = self._scale(list(images.values()))
-        parts = divided(labels, images)
+        parts = labeled_rows(labels, images)
         splits = {
             split: _split(images[part], orders[part], scale, None if split == "unlabeled" else labels.of[part], rows)
             for split, (part, rows) in parts.rows.items()
