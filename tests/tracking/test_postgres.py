@@ -155,5 +155,5 @@ def test_server_and_database_restart_in_the_middle_and_lose_nothing(sweep, datab
         (line,) = capfd.readouterr().err.splitlines()
         assert line.endswith(f"; {cure}"), line
         assert "wrong" not in line
-    sync(sweep.path, database.uri())
+    sync(sweep.path, server.uri)
     assert_shows(server.uri, sweep)
