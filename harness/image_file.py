@@ -133,7 +133,7 @@ def _in_eight_bits(file: Image.Image) -> Image.Image:
     return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
 
 
-def size_of(path: Path, *, upright: bool = True) -> tuple[int, int]:
+def size_of(path: Path | IO[bytes], *, upright: bool = True) -> tuple[int, int]:
     """(H, W) of an image file, after turning.
 
     Raises:
@@ -178,7 +178,8 @@ def broken_in_words(broken: Sequence[str], listing: Path) -> str:
 
 def below(folder: Path) -> tuple[list[Path], list[Path]]:
     """The images in a folder and its sub-folders, sorted by path; and those that are clutter, and left out."""
-    images, clutter = [], []
+    images: list[Path] = []
+    clutter: list[Path] = []
     for path in sorted(folder.rglob("*")):
         if path.name.lower().endswith(EXTENSIONS) and path.is_file():
             left_out = any(is_clutter(part) for part in path.relative_to(folder).parts)

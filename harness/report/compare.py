@@ -182,6 +182,22 @@ def estimate(
     return _estimate(inference.means(np.array(values, float), moments), limits)
 
 
+def estimate_of_shares(shares: Sequence[float], images: int) -> Estimate:
+    """The mean of shares of the same images, where it is not known which they were.
+
+    What so many images add, p (1 - p) / m, counts beside what the seeds vary by, as if all models were right on the
+    same ones: an upper bound.
+
+    Args:
+        shares: one a seed, of models that saw the same images.
+        images: m.
+    """
+    values = np.array(shares, float)
+    of_images = np.asarray(values.mean() * (1 - values.mean()) / images)
+    moments = ImageMoments(np.zeros(()), of_images, np.asarray(values.mean()), np.asarray(images))
+    return _estimate(inference.means(values, moments), (0, 1))
+
+
 def _estimate(mean: Averages, limits: tuple[float, float] = (-math.inf, math.inf)) -> Estimate:
     return Estimate(float(mean.mean), _known(mean.half), int(mean.n), limits)
 

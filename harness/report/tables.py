@@ -144,6 +144,8 @@ def _footnotes(report: Report) -> list[str]:
         worth = report.worth(report.measure)
         if worth is not None and any(one.p_holm is not None for one in judgements):
             notes.append(f"Equivalent: within {worth:g}, by two one-sided tests, corrected by Holm's method, too.")
+    if report.flattery:
+        notes.append("Each interval is of its own row; that one was chosen as the best, the answer allows for.")
     if report.looks and judgements:
         notes.append(words.looked_at(report.looks, max(one.looks for one in judgements)))
     if any(entry.lacking for entry in report.confirmed):

@@ -355,7 +355,10 @@ def test_accuracy_by_class_by_hand(selectors):
     first, last = ([e.mean for e in column if e] for column in (item.first[1], item.last[1]))
     assert first == pytest.approx([0.32, 0.8, 1.0])
     assert last == pytest.approx([0.52, 0.8, 1.0])
-    assert item.first[1][0].half == pytest.approx(4.302653 * 0.01 / math.sqrt(3), rel=1e-4)  # t(.975, 2) s / sqrt(n)
+    always = item.first[1][1]  # .8 of the same hundred images under every seed
+    assert always.half == pytest.approx(1.984217 * math.sqrt(0.8 * 0.2 / 100), rel=1e-4)  # t(.975, 99)
+    of_images = math.sqrt(0.32 * 0.68 / 100)
+    assert 1.98 * of_images < item.first[1][0].half < 2.3 * of_images  # and the seeds' .01 / sqrt(3)
 
 
 def test_the_table_names_the_worst_and_the_best_class(selectors):

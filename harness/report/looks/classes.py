@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from harness.records.trial_files import Confusion
 from harness.report.cells import Cell, Count, Empty, Number, Text
-from harness.report.compare import Estimate, estimate
+from harness.report.compare import Estimate, estimate_of_shares
 from harness.report.looks.look import Look
 from harness.report.model import Entry, Report
 from harness.report.pictures.matrix import confusion_svg
@@ -55,8 +55,11 @@ def by_class(entry: Entry) -> ClassAccuracy | None:
 
     def recalls(step: int) -> tuple[int, list[Estimate | None]]:
         matrices = [trial[step].matrix for trial in trials]
-        by_class = [[m[k, k] / m[k].sum() for m in matrices if m[k].sum()] for k in range(len(matrices[0]))]
-        return step, [estimate(values, limits=(0, 1)) if values else None for values in by_class]
+        by_class = [[(m[k, k], m[k].sum()) for m in matrices if m[k].sum()] for k in range(len(matrices[0]))]
+        return step, [
+            estimate_of_shares([right / count for right, count in of], min(count for _, count in of)) if of else None
+            for of in by_class
+        ]
 
     last = trials[0][steps[-1]]
     first = recalls(steps[0]) if len(steps) > 1 else None
@@ -72,7 +75,7 @@ def class_accuracy(report: Report) -> Look | None:
     best, shown = by_entry[0]
     beside = next(((e, item) for e, item in by_entry[1:] if e is report.reference), None)
     seeds = len(best.seeds)
-    spread = f"Lines: 95 % t-interval over {seeds} seeds."
+    spread = f"Lines: 95 % interval over {seeds} seeds and the class's images."
     if seeds < SEEDS_FOR_INTERVALS:
         spread = f"Mean over {seeds} seeds, too few for an interval." if seeds > 1 else "One seed, so no intervals."
     if shown.first:
