@@ -560,7 +560,7 @@ def _worst(cells: Sequence[Cell], figures: Sequence[Figures]) -> list[str]:
 
 def _astray(families: int) -> list[list[str]]:
     rows = []
-    for k, n in itertools.product((2, 12), (3, 5, 10)):
+    for k, n in itertools.product((2, 12), (2, 3, 5, 10)):
         named = warned(Cell(k, n, 1_000, 0.1, 0.5, "equal", collapses=True), families, 0)
         rows.append([str(k), str(n), *map(_share, named)])
     return rows
