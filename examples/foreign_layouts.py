@@ -125,7 +125,9 @@ def read(settings: Mapping[str, Any], cache: Path) -> Prepared:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m examples.foreign_layouts", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m examples.foreign_layouts", description="Lays an archive out in five ways."
+    )
     parser.add_argument("archive", type=Path, help="a folder {train,test}/<class>/<file>")
     parser.add_argument("output", type=Path, help="a new folder for the layouts")
     parser.add_argument("--per-class", type=int, metavar="N", help="images of each class and split; default: all")

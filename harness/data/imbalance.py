@@ -77,13 +77,14 @@ def label_of(item: int | str, class_names: tuple[str, ...]) -> int:
 
 def _value(name: str) -> float | None:
     """The number that a class is called by, in any writing of Python's or YAML's: 0010, -1, 1.5, 1e3, 0x10, 1_000."""
-    for read in (float, lambda text: float(int(text, 0))):
+    try:
+        value = float(name)
+    except ValueError:
         try:
-            value = read(name)
+            value = float(int(name, 0))
         except (ValueError, OverflowError):
-            continue
-        return value if math.isfinite(value) else None
-    return None
+            return None
+    return value if math.isfinite(value) else None
 
 
 @dataclass(frozen=True)
