@@ -95,7 +95,7 @@ def test_verdicts_and_missing_pairs():
     }
     assert found["alone"].p_holm is None
     few = {case: {seed: values[seed] for seed in values if seed < 3} for case, values in column.items()}
-    few["apart"] = {9: 0.9}
+    few |= {"apart": {9: 0.9}, "unclear": {1: 0.51, 2: 0.50}}
     found = judge({0: Scores(few)}, "random", worth=0.05)[0]
     assert {case: one.kind for case, one in found.items()} == {
         "better": "indication",
