@@ -45,14 +45,14 @@ def main(arguments: list[str] | None = None, prog: str = "python -m harness.embe
         if not options.images and not options.onnx:
             raise ValueError("name images to embed, or a file for the encoder itself by --onnx FILE")
         _check_output(options.output)
-        files = image_files(options.images)
         with tempfile.TemporaryDirectory() as temporary:
             folder = model_folder(options.model, options.tracking_uri, Path(temporary))
             if options.onnx:
                 print(_write_onnx(SavedEncoder.load(folder, "cpu"), options.onnx))
-            if not files:
+            if not options.images:
                 return 0
             encoder = SavedEncoder.load(folder, options.device)
+        files = image_files(options.images)
         size = encoder.backbone.feature_dim
         broken: dict[Path, str] = {}
         pieces = _refusing(embedded(encoder, files, broken), broken, options.on_broken, options.output)
@@ -72,13 +72,16 @@ def _refusing(
     pieces: Iterator[tuple[list[Path], np.ndarray]], broken: Mapping[Path, str], on_broken: str, output: Path
 ) -> Iterator[tuple[list[Path], np.ndarray]]:
     """The pieces; once they are all there, what was broken is said; or is an error, as where nothing else is there."""
+    from harness import image_file
+
+    listing = output.with_name(f"{output.name}.broken.txt")
     empty = True
     for piece in pieces:
         empty = False
         yield piece
-    if empty:
-        on_broken = "error"
-    say_broken(broken, on_broken, output.with_name(f"{output.name}.broken.txt"))
+    if empty and on_broken == "skip":
+        raise ValueError(f"no image can be decoded: {image_file.broken_in_words(list(broken.values()), listing)}")
+    say_broken(broken, on_broken, listing)
 
 
 def say_broken(broken: Mapping[Path, str], on_broken: str, listing: Path) -> None:

@@ -71,7 +71,14 @@ def run_sweep(
     from harness.sweep.session import Options, run_plan  # and with it Ray
 
     places = str(results), Path(stages), Path(cache)
-    options = Options(*places, resume, quiet, address, tracking_uri, loggers=tuple(loggers))
+    options = Options(
+        *places,
+        resume,
+        quiet,
+        address,
+        tracking_uri,
+        loggers=(loggers,) if isinstance(loggers, str) else tuple(loggers),
+    )
     outcome = run_plan(plan, options)
     for problem in outcome.problems:
         warnings.warn(problem, stacklevel=2)

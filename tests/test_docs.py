@@ -56,6 +56,8 @@ EQUIVALENTS = [
     (r"selbench report --serve .*", "", "it ends when it is told to; test_serve.py"),
     (r"(python -m harness\.report results/runs/augment) --figures pdf", r"\1", "test_page.py draws them"),
     (r"python -m benchmarks\..*", "", "minutes: it measures"),
+    (r"python -m harness\.(sweep|trial)", r"python -m harness.\1 --help", "named in passing"),
+    (r"python -m examples\.foreign_layouts .*", "", "test_foreign_layouts.py lays some out"),
     (r"python -m harness\.embed .*", "python -m harness.embed --help", "test_embed.py embeds with encoders of sweeps"),
     (
         r"(?:selbench |python -m harness\.)pick.*",

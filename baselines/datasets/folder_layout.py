@@ -205,7 +205,7 @@ def _without_unlabeled_inside(
             f"the {folder.num_images} images of {reading.shown(folder)} are without labels; "
             f"name the training images (`train: {os.path.relpath(train.path, reading.root)}`) if it is a class"
         )
-        train = _without(train, folder)
+    train = replace(train, folders=tuple(one for one in train.folders if not any(one is gone for gone in called)))
     return train, [inner for folder in called for inner in folder.walk()]
 
 

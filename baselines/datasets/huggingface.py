@@ -17,7 +17,7 @@ import torch
 from baselines.datasets.array_labels import labeled_rows, labels_of
 from baselines.datasets.image_files import common_size, sizes_of_images, split_of_images
 from harness.api import Dataset, Source, Split
-from harness.tables import SPLIT_WORDS, splits_named
+from harness.tables import SPLIT_WORDS, split_called, splits_named
 
 IMAGES, LABELS = ("image", "img", "images", "picture"), ("label", "labels", "fine_label", "target", "class", "category")
 """Columns that hold images and labels, where no other is named and the files do not say what they hold."""
@@ -120,7 +120,7 @@ class HuggingFace(Dataset):
         if not folders:
             names = [file.relative_to(root).as_posix() for file in sorted(root.rglob("*.parquet"))]
             files = [(name, [root / name]) for name in names]
-        called = {name: _split_of(name) for name, _ in files}
+        called = {name: split_called(name) if folders else _split_of(name) for name, _ in files}
         if not folders and not any(called.values()):  # files that nobody named for a split
             called = dict.fromkeys(called, "train")
         parts: dict[str, list[Path]] = {}

@@ -84,6 +84,7 @@ def unnamed(listed: Sequence[Listed]) -> int:
     named = {one.image.path for one in listed}
     folders = {os.path.dirname(path) for path in named}
     there = {path for folder in folders for paths in _by_name(folder).values() for path in paths}
+    there = {path for path in there if not is_clutter(os.path.basename(path))}
     return len(there - named)
 
 

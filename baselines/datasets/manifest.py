@@ -153,8 +153,7 @@ class Manifest(Dataset):
             return "train"
         split = split_called(one.split)
         if split is None:
-            words = sorted(word for names in SPLIT_WORDS.values() for word in names)
-            raise ValueError(f"{self.path}: row {one.row}: no split {one.split!r}; {closest(one.split, words)}")
+            raise ValueError(f"{self.path}: row {one.row}: no split {one.split!r}; {closest(one.split, SPLIT_WORDS)}")
         return split
 
     def _label(self, one: Listed, positions: Mapping[str, int]) -> int:

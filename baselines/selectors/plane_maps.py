@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 import numpy as np
@@ -61,8 +62,13 @@ def umap(points: np.ndarray, _: float, seed: int) -> np.ndarray:
 
 def pacmap(points: np.ndarray, _: float, seed: int) -> np.ndarray:
     """f64 [N, 2]: PaCMAP (Wang, Huang, Rudin & Shaposhnik 2021, https://arxiv.org/abs/2012.04456), its defaults."""
+    import numba
     import pacmap
 
+    if points.shape[1] < 2:  # it wants as many columns as it makes
+        points = np.hstack([points, np.zeros((len(points), 1))])
+    logging.getLogger("pacmap").setLevel(logging.ERROR)
+    numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
     method = pacmap.PaCMAP(n_neighbors=min(10, len(points) - 1), apply_pca=False, random_state=seed)
     return np.asarray(method.fit_transform(points.astype(np.float32)), dtype=np.float64)
 

@@ -450,6 +450,8 @@ def _judgement(
         kind, verdict = "equivalent", f"equivalent within {small}"
     elif decisions.indicates[place]:
         kind, verdict = "indication", f"indication: {direction}"
+    elif difference.excludes_zero and p_holm <= inference.ALPHA:
+        verdict = f"{NO_EVIDENCE}: of two seeds p must be at most {inference.ALPHA_OF_FEW:g}"
     elif difference.excludes_zero:
         verdict = f"{NO_EVIDENCE} after Holm's correction"
     known = bool(np.isfinite(mean.moments.count))

@@ -33,7 +33,7 @@ FEW = 2
 """So many seeds can say no more than "indication": if one of them fails to train, both families and the error break."""
 
 ALPHA_OF_FEW = 0.02
-"""The level of an indication: by it the chance of a false one stays at .05 even where one seed in ten collapses."""
+"""The level of an indication: by it the chance of a false one stays below .06 even where one seed in ten collapses."""
 
 ROUNDING = 1e-9
 """A standard deviation below this share of the values is rounding: values that never differ."""

@@ -16,8 +16,8 @@ RESAMPLES = 2_000
 LEVEL = (2.5, 97.5)
 """Of the interval, in per cent."""
 
-FREEDOM = 9
-"""Degrees of freedom, the runs less the data sets, below which there is no interval."""
+FEWEST = 10
+"""Runs of each data set below which there is no interval: more data sets do not widen what few runs make narrow."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,11 @@ def bootstrap(strata: Sequence[np.ndarray], statistic: Callable[[Sequence[np.nda
         statistic: takes f64 [..., n, ...], the draws first, and gives f64 [draws, K].
 
     Returns:
-        K values; without an interval where a data set has a single run, or all together have too few.
+        K values; without an interval where a data set has fewer than `FEWEST` runs.
     """
     rng = np.random.default_rng(0)
     (values,) = statistic([runs[None] for runs in strata])
-    if min(map(len, strata)) < 2 or sum(map(len, strata)) - len(strata) < FREEDOM:
+    if min(map(len, strata)) < FEWEST:
         return [Between(float(value)) for value in values]
     drawn = statistic([runs[rng.integers(0, len(runs), (RESAMPLES, len(runs)))] for runs in strata])
     low, high = np.percentile(drawn, LEVEL, axis=0, method="nearest")  # values of draws: some may be infinite

@@ -9,6 +9,7 @@ from harness import messages
 from harness.metrics import known
 from harness.records import names
 from harness.report.compare import NO_EVIDENCE, Estimate, Judgement
+from harness.report.inference import ALPHA_OF_FEW, FEW
 from harness.report.model import Entry, Report
 from harness.report.sequential import Looks
 
@@ -86,8 +87,11 @@ def procedure(judgements: Sequence[Judgement], reference: str) -> list[str]:
         "the seeds alone; n seeds reach no less than 2^(1 - n).",
         "Smallest: the true difference that would be called better or worse with 80 % power.",
     ]
-    if any(one.kind == "indication" for one in judgements):
-        notes.append("Indication: two seeds, or what is left of seeds that failed, can say no more.")
+    if any(one.kind == "indication" or one.difference.n == FEW for one in judgements):
+        notes.append(
+            f"Indication: two seeds, at p of {ALPHA_OF_FEW:g} at most, or what is left of seeds that failed, "
+            "can say no more."
+        )
     return notes
 
 

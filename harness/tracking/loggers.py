@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import inspect
 import queue
@@ -61,7 +62,7 @@ class Loggers:
     def record(self, row: Record) -> None:
         """Takes a record and returns at once. The caller must not change it afterwards."""
         for listener in self._listeners:
-            listener.queue.put(row)
+            listener.queue.put(copy.deepcopy(row))
 
     def finish(self, answer: str | None, timeout: float) -> None:
         """Tells them the answer, and waits so many seconds for each of them."""

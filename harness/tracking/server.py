@@ -67,6 +67,12 @@ def _check_driver(uri: str) -> None:
         near = f"; did you mean {same[0] + shown[shown.index(':') :]!r}, which is?" if same else ""
         lacks = f"needs the package {error.name}, which is not installed"
         raise ValueError(f"tracking URI {shown!r} {lacks}{near}") from None
+    except ImportError as error:
+        raise ValueError(
+            f"tracking URI {shown!r}: its driver cannot be loaded ({messages.message_of(error, 120)})"
+        ) from None
+    except exc.NoSuchModuleError:
+        raise ValueError(f"tracking URI {shown!r}: no driver of that name; known: {', '.join(DRIVERS)}") from None
     except exc.ArgumentError:  # it is not shown: where its password stands is not known
         raise ValueError(f"the tracking URI is none; expected {scheme}://USER:PASSWORD@HOST/DATABASE") from None
 

@@ -341,3 +341,10 @@ def test_the_layout_is_part_of_the_identity(tmp_path):
     for settings in ({"depth": 0}, {"depth": "leaves"}):
         with pytest.raises(ValueError, match="depth: "):
             ImageFolder(**settings)
+
+
+def test_two_folders_without_labels_in_train_are_both_no_class(tmp_path):
+    lay(tmp_path, *of_classes("train", "test"), "train/unlabeled/1.png", "train/unsup/2.png")
+    layout = read_layout(str(tmp_path), {}, None)
+    assert list(layout.splits["train"]) == ["cat", "dog"]
+    assert {Path(image.path).name for image in layout.unlabeled} == {"1.png", "2.png"}

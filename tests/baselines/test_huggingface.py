@@ -158,3 +158,9 @@ def test_what_is_missing_or_damaged_is_named(tmp_path, saved):
     file.unlink()
     with pytest.raises(ValueError, match=r"train is not whole: no .*data-00000-of-00002\.arrow"):
         HuggingFace(path=str(saved)).open()
+
+
+def test_a_saved_part_that_is_more_than_a_split_is_refused_and_not_joined(saved):
+    save_split(saved / "train_extra", FILES[:10], LABELS[:10], names=NAMES)
+    with pytest.raises(ValueError, match="train_extra names no split, or several"):
+        HuggingFace(path=str(saved)).open()

@@ -13,7 +13,7 @@ from benchmarks.statistics import Cell, Families, Headline, covers, differences
 from harness.encoders import export
 from harness.records.hits import Hits, pack_hits
 from harness.report import inference
-from harness.report.compare import Outcomes, Scores, estimate, judge
+from harness.report.compare import NO_EVIDENCE, Outcomes, Scores, estimate, judge
 from harness.report.read import read_report
 from harness.report.summary import summary
 
@@ -202,3 +202,14 @@ def test_the_headline_of_a_grid_of_equals_holds_the_truth(by_validation):
     """K = 20 and three seeds: without the allowance .81 to .9."""
     held, plain = covers(Headline(20, 3, by_validation), 300, 0)
     assert plain < 0.93 <= held
+
+
+def test_two_seeds_between_the_two_levels_are_told_why():
+    rng = np.random.default_rng(0)
+    told = set()
+    for _ in range(200):
+        values = {"reference": dict(enumerate(rng.normal(0, 1, 2))), "a": dict(enumerate(rng.normal(40, 1, 2)))}
+        one = judge({0: Scores(values)}, "reference")[0]["a"]
+        if one.p_holm is not None and inference.ALPHA_OF_FEW < one.p_holm <= inference.ALPHA:
+            told.add(one.verdict)
+    assert told == {f"{NO_EVIDENCE}: of two seeds p must be at most 0.02"}

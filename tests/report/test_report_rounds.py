@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from xml.etree import ElementTree
 
 import numpy as np
@@ -259,3 +260,15 @@ def test_without_rounds_there_is_nothing_to_compare(tmp_path):
             sweep.trial(name, seed, {"selector.name": name}, {200: 0.7})
     assert write_report(sweep.path).rounds is None
     assert not {"curves", "penalty", "overlap"} & {path.stem for path in sweep.path.glob("*.svg")}
+
+
+def test_a_case_that_shares_no_seed_with_the_reference_spoils_no_picture(tmp_path):
+    sweep = selection_sweep(tmp_path / "s", {"random": 0.0, "good": 0.03, "alone": 0.01}, seeds=[1, 2, 3], rounds=2)
+    path = sweep.path / "rows.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    kept = [line for line in lines if (line["configuration"] == "alone") == (line["seed"] == 3)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in kept))
+    rounds = read_report(sweep.path).rounds
+    assert rounds
+    figure = pictures.draw_differences(rounds, rounds.settings[0])
+    assert all(math.isfinite(limit) for axes in figure.axes for limit in (*axes.get_xlim(), *axes.get_ylim()))

@@ -14,6 +14,7 @@ from harness.report.sections.timeline import (
     Work,
     in_slots,
     joined_bars,
+    runs_of,
     shares_busy,
     without_pauses,
     work_of,
@@ -78,6 +79,15 @@ def test_shares_against_counting_each_second():
 def test_slots_of_two_nodes_are_apart():
     done = [Work("a", "one", [(ROUND, 0, 10)]), Work("b", "two", [(ROUND, 10, 20)])]
     assert [[work.trial for work in slot] for slot in in_slots(done)] == [["a"], ["b"]]
+
+
+def test_a_trial_that_goes_on_later_holds_no_slot_in_between():
+    first = [Work(f"{k}", "", [(ROUND, 10 * k, 10 * k + 10), (ROUND, 1000 + 10 * k, 1010 + 10 * k)]) for k in range(10)]
+    runs = [run for work in first for run in runs_of(work)]
+    assert len(runs) == 20
+    (slot,) = in_slots(runs)
+    assert [work.trial for work in slot] == [str(k) for k in range(10)] * 2
+    assert len(runs_of(Work("a", "", [(PRETRAINED, 0, 1), (ROUND, 1, 5)]))) == 1
 
 
 def test_thousands_of_bars_are_few_and_cover_the_same():

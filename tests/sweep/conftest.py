@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import psutil
 import pytest
 
@@ -11,6 +13,7 @@ def _drivers_end():
     """A test that fails leaves no sweep behind, whose trials would slow down all that follow."""
     yield
     for child in psutil.Process().children():
-        if "harness.sweep" in child.cmdline():
-            child.kill()
-            child.wait()
+        with contextlib.suppress(psutil.Error):  # it has ended meanwhile
+            if "harness.sweep" in child.cmdline():
+                child.kill()
+                child.wait()

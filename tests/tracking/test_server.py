@@ -95,3 +95,8 @@ def test_the_database_lies_in_the_results_folder_whatever_that_is_called(tmp_pat
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     uri = tracking_uri(None, tmp_path / name)
     assert sqlalchemy.engine.make_url(uri).database == str(tmp_path / name / "mlflow.db")
+
+
+def test_a_driver_that_nobody_has_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"'postgresql\+nonesuch://box/db': no driver of that name; known: "):
+        tracking_uri("postgresql+nonesuch://box/db", tmp_path)

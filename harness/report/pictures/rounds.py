@@ -164,6 +164,7 @@ ENDS = ("intervalx", "intervaly")
 
 def _around(ends: Sequence[float]) -> tuple[float, float]:
     """Limits with a margin of a twentieth on either side."""
+    ends = [end for end in ends if math.isfinite(end)] or [0.0, 1.0]  # a panel without a seed in common has none
     margin = 0.05 * (max(ends) - min(ends)) or 0.05
     return min(ends) - margin, max(ends) + margin
 

@@ -65,7 +65,7 @@ def timeline(report: Report) -> Section | None:
     done = [work for trial, history in report.histories.items() if (work := work_of(trial, history))]
     if len(done) < 2:
         return None
-    done, paused = without_pauses(done)
+    done, paused = without_pauses([run for work in done for run in runs_of(work)])
     rows = in_slots(done)
     number = max(len(rows), _asked(report))
     length = max(work.end for work in done)
@@ -112,6 +112,17 @@ def work_of(trial: str, history: History) -> Work | None:
         if stop > start:
             parts.append((PRETRAINED if pretrains else ROUND, start, stop))
     return Work(trial, str(records[-1].get("node") or ""), parts) if parts else None
+
+
+def runs_of(work: Work) -> list[Work]:
+    """One for each unbroken stretch: a trial that went on later, for more, held no slot in between."""
+    runs: list[list[tuple[str, float, float]]] = []
+    for part in work.parts:
+        if runs and part[1] - runs[-1][-1][2] <= MILLISECOND:
+            runs[-1].append(part)
+        else:
+            runs.append([part])
+    return [Work(work.trial, work.node, run) for run in runs]
 
 
 def without_pauses(done: Sequence[Work]) -> tuple[list[Work], float]:
