@@ -120,7 +120,15 @@ def test_the_mlflow_server_has_options_that_exist():
 
 @pytest.mark.parametrize(
     ("host", "allowed"),
-    [("localhost", True), ("127.0.0.1", True), ("10.0.0.7", True), ("mlflow", True), ("rebound.example", False)],
+    [
+        ("localhost", True),
+        ("127.0.0.1", True),
+        ("10.0.0.7", True),
+        ("mlflow", True),
+        ("172.20.0.3", True),
+        ("172.217.0.1", False),
+        ("rebound.example", False),
+    ],
 )
 def test_the_mlflow_server_answers_to_the_names_that_drivers_use(host, allowed):
     """The option takes the place of what the server allows by itself."""

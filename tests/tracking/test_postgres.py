@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -111,17 +112,22 @@ def database():
     if not PROGRAMS:
         pytest.skip("PostgreSQL is not installed")
     database = Postgres()
-    yield database
-    database.stop()
-    shutil.rmtree(database.folder)
+    try:
+        yield database
+    finally:
+        with contextlib.suppress(subprocess.CalledProcessError):  # a test that failed may have left it stopped
+            database.stop()
+        shutil.rmtree(database.folder, ignore_errors=True)
 
 
 @pytest.fixture
 def server(tmp_path, database):
     server = Server(tmp_path, database)
-    server.start()
-    yield server
-    server.kill()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
 
 
 @pytest.mark.slow
