@@ -64,7 +64,8 @@ def _sweep(folder: Path, trials: int, number: int, every: float) -> tuple[list[t
     from harness.sweep.screen import Display, Standing
     from harness.tracking.tracker import Tracker
 
-    space = {"name": "reporting", "description": "", "metric": [{"name": "val/accuracy", "goal": "maximize"}]}
+    metric = {"name": "val/accuracy", "goal": "maximize"}
+    space = {"name": "reporting", "description": "", "method": "grid", "metric": [metric]}
     about = {"sweep_id": "reporting", "datasets": [{"name": "none", "fingerprint": "0"}]}
     (folder / "space.yaml").write_text(json.dumps(space))
     uri = f"sqlite:///{folder}/mlflow.db"
