@@ -59,7 +59,7 @@ def across_sections(report: Report) -> list[Section]:
 def _notes(report: Report, across: Across) -> list[str]:
     return [
         f"Grounds: {', '.join(across.grounds)}. Brackets: 95 % intervals that draw the seeds of each ground anew "
-        "(stratified bootstrap, 2,000 draws; where each has ten seeds). They describe; the tables above judge.",
+        "(stratified bootstrap, 2,000 draws; where each has eight seeds). They describe; the tables above judge.",
         f"Mean rank by {report.measure} over grounds and seeds, 1 is best, of the methods that lack none.",
         f"IQM: interquartile mean of the differences to {across.reference} over all runs, better upwards (Agarwal et "
         "al. 2021, https://arxiv.org/abs/2108.13264; there of scores that each task's own scale normalises).",

@@ -246,8 +246,8 @@ def _target_sections(rounds: RoundComparison, setting: Setting) -> list[Section]
     title = _titled(f"Labels for what {reference} reaches at the end", setting)
     note = (
         f"{100 * target:g} %: what {reference} reaches at the end, in whole per cent. The number of labels at which "
-        "the mean curve first reaches it, on straight lines between the rounds; from ten seeds on in brackets its 95 % "
-        "interval by the bootstrap over seeds; never: not within these rounds."
+        "the mean curve first reaches it, on straight lines between the rounds; from eight seeds on in brackets its "
+        "95 % interval by the bootstrap over seeds; never: not within these rounds."
         + (" Cases that lack a seed are left out." if lacking else "")
     )
     said = target_sentence(needed, reference, target)

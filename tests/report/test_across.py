@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import yaml
@@ -12,6 +14,7 @@ from harness.report import across_tables, curves, frames, round_tables, tables
 from harness.report.across import interquartile_mean, mean_ranks, profile
 from harness.report.page.write import page_sections
 from harness.report.read import read_report
+from harness.report.resampling import bootstrap
 from harness.report.write import write_report
 
 SEEDS = range(1, 6)
@@ -128,15 +131,26 @@ def test_the_interquartile_mean_and_its_interval_are_those_of_scipy():
     ours = interquartile_mean(strata)
     pooled = np.sort(np.concatenate(strata))
     assert ours.value == pytest.approx(pooled[9:27].mean())
+    level = 1 - 2 * stats.norm.cdf(-math.sqrt(12 / 11) * stats.t.ppf(0.975, 11))
     theirs = stats.bootstrap(
         strata,
         lambda *drawn, axis: stats.trim_mean(np.concatenate(drawn, axis=axis), 0.25, axis=axis),
-        n_resamples=20_000, method="percentile", vectorized=True, rng=np.random.default_rng(2),
+        n_resamples=20_000, method="percentile", confidence_level=level, vectorized=True, rng=np.random.default_rng(2),
     ).confidence_interval  # fmt: skip
     assert ours.low == pytest.approx(theirs.low, abs=0.06)
     assert ours.high == pytest.approx(theirs.high, abs=0.06)
     assert interquartile_mean([np.array([1.0])]).low is None
-    assert interquartile_mean([strata[0], strata[1][:9]]).low is None, "nine runs"
+    assert interquartile_mean([strata[0], strata[1][:7]]).low is None, "seven runs"
+
+
+@pytest.mark.parametrize("sizes", [[8], [10], [8, 8, 8]])
+def test_an_interval_by_the_bootstrap_covers_a_mean(sizes):
+    rng, held = np.random.default_rng(0), 0
+    for _ in range(500):
+        strata = [rng.normal(size=size) for size in sizes]
+        (one,) = bootstrap(strata, lambda drawn: np.mean([runs.mean(1) for runs in drawn], axis=0)[:, None])
+        held += one.low <= 0 <= one.high
+    assert held / 500 >= 0.925  # .937 of eight runs in 1,500; .905 by plain percentiles
 
 
 def test_profiles_and_ranks_by_hand():
@@ -157,7 +171,7 @@ def test_labels_to_a_target():
     sure = curves.labels_to(curve(*[good] * 10), "a", 0.5)
     assert (sure.value, sure.low, sure.high) == pytest.approx((250, 250, 250))
     assert curves.labels_to(curve([0.6, 0.7, 0.8]), "a", 0.5).value == 100
-    assert curves.labels_to(curve(*[good] * 9), "a", 0.5).low is None, "too few seeds"
+    assert curves.labels_to(curve(*[good] * 7), "a", 0.5).low is None, "too few seeds"
     assert curves.labels_to(curve([0.1, 0.2, 0.3]), "a", 0.5).value == np.inf
     doubtful = curves.labels_to(curve(*[good, bad] * 5), "a", 0.5)
     assert 249 < doubtful.low < doubtful.value < doubtful.high == np.inf
