@@ -19,7 +19,7 @@ from scipy import special, stats
 from harness.report.inference import ALPHA
 
 RESAMPLES = 2_000
-FEWEST = 8
+FEWEST_RUNS = 8
 """Runs of each data set below which there is no interval: more data sets do not widen what few runs make narrow."""
 
 
@@ -40,12 +40,12 @@ def bootstrap(strata: Sequence[np.ndarray], statistic: Callable[[Sequence[np.nda
         statistic: takes f64 [..., n, ...], the draws first, and gives f64 [draws, K].
 
     Returns:
-        K values; without an interval where a data set has fewer than `FEWEST` runs.
+        K values; without an interval where a data set has fewer than `FEWEST_RUNS` runs.
     """
     rng = np.random.default_rng(0)
     (values,) = statistic([runs[None] for runs in strata])
     fewest = min(map(len, strata))
-    if fewest < FEWEST:
+    if fewest < FEWEST_RUNS:
         return [Between(float(value)) for value in values]
     drawn = statistic([runs[rng.integers(0, len(runs), (RESAMPLES, len(runs)))] for runs in strata])
     further = math.sqrt(fewest / (fewest - 1)) * stats.t.ppf(1 - ALPHA / 2, fewest - 1)
