@@ -19,9 +19,9 @@ from harness.tracking.links import DIFFERS, view_tag
 READING = """\
 Each trial is a run below this one, named by what differs. Steps are numbers of labels, so that the charts of \
 `val/...` and `test/...` are learning curves; those of `pretrain/...`, `throughput/...`, `classifier/...` and \
-`joint/val_accuracy` have epochs. Group the runs by the tags `differs` and `configuration` to see means over \
-seeds, and take only runs with `phase = confirm` for comparisons: the others are a search, in which the best looks \
-better than it is. \
+`joint/val_accuracy` have epochs. Group the runs by the tag `differs` to see means over seeds \
+(numbers in it have three digits; by `configuration` where settings differ by less), and take only runs with \
+`phase = confirm` for comparisons: the others are a search, in which the best looks better than it is. \
 Whether a difference is more than luck stands in `report.html` or `summary.md`, under Artifacts."""
 
 

@@ -30,11 +30,9 @@ def view_tag(space: Mapping[str, Any]) -> tuple[str, str]:
     measure = space["metric"][0]["name"]
     split, _, name = measure.partition("/")
     phase = "search" if space["method"] != "grid" and not space.get("confirm") else "confirm"
-    # What differs is rounded for reading; the configuration beside it keeps 0.9995 and 0.9999 apart.
-    keys = [{"mode": "tag", "groupByData": tag} for tag in (DIFFERS, "configuration")]
     view = {
         "searchFilter": f"tags.phase = '{phase}'",
-        "groupBy": {"aggregateFunction": "average", "groupByKeys": keys},
+        "groupBy": {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": DIFFERS}]},
         "chartsSearchFilter": f"^{f'(val|test)/{name}' if split == 'val' else measure}$",
     }
     return f"mlflow.sharedViewState.{_VIEW}", json.dumps(view)

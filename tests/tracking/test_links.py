@@ -26,7 +26,7 @@ def test_charts_show_what_is_compared_by_the_metric_of_the_question():
         assert links("http://box", "7")["charts"].endswith(f"&viewStateShareKey={name.rpartition('.')[2]}")
         shown = json.loads(value)
         tags = [key["groupByData"] for key in shown["groupBy"]["groupByKeys"] if key["mode"] == "tag"]
-        assert tags == ["differs", "configuration"]
+        assert tags == ["differs"]
         return shown["searchFilter"], shown["chartsSearchFilter"]
 
     assert view("grid", "val/accuracy") == ("tags.phase = 'confirm'", "^(val|test)/accuracy$")
