@@ -124,12 +124,12 @@ class LabeledRows:
     """Which rows of the arrays make which split.
 
     Attributes:
-        rows: split -> the array's split and i64 [n] rows of it; None for all of them.
+        rows: split -> the array's split, i64 [n] rows of it (None for all of them), and their labels i64 [n], if any.
         notes: what became of images without a label, a line each.
         left_out: how many images are not used.
     """
 
-    rows: Mapping[str, tuple[str, np.ndarray | None]]
+    rows: Mapping[str, tuple[str, np.ndarray | None, np.ndarray | None]]
     notes: tuple[str, ...] = ()
     left_out: int = 0
 
@@ -141,19 +141,19 @@ def labeled_rows(labels: Labels, parts: Collection[str]) -> LabeledRows:
         labels: of the arrays.
         parts: the splits that there are arrays of, `unlabeled` perhaps among them.
     """
-    rows: dict[str, tuple[str, np.ndarray | None]] = {}
+    rows: dict[str, tuple[str, np.ndarray | None, np.ndarray | None]] = {}
     notes, left_out = [], 0
     for part in parts:
         values = labels.of.get(part)
-        known = None if values is None else np.flatnonzero(values >= 0)
-        if values is None or known is None or len(known) == len(values):
-            rows[part] = part, None
+        if values is None or (values >= 0).all():
+            rows[part] = part, None, values
             continue
+        known = np.flatnonzero(values >= 0)
         without = len(values) - len(known)
         if len(known):
-            rows[part] = part, known
+            rows[part] = part, known, values[known]
         if part == "train" and "unlabeled" not in parts:
-            rows["unlabeled"] = part, np.flatnonzero(values < 0)
+            rows["unlabeled"] = part, np.flatnonzero(values < 0), None
             notes.append(f"{without} training images have no label (it is empty) and are for pre-training only")
         else:
             left_out += without

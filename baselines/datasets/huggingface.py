@@ -97,10 +97,10 @@ class HuggingFace(Dataset):
             raise ValueError(f"{self.path}: {error}") from error
         shape, said = self._image_shape(tables, image)
         parts = labeled_rows(read, tables)
-        splits = {}
-        for split, (part, rows) in parts.rows.items():
-            known = None if split == "unlabeled" else read.of[part]
-            splits[split] = self._split(tables[part], part, image, shape, known, rows)
+        splits = {
+            split: self._split(tables[part], part, image, shape, known, rows)
+            for split, (part, rows, known) in parts.rows.items()
+        }
         notes += [f"{self.path}: {note}" for note in (*read.notes, *parts.notes, said) if note]
         left_out += parts.left_out
         tally = {"left_out": left_out} if left_out else {}
@@ -185,7 +185,7 @@ class HuggingFace(Dataset):
         """The images of a table, or those of some rows."""
         wanted = np.arange(len(table)) if rows is None else rows
         names = [f"{part} {row}" for row in wanted]
-        known = None if labels is None else torch.from_numpy(labels[wanted])
+        known = None if labels is None else torch.from_numpy(labels)
 
         def opened(place: int) -> io.BytesIO | Path:
             return _stream(table.cell(column, int(wanted[place])))
@@ -194,7 +194,7 @@ class HuggingFace(Dataset):
 
 
 def _split_of(name: str) -> str | None:
-    """The split of a file by the pieces of its path below the root, or of a folder; None where they name none, or two.
+    """The split of a file by the pieces of its path below the root; None where they name none, or two.
 
     A piece says it whole (`train`, `PublicTest`), or one of its words does (`cifar10-train-00000-of-00002`).
     """

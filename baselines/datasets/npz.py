@@ -86,8 +86,8 @@ class Npz(Dataset):
         scale, said = self._scale(list(images.values()))
         parts = labeled_rows(labels, images)
         splits = {
-            split: _split(images[part], orders[part], scale, None if split == "unlabeled" else labels.of[part], rows)
-            for split, (part, rows) in parts.rows.items()
+            split: _split(images[part], orders[part], scale, known, rows)
+            for split, (part, rows, known) in parts.rows.items()
         }
         used = {array.name for array in roles.values()}
         unused = [str(array) for name, array in arrays.items() if name not in used]
@@ -224,7 +224,5 @@ def _split(
         piece = scale(array.load()[wanted]).transpose(order).astype(np.uint8, copy=True)
         return torch.from_numpy(piece if piece.ndim == 4 else piece[:, None])
 
-    if labels is not None and rows is not None:
-        labels = labels[rows]
     number = array.shape[0] if rows is None else len(rows)
     return Split(number, read, None if labels is None else torch.from_numpy(labels))

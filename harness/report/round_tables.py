@@ -232,9 +232,9 @@ def _target_sections(rounds: RoundComparison, setting: Setting) -> list[Section]
     if target is None:
         return []
     order = rounds.order(setting)
-    needed = {case: curves.labels_to(setting.curves[measure], case, target) for case in order}
     lacking = {case for case in order if case != reference and setting.lacking.get(case)}
-    needed |= dict.fromkeys(lacking)
+    values = setting.curves[measure]
+    needed = {case: None if case in lacking else curves.labels_to(values, case, target) for case in order}
     columns = [Column("case", [Text(case) for case in order])]
     cells = [Ends(one, ".0f") if one else Empty() for one in needed.values()]
     columns.append(Column(f"labels for {100 * target:g} %", cells))
@@ -284,10 +284,8 @@ def _difference_sections(rounds: RoundComparison, setting: Setting, number: int)
         if tests
         else "Percentage points under the seed in common, which has no interval and no test."
     )
-    draw, shown = (
-        partial(pictures.draw_differences, rounds, setting),
-        pictures.the_best(pictures.PANELS, len(order), "the table"),
-    )
+    draw = partial(pictures.draw_differences, rounds, setting)
+    shown = pictures.the_best(pictures.PANELS, len(order), "the table")
     picture = Picture(rounds.stem("differences", number), draw, title, shown)
     table = Table(columns(lambda judgement: _lead(judgement, 1)), [note], title)
     differences = Section(_titled(title, setting), parts=[picture, table])

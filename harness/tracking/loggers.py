@@ -60,7 +60,7 @@ class Loggers:
             listener.thread.start()
 
     def record(self, row: Record) -> None:
-        """Takes a record and returns at once. The caller must not change it afterwards."""
+        """Takes a record and returns at once; each hears a copy, for it may change what it is given."""
         for listener in self._listeners:
             listener.queue.put(copy.deepcopy(row))
 

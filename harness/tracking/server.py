@@ -62,9 +62,9 @@ def _check_driver(uri: str) -> None:
     try:
         make_url(uri).get_dialect().import_dbapi()
     except ModuleNotFoundError as error:
-        others = [scheme for scheme, module in DRIVERS.items() if module != error.name and find_spec(module)]
-        same = [other for other in others if other.partition("+")[0] == scheme]
-        near = f"; did you mean {same[0] + shown[shown.index(':') :]!r}, which is?" if same else ""
+        drivers = [name for name, module in DRIVERS.items() if module != error.name and find_spec(module)]
+        same = next((name for name in drivers if name.partition("+")[0] == scheme), None)
+        near = f"; did you mean {same + shown[shown.index(':') :]!r}, which is?" if same else ""
         lacks = f"needs the package {error.name}, which is not installed"
         raise ValueError(f"tracking URI {shown!r} {lacks}{near}") from None
     except ImportError as error:
