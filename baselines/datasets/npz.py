@@ -148,19 +148,20 @@ class Npz(Dataset):
     def _scale(self, images: Sequence[StoredArray]) -> tuple[Scale, list[str]]:
         """How values become 0 .. 255, the same way in each split, and what is to be said of it."""
         first, *others = images
+        dtype = first.dtype.newbyteorder("=")
         for other in others:
-            if other.dtype != first.dtype:
+            if other.dtype.newbyteorder("=") != dtype:
                 raise ValueError(f"{self.path}: {first} and {other} differ in type")
-        kind = first.dtype.kind
-        if first.dtype == np.uint8:
+        kind = dtype.kind
+        if dtype == np.uint8:
             return _as_they_are, []
         if kind == "b":
-            return lambda values: values * np.uint8(255), [f"images are {first.dtype}, scaled to 0 and 255"]
+            return lambda values: values * np.uint8(255), [f"images are {dtype}, scaled to 0 and 255"]
         # of a resized or normalised image, in float32 before it was saved as anything finer
-        slack = 4 * max(np.finfo(first.dtype).eps, np.finfo(np.float32).eps) if kind == "f" else 0
+        slack = 4 * max(np.finfo(dtype).eps, np.finfo(np.float32).eps) if kind == "f" else 0
         for array in images:
             low, high = array.range()
-            most = 65535 if first.dtype == np.uint16 else 255
+            most = 65535 if dtype == np.uint16 else 255
             if not (low >= -slack and high <= most):
                 raise ValueError(
                     f"{self.path}: {array.name} is {array.dtype} from {low:g} to {high:g}; "
@@ -168,16 +169,16 @@ class Npz(Dataset):
                 )
         high = max(array.range()[1] for array in images)
         if kind == "f" and high <= 1 + slack:
-            said = f"images are {first.dtype} in [0, 1], scaled to 0 .. 255"
+            said = f"images are {dtype} in [0, 1], scaled to 0 .. 255"
             return lambda values: np.rint(np.clip(values, 0, 1) * 255), [said]
         if kind == "f" and high <= UNCLEAR:
             raise ValueError(
-                f"{self.path}: images are {first.dtype} up to {high:g}: above [0, 1], and almost black as 0 .. 255; "
+                f"{self.path}: images are {dtype} up to {high:g}: above [0, 1], and almost black as 0 .. 255; "
                 "bring them into [0, 1] (numpy.clip(images, 0, 1)), or save them as uint8"
             )
         if high > 255:
-            return lambda values: np.rint(values / 257), [f"images are {first.dtype} up to {high:g}, 0 .. 65535 scaled"]
-        return _rounded, [f"images are {first.dtype} up to {high:g}, taken as 0 .. 255"]
+            return lambda values: np.rint(values / 257), [f"images are {dtype} up to {high:g}, 0 .. 65535 scaled"]
+        return _rounded, [f"images are {dtype} up to {high:g}, taken as 0 .. 255"]
 
     def _labels(self, roles: Mapping[tuple[str, str], StoredArray], images: Mapping[str, StoredArray]) -> Labels:
         given = {part: array for (part, kind), array in roles.items() if kind == "labels"}

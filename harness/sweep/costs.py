@@ -6,7 +6,7 @@ import itertools
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from harness.sweep.preflight import check_data, data_name
 from harness.trial.lengths import images_learnt_from, settled
 from harness.trial.lengths import steps as steps_of
 from harness.trial.measures import SAMPLE
-from harness.trial.pace import Pace, measure_pace
+from harness.trial.pace import Pace, RoundPace, measure_pace, measure_rounds
 from harness.trial.pretraining import pretrain_key, pretrains
 
 CLASSES_SHOWN = 10
@@ -53,7 +53,7 @@ def expected_costs(plan: Plan, cache: Path) -> str:
     lines += [f"data: {name}: not decoded yet, and to open it may download it; so it is not looked at" for name in away]
     if away:
         return "\n".join([*lines, "time: no estimate without these data"])
-    return "\n".join([*lines, *_lengths(plan, known), *_times(plan, known)])
+    return "\n".join([*lines, *_lengths(plan, known), *_times(plan, known, cache)])
 
 
 def _data_of(config: TrialConfig) -> str:
@@ -102,7 +102,43 @@ def _lengths(plan: Plan, known: Mapping[str, Data]) -> list[str]:
     return [f"pre-training: {said}{few}"]
 
 
-def _times(plan: Plan, known: Mapping[str, Data]) -> list[str]:
+@dataclass(frozen=True)
+class _Measured:
+    """What was measured in the time that there was.
+
+    Attributes:
+        paces: kind of trial -> how fast it trains and encodes.
+        rounds: kind of trial on features -> what it takes.
+        kinds: how many kinds there are.
+        problem: why one could not be measured.
+    """
+
+    paces: dict[str, Pace]
+    rounds: dict[str, RoundPace]
+    kinds: int
+    problem: str
+
+    def on_what(self) -> str:
+        """`measured on 5 steps of 2 of 6 kinds of trials`."""
+        some, parts = len(self.paces) + len(self.rounds), []
+        steps = min((pace.steps for pace in self.paces.values() if pace.step is not None), default=0)
+        if self.paces:
+            parts.append(count(steps, "step") if steps else "an encoder that nothing trains")
+        if self.rounds:
+            parts.append("a round on features")
+        of = f" of {some} of {self.kinds} kinds of trials" if some < self.kinds else ""
+        return f"measured on {' and '.join(parts)}{of}"
+
+    def left_out(self, tasks: Sequence[Task]) -> str:
+        """What the figure is without, with a semicolon before it; nothing where every trial is on features."""
+        if not self.paces:
+            return ""
+        tuned = any(pretrains(task.trial) and task.trial.classifier.name == "finetune" for task in tasks)
+        of = " of the trials on images" if self.rounds else ""
+        return f"; without selection{of}, heads on a fixed encoder{', fine-tuning' if tuned else ''}"
+
+
+def _times(plan: Plan, known: Mapping[str, Data], cache: Path) -> list[str]:
     """The lines on time and memory."""
     try:
         concurrent = place(plan.resources, [this_machine()], plan.name).concurrent
@@ -111,11 +147,11 @@ def _times(plan: Plan, known: Mapping[str, Data]) -> list[str]:
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, int(plan.resources.cpus)))
     try:
-        paces, kinds, problem = _measured(plan, known)
+        measured = _measured(plan, known, cache)
     finally:
         torch.set_num_threads(threads)
-    if not paces:
-        return [f"time: no estimate: {problem}"]
+    if not measured.paces and not measured.rounds:
+        return [f"time: no estimate: {measured.problem}"]
     first = plan.first_tasks()
     times = 1.0
     if plan.method == "bayes":  # some configurations stand for those that Optuna will choose
@@ -123,31 +159,33 @@ def _times(plan: Plan, known: Mapping[str, Data]) -> list[str]:
         times = (plan.run_cap or 0) * len(plan.seeds) / len(first)
     top = plan.some_candidates()[: plan.confirm.top] if plan.confirm else ()
     confirmed = plan.confirm_tasks([candidate.parameters for candidate in top])
-    seconds = times * _seconds(first, known, paces) + _seconds(confirmed, known, paces)
-    steps = min((pace.steps for pace in paces.values() if pace.step is not None), default=0)
-    of = f" of {len(paces)} of {kinds} kinds of trials" if kinds > len(paces) else ""
-    measured = f"measured on {count(steps, 'step')}{of}" if steps else f"measured on an encoder that nothing trains{of}"
+    seconds = times * _seconds(first, known, measured) + _seconds(confirmed, known, measured)
     side = f" with {concurrent} trials at a time" if concurrent > 1 else ""
-    tuned = any(pretrains(task.trial) and task.trial.classifier.name == "finetune" for task in first)
-    without = ["selection", "heads on a fixed encoder", *(["fine-tuning"] if tuned else [])]
-    peak = max(pace.peak for pace in paces.values())
+    peaks = [pace.peak for pace in measured.paces.values()] + [pace.peak for pace in measured.rounds.values()]
+    more = ", and what its selector and heads hold" if measured.paces else ""
     return [
-        f"time: about {_clock(seconds / min(concurrent, max(1, len(first))))} on this machine{side}, {measured}; "
-        f"without {', '.join(without)}; what is in the cache of stages is saved",
-        f"memory: about {in_bytes(peak)} a trial, and what its selector and heads hold",
+        f"time: about {_clock(seconds / min(concurrent, max(1, len(first))))} on this machine{side}, "
+        f"{measured.on_what()}{measured.left_out(first)}; what is in the cache of stages is saved",
+        f"memory: about {in_bytes(max(peaks))} a trial{more}",
     ]
 
 
-def _seconds(tasks: Sequence[Task], known: Mapping[str, Data], paces: Mapping[str, Pace]) -> float:
-    """Of all tasks one after the other, each pre-training once."""
-    mean = sum(pace.step or 0.0 for pace in paces.values()) / len(paces)
-    image = sum(pace.image for pace in paces.values()) / len(paces)
-    typical = Pace(mean, max(pace.batch for pace in paces.values()), 0, image, 0.0)
+def _seconds(tasks: Sequence[Task], known: Mapping[str, Data], measured: _Measured) -> float:
+    """Of all tasks one after the other, each pre-training once; what was not measured takes the mean of the others."""
+    paces, rounds = measured.paces.values(), measured.rounds.values()
+    each = sum(pace.seconds for pace in rounds) / max(1, len(rounds))
+    mean = sum(pace.step or 0.0 for pace in paces) / max(1, len(paces))
+    image = sum(pace.image for pace in paces) / max(1, len(paces))
+    typical = Pace(mean, max((pace.batch for pace in paces), default=1), 0, image, 0.0)
     total, seen = 0.0, set()
     for task in tasks:
         of = known[_data_of(task.trial)]
+        if of.gives_features:
+            one = measured.rounds.get(_kind(task.trial, known))
+            total += one.seconds if one else each
+            continue
         for chooses, config in enumerate(_encoders(task.trial, known)):
-            pace = paces.get(_kind(config, known), typical)
+            pace = measured.paces.get(_kind(config, known), typical)
             key = digest_of(pretrain_key(config, task.seed, data_name(config)))
             if pretrains(config) and key not in seen:
                 total += _pretraining(config, of, pace)
@@ -184,32 +222,42 @@ def _steps(images: int, batch_size: int, pace: Pace) -> float:
     return math.ceil(images / batch_size) * (pace.step or 0.0) * min(batch_size, images) / pace.batch
 
 
-def _measured(plan: Plan, known: Mapping[str, Data]) -> tuple[dict[str, Pace], int, str]:
-    """Kind of trial -> its pace, as far as there was time; how many kinds there are; why one could not be measured."""
-    trials = [encoder for one in plan.some_candidates() for encoder in _encoders(one.trial, known)]
-    kinds = {_kind(trial, known): trial for trial in trials if not known[_data_of(trial)].gives_features}
+def _measured(plan: Plan, known: Mapping[str, Data], cache: Path) -> _Measured:
+    """Measures one trial of each kind, as far as there is time."""
+    kinds: dict[str, TrialConfig] = {}
+    for one in plan.some_candidates():
+        shown = known[_data_of(one.trial)].gives_features
+        kinds |= {_kind(trial, known): trial for trial in ([one.trial] if shown else _encoders(one.trial, known))}
     paces: dict[str, Pace] = {}
-    problem = "features are encoded already, and selection and heads are not measured"
+    rounds: dict[str, RoundPace] = {}
+    problem = ""
     deadline = time.monotonic() + MEASURED_SECONDS
     for kind, config in kinds.items():
-        if paces and time.monotonic() > deadline:
+        if (paces or rounds) and time.monotonic() > deadline:
             break
         data = known[_data_of(config)]
         try:
+            if data.gives_features:
+                rounds[kind] = measure_rounds(config, plan.seeds[0], cache)
+                continue
             channels, height, width = data.image_shape
             shape = channels, height, width
             paces[kind] = measure_pace(config, shape, data.num_classes, MEASURED_SECONDS / len(kinds))
         except Exception as error:  # a plugin may fail in any way, and the sweep's own checks say it better
             problem = cause_of(error, 200)
-    return paces, len(kinds), problem
+    return _Measured(paces, rounds, len(kinds), problem)
 
 
 def _kind(config: TrialConfig, known: Mapping[str, Data]) -> str:
-    """Trials of one kind take equally long steps."""
+    """Trials of one kind take equally long steps; on features, equally long rounds."""
     parts = {"backbone": config.backbone, "ssl_method": config.ssl_method, "augmentation": config.augmentation}
     described: dict[str, Any] = {name: spec.as_dict() for name, spec in parts.items()}
     described |= {"shape": known[_data_of(config)].image_shape, "mode": config.mode}
     described |= {"trained": pretrains(config), "head": config.classifier.name, "compute": as_dict(config.compute)}
+    if known[_data_of(config)].gives_features:
+        heads = [head.as_read() for head in (config.classifier, *config.beside)]
+        described |= {"selector": config.selector.as_dict(), "labels": as_dict(config.labels), "heads": heads}
+        return digest_of(described | {"data": _data_of(config)})
     settings = config.pretrain if pretrains(config) else config.classifier
     return digest_of(described | {"batch_size": settings.batch_size, "resolutions": config.pretrain.resolutions})
 

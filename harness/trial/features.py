@@ -1,8 +1,9 @@
 """Features of a fixed encoder, kept on disk: each image is encoded once, for all trials, seeds, splits and selectors.
 
-An encoder whose weights came from elsewhere gives an image the same features in every trial that shows it alike. They
-lie in a folder that is named by its weights and by what it is shown, in files that are named by the images' content and
-not by a split of them; rows are computed when somebody first asks for them:
+An encoder whose weights came from elsewhere gives an image the same features in every trial that shows it alike, as it
+is or under an augmentation that draws nothing. They lie in a folder that is named by its weights and by what it is
+shown, in files that are named by the images' content and not by a split of them; rows are computed when somebody first
+asks for them:
 
     <images>.npy   f32 [M, D], of rows that nobody asked for yet a hole in the file
     <images>.crc   u32 [M], the checksum of each row; 0 where there is none
@@ -28,10 +29,11 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from harness.api import Backbone, Images
+from harness.api import Augmentation, Backbone, Images
 from harness.config.schema import as_dict
 from harness.files import replace_text
 from harness.plugins import registry
+from harness.plugins.registry import PluginSpec
 from harness.progress import track
 from harness.trial.context import Context
 from harness.trial.runtime import Runtime
@@ -46,23 +48,23 @@ class KeptFeatures:
 
     Attributes:
         folder: where they are kept.
-        name: of the encoder, for people.
+        context: of the trial whose encoder and data they are.
         backbone: in evaluation mode.
-        runtime: device, precision and what the encoder is shown.
-        parts: part -> see `Data.places`.
-        images: part -> these images.
+        view: what the images are seen under, which draws nothing; None: as they are.
     """
 
     folder: Path
-    name: str
+    context: Context
     backbone: Backbone
-    runtime: Runtime
-    parts: dict[str, tuple[str, int, Tensor]]
-    images: dict[str, Images]
+    view: Augmentation | None
+
+    def under(self, seen: PluginSpec) -> KeptFeatures | None:
+        """Those of the same images under an augmentation that draws nothing, see `kept_features`."""
+        return kept_features(self.context, self.backbone, seen)
 
     def __call__(self, part: str, positions: Tensor | None = None) -> tuple[Tensor, float]:
         """f32 [n, D] on the CPU of i64 [n] positions in a part, or of all of it; the seconds that this saved."""
-        store, size, rows = self.parts[part]
+        store, size, rows = self.context.data.places[part]
         positions = torch.arange(len(rows)) if positions is None else positions
         wanted = rows[positions].numpy()
         file = self._open(store, size)
@@ -72,7 +74,7 @@ class KeptFeatures:
             with FileLock(self.folder / "lock"):
                 features, missing = file.read(wanted)  # another process may have computed them while we waited
                 started = time.perf_counter()
-                self._compute(file, wanted, features, missing, self.images[part], positions)
+                self._compute(file, wanted, features, missing, self._images(part), positions)
                 self._note(len(missing), time.perf_counter() - started)
         return torch.from_numpy(features), (len(wanted) - len(missing)) * self._seconds_each()
 
@@ -101,24 +103,33 @@ class KeptFeatures:
         images: Images,
         positions: Tensor,
     ) -> None:
-        with track(len(missing), f"Encoding images with {self.name}") as advance:
+        with track(len(missing), f"Encoding images with {self.context.config.backbone.name}") as advance:
             for start in range(0, len(missing), WRITTEN):
                 some = missing[start : start + WRITTEN]
-                features[some] = encode(self.backbone, self.runtime, images, positions[some], advance)
+                features[some] = encode(
+                    self.backbone, self.context.runtime, images, positions[some], self.view, advance
+                )
                 file.write(rows[some], features[some])
+
+    def _images(self, part: str) -> Images:
+        data = self.context.data
+        images = {"pool": data.pool, "val": data.val, "test": data.test}[part]
+        assert images is not None
+        return images
 
     def _open(self, store: str, size: int) -> _RowFile:
         return _RowFile(self.folder / store, size, self.backbone.feature_dim)
 
 
-def kept_features(context: Context, backbone: Backbone) -> KeptFeatures | None:
+def kept_features(context: Context, backbone: Backbone, seen: PluginSpec | None = None) -> KeptFeatures | None:
     """Where the features of a trial's encoder are kept; None where the code's files changed since they were loaded.
 
     Args:
         context: of the trial.
         backbone: on its device, not trained any more.
+        seen: an augmentation that draws nothing, under which it sees the images; None: as they are.
     """
-    config, data = context.config, context.data
+    config = context.config
     settings = config.backbone.as_dict()
     key = {
         "weights": _digest(backbone),
@@ -126,11 +137,14 @@ def kept_features(context: Context, backbone: Backbone) -> KeptFeatures | None:
         "inputs": context.inputs.as_dict(),
         "compute": as_dict(config.compute.resolved()),
     }
-    folder = context.stages.place("features", key, [kept_features, *registry.sources(config.backbone)])
+    sources = registry.sources(config.backbone)
+    if seen is not None:
+        key["seen"] = seen.as_dict()
+        sources += registry.sources(seen)
+    folder = context.stages.place("features", key, [kept_features, *sources])
     if folder is None:
         return None
-    images = {"pool": data.pool, "val": data.val} | ({} if data.test is None else {"test": data.test})
-    return KeptFeatures(folder, config.backbone.name, backbone, context.runtime, dict(data.places), images)
+    return KeptFeatures(folder, context, backbone, None if seen is None else registry.build(seen))
 
 
 def _digest(backbone: Backbone) -> str:
@@ -147,6 +161,7 @@ def encode(
     runtime: Runtime,
     images: Images,
     positions: Tensor,
+    view: Augmentation | None = None,
     advance: Callable[[int], None] = lambda count: None,
 ) -> np.ndarray:
     """f32 [n, D] of the images at i64 [n] positions, in batches of one size.
@@ -156,6 +171,7 @@ def encode(
         runtime: device, precision and what the encoder is shown.
         images: are read as they are needed.
         positions: in `images`.
+        view: what they are seen under, which draws nothing; None: as they are.
         advance: told how many images were encoded.
     """
     backbone.eval()
@@ -164,7 +180,10 @@ def encode(
     with runtime.autocast():
         for index in torch.arange(len(positions)).split(batch):
             filled = torch.cat([index, index[-1:].expand(batch - len(index))])
-            outputs = backbone(runtime.inputs(images[positions[filled]].to(runtime.device)))
+            shown = images[positions[filled]].to(runtime.device)
+            if view is not None:
+                shown = view(shown, view=0, rng=torch.Generator(runtime.device))
+            outputs = backbone(runtime.inputs(shown))
             features[index] = outputs[: len(index)].float().cpu().numpy()
             advance(len(index))
     return features

@@ -213,11 +213,13 @@ class Labeled:
         images: L.
         labels: i64 [L].
         view: the augmentation that they are seen under, one fresh view per epoch.
+        features: f32 [L, D] of the images under it, where a fixed encoder's are kept and it draws nothing.
     """
 
     images: Images
     labels: Tensor
     view: Augmentation
+    features: Tensor | None = None
 
 
 class FinetunedModel(nn.Module):
@@ -311,9 +313,12 @@ def _fixed_logits(model: FinetunedModel, labeled: Labeled, runtime: Runtime) -> 
     """i64 [B] -> logits [B, K], where the encoder is fixed and the views are: then each image is encoded once."""
     if labeled.view.draws or any(parameter.requires_grad for parameter in model.backbone.parameters()):
         return None
-    rng = torch.Generator(runtime.device)  # which nothing draws from
-    view = lambda images: labeled.view(images, view=0, rng=rng)  # noqa: E731
-    features = runtime.forward(model.backbone, labeled.images, view).to(runtime.device)
+    features = labeled.features
+    if features is None:
+        rng = torch.Generator(runtime.device)  # which nothing draws from
+        view = lambda images: labeled.view(images, view=0, rng=rng)  # noqa: E731
+        features = runtime.forward(model.backbone, labeled.images, view)
+    features = features.to(runtime.device)
     return lambda index: model.head(features[index.to(runtime.device)])
 
 

@@ -1,12 +1,16 @@
-"""How fast a trial would train and encode: a few steps of its own loops, on made-up images of the data's shape."""
+"""How fast a trial would be: a few steps of its own training, on made-up images of the data's shape; of one that trains
+nothing but heads on features, one of its own rounds.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import math
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 
@@ -18,6 +22,7 @@ from harness.trial import heads, joint, pretrain
 from harness.trial.epochs import Metrics, Watch
 from harness.trial.memory import PeakMemory
 from harness.trial.pretraining import build_method, pretrains
+from harness.trial.run import Folders, run
 from harness.trial.runtime import Runtime
 
 STEPS = 5
@@ -41,6 +46,42 @@ class Pace:
     steps: int
     image: float
     peak: float
+
+
+@dataclass(frozen=True)
+class RoundPace:
+    """What a trial on features would take, by one of its rounds that was really done.
+
+    Attributes:
+        seconds: of the whole trial.
+        peak: memory at most, in bytes.
+    """
+
+    seconds: float
+    peak: float
+
+
+def measure_rounds(config: TrialConfig, seed: int, cache: Path) -> RoundPace:
+    """Runs the middle round of a trial on features: selects, trains and evaluates as the trial does, on its own data.
+
+    Args:
+        config: of the trial; its labels up to that round are drawn at random.
+        seed: of the trial.
+        cache: decoded data sets.
+    """
+    labels = config.labels
+    budgets, rounds = labels.budgets, []
+    if budgets and labels.start != "all":
+        middle = len(budgets) // 2
+        before = labels.start + sum(budgets[:middle])
+        config = replace(config, labels=replace(labels, start=before, budget=budgets[middle : middle + 1], rounds=0))
+    with tempfile.TemporaryDirectory() as stages:
+        folders = Folders(cache, Path(stages))
+        totals = run(config, seed, folders, lambda kind, step, told, *_: rounds.append(told), with_test=False)
+    took = {name: rounds[-1].get(f"time/round_{name}_seconds", 0.0) for name in ("select", "train", "evaluate")}
+    trained = took["train"] + took["evaluate"]
+    seconds = len(budgets) * (took["select"] + trained) + (trained if labels.start else 0.0)
+    return RoundPace(seconds, totals["memory/peak_bytes"])
 
 
 class _EnoughError(Exception):

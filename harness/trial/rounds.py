@@ -282,7 +282,9 @@ class Rounds:
             network.load_state_dict(last.model.network.state_dict())
             if companion and last.model.companion:
                 companion.load_state_dict(last.model.companion.state_dict())
-        examples = heads.Labeled(images, labels, registry.build(settings.augmentation))
+        view = registry.build(settings.augmentation)
+        known = encoder.features_under(settings.augmentation, labeled) if fixed and not view.draws else None
+        examples = heads.Labeled(images, labels, view, known)
         report = None
         if settings is config.classifier:  # those beside it would train on the same axis
             every = -(-settings.epochs // REPORTS)

@@ -80,6 +80,8 @@ def test_what_is_not_understood_is_named_with_what_is_there(tmp_path):
         (IMAGES.astype(np.float64), "float64 up to 255, taken as 0 .. 255"),
         (IMAGES.astype(np.int64), "int64 up to 255, taken as 0 .. 255"),
         (IMAGES.astype(np.uint16) * 257, "uint16 up to 65535, 0 .. 65535 scaled"),
+        ((IMAGES.astype(np.uint16) * 257).astype(">u2"), "uint16 up to 65535, 0 .. 65535 scaled"),
+        ((IMAGES / 255).astype(">f4"), "float32 in [0, 1], scaled to 0 .. 255"),
     ],
 )
 def test_other_numbers_than_bytes_become_the_same_pixels_which_is_said(tmp_path, images, said):

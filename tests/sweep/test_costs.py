@@ -10,7 +10,8 @@ from harness.config.plan import load_plan
 from harness.sweep import costs
 from harness.sweep.command import main
 from harness.sweep.costs import expected_costs
-from harness.trial.pace import STEPS, Pace, measure_pace
+from harness.trial import pace as pace_module
+from harness.trial.pace import STEPS, Pace, RoundPace, measure_pace, measure_rounds
 
 QUESTION = """
 name: q
@@ -115,10 +116,66 @@ def test_little_time_measures_one_step(plan):
 def test_the_hours_are_steps_times_their_seconds_and_shared_pre_trainings_count_once(plan, tmp_path, paced):
     text = expected_costs(plan(**{"resources.max_concurrent": 1}), tmp_path / "cache")
     # 120 images are 4 steps of 32; 6 epochs, 2 rates, 2 seeds: 4 x 6 x 4 x 100 s = 160 min
-    assert "time: about 2 h 40 min on this machine, measured on 5 steps; without" in text
+    assert (
+        "time: about 2 h 40 min on this machine, measured on 5 steps; without selection, heads on a fixed encoder; what"
+        in text
+    )
     assert "memory: about 300 MB a trial" in text
     shared = plan(**{"resources.max_concurrent": 1, "parameters": {"labels.start": {"values": [10, 20]}}})
     assert "time: about 80 min" in expected_costs(shared, tmp_path / "cache")
+
+
+@pytest.fixture
+def on_features(tmp_path):
+    rng = np.random.default_rng(0)
+    np.savez(
+        tmp_path / "set.npz", embeddings=rng.standard_normal((150, 8)).astype(np.float32), labels=np.arange(150) % 3
+    )
+    question = {
+        "name": "q",
+        "method": "grid",
+        "seeds": [0, 1],
+        "trial": {
+            "dataset": {"name": "embeddings", "path": str(tmp_path / "set.npz")},
+            "backbone": "given",
+            "labels": {"start": 10, "budget": [5, 10, 15]},
+            "classifier": "ridge",
+        },
+        "parameters": {"selector": {"values": ["random", "margin", "coreset"]}},
+        "resources": {"max_concurrent": 1},
+    }
+    return load_plan(question, {})
+
+
+def test_trials_on_features_are_estimated_by_a_round_of_each_kind(on_features, tmp_path, monkeypatch):
+    hours = {"random": 600.0, "margin": 1200.0}
+
+    def pace(config, seed, cache):
+        return RoundPace(hours[config.selector.name], 3e8)  # a KeyError of coreset, which takes their mean
+
+    monkeypatch.setattr(costs, "measure_rounds", pace)
+    *_, time, memory = expected_costs(on_features, tmp_path / "cache").splitlines()
+    # two seeds each, of 10, 20 and 15 minutes
+    assert time.startswith("time: about 1 h 30 min on this machine, measured on a round on features of 2 of 3 kinds of")
+    assert "without" not in time
+    assert memory == "memory: about 300 MB a trial"
+
+
+def test_a_round_on_features_is_the_middle_one_of_the_trial_itself(on_features, tmp_path, monkeypatch):
+    asked = []
+    theirs = pace_module.run
+
+    def timed(config, seed, folders, listener, **more):
+        asked.append((config.labels.start, config.labels.budgets, config.selector.name))
+        spent = {"time/round_select_seconds": 1.0, "time/round_train_seconds": 2.0, "time/round_evaluate_seconds": 4.0}
+        listen = lambda kind, step, told, *rest: listener(kind, step, told | spent, *rest)  # noqa: E731
+        return theirs(config, seed, folders, listen, **more)
+
+    monkeypatch.setattr(pace_module, "run", timed)
+    measured = measure_rounds(on_features.candidates[1].trial, 0, tmp_path / "cache")
+    assert asked == [(15, (10,), "margin")]
+    assert measured.seconds == 3 * (1 + 2 + 4) + 2 + 4  # three rounds, and the training on the start pool
+    assert measured.peak > 0
 
 
 def test_nothing_is_downloaded(plan, tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ from trials import Bench, configure, results
 from baselines.backbones.dcnn3 import DCNN3
 from harness.api import Images
 from harness.config.trial import ComputeConfig
+from harness.plugins import registry
 from harness.trial import features
 from harness.trial import runtime as runtime_module
 from harness.trial.rounds import Rounds
@@ -97,6 +98,25 @@ def test_the_features_are_those_of_the_encoder_and_do_not_depend_on_who_asked_be
 def test_results_are_the_same_with_features_from_the_disk(bench, weights):
     config = frozen(weights, selector="typiclust", labels={"start": 20, "budget": 10, "rounds": 1})
     assert results(bench.run(config)[0]) == results(bench.run(config)[0])
+
+
+def test_images_under_an_augmentation_that_draws_nothing_are_encoded_once_too(bench, weights, encoded, ran):
+    head = {"name": "finetune", "epochs": 2, "backbone_lr": 0.0, "augmentation": {"name": "center_crop", "keep": 0.6}}
+    grows = {"labels": {"start": 20, "budget": 10, "rounds": 1}}
+    _, first = bench.run(frozen(weights, classifier=head, **grows), seed=0)
+    under = ran[0].encoder.features_under(ran[0].context.config.classifier.augmentation, torch.arange(30))
+    pool = ran[0].context.data.pool.subset(torch.arange(30))
+    view = registry.build(ran[0].context.config.classifier.augmentation)
+    shown = lambda images: view(images, view=0, rng=torch.Generator())  # noqa: E731
+    expected = ran[0].encoder.runtime.forward(ran[0].encoder.backbone, pool, shown)
+    assert torch.allclose(under, expected, atol=1e-5)
+    assert not torch.allclose(under, ran[0].encoder.features("pool")[:30], atol=1e-2)
+    encoded.clear()
+    _, again = bench.run(frozen(weights, classifier=head | {"lr": 0.1}, **grows), seed=0)
+    assert sum(encoded) == 0
+    assert again["time/encode_seconds"] == pytest.approx(first["time/encode_seconds"], rel=0.9)
+    bench.run(frozen(weights, classifier=head | {"augmentation": {"name": "center_crop", "keep": 0.9}}), seed=0)
+    assert sum(encoded) == 20  # seen otherwise
 
 
 def test_nothing_runs_the_encoder_again_for_another_selector(bench, weights, monkeypatch):
