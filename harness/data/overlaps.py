@@ -148,8 +148,10 @@ def _overlap(prepared: Prepared, one: str, rows: Tensor, other: str, their_rows:
     common = {row: twins[group] for row, group in zip(rows[shared].tolist(), groups[shared].tolist(), strict=True)}
     relabeled = 0
     if ours in prepared.labels and theirs in prepared.labels:
-        labels, their_labels = prepared.labels[ours], prepared.labels[theirs]
-        relabeled = sum(bool((their_labels[same] != labels[row]).all()) for row, same in common.items())
+        labels = prepared.labels[ours][rows[shared]].tolist()
+        their_labels = prepared.labels[theirs][their_rows[theirs_too]].tolist()
+        agreed = set(zip(their_groups[theirs_too].tolist(), their_labels, strict=True))
+        relabeled = sum(pair not in agreed for pair in zip(groups[shared].tolist(), labels, strict=True))
     shown = sorted(common)[:EXAMPLES]
     pairs = [(prepared.image_name(ours, row), prepared.image_name(theirs, common[row][0])) for row in shown]
     return Overlap(one, other, len(common), len(rows), relabeled, tuple(pairs))

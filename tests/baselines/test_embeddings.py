@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -133,3 +136,46 @@ def test_a_changed_table_is_another_identity(tmp_path):
     before = dataset.identity()
     np.save(tmp_path / "y.npy", np.append(LABELS, 0))
     assert dataset.identity() != before
+
+
+MEMORY = """
+import re, sys, threading, time
+import harness
+
+def held():
+    with open("/proc/self/status") as file:
+        return int(re.search(r"RssAnon:\\s+(\\d+) kB", file.read())[1]) * 1024
+
+def peak_of(path, folder):
+    most, ended = [0], threading.Event()
+    def watch():
+        while not ended.wait(0.01):
+            most[0] = max(most[0], held())
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    dataset = {"name": "embeddings", "path": path + ".npy", "labels": path + "_labels.npy"}
+    trial = {"dataset": dataset, "backbone": "given", "ssl_method": "none", "classifier": "ridge"}
+    trial["labels"] = {"start": 50, "budget": 50, "rounds": 1}
+    harness.run_trial(trial, test=True, stages=folder + "/stages", cache=folder + "/cache")
+    ended.set()
+    watcher.join()
+    return most[0]
+
+folder = sys.argv[1]
+print(*(peak_of(f"{folder}/{size}", folder) for size in ("warm", "small", "large")))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read where Linux tells it")
+def test_embeddings_are_never_whole_in_memory(tmp_path):
+    rows, dims = {"warm": 2_000, "small": 30_000, "large": 150_000}, 256
+    for size, number in rows.items():
+        array = np.lib.format.open_memmap(tmp_path / f"{size}.npy", "w+", np.float16, (number, dims))
+        array[:, 0] = np.arange(number) % 10
+        array.flush()
+        np.save(tmp_path / f"{size}_labels.npy", np.arange(number) % 10)
+    command = [sys.executable, "-c", MEMORY, str(tmp_path)]
+    _, small, large = map(int, subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
+    more = (rows["large"] - rows["small"]) * dims * 2  # bytes, 61 MB: of which nothing may stay
+    assert large - small < 0.35 * more
