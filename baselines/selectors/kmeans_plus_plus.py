@@ -76,7 +76,7 @@ def _update(bound: Tensor, distance: Blocks, candidates: Tensor, centers: Tensor
 
 
 def _accepted(bound: Tensor, distance: Blocks, candidates: Tensor, unseen: Tensor, rng: torch.Generator) -> Tensor:
-    """i64 [0 .. BATCH]: draws from `bound` f64 [U], thinned to the law that `unseen` and the draws kept before leave."""
+    """i64 [0 .. BATCH]: draws from `bound` f64 [U], thinned to the law that `unseen` and draws kept before leave."""
     cumulative = bound.cumsum(0)
     targets = torch.rand(BATCH, generator=rng, dtype=torch.float64) * cumulative[-1]
     proposals = torch.searchsorted(cumulative, targets, right=True).clamp(max=int(bound.nonzero()[-1]))
