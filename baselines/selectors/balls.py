@@ -19,8 +19,8 @@ from baselines.selectors.lloyd import kmeans
 ALL_PAIRS = 50_000
 CELL_SIZE = 2_000
 NUM_CELLS = 8
-BLOCK_ROWS = 2048
-"""Rows of pairs computed at once, and of bits unpacked at once."""
+BLOCK_ROWS = 255
+"""Rows of pairs computed at once, and of bits unpacked at once: their sum fits in a byte."""
 
 
 class Balls:
@@ -53,11 +53,11 @@ class Balls:
             rows = []
             for part in np.split(own, range(BLOCK_ROWS, len(own), BLOCK_ROWS)):
                 rows_of = torch.from_numpy(part)
-                squared = torch.addmm(other_squares, points[rows_of], others, alpha=-2) + squares[rows_of].unsqueeze(1)
-                inside = (squared <= radius**2).numpy()
+                beyond = torch.addmm(other_squares, points[rows_of], others, alpha=-2)
+                inside = (beyond <= (radius**2 - squares[rows_of]).unsqueeze(1)).numpy()
                 inside[np.arange(len(part)), column[part]] = True
-                self.gain[part] = inside.sum(axis=1)
                 rows.append(np.packbits(inside, axis=1))
+                self.gain[part] = np.bitwise_count(rows[-1]).sum(axis=1)
             self._columns.append(columns)
             self._bits.append(np.concatenate(rows))
 
@@ -79,7 +79,7 @@ class Balls:
         for group in np.split(by_cell, np.flatnonzero(np.diff(self._cell[by_cell])) + 1):
             for part in np.split(group, range(BLOCK_ROWS, len(group), BLOCK_ROWS)):
                 if len(part):
-                    lost = self._rows(part).sum(axis=0, dtype=np.uint16)  # at most BLOCK_ROWS
+                    lost = self._rows(part).sum(axis=0, dtype=np.uint8)
                     self.gain[self._columns[self._cell[part[0]]]] -= lost
 
     def _rows(self, points: np.ndarray) -> np.ndarray:

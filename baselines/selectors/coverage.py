@@ -13,7 +13,7 @@ from torch import Tensor
 
 from baselines.selectors.kcenter import BLOCK_ELEMENTS
 
-WINDOW = 64
+WINDOW = 16
 
 
 def check_num_targets(num_targets: int | None) -> None:

@@ -34,29 +34,35 @@ class Falcun(Selector):
 
     def select(self, pool: Pool, budget: int, *, rng: torch.Generator) -> Tensor:
         """See `Selector.select`."""
-        candidates = shuffled(pool, rng=rng)
-        logits = require_finite(pool.logits, "logits")[candidates].double()
+        rows = shuffled(pool, rng=rng)
+        logits = require_finite(pool.logits, "logits")[rows].double()
         p, uncertainty = logits.softmax(dim=1), log_one_minus_margin(gaps(logits)).exp()
         distance = uncertainty.clone()
-        left = torch.ones(len(candidates), dtype=torch.bool)
         picks: list[int] = []
         while True:
-            picks.append(_draw(self._relevance(distance, uncertainty, left), left, rng))
+            weight = self._relevance(distance, uncertainty)
+            pick = _draw(weight, rng)
+            picks.append(int(rows[pick]))
             if len(picks) == budget:
-                return candidates[picks]
-            left[picks[-1]] = False
-            torch.minimum(distance, torch.cdist(p, p[picks[-1:]], p=1.0).squeeze(1), out=distance)
+                return torch.tensor(picks)
+            # The last takes the place of the picked one, so that what is left lies side by side.
+            own = p[pick : pick + 1].clone()
+            for values in (rows, p, uncertainty, distance):
+                values[pick] = values[-1]
+            rows, p, uncertainty, distance = rows[:-1], p[:-1], uncertainty[:-1], distance[:-1]
+            torch.minimum(distance, torch.cdist(p, own, p=1.0).squeeze(1), out=distance)
 
-    def _relevance(self, distance: Tensor, uncertainty: Tensor, left: Tensor) -> Tensor:
-        """f64 [U] >= 0, the largest 1: proportional to the probability of each image that is left."""
-        least, most = distance[left].aminmax()
-        relevance = uncertainty + (distance - least) / (most - least if most > least else 1.0)
-        largest = relevance[left].max()
-        return (relevance / largest if largest > 0 else torch.ones_like(relevance)) ** self.gamma
+    def _relevance(self, distance: Tensor, uncertainty: Tensor) -> Tensor:
+        """f64 [n] >= 0, the largest 1: proportional to the probability of each image, of those that are left."""
+        least, most = distance.aminmax()
+        relevance = distance.sub(least).div_(most - least if most > least else 1.0).add_(uncertainty)
+        largest = relevance.max()
+        return relevance.div_(largest).pow_(self.gamma) if largest > 0 else torch.ones_like(relevance)
 
 
-def _draw(weights: Tensor, left: Tensor, rng: torch.Generator) -> int:
-    """One of those that are left, with a probability proportional to f64 [U] >= 0."""
-    cumulative = (weights * left).cumsum(0)
+def _draw(weights: Tensor, rng: torch.Generator) -> int:
+    """One of f64 [n] >= 0, with a probability proportional to it."""
+    cumulative = weights.cumsum(0)
     target = torch.rand((), generator=rng, dtype=torch.float64) * cumulative[-1]
-    return int(torch.searchsorted(cumulative, target, right=True).clamp(max=int(left.nonzero()[-1])))
+    pick = int(torch.searchsorted(cumulative, target, right=True))
+    return pick if pick < len(weights) else int(weights.nonzero()[-1])  # a rounded product may be the whole sum

@@ -16,9 +16,10 @@ from baselines.selectors.lloyd import kmeans, nearest_centroid
 from baselines.selectors.typiclust import TypiClust, most_typical, nearest_others, visits
 
 
-@pytest.mark.parametrize("batch", [1, 16])
-def test_seeding_follows_the_law_of_kmeans_plus_plus(batch, monkeypatch):
+@pytest.mark.parametrize(("batch", "enough"), [(2, 0.0), (16, 1.0)])  # 0: out of date as long as it can be
+def test_seeding_follows_the_law_of_kmeans_plus_plus(batch, enough, monkeypatch):
     monkeypatch.setattr("baselines.selectors.kmeans_plus_plus.BATCH", batch)
+    monkeypatch.setattr("baselines.selectors.kmeans_plus_plus.ENOUGH", enough)
     points = torch.tensor([[0.0], [1.0], [3.0], [7.0]])
     squared = (points - points.T) ** 2
 
@@ -41,6 +42,27 @@ def test_seeding_goes_on_at_random_when_all_points_are_centers():
     picks = kmeans_plus_plus(SquaredEuclidean(points), torch.arange(15), 15, rng=rng())
     assert sorted(picks.tolist()) == list(range(15))
     assert sorted((picks[:3] % 3).tolist()) == [0, 1, 2]
+
+
+def test_seeding_goes_on_at_random_when_all_distinct_points_are_centers_at_once():
+    """Of 200 places nearly all are drawn by one batch, so that the bounds are still taken for worth something."""
+    points = blobs(200, 4)[0].repeat(2, 1)
+    picks = kmeans_plus_plus(SquaredEuclidean(points), torch.arange(400), 400, rng=rng())
+    assert sorted(picks.tolist()) == list(range(400))
+    assert sorted((picks[:200] % 200).tolist()) == list(range(200))
+
+
+def test_seeding_looks_at_few_distances():
+    """The plain loop looks at 20,000 x 500 of them."""
+    points, looked_at = blobs(20_000, 12, num_clusters=40)[0], []
+
+    class Counted(SquaredEuclidean):
+        def block(self, rows, others):
+            looked_at.append(len(rows) * len(others))
+            return super().block(rows, others)
+
+    kmeans_plus_plus(Counted(points), torch.arange(20_000), 500, rng=rng())
+    assert sum(looked_at) < 0.6 * 20_000 * 500
 
 
 def test_kmeans_is_as_good_as_scikit_learn():
