@@ -27,14 +27,17 @@ from harness.sweep.preflight import check_data, data_name
 from harness.trial.lengths import images_learnt_from, settled
 from harness.trial.lengths import steps as steps_of
 from harness.trial.measures import SAMPLE
-from harness.trial.pace import Pace, RoundPace, measure_pace, measure_rounds
+from harness.trial.pace import Pace, RoundPace, measure_pace, measure_some_rounds
 from harness.trial.pretraining import pretrain_key, pretrains
 
 CLASSES_SHOWN = 10
 """So many classes are named."""
 
 MEASURED_SECONDS = 10.0
-"""All that is measured takes about so long; what is then left takes the mean of the others."""
+"""All steps that are measured take about so long; what is then left takes the mean of the others."""
+
+ROUNDS_SECONDS = 20.0
+"""The same of rounds on features, at most so long: a round of one selector takes a thousand times that of another."""
 
 
 def expected_costs(plan: Plan, cache: Path) -> str:
@@ -228,24 +231,24 @@ def _measured(plan: Plan, known: Mapping[str, Data], cache: Path) -> _Measured:
     for one in plan.some_candidates():
         shown = known[_data_of(one.trial)].gives_features
         kinds |= {_kind(trial, known): trial for trial in ([one.trial] if shown else _encoders(one.trial, known))}
-    paces: dict[str, Pace] = {}
+    on_features = {kind: config for kind, config in kinds.items() if known[_data_of(config)].gives_features}
     rounds: dict[str, RoundPace] = {}
-    problem = ""
+    problems: dict[str, str] = {}
+    if on_features:
+        rounds, problems = measure_some_rounds(on_features, plan.seeds[0], cache, ROUNDS_SECONDS)
+    paces: dict[str, Pace] = {}
     deadline = time.monotonic() + MEASURED_SECONDS
     for kind, config in kinds.items():
-        if (paces or rounds) and time.monotonic() > deadline:
-            break
+        if kind in on_features or (paces and time.monotonic() > deadline):
+            continue
         data = known[_data_of(config)]
         try:
-            if data.gives_features:
-                rounds[kind] = measure_rounds(config, plan.seeds[0], cache)
-                continue
             channels, height, width = data.image_shape
             shape = channels, height, width
             paces[kind] = measure_pace(config, shape, data.num_classes, MEASURED_SECONDS / len(kinds))
         except Exception as error:  # a plugin may fail in any way, and the sweep's own checks say it better
-            problem = cause_of(error, 200)
-    return _Measured(paces, rounds, len(kinds), problem)
+            problems[kind] = cause_of(error, 200)
+    return _Measured(paces, rounds, len(kinds), next(iter(problems.values()), ""))
 
 
 def _kind(config: TrialConfig, known: Mapping[str, Data]) -> str:

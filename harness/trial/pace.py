@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import contextlib
 import math
+import multiprocessing
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
@@ -17,6 +19,7 @@ import torch
 from harness.api import Images, SupervisedMethod, TaughtMethod
 from harness.config.trial import Optimization, TrialConfig
 from harness.data.splits import Data
+from harness.messages import cause_of
 from harness.plugins import registry
 from harness.trial import heads, joint, pretrain
 from harness.trial.epochs import Metrics, Watch
@@ -82,6 +85,58 @@ def measure_rounds(config: TrialConfig, seed: int, cache: Path) -> RoundPace:
     trained = took["train"] + took["evaluate"]
     seconds = len(budgets) * (took["select"] + trained) + (trained if labels.start else 0.0)
     return RoundPace(seconds, totals["memory/peak_bytes"])
+
+
+def measure_some_rounds(
+    configs: Mapping[str, TrialConfig], seed: int, cache: Path, seconds: float
+) -> tuple[dict[str, RoundPace], dict[str, str]]:
+    """Rounds of several trials on features in turn, in a process of its own that is ended when the time is up.
+
+    Args:
+        configs: name -> trial.
+        seed: of each.
+        cache: decoded data sets.
+        seconds: from when that process is ready.
+
+    Returns:
+        Name -> what was measured; name -> why there is nothing of it, of those that failed, and of that which was
+        in its round when the time was up.
+    """
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_measure_all, args=(theirs, configs, seed, cache, torch.get_num_threads()))
+    process.start()
+    theirs.close()
+    paces: dict[str, RoundPace] = {}
+    problems: dict[str, str] = {}
+    try:
+        ours.recv()  # it is ready
+        deadline = time.monotonic() + seconds
+        for name in configs:
+            if not ours.poll(max(0.0, deadline - time.monotonic())):
+                problems[name] = f"a round takes more than {seconds:.0f} s"
+                break
+            told = ours.recv()
+            if isinstance(told, RoundPace):
+                paces[name] = told
+            else:
+                problems[name] = told
+    except EOFError:  # it died, of too much memory perhaps
+        problems |= dict.fromkeys(configs.keys() - paces.keys(), "the process that measured it died")
+    finally:
+        process.kill()
+        process.join()
+    return paces, problems
+
+
+def _measure_all(answers: Connection, configs: Mapping[str, TrialConfig], seed: int, cache: Path, threads: int) -> None:
+    torch.set_num_threads(threads)
+    answers.send("ready")
+    for config in configs.values():
+        try:
+            answers.send(measure_rounds(config, seed, cache))
+        except Exception as error:  # a plugin may fail in any way, and the sweep's own checks say it better
+            answers.send(cause_of(error, 200))
 
 
 class _EnoughError(Exception):

@@ -11,7 +11,7 @@ from harness.sweep import costs
 from harness.sweep.command import main
 from harness.sweep.costs import expected_costs
 from harness.trial import pace as pace_module
-from harness.trial.pace import STEPS, Pace, RoundPace, measure_pace, measure_rounds
+from harness.trial.pace import STEPS, Pace, RoundPace, measure_pace, measure_rounds, measure_some_rounds
 
 QUESTION = """
 name: q
@@ -150,10 +150,11 @@ def on_features(tmp_path):
 def test_trials_on_features_are_estimated_by_a_round_of_each_kind(on_features, tmp_path, monkeypatch):
     hours = {"random": 600.0, "margin": 1200.0}
 
-    def pace(config, seed, cache):
-        return RoundPace(hours[config.selector.name], 3e8)  # a KeyError of coreset, which takes their mean
+    def paces(configs, seed, cache, seconds):
+        known = {kind: config.selector.name for kind, config in configs.items()}
+        return {kind: RoundPace(hours[name], 3e8) for kind, name in known.items() if name in hours}, {}
 
-    monkeypatch.setattr(costs, "measure_rounds", pace)
+    monkeypatch.setattr(costs, "measure_some_rounds", paces)  # coreset takes their mean
     *_, time, memory = expected_costs(on_features, tmp_path / "cache").splitlines()
     # two seeds each, of 10, 20 and 15 minutes
     assert time.startswith("time: about 1 h 30 min on this machine, measured on a round on features of 2 of 3 kinds of")
@@ -176,6 +177,18 @@ def test_a_round_on_features_is_the_middle_one_of_the_trial_itself(on_features, 
     assert asked == [(15, (10,), "margin")]
     assert measured.seconds == 3 * (1 + 2 + 4) + 2 + 4  # three rounds, and the training on the start pool
     assert measured.peak > 0
+
+
+def test_a_round_that_takes_too_long_ends_the_measurement(on_features, tmp_path, capfd):
+    expected_costs(on_features, tmp_path / "cache")  # decodes
+    trials = {one.trial.selector.name: one.trial for one in on_features.candidates}
+    paces, problems = measure_some_rounds(trials, 0, tmp_path / "cache", seconds=60)
+    assert paces.keys() == trials.keys()
+    assert not problems
+    assert measure_some_rounds(trials, 0, tmp_path / "cache", seconds=0) == (
+        {},
+        {"random": "a round takes more than 0 s"},
+    )
 
 
 def test_nothing_is_downloaded(plan, tmp_path, monkeypatch):
