@@ -46,8 +46,8 @@ class AlfaMix(Selector):
         logits = require_finite(pool.logits, "logits")
         order = shuffled(pool, rng=rng)
         weight = last_layer_weight(pool, features, logits)
-        z, known = features[order], ~weight.isnan().any(dim=1)
-        distance = torch.cdist(z, class_means(features[pool.labeled], pool.labels, pool.num_classes))
+        known = ~weight.isnan().any(dim=1)
+        distance = torch.cdist(features[order], class_means(features[pool.labeled], pool.labels, pool.num_classes))
         changed = torch.zeros(len(order), dtype=torch.bool)
         size = 0.0
         while size < 1 and int(changed.sum()) <= budget:

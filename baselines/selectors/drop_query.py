@@ -12,6 +12,8 @@ from baselines.selectors.ranking import shuffled
 from harness.api import Pool, Selector
 
 CANDIDATES_PER_PICK = 25
+IMAGES_AT_ONCE = 65_536
+"""Images that pass through dropout at once."""
 
 
 class DropQuery(Selector):
@@ -59,10 +61,13 @@ class DropQuery(Selector):
 
     def _changes(self, pool: Pool, order: Tensor, rng: torch.Generator) -> Tensor:
         """i64 [U]: in how many passes with dropout another class is predicted for images i64 [U]."""
-        inputs = require_finite(pool.penultimate, "penultimate")[order]
-        predicted = require_finite(pool.logits, "logits")[order].argmax(dim=1)
-        changes = torch.zeros(len(order), dtype=torch.int64)
-        for _ in range(self.num_samples):
-            kept = torch.rand(inputs.shape, generator=rng) >= self.dropout
-            changes += pool.last_layer(inputs * kept / (1 - self.dropout)).argmax(dim=1) != predicted
-        return changes
+        penultimate = require_finite(pool.penultimate, "penultimate")
+        predicted = require_finite(pool.logits, "logits").argmax(dim=1)
+        changes = []
+        for part in order.split(IMAGES_AT_ONCE):
+            inputs, changed = penultimate[part], torch.zeros(len(part), dtype=torch.int64)
+            for _ in range(self.num_samples):
+                kept = torch.rand(inputs.shape, generator=rng) >= self.dropout
+                changed += pool.last_layer(inputs * kept / (1 - self.dropout)).argmax(dim=1) != predicted[part]
+            changes.append(changed)
+        return torch.cat(changes)

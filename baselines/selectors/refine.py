@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -16,6 +17,8 @@ STRATEGIES = (
     *("max_herding", "uncertainty_herding"),
 )
 
+_log = logging.getLogger(__name__)
+
 
 class Refine(Selector):
     """Refine (Cleaning the Pool), Huseljic et al. 2026, https://arxiv.org/abs/2511.22344.
@@ -26,7 +29,8 @@ class Refine(Selector):
     the authors' code (dhuseljic/dal-toolbox, publications/cleaning_the_pool; of the paper only the beginning was at
     hand) and its defaults. Deviates: the strategies are ours, in their own default settings, each with its deviations
     and its own form of the features (`normalize`, over the whole pool), which is set in them.
-    Costs depth x num_parts selections from up to `part_size` images, minutes for the defaults.
+    Costs depth x num_parts selections from up to `part_size` images, minutes for the defaults. Where as many images are
+    picked as may be left, `max_left`, they are drawn at random, and `final` only puts them in order; a line says so.
 
     Args:
         strategies: selectors, each by its name or with its settings.
@@ -71,6 +75,13 @@ class Refine(Selector):
 
     def select(self, pool: Pool, budget: int, *, rng: torch.Generator) -> Tensor:
         """See `Selector.select`."""
+        if self.depth and budget >= self.max_left:
+            _log.warning(
+                "refine: %d picks of at most max_left = %d images leave nothing to choose and are drawn at random; "
+                "a max_left of several times the picks, and a part_size, would filter",
+                budget,
+                self.max_left,
+            )
         answers = _Answers(pool)
         left, part_size = pool.unlabeled, self.part_size
         parts_each = max(1, self.num_parts // len(self.strategies))
@@ -78,7 +89,8 @@ class Refine(Selector):
             chosen: list[Tensor] = []
             for strategy in self.strategies * parts_each:
                 part = drawn(left, max(budget, part_size), rng=rng)
-                chosen.append(answers.choose(strategy, part, budget, rng))
+                # Of no more images than are picked, all are chosen, whoever is asked.
+                chosen.append(answers.choose(strategy, part, budget, rng) if len(part) > budget else part)
             left = drawn(torch.cat(chosen).unique(), max(budget, self.max_left), rng=rng)
             part_size = int(self.alpha * len(left))
         return answers.choose(self.final, left, budget, rng)

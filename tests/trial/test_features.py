@@ -6,11 +6,12 @@ import torch
 from trials import Bench, configure, results
 
 from baselines.backbones.dcnn3 import DCNN3
-from harness.api import Images
+from harness.api import Backbone, Images
 from harness.config.trial import ComputeConfig
 from harness.plugins import registry
 from harness.trial import features
 from harness.trial import runtime as runtime_module
+from harness.trial.memory import own_memory
 from harness.trial.rounds import Rounds
 from harness.trial.runtime import Runtime
 
@@ -202,6 +203,32 @@ def test_features_depend_on_the_size_of_a_batch_by_rounding_alone(monkeypatch, b
     actual = runtime.forward(backbone, images), features.encode(backbone, runtime, images, every)
     for one, other in zip(actual, expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
+class Means(Backbone):
+    """The mean of each channel."""
+
+    feature_dim = 3
+
+    def forward(self, images):
+        return images.mean((2, 3))
+
+
+@pytest.mark.skipif(own_memory() is None, reason="this system does not tell what a process holds")
+def test_images_on_the_disk_stream_through_the_encoder(tmp_path):
+    """Of 123 MB of images it holds a batch, and hands out each one's features."""
+    store = np.lib.format.open_memmap(tmp_path / "i.npy", "w+", dtype=np.uint8, shape=(40_000, 3, 32, 32))
+    store[::5000] = np.arange(8)[:, None, None, None]
+    images, held = Images(torch.from_numpy(store)), []
+    backbone = Means()
+    runtime = Runtime.of(ComputeConfig(device="cpu"), torch.zeros(3), torch.ones(3))
+    features.encode(backbone, runtime, images, torch.arange(512))
+    before = own_memory()
+    result = features.encode(
+        backbone, runtime, images, torch.arange(40_000), advance=lambda _: held.append(own_memory())
+    )
+    assert max(held) - before < 40e6
+    np.testing.assert_allclose(result[::5000], np.arange(8)[:, None].repeat(3, 1) / 255, rtol=1e-5)
 
 
 def test_a_selector_is_handed_no_rows(bench, weights, ran):

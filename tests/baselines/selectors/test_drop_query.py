@@ -32,6 +32,14 @@ class Recording:
         return x @ self.weight.T
 
 
+def test_images_pass_through_dropout_part_by_part(monkeypatch):
+    monkeypatch.setattr("baselines.selectors.drop_query.IMAGES_AT_ONCE", 50)
+    layer, features = Recording(torch.randn(4, 6, generator=rng())), blobs(121, 6, num_clusters=4)[0]
+    pool = with_layer(layer, features=features, logits=features @ layer.weight.T, labeled=[0])
+    assert valid(DropQuery(num_samples=2).select(pool, 5, rng=rng()), pool, 5)
+    assert [len(asked) for asked in layer.asked] == [50, 50, 50, 50, 20, 20]
+
+
 @pytest.mark.parametrize(("budget", "least"), [(2, 2), (8, 1)])
 def test_candidates_are_the_images_whose_class_changed_often_enough(budget, least):
     """With 25 candidates per pick a majority of the passes must agree, with fewer one pass is enough."""

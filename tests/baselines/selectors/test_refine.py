@@ -91,6 +91,19 @@ def test_no_more_are_left_than_is_said_and_never_fewer_than_are_picked():
         assert valid(selector.select(pool, budget, rng=rng()), pool, budget)
 
 
+def test_where_as_many_are_picked_as_may_be_left_nobody_is_asked_and_it_is_said(caplog):
+    strategy = Highest()
+    refine = Refine(strategies=(strategy,), final=Highest(), num_parts=3, part_size=20, max_left=40)
+    picks = refine.select(numbered(), 40, rng=rng())
+    assert strategy.shown == []
+    assert picks.tolist() == picks.sort(descending=True).values.tolist() != list(range(299, 259, -1))
+    assert "40 picks of at most max_left = 40 images" in caplog.text
+    caplog.clear()
+    assert len(refine.select(numbered(), 5, rng=rng())) == 5
+    assert strategy.shown
+    assert caplog.text == ""
+
+
 def test_passes_are_made_once():
     pool = numbered()
     made, passes = [], pool.model.stochastic_logits
