@@ -34,6 +34,10 @@ class Telling(Selector):
 """A module of a user, which no node has: `selector: {name: telling:Telling, log: FILE}`."""
 
 
+OF_RAY = ("num_cpus", "object_store_memory")
+"""What a node may offer under a name of Ray's; the rest are names of the test's."""
+
+
 @contextmanager
 def nodes(*resources: dict[str, Any]) -> Iterator[Any]:
     """A cluster with a node for each of these; the first is the head.
@@ -50,8 +54,8 @@ def nodes(*resources: dict[str, Any]) -> Iterator[Any]:
             (folder / str(number)).mkdir()
             os.chdir(folder / str(number))
             head = {} if number else {"include_dashboard": False, "temp_dir": str(folder)}
-            custom = {kind: amount for kind, amount in offered.items() if kind != "num_cpus"}
-            cluster.add_node(num_cpus=offered.get("num_cpus", 1), resources=custom, **head)
+            given = {"num_cpus": 1} | {kind: amount for kind, amount in offered.items() if kind in OF_RAY}
+            cluster.add_node(**given, resources={k: v for k, v in offered.items() if k not in OF_RAY}, **head)
             os.chdir(before)
         if path is not None:
             os.environ["PYTHONPATH"] = path

@@ -15,6 +15,7 @@ SMALL = {
     "end_to_end": "--toy",
     "encoding": "dcnn3_32px --rounds 1 --most 32",
     "gpu": "--toy",
+    "large_records": "--megabytes 0.2 --configurations 2 --rounds 1",
     "page": "--trials 12",
     "patches": "--rounds 1 --patches 20",
     "pick": "margin --rows 800 --dims 16",
@@ -33,6 +34,7 @@ SMALL = {
 LONG = {
     "end_to_end": "starts Ray twice",
     "gpu": "trains a ResNet-18",
+    "large_records": "starts Ray twice",
     "page": "draws a page",
     "pick": "trains heads",
     "sweep_overhead": "starts Ray twice",

@@ -123,6 +123,12 @@ BESIDE = ("space.yaml", "environment.json")
 """What a folder of records needs beside them to be a sweep's."""
 
 
+def _ends_a_line(file: Path) -> bool:
+    with file.open("rb") as content:
+        content.seek(-1, os.SEEK_END)
+        return content.read() == b"\n"
+
+
 class Recorder:
     """Appends records to a sweep's folder and answers what it holds.
 
@@ -144,7 +150,7 @@ class Recorder:
         self._beside = {name: file.read_bytes() for name in BESIDE if (file := folder / name).exists()}
         self._file = self._path.open("ab", buffering=0)
         self._size = self._file.seek(0, os.SEEK_END)
-        if self._size and not self._path.read_bytes().endswith(b"\n"):
+        if self._size and not _ends_a_line(self._path):
             self._append(b"\n")  # a killed process left half a line
 
     @property

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -25,22 +26,26 @@ def short_names(paths: Iterable[str]) -> dict[str, str]:
     return {path: end if ends.count(end) == 1 else whole[path] for (path, end) in zip(whole, ends, strict=True)}
 
 
-def show_value(value: Any) -> str:
+DIGITS, EXACT = 3, 17
+"""Of a number in a name; so many that no two numbers look alike."""
+
+
+def show_value(value: Any, digits: int = DIGITS) -> str:
     """A parameter's value in a few characters: `0.2`, `moco_v2`, `moco_v2 queue_size 4096`."""
     if isinstance(value, dict):
         rest = {key: item for key, item in value.items() if key != "name"}
         head = [str(value["name"])] if "name" in value else []
-        return " ".join(head + [f"{key} {show_value(item)}" for key, item in rest.items()])
+        return " ".join(head + [f"{key} {show_value(item, digits)}" for key, item in rest.items()])
     if isinstance(value, float):
-        return f"{value:.3g}"
+        return f"{value:.{digits}g}"
     if isinstance(value, list | tuple):
-        return "+".join(map(show_value, value))
+        return "+".join(show_value(item, digits) for item in value)
     return str(value)
 
 
-def show_choice(path: str, value: Any) -> str:
+def show_choice(path: str, value: Any, digits: int = DIGITS) -> str:
     """The value of a parameter that has a name, such as a selector's: that name; no method is no pre-training."""
-    shown = show_value(value)
+    shown = show_value(value, digits)
     return "no pre-training" if path.removesuffix(".name") == "ssl_method" and shown == "none" else shown
 
 
@@ -61,6 +66,8 @@ def name_of_trial(trial: Mapping[str, Any]) -> str:
 def name_configurations(parameters: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     """A name for people for each of several configurations: the parameters in which they differ, or all of them.
 
+    No two have one name: numbers have as many digits as that takes.
+
     Args:
         parameters: configuration -> value by dotted path.
 
@@ -68,15 +75,26 @@ def name_configurations(parameters: Mapping[str, Mapping[str, Any]]) -> dict[str
         Configuration -> such as `coreset · temperature 0.2`; of one without parameters the configuration itself.
     """
     paths = list(dict.fromkeys(path for one in parameters.values() for path in one))
-    differing = [p for p in paths if len({show_value(one.get(p, "")) for one in parameters.values()}) > 1]
-    names = {}
-    for configuration, one in parameters.items():
-        shown = [path for path in differing if path in one] or list(one)
-        short = short_names(dict.fromkeys([*differing, *shown]))
-        slots = {path for path in shown if path.removesuffix(".name") in SLOTS}
-        parts = [show_choice(p, one[p]) if p in slots else f"{short[p]} {show_value(one[p])}" for p in shown]
-        names[configuration] = " · ".join(parts) or configuration
-    return names
+    differing = [p for p in paths if len({show_value(one.get(p, ""), EXACT) for one in parameters.values()}) > 1]
+    names: dict[str, str] = {}
+    for digits in range(DIGITS, EXACT + 1):
+        names = {key: _name(one, differing, digits) or key for key, one in parameters.items()}
+        if len(set(names.values())) == len(names):
+            return names
+    taken = Counter(names.values())  # values that look alike and are not, such as 1 and "1"
+    return {key: f"{name} ({key})" if taken[name] > 1 else name for key, name in names.items()}
+
+
+def _name(parameters: Mapping[str, Any], differing: Sequence[str], digits: int) -> str:
+    """The name of one of several configurations, with numbers of so many digits."""
+    shown = [path for path in differing if path in parameters] or list(parameters)
+    short = short_names(dict.fromkeys([*differing, *shown]))
+    slots = {path for path in shown if path.removesuffix(".name") in SLOTS}
+    values = {path: parameters[path] for path in shown}
+    return " · ".join(
+        show_choice(path, value, digits) if path in slots else f"{short[path]} {show_value(value, digits)}"
+        for path, value in values.items()
+    )
 
 
 def label(parameters: Mapping[str, Any]) -> str:

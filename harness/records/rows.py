@@ -8,9 +8,10 @@ of them count. Both the tracking and the report read a folder through this modul
 
 from __future__ import annotations
 
+import itertools
 import json
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +32,25 @@ TRAIL = "trail"
 CHECKSUM = "crc32"
 """The last key of a line: the CRC-32 of the line without it, as 8 hexadecimal digits."""
 
+KEYS = frozenset({"trial", "step_kind", "step", "status", "time", "metrics", CHECKSUM})
+"""The keys that every line has."""
+
+AT_ONCE = 1000
+"""So many lines are parsed together."""
+
 
 def line(record: Record) -> bytes:
     """A record as a line of `rows.jsonl`."""
-    text = json.dumps(record)
-    return f'{text[:-1]}, "{CHECKSUM}": "{_crc32(text)}"}}\n'.encode()
+    text = json.dumps(record).encode()
+    return text[:-1] + _end_of(zlib.crc32(text)) + b"\n"
 
 
-def _crc32(text: str) -> str:
-    return f"{zlib.crc32(text.encode()):08x}"
+def _end_of(crc: int) -> bytes:
+    """What a line ends with in the place of its closing brace."""
+    return f', "{CHECKSUM}": "{crc:08x}"}}'.encode()
+
+
+_END = len(_end_of(0))
 
 
 def read_rows(folder: Path) -> tuple[list[Record], int]:
@@ -51,18 +62,33 @@ def read_rows(folder: Path) -> tuple[list[Record], int]:
     """
     path = folder / "rows.jsonl"
     records: list[Record] = []
-    unreadable = 0
-    for text in path.read_bytes().splitlines() if path.exists() else []:
-        try:
-            record = json.loads(text)
-            record["trial"], record["step_kind"], record["step"], record["status"], record["time"], record["metrics"]
-            if record.pop(CHECKSUM) != _crc32(json.dumps(record)):
-                raise ValueError(text)
-        except (ValueError, TypeError, KeyError):
-            unreadable += 1
-        else:
-            records.append(record)
-    return records, unreadable
+    num_lines = 0
+    if path.exists():
+        with path.open("rb") as file:
+            while lines := list(itertools.islice(file, AT_ONCE)):
+                num_lines += len(lines)
+                records += _parsed([text for text in map(bytes.rstrip, lines) if _has_checksum(text)])
+    return records, num_lines - len(records)
+
+
+def _has_checksum(text: bytes) -> bool:
+    """Whether a line has its checksum, at its end."""
+    before, end = text[:-_END], text[-_END:]
+    return end == _end_of(zlib.crc32(b"}", zlib.crc32(before)))
+
+
+def _parsed(lines: Sequence[bytes]) -> list[Record]:
+    """The records of lines, but for those that are none; parsed at once they share their keys, and memory."""
+    try:
+        records = json.loads(b"[" + b",".join(lines) + b"]")
+        whole = all(record.keys() >= KEYS for record in records) and len(records) == len(lines)
+    except (ValueError, AttributeError, RecursionError):
+        whole = False
+    if not whole:
+        return [record for text in lines for record in _parsed([text])] if len(lines) > 1 else []
+    for record in records:
+        del record[CHECKSUM]
+    return records
 
 
 def mapping(file: Path) -> dict[str, Any]:
@@ -92,17 +118,15 @@ def add(history: History, record: Record) -> None:
     key = record["step_kind"], record["step"], record["status"]
     if key in history and history[key]["time"] == record["time"]:
         return
-    keys = list(history)
-    if keys and keys[-1][2] in FINAL:
-        ending = history.pop(keys.pop())
+    if history and last(history)["status"] in FINAL:
+        _, ending = history.popitem()
         place = ending["step_kind"], ending["step"], "running"
         if ending["status"] == "finished" and place not in history:
             history[place] = as_round(ending)
-            keys.append(place)
     if record["status"] not in FINAL:
-        for void in keys:
-            if void[0] == key[0] and void[1] >= key[1]:
-                del history[void]
+        of_axis = (place for place in reversed(history) if place[0] == key[0])
+        for void in list(itertools.takewhile(lambda place: place[1] >= key[1], of_axis)):
+            del history[void]
     history[key] = record
 
 
@@ -115,7 +139,7 @@ def as_round(ending: Record) -> Record:
 
 def trail_of(history: History) -> str:
     """The CRC-32 of the times of a trial's records, by which its ending tells that none of them is missing."""
-    return _crc32(json.dumps([record["time"] for record in history.values()]))
+    return f"{zlib.crc32(json.dumps([record['time'] for record in history.values()]).encode()):08x}"
 
 
 def sealed(history: History, ending: Record) -> Record:

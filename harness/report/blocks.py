@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.records.names import by_path, name_configurations, show_value
+from harness.records.names import EXACT, by_path, name_configurations, show_value
 from harness.report.model import Entry
 
 GROUNDS = ("dataset", "data", "backbone", "labels")
@@ -57,7 +57,7 @@ def _reference(space: Mapping[str, Any]) -> dict[str, Any]:
 def _ground_paths(entries: Sequence[Entry], space: Mapping[str, Any]) -> set[str]:
     """The parameters that vary and make grounds; none where nothing else varies."""
     paths = {path for entry in entries for path in entry.parameters}
-    varied = {p for p in paths if len({show_value(entry.parameters.get(p, "")) for entry in entries}) > 1}
+    varied = {p for p in paths if len({show_value(entry.parameters.get(p, ""), EXACT) for entry in entries}) > 1}
     cases = (space.get("cases") or {}).values()
     of_case = {path.partition(".")[0] for case in cases for path in case}
     grounds = {path for path in varied if path.partition(".")[0] in GROUNDS}

@@ -6,11 +6,12 @@ images each model got right, image by image. The formulas are those of `inferenc
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -70,7 +71,11 @@ class Scores:
         """Whether a case has no value under some seed."""
         if self.lacking is not None:
             return case in self.lacking
-        return not {seed for by_seed in self.values.values() for seed in by_seed} <= self.values[case].keys()
+        return not self._seeds <= self.values[case].keys()
+
+    @cached_property
+    def _seeds(self) -> set[Any]:
+        return {seed for by_seed in self.values.values() for seed in by_seed}
 
     def under(self, seeds: AbstractSet[Any]) -> Scores:
         """Of these seeds alone."""
@@ -124,6 +129,12 @@ class Estimate:
         return self.half is not None and abs(self.mean) > self.half
 
 
+@cache
+def _tosses(count: int) -> np.ndarray:
+    """Every outcome of so many tosses of a coin as signs, f64 [2^count, count], all + first."""
+    return np.array(list(itertools.product((1.0, -1.0), repeat=count)))
+
+
 @dataclass(frozen=True, eq=False)
 class Judgement:
     """A configuration against the reference, over the seeds both have, as one of a family of comparisons.
@@ -159,8 +170,13 @@ class Judgement:
 
         It assumes nothing of the seeds' distribution and says nothing of the images. Of more than 13 seeds it is drawn.
         """
-        if len(self.differences) == 1:
+        count = len(self.differences)
+        if count == 1:
             return None
+        if count <= 13:
+            values = np.array(self.differences)
+            sums = np.abs(_tosses(count) @ values)
+            return float(np.mean(sums >= sums[0] - 1e-12 * np.abs(values).sum()))  # the first is that of the values
         rng = np.random.default_rng(0)
         test = stats.permutation_test(
             (np.array(self.differences),), np.mean, permutation_type="samples", vectorized=True, rng=rng
@@ -221,12 +237,12 @@ class Differences:
     Attributes:
         pairs: of cases, each first - second: those with a seed in common.
         means: the mean differences, arrays [P].
-        values: of each pair, seed by seed.
+        values: of each pair under each seed, f64 [P, S]; NaN where a side lacks it.
     """
 
     pairs: list[tuple[str, str]]
     means: Averages
-    values: list[list[float]]
+    values: np.ndarray
 
 
 def differences(scores: Scores, pairs: Sequence[tuple[str, str]]) -> Differences | None:
@@ -254,15 +270,17 @@ def differences(scores: Scores, pairs: Sequence[tuple[str, str]]) -> Differences
     variance, freedom = inference.residual_variance(np.nan_to_num(table), known)
     pooled = (2 * variance, freedom) if freedom else (0.0, None)
     kept = {number: scores.outcomes(cases[number]) for number in np.unique(sides).tolist()}
+    seeds_of, kind = np.unique(known, axis=0, return_inverse=True)  # of pairs there are many, of these few
+    kinds = kind.ravel()[sides] @ (len(seeds_of), 1)
     parts, places = [], []
-    for shared in np.unique(common, axis=0):
-        rows = np.flatnonzero((common == shared).all(1))
+    for both in np.unique(kinds):
+        rows = np.flatnonzero(kinds == both)
+        shared = common[rows[0]]
         moments = _moments_of_pairs(kept, sides[rows], [seeds[k] for k in np.flatnonzero(shared)])
         parts.append(inference.means(values[np.ix_(rows, shared)], moments, *pooled))
         places.append(rows)
     means = _together(parts).at(np.argsort(np.concatenate(places)))
-    by_pair = [row[shared].tolist() for row, shared in zip(values, common, strict=True)]
-    return Differences([(cases[a], cases[b]) for a, b in sides.tolist()], means, by_pair)
+    return Differences([(cases[a], cases[b]) for a, b in sides.tolist()], means, values)
 
 
 def _moments_of_pairs(
@@ -351,7 +369,7 @@ def _compared(columns: Mapping[Key, Scores], reference: str) -> Compared:
     for key, scores in columns.items():
         if of_column := differences(scores, [(case, reference) for case in scores.values if case != reference]):
             for number, ((case, _), values) in enumerate(zip(of_column.pairs, of_column.values, strict=True)):
-                compared[key, case] = of_column.means.at(number), values
+                compared[key, case] = of_column.means.at(number), values[np.isfinite(values)].tolist()
     return compared
 
 

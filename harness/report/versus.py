@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from harness import messages
 from harness.config.schema import lies_in
-from harness.records.names import by_path, show_value
+from harness.records.names import EXACT, by_path, show_value
 from harness.report import tables, words
 from harness.report.cells import Cell, Count, Difference, Empty, Mean, Probability, Seconds, Text
 from harness.report.compare import Judgement, Scores, judge
@@ -110,8 +110,14 @@ def _settings(one: Report, other: Report) -> list[str]:
     trials = [by_path(report.space.get("trial") or {}) for report in (one, other)]
     varied = {path for report in (one, other) for entry in report.confirmed for path in entry.parameters}
     fixed = [path for path in trials[0] if path in trials[1] and not _varies(path, varied)]
-    shown = {path: [show_value(trial[path]) for trial in trials] for path in fixed}
-    return [f"{path} {a} and {b}" for path, (a, b) in shown.items() if a != b]
+    values = {path: tuple(trial[path] for trial in trials) for path in fixed}
+    return [f"{path} {' and '.join(_apart(a, b))}" for path, (a, b) in values.items() if a != b]
+
+
+def _apart(one: Any, other: Any) -> tuple[str, str]:
+    """Two different values, with as many digits as it takes to see that."""
+    shown = show_value(one), show_value(other)
+    return shown if shown[0] != shown[1] else (show_value(one, EXACT), show_value(other, EXACT))
 
 
 def _varies(path: str, varied: set[str]) -> bool:

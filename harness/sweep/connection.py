@@ -17,7 +17,7 @@ from harness.config.trial import TrialConfig
 from harness.data.splits import Data
 from harness.sweep import cluster
 from harness.sweep.placement import Node, this_machine
-from harness.sweep.servers import Servers, silenced, start_private_ray
+from harness.sweep.servers import Servers, ServersOfCluster, silenced, start_private_ray
 from harness.trial.run import Folders
 
 RAY_VARIABLES = {
@@ -40,7 +40,7 @@ def connected(plan: Plan | None = None, address: str | None = None) -> Iterator[
     """A private Ray on this machine, gone afterwards, or a cluster, which gets the plan's code and is left as it is.
 
     Yields:
-        The servers of the private Ray.
+        The servers of Ray's.
 
     Raises:
         ConfigError: this process uses Ray already, or the cluster cannot be joined.
@@ -51,13 +51,13 @@ def connected(plan: Plan | None = None, address: str | None = None) -> Iterator[
         if address:
             assert plan is not None
             cluster.join(address, plan)
-            servers = Servers()
+            servers: Servers = ServersOfCluster()
         else:
             servers = start_private_ray()
         for name in ("tune", "execution.tune_controller"):  # a worker that dies is reported by its trial, in one line
             logging.getLogger(f"ray.tune.{name}").setLevel(logging.CRITICAL)
         try:
-            with contextlib.nullcontext() if address else silenced():
+            with silenced():
                 yield servers
         finally:
             servers.end()

@@ -1,4 +1,4 @@
-"""A private Ray: the servers that a sweep starts on this machine, and how they end."""
+"""The servers of Ray's that a sweep relies on: those that it starts on this machine, how they end, and a cluster's."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ import functools
 import os
 import secrets
 import signal
+import socket
 import subprocess
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import ray
 from ray._private import ray_constants, utils
 from ray._private import worker as ray_worker
@@ -28,6 +31,9 @@ LONGEST_FOLDER = 40
 """Bytes of the path of Ray's folder. Below it lie sockets, whose whole path may have 107 (unix(7)): what Ray adds, a
 session with time and process, `/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store`, has 65."""
 
+HEAD_SECONDS = 30.0
+"""For which the head of a cluster may be away, as one that starts anew; Ray itself ends a driver after 60."""
+
 DEAF_TO = (signal.SIGTERM, signal.SIGHUP)
 """Signals that Ray's servers, and what they start, do not receive: they end with this process, which does."""
 
@@ -38,7 +44,7 @@ _end_with_parent = utils.set_kill_on_parent_death_linux
 
 
 class Servers:
-    """Processes of Ray's that this process started; none of a cluster that it joined.
+    """Ray's processes that a sweep relies on: as they stand here, those of a private Ray, which end with the sweep.
 
     Args:
         processes: Ray's name of a process -> it.
@@ -74,6 +80,38 @@ class Servers:
         for process in self._processes.values():
             with contextlib.suppress(OSError):
                 os.killpg(process.pid, signal.SIGKILL)
+
+
+class ServersOfCluster(Servers):
+    """Those of a cluster that this process has joined, which are left as they are: its head, and the raylet here."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._head = ray.get_runtime_context().gcs_address
+        self._answered = self._asked = time.monotonic()
+        named = f"--raylet_socket_name={ray_worker._global_node.raylet_socket_name}"
+        every = psutil.process_iter(["cmdline"])
+        self._raylet = next((one for one in every if named in (one.info["cmdline"] or ())), None)
+
+    def dead(self) -> str:
+        """See `Servers.dead`."""
+        if self._raylet and _has_ended(self._raylet):
+            return "raylet, the server of the Ray cluster on this machine, has ended"
+        if time.monotonic() > self._asked + 1:
+            host, _, port = self._head.rpartition(":")
+            with contextlib.suppress(OSError), socket.create_connection((host.strip("[]"), int(port)), timeout=1):
+                self._answered = time.monotonic()
+            self._asked = time.monotonic()
+        if self._asked > self._answered + HEAD_SECONDS:
+            return f"the head of the Ray cluster, {self._head}, has not answered for {HEAD_SECONDS:g} seconds"
+        return ""
+
+
+def _has_ended(process: psutil.Process) -> bool:
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def start_private_ray() -> Servers:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from harness.config.plan import Plan
 from harness.config.trial import TrialConfig
+from harness.files import digest_of
 from harness.plugins import registry
-from harness.records.names import show_value
 from harness.report.looks.views import draw_sheet
 from harness.sweep.preflight import check_data, data_name
 from harness.trial.portray import sheet_of_views
@@ -36,7 +36,7 @@ def show_views(plan: Plan, cache: Path, file: Path) -> Iterator[str]:
         config = candidate.trial
         if (pretrains(config) or config.mode == "joint") and not data[data_name(config)].gives_features:
             about = config.augmentation.as_dict()
-            wanted.setdefault((data_name(config), show_value(about)), config)
+            wanted.setdefault((data_name(config), digest_of(about)), config)
     if not wanted:
         raise ValueError(f"{plan.name}: --show: no trial trains an encoder with an augmentation")
     for number, ((of, _), config) in enumerate(list(wanted.items())[:MOST_SHEETS], start=1):

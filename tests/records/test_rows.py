@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from harness.records.rows import add, by_trial, last, line, read_rows, sealed
+import json
+import time
+import zlib
+
+import pytest
+
+from harness.records.rows import AT_ONCE, add, by_trial, last, line, read_rows, sealed
 
 
 def row(step, time, status="running", kind="epoch"):
@@ -36,3 +42,38 @@ def test_half_a_line_is_skipped_and_counted(tmp_path):
     whole = line(row(1, 10))
     (tmp_path / "rows.jsonl").write_bytes(whole + whole[:30])
     assert read_rows(tmp_path) == ([row(1, 10)], 1)
+
+
+def with_checksum(text: bytes) -> bytes:
+    return text[:-1] + f', "crc32": "{zlib.crc32(text):08x}"}}\n'.encode()
+
+
+def test_a_line_has_the_checksum_of_what_it_says():
+    assert line(row(1, 10)) == with_checksum(json.dumps(row(1, 10)).encode())
+
+
+@pytest.mark.parametrize(
+    "strange",
+    [b"", b"{}", b"[]", with_checksum(b"{}"), with_checksum(b"{no json}"), with_checksum(b"[" * 9999 + b"}"), b"\xff"],
+)
+def test_a_strange_line_among_many_costs_itself_alone(tmp_path, strange):
+    rows = [row(number, number) for number in range(2 * AT_ONCE)]
+    lines = list(map(line, rows))
+    lines[AT_ONCE + 5 : AT_ONCE + 5] = [strange.rstrip(b"\n") + b"\n"]
+    (tmp_path / "rows.jsonl").write_bytes(b"".join(lines))
+    assert read_rows(tmp_path) == (rows, 1)
+
+
+def test_two_records_in_one_line_are_none(tmp_path):
+    two = b", ".join(line(row(number, number)).rstrip() for number in (1, 2))
+    (tmp_path / "rows.jsonl").write_bytes(line(row(3, 3)) + with_checksum(two) + line(row(4, 4)))
+    assert read_rows(tmp_path) == ([row(3, 3), row(4, 4)], 1)
+
+
+def test_what_a_record_costs_does_not_grow_with_its_trial():
+    history = {}
+    begun = time.process_time()
+    for step in range(20_000):
+        add(history, row(step, step))
+    assert time.process_time() - begun < 3
+    assert len(history) == 20_000

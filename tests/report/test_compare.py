@@ -100,6 +100,16 @@ def test_the_sign_flip_test_is_exact(n):
     assert one.sign_flip >= 2.0 ** (1 - n)
 
 
+@pytest.mark.parametrize("seed", [5, 24, 35])
+def test_the_sign_flip_test_counts_sums_that_are_equal_but_for_rounding(seed):
+    right = np.random.default_rng(seed + 100).integers(1300, 1500, 10)  # of 2,000 images
+    images = np.random.default_rng(seed).integers(-40, 40, 10)  # by which another model differs
+    values = {"a": dict(enumerate(right / 2000)), "b": dict(enumerate((right + images) / 2000))}
+    (one,) = judge({0: Scores(values)}, "a")[0].values()
+    sums = [abs(np.dot(signs, images)) for signs in product((-1, 1), repeat=10)]
+    assert one.sign_flip == np.mean(np.array(sums) >= abs(images.sum()))
+
+
 def test_an_interval_ends_where_the_metric_does():
     found = estimate([0.99, 0.7], limits=(0, 1))
     assert (found.high, found.is_symmetric) == (1, False)
