@@ -4,9 +4,9 @@
     python -m benchmarks.page --compared 80
 
 The folder is made up: a search of so many configurations, four fifths of them finished; or so many confirmed ones under
-four seeds, in three rounds, each compared with the reference and with each other. It is served as
-`selbench report --serve` does; Chromium opens the list of sweeps and then the page, both timed until they are loaded.
-Without Chromium the last figure is left out.
+four seeds, in three rounds, each compared with the reference and with each other. Beside it lie stages, three a trial.
+It is served as `selbench report --serve` does; Chromium opens the list of sweeps and then the page, both timed until
+they are loaded. Without Chromium the last figure is left out.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
+from harness.files import STAGES
 from harness.plain_yaml import to_yaml
 from harness.records import rows as record_rows
 from harness.report.serve import open_server
@@ -104,6 +105,8 @@ def main() -> None:
             make_compared(folder, options.compared)
         else:
             make(folder, options.trials)
+        for kind, number in itertools.product(("pretrain", "select", "train"), range(options.trials)):
+            (folder.parent / STAGES.name / kind / f"{number:024x}").mkdir(parents=True)
         started, cpu = time.perf_counter(), time.process_time()
         write_report(folder)
         print(f"figure page_write_s {time.perf_counter() - started:.1f}")
@@ -113,9 +116,10 @@ def main() -> None:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         base = f"http://127.0.0.1:{server.server_address[1]}/"
         for name, address in (("list", base), ("page", f"{base}large/")):
-            started = time.perf_counter()
+            started, cpu = time.perf_counter(), time.process_time()
             urllib.request.urlopen(address).read()
             print(f"figure page_served_{name}_s {time.perf_counter() - started:.3f}")
+            print(f"figure page_served_{name}_cpu_s {time.process_time() - cpu:.3f}")
         _browse(f"{base}large/")
         server.shutdown()
 

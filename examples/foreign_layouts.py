@@ -4,7 +4,8 @@
 
 The archive is a folder `{train,test}/<class>/<file>`; `--per-class` takes the first images of each class and split. Of
 every layout a line says what to write into a question, and how many images of how many classes it was read to; the last
-word is a hash of all images, labels and names of classes, which is the same for all. Exit 1 where it is not.
+word is a hash of all images, labels and names of classes, which is the same for all. Exit 1 where it is not, 2 with a
+line where the archive cannot be laid out: arrays hold images of one size.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import numpy as np
 from PIL import Image
 
 from harness.data.decode import Prepared, prepare
+from harness.messages import message_of
 from harness.plugins import registry
 
 Archive = Mapping[str, Mapping[str, list[Path]]]
@@ -32,14 +34,28 @@ Layout = Callable[[Archive, Path], dict[str, Any]]
 
 
 def archive_of(folder: Path, per_class: int | None = None) -> Archive:
-    """The images of a folder `{train,test}/<class>/<file>`, the first `per_class` of each class."""
-    return {
+    """The images of a folder `{train,test}/<class>/<file>`, the first `per_class` of each class.
+
+    Raises:
+        OSError: there is no such folder, or a file is no image.
+        ValueError: it holds no image, or images of several sizes.
+    """
+    archive = {
         split: {
             one.name: sorted(file for file in one.iterdir() if file.is_file())[:per_class]
             for one in sorted((folder / split).iterdir())
+            if one.is_dir()
         }
         for split in ("train", "test")
     }
+    sizes: dict[tuple[int, int], Path] = {}
+    for file in (file for classes in archive.values() for files in classes.values() for file in files):
+        with Image.open(file) as image:
+            sizes.setdefault(image.size, file)
+    if len(sizes) != 1:
+        shown = [f"{file} has {width} x {height} pixels" for (width, height), file in sizes.items()][:2]
+        raise ValueError(f"arrays hold images of one size: {', '.join(shown)}" if shown else f"no image in {folder}")
+    return archive
 
 
 def _copy(file: Path, to: Path) -> None:
@@ -132,7 +148,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("output", type=Path, help="a new folder for the layouts")
     parser.add_argument("--per-class", type=int, metavar="N", help="images of each class and split; default: all")
     options = parser.parse_args(arguments)
-    archive = archive_of(options.archive, options.per_class)
+    try:
+        archive = archive_of(options.archive, options.per_class)
+        options.output.mkdir(parents=True)
+    except (OSError, ValueError) as error:
+        print(f"{parser.prog}: {message_of(error)}", file=sys.stderr)
+        return 2
     seen = set()
     with tempfile.TemporaryDirectory() as cache:
         for name, layout in LAYOUTS.items():

@@ -83,6 +83,14 @@ def in_bytes(number: float) -> str:
     return f"{number:,.1f} TB"
 
 
+def duration(seconds: float) -> str:
+    """`40 s`, `35 min`, `3 h 20 min`: no finer than a person asks."""
+    if round(seconds) < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes <= 90 else f"{minutes // 60:,} h {minutes % 60} min"
+
+
 def without_secrets(uri: str) -> str:
     """A URI without user, password, and the parameters that are secret: all that is said or kept of a URI is this.
 

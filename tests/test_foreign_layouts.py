@@ -49,3 +49,24 @@ def test_the_command_tells_whether_all_are_the_same(archive, tmp_path, capsys, m
         LAYOUTS, "nested", lambda archive, root: LAYOUTS["arrays"]({**archive, "test": archive["train"]}, root)
     )
     assert main([str(root), str(tmp_path / "other"), "--per-class", "2"]) == 1
+
+
+def test_what_cannot_be_laid_out_is_one_line(archive, tmp_path, capsys):
+    root, _ = archive
+    mixed, written = tmp_path / "mixed", tmp_path / "written"
+    for side, split in enumerate(("train", "test")):
+        save(np.zeros((5 + side, 6, 3), dtype=np.uint8), mixed / split / "ant" / "0.png")
+    written.mkdir()
+    (tmp_path / "empty" / "train").mkdir(parents=True)
+    (tmp_path / "empty" / "test").mkdir()
+    wrong = [
+        (mixed, "new", "images of one size: ", "train/ant/0.png has 6 x 5 pixels, ", "test/ant/0.png has 6 x 6 pixels"),
+        (tmp_path / "nowhere", "new", "No such file", "nowhere/train"),
+        (tmp_path / "empty", "new", "no image in ", "empty"),
+        (root, "written", "File exists", "written"),
+    ]
+    for folder, output, *said in wrong:
+        assert main([str(folder), str(tmp_path / output)]) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert all(part in error for part in said), error

@@ -83,3 +83,11 @@ def test_what_the_environment_keeps_secret_is_not_shown(monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI")
     monkeypatch.setenv("HARMLESS", "wJalrXUtnFEMJ")
     assert public("denied: wJalrXUtnFEMI, wJalrXUtnFEMJ") == "denied: ***, wJalrXUtnFEMJ"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s"), (95.4, "95 s"), (99.7, "2 min"), (2116, "35 min"), (5399, "90 min"), (9000, "2 h 30 min")],
+)
+def test_a_duration_is_said_no_finer_than_asked(seconds, text):
+    assert messages.duration(seconds) == text

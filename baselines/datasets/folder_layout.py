@@ -354,4 +354,4 @@ def _note_left_out(reading: _Reading, top: Folder, taken: Sequence[Folder], unla
     reading.left_out += total
     if total:
         parts = [f"{len(paths)} {kind} (such as {paths[0]})" for kind, paths in kinds.items() if paths]
-        reading.note(f"{total} files are left out: {', '.join(parts)}")
+        reading.note(f"{'1 file is' if total == 1 else f'{total} files are'} left out: {', '.join(parts)}")

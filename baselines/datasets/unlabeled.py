@@ -23,7 +23,8 @@ def without_classes(root: str) -> Layout:
     notes = [f"{root}: {len(images)} images, whose folders are taken for no classes"] if len(folders) > 1 else []
     left_out = [path for folder in folders for path in (*folder.others, *folder.clutter)]
     if left_out:
-        notes.append(f"{root}: {len(left_out)} files are left out, such as {left_out[0]}")
+        files = "1 file is" if len(left_out) == 1 else f"{len(left_out)} files are"
+        notes.append(f"{root}: {files} left out, such as {left_out[0]}")
     return Layout({}, tuple(notes), tuple(images), len(left_out))
 
 

@@ -89,6 +89,7 @@ def _dataset(config: TrialConfig, data: Data) -> dict[str, Any]:
         "train": counts["pool"],
         "val": counts["val"],
         "test": counts["test"],
+        "carved": [part for part in ("val", "test") if data.is_carved(part)],
         "classes": list(data.class_names),
         "image_shape": list(data.image_shape),
         "tally": dict(data.tally),

@@ -108,12 +108,14 @@ def _for_nothing(report: Report) -> str:
     of_class = np.mean([one.matrix.sum(1) / one.matrix.sum() for one in of_classes], axis=0)
     largest, images = int(of_class.argmax()), int(of_classes[0].matrix.sum())
     share, chance = float(of_class[largest]), 1 / len(of_class)
-    levels = f"chance {chance:.1%}, always {of_classes[0].class_names[largest]!r} {share:.1%}".replace("%", " %")
+    levels = f"chance {chance:.1%}, always {of_classes[0].class_names[largest]!r} {share:.1%}"
+    if f"{chance:.1%}" == f"{share:.1%}":
+        levels = f"chance, or always one class, {chance:.1%}"
     half = 100 * 1.96 * math.sqrt(mean * (1 - mean) / images)
     kind = {"val": "validation", "test": "test"}[split]
     below = f" {shown.label} is not above that." if shown and mean <= max(share, chance) else ""
     alone = f"{images:,} {kind} images alone leave an accuracy uncertain by {half:.1f} points"
-    return f"Without learning: {levels}.{below} {alone}."
+    return f"Without learning: {levels.replace('%', ' %')}.{below} {alone}."
 
 
 def _training(report: Report) -> str:

@@ -115,6 +115,25 @@ def curves(report: Report, metric: str) -> pd.DataFrame:
     return pd.DataFrame(list(points.values()))
 
 
+def picked_images(report: Report) -> pd.DataFrame:
+    """Every image that a selector picked, one a row, in its own order.
+
+    Columns: `phase`, `configuration`, `label`, `seed`, `trial`, `labels` (with the pick's round), `rank` (from 1 on in
+    each round), `position` in the pool, and `file` and `class`, empty where they are not known.
+    """
+    named = _labels(report)
+    parts = []
+    for trial, history in report.histories.items():
+        about = _trial(next(iter(history.values())), named)
+        for labels, positions in report.files[trial].selected.items():
+            part = pd.DataFrame({"position": positions or [], "file": "", "class": ""})
+            file = report.folder / "trials" / trial / f"selected_{labels}.csv"
+            if file.is_file():
+                part = pd.read_csv(file, keep_default_na=False, dtype=str).astype({"position": int})
+            parts.append(pd.DataFrame(about | {"labels": labels, "rank": range(1, len(part) + 1)}).join(part))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
 def _records(report: Report) -> Iterator[Record]:
     for history in report.histories.values():
         yield from history.values()

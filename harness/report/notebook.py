@@ -55,6 +55,12 @@ class Findings:
 
         return frames.curves(self.report, metric)
 
+    def picks(self) -> pd.DataFrame:
+        """Every image that a selector picked with its file and class, one a row, see `frames.picked_images`."""
+        from harness.report import frames
+
+        return frames.picked_images(self.report)
+
     def figure(self, name: str) -> Figure | Svg:
         """A picture of the report, drawn anew; matrices come as SVG, which a notebook shows, too.
 

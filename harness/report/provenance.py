@@ -19,7 +19,7 @@ def facts(report: Report) -> list[tuple[str, list[str]]]:
     seeds = ", ".join(map(str, sorted({seed for entry in report.confirmed for seed in entry.seeds}))) or "none"
     versions = {"python": environment.get("python"), **environment.get("packages", {})}
     changes = " with uncommitted changes" if environment.get("dirty") else ""
-    saved = f"{words.duration(report.saved)} came from the cache, not spent again"
+    saved = f"{messages.duration(report.saved)} came from the cache, not spent again"
     return [
         (
             f"{'Searched' if report.searched else 'Compared'} by {space.get('method')}",
@@ -28,7 +28,7 @@ def facts(report: Report) -> list[tuple[str, list[str]]]:
         ("Confirmed", [f"{messages.count(len(report.confirmed), 'configuration')}, seeds {seeds}"]),
         ("Data", [words.data_set(data) for data in data_sets]),
         ("Hardware", [f"{environment.get('cpu')}, {environment.get('cores')} cores, {gpus}", f"times with {sharing}"]),
-        ("Compute", [f"{words.duration(report.seconds)}, of which {saved}"]),
+        ("Compute", [f"{messages.duration(report.seconds)}, of which {saved}"]),
         ("Commit", [f"`{str(environment.get('commit') or 'unknown')[:12]}`{changes}"]),
         ("Versions", [", ".join(f"{name} {version}" for name, version in versions.items())]),
         ("Command", [f"`{environment.get('command')}`, started {environment.get('started')}"]),

@@ -293,7 +293,7 @@ def _difference_sections(rounds: RoundComparison, setting: Setting, number: int)
         return [differences]
     text = f"Student's t, adjusted by Holm's method for all {tests} comparisons of the table."
     p = Table(columns(lambda judgement: Probability(judgement.p_holm if judgement else None)), name=f"{title}, p")
-    return [differences, Section(_titled("The same, p", setting), parts=[text, p])]
+    return [differences, Section(_titled("p of these differences", setting), parts=[text, p])]
 
 
 def _curve_picture(rounds: RoundComparison, setting: Setting, number: int) -> Section:
@@ -310,7 +310,7 @@ def _curve_section(rounds: RoundComparison, setting: Setting, measure: str) -> S
         for step in setting.steps
     ]
     title = f"{measure} by number of labels"
-    note = "Per cent, mean ± half-width of the 95 % interval."
+    note = "Per cent, mean ± half-width of the 95 % interval, or its ends where 0 or 100 % cuts it."
     table = Table([Column("case", [Text(case) for case in order]), *columns], [note], title)
     return Section(_titled(title, setting), parts=[table])
 

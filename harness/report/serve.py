@@ -21,7 +21,7 @@ from threading import Lock
 from urllib.parse import quote, unquote, urlsplit
 
 from harness import messages
-from harness.files import digest
+from harness.files import TAKEN, digest
 from harness.plain_yaml import parse_yaml
 from harness.report.cells import Cell, Count, Text
 from harness.report.page import document
@@ -137,7 +137,8 @@ class Library:
         for place in places:
             name = self.root.name if place == self.root else place.relative_to(self.root).as_posix()
             self._known.setdefault(name, ServedSweep(place))
-        there = {name: sweep for name, sweep in self._known.items() if sweep.folder in places}
+        current = set(places)
+        there = {name: sweep for name, sweep in self._known.items() if sweep.folder in current}
         return dict(sorted(there.items(), key=lambda item: -_time(item[1].folder / "rows.jsonl")))
 
     def state(self) -> dict[str, str]:
@@ -271,14 +272,14 @@ def is_sweep(folder: Path) -> bool:
 
 
 def _below(folder: Path, deep: int) -> list[Path]:
-    """The sweeps in a folder; in a sweep there are none."""
+    """The sweeps in a folder; none are in a sweep, nor among stages and decoded data, of which there are thousands."""
     try:
         inside = sorted(folder.iterdir())
     except OSError:  # not to be read, or gone
         return []
     places = []
     for one in inside:
-        if one.is_dir() and not one.is_symlink() and not one.name.startswith("."):
+        if one.name not in TAKEN and not one.name.startswith(".") and one.is_dir() and not one.is_symlink():
             places += [one] if is_sweep(one) else _below(one, deep - 1) if deep > 1 else []
     return places
 

@@ -1,4 +1,4 @@
-"""A sweep's figures in words: numbers with their digits, durations, data sets, domains."""
+"""A sweep's figures in words: numbers with their digits, data sets, domains."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ def show_number(metric: str, value: float, sign: str = "") -> str:
     """Fractions with four decimals, counts whole, the rest with three significant digits."""
     declared = known(metric)
     unit = declared.unit if declared else ""
+    if unit == "seconds" and 0 < abs(value) < 999.5:
+        return format(value, f"{sign}#.3g").rstrip(".")  # 93.0 beside 90.8
     form = {"fraction": ".4f", "images": ".0f"}.get(unit, ".3g" if abs(value) < 1000 else ".0f")
     return format(value, sign + form)
 
@@ -85,8 +87,9 @@ def procedure(judgements: Sequence[Judgement], reference: str) -> list[str]:
         f"p: Student's t, adjusted by Holm's method for {messages.count(tests, 'comparison')}; the error is the "
         "largest that this pair's seeds, all configurations together, or the test images give. Sign-flip p: exact, of "
         "the seeds alone; n seeds reach no less than 2^(1 - n).",
-        "Smallest: the true difference that would be called better or worse with 80 % power.",
     ]
+    if any(one.smallest is not None for one in judgements):
+        notes.append("Smallest: the true difference that would be called better or worse with 80 % power.")
     if any(one.kind == "indication" or one.difference.n == FEW for one in judgements):
         notes.append(
             f"Indication: two seeds, at p of {ALPHA_OF_FEW:g} at most, or what is left of seeds that failed, "
@@ -106,8 +109,10 @@ def looked_at(looks: Looks, taken: int) -> str:
 
 
 def points(value: Estimate, sign: str = "") -> str:
-    """A fraction in percentage points, with the half-width of its interval: `+1.23 ± 0.45`."""
+    """A fraction in percentage points, with its interval: `+1.23 ± 0.45`, or its ends where 0 or 100 cuts it."""
     half = "" if value.half is None else f" ± {100 * value.half:.2f}"
+    if not value.is_symmetric:
+        half = f" [{100 * value.low:.2f}, {100 * value.high:.2f}]"
     return f"{100 * value.mean:{sign}.2f}{half}"
 
 
@@ -118,15 +123,6 @@ def p_value(p: float, *, equal: bool = False) -> str:
     return ("= " if equal else "") + ("1" if p > 0.9995 else f"{p:.3f}".removeprefix("0"))
 
 
-def duration(seconds: float) -> str:
-    """`95 s`, or `2,116 s (35 min)`, or `9,000 s (2 h 30 min)`."""
-    minutes = round(seconds / 60)
-    if seconds < 120:
-        return f"{seconds:,.0f} s"
-    longer = f"{minutes // 60:,} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
-    return f"{seconds:,.0f} s ({longer})"
-
-
 def counted(name: str, data: Mapping[str, Any]) -> str:
     """A data set's name with its images, its classes (names or their number) and what became of the images."""
     treated = "".join(f", {number:,} {kind.replace('_', ' ')}" for kind, number in data.get("tally", {}).items())
@@ -134,6 +130,7 @@ def counted(name: str, data: Mapping[str, Any]) -> str:
     if not classes:
         return f"{name} ({data['train']:,} images, no labels{treated})"
     counts = f"{data['train']:,} train, {data['val']:,} val, {data['test']:,} test images"
+    counts += ", test carved from train" if "test" in data.get("carved", ()) else ""
     return f"{name} ({counts}, {classes} classes{treated})"
 
 

@@ -19,7 +19,7 @@ from harness.config.trial import TrialConfig
 from harness.data.overlaps import PARTS
 from harness.data.splits import Data
 from harness.files import digest_of
-from harness.messages import cause_of, count, in_bytes, message_of
+from harness.messages import cause_of, count, duration, in_bytes, message_of
 from harness.metrics import FEW_STEPS
 from harness.records.names import called
 from harness.sweep.placement import place, this_machine
@@ -166,8 +166,9 @@ def _times(plan: Plan, known: Mapping[str, Data], cache: Path) -> list[str]:
     side = f" with {concurrent} trials at a time" if concurrent > 1 else ""
     peaks = [pace.peak for pace in measured.paces.values()] + [pace.peak for pace in measured.rounds.values()]
     more = ", and what its selector and heads hold" if measured.paces else ""
+    expected = max(1, seconds / min(concurrent, max(1, len(first))))
     return [
-        f"time: about {_clock(seconds / min(concurrent, max(1, len(first))))} on this machine{side}, "
+        f"time: about {duration(expected)} on this machine{side}, "
         f"{measured.on_what()}{measured.left_out(first)}; what is in the cache of stages is saved",
         f"memory: about {in_bytes(max(peaks))} a trial{more}",
     ]
@@ -263,11 +264,3 @@ def _kind(config: TrialConfig, known: Mapping[str, Data]) -> str:
         return digest_of(described | {"data": _data_of(config)})
     settings = config.pretrain if pretrains(config) else config.classifier
     return digest_of(described | {"batch_size": settings.batch_size, "resolutions": config.pretrain.resolutions})
-
-
-def _clock(seconds: float) -> str:
-    """`40 s`, `25 min`, `3 h 20 min`: no finer than it is known."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60:,} h {minutes % 60} min"

@@ -208,8 +208,10 @@ def fewer_than_asked(plan: Plan, number: int) -> list[str]:
 
 def preview(plan: Plan) -> str:
     """The trials of a plan and the stages they share, as text."""
-    lines = [f"{plan.name}: {plan.method}, {' and '.join(m.name for m in plan.metric)}"]
     tasks, tried = plan.first_tasks(), num_tried(plan)
+    goals = " and ".join(metric.name for metric in plan.metric)
+    judged = f"searched by {goals}" if plan.searches else f"judged by {goals.replace('val/', 'test/')}"
+    lines = [f"{plan.name}: {plan.method}, {judged}"]
     times = f"{tried} configurations x {len(plan.seeds)} seeds"
     if plan.method == "bayes":
         lines.append(f"search: {times}, chosen by Optuna's {plan.sampler} as it goes:")

@@ -154,7 +154,7 @@ class Standing:
             seen = [f", {name} {record['metrics'][name]:.4f}" for name in names if name in record["metrics"]]
             return f"stopped early: {what}" + "".join(seen)
         seconds, saved = (record["metrics"].get(f"time/{name}_seconds", 0.0) for name in ("wall", "saved"))
-        took = f"{seconds:.1f} s" + (f", {saved:.1f} s saved by the cache" if saved >= 0.05 else "")
+        took = f"{seconds:.1f} s" + (f", {saved:.1f} s cached" if saved >= 0.05 else "")
         return f"{self.metric} {value:.4f}  {what}  ({took})" if value is not None else what
 
     def eta(self) -> float | None:

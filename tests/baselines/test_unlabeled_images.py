@@ -43,7 +43,7 @@ def test_a_folder_of_images_without_labels_is_known_by_its_name(tmp_path, name):
     assert f"the 3 images of {name}/ are without labels" in said(source)
     assert "left out" not in said(source)
     (tmp_path / name / "notes.txt").write_text("x")
-    assert "1 files are left out: 1 no images by their names" in said(opened(tmp_path))
+    assert "1 file is left out: 1 no images by their names" in said(opened(tmp_path))
     check_dataset(lambda: ImageFolder(path=str(tmp_path), channels=1))
 
 
@@ -100,7 +100,7 @@ def test_a_folder_without_classes_is_read_as_it_lies(tmp_path):
     assert source.class_names == ()
     assert sorted(content(source)["train"]) == [(value, None) for value in (1, 2, 3, 4)]
     assert "4 images, whose folders are taken for no classes" in said(source)
-    assert "1 files are left out, such as" in said(source)
+    assert "1 file is left out, such as" in said(source)
     check_dataset(lambda: dataset)
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="holds no image"):

@@ -318,6 +318,7 @@ def test_preflight_opens_every_data_set_of_a_bayes_search(tmp_path):
 
 def test_the_preview_counts_shared_stages(tmp_path):
     text = preflight.preview(read(tmp_path, GRID, "seeds=[0, 1]"))
+    assert text.splitlines()[0].endswith(": grid, judged by test/accuracy")
     assert "4 configurations x 2 seeds" in text
     assert "4 pre-trainings for 8 trials that need one (4 shared)" in text
     assert "16 classifier trainings" in text

@@ -6,9 +6,10 @@ import json
 import numpy as np
 import pytest
 import rich.console
-from sweep_folder import SweepFolder
+from sweep_folder import SweepFolder, selection_sweep
 
 from harness.report import terminal
+from harness.report.pictures.rounds import overview
 from harness.report.read import read_report
 
 
@@ -64,6 +65,37 @@ def test_the_data_are_named_with_chance_the_largest_class_and_what_the_images_le
     assert f"100 test images alone leave an accuracy uncertain by {half:.1f} points." in data
     with_confusion(sweep, [[20, 10, 4], [2, 30, 1], [3, 3, 27]], ["shoes", "hats", "coats"])
     assert "not above" not in read_report(sweep.path).about[0]
+    with_confusion(sweep, [[24, 10, 0], [2, 31, 1], [3, 3, 28]], ["shoes", "hats", "coats"])
+    assert "Without learning: chance, or always one class, 33.3 %." in read_report(sweep.path).about[0]
+
+
+def test_test_images_that_were_taken_from_the_training_images_are_called_so(tmp_path):
+    sweep = alone(tmp_path / "s", {"selector.name": "random"})
+    for carved, said in (([], False), (["val"], False), (["val", "test"], True)):
+        sweep.environment["datasets"][0] |= {"carved": carved}
+        sweep.write_environment()
+        assert (" test images, test carved from train, " in read_report(sweep.path).about[0]) == said
+
+
+def test_the_interval_of_an_answer_lies_within_what_is_possible(tmp_path):
+    sweep = selection_sweep(tmp_path / "s", {"random": 0.0, "coreset": 0.01}, seeds=(1, 2), rounds=2, noise=0.2,
+                            reference={"selector": "random"})  # fmt: skip
+    report = read_report(sweep.path)
+    mean = report.rounds.settings[0].estimate("test/accuracy", None, report.rounds.best(report.rounds.settings[0]))
+    assert mean.mean + mean.half > 1
+    assert f"{100 * mean.mean:.2f} [{100 * mean.low:.2f}, 100.00] %." in report.answer
+
+
+def test_of_two_seeds_each_is_drawn_and_no_interval(tmp_path):
+    cases = (((1,), 2, 0, "one seed"), ((1, 2), 6, 0, "thin: each of 2 seeds"), ((1, 2, 3), 2, 2, "shaded: 95 %"))
+    for seeds, lines, bands, said in cases:
+        sweep = selection_sweep(tmp_path / f"{len(seeds)}", {"random": 0.0, "coreset": 0.1}, seeds=seeds, rounds=2,
+                                reference={"selector": "random"})  # fmt: skip
+        rounds = read_report(sweep.path).rounds
+        figure = overview(rounds, rounds.settings[0])
+        assert [len(axes.get_lines()) for axes in figure.axes] == [lines] * len(rounds.measures)
+        assert [len(axes.collections) for axes in figure.axes] == [bands] * len(rounds.measures)
+        assert said in figure.get_suptitle()
 
 
 @pytest.mark.parametrize(("steps", "said"), [(24, "too few to say"), (500, "")])

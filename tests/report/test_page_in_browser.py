@@ -299,6 +299,7 @@ def test_the_map_tells_colours_and_lists_what_a_lasso_holds(visit):
     assert page.locator(".map .legend button").all_inner_texts() == [
         "class unknown (5)", "cat (27)", "dog (27)", "<owl> (26)"
     ]  # fmt: skip
+    assert max(filled(canvas)) > 0.9  # of its width or its height
     for by, words in (("cluster", "cluster 1"), ("pick", "round 2 (10)"), ("error", "wrong")):
         page.locator(".map [name=by]").select_option(by)
         assert any(one.startswith(words) for one in page.locator(".map .legend button").all_inner_texts())
@@ -323,12 +324,26 @@ def test_the_map_tells_colours_and_lists_what_a_lasso_holds(visit):
     assert any(".png" in one for one in said)
 
 
+def filled(canvas):
+    """Which share of a canvas's width and of its height lies between what is drawn."""
+    return canvas.evaluate("""canvas => {
+      const {width, height} = canvas, ink = canvas.getContext("2d").getImageData(0, 0, width, height).data;
+      let [left, right, top, bottom] = [width, 0, height, 0];
+      for (let at = 0; at < width * height; at++) {
+        if (!ink[4 * at + 3]) continue;
+        const x = at % width, y = Math.floor(at / width);
+        [left, right, top, bottom] = [Math.min(left, x), Math.max(right, x), Math.min(top, y), Math.max(bottom, y)];
+      }
+      return [(right - left) / width, (bottom - top) / height];
+    }""")
+
+
 def test_first_picks_errors_and_doubtful_labels_have_names(visit):
     page = visit("rounds")
     open_all(page)
     text = page.locator("#images").inner_text()
     for words in ("What was picked first", "The most confident errors", "Labels to check", "1 of 60 validation images",
-                  "is cat", "taken for <owl> (99 %)", "<0>.png", "cat taken for <owl>: 2 of 20"):  # fmt: skip
+                  "is cat", "taken for <owl> (99\u00a0%)", "<0>.png", "cat taken for <owl>: 2 of 20"):  # fmt: skip
         assert words in text, words
     shown = page.locator("#images .thumbs img")
     assert shown.count() == 10 + 10 + 3 + 1 + 3
@@ -344,6 +359,13 @@ def test_on_a_phone_the_column_to_judge_by_is_seen(visit):
         assert not more.is_visible()
         page.locator(".lead .all input").check()
         assert more.is_visible()
+
+
+def test_on_a_desk_the_leaderboard_needs_no_scrolling(visit):
+    page = visit("rounds", viewport={"width": 1280, "height": 900})
+    open_all(page)
+    wide, seen = page.locator("#leaderboard .scroll:has(table)").evaluate("one => [one.scrollWidth, one.clientWidth]")
+    assert wide <= seen
 
 
 def test_one_screen_holds_the_answer_a_table_and_a_picture(visit):

@@ -208,8 +208,8 @@ def test_seconds_from_the_cache_are_marked(sweep):
     lines = (sweep.path / "summary.md").read_text().split("\n## ")[1].splitlines()  # the first table
     (cached,) = [line for line in lines if line.startswith("| random")]
     (computed,) = [line for line in lines if line.startswith("| coreset")]
-    assert cached.endswith(r"| 6\* | 0.5 | 3 | 10\* |")
-    assert computed.endswith("| 6 | 0.5 | 3 | 10 |")
+    assert cached.endswith(r"| 6.00\* | 0.500 | 3.00 | 10.0\* |")
+    assert computed.endswith("| 6.00 | 0.500 | 3.00 | 10.0 |")
     assert (result.seconds, result.saved) == (20, 6)
 
 

@@ -13,7 +13,7 @@ from scipy import stats
 from sweep_folder import SweepFolder, replace_rows, selection_sweep
 
 from harness.records.rows import read_rows
-from harness.report import round_tables
+from harness.report import frames, round_tables
 from harness.report.pictures import rounds as pictures
 from harness.report.pictures import style
 from harness.report.read import read_report
@@ -272,3 +272,18 @@ def test_a_case_that_shares_no_seed_with_the_reference_spoils_no_picture(tmp_pat
     assert rounds
     figure = pictures.draw_differences(rounds, rounds.settings[0])
     assert all(math.isfinite(limit) for axes in figure.axes for limit in (*axes.get_xlim(), *axes.get_ylim()))
+
+
+def test_picks_are_listed_in_the_selectors_order_with_what_is_known_of_them(tmp_path):
+    sweep = selection_sweep(tmp_path / "s", {"random": 0.0, "coreset": 0.1}, seeds=(1, 2), rounds=2)
+    folder = sweep.path / "trials" / "confirm-coreset-s2"
+    (folder / "selected_400.csv").write_text("position,file,class\n7,a/NA.jpg,NA\n3,b.jpg,null\n")
+    (folder / "selected_600.json").write_text("[1,")
+    picks = frames.picked_images(read_report(sweep.path))
+    named = picks[(picks.label == "coreset") & (picks.seed == 2)]
+    columns = ["labels", "rank", "position", "file", "class"]
+    assert named[columns].values.tolist() == [[400, 1, 7, "a/NA.jpg", "NA"], [400, 2, 3, "b.jpg", "null"]]
+    others = picks.drop(named.index)
+    assert len(others) == 3 * 2 * 200
+    listed = json.loads((sweep.path / "trials" / "confirm-random-s1" / "selected_600.json").read_text())
+    assert others[(others.label == "random") & (others.seed == 1) & (others.labels == 600)].position.tolist() == listed

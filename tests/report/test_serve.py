@@ -11,6 +11,7 @@ import time
 import pytest
 from sweep_folder import SweepFolder
 
+from harness.files import TAKEN
 from harness.report import serve
 from harness.report.serve import Library, open_server
 
@@ -119,6 +120,15 @@ def test_another_name_of_this_machine_gets_nothing(site):
 def test_a_sweep_alone_is_listed_too(tmp_path):
     SweepFolder(tmp_path / "s").trial("random", 1, {"selector.name": "random"}, {200: 0.7})
     assert list(Library(tmp_path / "s").sweeps()) == ["s"]
+
+
+def test_among_stages_and_decoded_data_no_sweep_is_looked_for(results, monkeypatch):
+    for name in TAKEN:
+        (results / "runs" / name / "pretrain" / "0f").mkdir(parents=True)
+    asked = []
+    monkeypatch.setattr(serve, "is_sweep", lambda folder: asked.append(folder.name) or folder.name == "old")
+    assert list(Library(results).sweeps()) == ["runs/old"]
+    assert sorted(asked) == sorted([results.name, "runs", "old", "new <b>", "trials"])
 
 
 def test_newer_records_are_reported_once_at_a_time(tmp_path, monkeypatch):

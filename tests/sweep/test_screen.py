@@ -251,7 +251,7 @@ def test_a_trial_took_what_the_clock_says_and_the_cache_saved_the_rest():
     standing.begin("search", 1, before=0)
     times = {"time/total_seconds": 253.3, "time/saved_seconds": 238.5, "time/wall_seconds": 14.8}
     line = standing.add(record("a", "finished") | {"metrics": {"val/accuracy": 0.5, **times}})
-    assert line.endswith("(14.8 s, 238.5 s saved by the cache)")
+    assert line.endswith("(14.8 s, 238.5 s cached)")
 
 
 def test_what_waits_for_anothers_encoder_says_so():

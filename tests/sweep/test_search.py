@@ -246,6 +246,7 @@ def test_a_space_of_fewer_configurations_than_run_cap_is_counted_and_said():
     note = "there are 4 configurations, fewer than run_cap: 12; each is tried once"
     assert num_suggested(plan()) == 4
     assert note in preview(plan()).splitlines()
+    assert ": bayes, searched by val/accuracy\n" in preview(plan())
     assert num_suggested(plan(run_cap=3)) == 3
     assert "fewer than run_cap" not in preview(plan(run_cap=3))
     assert num_suggested(plan(RANGES)) == 12

@@ -33,6 +33,7 @@ class PageHead:
         about: more of what the question's file says of it, a paragraph each.
         answer: one or several sentences, a paragraph each.
         notes: what a reader must know, a sentence each.
+        more: what may be known, too, and is folded.
         facts: how it was made: names and what is to be said of each.
     """
 
@@ -42,6 +43,7 @@ class PageHead:
     about: Sequence[str] = ()
     answer: Sequence[str] = ()
     notes: Sequence[str] = ()
+    more: Sequence[str] = ()
     facts: Sequence[tuple[str, Sequence[str]]] = field(default_factory=list)
 
 
@@ -111,7 +113,7 @@ def _template() -> Template:
 
 def prose(text: str) -> Markup:
     """Plain text with `code` and links set as such."""
-    html = str(escape(text))
+    html = re.sub(r"(?<=\d) %", "\u00a0%", str(escape(text)))
     html = re.sub(r"`([^`]+)`", lambda match: f"<code>{_breakable(match[1])}</code>", html)
     return Markup(re.sub(r"(https?://[^\s,;)<]*[^\s,;)<.])", r'<a href="\1">\1</a>', html))
 

@@ -39,6 +39,11 @@
     const canvas = find("canvas"), ink = canvas.getContext("2d"), legend = find(".legend"), chosen = find(".chosen");
     const dots = document.createElement("canvas"), brush = dots.getContext("2d");
     const by = find("[name=by]"), layer = find("[name=layer]");
+    const span = [0, 1].map((axis) => {
+      let low = 65535, high = 0;
+      for (const { xy } of [base, ...layers]) for (let at = axis; at < xy.length; at += 2) [low, high] = [Math.min(low, xy[at]), Math.max(high, xy[at])];
+      return Math.max(0.01, (high - low) / 65535);
+    });
     let points = [], view = { x: 0, y: 0, scale: 1 }, chip = null, lasso = null, near = -1;
     let cells = new Map(), picked = [];
 
@@ -103,15 +108,18 @@
       return by.value === "class" || by.value === "cluster" ? Math.max(0, Math.floor(number / COLOURS.length)) % SHAPES : 0;
     }
 
+    // the side of the square of all places, so long that the points just fit
+    function length() {
+      return Math.min((canvas.clientWidth - 24) / span[0], (canvas.clientHeight - 24) / span[1]);
+    }
+
     function place(point) {
-      const side = Math.min(canvas.clientWidth, canvas.clientHeight) - 16;
-      const left = (canvas.clientWidth - side) / 2, top = (canvas.clientHeight - side) / 2;
+      const side = length(), left = (canvas.clientWidth - side) / 2, top = (canvas.clientHeight - side) / 2;
       return [left + ((point.x - view.x) * view.scale) * side, top + ((point.y - view.y) * view.scale) * side];
     }
 
     function unplace(x, y) {
-      const side = Math.min(canvas.clientWidth, canvas.clientHeight) - 16;
-      const left = (canvas.clientWidth - side) / 2, top = (canvas.clientHeight - side) / 2;
+      const side = length(), left = (canvas.clientWidth - side) / 2, top = (canvas.clientHeight - side) / 2;
       return [(x - left) / side / view.scale + view.x, (y - top) / side / view.scale + view.y];
     }
 
@@ -174,7 +182,7 @@
     }
 
     function nearest(x, y) {
-      const [u, v] = unplace(x, y), reach = Math.ceil((64 * 14) / (canvas.clientWidth * view.scale)) + 1;
+      const [u, v] = unplace(x, y), reach = Math.ceil((64 * 14) / (length() * view.scale)) + 1;
       let best = -1, least = 14 ** 2;
       for (let i = -reach; i <= reach; i++) {
         for (let j = -reach; j <= reach; j++) {
@@ -257,7 +265,7 @@
       selbenchTip(0, 0, null);
       if (lasso) lasso.push(at(event));
       else {
-        const side = (Math.min(canvas.clientWidth, canvas.clientHeight) - 16) * view.scale, [x, y] = at(event);
+        const side = length() * view.scale, [x, y] = at(event);
         view = { ...view, x: from[1].x - (x - from[0][0]) / side, y: from[1].y - (y - from[0][1]) / side };
         paint();
       }

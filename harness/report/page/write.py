@@ -73,13 +73,15 @@ def write_figures(report: Report, kind: str) -> Path:
 def _head(report: Report) -> PageHead:
     space = report.space
     started = str(report.environment.get("started") or "")[:10]
+    of_data = {f"{note}." for data in report.environment["datasets"] for note in data.get("notes", [])}
     return PageHead(
         space["name"],
         f"selbench report, sweep of {started}" if started else "selbench report",
         messages.one_line(space.get("description") or ""),
         about(report.folder / "space.yaml"),
         [report.answer, *report.about],
-        report.all_notes,
+        [note for note in report.all_notes if note not in of_data],
+        [note for note in report.all_notes if note in of_data],
         provenance.facts(report),
     )
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from harness.report import curves
 from harness.report.compare import Estimate
-from harness.report.inference import ALPHA
+from harness.report.inference import ALPHA, FEW
 from harness.report.model import RoundComparison, Setting, area_name
 from harness.report.pictures.matrix import Shades, matrix_svg
 from harness.report.pictures.style import (
@@ -65,6 +65,8 @@ def overview(rounds: RoundComparison, setting: Setting) -> Figure:
     """All curves beside one another, a panel per metric; of many, the best four and the worst two are coloured."""
     order = rounds.order(setting)
     styles = _styles(order, setting.reference)
+    drawn = (_curve(setting, measure, case).values() for measure in rounds.measures for case in order)
+    seeds = max((estimate.n for curve in drawn for estimate in curve), default=1)
     figure = canvas(4.1 * len(rounds.measures) + 2.6, 4.4)
     panels = figure.subplots(1, len(rounds.measures), squeeze=False)[0]
     for axes, measure in zip(panels, rounds.measures, strict=True):
@@ -72,8 +74,11 @@ def overview(rounds: RoundComparison, setting: Setting) -> Figure:
             steps, mean, low, high = _points(_curve(setting, measure, case))
             axes.plot(steps, mean, **styles[case])
             tell(axes, case, steps, mean, _values(measure, steps, mean, low, high))
-            if (low < high).any() and case in _banded(order, setting.reference):
-                axes.fill_between(steps, low, high, color=styles[case]["color"], alpha=0.12, linewidth=0)
+            if case in _banded(order, setting.reference):
+                if seeds == FEW:
+                    _draw_seeds(axes, setting.curves[measure], case, styles[case]["color"])
+                elif (low < high).any():
+                    axes.fill_between(steps, low, high, color=styles[case]["color"], alpha=0.12, linewidth=0)
         if setting.attainable:
             _draw_attainable(axes, setting.attainable.curves[measure])
         axes.set_xlabel("labels")
@@ -90,8 +95,16 @@ def overview(rounds: RoundComparison, setting: Setting) -> Figure:
         names.append(f"{len(order) - len(shown)} others")
     figure.legend(handles, names, loc="outside right upper", frameon=False, title=f"by {area_name(rounds.measure)}")
     banded = ", ".join(map(short, _banded(order, setting.reference))) if len(order) > 4 else "all"
-    figure.suptitle(_title(f"Learning curves; shaded: 95 % intervals, of {banded}", setting), fontsize=10)
+    spread = f"thin: each of {FEW} seeds" if seeds == FEW else "one seed" if seeds < FEW else "shaded: 95 % intervals"
+    figure.suptitle(_title(f"Learning curves; {spread}, of {banded}", setting), fontsize=10)
     return figure
+
+
+def _draw_seeds(axes: Axes, measured: curves.Curves, case: str, colour: str) -> None:
+    """A thin line for each seed: the interval of two is mostly wider than the picture, and says less than they do."""
+    for seed in sorted({seed for by_case in measured.values() for seed in by_case.get(case, {})}):
+        points = {step: by_case[case][seed] for step, by_case in measured.items() if seed in by_case.get(case, {})}
+        axes.plot(list(points), [100 * value for value in points.values()], color=colour, linewidth=0.7, label="_")
 
 
 def _draw_attainable(axes: Axes, curve: Mapping[int, Mapping[int, float]]) -> None:

@@ -154,7 +154,7 @@ def _sure(one: Pictured) -> np.ndarray:
 
 def _told(one: Pictured, place: int) -> str:
     sure = one.album.confidence[place]
-    return one.label(int(one.album.predicted[place])) + ("" if np.isnan(sure) else f" ({100 * sure:.0f} %)")
+    return one.label(int(one.album.predicted[place])) + ("" if np.isnan(sure) else f" ({100 * sure:.0f}\u00a0%)")
 
 
 def _row(one: Pictured, places: np.ndarray, said: Sequence[Sequence[str]]) -> Markup:

@@ -71,18 +71,18 @@ def timeline(report: Report) -> Section | None:
     length = max(work.end for work in done)
     full, mean = shares_busy(done, number)
     slots = messages.count(number, "slot")
+    together = f", all at once {100 * full:.0f} %" if number > 1 else ""
     said = [
         "A row is a slot, which runs one trial at a time; a bar, what came before one of its records. "
-        f"{slots.capitalize()} worked {100 * mean:.0f} % of the time, all at once {100 * full:.0f} %. Where there is "
-        "no bar a slot had no trial: a worker was started, an encoder was awaited that another slot trained, or "
-        "nothing was left to do.",
-        f"Pauses of the sweep, {words_of(paused)} in all, are left out." if paused else "",
+        f"{slots.capitalize()} worked {100 * mean:.0f} % of the time{together}. Where there is no bar a slot had no "
+        "trial: a worker was started, an encoder was awaited that another slot trained, or nothing was left to do.",
+        f"Pauses of the sweep, {messages.duration(paused)} in all, are left out." if paused else "",
         f"The first {MOST_SLOTS} of {len(rows)} slots." if len(rows) > MOST_SLOTS else "",
     ]
     picture = Picture(
         "timeline",
         partial(_draw, rows[:MOST_SLOTS], length),
-        f"What {slots} did in {words_of(length)}: all at once {100 * full:.0f} % of the time",
+        f"What {slots} did in {messages.duration(length)}: at work {100 * mean:.0f} % of the time{together}",
         " ".join(filter(None, said)),
     )
     return Section("What ran when", "timeline", [picture])
@@ -173,13 +173,6 @@ def shares_busy(done: Iterable[Work], slots: int) -> tuple[float, float]:
     return full / length, worked / length / slots
 
 
-def words_of(seconds: float) -> str:
-    """`40 s`, `12 min`, `3.5 h`."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
-
-
 def _draw(rows: Sequence[Sequence[Work]], length: float) -> Figure:
     unit, name = (1.0, "seconds") if length < 100 else (60.0, "minutes") if length < 6000 else (3600.0, "hours")
     figure = style.canvas(8.6, 0.3 * len(rows) + 1.15)
@@ -193,7 +186,7 @@ def _draw(rows: Sequence[Sequence[Work]], length: float) -> Figure:
             bars = [(start / unit, (end - start) / unit) for start, end in joined_bars(spans, FINE * length)]
             axes.broken_barh(bars, (place - 0.36, 0.72), facecolors=colour, linewidth=0)
         for work in (one for one in row if one.trial in longest):
-            told = "\n".join(f"{what}: {words_of(seconds)}" for what, seconds in _seconds(work).items())
+            told = "\n".join(f"{what}: {messages.duration(seconds)}" for what, seconds in _seconds(work).items())
             style.tell(axes, work.trial, [(work.start + work.end) / 2 / unit], [place], [told], f"#{work.trial}")
     nodes = {row[0].node for row in rows}
     names = [f"{row[0].node} · {k + 1}" if len(nodes) > 1 else f"slot {k + 1}" for k, row in enumerate(rows)]

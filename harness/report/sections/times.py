@@ -1,4 +1,4 @@
-"""Accuracy against time: what each stage costs, which configurations nothing beats, and what labels and minutes buy."""
+"""Accuracy against time: what each stage costs, which configurations nothing beats, and what minutes buy."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from harness.report import words
-from harness.report.cells import Cell, Count, Empty, Mean, Number, Text
+from harness.report.cells import Cell, Empty, Mean, Number, Text
 from harness.report.compare import estimate
 from harness.report.model import Entry, Report
 from harness.report.pictures import style
@@ -32,6 +32,8 @@ STAGES = {
 ROWS = 30
 """How many configurations have bars and rows."""
 
+GAINS = "What minutes buy"
+
 DOTS = 300
 """How many have a dot, the best ones, beside those that nothing beats."""
 
@@ -43,9 +45,12 @@ def times(report: Report) -> Section | None:
     if len(entries) < 2 or measure.startswith("time/"):
         return None
     section = Section("Accuracy against time" if "accuracy" in measure else f"{measure} against time", "time")
-    section.parts += [_pareto(report, entries, measure), _stages(entries[:ROWS])]
+    section.parts += [_pareto(report, entries, measure)]
+    if any(entry.mean(f"time/{stage}_seconds") for entry in entries[:ROWS] for stage in STAGES):
+        section.parts += [_stages(entries[:ROWS])]
     if words.scale(measure)[1] == "%" and report.maximize:
-        section.parts += [Heading("What labels and minutes buy"), _rates(report, entries[:ROWS], measure)]
+        gains = _gains(report, entries[:ROWS], measure)
+        section.parts += [Heading(GAINS), gains] if gains else []
     return section
 
 
@@ -172,7 +177,7 @@ def _draw_stages(order: Sequence[Entry]) -> Figure:
                 style.tell(axes, order[place].label, [middle], [place], [told], order[place].link)
             left += seconds
     for place, total in enumerate(left):
-        axes.text(total, place, f" {total:.3g}" if total < 1000 else f" {total:,.0f}", va="center", fontsize=8)
+        axes.text(total, place, f" {words.show_number(TOTAL, total)}", va="center", fontsize=8)
     axes.set_yticks(range(len(order)), names, fontsize=9)
     axes.set_ylim(len(order) - 0.5, -0.5)
     axes.set_xlim(0, 1.1 * left.max())
@@ -183,32 +188,23 @@ def _draw_stages(order: Sequence[Entry]) -> Figure:
     return figure
 
 
-def _rates(report: Report, entries: Sequence[Entry], measure: str) -> Table:
-    """Points of accuracy per 100 labels and per minute, and what more the time bought than the reference's."""
+def _gains(report: Report, entries: Sequence[Entry], measure: str) -> Table | None:
+    """What more a minute bought than the reference's; None where no gain in time and in accuracy is beyond doubt."""
     reference = report.reference if report.reference in entries else None
-    points = [100 * (entry.mean(measure) or 0) for entry in entries]
-    minutes = [(entry.mean(TOTAL) or 0) / 60 for entry in entries]
-    labels = [entry.mean("labels/used") for entry in entries]
+    gains = Column("points more per minute more", [_gain(entry, reference) for entry in entries])
+    if reference is None or gains.says_nothing:
+        return None
     columns = [
         Column("configuration", [Text(entry.label) for entry in entries]),
         Column(measure, [Mean(measure, entry.estimate(measure)) for entry in entries]),
-        Column("labels", [Count(count) for count in labels]),
-        Column("minutes", [_three(value) for value in minutes]),
-        Column(
-            "points per 100 labels",
-            [_three(100 * p / n) if n else Empty() for p, n in zip(points, labels, strict=True)],
-        ),
-        Column("points per minute", [_three(p / m) for p, m in zip(points, minutes, strict=True)]),
+        Column("minutes", [_three((entry.mean(TOTAL) or 0) / 60) for entry in entries]),
+        gains,
     ]
-    notes = ["A ratio of means: it favours what is cheap, however poor. Points: percentage points of the measure."]
-    gains = Column("points more per minute more", [_gain(entry, reference) for entry in entries])
-    if reference and not gains.says_nothing:
-        columns.append(gains)
-        notes.append(
-            f"The last column sets the gain over {reference.label} against the time beyond it, where the verdict "
-            "is better and the 95 % interval of the difference in time leaves out 0."
-        )
-    return Table(columns, notes, "What labels and minutes buy")
+    note = (
+        f"The gain over {reference.label}, in percentage points, against the time beyond it, where the verdict is "
+        "better and the 95 % interval of the difference in time leaves out 0."
+    )
+    return Table(columns, [note], GAINS)
 
 
 def _three(value: float, sign: str = "") -> Number:

@@ -47,6 +47,12 @@ class Course:
         more = f" and {len(others)} more" if others else ""
         return f"{entry.label}, seed {seed}{more}"
 
+    @property
+    def owners(self) -> str:
+        """The configurations that have it: `coreset`, or `coreset and 3 more`."""
+        first, *others = dict.fromkeys(entry.label for entry, _, _ in self.trials)
+        return f"{first} and {len(others)} more" if others else first
+
 
 def trials(report: Report) -> Section | None:
     """None where no trial of a configuration has ended."""
@@ -91,7 +97,7 @@ def _epochs(report: Report, trial: str) -> dict[str, dict[int, float]]:
 
 
 def _curves(trainings: Sequence[Course], watched: Sequence[str]) -> Picture:
-    names = list(dict.fromkeys(one.trials[0][0].label for one in trainings))
+    names = list(dict.fromkeys(one.owners for one in trainings))
     gray = f" The first {style.MAX_COLOURED} configurations are coloured." if len(names) > style.MAX_COLOURED else ""
     return Picture(
         "training",
@@ -107,11 +113,10 @@ def _draw(trainings: Sequence[Course], watched: Sequence[str], names: Sequence[s
         factor = words.scale(metric)[0]
         for one in reversed(trainings):
             curve = one.curves.get(metric) or {}
-            entry, _, trial = one.trials[0]
-            number = names.index(entry.label)
+            trial, number = one.trials[0][2], names.index(one.owners)
             colour = style.COLOURS[number] if number < style.MAX_COLOURED else style.UNCLEAR
             values = [factor * value for value in curve.values()]
-            label = entry.label if number < style.MAX_COLOURED else "_"
+            label = one.owners if number < style.MAX_COLOURED else "_"
             marker = "o" if len(curve) < 40 else ""
             axes.plot(list(curve), values, color=colour, linewidth=1.2, marker=marker, markersize=3, label=label)
             told = [f"epoch {epoch}: {metric} {words.show_number(metric, value)}" for epoch, value in curve.items()]
@@ -119,6 +124,7 @@ def _draw(trainings: Sequence[Course], watched: Sequence[str], names: Sequence[s
         axes.set_xlabel("epoch")
         axes.set_ylabel(words.axis(metric))
         axes.set_xlim(left=0)
+        axes.xaxis.get_major_locator().set_params(integer=True)
         style.clean(axes)
     lines = {line.get_label(): line for line in figure.axes[0].get_lines()}
     shown = [name for name in names[: style.MAX_COLOURED] if name in lines]
