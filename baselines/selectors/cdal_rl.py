@@ -18,7 +18,7 @@ SEEN = 5000
 """Images that an epoch sees at most, drawn anew for each, and that are scored at once."""
 FEWEST = 20
 """Picks that are rewarded at least, where an epoch sees a part of the images, if so many are wanted of all."""
-IMAGES_AT_ONCE = 1024
+COMPARED_AT_ONCE = 1024
 """Images whose distances to others are computed at once."""
 
 
@@ -187,7 +187,7 @@ class Reward:
         if len(picks):
             lost = torch.zeros(len(self.p)).index_add_(0, picks[which], near[:, 1] - near[:, 0])
             without += lost / len(self.p)
-        parts = self.p.split(IMAGES_AT_ONCE)
+        parts = self.p.split(COMPARED_AT_ONCE)
         with_it = [torch.cdist(part, self.p).square().minimum(near[:, 0]).mean(dim=1) for part in parts]
         mean = torch.where(is_pick, without, torch.cat(with_it))
         representativeness = self._representativeness(mean) - self._representativeness(near[:, 0].mean())
@@ -205,7 +205,7 @@ class Reward:
         """f32 [U, 2] squared distances to the two nearest picks, infinite without, and i64 [U] which is the nearest."""
         if len(picks) == 0:
             return torch.full((len(self.p), 2), torch.inf), torch.zeros(len(self.p), dtype=torch.int64)
-        count, parts = min(2, len(picks)), self.p.split(IMAGES_AT_ONCE)
+        count, parts = min(2, len(picks)), self.p.split(COMPARED_AT_ONCE)
         nearest = [torch.cdist(part, self.p[picks]).topk(count, largest=False) for part in parts]
         near = torch.cat([part.values for part in nearest]).square()
         which = torch.cat([part.indices[:, 0] for part in nearest])

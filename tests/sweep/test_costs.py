@@ -157,7 +157,7 @@ def test_trials_on_features_are_estimated_by_a_round_of_each_kind(on_features, t
     monkeypatch.setattr(costs, "measure_some_rounds", paces)  # coreset takes their mean
     *_, time, memory = expected_costs(on_features, tmp_path / "cache").splitlines()
     # two seeds each, of 10, 20 and 15 minutes
-    assert time.startswith("time: about 1 h 30 min on this machine, measured on a round on features of 2 of 3 kinds of")
+    assert time.startswith("time: about 90 min on this machine, measured on a round on features of 2 of 3 kinds of")
     assert "without" not in time
     assert memory == "memory: about 300 MB a trial"
 
