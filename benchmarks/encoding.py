@@ -1,26 +1,34 @@
 """At how many images at a time a frozen encoder is fastest: EfficientNet-Lite0 at 224 px and dcnn3 at 32 px.
 
     python -m benchmarks.encoding
+    python -m benchmarks.encoding --stored 1000000   # instead: the memory that so many 32-px images on the disk take
 
 Random images through an encoder of random weights, as `harness.trial.features` encodes them: one thread, float32 unless
 the machine's default is another. Batch sizes take turns; a figure is the median of images a second. Times are of the
 processor on a CPU, so that its other users matter less, and of the wall on a GPU. What a batch holds in memory is that
-of its inputs and the largest maps, and grows with its pixels. Two to three minutes.
+of its inputs and the largest maps, and grows with its pixels. Two to three minutes. With `--stored` the images lie in a
+mapped file, which is a hole and takes no space; memory is what the process holds of its own at most beyond what it held
+before, read after every batch, and the largest resident set, of which the mapped pages are the system's to take back.
 """
 
 from __future__ import annotations
 
 import argparse
+import resource
+import tempfile
 import time
+from pathlib import Path
 from statistics import median
 
+import numpy as np
 import torch
 
 from harness.api import Backbone, Images
 from harness.config.trial import ComputeConfig
 from harness.plugins import registry
 from harness.plugins.registry import PluginSpec
-from harness.trial.memory import keep_freed_memory
+from harness.trial.features import encode
+from harness.trial.memory import keep_freed_memory, own_memory
 from harness.trial.runtime import Runtime
 
 ENCODERS = {
@@ -35,13 +43,41 @@ def main() -> None:
     parser.add_argument("encoders", nargs="*", default=list(ENCODERS), help=", ".join(ENCODERS))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--most", type=int, help="images in a batch")
+    parser.add_argument("--stored", type=int, help="measure that many images in a file instead")
     options = parser.parse_args()
     keep_freed_memory()
     torch.set_num_threads(1)
+    if options.stored:
+        stored(options.stored)
+        return
     for name in options.encoders:
         plugin, side, sizes = ENCODERS[name]
         sizes = tuple(size for size in sizes if options.most is None or size <= options.most)
         measure(name, plugin, side, sizes, options.rounds)
+
+
+def stored(count: int) -> None:
+    """Prints what it takes to encode so many 32-px images, which lie on the disk, by dcnn3."""
+    runtime = Runtime.of(ComputeConfig(), torch.full((3,), 0.5), torch.full((3,), 0.25))
+    backbone = runtime.place(registry.build(PluginSpec("backbones", "dcnn3"), (3, 32, 32)))
+    with tempfile.TemporaryDirectory() as folder:
+        shape = (count, 3, 32, 32)
+        store = np.lib.format.open_memmap(Path(folder) / "images.npy", "w+", dtype=np.uint8, shape=shape)
+        images = Images(torch.from_numpy(store))
+        encode(backbone, runtime, images, torch.arange(runtime.batch_size(images)))
+        before, held = own_memory() or 0, []
+        started = time.process_time()
+        features = encode(
+            backbone, runtime, images, torch.arange(count), advance=lambda _: held.append(own_memory() or 0)
+        )
+        seconds = time.process_time() - started
+    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(f"figure stored_images {count}")
+    print(f"figure stored_megabytes {store.nbytes / 1e6:.1f}")
+    print(f"figure stored_features_megabytes {features.nbytes / 1e6:.1f}")
+    print(f"figure stored_own_megabytes {(max(held) - before) / 1e6:.1f}")
+    print(f"figure stored_peak_resident_megabytes {resident / 1e6:.1f}")
+    print(f"figure stored_cpu_seconds {seconds:.2f}")
 
 
 def measure(name: str, plugin: str, side: int, sizes: tuple[int, ...], rounds: int) -> None:

@@ -103,9 +103,10 @@ class Given:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What one process found."""
+    """What one process found; of several repetitions the median."""
 
     seconds: float
+    cpu_seconds: float
     peak_megabytes: float
     picks: Tensor
 
@@ -128,14 +129,16 @@ def _measure_here(job: Job, case: Case, repeats: int, num_threads: int) -> Measu
     assert pool.logits is not None
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
     before = _resident("VmRSS")
-    seconds = []
+    seconds, cpu_seconds = [], []
     for _ in range(repeats):
-        start = time.perf_counter()
+        start, used = time.perf_counter(), time.process_time()
         picks = job(pool, case.budget)
         seconds.append(time.perf_counter() - start)
+        cpu_seconds.append(time.process_time() - used)
     assert len(picks.unique()) == case.budget, "the picks are not distinct"
     assert torch.isin(picks, pool.unlabeled).all(), "a pick is not an unlabelled image"
-    return Measurement(statistics.median(seconds), (_resident("VmHWM") - before) / 1e6, picks)
+    taken = statistics.median(seconds), statistics.median(cpu_seconds)
+    return Measurement(*taken, (_resident("VmHWM") - before) / 1e6, picks)
 
 
 def _resident(field: str) -> int:
@@ -180,6 +183,15 @@ def skactiveml_coreset(pool: Pool, budget: int) -> Tensor:
     from skactiveml.pool import CoreSet
 
     return torch.from_numpy(CoreSet(random_state=0).query(*_for_skactiveml(pool), batch_size=budget))
+
+
+def mundig_k_center(pool: Pool, budget: int) -> Tensor:
+    """lightly-mundig's, in Rust."""
+    from lightly_mundig import Selection
+
+    method, labeled = Selection(), pool.labeled.tolist()
+    method.add_diversifying_strategy(pool.features.numpy(), 1.0, None)
+    return torch.tensor(method.run_selection(labeled, len(pool.features), len(labeled) + budget)[len(labeled) :])
 
 
 def skactiveml_badge(pool: Pool, budget: int) -> Tensor:
@@ -271,12 +283,15 @@ def same(ours: Measurement, other: Measurement) -> float:
 
 
 def coreset(full: Case, small: Case) -> Figures:
-    """Against the plain loop at the full size and against scikit-activeml at the small one.
+    """Against the plain loop at the full size, lightly-mundig at 30,000 and scikit-activeml at the small one.
 
-    The plain loop in float32 is timed; in float64 it says which picks are right.
+    lightly-mundig by processor seconds, for it takes all cores. The plain loop in float32 is timed; in float64 it
+    says which picks are right.
     """
     ours, plain = measure(Ours("coreset"), full), measure(plain_k_center, full, repeats=1)
     exact = measure(partial(plain_k_center, dtype=np.float64), full, repeats=1)
+    middle = full.shrunk(min(full.rows, 30_000))
+    ours_middle, mundig = measure(Ours("coreset"), middle), measure(mundig_k_center, middle, repeats=1)
     ours_small, peer = measure(Ours("coreset"), small), measure(skactiveml_coreset, small)
     return {
         "coreset_seconds": ours.seconds,
@@ -284,6 +299,9 @@ def coreset(full: Case, small: Case) -> Figures:
         "coreset_same_picks_as_plain_loop": same(ours, exact),
         "coreset_same_picks_as_plain_loop_in_float32": same(ours, plain),
         "coreset_plain_loop_ratio": plain.seconds / ours.seconds,
+        f"coreset_mundig_cpu_ratio_at_{middle.rows}": mundig.cpu_seconds / ours_middle.cpu_seconds,
+        f"coreset_mundig_memory_ratio_at_{middle.rows}": mundig.peak_megabytes / max(ours_middle.peak_megabytes, 1.0),
+        f"coreset_same_picks_as_mundig_at_{middle.rows}": same(ours_middle, mundig),
         f"coreset_skactiveml_ratio_at_{small.rows}": peer.seconds / ours_small.seconds,
         f"coreset_same_picks_as_skactiveml_at_{small.rows}": same(ours_small, peer),
     }

@@ -39,8 +39,9 @@ class UAL(Selector):
 
     Args:
         num_clusters: clusters of k-means, >= 1.
-        reducer: what k-means sees: a map of the principal components in the plane, "tsne", or "umap" or "pacmap", which
-            take less time (`pip install 'selbench[maps]'`); "pca" (the components); or "none".
+        reducer: what k-means sees: a map of the principal components in the plane, "tsne", or "umap" or "pacmap"
+            (`pip install 'selbench[maps]'`; `benchmarks.plane_maps` compares the three); "pca" (the components); or
+            "none".
         pca_dims: number of principal components, >= 1; None keeps the features as they are (not with "pca").
         perplexity: of t-SNE, > 0; lowered to a third of the pool where that is smaller. The neighbours of "umap" (15)
             and "pacmap" (10) are those of their papers.
