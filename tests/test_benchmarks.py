@@ -39,6 +39,7 @@ LONG = {
     "large_records": "starts Ray twice",
     "page": "draws a page",
     "pick": "trains heads",
+    "plane_maps": "draws a map",
     "sweep_overhead": "starts Ray twice",
     "training": "compiles a network",
 }
