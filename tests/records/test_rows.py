@@ -38,6 +38,20 @@ def test_an_ending_is_void_when_the_trial_goes_on():
     assert last(history)["status"] == "running"
 
 
+def test_a_clock_that_is_set_back_changes_nothing():
+    """The order of records is that of their lines."""
+
+    def told(times):
+        history = {}
+        for step, when in enumerate(times[:-1]):
+            add(history, row(step, when, kind="labels"))
+        ending = sealed(history, row(len(times) - 2, times[-1], "finished", kind="labels"))
+        (after,) = by_trial([*history.values(), ending]).values()
+        return list(after)
+
+    assert told([10, 20, 5, 6]) == told([10, 20, 30, 40])
+
+
 def test_half_a_line_is_skipped_and_counted(tmp_path):
     whole = line(row(1, 10))
     (tmp_path / "rows.jsonl").write_bytes(whole + whole[:30])
