@@ -145,7 +145,7 @@ def test_two_sweeps_are_compared(page, address):
         page.keyboard.press("Escape")
     page.get_by_placeholder("Search metric charts").fill("^test/accuracy$")
     for sweep, name in itertools.product(SWEEPS, ("coreset", "random")):
-        page.get_by_text(re.compile(f"Group: {sweep}.*{name}")).first.wait_for()
+        page.get_by_text(f"Group: sweep: {sweep}, differs: {name}", exact=True).first.wait_for()
     _shows_curves(page)
 
 
