@@ -119,6 +119,9 @@ def test_a_sweep_runs_in_a_thread_and_leaves_the_process_as_it_was(tmp_path, fol
     curves = report.curves("test/accuracy")
     assert sorted(curves["labels"].unique()) == [20, 30, 40]
     assert len(curves) == 2 * 2 * 3
+    ranks = report.picks().groupby(["label", "seed", "labels"])["rank"].agg(list)
+    assert len(ranks) == 2 * 2 * 2
+    assert all(one == list(range(1, 11)) for one in ranks)
     assert report.figure("curves").axes
     assert "<table" in report._repr_html_()
     embeddings = report.encoder("cpu").embed(torch.zeros(2, 1, 8, 8, dtype=torch.uint8))
@@ -132,12 +135,18 @@ def test_a_sweep_runs_in_a_thread_and_leaves_the_process_as_it_was(tmp_path, fol
 @pytest.mark.timeout(300)
 def test_the_notebook_of_the_examples_runs_in_a_kernel(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)
-    notebook = nbformat.read(ROOT / "examples/notebook.ipynb", as_version=4)
+    notebook, committed = (nbformat.read(ROOT / "examples/notebook.ipynb", as_version=4) for _ in range(2))
     NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(tmp_path)}}).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     kinds = {kind for output in outputs for kind in output.get("data", {})}
     assert {"text/html", "image/png", "text/plain"} <= kinds
     assert any("did you mean 'coreset'?" in output.get("text", "") for output in outputs)
+    assert answer_in(notebook)[:20] == answer_in(committed)[:20]  # what is committed is not of an earlier day
+
+
+def answer_in(notebook):
+    (cell,) = [cell for cell in notebook.cells if cell.source == "report.answer"]
+    return cell.outputs[0]["data"]["text/plain"].strip("'\"")
 
 
 def test_the_notebook_is_committed_with_its_outputs():

@@ -184,10 +184,12 @@ def test_nothing_sticks_out_of_the_window(visit, name, width):
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def test_nothing_sticks_out_of_the_paper(visit):
-    page = visit("pairs", viewport={"width": 680, "height": 960})  # A4 between margins of 15 mm
+@pytest.mark.parametrize("name", ["pairs", "rounds"])
+def test_nothing_sticks_out_of_the_paper(visit, name):
+    page = visit(name, viewport={"width": 680, "height": 960})  # A4 between margins of 15 mm
     page.emulate_media(media="print")
-    assert page.locator("#failed table").is_visible()  # closed on the screen, open on paper
+    assert page.locator("#trials table").is_visible()  # closed on the screen, open on paper
+    assert not any(label.is_visible() for label in page.locator("label.all").all())
     wide = page.eval_on_selector_all("table, svg", "found => found.filter(x => x.getBoundingClientRect().right > 681)")
     assert wide == []
 
