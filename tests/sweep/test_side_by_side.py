@@ -28,16 +28,16 @@ def finished(sweep: Path) -> dict[str, dict]:
 
 def one_is_refused(*processes: Any) -> None:
     """That of several drivers of one folder one does what it was asked, and the others say why not, in one line."""
-    told = [process.communicate(timeout=900) for process in processes]
+    told = [process.communicate(timeout=1800) for process in processes]
     assert sorted(process.returncode for process in processes) == [0] + [2] * (len(processes) - 1), told
     for process, (_, errors) in zip(processes, told, strict=True):
         if process.returncode:
-            (line,) = [line for line in errors.splitlines() if not line.startswith("digits: ")]
-            assert ANOTHER in line
+            assert errors.count(ANOTHER) == 1, errors
+            assert "Traceback" not in errors
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(2400)
+@pytest.mark.timeout(3600)
 def test_ten_sweeps_at_once_lose_nothing_and_train_each_encoder_once(tmp_path):
     """On one cluster with little room for objects, one stage cache, one database that none has made yet."""
     asked = {"seeds": [0, 1], "parameters": {"selector": {"values": ["random", "margin"]}}}
@@ -47,12 +47,13 @@ def test_ten_sweeps_at_once_lose_nothing_and_train_each_encoder_once(tmp_path):
         cluster = ("--address", there.address)
         drivers = [start(tmp_path, file, *cluster) for file in files]
         twin = start(tmp_path, files[0], *cluster)
-        first = tmp_path / "runs" / names[1]
-        wait_for_endings(first, 1, drivers[1])
-        assert report_command.main([str(first)]) == 0
+        while not (begun := [sweep for sweep in (tmp_path / "runs").glob("*/") if endings(sweep)["finished"]]):
+            assert any(driver.poll() is None for driver in drivers), [driver.communicate() for driver in drivers]
+            time.sleep(1)
+        assert report_command.main([str(begun[0])]) == 0
         one_is_refused(drivers[0], twin)
         for driver in drivers[1:]:
-            out, errors = driver.communicate(timeout=900)
+            out, errors = driver.communicate(timeout=1800)
             assert driver.returncode == 0, out + errors
             assert not [line for line in errors.splitlines() if "Traceback" in line or line.startswith("tracking:")]
         every = [finished(tmp_path / "runs" / name) for name in names]
