@@ -11,6 +11,7 @@ import argparse
 import sys
 import time
 import unicodedata
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +21,6 @@ from harness.messages import count, message_of
 from harness.progress import forgive_output
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from harness.pick.candidates import Candidates
     from harness.pick.choice import Way
     from harness.trial.selection import Bought
@@ -43,7 +42,9 @@ def main(arguments: list[str] | None = None, prog: str = "python -m harness.pick
 
     keep_freed_memory()
     try:
-        _run(options)
+        with warnings.catch_warnings():  # a few labels of many classes are what one begins with
+            warnings.filterwarnings("ignore", "The number of unique classes is greater than 50%", UserWarning)
+            _run(options)
     except ConfigError as error:
         print("\n".join(error.problems), file=sys.stderr)
         return 2
@@ -74,6 +75,8 @@ def _run(options: argparse.Namespace) -> None:
     from harness.pick import batch, choice, files, labels, sheet, wishes
 
     wished = wishes.Wishes(options.diversity, options.balance, options.exclude_duplicates)
+    if options.round is not None and options.round < 1:
+        raise ValueError(f"--round {options.round}: rounds are counted from 1")
     asked = asked_of(options)
     pool, trained_classes = _pool(options)
     known = labels.Known(pool.names, pool.folder)
@@ -87,9 +90,11 @@ def _run(options: argparse.Namespace) -> None:
         raise ValueError(f"--budget {asked.budget}: {unlabeled} images have no label yet; use 1 .. {unlabeled}")
     way = choice.way_of(asked.selector, asked.classifier, seed=options.seed, budget=asked.budget, num_labels=len(named))
     if options.stop:
-        _tell_worth(way, pool.features, bought, asked.budget)
+        _tell_worth(way, pool, bought, classes, asked.budget)
         return
-    number = options.round or files.round_of(options.output, known, named.keys())
+    number = options.round
+    if number is None:
+        number = files.round_of(options.output, known, named.keys())
     started = time.perf_counter()
     picks = batch.next_batch(way, pool.features, bought, classes, wished, budget=asked.budget, number=number)
     seconds = time.perf_counter() - started
@@ -107,10 +112,11 @@ def _run(options: argparse.Namespace) -> None:
     print(f"{table}, .html{f' ({unseen} without a picture: no such file)' if unseen else ''}, .json for Label Studio")
 
 
-def _tell_worth(way: Way, features: Tensor, bought: Bought, batch: int) -> None:
+def _tell_worth(way: Way, pool: Candidates, bought: Bought, classes: list[str], batch: int) -> None:
     from harness.pick import worth
 
-    inputs = features[bought.positions]
+    worth.check_labels(bought, classes)
+    inputs = pool.features[bought.positions]
     curve = worth.measure_curve(inputs, bought.labels, bought.num_classes, way.classifier, way.seed)
     told = worth.worth_in_words(worth.worth_of(curve, batch, way.seed), curve, batch, way.classifier.name)
     print("\n".join(told))
@@ -141,7 +147,8 @@ def asked_of(options: argparse.Namespace) -> Asked:
     selector = parse_yaml(options.selector) if options.selector else tree["selector"]
     classifier = parse_yaml(options.classifier) if options.classifier else tree.get("classifier", "logistic")
     asked = tree.get("labels", {}).get("budget")
-    budget = options.budget or (asked[0] if isinstance(asked, list) and asked else asked) or BUDGET
+    budget = (asked[0] if isinstance(asked, list) and asked else asked) or BUDGET
+    budget = budget if options.budget is None else options.budget
     return Asked(selector, classifier, budget, "" if options.selector else said)
 
 
@@ -176,19 +183,23 @@ def _classes(given: str | None, trained: tuple[str, ...], seen: set[str]) -> tup
     """Every class, in the order of their numbers, and who says so.
 
     Raises:
-        ValueError: fewer than two are known.
+        ValueError: fewer than two are known, or one of --classes has no name or that of another.
     """
-    if given:
+    if given is not None:
         given = unicodedata.normalize("NFC", given)  # as labels are
         classes, said = [name.strip() for name in given.split(",")], "--classes"
+        if "" in classes:
+            raise ValueError(f"--classes {given}: class {classes.index('') + 1} has no name; leave out its comma")
+        if doubled := [name for name in classes if classes.count(name) > 1]:
+            raise ValueError(f"--classes {given}: {doubled[0]!r} stands there {classes.count(doubled[0])} times")
     elif trained and seen <= set(trained):
         classes, said = list(trained), "those of the encoder"
     else:
         classes, said = sorted(seen), "those seen so far"
-    if len(set(classes)) < max(2, len(classes)):
-        raise ValueError(
-            f"{count(len(set(classes)), 'class')} ({said}): name every class that there is, --classes A,B,C"
-        )
+    if not classes:
+        raise ValueError("there are no labels so far to tell the classes by: name every class, --classes A,B,C")
+    if len(classes) < 2:
+        raise ValueError(f"1 class ({said}): name every class that there is, --classes A,B,C")
     return classes, said
 
 

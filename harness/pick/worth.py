@@ -16,16 +16,19 @@ more diverse, than the pool.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.stats import beta
 from torch import Tensor
 
 from harness.config.trial import ClassifierConfig
 from harness.progress import track
 from harness.seeding import derive, generator
 from harness.trial import heads
+from harness.trial.selection import Bought
 
 FOLDS, DIVISIONS, SIZES = 5, 2, 6
 """Folds, divisions into folds, and sizes of the parts that are learnt from."""
@@ -35,6 +38,9 @@ SMALLEST = 0.15
 
 FEWEST = 40
 """Labels below which nothing is said: each fold has eight images or fewer."""
+
+FEW_ERRORS = 5
+"""Images taken for another class below which nothing is said: of none or a few a bootstrap knows no interval."""
 
 DRAWS = 1000
 """Of the bootstrap."""
@@ -75,6 +81,34 @@ class Worth:
     now: float
 
 
+def check_labels(bought: Bought, classes: Sequence[str]) -> None:
+    """That the labels so far can tell what more of them are worth.
+
+    Args:
+        bought: the labels.
+        classes: the names of K classes.
+
+    Raises:
+        ValueError: a class has no label, of which nothing can be told, or most have one alone, which cannot be both
+            learnt from and held out.
+    """
+    count = len(bought.labels)
+    if count < FEWEST:
+        raise ValueError(f"{count} labels are too few for a learning curve; {FEWEST} or more are needed")
+    sizes = torch.bincount(bought.labels, minlength=bought.num_classes)
+    if without := [name for name, size in zip(classes, sizes.tolist(), strict=True) if not size]:
+        more = f" and {len(without) - 1} more" if len(without) > 1 else ""
+        raise ValueError(
+            f"--stop: class {without[0]!r}{more} has no label yet, and what it would take is not known; label some, "
+            "or name by --classes those alone that there are"
+        )
+    if count < 2 * bought.num_classes:
+        raise ValueError(
+            f"--stop: {count} labels of {bought.num_classes} classes are too few for a learning curve; two of each "
+            f"class, {2 * bought.num_classes} in all, are needed"
+        )
+
+
 def measure_curve(inputs: Tensor, labels: Tensor, num_classes: int, config: ClassifierConfig, seed: int) -> Curve:
     """The learning curve of the labels so far.
 
@@ -84,13 +118,8 @@ def measure_curve(inputs: Tensor, labels: Tensor, num_classes: int, config: Clas
         num_classes: K.
         config: of the head.
         seed: of everything that is drawn.
-
-    Raises:
-        ValueError: there are too few labels.
     """
     count = len(labels)
-    if count < FEWEST:
-        raise ValueError(f"{count} labels are too few for a learning curve; {FEWEST} or more are needed")
     sizes = np.unique(np.geomspace(SMALLEST * count, (1 - 1 / FOLDS) * count, SIZES).astype(int))
     right = np.zeros((DIVISIONS, len(sizes), count), dtype=bool)
     with track(DIVISIONS * FOLDS * len(sizes), "Learning curve") as advance:
@@ -127,6 +156,15 @@ def worth_of(curve: Curve, batch: int, seed: int) -> Worth:
 def worth_in_words(worth: Worth, curve: Curve, batch: int, head: str) -> list[str]:
     """What is to be said of it, and where it cannot tell."""
     count = curve.right.shape[2]
+    errors = int((~curve.right[:, -1]).any(0).sum())
+    if errors < FEW_ERRORS:
+        most = float(beta.ppf(0.975, errors + 1, count - errors))
+        return [
+            f"what the next {batch} labels are worth cannot be told: {errors} of the {count} labelled images "
+            f"{'is' if errors == 1 else 'are'} taken for another class by {head}",
+            f"that leaves up to {100 * most:.1f} points of accuracy to be gained (Clopper and Pearson's bound, 97.5 %); "
+            "it can tell more once there are more labels, or harder ones",
+        ]
     low, high, middle = (f"{100 * value:.1f}" for value in (worth.low, worth.high, worth.middle))
     said = [
         f"the next {batch} labels are worth {low} to {high} points of accuracy (95 %), {middle} most likely",

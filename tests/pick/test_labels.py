@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -236,6 +237,12 @@ REFUSED = {
     "setting": (["--selector", "{name: coreset, x: 1}"], "pick.selector.x: coreset has no hyper-parameter 'x'"),
     "head": (["--classifier", "finetune"], "classifier: finetune needs more than an encoder's features; take logistic"),
     "budget": (["--budget", "41"], "--budget 41: 40 images have no label yet; use 1 .. 40"),
+    "no budget": (["--budget", "0"], "--budget 0: 40 images have no label yet; use 1 .. 40"),
+    "no round": (["--round", "0"], "--round 0: rounds are counted from 1"),
+    "round below": (["--round", "-2"], "--round -2: rounds are counted from 1"),
+    "no classes": (["--classes", ""], "--classes : class 1 has no name; leave out its comma"),
+    "empty class": (["--classes", "cat,dog,"], "--classes cat,dog,: class 3 has no name; leave out its comma"),
+    "class twice": (["--classes", "cat,dog, cat"], "--classes cat,dog, cat: 'cat' stands there 2 times"),
     "one class": (["--classes", "cat"], "1 class (--classes): name every class that there is, --classes A,B,C"),
     "weight": (["--diversity", "-1"], "--diversity -1.0: a weight is 0 or more"),
     "balance": (["--balance", "1"], "--balance needs labels: without any no class is predicted"),
@@ -252,3 +259,20 @@ def test_what_cannot_be_is_refused_in_one_line(desk, case, capsys):
     error = capsys.readouterr().err
     assert error.startswith(message)
     assert error.count("\n") == 1
+
+
+def test_many_classes_of_one_label_each_are_picked_for_without_a_warning(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.save("e.npy", np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32))
+    write("l.csv", "path,label\n" + "".join(f"{number},c{number}\n" for number in range(8)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert command.main(["e.npy", "--selector", "margin", "--labels", "l.csv", "--budget", "2"]) == 0
+
+
+def test_without_a_label_it_is_said_that_classes_are_to_be_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    np.save("e.npy", np.ones((4, 3), dtype=np.float32))
+    assert command.main(["e.npy", "--selector", "typiclust", "--budget", "2"]) == 2
+    error = "there are no labels so far to tell the classes by: name every class, --classes A,B,C\n"
+    assert capsys.readouterr().err == error

@@ -72,6 +72,36 @@ def test_words_say_where_they_cannot_tell():
     assert "too uncertain to stop by" in worth_in_words(worth_of(wild, 100, 0), wild, 100, "ridge")[-1]
 
 
+def test_where_hardly_an_answer_is_wrong_nothing_is_told(capsys):
+    """An interval of no width would tell people to stop; 3 / n is what no error in n leaves possible."""
+    for wrong, most in ((0, 3.7 / 60), (4, 0.17)):
+        sure = Curve(SIZES, np.broadcast_to(np.arange(60) >= wrong, (2, 6, 60)))
+        words = worth_in_words(worth_of(sure, 100, 0), sure, 100, "ridge")
+        assert f"cannot be told: {wrong} of the 60 labelled images are taken for another class by ridge" in words[0]
+        assert not any("0.0 to 0.0" in line for line in words)
+        told = float(words[1].partition("up to ")[2].partition(" points")[0])
+        assert told == pytest.approx(100 * most, rel=0.06)
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "message"),
+    [
+        (["a"] * 50, "a,b", "--stop: class 'b' has no label yet, and what it would take is not known; label some"),
+        (["a", "b"] * 25, "a,b,c,d", "--stop: class 'c' and 1 more has no label yet"),
+        ([f"c{n}" for n in range(45)], None, "--stop: 45 labels of 45 classes are too few for a learning curve"),
+    ],
+)
+def test_labels_that_cannot_tell_are_refused_in_a_line(tmp_path, monkeypatch, capsys, labels, classes, message):
+    monkeypatch.chdir(tmp_path)
+    np.save("e.npy", np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32))
+    (tmp_path / "l.csv").write_text("path,label\n" + "".join(f"{n},{label}\n" for n, label in enumerate(labels)))
+    said = ["e.npy", "--selector", "random", "--labels", "l.csv", "--budget", "3", "--stop"]
+    assert command.main([*said, *(["--classes", classes] if classes else [])]) == 2
+    told = capsys.readouterr()
+    assert told.err.startswith(message)
+    assert (told.out, told.err.count("\n")) == ("", 1)
+
+
 def test_a_curve_holds_out_what_it_asks_about():
     """On random labels nothing can be learnt; a head that saw the images it is asked about would know them."""
     rng = torch.Generator().manual_seed(0)
