@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
@@ -11,7 +13,7 @@ import torch
 
 from harness.config.schema import ConfigError
 from harness.messages import closest
-from harness.tables import Columns, list_images, plain_path, read_table, said_of_columns
+from harness.tables import Columns, is_image_name, list_images, plain_path, read_table, said_of_columns
 from harness.trial.selection import Bought
 
 OF_A_BATCH = ("rank", "score", "why")
@@ -42,6 +44,9 @@ class Line:
 class Known:
     """The images of a pool by the ways in which people write their paths.
 
+    These are relative or absolute, URLs of Label Studio, and, as in a data set's table, with or without the ending and
+    in any case of their letters.
+
     Args:
         names: of the pool's images, distinct.
         folder: that the names are below.
@@ -52,19 +57,42 @@ class Known:
         self._names = names
         self._roots = [f"{plain_path(str(root))}/" for root in (folder, folder.absolute(), folder.resolve())]
 
+    @cached_property
+    def _loosely(self) -> Mapping[str, list[int]]:
+        """Name in small letters, with and without its ending -> positions."""
+        loosely: dict[str, list[int]] = {}
+        for name, position in self._positions.items():
+            stems = [os.path.splitext(name)[0]] if is_image_name(name) else []
+            for one in {name.casefold(), *(stem.casefold() for stem in stems)}:
+                loosely.setdefault(one, []).append(position)
+        return loosely
+
     def position(self, path: str) -> int | None:
-        """Of the image; None where no image is called so."""
-        written = plain_path(unquote(path.rpartition(SERVED)[2]) if SERVED in path else path)
-        for root in ("", *self._roots):
-            if written.startswith(root) and (place := self._positions.get(written.removeprefix(root))) is not None:
+        """Of the image; None where no image is called so, or several are."""
+        for written in self._written(path):
+            if (place := self._positions.get(written)) is not None:
                 return place
-        return None
+        alike = self._alike(path)
+        return alike[0] if len(alike) == 1 else None
 
     def advice(self, path: str) -> str:
-        """What was meant, if an image in another folder has that file's name."""
+        """What was meant, if several images are called so, or one in another folder is."""
+        if len(alike := self._alike(path)) > 1:
+            return f" alone: it may be {self._names[alike[0]]!r} or {self._names[alike[1]]!r}; write more of its path"
         base = PurePosixPath(plain_path(path)).name
-        alike = [name for name in self._names if PurePosixPath(name).name == base]
-        return f"; did you mean {alike[0]!r}?" if alike else ""
+        same = [name for name in self._names if PurePosixPath(name).name == base]
+        return f"; did you mean {same[0]!r}?" if same else ""
+
+    def _written(self, path: str) -> list[str]:
+        """The names, from the pool's folder, that may be meant."""
+        written = plain_path(unquote(path.rpartition(SERVED)[2]) if SERVED in path else path)
+        return [written.removeprefix(root) for root in ("", *self._roots) if written.startswith(root)]
+
+    def _alike(self, path: str) -> list[int]:
+        for written in self._written(path):
+            if alike := self._loosely.get(written.casefold()):
+                return alike
+        return []
 
 
 def read_labels(files: Iterable[Path], known: Known, column: str | None = None) -> tuple[dict[int, str], list[str]]:

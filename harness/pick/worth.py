@@ -162,7 +162,7 @@ def worth_in_words(worth: Worth, curve: Curve, batch: int, head: str) -> list[st
         return [
             f"what the next {batch} labels are worth cannot be told: {errors} of the {count} labelled images "
             f"{'is' if errors == 1 else 'are'} taken for another class by {head}",
-            f"that leaves up to {100 * most:.1f} points of accuracy to be gained (Clopper and Pearson's bound, 97.5 %); "
+            f"that leaves up to {100 * most:.1f} points of accuracy to be gained (97.5 %, bound of Clopper & Pearson); "
             "it can tell more once there are more labels, or harder ones",
         ]
     low, high, middle = (f"{100 * value:.1f}" for value in (worth.low, worth.high, worth.middle))

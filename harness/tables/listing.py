@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
 from harness.messages import closest
 from harness.tables.formats import ImageTable, is_image_name
@@ -43,6 +44,9 @@ are FER2013's: its public test images were for validation, its private ones for 
 FILLERS = ("seg", "set", "data", "dataset", "split", "image", "images", "img", "imgs", "x")
 """Words that may stand beside them, or in one with them, as in `seg_train`, `TrainingSet`, `testdata`; and digits."""
 
+TASK_NAMES = {"image", "path"}
+"""What `pick` calls the URL and the path of an image in its tasks, and so every export of Label Studio."""
+
 WHOLE_NUMBER = re.compile(r"-?\d+(\.0+)?")
 """A whole number, as programs write it that take a column with gaps for one of floats."""
 
@@ -72,7 +76,7 @@ class Row:
 
     Attributes:
         number: of the row, as an editor counts.
-        path: of the file, as written.
+        path: of the file, as written; of a URL `file:///...` what stands behind it.
         label: the name of its class; empty where it has none.
         split: as it stands there; empty where nothing does.
     """
@@ -123,7 +127,7 @@ def list_images(
         hint: what may be done where there are no labels, for messages.
 
     Raises:
-        ValueError: a column is not there, or it is not clear which one is meant.
+        ValueError: a column is not there, it is not clear which one is meant, or a cell holds several values.
     """
     path = _path_column(table, columns.path, settings, "path" in needs)
     split = _column(table, "split", columns.split, SPLIT_NAMES, settings)
@@ -141,13 +145,26 @@ def list_images(
     if label is not None and columns.label is None and _plain(table.columns[label]) not in LABEL_NAMES[0]:
         notes.append(f"{table.file}: labels are those of {table.columns[label]!r}, the only column that is left")
     places = {"path": path, "label": label, "split": split}
+    _check_single(table, places)
     texts = {kind: ["" if place is None else cells[place] for _, cells in table.rows] for kind, place in places.items()}
     texts["label"], said = _labels([unicodedata.normalize("NFC", label) for label in texts["label"]])
+    texts["path"] = [_local(path) for path in texts["path"]]
     numbers = [number for number, _ in table.rows]
     used = {kind: table.columns[place] for kind, place in places.items() if place is not None}
     unread = tuple(name for place, name in enumerate(table.columns) if place not in places.values())
     rows = [Row(*values) for values in zip(numbers, *texts.values(), strict=True)]
     return Listing(rows, used, unread, (*notes, *(f"{table.file}: {note}" for note in said)))
+
+
+def _check_single(table: ImageTable, places: Mapping[str, int | None]) -> None:
+    """That each cell that is read holds one value."""
+    kinds = {place: kind for kind, place in places.items()}
+    called = {"path": "file", "label": "class", "split": "split"}
+    for (number, place), count in table.several.items():
+        if place in kinds:
+            one = called[kinds[place]]
+            several = f"{count} {one}{'es' if one == 'class' else 's'}" if count else f"a record in place of a {one}"
+            raise ValueError(f"{table.file}: {table.unit} {number}: {several}; one is needed")
 
 
 def said_of_columns(file: Path, listing: Listing, *, but: Sequence[str] = ()) -> list[str]:
@@ -213,6 +230,10 @@ def _remedy(kind: str, names: Sequence[str], settings: Mapping[str, str]) -> str
     return f"Set {settings[kind]} to one of {listed}" if kind in settings else f"Call one of {listed} {kind!r}"
 
 
+def _local(path: str) -> str:
+    return unquote(path.removeprefix("file://")) if path.startswith("file:///") else path
+
+
 def plain_path(path: str) -> str:
     """A path with `/` and composed letters, whichever system wrote it."""
     return unicodedata.normalize("NFC", os.path.normpath(path.strip().replace("\\", "/")))
@@ -273,6 +294,8 @@ def _column(
         return table.columns.index(chosen)
     for names in known:
         fitting = [place for place, name in enumerate(table.columns) if _plain(name) in names]
+        if {_plain(table.columns[place]) for place in fitting} == TASK_NAMES:
+            fitting = [place for place in fitting if _plain(table.columns[place]) == "path"]
         if len(fitting) == 1:
             return fitting[0]
         if fitting:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import unicodedata
 import warnings
@@ -124,6 +126,11 @@ WRONG_EXPORTS = {
     "no image": ('[{"id": 7, "data": {"text": "x"}}]', "back.json: task 7: its data name no image"),
     "two people": (judged(["cat"], ["dog"]), f"back.json: task 3: '{NAMES[0]}' is 'cat' and 'dog'"),
     "two classes": (judged(["cat", "dog"]), "back.json: task 3: 2 choices by one person; one class for each"),
+    "all of them": (
+        json.dumps([json.loads(judged(["cat"], ["dog"]))[0] | {"id": n} for n in range(12)]),
+        f"back.json: task 0: '{NAMES[0]}' is 'cat' and 'dog'; task 1: ",
+    ),
+    "a record": (judged([{"a": 1}]), "back.json: task 3: its annotations are not as Label Studio writes them"),  # type: ignore[list-item]
     "unknown": (export(["gone.jpg"]), "back.json: task 1: no image 'gone.jpg'"),
 }
 
@@ -135,6 +142,78 @@ def test_what_is_wrong_with_an_export_is_one_line(desk, case, capsys):
     error = capsys.readouterr().err
     assert error.startswith(message)
     assert error.count("\n") == 1
+
+
+def test_of_many_contradicting_tasks_some_are_named_and_all_counted(desk, capsys):
+    assert desk("--labels", write("back.json", WRONG_EXPORTS["all of them"][0])) == 2
+    error = capsys.readouterr().err
+    assert (error.count("'cat' and 'dog'"), error.endswith("; and 2 tasks more\n")) == (10, True)
+
+
+def test_choices_are_classes_however_they_are_written(desk, capsys):
+    """A blank behind one, a number, one text in place of a list, and a task that nobody has opened."""
+    given = [["cat "], ["cat"], "cat", [7], None]
+    tasks = [
+        {"id": n, "data": {"path": NAMES[n]}, "annotations": [{"result": [{"value": {"choices": one}}]}]}
+        for n, one in enumerate(given)
+    ]
+    tasks[-1]["annotations"] = None
+    assert desk("--labels", write("back.json", json.dumps(tasks)), "--classes", "cat,7") == 0
+    assert "knowing 4 labels of 2 classes" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("results", "but"),
+    [([{"value": {"rectanglelabels": ["cat"]}}], ", but rectanglelabels"), ([], "")],
+)
+def test_tasks_without_a_choice_are_said_to_have_none(desk, capsys, results, but):
+    tasks = [{"id": n, "data": {"path": NAMES[n]}, "annotations": [{"result": results}]} for n in range(4)]
+    assert desk("--labels", write("back.json", json.dumps(tasks))) == 0
+    assert capsys.readouterr().err == f"back.json: none of its 4 tasks holds choices{but}; a class is a choice\n"
+
+
+def exported(ending: str, labels: dict[str, str]) -> str:
+    """Label Studio's JSON-MIN or CSV export of the tasks that `pick` wrote: a row per task, whatever its data hold."""
+    with open("picks/round-1.json") as stream:
+        tasks = [task["data"] for task in json.load(stream)]
+    rows = [
+        {"id": n, **task, "annotator": 1, "annotation_id": n, "lead_time": 1.2, "created_at": "2026-01-01T00:00:00Z"}
+        | ({"label": labels[task["path"]]} if task["path"] in labels else {})
+        for n, task in enumerate(tasks, start=1)
+    ]
+    if ending == "json":
+        return json.dumps(rows)
+    text = io.StringIO(newline="")
+    table = csv.DictWriter(text, sorted({key for row in rows for key in row}))
+    table.writeheader()
+    table.writerows(rows)
+    return text.getvalue()
+
+
+@pytest.mark.parametrize("ending", ["json", "csv"])
+def test_picks_own_tasks_come_back_as_any_export_of_label_studio(desk, capsys, ending):
+    assert desk() == 0
+    first = picked()
+    write(f"back.{ending}", exported(ending, dict(zip(first[:3], ["cat", "dog", "cat"], strict=True))))
+    assert desk("--labels", f"back.{ending}") == 0
+    assert "knowing 3 labels of 2 classes" in capsys.readouterr().out
+    assert not set(picked(2)) & set(first[:3])
+
+
+def test_paths_are_known_in_any_case_and_without_their_ending(desk, capsys):
+    text = "id,label\nday 0/00,cat\nDAY 1/01.JPG,dog\nDay 0/02,dog\nfile://{}/day%201/03.jpg,cat\n"
+    assert desk("--labels", write("labels.csv", text.format(Path.cwd()))) == 0
+    assert "knowing 4 labels of 2 classes" in capsys.readouterr().out
+
+
+def test_a_path_that_may_be_two_images_is_asked_about(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    np.savez("e.npz", files=np.array(["a.jpg", "a.png", "B.png", "b.png"]), embeddings=np.eye(4, dtype=np.float32))
+    said = ["e.npz", "--selector", "random", "--classes", "cat,dog", "--budget", "1", "--labels"]
+    assert command.main([*said, write("l.csv", "id,label\na,cat\n")]) == 2
+    error = "l.csv: row 2: no image 'a' alone: it may be 'a.jpg' or 'a.png'; write more of its path\n"
+    assert capsys.readouterr().err == error
+    assert command.main([*said, write("l.csv", "path,label\nb.png,cat\nA.PNG,dog\n")]) == 0
 
 
 def test_labels_go_to_label_studio_and_back(desk):

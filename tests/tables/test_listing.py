@@ -156,3 +156,105 @@ def test_a_name_that_is_none_is_answered_by_the_first_of_many(tmp_path):
     write(tmp_path / "t.csv", [["x"] * 1000], columns)
     with pytest.raises(ValueError, match=r"known: c000, .*c019, \.\.\. \(1000 in all\)$"):
         list_images(read_table(tmp_path / "t.csv"), Columns(path="zzz"), ("path",))
+
+
+def rows_of(file: Path) -> list[tuple[str, str]]:
+    listing = list_images(read_table(file), Columns(), ("path", "label"))
+    return [(row.path, row.label) for row in listing.rows]
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(["a", "b"], "2 classes"), ({"choices": ["a", "b", "c"]}, "3 classes"), ({"name": "a"}, "a record in place of a")],
+)
+def test_several_classes_of_an_image_are_no_class(tmp_path, door, value, said):
+    records = [{"path": "1.png", "label": "a"}, {"path": "2.png", "label": value, "box": [1, 2]}]
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(one) + "\n" for one in records))
+    with pytest.raises(ValueError, match=re.escape(f"t.jsonl: row 2: {said}")):
+        door(tmp_path / "t.jsonl")
+
+
+def test_several_classes_in_a_cell_of_label_studios_csv_are_no_class_either(tmp_path):
+    cell = json.dumps({"choices": ["a", "b"]}).replace('"', '""')
+    (tmp_path / "t.csv").write_text(f'path,label\n1.png,a\n2.png,"{cell}"\n')
+    with pytest.raises(ValueError, match=r"t\.csv: row 3: 2 classes; one is needed"):
+        lines_of(tmp_path / "t.csv")
+
+
+def test_a_list_of_one_class_is_that_class_and_lists_elsewhere_do_not_matter(tmp_path):
+    labels = ["a", ["b"], {"choices": ["c"]}, []]
+    records = [{"path": f"{n}.png", "label": label, "box": [1, 2]} for n, label in enumerate(labels)]
+    (tmp_path / "t.json").write_text(json.dumps(records))
+    assert [label for _, label in rows_of(tmp_path / "t.json")] == ["a", "b", "c", ""]
+
+
+def coco(**changes: object) -> dict[str, object]:
+    return {
+        "categories": [{"id": 0, "name": "a"}, {"id": 2, "name": "b"}],
+        "images": [{"id": 3, "file_name": "3.png"}, {"id": 4, "file_name": "4.png"}],
+        "annotations": [{"image_id": 3, "category_id": 0}, {"image_id": 4, "category_id": 2}],
+    } | changes
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"categories": [{"id": 0, "name": "a"}, {"id": 2, "name": "a"}]}, "categories 0 and 2 are both called 'a'"),
+        ({"categories": [{"id": 0, "name": "a"}, {"id": 0, "name": "b"}]}, "two categories have the id 0: 'a' and 'b'"),
+        ({"images": [{"id": 3, "file_name": f"{n}.png"} for n in "12"]}, "two images have the id 3: '1.png' and '2.p"),
+        (
+            {"annotations": [{"image_id": "3", "category_id": 0}]},
+            "1 of 1 annotations are of no image, such as image_id",
+        ),
+    ],
+)
+def test_ids_of_coco_that_mean_two_things_or_none_are_named(tmp_path, changes, said):
+    (tmp_path / "t.json").write_text(json.dumps(coco(**changes)))
+    with pytest.raises(ValueError, match=re.escape(f"t.json: {said}")):
+        read_table(tmp_path / "t.json")
+
+
+def test_annotations_of_coco_without_an_image_or_a_name_are_said(tmp_path):
+    given = [{"image_id": 3, "category_id": 0}, {"image_id": 4, "category_id": 7}, {"image_id": 9, "category_id": 0}]
+    (tmp_path / "t.json").write_text(json.dumps(coco(annotations=given)))
+    first, second = read_table(tmp_path / "t.json").notes
+    assert first.endswith("1 of 3 annotations are of no image, such as image_id 9; they are not read")
+    assert second.endswith("no name for the categories 7; they are called by their ids")
+    assert rows_of(tmp_path / "t.json") == [("3.png", "a"), ("4.png", "7")]
+
+
+PLAIN = [("1.png", "a"), ("2.png", "b")]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("empty titles.csv", b"path,label,,\n1.png,a,,\n2.png,b,,\n"),
+        ("more empty cells than titles.csv", b"path;label\n1.png;a;;\n2.png;b\n"),
+        ("no titles.csv", b"1.png,a,,\n2.png,b,,\n"),
+        ("separator.csv", b"sep=;\r\npath;label\r\n1.png;a\r\n2.png;b\r\n"),
+        ("quoted separator.csv", b'"sep=|"\npath|label\n1.png|a\n2.png|b\n'),
+        ("old mac.csv", b"path,label\r1.png,a\r2.png,b\r"),
+        ("unicode text.txt", "path\tlabel\r\n1.png\ta\r\n2.png\tb\r\n".encode("utf-16")),
+        ("wide.jsonl", "".join(json.dumps({"path": p, "label": k}) + "\n" for p, k in PLAIN).encode("utf-16")),
+        ("of this machine.csv", b"path,label\nfile:///1%20a.png,a\n/2.png,b\n"),
+    ],
+)
+def test_what_spreadsheets_write_is_read(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    expected = [("/1 a.png", "a"), ("/2.png", "b")] if name.startswith("of this") else PLAIN
+    assert rows_of(tmp_path / name) == expected
+
+
+def test_rows_behind_a_line_for_excel_keep_their_numbers(tmp_path):
+    (tmp_path / "t.csv").write_text("sep=;\npath;label\n1.png;a;c\n")
+    with pytest.raises(ValueError, match="row 3 has 3 cells, and there are 2 columns"):
+        read_table(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize("ending", ["csv", "json"])
+def test_json_that_is_neither_utf_8_nor_utf_16_is_named(tmp_path, ending):
+    (tmp_path / f"t.{ending}").write_bytes(b'[{"path": "caf\xe9.png"}]')
+    with pytest.raises(ValueError, match=rf"t\.{ending}: row 1 is not UTF-8"):
+        read_table(tmp_path / f"t.{ending}")
