@@ -44,7 +44,10 @@ def main(arguments: list[str] | None = None, prog: str = "python -m harness.embe
     try:
         if not options.images and not options.onnx:
             raise ValueError("name images to embed, or a file for the encoder itself by --onnx FILE")
-        _check_output(options.output)
+        if options.images:
+            _check_output("--output", options.output, SUFFIXES)
+        if options.onnx:
+            _check_output("--onnx", options.onnx)
         with tempfile.TemporaryDirectory() as temporary:
             folder = model_folder(options.model, options.tracking_uri, Path(temporary))
             if options.onnx:
@@ -118,10 +121,10 @@ def _write_onnx(encoder: SavedEncoder, file: Path) -> str:
 
 
 def image_files(given: Sequence[Path]) -> list[Path]:
-    """The image files that are named, those of a folder with all below it.
+    """The image files that are named, those of a folder with all below it, each once.
 
     Raises:
-        ValueError: a name that does not exist, or a folder without images.
+        ValueError: a name that does not exist or is no text, or a folder without images.
     """
     from harness import image_file
     from harness.progress import say
@@ -140,7 +143,37 @@ def image_files(given: Sequence[Path]) -> list[Path]:
             files.append(path)
         else:
             raise ValueError(f"no file or folder {path}")
-    return files
+    check_names(map(str, files))
+    folders = {folder: folder.resolve() for folder in {path.parent for path in files}}
+    once: dict[tuple[Path, str], Path] = {}
+    for path in files:
+        once.setdefault((folders[path.parent], path.name), path)
+    if len(once) < len(files):
+        say(f"{count(len(files) - len(once), 'image')} left out: named before")
+    return list(once.values())
+
+
+def check_names(names: Iterable[str]) -> None:
+    """That tables and pages can hold the names of files.
+
+    Raises:
+        ValueError: one is not UTF-8, as of an archive from another system; names it.
+    """
+    wrong = [name for name in names if not _is_text(name)]
+    if wrong:
+        shown = wrong[0].encode("utf-8", "backslashreplace").decode()
+        more = (
+            f", nor {'are those' if len(wrong) > 2 else 'is that'} of {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        )
+        raise ValueError(f"the name of {shown} is not UTF-8{more}; rename it (convmv does many)")
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def model_folder(model: str, tracking_uri: str | None, temporary: Path) -> Path:
@@ -200,11 +233,15 @@ def embedded(
         say(f"{len(names):,} of {len(files):,} images {image_file.CONVERSIONS[what]}, such as {min(names)}")
 
 
-def _check_output(output: Path) -> None:
-    if output.suffix not in SUFFIXES:
-        raise ValueError(f"--output {output}: ends in neither {' nor '.join(SUFFIXES)}; did you mean {output}.npz?")
+def _check_output(option: str, output: Path, endings: Sequence[str] = ()) -> None:
+    if endings and output.suffix not in endings:
+        near = output.with_suffix(output.suffix.lower())
+        meant = near if near.suffix in endings else f"{output}{endings[0]}"
+        raise ValueError(f"{option} {output}: ends in neither {' nor '.join(endings)}; did you mean {meant}?")
     if not output.resolve().parent.is_dir():
-        raise ValueError(f"--output {output}: no folder {output.resolve().parent}")
+        raise ValueError(f"{option} {output}: no folder {output.resolve().parent}")
+    if output.is_dir():
+        raise ValueError(f"{option} {output}: is a folder")
 
 
 def write_embeddings(output: Path, pieces: Iterable[tuple[Sequence[Path], np.ndarray]], size: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
@@ -85,7 +86,7 @@ def decode(
     """
     channels, height, width = image_shape
     try:
-        with Image.open(path) as file:
+        with open_image(path) as file:
             deep = is_deep(file) or _is_reduced(file)
             image = _in_eight_bits(file) if is_deep(file) else file
             if converted is not None:
@@ -99,6 +100,13 @@ def decode(
         image = ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC)
     pixels = torch.from_numpy(np.array(image))
     return pixels.permute(2, 0, 1) if channels == 3 else pixels.unsqueeze(0)
+
+
+def open_image(path: Path | IO[bytes]) -> Image.Image:
+    """Pillow's opened image, without its warning of more than 89 million pixels: of twice as many it is an error."""
+    with warnings.catch_warnings():  # the warning names no file, and a photograph may have so many
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        return Image.open(path)
 
 
 def is_deep(file: Image.Image) -> bool:
@@ -140,7 +148,7 @@ def size_of(path: Path | IO[bytes], *, upright: bool = True) -> tuple[int, int]:
         ValueError: the file is no image; names it.
     """
     try:
-        with Image.open(path) as file:
+        with open_image(path) as file:
             image = _turned(file, file) if upright else file
             return image.height, image.width
     except Exception as error:
@@ -177,11 +185,14 @@ def broken_in_words(broken: Sequence[str], listing: Path) -> str:
 
 
 def below(folder: Path) -> tuple[list[Path], list[Path]]:
-    """The images in a folder and its sub-folders, sorted by path; and those that are clutter, and left out."""
+    """The images in a folder and its sub-folders, sorted by path; and those that are clutter, and left out.
+
+    A link to nothing is an image, which cannot be decoded: nobody put it there to be passed over.
+    """
     images: list[Path] = []
     clutter: list[Path] = []
     for path in sorted(folder.rglob("*")):
-        if path.name.lower().endswith(EXTENSIONS) and path.is_file():
+        if path.name.lower().endswith(EXTENSIONS) and (path.is_file() or not path.exists()):
             left_out = any(is_clutter(part) for part in path.relative_to(folder).parts)
             (clutter if left_out else images).append(path)
     return images, clutter

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import IO
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from harness.api import BrokenImagesError, Split
-from harness.image_file import decode, size_of, undecodable
+from harness.image_file import decode, open_image, size_of, undecodable
 
 OWN_PIXELS = 256 * 256
 """Images of one size, and of at most so many pixels, keep it where no other is asked for."""
@@ -95,7 +94,7 @@ def sizes_of_images(
     sizes, problems = [], []
     for position in looked_at(len(names)):
         try:
-            with Image.open(opened(position)) as image:
+            with open_image(opened(position)) as image:
                 width, height = image.size
             if width * height <= OWN_PIXELS:
                 height, width = size_of(opened(position), upright=upright)
@@ -123,6 +122,8 @@ def common_size(sizes: Sequence[tuple[int, int]]) -> tuple[int, int, str]:
     if len(set(sizes)) == 1 and width * height <= OWN_PIXELS:
         return height, width, ""
     side = int(min(DEFAULT_SIDE, statistics.median_low(min(size) for size in sizes)))
-    (small_w, small_h), (large_w, large_h) = (choose(sizes, key=lambda one: one[0] * one[1]) for choose in (min, max))
+    (small_w, small_h), (large_w, large_h) = (
+        choose(sizes, key=lambda one: (one[0] * one[1], one)) for choose in (min, max)
+    )
     range_said = f"{small_w}x{small_h}" + (f" to {large_w}x{large_h}" if len(set(sizes)) > 1 else "")
     return side, side, f"images are {range_said} pixels; all become {side}x{side}, for `size` is not set"

@@ -102,7 +102,7 @@ def _backbone(encoder: SavedEncoder) -> registry.PluginSpec:
 
 def _embedded(encoder: SavedEncoder, paths: Sequence[Path], remembered: Path) -> tuple[Tensor, dict[Path, str]]:
     """f32 [n, D] of what can be decoded, in order, and what cannot; what is remembered afterwards are these."""
-    states = [json.dumps([str(path), status.st_size, status.st_mtime_ns]) for path in paths for status in [path.stat()]]
+    states = [_state(path) for path in paths]
     known, before = _remembered(remembered)
     new = {path: number for number, path in enumerate(paths) if states[number] not in known}
     if before is not None and not new:
@@ -127,6 +127,12 @@ def _embedded(encoder: SavedEncoder, paths: Sequence[Path], remembered: Path) ->
     return torch.from_numpy(features), broken
 
 
+def _state(path: Path) -> str:
+    """What changes with a file's content; of a link to nothing that of the link."""
+    status = path.stat() if path.exists() else path.lstat()
+    return json.dumps([str(path), status.st_size, status.st_mtime_ns])
+
+
 def _remembered(file: Path) -> tuple[dict[str, int], np.ndarray | None]:
     try:
         with np.load(file, allow_pickle=False) as content:
@@ -144,7 +150,7 @@ def of_embeddings(path: Path, table: Path | None) -> tuple[Candidates, tuple[str
         table: with the paths of the images, where the file has none; None: they are called by their numbers from 0.
 
     Raises:
-        ValueError: it is none, or names stand there twice.
+        ValueError: it is none, or names stand there twice or are no text.
     """
     content = read_embeddings(path, table)
     parts = {split: part for split, part in content.parts.items() if split not in ("val", "test")}
@@ -157,6 +163,7 @@ def of_embeddings(path: Path, table: Path | None) -> tuple[Candidates, tuple[str
         names = [name.removeprefix(folder) for part in parts.values() for name in part.paths.tolist()]  # type: ignore[union-attr]
     else:
         names = [str(number) for number in range(count)]
+    embed.check_names(names)
     if len(set(names)) < len(names):
         ((doubled, times),) = Counter(names).most_common(1)
         raise ValueError(f"{table or path}: {doubled!r} stands there {times} times")

@@ -228,7 +228,7 @@ def _coco(file: Path, content: Mapping[str, Any]) -> tuple[list[dict[str, Any]],
         ValueError: they are not as there, an id or a name is given twice, or no annotation is of an image.
     """
     try:
-        names = _by_id(file, "categories", [(one["id"], one["name"]) for one in content.get("categories") or ()])
+        names = _by_id(file, "categories", [(one["id"], _text(one["name"])) for one in content.get("categories") or ()])
         images = _by_id(file, "images", [(one["id"], one["file_name"]) for one in content["images"]])
         given = [(one["image_id"], one["category_id"]) for one in content["annotations"]]
         labels: dict[Any, dict[Any, None]] = {}

@@ -160,10 +160,10 @@ def _check_single(table: ImageTable, places: Mapping[str, int | None]) -> None:
     """That each cell that is read holds one value."""
     kinds = {place: kind for kind, place in places.items()}
     called = {"path": "file", "label": "class", "split": "split"}
-    for (number, place), count in table.several.items():
+    for (number, place), many in table.several.items():
         if place in kinds:
             one = called[kinds[place]]
-            several = f"{count} {one}{'es' if one == 'class' else 's'}" if count else f"a record in place of a {one}"
+            several = f"{many} {one}{'es' if one == 'class' else 's'}" if many else f"a record in place of a {one}"
             raise ValueError(f"{table.file}: {table.unit} {number}: {several}; one is needed")
 
 

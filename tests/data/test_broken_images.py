@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import struct
+import warnings
 import zlib
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,10 +16,11 @@ import torch
 from PIL import Image
 
 from baselines.datasets import image_files
-from baselines.datasets.image_files import common_size
+from baselines.datasets.image_files import common_size, sizes_of
 from baselines.datasets.image_folder import ImageFolder
 from harness.data import decode, pixels
 from harness.data.decode import Prepared, prepare
+from harness.image_file import decode as decode_file
 
 COLOURS = {"cat": (255, 0, 0), "dog": (0, 255, 0), "a name, with spaces": (0, 0, 255), "猫 été": (255, 255, 0)}
 
@@ -316,3 +318,19 @@ def test_images_keep_a_size_that_all_have_and_that_is_small(sizes, shape):
     height, width, said = common_size(sizes)
     assert (height, width) == shape
     assert bool(said) == (len(set(sizes)) > 1 or sizes[0] == (257, 256))
+
+
+def test_the_smallest_and_the_largest_size_are_told_where_they_have_as_many_pixels():
+    assert common_size([(30, 20), (20, 30)])[2].startswith("images are 20x30 to 30x20 pixels; ")
+
+
+def test_many_pixels_are_no_warning_and_too_many_name_the_file(tmp_path, monkeypatch):
+    Image.new("L", (4, 4)).save(tmp_path / "a.png")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+        assert decode_file(tmp_path / "a.png", (1, 4, 4)).shape == (1, 4, 4)
+        assert sizes_of([tmp_path / "a.png"]) == [(4, 4)]
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 7)
+        with pytest.raises(ValueError, match=r"cannot decode .*a\.png: Image size \(16 pixels\) exceeds limit"):
+            decode_file(tmp_path / "a.png", (1, 4, 4))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -93,10 +95,65 @@ def test_of_many_broken_files_all_stand_in_a_file(encoder, tmp_path, capsys):
     assert not (tmp_path / "e.npz").exists()
 
 
-def test_a_file_that_is_named_twice_is_embedded_twice(encoder, images, tmp_path):
-    one = str(images / "2.png")
-    assert embed.main(["model", one, one, "--output", str(tmp_path / "e.npz")]) == 0
-    assert np.load(tmp_path / "e.npz")["embeddings"].tolist() == [[60.0] * 2] * 2
+def test_a_file_that_is_named_twice_is_embedded_once(encoder, images, tmp_path, capsys):
+    (tmp_path / "link").symlink_to(images)
+    for number in BROKEN:
+        (images / f"{number}.png").unlink()
+    one = images / "2.png"
+    given = [one, one, images, f"{images}/../{images.name}/3.png", tmp_path / "link"]
+    assert embed.main(["model", *map(str, given), "--output", str(tmp_path / "e.npz")]) == 0
+    files = np.load(tmp_path / "e.npz")["files"].tolist()
+    assert files == names_of([2, 0, 3, 6], images)
+    assert f"{1 + 1 + 1 + len(GOOD)} images left out: named before" in capsys.readouterr().err
+
+
+def test_a_link_to_nothing_is_a_broken_image(encoder, images, tmp_path, capsys):
+    for number in BROKEN:
+        (images / f"{number}.png").unlink()
+    (images / "5.png").symlink_to(tmp_path / "gone.png")
+    said = ["model", str(images), "--output", str(tmp_path / "e.npz")]
+    assert embed.main(said) == 2
+    assert f"1 broken image: cannot decode {images}/5.png: " in capsys.readouterr().err
+    assert embed.main([*said, "--on-broken", "skip"]) == 0
+    with pytest.raises(ValueError, match=r"1 broken image: cannot decode .*5\.png: "):
+        _ = candidates.of_folder(images, encoder, tmp_path / "cache").features
+    pool = candidates.of_folder(images, encoder, tmp_path / "cache", "skip")
+    assert sorted(pool.names) == [f"{number}.png" for number in GOOD]
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".parquet", ".csv"])
+def test_a_name_that_no_table_can_hold_is_refused_before_anything_is_embedded(
+    encoder, images, tmp_path, capsys, suffix
+):
+    shutil.copy(images / "0.png", os.fsencode(images) + b"/caf\xe9.png")
+    assert embed.main(["model", str(images), "--output", str(tmp_path / f"e{suffix}")]) == 2
+    error = f"the name of {images}/caf\\udce9.png is not UTF-8; rename it (convmv does many)"
+    assert capsys.readouterr().err.splitlines()[-1] == error
+    with pytest.raises(ValueError, match="is not UTF-8; rename it"):
+        candidates.of_folder(images, encoder, tmp_path / "cache")
+    assert encoder.seen == 0
+
+
+def test_a_name_in_a_file_of_embeddings_that_no_table_can_hold_is_refused(tmp_path):
+    np.savez(tmp_path / "e.npz", files=np.array(["a.png", "caf\udce9.png"]), embeddings=np.eye(2, dtype=np.float32))
+    with pytest.raises(ValueError, match=r"the name of .*udce9\.png is not UTF-8"):
+        candidates.of_embeddings(tmp_path / "e.npz", None)
+
+
+@pytest.mark.parametrize(
+    ("option", "name", "message"),
+    [
+        ("--onnx", "gone/x.onnx", "--onnx gone/x.onnx: no folder "),
+        ("--onnx", "folder.npz", "--onnx folder.npz: is a folder"),
+        ("--output", "x.NPZ", "--output x.NPZ: ends in neither .npz nor .parquet nor .csv; did you mean x.npz?"),
+        ("--output", "folder.npz", "--output folder.npz: is a folder"),
+    ],
+)
+def test_where_nothing_can_be_written_is_said_first(images, tmp_path, monkeypatch, capsys, option, name, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder.npz").mkdir()
+    assert embed.main(["model", str(images), option, name]) == 2
+    assert capsys.readouterr().err.startswith(message)
 
 
 def test_what_was_embedded_is_kept_where_picking_meets_a_broken_file(encoder, images, tmp_path):

@@ -201,6 +201,7 @@ def coco(**changes: object) -> dict[str, object]:
     ("changes", "said"),
     [
         ({"categories": [{"id": 0, "name": "a"}, {"id": 2, "name": "a"}]}, "categories 0 and 2 are both called 'a'"),
+        ({"categories": [{"id": 0, "name": "a"}, {"id": 2, "name": "a "}]}, "categories 0 and 2 are both called 'a'"),
         ({"categories": [{"id": 0, "name": "a"}, {"id": 0, "name": "b"}]}, "two categories have the id 0: 'a' and 'b'"),
         ({"images": [{"id": 3, "file_name": f"{n}.png"} for n in "12"]}, "two images have the id 3: '1.png' and '2.p"),
         (
