@@ -55,7 +55,7 @@ class ImageTable:
     rows: tuple[tuple[int, tuple[str, ...]], ...]
     notes: tuple[str, ...] = ()
     unit: str = "row"
-    several: Mapping[tuple[object, int], int] = field(default_factory=dict)
+    several: Mapping[tuple[int, int], int] = field(default_factory=dict)
 
 
 def read_table(file: Path) -> ImageTable:
