@@ -15,6 +15,9 @@ from torch import Tensor
 
 from harness.messages import count, message_of
 
+# A photograph may have the 89 million pixels of which Pillow warns, naming no file; of twice as many it raises.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
 EXTENSIONS = (
     ".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".jfif", ".jpe",
     ".mpo", ".jp2", ".j2k", ".avif", ".apng", ".dib", ".tga", ".ico", ".pcx", ".sgi", ".qoi",
@@ -86,7 +89,7 @@ def decode(
     """
     channels, height, width = image_shape
     try:
-        with open_image(path) as file:
+        with Image.open(path) as file:
             deep = is_deep(file) or _is_reduced(file)
             image = _in_eight_bits(file) if is_deep(file) else file
             if converted is not None:
@@ -100,13 +103,6 @@ def decode(
         image = ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC)
     pixels = torch.from_numpy(np.array(image))
     return pixels.permute(2, 0, 1) if channels == 3 else pixels.unsqueeze(0)
-
-
-def open_image(path: Path | IO[bytes]) -> Image.Image:
-    """Pillow's opened image, without its warning of more than 89 million pixels: of twice as many it is an error."""
-    with warnings.catch_warnings():  # the warning names no file, and a photograph may have so many
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        return Image.open(path)
 
 
 def is_deep(file: Image.Image) -> bool:
@@ -148,7 +144,7 @@ def size_of(path: Path | IO[bytes], *, upright: bool = True) -> tuple[int, int]:
         ValueError: the file is no image; names it.
     """
     try:
-        with open_image(path) as file:
+        with Image.open(path) as file:
             image = _turned(file, file) if upright else file
             return image.height, image.width
     except Exception as error:

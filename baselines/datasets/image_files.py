@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import IO
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from harness.api import BrokenImagesError, Split
-from harness.image_file import decode, open_image, size_of, undecodable
+from harness.image_file import decode, size_of, undecodable
 
 OWN_PIXELS = 256 * 256
 """Images of one size, and of at most so many pixels, keep it where no other is asked for."""
@@ -94,7 +95,7 @@ def sizes_of_images(
     sizes, problems = [], []
     for position in looked_at(len(names)):
         try:
-            with open_image(opened(position)) as image:
+            with Image.open(opened(position)) as image:
                 width, height = image.size
             if width * height <= OWN_PIXELS:
                 height, width = size_of(opened(position), upright=upright)

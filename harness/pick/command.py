@@ -115,7 +115,7 @@ def _run(options: argparse.Namespace) -> None:
 def _tell_worth(way: Way, pool: Candidates, bought: Bought, classes: list[str], batch: int) -> None:
     from harness.pick import worth
 
-    worth.check_labels(bought, classes)
+    worth.check_enough(bought, classes)
     inputs = pool.features[bought.positions]
     curve = worth.measure_curve(inputs, bought.labels, bought.num_classes, way.classifier, way.seed)
     told = worth.worth_in_words(worth.worth_of(curve, batch, way.seed), curve, batch, way.classifier.name)

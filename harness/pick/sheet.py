@@ -12,7 +12,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image, ImageOps
 
 from harness.files import replace_text
-from harness.image_file import open_image
 from harness.pick.candidates import Candidates
 from harness.pick.choice import Pick
 
@@ -61,7 +60,7 @@ def _tile(name: str, why: str, file: Path) -> Tile:
     above, slash, base = name.rpartition("/")
     folder = above + slash
     try:
-        with open_image(file) as image:
+        with Image.open(file) as image:
             picture = ImageOps.exif_transpose(image).convert("RGB")
     except Exception:  # Pillow's readers raise many types; a sheet without one picture is still a sheet
         return Tile(folder, base, why, None)

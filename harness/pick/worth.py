@@ -81,7 +81,7 @@ class Worth:
     now: float
 
 
-def check_labels(bought: Bought, classes: Sequence[str]) -> None:
+def check_enough(bought: Bought, classes: Sequence[str]) -> None:
     """That the labels so far can tell what more of them are worth.
 
     Args:

@@ -26,7 +26,7 @@ NO_DELIMITER = "\x1f"
 SEPARATOR_LINE = re.compile(r'(\s*"?sep=(.)"?[ \t]*)(?=\n)', re.IGNORECASE)
 """A first line that tells Excel the delimiter."""
 
-CHOICES = '{"choices"'
+CHOICES_CELL = '{"choices"'
 """How a cell of Label Studio's CSV begins that holds several choices, or might have."""
 
 FORMATS = {
@@ -288,8 +288,8 @@ def _without_lists(table: ImageTable) -> ImageTable:
     """The table whose cells `{"choices": ["a", "b"]}`, as Label Studio's CSV has them, are what they hold."""
     rows, several = [], dict(table.several)
     for number, cells in table.rows:
-        if any(cell.startswith(CHOICES) for cell in cells):
-            values = [_values(_parsed(table.file, cell, f"{table.unit} {number}: ")) if cell.startswith(CHOICES)
+        if any(cell.startswith(CHOICES_CELL) for cell in cells):
+            values = [_values(_parsed(table.file, cell, f"{table.unit} {number}: ")) if cell.startswith(CHOICES_CELL)
                       else [cell] for cell in cells]  # fmt: skip
             several |= {(number, place): len(value) for place, value in enumerate(values) if len(value) > 1}
             cells = tuple(_text(value) for value in values)

@@ -342,8 +342,8 @@ def test_what_cannot_be_is_refused_in_one_line(desk, case, capsys):
 
 def test_many_classes_of_one_label_each_are_picked_for_without_a_warning(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    np.save("e.npy", np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32))
-    write("l.csv", "path,label\n" + "".join(f"{number},c{number}\n" for number in range(8)))
+    np.save("e.npy", np.random.default_rng(0).normal(size=(34, 3)).astype(np.float32))
+    write("l.csv", "path,label\n" + "".join(f"{number},c{number}\n" for number in range(30)))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert command.main(["e.npy", "--selector", "margin", "--labels", "l.csv", "--budget", "2"]) == 0
