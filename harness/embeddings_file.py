@@ -7,7 +7,10 @@ What is read, by the file's ending:
               `class_names` names the classes 0 .. K-1.
     a folder  of .npy files, called as the arrays of an .npz
     .npy      the vectors alone
-    .parquet  a row per image: a column of lists of floats, or columns of floats; `label`, `path`, `split`
+    .parquet  a row per image: a column of lists of floats, or columns of floats with one name and a number each (`e0`,
+              `e1`, ...); `label`, `path`, `split`. Other columns of floats, such as a confidence, are no vectors
+
+Endings may be in capitals, and .pq is .parquet.
 
 Beside a file may lie a table of its images, with columns of paths, labels and splits (`harness.tables`). Vectors are
 mapped into memory: of the file, or of a temporary one where they have to be unpacked (a compressed .npz, a .parquet).
@@ -16,17 +19,29 @@ mapped into memory: of the file, or of a temporary one where they have to be unp
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
-from harness.tables import SPLIT_WORDS, Columns, list_images, plain_path, read_table, said_of_columns, split_called
+from harness.api import BrokenImagesError
+from harness.tables import (
+    SPLIT_WORDS,
+    Columns,
+    is_image_name,
+    list_images,
+    plain_path,
+    read_table,
+    said_of_columns,
+    said_of_no_split,
+    split_called,
+)  # fmt: skip
 
 FEATURES, LABELS, PATHS, SPLIT = "embeddings", "labels", "paths", "splits"
 
@@ -77,16 +92,18 @@ class Embeddings:
         """The vectors start .. stop - 1, `dtype` [n, D], a copy in memory.
 
         Raises:
-            ValueError: one holds NaN or infinity; names it.
+            BrokenImagesError: some hold NaN, infinity, or a number that `dtype` cannot hold; names them all.
         """
         piece = self.features[start:stop] if self.rows is None else self.features[self.rows[start:stop]]
         with np.errstate(over="ignore"):
             vectors = np.array(piece, dtype=self.dtype, order="C")
-        wrong = np.flatnonzero(~np.isfinite(vectors).all(1))
-        if len(wrong):
-            row = start + int(wrong[0])
-            whose = f" ({self.paths[row]})" if self.paths is not None else ""
-            raise ValueError(f"{self.place}: vector {row}{whose} holds NaN or infinity; mend it or leave its row out")
+        broken = {}
+        for place in np.flatnonzero(~np.isfinite(vectors).all(1)).tolist():
+            whose = f" ({self.paths[start + place]})" if self.paths is not None else ""
+            what = f"a number too large for {self.dtype}" if np.isfinite(piece[place]).all() else "NaN or infinity"
+            broken[start + place] = f"{self.place}: vector {start + place}{whose} holds {what}"
+        if broken:
+            raise BrokenImagesError(broken)
         return vectors
 
 
@@ -118,7 +135,7 @@ def read_embeddings(path: Path, table: Path | None = None, *, label: str | None 
         FileNotFoundError: a file is not there.
         ValueError: it does not hold what it should; names the file, and the array or column.
     """
-    arrays = _arrays(path)
+    arrays = _arrays(path, None if table else label)
     names = arrays.pop("class_names", None)
     class_names = None if names is None else tuple(str(name) for name in np.ravel(names))
     parts, used = _by_split(path, arrays)
@@ -135,7 +152,10 @@ def read_embeddings(path: Path, table: Path | None = None, *, label: str | None 
         if table:
             whole, tabled, notes = _joined(whole, table, label)
             split = split if tabled is None else tabled
-        parts = {"all": whole} if split is None else _divided(whole, split)
+        parts = {"all": whole}
+        if split is not None:
+            parts, said = _divided(whole, split)
+            notes += said
     if len({part.features.shape[1] for part in parts.values()}) > 1:
         sizes = ", ".join(f"{split}: {part.features.shape[1]}" for split, part in parts.items())
         raise ValueError(f"{path}: vectors of different lengths ({sizes})")
@@ -152,7 +172,7 @@ def _table(file: Path, label: str | None) -> tuple[dict[str, np.ndarray], list[s
         file: any that `harness.tables` reads, or an .npy of labels.
         label: the column of labels, where it has another name.
     """
-    if file.suffix == ".npy":
+    if file.suffix.lower() == ".npy":
         return {LABELS: _loaded(file)}, []
     listing = list_images(read_table(file), Columns(label=label), (), settings={"label": "label"})
     if not listing.columns:
@@ -232,10 +252,7 @@ def _joined(whole: Embeddings, table: Path, label: str | None) -> tuple[Embeddin
         rows = np.arange(size)
         whole = whole if PATHS not in about else replace(whole, paths=about[PATHS])
     else:
-        row_of = {plain_path(path): row for row, path in enumerate(about[PATHS].tolist())}
-        rows = np.array([row_of.get(plain_path(path), -1) for path in whole.paths.tolist()])
-        if len(row_of) < size:
-            raise ValueError(f"{table}: {size - len(row_of)} paths stand there twice")
+        rows = _rows_of(whole.paths.tolist(), about[PATHS].tolist(), table)
         if (rows < 0).all():
             raise ValueError(f"{table} knows none of the images of {whole.place}: {about[PATHS][0]}, {whole.paths[0]}")
         if (rows < 0).any():
@@ -248,6 +265,41 @@ def _joined(whole: Embeddings, table: Path, label: str | None) -> tuple[Embeddin
     return (whole if labels is None else replace(whole, labels=labels)), split, notes
 
 
+def _rows_of(images: Sequence[str], listed: Sequence[str], table: Path) -> np.ndarray:
+    """i64 [N], for each image the row of a table that is of it, or -1.
+
+    Paths are alike as they are, or else in another case, or without the ending that the other has, as for `manifest`.
+    """
+    row_of = {plain_path(path): row for row, path in enumerate(listed)}
+    if len(row_of) < len(listed):
+        raise ValueError(f"{table}: {len(listed) - len(row_of)} paths stand there twice")
+    plain = [plain_path(path) for path in images]
+    rows = np.array([row_of.get(path, -1) for path in plain], dtype=np.int64)
+    exact = set(rows.tolist())
+    left = {path: row for path, row in row_of.items() if row not in exact}
+    if not left:
+        return rows
+    alike: dict[str, list[int]] = {}
+    for image, path in enumerate(plain):
+        for name in {path.casefold(), _without_ending(path)}:
+            alike.setdefault(name, []).append(image)
+    whole = {path.casefold() for path in plain}
+    for path, row in left.items():
+        # a name without its ending is no other file's with one
+        names = [path.casefold(), *({_without_ending(path)} & whole)]
+        several = next((alike[name] for name in names if name in alike), [])
+        if len(several) > 1:
+            raise ValueError(f"{table}: {path} may be {' or '.join(images[image] for image in several[:2])}")
+        if several and rows[several[0]] >= 0:
+            raise ValueError(f"{table}: {path} and {listed[rows[several[0]]]} are one image; leave one out")
+        rows[several] = row
+    return rows
+
+
+def _without_ending(path: str) -> str:
+    return (os.path.splitext(path)[0] if is_image_name(path) else path).casefold()
+
+
 def _taken(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """The values of rows; of row -1 an empty text, or NaN."""
     taken = values[rows]
@@ -257,10 +309,10 @@ def _taken(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return taken
 
 
-def _divided(whole: Embeddings, splits: np.ndarray) -> dict[str, Embeddings]:
-    """Its parts, by the name of the split of each image."""
-    written, places = np.unique(splits.astype(np.str_), return_inverse=True)
-    called = [split_called(name) for name in written.tolist()]
+def _divided(whole: Embeddings, splits: np.ndarray) -> tuple[dict[str, Embeddings], list[str]]:
+    """Its parts, by the name of the split of each image, where an empty one is `train`; and what is to be said."""
+    written, places = np.unique(np.char.strip(splits.astype(np.str_)), return_inverse=True)
+    called = [split_called(name) if name else "train" for name in written.tolist()]
     unknown = [name for name, split in zip(written.tolist(), called, strict=True) if split is None]
     if unknown:
         raise ValueError(f"{whole.place}: no split {unknown[0]!r}; splits are {', '.join(SPLIT_WORDS)}")
@@ -268,14 +320,15 @@ def _divided(whole: Embeddings, splits: np.ndarray) -> dict[str, Embeddings]:
     parts = {}
     for split in sorted(set(of_row.tolist()), key=list(SPLIT_WORDS).index):
         parts[split] = replace(whole.subset(np.flatnonzero(of_row == split)), place=f"{whole.place}, {split}")
-    return parts
+    empty = int((written[places.ravel()] == "").sum())
+    return parts, [f"{whole.place}: {said_of_no_split(empty)}"] if empty else []
 
 
 # ------------------------------------------------------------ how arrays are read
 
 
-def _arrays(path: Path) -> dict[str, np.ndarray]:
-    """Every array of a file or folder by its name, those of two dimensions and more mapped."""
+def _arrays(path: Path, label: str | None) -> dict[str, np.ndarray]:
+    """Every array of a file or folder by its name, those of two dimensions and more mapped; `label` is no vector."""
     if path.is_dir():
         arrays = {file.stem: _loaded(file) for file in sorted(path.glob("*.npy"))}
         if not arrays:
@@ -283,11 +336,12 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
         return arrays
     if not path.is_file():
         raise FileNotFoundError(f"no file {path.absolute()}; embeddings lie in an .npz, .npy or .parquet file")
-    if path.suffix == ".npy":
+    ending = path.suffix.lower()
+    if ending == ".npy":
         return {FEATURES: _loaded(path)}
-    if path.suffix == ".parquet":
-        return _of_parquet(path)
-    if path.suffix == ".npz":
+    if ending in (".parquet", ".pq"):
+        return _of_parquet(path, label)
+    if ending == ".npz":
         return _of_npz(path)
     raise ValueError(f"{path} is no file of embeddings that is read: .npz, .npy, .parquet, or a folder of .npy")
 
@@ -348,7 +402,7 @@ def _mapped(file: IO[bytes]) -> np.ndarray:
     return np.memmap(file, dtype, "c", file.tell(), shape, "F" if in_fortran_order else "C")
 
 
-def _of_parquet(path: Path) -> dict[str, np.ndarray]:
+def _of_parquet(path: Path, label: str | None) -> dict[str, np.ndarray]:
     """Columns by their names; those of vectors, or the columns of floats together, as `embeddings`."""
     try:
         import pyarrow.parquet as pq
@@ -365,15 +419,36 @@ def _of_parquet(path: Path) -> dict[str, np.ndarray]:
     is_list = {field.name: types.is_list(field.type) or types.is_fixed_size_list(field.type) or
                types.is_large_list(field.type) for field in schema}  # fmt: skip
     lists = [name for name, one in is_list.items() if one]
-    known = {name for names in NAMES.values() for name in names}
-    numbers = [field.name for field in schema if types.is_floating(field.type) and field.name not in known]
+    known = {label, *(name for names in NAMES.values() for name in names)}
+    floats = [field.name for field in schema if types.is_floating(field.type) and field.name not in known]
+    lists = [name for name in lists if name != label]
     if len(lists) > 1:
         raise ValueError(f"{path}: {' and '.join(lists)} could all be the vectors; leave all but one out")
-    vectors = lists or numbers
+    vectors = lists or _numbered(path, floats)
     rest = [field.name for field in schema if field.name not in vectors]
     table = file.read(columns=rest)
     columns = {name: _plain(table.column(name).to_numpy()) for name in rest}
     return columns | ({FEATURES: _vectors(path, file, vectors)} if vectors else {})
+
+
+def _numbered(path: Path, floats: Sequence[str]) -> list[str]:
+    """Those columns of floats that make a vector: with one name and a number each, as `e0`, `e1`, ...
+
+    Raises:
+        ValueError: none is called so, or those of several names may be it.
+    """
+    groups: dict[str, list[str]] = {}
+    for name in floats:
+        if numbered := re.fullmatch(r"(.*?)(\d+)", name, re.DOTALL):
+            groups.setdefault(numbered[1], []).append(name)
+    groups = {stem: names for stem, names in groups.items() if len(names) > 1} or groups
+    if len(groups) > 1:
+        shown = " or ".join(f"{names[0]} .. {names[-1]}" for names in list(groups.values())[:3])
+        raise ValueError(f"{path}: the columns {shown} could be the vectors; leave all but one of them out")
+    if floats and not groups:
+        shown = ", ".join(floats[:3]) + ", ..." * (len(floats) > 3)
+        raise ValueError(f"{path}: columns of floats are {shown}; those of a vector have one name and a number, as e0, e1")
+    return [name for names in groups.values() for name in names]
 
 
 def _plain(values: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from harness.api import BrokenImagesError
 from harness.embeddings_file import read_embeddings
 
 DRAW = np.random.default_rng(0)
@@ -70,6 +71,56 @@ def test_other_precisions_become_float32(tmp_path):
     assert np.array_equal(part.read(0, 9), VECTORS.astype(np.float32))
 
 
+def columns(names):
+    return {name: VECTORS[:, k].astype(np.float32) for k, name in enumerate(names)}
+
+
+def test_columns_of_floats_without_a_number_are_no_vectors(tmp_path):
+    label = (np.arange(9) % 3).astype(np.float64)
+    table = pa.table(columns(["f0", "f1", "confidence", "f2"]) | {"target": label, "score1": label, "path": PATHS})
+    pq.write_table(table, tmp_path / "e.parquet")
+    content = read_embeddings(tmp_path / "e.parquet")
+    (part,) = content.parts.values()
+    assert np.array_equal(part.read(0, 9), VECTORS[:, [0, 1, 3]])
+    assert content.notes == (f"{tmp_path / 'e.parquet'}: confidence, score1, target are not read",)
+    (part,) = read_embeddings(tmp_path / "e.parquet", label="target").parts.values()
+    assert part.labels.tolist() == label.tolist()
+    (part,) = read_embeddings(tmp_path / "e.parquet", label="f1").parts.values()
+    assert np.array_equal(part.read(0, 9), VECTORS[:, [0, 3]])
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["e0", "e1", "f0", "f1"], r"the columns e0 .. e1 or f0 .. f1 could be the vectors; leave all but one"),
+        (["width", "height"], "columns of floats are width, height; those of a vector have one name and a number"),
+    ],
+)
+def test_columns_of_floats_that_may_be_no_vector_are_asked_for(tmp_path, names, words):
+    pq.write_table(pa.table(columns(names)), tmp_path / "e.parquet")
+    with pytest.raises(ValueError, match=words):
+        read_embeddings(tmp_path / "e.parquet")
+
+
+@pytest.mark.parametrize("name", ["E.NPZ", "e.pq", "e.Parquet"])
+def test_endings_may_be_in_capitals_or_short(tmp_path, name):
+    if name == "E.NPZ":
+        whole(tmp_path / "e.npz")
+        (tmp_path / "e.npz").rename(tmp_path / name)
+    else:
+        in_parquet(tmp_path / name, columns(["e0", "e1"]))
+    (part,) = read_embeddings(tmp_path / name).parts.values()
+    assert part.labels.tolist() == LABELS.tolist()
+
+
+def test_images_of_no_split_are_training_images_which_is_said(tmp_path):
+    whole(tmp_path / "e.npz", splits=np.array(["train", "", "test"] * 3))
+    content = read_embeddings(tmp_path / "e.npz")
+    assert {split: len(part) for split, part in content.parts.items()} == {"train": 6, "test": 3}
+    said = "3 images of no split (its cell is empty) count as training images"
+    assert content.notes == (f"{tmp_path / 'e.npz'}: {said}",)
+
+
 def test_splits_are_parts(tmp_path):
     whole(tmp_path / "e.npz", splits=np.array(["Train", "dev", "testing"] * 3))
     content = read_embeddings(tmp_path / "e.npz")
@@ -121,6 +172,42 @@ def test_a_table_finds_its_vectors_by_path(tmp_path, name):
         read_embeddings(tmp_path / "e.npz", tmp_path / name)
 
 
+PLACES = [f"a/{number}" for number in range(9)]
+
+
+@pytest.mark.parametrize(
+    ("images", "rows"),
+    [
+        (PATHS, PLACES),
+        (PLACES, PATHS),
+        (PATHS, [path.upper() for path in PATHS]),
+        (PATHS, [*PLACES[:4], *PATHS[4:]]),
+        ([*PATHS[:8], "a/0.jpg"], [*PATHS[:8], "a/0.jpg"]),
+    ],
+)
+def test_paths_may_lack_their_ending_or_be_in_another_case(tmp_path, images, rows):
+    np.savez(tmp_path / "e.npz", embeddings=VECTORS, paths=images)
+    write_table(tmp_path / "l.csv", {"path": rows[::-1], "label": [f"c{k}" for k in range(9)][::-1]})
+    content = read_embeddings(tmp_path / "e.npz", tmp_path / "l.csv")
+    assert content.parts["all"].labels.tolist() == [f"c{k}" for k in range(9)]
+    assert content.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("images", "rows", "words"),
+    [
+        (["0.png", "0.jpg"], ["0", "1"], "/0 may be .*/0.png or .*/0.jpg"),
+        (["0.png", "1.png"], ["0.png", "0"], "/0 and .*/0.png are one image; leave one out"),
+        (["0.png", "1.png"], ["0.jpg", "1.jpg"], "knows none of the images"),
+    ],
+)
+def test_paths_that_are_not_clearly_alike_are_named(tmp_path, images, rows, words):
+    np.savez(tmp_path / "e.npz", embeddings=VECTORS[:2], paths=images)
+    write_table(tmp_path / "l.csv", {"path": rows, "label": ["a", "b"]})
+    with pytest.raises(ValueError, match=words):
+        read_embeddings(tmp_path / "e.npz", tmp_path / "l.csv")
+
+
 def test_a_table_without_paths_goes_row_by_row(tmp_path):
     np.save(tmp_path / "e.npy", VECTORS)
     write_table(tmp_path / "labels.csv", {"label": LABELS, "path": PATHS})
@@ -167,8 +254,20 @@ def test_vectors_that_are_not_finite_are_named(tmp_path):
     np.savez(tmp_path / "e.npz", embeddings=vectors, paths=PATHS)
     (part,) = read_embeddings(tmp_path / "e.npz").parts.values()
     assert len(part.read(0, 7)) == 7
-    with pytest.raises(ValueError, match=r"e.npz: vector 7 \(.*a/7.png\) holds NaN or infinity"):
+    with pytest.raises(BrokenImagesError, match=r"e.npz: vector 7 \(.*a/7.png\) holds NaN or infinity"):
         part.read(5, 9)
+
+
+def test_all_vectors_that_are_broken_are_named_at_once_each_with_what_it_holds(tmp_path):
+    vectors = VECTORS.astype(np.float64)
+    vectors[2, 1], vectors[4, 0] = np.inf, 1e300
+    np.savez(tmp_path / "e.npz", embeddings=vectors)
+    (part,) = read_embeddings(tmp_path / "e.npz").parts.values()
+    with pytest.raises(BrokenImagesError) as raised:
+        part.read(1, 9)
+    assert list(raised.value.reasons) == [2, 4]
+    assert raised.value.reasons[2].endswith("e.npz: vector 2 holds NaN or infinity")
+    assert raised.value.reasons[4].endswith("e.npz: vector 4 holds a number too large for float32")
 
 
 @pytest.mark.parametrize("name", ["e.npz", "e.npy", "e.parquet"])

@@ -62,7 +62,7 @@ class EmbeddingsDataset(Dataset):
             if split == "unlabeled":
                 continue
             if part.labels is None:
-                raise ValueError(f"{part.place}: no labels; give a table with a column label, labels: FILE.csv")
+                raise ValueError(f"{part.place}: no labels; give a table with a column label, labels: FILE.csv, or name their column, label: COLUMN")
             written[split] = part.labels
         names, labels, counted = classes_of(self.path, written, content.class_names)
         dtype = torch.float16 if all(part.dtype == np.float16 for part in parts.values()) else torch.float32

@@ -12,7 +12,7 @@ from typing import Literal
 from baselines.datasets.image_files import common_size, sizes_of, split_of_files
 from baselines.datasets.listed import Listed, listed_images, names_of, unnamed
 from harness.api import Dataset, Source, Split
-from harness.tables import SPLIT_WORDS, Columns, closest, split_called
+from harness.tables import SPLIT_WORDS, Columns, closest, said_of_no_split, split_called
 
 ORACLE = "`image_folder` with `labels: none` and this table as its `oracle` pre-trains on such, too"
 
@@ -140,6 +140,9 @@ class Manifest(Dataset):
                 left_out[f"images of the split {split} are left out, which have no label"] += 1
                 continue
             parts[split].append(one)
+        without = sum(not one.split for one in images)
+        if 0 < without < len(images):
+            notes.append(f"{self.path}: {said_of_no_split(without)}")
         for what, count in left_out.items():
             notes.append(f"{self.path}: {count} {what}")
         if not parts["train"]:

@@ -10,6 +10,7 @@ from harness.tables.listing import (
     list_images,
     plain_path,
     said_of_columns,
+    said_of_no_split,
     split_called,
     splits_named,
 )  # fmt: skip
@@ -26,6 +27,7 @@ __all__ = [
     "plain_path",
     "read_table",
     "said_of_columns",
+    "said_of_no_split",
     "split_called",
     "splits_named",
 ]

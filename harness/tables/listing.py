@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
-from harness.messages import closest
+from harness.messages import closest, count
 from harness.tables.formats import ImageTable, is_image_name
 
 PATH_NAMES = (
@@ -175,6 +175,11 @@ def said_of_columns(file: Path, listing: Listing, *, but: Sequence[str] = ()) ->
     words = {"path": "files", "label": "labels", "split": "splits"}
     said = ", ".join(f"{words[kind]} are those of {name!r}" for kind, name in listing.columns.items())
     return [f"{file}: {said}; not read: {', '.join(map(repr, unread))}"]
+
+
+def said_of_no_split(number: int) -> str:
+    """What becomes of images whose cell of splits is empty, beside others with one."""
+    return f"{count(number, 'image')} of no split (its cell is empty) count as training images"
 
 
 def _labels(labels: list[str]) -> tuple[list[str], list[str]]:

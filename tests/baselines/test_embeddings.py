@@ -76,6 +76,19 @@ def test_training_images_without_a_label_are_said_to_be_in_no_pool(tmp_path):
     assert np.array_equal(prepared.images["unlabeled"].numpy(), VECTORS[30:])
 
 
+def test_broken_vectors_are_skipped_on_request(tmp_path):
+    vectors = VECTORS.astype(np.float64)
+    vectors[3, 0], vectors[7, 1] = np.nan, 1e300
+    dataset = written(tmp_path / "e.npz", embeddings=vectors, labels=LABELS)
+    with pytest.raises(ValueError, match=r"2 broken images: .*vector 3 holds NaN or infinity; .*vector 7 holds a number"):
+        prepare(dataset, "e", tmp_path)
+    prepared = prepare(dataset, "e", tmp_path, skip_broken=True)
+    kept = np.setdiff1d(np.arange(40), [3, 7])
+    assert np.array_equal(prepared.images["train"].numpy(), VECTORS[kept])
+    assert prepared.labels["train"].tolist() == LABELS[kept].tolist()
+    assert prepared.tally["skipped"] == 2
+
+
 LABEL_KINDS = {
     "from 0": ([0, 1, 2, 1], None, ("0", "1", "2"), [0, 1, 2, 1]),
     "from 1": ([1, 2, 3, 2], None, ("1", "2", "3"), [0, 1, 2, 1]),
