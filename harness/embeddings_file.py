@@ -447,7 +447,9 @@ def _numbered(path: Path, floats: Sequence[str]) -> list[str]:
         raise ValueError(f"{path}: the columns {shown} could be the vectors; leave all but one of them out")
     if floats and not groups:
         shown = ", ".join(floats[:3]) + ", ..." * (len(floats) > 3)
-        raise ValueError(f"{path}: columns of floats are {shown}; those of a vector have one name and a number, as e0, e1")
+        raise ValueError(
+            f"{path}: columns of floats are {shown}; those of a vector have one name and a number, as e0, e1"
+        )
     return [name for names in groups.values() for name in names]
 
 

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from baselines.datasets.listed import names_of
+from harness.tables import said_of_no_label
+
 VALUES_SHOWN = 5
 """So many labels are named in a message."""
 
@@ -31,9 +34,9 @@ def labels_of(given: Mapping[str, tuple[str, np.ndarray]], names: np.ndarray | N
     """Reads labels of any of the forms below.
 
     Args:
-        given: split -> the array's name and the array, [N] or [N, 1]: integers or whole floats 0 .. K-1 or 1 .. K,
-            booleans, or strings, of which an empty one is no label; or [N, K], one-hot. `train` is among them.
-        names: of the classes, [K]; None: the labels themselves, in their order.
+        given: split -> the array's name and the array, [N] or [N, 1]: whole numbers, integers or floats, booleans, or
+            strings; or [N, K], one-hot. An empty string, -1 and NaN are no label. `train` is among them.
+        names: of the classes, [K], in the order of labels 0 .. K-1 or 1 .. K; None: the labels themselves, in theirs.
 
     Raises:
         ValueError: a label is none of that; names the array.
@@ -74,7 +77,7 @@ def _text(value: object) -> str:
 
 def _of_names(flat: Mapping[str, tuple[str, np.ndarray]], known: tuple[str, ...] | None) -> Labels:
     texts = {part: (name, [_text(one) for one in array.tolist()]) for part, (name, array) in flat.items()}
-    class_names = known or tuple(sorted(set(texts["train"][1]) - {""}))
+    class_names = known or names_of(set(texts["train"][1]) - {""})
     numbers = {"": -1} | {name: number for number, name in enumerate(class_names)}
     for name, labels in texts.values():
         unknown = next((label for label in labels if label not in numbers), None)
@@ -84,39 +87,48 @@ def _of_names(flat: Mapping[str, tuple[str, np.ndarray]], known: tuple[str, ...]
     of = {part: np.array([numbers[one] for one in labels], dtype=np.int64) for part, (_, labels) in texts.items()}
     if not (of["train"] >= 0).any():
         raise ValueError(f"{texts['train'][0]} holds no label: all are empty")
-    return Labels(of, class_names)
+    every = [label for _, labels in texts.values() for label in labels]
+    return Labels(of, class_names, tuple(said_of_no_label(every)))
 
 
 def _whole(name: str, array: np.ndarray) -> np.ndarray:
-    """i64 of whole numbers >= 0."""
+    """i64 of whole numbers >= 0, or -1 where there is none."""
     if array.dtype.kind not in "buif":
         raise ValueError(f"{name} is {array.dtype}; numbers or strings are needed")
-    whole = array.astype(np.int64) if array.dtype.kind != "f" or np.isfinite(array).all() else np.zeros(0)
-    wrong = array[~((whole == array) & (whole >= 0))] if len(whole) else array[~np.isfinite(array)]
+    missing = array == -1 if array.dtype.kind != "f" else np.isnan(array) | (array == -1)
+    given = array[~missing]
+    with np.errstate(invalid="ignore"):  # of infinity
+        wrong = given[(given.astype(np.int64) != given) | (given < 0)]
     if len(wrong):
-        raise ValueError(f"{name} holds {wrong[0].item()}; labels are whole numbers 0 .. K-1 or 1 .. K, or strings")
-    return whole
+        raise ValueError(f"{name} holds {wrong[0].item()}; labels are whole numbers from 0 on, or strings")
+    return np.where(missing, 0, array).astype(np.int64) - missing
 
 
 def _of_numbers(flat: Mapping[str, tuple[str, np.ndarray]], known: tuple[str, ...] | None) -> Labels:
     name, train = flat["train"]
-    values = np.unique(train)
+    values = np.unique(train[train >= 0])
     if not len(values):
-        raise ValueError(f"{name} is empty")
+        raise ValueError(f"{name} holds no label" if len(train) else f"{name} is empty")
     least, most = int(values[0]), int(values[-1])
-    counted_from_1 = least == 1 and all((array > 0).all() for _, array in flat.values()) and len(values) == most
+    counted_from_1 = least == 1 and len(values) == most and all((array != 0).all() for _, array in flat.values())
     if counted_from_1 and (known is None or len(known) == most):
         note = f"labels are 1 .. {most}, counted from 1: the first class is {known[0] if known else 1!r}"
-        of = {part: array - 1 for part, (_, array) in flat.items()}
+        of = {part: np.maximum(array - 1, -1) for part, (_, array) in flat.items()}
         return Labels(of, known or tuple(str(value) for value in values), (note,))
-    if known is None and len(values) != most + 1:
+    if known is not None:
+        if len(known) <= most:
+            raise ValueError(f"class_names holds {len(known)} names, but {name} has labels {least} .. {most}")
+        return Labels({part: array for part, (_, array) in flat.items()}, known)
+    for other, array in flat.values():
+        unknown = array[(array >= 0) & ~np.isin(array, values)]
+        if len(unknown):
+            raise ValueError(f"{other} holds {unknown[0]}, which {name} does not")
+    of = {part: np.where(array < 0, -1, np.searchsorted(values, array)) for part, (_, array) in flat.items()}
+    notes = ()
+    if len(values) != most + 1:
         some = ", ".join(map(str, values[:VALUES_SHOWN])) + (", ..." if len(values) > VALUES_SHOWN else "")
-        raise ValueError(
-            f"{name}: labels are {some}; 0 .. K-1 or 1 .. K without a gap are needed, or class_names, or strings"
-        )
-    if known is not None and len(known) <= most:
-        raise ValueError(f"class_names holds {len(known)} names, but {name} has labels {least} .. {most}")
-    return Labels({part: array for part, (_, array) in flat.items()}, known or tuple(str(value) for value in values))
+        notes = (f"labels are {some}, with gaps: {len(values)} classes, which are called by these numbers",)
+    return Labels(of, tuple(str(value) for value in values), notes)
 
 
 @dataclass(frozen=True)
@@ -154,8 +166,12 @@ def labeled_rows(labels: Labels, parts: Collection[str]) -> LabeledRows:
             rows[part] = part, known, values[known]
         if part == "train" and "unlabeled" not in parts:
             rows["unlabeled"] = part, np.flatnonzero(values < 0), None
-            notes.append(f"{without} training images have no label (it is empty) and are for pre-training only")
+            notes.append(
+                f"{without} training images have no label (it is empty, -1 or NaN) and are for pre-training only"
+            )
         else:
             left_out += without
-            notes.append(f"{without} images of the split {part} are left out, which have no label (it is empty)")
+            notes.append(
+                f"{without} images of the split {part} are left out, which have no label (it is empty, -1 or NaN)"
+            )
     return LabeledRows(rows, tuple(notes), left_out)

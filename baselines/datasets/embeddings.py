@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from torch import Tensor
 from baselines.datasets.array_labels import labels_of
 from harness.api import Dataset, Source, Split
 from harness.embeddings_file import Embeddings, read_embeddings
+
+POSITION = re.compile("0|[1-9][0-9]*", re.ASCII)
 
 
 class EmbeddingsDataset(Dataset):
@@ -62,7 +65,10 @@ class EmbeddingsDataset(Dataset):
             if split == "unlabeled":
                 continue
             if part.labels is None:
-                raise ValueError(f"{part.place}: no labels; give a table with a column label, labels: FILE.csv, or name their column, label: COLUMN")
+                raise ValueError(
+                    f"{part.place}: no labels; give a table with a column label, labels: FILE.csv, or name their "
+                    "column in the file, label: COLUMN"
+                )
             written[split] = part.labels
         names, labels, counted = classes_of(self.path, written, content.class_names)
         dtype = torch.float16 if all(part.dtype == np.float16 for part in parts.values()) else torch.float32
@@ -117,7 +123,7 @@ def classes_of(
     Args:
         place: of the labels, for messages.
         written: split -> labels in any of its forms, where an empty text, NaN or -1 is none; texts that are all whole
-            numbers, as in a .csv, count as these.
+            numbers, as in a .csv, and no class names, are positions of these.
         class_names: K names; None: the labels are their own.
 
     Returns:
@@ -126,33 +132,17 @@ def classes_of(
     Raises:
         ValueError: a label is none of the classes.
     """
-    flat = {split: _plain(values) for split, values in written.items()}
-    known = {split: ~_missing(values) for split, values in flat.items()}
-    given = {split: (f"{place}, labels of {split}", values[known[split]]) for split, values in flat.items()}
+    given = {split: (f"{place}, labels of {split}", _plain(values, class_names)) for split, values in written.items()}
     labels = labels_of(given, None if class_names is None else np.array(class_names))
-    indices = {split: np.full(len(mask), -1) for split, mask in known.items()}
-    for split, values in labels.of.items():
-        indices[split][known[split]] = values
-    return labels.class_names, indices, [f"{place}: {note}" for note in labels.notes]
+    return labels.class_names, dict(labels.of), [f"{place}: {note}" for note in labels.notes]
 
 
-def _plain(labels: np.ndarray) -> np.ndarray:
-    """A column as [N]; texts without blanks around them, or i64 where all but the empty ones are whole numbers."""
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
+def _plain(labels: np.ndarray, class_names: tuple[str, ...] | None) -> np.ndarray:
+    """Texts without blanks around them, or i64 where they are positions of class names; others as they are."""
     if labels.dtype.kind not in "SU":
         return labels
     texts = np.char.strip(np.char.decode(labels, "utf-8") if labels.dtype.kind == "S" else labels)
-    given = texts[texts != ""].tolist()
-    if not given or not all(text.isascii() and text.isdecimal() and str(int(text)) == text for text in given):
+    given = set(texts[texts != ""].tolist())
+    if class_names is None or given <= set(class_names) or not all(map(POSITION.fullmatch, given)):
         return texts
     return np.where(texts == "", "-1", texts).astype(np.int64)
-
-
-def _missing(labels: np.ndarray) -> np.ndarray:
-    """bool [N]."""
-    if labels.ndim > 1:
-        return np.zeros(len(labels), dtype=bool)
-    if labels.dtype.kind == "U":
-        return labels == ""
-    return np.isnan(labels) | (labels == -1) if labels.dtype.kind == "f" else labels == -1

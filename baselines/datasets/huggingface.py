@@ -30,8 +30,8 @@ class HuggingFace(Dataset):
     are called like the splits, as on the hub: `data/train-00000-of-00002.parquet`, `default/train/0000.parquet`. Read
     by pyarrow, so that the package `datasets` is not needed; files are mapped, and Parquet files are read by row
     groups. Images are bytes that Pillow reads, or paths of files. Classes have the names that the files hold
-    (ClassLabel), or the labels are read as by `npz`. A split whose labels are all -1, as in published test sets without
-    answers, is left out, which is said.
+    (ClassLabel), or the labels are read as by `npz`. A split without the column of labels, or whose labels are all -1,
+    as in published test sets without answers, is left out, which is said.
 
     Args:
         path: the folder, or a Parquet file.
@@ -78,23 +78,18 @@ class HuggingFace(Dataset):
         """
         tables = {part: _open(files) for part, files in self._files().items()}
         features = self._features(tables["train"])
-        image = self._column("image", self.image, IMAGES, tables["train"].columns, features, "Image")
-        label = self._column("label", self.label, LABELS, tables["train"].columns, features, "ClassLabel")
+        image = self._column("image", self.image, IMAGES, tuple(tables["train"].anywhere), features, "Image")
+        label = self._column("label", self.label, LABELS, tuple(tables["train"].anywhere), features, "ClassLabel")
         notes = [f"{self.path}: images are column {image!r}, labels {label!r}"]
-        labels, left_out = {}, 0
-        for part in [part for part in tables if part != "unlabeled"]:
-            values = _labels(tables[part].column(label))
-            if part != "train" and len(values) and values.dtype.kind in "if" and (values == -1).all():
-                notes.append(f"{self.path}: split {part} is left out, for it has no labels (all are -1)")
-                left_out += len(values)
-                del tables[part]
-            else:
-                labels[part] = (f"{label} of {part}", values)
         names = features.get(label, {}).get("names")
         try:
+            labels, left_out, said = _labels_by_split(tables, label)
+            for part in tables:
+                _check_images(tables[part], part, image)
             read = labels_of(labels, None if names is None else np.array(names))
         except ValueError as error:
             raise ValueError(f"{self.path}: {error}") from error
+        notes += [f"{self.path}: {one}" for one in said]
         shape, said = self._image_shape(tables, image)
         parts = labeled_rows(read, tables)
         splits = {
@@ -208,11 +203,58 @@ def _known(called: Mapping[str, str | None]) -> str:
     return next((name for name, split in called.items() if split), "train-00000-of-00001.parquet")
 
 
-def _labels(column: list[Any]) -> np.ndarray:
-    """Labels as an array; of texts a missing one is empty."""
+def _labels_by_split(
+    tables: dict[str, _Table], column: str
+) -> tuple[dict[str, tuple[str, np.ndarray]], int, list[str]]:
+    """The labels of every split that should have some, with what they are called; those without are taken out.
+
+    Returns:
+        split -> the name of its labels, and these; how many images were taken out; what is to be said, a line each.
+
+    Raises:
+        ValueError: some files of a split lack the column, or it holds no labels.
+    """
+    labels, left_out, notes = {}, 0, []
+    for part in [part for part in tables if part != "unlabeled"]:
+        table, why = tables[part], ""
+        if part != "train" and column not in table.anywhere:
+            why = f"there is no column {column!r}, but {', '.join(table.columns)}"
+        else:
+            table.require(column, part)
+            values = _labels(table.column(column), f"{column} of {part}")
+            labels[part] = f"{column} of {part}", values
+            if part != "train" and len(values) and values.dtype.kind in "if" and (values == -1).all():
+                why = "all are -1 or empty"
+        if why:
+            labels.pop(part, None)
+            notes.append(f"split {part} is left out, for it has no labels ({why})")
+            left_out += len(table)
+            del tables[part]
+    return labels, left_out, notes
+
+
+def _labels(column: list[Any], place: str) -> np.ndarray:
+    """Labels as an array; a missing one is an empty text among texts, else -1."""
     if any(isinstance(value, str) for value in column):
         column = ["" if value is None else value for value in column]
-    return np.asarray(column)
+    elif any(value is not None for value in column):
+        column = [-1 if value is None else value for value in column]
+    else:
+        column = [-1] * len(column)
+    try:
+        return np.asarray(column)
+    except ValueError as error:  # of lists of several lengths
+        raise ValueError(f"{place} are lists of several lengths; one label an image is needed") from error
+
+
+def _check_images(table: _Table, part: str, column: str) -> None:
+    """Refuses a column of something that is no image before any is decoded."""
+    from pyarrow import types
+
+    table.require(column, part)
+    kind = table.kinds[column]
+    if types.is_primitive(kind) or (types.is_nested(kind) and not types.is_struct(kind)):
+        raise ValueError(f"{column} of {part} are {kind}; images are the bytes of a file, or its path")
 
 
 def _saved(folder: Path) -> list[Path]:
@@ -233,9 +275,9 @@ def _saved(folder: Path) -> list[Path]:
 def _stream(cell: Any) -> io.BytesIO | Path:
     """What Pillow opens of a cell: bytes, or a mapping of bytes or a path, or a path."""
     if isinstance(cell, Mapping):
-        cell = cell["path"] if cell.get("bytes") is None else cell["bytes"]
-    if cell is None:
-        raise ValueError("no image")
+        cell = cell.get("path") if cell.get("bytes") is None else cell["bytes"]
+    if not isinstance(cell, bytes | str):
+        raise ValueError("no image" if cell is None else f"no image, but a value of type {type(cell).__name__}")
     return io.BytesIO(cell) if isinstance(cell, bytes) else Path(cell)
 
 
@@ -244,19 +286,31 @@ class _Table:
     """Rows of a split.
 
     Attributes:
-        columns: names.
+        columns: names of those that each of its files has.
+        anywhere: name of each column that a file has -> the first file that lacks it, or None.
+        kinds: names -> the Arrow type.
         metadata: of the schema.
         ends: i64, of each piece of the table the number of rows up to its end.
         pieces: number of a piece, columns -> that part of it as an Arrow table.
     """
 
     columns: tuple[str, ...]
+    anywhere: Mapping[str, Path | None]
+    kinds: Mapping[str, Any]
     metadata: Mapping[bytes, bytes]
     ends: np.ndarray
     pieces: Callable[[int, str], Any]
 
     def __len__(self) -> int:
         return int(self.ends[-1]) if len(self.ends) else 0
+
+    def require(self, name: str, part: str) -> None:
+        """ValueError where not every file has a column."""
+        if name not in self.columns:
+            where = f"file {self.anywhere[name]}" if name in self.anywhere else f"split {part}"
+            raise ValueError(
+                f"{where} has no column {name!r}, as other files have; there are {', '.join(self.columns)}"
+            )
 
     def column(self, name: str) -> list[Any]:
         """All of a column."""
@@ -282,23 +336,26 @@ def _open(files: Sequence[Path]) -> _Table:
         raise ValueError("the data set huggingface needs pyarrow: pip install pyarrow") from error
     pieces: list[Callable[[str], Any]] = []
     sizes: list[int] = []
-    schema = None
+    schemas = {}
     for file in files:
         try:
             if file.suffix == ".parquet":
                 opened = parquet.ParquetFile(file, memory_map=True)
-                schema = schema or opened.schema_arrow
+                schemas[file] = opened.schema_arrow
                 for group in range(opened.num_row_groups):
                     pieces.append(_row_group(file, group))
                     sizes.append(opened.metadata.row_group(group).num_rows)
             else:
                 table = pa.ipc.open_stream(pa.memory_map(str(file))).read_all()
-                schema = schema or table.schema
+                schemas[file] = table.schema
                 pieces.append(table.column)
                 sizes.append(table.num_rows)
         except (pa.ArrowException, OSError) as error:
             raise ValueError(f"cannot read {file}: {str(error).splitlines()[0]}") from error
-    assert schema is not None, "a split has a file"
+    schema = next(iter(schemas.values()))  # a split has a file
+    every = dict.fromkeys(name for one in schemas.values() for name in one.names)
+    anywhere = {name: next((file for file, one in schemas.items() if name not in one.names), None) for name in every}
+    columns = tuple(name for name, lacking in anywhere.items() if lacking is None)
     lock = threading.Lock()
     kept = lru_cache(maxsize=4)(lambda piece, name: pieces[piece](name))  # threads read neighbours at once
 
@@ -306,7 +363,8 @@ def _open(files: Sequence[Path]) -> _Table:
         with lock:
             return kept(piece, name)
 
-    return _Table(tuple(schema.names), schema.metadata or {}, np.cumsum(sizes), read)
+    kinds = {name: schema.field(name).type for name in columns}
+    return _Table(columns, anywhere, kinds, schema.metadata or {}, np.cumsum(sizes), read)
 
 
 def _row_group(file: Path, group: int) -> Callable[[str], Any]:

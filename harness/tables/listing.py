@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
@@ -50,6 +51,9 @@ TASK_NAMES = {"image", "path"}
 WHOLE_NUMBER = re.compile(r"-?\d+(\.0+)?")
 """A whole number, as programs write it that take a column with gaps for one of floats."""
 
+
+NO_LABEL = ("nan", "none", "null", "na", "n/a", "<na>", "nil", "?")
+"""What programs write where there is no value, in any case of the letters; classes are called so, too."""
 
 COLUMN_SETTINGS = {"path": "path_column", "label": "label_column", "split": "split_column"}
 """What names a column in a data set's settings."""
@@ -177,6 +181,16 @@ def said_of_columns(file: Path, listing: Listing, *, but: Sequence[str] = ()) ->
     return [f"{file}: {said}; not read: {', '.join(map(repr, unread))}"]
 
 
+def said_of_no_label(labels: Iterable[str]) -> list[str]:
+    """A line on each class whose name is a word of programs for nothing, as it may be none."""
+    number = Counter(label for label in labels if label.casefold() in NO_LABEL)
+    return [
+        f"{count(times, 'label')} {'is' if times == 1 else 'are'} {label!r}, a class of that name; "
+        "leave the cell empty where there is no label"
+        for label, times in sorted(number.items())
+    ]
+
+
 def said_of_no_split(number: int) -> str:
     """What becomes of images whose cell of splits is empty, beside others with one."""
     return f"{count(number, 'image')} of no split (its cell is empty) count as training images"
@@ -186,7 +200,7 @@ def _labels(labels: list[str]) -> tuple[list[str], list[str]]:
     """The names of the classes, empty where there is none; and what was decided."""
     given = {label for label in labels if label}
     if not given or not all(map(WHOLE_NUMBER.fullmatch, given)):
-        return labels, []
+        return labels, said_of_no_label(labels)
     notes = []
     if decimal := sorted(label for label in given if "." in label):
         notes.append(f"labels are whole numbers: {decimal[0]} is called {decimal[0].partition('.')[0]}")

@@ -80,7 +80,9 @@ def test_broken_vectors_are_skipped_on_request(tmp_path):
     vectors = VECTORS.astype(np.float64)
     vectors[3, 0], vectors[7, 1] = np.nan, 1e300
     dataset = written(tmp_path / "e.npz", embeddings=vectors, labels=LABELS)
-    with pytest.raises(ValueError, match=r"2 broken images: .*vector 3 holds NaN or infinity; .*vector 7 holds a number"):
+    with pytest.raises(
+        ValueError, match=r"2 broken images: .*vector 3 holds NaN or infinity; .*vector 7 holds a number"
+    ):
         prepare(dataset, "e", tmp_path)
     prepared = prepare(dataset, "e", tmp_path, skip_broken=True)
     kept = np.setdiff1d(np.arange(40), [3, 7])
@@ -102,6 +104,10 @@ LABEL_KINDS = {
     "texts that are names": (["dog", "cat", "cat", "dog"], ("dog", "cat", "cow"), ("dog", "cat", "cow"), [0, 1, 1, 0]),
     "texts that are numbers": (["1", "0", "", "1"], None, ("0", "1"), [1, 0, -1, 1]),
     "numbers that are names": (["010", "009", "009", "010"], None, ("009", "010"), [1, 0, 0, 1]),
+    "numbers with gaps": ([3, 7, 700, 7], None, ("3", "7", "700"), [0, 1, 2, 1]),
+    "texts that are numbers with gaps": (["700", "3", "", "7"], None, ("3", "7", "700"), [2, 0, -1, 1]),
+    "texts that are positions of names": (["2", "0", "", "1"], ("a", "b", "c"), ("a", "b", "c"), [2, 0, -1, 1]),
+    "texts of numbers that are names": (["1", "2"], ("2", "1"), ("2", "1"), [1, 0]),
     "bytes": ([b"dog", b"cat", b"cat", b"cat"], None, ("cat", "dog"), [1, 0, 0, 0]),
 }
 
@@ -117,7 +123,7 @@ def test_labels_of_every_kind_become_classes(kind):
 @pytest.mark.parametrize(
     ("labels", "names", "words"),
     [
-        ([0, 1.5, 1, 0], None, "labels of train holds 1.5; labels are whole numbers"),
+        ([0, 1.5, 1, 0], None, "labels of train holds 1.5; labels are whole numbers from 0 on, or strings"),
         ([0, -3, 1, 0], None, "labels of train holds -3"),
         ([0, 1, 2, 3], ("a", "b"), "class_names holds 2 names, but e.npz, labels of train has labels 0 .. 3"),
         (["a", "x"], ("a", "b"), "labels of train holds 'x', which class_names does not"),

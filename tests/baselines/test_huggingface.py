@@ -98,6 +98,62 @@ def test_names_are_composed_and_a_missing_text_is_no_label(tmp_path):
     assert source.tally == {"left_out": 1}
 
 
+def lay(folder, **parts):
+    for name, columns in parts.items():
+        parquet.write_table(pa.table(columns), folder / f"{name}.parquet")
+    return HuggingFace(path=str(folder), size=7)
+
+
+LABELED = {"image": FILES[:4], "label": [3, 7, 3, 7]}
+
+
+def test_a_split_without_the_column_of_labels_is_left_out_which_is_said(tmp_path):
+    source = lay(tmp_path, train=LABELED, test={"image": FILES[4:9]}).open()
+    assert list(source.splits) == ["train"]
+    assert (source.class_names, source.tally) == (("3", "7"), {"left_out": 5})
+    said = "split test is left out, for it has no labels (there is no column 'label', but image)"
+    assert f"{tmp_path}: {said}" in source.notes
+
+
+@pytest.mark.parametrize("missing", [None, -1])
+def test_a_number_that_is_missing_is_no_label(tmp_path, missing):
+    labels = {"image": FILES[:4], "label": [0, missing, 1, missing]}
+    source = lay(tmp_path, train=labels, validation=LABELED | {"label": [1, None, 0, None]}).open()
+    assert source.splits["train"].labels.tolist() == [0, 1]
+    assert source.splits["unlabeled"].names == ["train 1", "train 3"]
+    assert source.splits["val"].labels.tolist() == [1, 0]
+
+
+WRONG_COLUMNS = {
+    "another name": ({"test": {"img": FILES[:2], "label": [3, 7]}}, "split test has no column 'image', as other"),
+    "a shard without images": (
+        {"train-1": {"label": [3], "file": FILES[:1]}},
+        "file .*train-1.parquet has no column 'image'",
+    ),
+    "a shard without labels": ({"train-1": {"image": FILES[:1]}}, "file .*train-1.parquet has no column 'label'"),
+    "half of a test": (
+        {"test-0": LABELED, "test-1": {"image": FILES[:1]}},
+        "file .*test-1.parquet has no column 'label', as other files have; there are image",
+    ),
+    "lists": (
+        {"train": {"image": [[1, 2], [3, 4]], "label": [3, 7]}},
+        "image of train are list<.*; images are the bytes",
+    ),
+    "numbers": ({"train": {"image": [1, 2], "label": [3, 7]}}, "image of train are int64; images are the bytes"),
+    "ragged": (
+        {"train": {"image": FILES[:2], "label": [[0], [1, 2]]}},
+        "label of train are lists of several lengths; one label an image is needed",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_COLUMNS)
+def test_columns_are_looked_at_in_every_file(tmp_path, case):
+    parts, words = WRONG_COLUMNS[case]
+    with pytest.raises(ValueError, match=f"^{tmp_path}: {words}"):
+        lay(tmp_path, **({"train": LABELED} | parts)).open()
+
+
 def test_photographs_are_turned_as_their_orientation_says(tmp_path):
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6

@@ -115,6 +115,19 @@ def test_splits_have_the_names_of_folders(folder):
     }
 
 
+def test_an_empty_split_beside_others_is_training_which_is_said(folder):
+    source = opened(table(folder, "path,label,split\na,cat,train\nb,dog,\nc,cat,test\nd,dog,\n"))
+    assert content(source) == {"train": [(10, "cat"), (20, "dog"), (40, "dog")], "test": [(30, "cat")]}
+    assert "2 images of no split (its cell is empty) count as training images" in said(source)
+    assert "of no split" not in said(opened(table(folder, "path,label\na,cat\nb,dog\n")))
+
+
+def test_a_class_called_as_programs_call_nothing_is_said(folder):
+    source = opened(table(folder, "path,label\na,cat\nb,nan\nc,nan\n"))
+    assert source.class_names == ("cat", "nan")
+    assert "2 labels are 'nan', a class of that name; leave the cell empty where there is no label" in said(source)
+
+
 def test_what_is_left_out_or_decided_is_said(folder):
     untitled = said(opened(table(folder, "a.png, cat\nb.png, dog\nc.png,\n", "x.txt")))
     assert "row 1 names an image, so there are no titles" in untitled

@@ -135,8 +135,8 @@ def test_an_empty_label_is_none(tmp_path):
     assert torch.equal(source.splits["test"].read(0, 2), CHANNELS_FIRST[[0, 2]] ^ 1)
     assert source.tally == {"left_out": 1}
     notes = "\n".join(source.notes)
-    assert "6 training images have no label (it is empty) and are for pre-training only" in notes
-    assert "1 images of the split test are left out, which have no label (it is empty)" in notes
+    assert "6 training images have no label (it is empty, -1 or NaN) and are for pre-training only" in notes
+    assert "1 images of the split test are left out, which have no label (it is empty, -1 or NaN)" in notes
     assert "y_train holds no label: all are empty" in refusal(tmp_path, x_train=IMAGES, y_train=np.array([""] * 12))
 
 
@@ -186,14 +186,40 @@ def test_booleans_are_two_classes_and_names_go_with_any_form():
         assert (read.class_names, read.of["train"].tolist()) == (ANIMALS[::-1], LABELS.tolist())
 
 
+@pytest.mark.parametrize("form", [np.int16, np.float32, np.str_])
+def test_whole_numbers_with_gaps_are_names_in_the_order_of_numbers(form):
+    read = labels_of({"train": ("y", np.array([3, 10, 700, 10]).astype(form))}, None)
+    assert (read.class_names, read.of["train"].tolist()) == (("3", "10", "700"), [0, 1, 2, 1])
+    said = ("labels are 3, 10, 700, with gaps: 3 classes, which are called by these numbers",)
+    assert read.notes == (() if form is np.str_ else said)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("missing", [-1, np.nan])
+def test_numbers_that_stand_for_no_label_are_none_beside_others(first, missing):
+    train = np.array([first, first + 1, missing, first + 2])
+    read = labels_of({"train": ("y", train), "val": ("y_val", np.array([first + 2, missing]))}, None)
+    assert {part: values.tolist() for part, values in read.of.items()} == {"train": [0, 1, -1, 2], "val": [2, -1]}
+    assert read.class_names == tuple(str(first + number) for number in range(3))
+
+
+def test_words_of_programs_for_nothing_are_classes_which_is_said():
+    read = labels_of({"train": ("y", np.array(["cat", "NaN", "?", "NaN", ""]))}, None)
+    assert read.class_names == ("?", "NaN", "cat")
+    assert [note.partition(",")[0] for note in read.notes] == ["1 label is '?'", "2 labels are 'NaN'"]
+    assert read.notes[1].endswith("a class of that name; leave the cell empty where there is no label")
+
+
 @pytest.mark.parametrize(
     ("train", "test", "names", "words"),
     [
         (LABELS, LABELS, ["a", "b"], "class_names holds 2 names, but y_train has labels 0 .. 3"),
-        (LABELS * 10, LABELS, None, "labels are 0, 10, 20, 30; 0 .. K-1 or 1 .. K without a gap"),
-        (LABELS - 1, LABELS, None, "y_train holds -1"),
+        (LABELS * 10, LABELS, None, "y_test holds 1, which y_train does not"),
+        (LABELS + 1, LABELS, None, "y_test holds 0, which y_train does not"),
+        (LABELS - 2, LABELS, None, "y_train holds -2"),
+        (LABELS * 0 - 1, LABELS, None, "y_train holds no label"),
         (LABELS + 0.5, LABELS, None, "y_train holds 0.5"),
-        (np.where(LABELS == 3, np.nan, LABELS), LABELS, None, "y_train holds nan"),
+        (np.where(LABELS == 3, np.inf, LABELS), LABELS, None, "y_train holds inf"),
         (np.ones((12, 4)), LABELS, None, "not one-hot: row 0 is 1, 1, 1, 1; one label an image is needed"),
         (np.eye(4)[LABELS] * 0.5, LABELS, None, "not one-hot: row 0 is 0.5, 0, 0, 0"),
         (np.array(ANIMALS)[LABELS], np.array(["fox"]), None, "y_test holds 'fox', which y_train does not"),
