@@ -124,7 +124,7 @@ def _of_numbers(flat: Mapping[str, tuple[str, np.ndarray]], known: tuple[str, ..
         if len(unknown):
             raise ValueError(f"{other} holds {unknown[0]}, which {name} does not")
     of = {part: np.where(array < 0, -1, np.searchsorted(values, array)) for part, (_, array) in flat.items()}
-    notes = ()
+    notes: tuple[str, ...] = ()
     if len(values) != most + 1:
         some = ", ".join(map(str, values[:VALUES_SHOWN])) + (", ..." if len(values) > VALUES_SHOWN else "")
         notes = (f"labels are {some}, with gaps: {len(values)} classes, which are called by these numbers",)

@@ -83,13 +83,13 @@ class HuggingFace(Dataset):
         notes = [f"{self.path}: images are column {image!r}, labels {label!r}"]
         names = features.get(label, {}).get("names")
         try:
-            labels, left_out, said = _labels_by_split(tables, label)
+            labels, left_out, without = _labels_by_split(tables, label)
             for part in tables:
                 _check_images(tables[part], part, image)
             read = labels_of(labels, None if names is None else np.array(names))
         except ValueError as error:
             raise ValueError(f"{self.path}: {error}") from error
-        notes += [f"{self.path}: {one}" for one in said]
+        notes += [f"{self.path}: {one}" for one in without]
         shape, said = self._image_shape(tables, image)
         parts = labeled_rows(read, tables)
         splits = {

@@ -10,9 +10,10 @@ than half of the backbone are refused, so that a training never starts from rand
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -23,9 +24,15 @@ from torch import Tensor
 
 from harness import files
 from harness.api import Backbone, PublishedWeights
-from harness.messages import closest
+from harness.messages import closest, count, message_of
 
 Tensors = Mapping[str, Tensor]
+
+ENDINGS = (".pt", ".pth", ".safetensors", ".bin", ".ckpt", ".tar", ".pkl")
+"""Of files that are proposed where one is not there; any may be read."""
+
+TORCH_STARTS = (b"PK", b"\x80")
+"""The first bytes of what torch writes: an archive, or a pickle of its older versions."""
 
 
 def load_weights(backbone: Backbone, weights: str) -> None:
@@ -66,30 +73,47 @@ def _digest(file: Path, size: int, modified: int, changed: int) -> str:
 
 def _existing(weights: str, published: Mapping[str, PublishedWeights]) -> Path:
     file = Path(weights).expanduser()
+    if file.is_dir():
+        inside = sorted(str(other) for other in file.iterdir() if other.suffix.lower() in ENDINGS)
+        which = f"did you mean {inside[0]!r}?" if inside else f"and no file in it ends in {', '.join(ENDINGS)}"
+        raise ValueError(f"weights = {weights!r} is a folder; {which}")
     if not file.is_file():
-        beside = [str(file.with_name(other.name)) for other in file.parent.glob(f"*{file.suffix}") if other.is_file()]
+        beside = [str(file.with_name(other.name)) for other in file.parent.glob("*") if other.suffix.lower() in ENDINGS]
         nearest = closest(weights, published, unlisted=beside)
         raise ValueError(f"weights = {weights!r} is neither a file nor published for this backbone; {nearest}")
     return file
 
 
 def read_checkpoint(file: Path) -> Any:
-    """The content of a file of torch or, by its ending, of safetensors: tensors and plain values, no code.
+    """The content of a file of torch or of safetensors, told by its first bytes: tensors and plain values, no code.
 
     Raises:
         ValueError: it holds anything else, or cannot be read; safetensors is not installed.
     """
-    if file.suffix == ".safetensors":
+    with file.open("rb") as stream:
+        start = stream.read(9)
+    is_torch = start.startswith(TORCH_STARTS) and start[8:] != b"{"
+    if start[8:] == b"{" or (file.suffix.lower() == ".safetensors" and not is_torch):
         return _read_safetensors(file)
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):  # the options that many a training saves
-            return torch.load(file, map_location="cpu", weights_only=True)
+        if not is_torch:
+            raise ValueError("it begins as neither a file of torch nor of safetensors does")
+        # the options that many a training saves; a stream, for torch goes by a file's ending
+        with torch.serialization.safe_globals([argparse.Namespace]), file.open("rb") as stream:
+            return torch.load(stream, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises many types
-        reason = (str(error).strip() or "no reason given").splitlines()[0]
         raise ValueError(
-            f"weights: {file} is no checkpoint of tensors and plain values ({type(error).__name__}: {reason}); "
+            f"weights: {file} is no checkpoint of tensors and plain values ({_reason(error)}); "
             "in the code that wrote it: torch.save(model.state_dict(), file)"
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong with a file, without torch's advice to run the code in it."""
+    said = message_of(error)
+    if unsupported := re.search(r"Unsupported (?:global|class|operand)\S*:? (?:GLOBAL )?(\S+)", said):
+        return f"it holds {unsupported[1]}, which is code"
+    return said if isinstance(error, ValueError) else f"{type(error).__name__}: {said.partition('. ')[0]}"
 
 
 def _read_safetensors(file: Path) -> Tensors:
@@ -133,16 +157,18 @@ def load_state(backbone: Backbone, content: Any, source: str) -> str:
         The report: what was loaded from where; what is missing, superfluous or of another shape.
 
     Raises:
-        ValueError: less than half of the parameters are there; the report is the message.
+        ValueError: less than half of the parameters are there, and the report is the message; or one is of a type
+            that no backbone has, or holds NaN or infinity.
     """
     own = backbone.state_dict()
     states = list(_states(content))
-    match = _best_match(states, own, backbone)
+    match = _best_match(states, own, backbone, _fits)
     if match is None:
-        groups = _grouped([name for state in states for name in state], depth=2)
-        raise ValueError(f"weights {source}: no tensor of this backbone is in it\n  it holds: {groups or 'no tensors'}")
+        raise ValueError(f"weights {source}: no tensor of this backbone is in it\n  {_nearest(states, own, backbone)}")
     places = {name: match.prefix + tail for tail, name in match.names.items()}
     there = {name: match.state[place] for name, place in places.items() if place in match.state}
+    if wrong := next(filter(None, (_trouble(places[name], there[name], own[name]) for name in there)), ""):
+        raise ValueError(f"weights {source}: {wrong}")
     loaded = {name: _adapted(tensor, own[name]) for name, tensor in there.items() if _fits(tensor, own[name])}
     parameters = dict(backbone.named_parameters())
     total = sum(parameter.numel() for parameter in parameters.values())
@@ -169,7 +195,33 @@ def _states(content: Any, path: str = "") -> Iterator[Tensors]:
             yield from _states(value, f"{name}.")
 
 
-def _best_match(states: list[Tensors], own: Tensors, backbone: Backbone) -> _Match | None:
+def _nearest(states: list[Tensors], own: Tensors, backbone: Backbone) -> str:
+    """What a file without a tensor of the backbone holds: those of its names in other shapes, or others."""
+    match = _best_match(states, own, backbone, lambda theirs, ours: True)
+    if match is None:
+        return f"it holds: {_grouped([name for state in states for name in state], depth=2) or 'no tensors'}"
+    place, name = next(
+        (match.prefix + tail, name) for tail, name in match.names.items() if match.prefix + tail in match.state
+    )
+    shapes = f"{list(match.state[place].shape)} in the file, {list(own[name].shape)} in the backbone"
+    return f"it holds {count(match.count, 'tensor')} of its names in other shapes, such as {place}: {shapes}"
+
+
+def _trouble(place: str, theirs: Tensor, ours: Tensor) -> str:
+    """What keeps a tensor from being loaded as it is, whatever its shape; empty where nothing does."""
+    if theirs.layout != torch.strided or (ours.is_floating_point() and not theirs.is_floating_point()):
+        kind = f"{theirs.layout}".removeprefix("torch.") if theirs.layout != torch.strided else f"{theirs.dtype}"
+        return f"{place} is {kind.removeprefix('torch.')}, and {str(ours.dtype).removeprefix('torch.')} is needed"
+    if ours.is_floating_point() and torch.isfinite(ours).all():  # not so where a mask is kept beside the weights
+        broken = int((~torch.isfinite(theirs.to(ours.dtype))).sum())
+        if broken:
+            return f"{place} holds {broken} of {theirs.numel()} numbers that are NaN or infinity"
+    return ""
+
+
+def _best_match(
+    states: list[Tensors], own: Tensors, backbone: Backbone, fits: Callable[[Tensor, Tensor], bool]
+) -> _Match | None:
     """The mapping and prefix that fit most tensors.
 
     Of equals a `teacher` is the better encoder (DINO evaluates it); else the first wins, which in files of MoCo, BYOL
@@ -183,9 +235,9 @@ def _best_match(states: list[Tensors], own: Tensors, backbone: Backbone) -> _Mat
                 parts = name.split(".")
                 for start in range(len(parts)):
                     tail = ".".join(parts[start:])
-                    if tail in names and _fits(tensor, own[names[tail]]):
+                    if tail in names and fits(tensor, own[names[tail]]):
                         counts["".join(f"{part}." for part in parts[:start])] += 1
-            matches += [_Match(state, prefix, names, count) for prefix, count in counts.items()]
+            matches += [_Match(state, prefix, names, number) for prefix, number in counts.items()]
     return max(matches, key=lambda match: (match.count, "teacher" in match.prefix.split(".")), default=None)
 
 

@@ -6,6 +6,7 @@ import re
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 from torchvision.models import resnet18
 
@@ -154,6 +155,74 @@ def test_a_file_with_code_in_it_is_not_run(tmp_path):
     for name in ("code.pt", "text.pt"):
         with pytest.raises(ValueError, match=rf"weights: .*{name} is no checkpoint of tensors and plain values"):
             load_weights(small(), str(tmp_path / name))
+
+
+@pytest.mark.parametrize("name", ["w.bin", "W.SAFETENSORS", "w.pt", "other.safetensors"])
+def test_a_file_is_known_by_its_first_bytes(tmp_path, name, capsys):
+    if name == "other.safetensors":
+        torch.save(own, tmp_path / name)
+    else:
+        save_file(own, tmp_path / name)
+    backbone = small()
+    load_weights(backbone, str(tmp_path / name))
+    assert same(backbone, trained)
+
+
+def test_what_no_file_of_weights_holds_is_said_without_torchs_advice(tmp_path):
+    torch.save({"model": Code()}, tmp_path / "code.pt")
+    (tmp_path / "page.pt").write_text("<html>an error page</html>")
+    said = {
+        "code.pt": r"\(it holds \S+\.Code, which is code\)",
+        "page.pt": r"\(it begins as neither a file of torch nor",
+    }
+    for name, words in said.items():
+        with pytest.raises(ValueError, match=words) as raised:
+            load_weights(small(), str(tmp_path / name))
+        assert "weights_only" not in str(raised.value)
+        assert str(raised.value).isprintable()
+
+
+def spoilt(value):
+    return own | {"layers.3.weight": value(own["layers.3.weight"])}
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (
+            spoilt(lambda weight: weight * torch.nan),
+            "layers.3.weight holds 288 of 288 numbers that are NaN or infinity",
+        ),
+        (
+            spoilt(lambda weight: weight.double() + 1e39),
+            "layers.3.weight holds 288 of 288 numbers that are NaN or infinity",
+        ),
+        (spoilt(lambda weight: weight.to(torch.complex64)), "layers.3.weight is complex64, and float32 is needed"),
+        (spoilt(lambda weight: weight.to(torch.int8)), "layers.3.weight is int8, and float32 is needed"),
+        (spoilt(lambda weight: weight.to_sparse()), "layers.3.weight is sparse_coo, and float32 is needed"),
+    ],
+)
+def test_weights_that_are_no_plain_numbers_are_refused_and_nothing_is_loaded(content, words):
+    backbone = small()
+    with pytest.raises(ValueError, match=f"^weights w.pt: model.{words}$"):
+        load_state(backbone, {"model": content}, "w.pt")
+    assert same(backbone, small())
+
+
+def test_weights_of_another_width_are_told_by_a_shape():
+    wide = DCNN3(SHAPE, width=2 * WIDTH).state_dict()
+    words = "it holds 6 tensors of its names in other shapes, such as net.layers.0.weight: [8, 3, 3, 3] in the file, "
+    with pytest.raises(ValueError, match=re.escape(words + "[4, 3, 3, 3] in the backbone")):
+        load_state(small(), prefixed(wide, "net."), "w.pt")
+
+
+def test_a_folder_is_no_file_of_weights(tmp_path):
+    (tmp_path / "train.py").touch()
+    with pytest.raises(ValueError, match=r"is a folder; and no file in it ends in \.pt, "):
+        load_weights(small(), str(tmp_path))
+    (tmp_path / "best.pth").touch()
+    with pytest.raises(ValueError, match=rf"is a folder; did you mean '{tmp_path}/best.pth'\?"):
+        load_weights(small(), str(tmp_path))
 
 
 def test_weights_for_colours_serve_grey_images():
