@@ -22,10 +22,12 @@ from torch import Tensor
 
 from harness import files
 from harness.api import Backbone, Images
+from harness.config.schema import Problems, parse, parse_plugin
 from harness.config.trial import ClassifierConfig, ComputeConfig
 from harness.messages import message_of
 from harness.plugins import registry
 from harness.plugins.inputs import Inputs
+from harness.plugins.registry import PluginSpec
 from harness.plugins.weights import Tensors
 from harness.trial import heads
 from harness.trial.heads import Predictor
@@ -94,22 +96,20 @@ class SavedEncoder:
             ValueError: there is none, it is damaged, or its backbone cannot be built here.
         """
         about = _about(folder)
+        parts = _parts(folder / "model.json", about, device)
         weights = _weights(folder, about["weights"])
-        inputs = Inputs.read(about["inputs"])
-        name, settings = about["backbone"]["name"], {k: v for k, v in about["backbone"].items() if k != "name"}
-        backbone = registry.build(registry.PluginSpec("backbones", name, settings), inputs.shape)
+        backbone = registry.build(parts.backbone, parts.inputs.shape)
         try:
             backbone.load_state_dict(weights["backbone"])
         except RuntimeError as error:
+            name = parts.backbone.name
             raise ValueError(f"{folder}: the weights do not fit backbone {name}: {message_of(error, 200)}") from error
-        compute = ComputeConfig(device, about["precision"], about["channels_last"])  # type: ignore[arg-type]
-        runtime = runtime_of(compute, inputs)
+        runtime = runtime_of(parts.compute, parts.inputs)
         runtime.place(backbone).eval()
         head = None
-        if about["head"]:  # of a kind that does not look at what it was trained on
+        if parts.head is not None:  # of a kind that does not look at what it was trained on
             features, labels = torch.empty(0, backbone.feature_dim), torch.empty(0, dtype=torch.int64)
-            config, classes = ClassifierConfig(**about["head"]), len(about["class_names"])
-            head = heads.predictor(config, weights["head"], features, labels, classes)
+            head = heads.predictor(parts.head, weights["head"], features, labels, len(about["class_names"]))
         return cls(about, backbone, runtime, head)
 
     @property
@@ -146,6 +146,8 @@ def _about(folder: Path) -> dict[str, Any]:
     try:
         about = json.loads(file.read_text(encoding="utf-8"))
         missing = [key for key in MODEL_KEYS if key not in about]
+        if not isinstance(about, dict):
+            raise TypeError(f"expected a mapping, not {about!r}")
     except (ValueError, TypeError) as error:
         raise ValueError(f"{file} cannot be read: {message_of(error, 200)}") from error
     if missing:
@@ -153,6 +155,43 @@ def _about(folder: Path) -> dict[str, Any]:
     if about["format"] != FORMAT:
         raise ValueError(f"{file} has format {about['format']}; this version reads format {FORMAT}")
     return about
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What `model.json` says that an encoder is made of."""
+
+    backbone: PluginSpec
+    inputs: Inputs
+    compute: ComputeConfig
+    head: ClassifierConfig | None
+
+
+def _parts(file: Path, about: Mapping[str, Any], device: str) -> _Parts:
+    """Reads them; ConfigError where a value cannot be."""
+    problems = Problems(str(file))
+    backbone = parse_plugin("backbones", about["backbone"], "backbone", problems)
+    compute = {"device": device, **{key: about[key] for key in ("precision", "channels_last")}}
+    computed = parse(ComputeConfig, compute, "", problems)
+    head = None if about["head"] is None else parse(ClassifierConfig, about["head"], "head", problems)
+    if head is not None and head.name not in heads.COMPLETE:
+        problems.add("head.name", f"{head.name} cannot be saved; {', '.join(heads.COMPLETE)} can")
+    if not isinstance(names := about["class_names"], list) or not all(isinstance(name, str) for name in names):
+        problems.add("class_names", f"expected a list of names, not {names!r}")
+    inputs = None
+    try:
+        inputs = Inputs.read(about["inputs"])
+        shapes = {"image_shape": about["image_shape"], "inputs.shape": list(inputs.shape)}
+        for place, shape in shapes.items():
+            if not isinstance(shape, list) or [type(side) for side in shape] != [int] * 3 or min(shape) < 1:
+                problems.add(place, f"expected channels, height and width, not {shape!r}")
+    except (TypeError, AttributeError) as error:
+        problems.add("inputs", message_of(error, 200))
+    problems.raise_any()
+    assert backbone is not None, "else there are problems"
+    assert inputs is not None
+    assert computed is not None
+    return _Parts(backbone, inputs, computed, head)
 
 
 def _weights(folder: Path, digest: str) -> dict[str, Any]:
