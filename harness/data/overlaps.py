@@ -1,4 +1,5 @@
-"""Images that are, pixel for pixel, in two parts of a trial's data, such as test images that are trained on."""
+"""Images that are, pixel for pixel, in two parts of a trial's data, such as test images that are trained on, or in one
+under two labels."""
 
 from __future__ import annotations
 
@@ -64,11 +65,45 @@ def find_overlaps(prepared: Prepared, rows: Mapping[str, Tensor]) -> list[Overla
     if not any(len(twins) for twins in prepared.twins.values()):
         return []
     pairs = list(itertools.combinations([part for part in PARTS if part in rows and part != TRAINING], 2))
-    if len(rows["val"]) and home_of(prepared, "val") == "train":  # of both people know that they are training images
+    if _is_carved(prepared, rows):
         rows = {**rows, TRAINING: torch.cat([rows["pool"], rows["val"]])}
         pairs = [("test", TRAINING), *(pair for pair in pairs if pair not in (("test", "val"), ("test", "pool")))]
     overlaps = [_overlap(prepared, one, rows[one], other, rows[other]) for one, other in pairs]
     return [overlap for overlap in overlaps if overlap.count]
+
+
+def _is_carved(prepared: Prepared, rows: Mapping[str, Tensor]) -> bool:
+    """Whether validation images were taken from the training images: of both people know that they are these."""
+    return len(rows["val"]) > 0 and home_of(prepared, "val") == "train"
+
+
+def say_disputed(prepared: Prepared, rows: Mapping[str, Tensor]) -> list[str]:
+    """A line on each part that has an image more than once and under different labels; `rows` as above."""
+    if not any(len(twins) for twins in prepared.twins.values()):
+        return []
+    parts = {part: theirs for part, theirs in rows.items() if home_of(prepared, part) in prepared.labels}
+    if _is_carved(prepared, rows):
+        parts = {TRAINING: torch.cat([parts.pop("pool"), parts.pop("val")]), **parts}
+    said = []
+    for part, theirs in parts.items():
+        home = home_of(prepared, part)
+        if not len(theirs) or not len(prepared.labels[home]):
+            continue
+        groups, labels = _groups(prepared, part, theirs), prepared.labels[home][theirs]
+        kinds, numbers = torch.stack([groups, labels], 1)[groups >= 0].unique(dim=0)[:, 0].unique(return_counts=True)
+        disputed = kinds[numbers > 1]
+        if not len(disputed):
+            continue
+        examples = []
+        for group in disputed[:EXAMPLES]:
+            places = (groups == group).nonzero().flatten()
+            other = places[labels[places] != labels[places[0]]][0]
+            pair = [prepared.image_name(home, int(theirs[place])) for place in (places[0], other)]
+            examples.append(" = ".join(pair))
+        number = int(torch.isin(groups, disputed).sum())
+        what = f"{number:,} of {len(theirs):,} {PARTS[part]} images are equal to others under another label"
+        said.append(f"{what}: such as {', '.join(examples)}")
+    return said
 
 
 def number_doubled(prepared: Prepared, rows: Mapping[str, Tensor]) -> int:

@@ -22,7 +22,7 @@ from harness.data.carving import CARVED, Aside, set_aside, without_rare
 from harness.data.decode import Prepared, prepare
 from harness.data.imbalance import Exponential, Step, thinned
 from harness.data.oracle import Oracle, stratified_draw
-from harness.data.overlaps import Apart, find_overlaps, home_of, number_doubled, without_twins
+from harness.data.overlaps import Apart, find_overlaps, home_of, number_doubled, say_disputed, without_twins
 from harness.seeding import generator
 
 DEVICE_SHARE = 0.5
@@ -207,6 +207,7 @@ def divide(
     homes = {part: home_of(prepared, part) for part in ("test", "val")}
     test_split, val_split = homes["test"], homes["val"]
     twice = [f"{overlap} (see data.duplicates)" for overlap in overlaps]
+    twice += say_disputed(prepared, rows.parts(prepared))
     mean, std = prepared.moments(rows.pool)
     data = Data(
         pool=images("train", rows.pool),

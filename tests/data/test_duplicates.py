@@ -111,6 +111,19 @@ def test_nothing_is_said_of_what_is_there_twice_in_one_part_or_not_at_all(tmp_pa
     assert opened(tmp_path, Copies(train=[*range(30), *range(30)], test=range(60, 70)), val=0)[1] == []
 
 
+@pytest.mark.parametrize("val", [0, 0.5])
+def test_one_image_under_two_labels_in_one_part_is_said(tmp_path, val):
+    relabeled = [("train", 31), ("train", 32), ("test", 2)]
+    numbers = {"train": [*range(30), *range(10)], "test": [60, 61, 60, 62, 62]}
+    data, _ = opened(tmp_path, Copies(named=True, relabeled=relabeled, **numbers), val=val)
+    train = "training" if val else "pool"
+    assert [note for note in data.notes if "another label" in note] == [
+        f"copies: 4 of 40 {train} images are equal to others under another label: "
+        "such as train/1.png = train/1.png, train/2.png = train/2.png",
+        "copies: 2 of 5 test images are equal to others under another label: such as test/60.png = test/60.png",
+    ]
+
+
 def test_dropping_takes_the_training_copy_and_never_the_test_one(tmp_path):
     dataset = Copies(train=range(60), test=[3, 5, 100], val=[5, 4, 101], unlabeled=[3, 101, 102, 103])
     kept, _ = opened(tmp_path, dataset)
