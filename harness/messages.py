@@ -6,6 +6,7 @@ import difflib
 import os
 import re
 import shlex
+import unicodedata
 from collections.abc import Iterable
 from urllib.parse import unquote
 
@@ -36,6 +37,11 @@ UNSHOWN = r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]"
 
 MARKUP = r"\\(?=[!-/:-@\[-`{-~])|(?<!\w)_|_(?!\w)|[*$|`]|~~|<(?=[A-Za-z/!?])|\](?=[(\[:])|&(?=#?\w+;)"
 """What means something in Markdown where it stands so; `moco_v2` and `p < 0.05` do not."""
+
+
+def has_commands(name: str) -> bool:
+    """Whether a name holds what is no letter or sign: a line's end or another command, or half of a pair (UTF-16)."""
+    return any(unicodedata.category(sign) in ("Cc", "Cs", "Zl", "Zp") for sign in name)
 
 
 def one_line(text: str) -> str:

@@ -11,7 +11,7 @@ from typing import Literal
 
 from baselines.datasets.folders import Folder, ImageFile, scan
 from harness.image_file import SOME_ENDINGS
-from harness.tables import split_called
+from harness.tables import has_commands, split_called
 
 TABLES = (".csv", ".tsv", ".tab", ".parquet", ".jsonl")
 """How tables of labels end; `.txt` and `.json` are often something else."""
@@ -155,7 +155,7 @@ class _Reading:
         """Class -> its images; folders of one name are one class. Beside `train` there may be `known` ones only."""
         folders: dict[str, list[Folder]] = defaultdict(list)
         for folder in self.class_folders(split):
-            if not folder.name.isprintable():
+            if has_commands(folder.name):
                 raise ValueError(
                     f"{split.path}: the class folder {folder.name!r} has a name that cannot be shown; rename it"
                 )

@@ -67,7 +67,7 @@ def scan(path: str, above: tuple[str, ...] = ()) -> Folder:
 
     Raises:
         ValueError: something cannot be read, an image by its name is no file, or a link leads to a folder that it
-            lies in.
+            lies in. (One that leads nowhere is an image that cannot be decoded.)
     """
     here = os.path.realpath(path)
     if here in above:
@@ -80,7 +80,7 @@ def scan(path: str, above: tuple[str, ...] = ()) -> Folder:
         elif entry.is_dir():
             folders.append(scan(entry.path, (*above, here)))
         elif is_image:
-            images.append(ImageFile(entry.path, _status(entry)))
+            images.append(ImageFile(entry.path, status_of(entry.path)))
         else:
             others.append(entry.path)
     name = unicodedata.normalize("NFC", os.path.basename(os.path.abspath(path)))
@@ -94,14 +94,26 @@ def _entries(path: str) -> list[os.DirEntry[str]]:
         raise ValueError(f"cannot read {path}: {error.strerror}") from error
 
 
-def _status(entry: os.DirEntry[str]) -> os.stat_result:
+def status_of(path: str) -> os.stat_result:
+    """The status of an image's file; of a link that leads nowhere its own, for then the image is broken like others.
+
+    Raises:
+        ValueError: it cannot be had, or it is no file.
+    """
     try:
-        status = entry.stat()
+        status = os.stat(path)
+    except FileNotFoundError:
+        return os.lstat(path)
     except OSError as error:
-        raise ValueError(f"cannot read {entry.path}: {error.strerror}") from error
+        raise ValueError(f"cannot read {path}: {error.strerror}") from error
     if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait for ever
-        raise ValueError(f"{entry.path} is not a file; remove it")
+        raise ValueError(f"{path} is not a file; remove it")
     return status
+
+
+def leads_nowhere(path: str) -> bool:
+    """Whether it is a link to what is not there, as where a file was not fetched (DVC, git-annex)."""
+    return os.path.islink(path) and not os.path.exists(path)
 
 
 def _images_below(path: str) -> Iterator[str]:

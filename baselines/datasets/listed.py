@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import stat
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from baselines.datasets.folders import ImageFile
+from baselines.datasets.folders import ImageFile, leads_nowhere, status_of
 from harness.image_file import EXTENSIONS, is_clutter
 from harness.tables import Columns, list_images, read_table, said_of_columns
 
@@ -73,7 +72,7 @@ def listed_images(
         first = rows.setdefault(paths[0], row.number)
         if first != row.number:
             raise ValueError(f"{place} names the file of {table.unit} {first} again: {row.path}")
-        listed.append(Listed(row.number, ImageFile(paths[0], _status(paths[0])), row.label, row.split))
+        listed.append(Listed(row.number, ImageFile(paths[0], status_of(paths[0])), row.label, row.split))
     if missing:
         raise ValueError(f"{file}: {_missing(missing, len(table.rows), roots[0], file.parent)}")
     return listed, [*listing.notes, *said_of_columns(file, listing)]
@@ -120,7 +119,7 @@ class _Files:
     def called(self, name: str) -> list[str]:
         """The paths of the files that are meant; none, or several where the name is not enough."""
         path = os.path.join(self._root, name)
-        if os.path.isfile(path):
+        if os.path.isfile(path) or leads_nowhere(path):
             return [os.path.normpath(path)]
         folder, base = os.path.split(os.path.join(self._root, name.replace("\\", "/")))  # of Windows
         if folder not in self._folders:
@@ -143,7 +142,7 @@ def _by_name(folder: str) -> dict[str, list[str]]:
     names: dict[str, list[str]] = {}
     for file in sorted(_names(folder)):
         path = os.path.normpath(os.path.join(folder, file))
-        if file.lower().endswith(EXTENSIONS) and os.path.isfile(path):
+        if file.lower().endswith(EXTENSIONS) and (os.path.isfile(path) or leads_nowhere(path)):
             for name in {_key(file), _key(os.path.splitext(file)[0])}:
                 names.setdefault(name, []).append(path)
     return names
@@ -158,16 +157,6 @@ def _names(folder: str) -> Iterable[str]:
 
 def _key(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
-
-
-def _status(path: str) -> os.stat_result:
-    try:
-        status = os.stat(path)
-    except OSError as error:
-        raise ValueError(f"cannot read {path}: {error.strerror}") from error
-    if not stat.S_ISREG(status.st_mode):
-        raise ValueError(f"{path} is not a file")
-    return status
 
 
 def names_of(labels: Iterable[str]) -> tuple[str, ...]:

@@ -32,7 +32,7 @@ from harness.data.duplicates import twins_of
 from harness.data.pixels import Form, digests_of, write_images
 from harness.files import digest_of
 from harness.image_file import CONVERSIONS, broken_in_words
-from harness.messages import in_bytes
+from harness.messages import has_commands, in_bytes
 from harness.progress import say, track
 
 log = logging.getLogger(__name__)
@@ -305,12 +305,16 @@ def _check_labels(source: Source, name: str) -> None:
     doubled = next((one for one, number in Counter(source.class_names).items() if number > 1), None)
     if doubled is not None:
         raise ValueError(f"data set {name}: two classes are called {doubled!r}; class names must differ")
+    if unshown := next(filter(has_commands, source.class_names), None):
+        raise ValueError(f"data set {name}: the class {unshown!r} has a name that cannot be shown; rename it")
     train = source.splits["train"].labels
     assert train is not None
     missing = (torch.bincount(train.long(), minlength=num_classes) == 0).nonzero().flatten().tolist()
-    if num_classes < 2 or missing:
-        where = f"class {source.class_names[missing[0]]!r} has no training image" if missing else f"{num_classes} class"
-        raise ValueError(f"data set {name}: {where}; at least 2 classes with images are needed")
+    if missing:
+        without = f"class {source.class_names[missing[0]]!r} has no training image"
+        raise ValueError(f"data set {name}: {without}; every class needs one, or is left out with all its images")
+    if num_classes < 2:
+        raise ValueError(f"data set {name}: {num_classes} class; at least 2 are needed")
 
 
 def _check_room(source: Source, name: str, cache: Path) -> None:
@@ -329,7 +333,7 @@ def _decode(source: Source, name: str, folder: Path, skip_broken: bool) -> dict[
     splits: dict[str, dict[str, Any]] = {}
     parts: dict[str, Split] = {}
     hashes: dict[str, np.ndarray] = {}
-    broken: list[str] = []
+    broken, skipped = list[str](), list[str]()
     notes, tally = list(source.notes), Counter(source.tally)
     form = Form(source.image_shape, source.dtype)
     digest = hashlib.blake2b(repr((source.image_shape, source.class_names)).encode(), digest_size=16)
@@ -343,8 +347,8 @@ def _decode(source: Source, name: str, folder: Path, skip_broken: bool) -> dict[
                 broken += written.broken.values()
                 continue
             if written.broken:
-                listing = folder.parent / f"{folder.stem}-{split}-broken.txt"
-                notes.append(f"{name}, {split}: skipped {broken_in_words(list(written.broken.values()), listing)}")
+                skipped.append(_said_of_skipped(written.broken, name, split, folder))
+                notes.append(skipped[-1])
                 tally["skipped"] += len(written.broken)
             for what, names in part.converted.items():
                 few = f"{len(set(names)):,} of {part.num_images:,} images"  # one may have been read twice
@@ -366,8 +370,8 @@ def _decode(source: Source, name: str, folder: Path, skip_broken: bool) -> dict[
             f"data set {name}: {broken_in_words(broken, folder.parent / f'{folder.stem}-broken.txt')}; "
             "mend or remove what is broken, or set data.on_broken: skip"
         )
-    if tally["skipped"]:
-        _check(replace(source, splits=parts), name, bool(source.class_names))
+    if skipped:
+        _check_left(replace(source, splits=parts), name, skipped)
     twin_names = {}
     for split, twins in twins_of(hashes).items():
         np.save(folder / f"{split}_twins.npy", twins)
@@ -384,6 +388,19 @@ def _decode(source: Source, name: str, folder: Path, skip_broken: bool) -> dict[
         "notes": notes,
         "tally": tally,
     }
+
+
+def _said_of_skipped(broken: Mapping[int, str], name: str, split: str, folder: Path) -> str:
+    listing = folder.parent / f"{folder.stem}-{split}-broken.txt"
+    return f"{name}, {split}: skipped {broken_in_words(list(broken.values()), listing)}"
+
+
+def _check_left(source: Source, name: str, skipped: Sequence[str]) -> None:
+    """Refuses what is left where too much was skipped, and says what that was."""
+    try:
+        _check(source, name, bool(source.class_names))
+    except ValueError as error:
+        raise ValueError(f"{error} ({'; '.join(skipped)})") from error
 
 
 def _save_names(part: Split, folder: Path, split: str) -> dict[str, bool]:

@@ -1,6 +1,6 @@
 """Tables of images: one reader for data sets, files of embeddings, and labels that come back from a person."""
 
-from harness.messages import closest
+from harness.messages import closest, has_commands
 from harness.tables.formats import ImageTable, is_image_name, read_table
 from harness.tables.listing import (
     SPLIT_WORDS,
@@ -23,6 +23,7 @@ __all__ = [
     "Listing",
     "Row",
     "closest",
+    "has_commands",
     "is_image_name",
     "list_images",
     "plain_path",

@@ -19,6 +19,8 @@ from PIL import Image
 from baselines.datasets import image_files
 from baselines.datasets.image_files import common_size
 from baselines.datasets.image_folder import ImageFolder
+from baselines.datasets.manifest import Manifest
+from baselines.datasets.npz import Npz
 from harness.data import decode, pixels
 from harness.data.decode import Prepared, prepare
 
@@ -30,7 +32,7 @@ def fill(root: Path, classes=tuple(COLOURS), number: int = 3, extension: str = "
     for name in classes:
         (root / name).mkdir(parents=True)
         for position in range(number):
-            Image.new("RGB", (8, 8), COLOURS[name]).save(root / name / f"image {position} ü.{extension}")
+            Image.new("RGB", (8, 8), COLOURS.get(name, (9, 9, 9))).save(root / name / f"image {position} ü.{extension}")
     return root
 
 
@@ -151,8 +153,17 @@ def test_a_class_without_images_is_refused(tmp_path):
 def test_links_that_lead_nowhere_or_round_in_circles_are_named(tmp_path):
     root = fill(tmp_path / "images")
     (root / "cat/gone.png").symlink_to("nowhere.png")
-    assert "cannot read" in refusal(root)
-    assert "cat/gone.png" in refusal(root)
+    (root / "dog/lost.png").symlink_to("/no/where.png")
+    message = refusal(root)
+    assert "2 broken images: " in message
+    assert all(f"cannot decode {root}/{name}" in message for name in ("cat/gone.png", "dog/lost.png"))
+    prepared = prepare(ImageFolder(path=str(root), size=8), "images", tmp_path / "skipping", skip_broken=True)
+    assert prepared.tally["skipped"] == 2
+    table = root / "labels.tsv"
+    table.write_text("path\tlabel\n" + "".join(f"{f.relative_to(root)}\t{f.parent.name}\n" for f in root.rglob("*.png")))
+    listed = prepare(Manifest(path=str(table), size=8), "listed", tmp_path / "skipping", skip_broken=True)
+    assert listed.tally["skipped"] == 2
+    (root / "dog/lost.png").unlink()
     (root / "cat/gone.png").unlink()
     (root / "cat/again").symlink_to("..")
     (root / "dog/again").symlink_to("..")
@@ -284,9 +295,35 @@ def test_bytes_are_said_before_anything_is_decoded(tmp_path, monkeypatch):
 def test_a_class_of_which_nothing_is_left_is_named(tmp_path):
     root = fill(tmp_path / "images", ("cat", "dog"), number=2)
     spoil(root, "cat/image 0 ü.png", "cat/image 1 ü.png")
-    with pytest.raises(ValueError, match="class 'cat' has no training image"):
+    words = r"class 'cat' has no training image; every class .* \(images, train: skipped 2 broken images: cannot decode "
+    with pytest.raises(ValueError, match=words):
         prepare(ImageFolder(path=str(root), size=8), "images", tmp_path / "cache", skip_broken=True)
     assert not list((tmp_path / "cache").glob("*/meta.json"))
+
+
+def test_a_split_of_which_nothing_is_left_is_named_with_its_cause(tmp_path):
+    root = fill(tmp_path / "images/train", number=2).parent
+    for file in fill(root / "test", number=1).rglob("*.png"):
+        file.write_bytes(b"oops")
+    words = r"split test: no images \(images, test: skipped \d broken images: cannot decode "
+    with pytest.raises(ValueError, match=words):
+        prepare(ImageFolder(path=str(root), size=8), "images", tmp_path / "cache", skip_broken=True)
+
+
+SHOWN = ["می\u200cخواهم", "👩\u200d🔬", "a\u00a0b"]
+
+
+def test_names_with_joiners_and_hard_blanks_are_class_names(tmp_path):
+    assert read(fill(tmp_path / "images", SHOWN[:2], number=2)).class_names == tuple(sorted(SHOWN[:2]))
+    assert read(fill(tmp_path / "more", SHOWN[2:] + ["b"], number=2)).class_names == (SHOWN[2], "b")
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\0b", "a\u2028b", "a\x1b[31mb"])
+def test_a_name_that_commands_is_no_class_in_any_data_set(tmp_path, name):
+    images = np.arange(4 * 8 * 8 * 3, dtype=np.uint8).reshape(4, 8, 8, 3)
+    np.savez(tmp_path / "set.npz", x_train=images, y_train=np.arange(4) % 2, class_names=["x", f"{name}."])
+    with pytest.raises(ValueError, match="has a name that cannot be shown; rename it"):
+        prepare(Npz(path=str(tmp_path / "set.npz")), "set", tmp_path / "cache")
 
 
 # --- photographs
