@@ -22,10 +22,10 @@ class EmbeddingsDataset(Dataset):
 
     In an .npz `embeddings`, `labels` and optionally `paths` and `splits`, or by split `x_train`, `y_train`, `x_test`,
     `y_test`, `x_val`, `x_unlabeled`; a folder of .npy files so called; in a .parquet a column of lists, or columns of
-    floats, beside `label`, `path` and `split`; an .npy of vectors alone, with its labels in a table beside it. Labels
-    are numbers or texts; an image with an empty one, NaN or -1 counts as unlabelled. Vectors are copied into the cache
-    as they are (float16 as float16, others as float32), a few at a time: they may be far larger than memory. Paths,
-    relative to the file's folder, are for the pictures of a report alone.
+    floats `e0`, `e1`, ..., beside `label`, `path` and `split`; an .npy of vectors alone, with its labels in a table
+    beside it. Labels are numbers or texts; an image with an empty one, NaN or -1 counts as unlabelled. Vectors are
+    copied into the cache as they are (float16 as float16, others as float32), a few at a time: they may be far larger
+    than memory. Paths, relative to the file's folder, are for the pictures of a report alone.
 
     Args:
         path: the file, or a folder of .npy files.

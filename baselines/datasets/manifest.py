@@ -29,8 +29,8 @@ class Manifest(Dataset):
     Classes are called as the table calls them, numbers too; numbers are sorted as such. Where all are whole numbers,
     `3.0` is called 3, and -1 beside others stands for none. An image whose label is empty is pre-trained on and nothing
     else: the pool is what has a label that can be bought. Images beside these without a row are not used, which is
-    said. Splits have the names that `image_folder` knows; what a table does not set aside, the harness takes from the
-    training images.
+    said. Splits have the names that `image_folder` knows, an empty one beside others is training; what a table does not
+    set aside, the harness takes from the training images.
 
     Args:
         path: the table.

@@ -41,9 +41,10 @@ class Npz(Dataset):
 
     Images are [N, H, W], [N, H, W, C] or [N, C, H, W] with C = 1 or 3: uint8, or other numbers within 0 .. 255, or
     floats in [0, 1], which are scaled, or uint16, whose range is scaled to 8 bits. Labels are [N] or [N, 1]: integers
-    or whole floats 0 .. K-1 or 1 .. K, booleans, or strings, which are the classes' names, sorted, and of which an
-    empty one is no label: such training images are pre-trained on and nothing else; or [N, K], one-hot.
-    class_names (or label_names) are K strings. What is scaled or counted from 1 is said.
+    or whole floats 0 .. K-1 or 1 .. K, others, whose classes are called by them, booleans, or strings, which are the
+    classes' names, sorted; or [N, K], one-hot. An empty string, -1 and NaN are no label: such training images are
+    pre-trained on and nothing else. class_names (or label_names) are K strings. What is scaled, counted from 1 or has
+    gaps is said.
 
     .npy files and arrays of an .npz that is not compressed are mapped into memory and may be larger than it; of a
     compressed .npz one array at a time is read.
