@@ -83,8 +83,10 @@ def greedy_coverage(kernel: Kernel, weights: Tensor, centers: Tensor, candidates
             gain[best] = -1.0
             up_to_date.fill_(False)
         else:
-            window = gain.topk(min(WINDOW, len(gain))).indices
-            window = window[gain[window] > 0]
+            stale = gain.masked_fill(up_to_date, -1.0)
+            stale[best] = torch.inf  # in the window, however many are its equals
+            window = stale.topk(min(WINDOW, len(gain))).indices
+            window = window[stale[window] > 0]
             gain[window] = gains(candidates[window])
             up_to_date[window] = True
     chosen = torch.tensor(picks, dtype=torch.int64)

@@ -29,8 +29,10 @@ class Refine(Selector):
     the authors' code (dhuseljic/dal-toolbox, publications/cleaning_the_pool; of the paper only the beginning was at
     hand) and its defaults. Deviates: the strategies are ours, in their own default settings, each with its deviations
     and its own form of the features (`normalize`, over the whole pool), which is set in them.
-    Costs depth x num_parts selections from up to `part_size` images, minutes for the defaults. Where as many images are
-    picked as may be left, `max_left`, they are drawn at random, and `final` only puts them in order; a line says so.
+    Costs depth x num_parts selections from up to `part_size` images, minutes for the defaults. A part of no more images
+    than are picked leaves nothing to ask for; where no strategy is asked, what `final` picks from was drawn at random.
+    Where as many images are picked as may be left, `max_left`, they are drawn at random from what the strategies chose,
+    and `final` only puts them in order. A line says so in both cases.
 
     Args:
         strategies: selectors, each by its name or with its settings.
@@ -75,25 +77,43 @@ class Refine(Selector):
 
     def select(self, pool: Pool, budget: int, *, rng: torch.Generator) -> Tensor:
         """See `Selector.select`."""
-        if self.depth and budget >= self.max_left:
-            _log.warning(
-                "refine: %d picks of at most max_left = %d images leave nothing to choose and are drawn at random; "
-                "a max_left of several times the picks, and a part_size, would filter",
-                budget,
-                self.max_left,
-            )
         answers = _Answers(pool)
         left, part_size = pool.unlabeled, self.part_size
         parts_each = max(1, self.num_parts // len(self.strategies))
+        asked = cut = False
         for _ in range(self.depth):
             chosen: list[Tensor] = []
             for strategy in self.strategies * parts_each:
                 part = drawn(left, max(budget, part_size), rng=rng)
                 # Of no more images than are picked, all are chosen, whoever is asked.
                 chosen.append(answers.choose(strategy, part, budget, rng) if len(part) > budget else part)
-            left = drawn(torch.cat(chosen).unique(), max(budget, self.max_left), rng=rng)
+                asked |= len(part) > budget
+            every = torch.cat(chosen).unique()
+            left = drawn(every, max(budget, self.max_left), rng=rng)
+            cut |= len(left) == budget < len(every)
             part_size = int(self.alpha * len(left))
+        if self.depth and len(pool.unlabeled) > budget:
+            self._say_what_is_random(budget, len(left), asked=asked, cut=cut)
         return answers.choose(self.final, left, budget, rng)
+
+    def _say_what_is_random(self, budget: int, num_left: int, *, asked: bool, cut: bool) -> None:
+        """Warns where less was chosen than the settings promise; `cut`: only as many are left as are picked."""
+        if not asked:
+            _log.warning(
+                "refine: no strategy was asked, as parts of at most part_size = %d, then alpha x max_left = %d images "
+                "leave nothing to choose of %d picks; the %d images that are left were drawn at random",
+                self.part_size,
+                int(self.alpha * self.max_left),
+                budget,
+                num_left,
+            )
+        elif cut:
+            _log.warning(
+                "refine: %d picks of at most max_left = %d images are drawn at random from what the strategies chose; "
+                "a max_left of several times the picks would let the last selector choose",
+                budget,
+                self.max_left,
+            )
 
 
 def _checked(selector: Selector | str) -> Selector:

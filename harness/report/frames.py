@@ -129,7 +129,8 @@ def picked_images(report: Report) -> pd.DataFrame:
             part = pd.DataFrame({"position": positions or [], "file": "", "class": ""})
             file = report.folder / "trials" / trial / f"selected_{labels}.csv"
             if file.is_file():
-                part = pd.read_csv(file, keep_default_na=False, dtype=str).astype({"position": int})
+                part = pd.read_csv(file, keep_default_na=False, dtype=object, encoding_errors="surrogateescape")
+                part = part.astype({"position": int})
             parts.append(pd.DataFrame(about | {"labels": labels, "rank": range(1, len(part) + 1)}).join(part))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 

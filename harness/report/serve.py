@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import mimetypes
+import os
+import re
 import subprocess
 import sys
 import time
@@ -21,8 +23,9 @@ from threading import Lock
 from urllib.parse import quote, unquote, urlsplit
 
 from harness import messages
-from harness.files import TAKEN, digest
+from harness.files import CHECKSUM_LENGTH, STAGES, TAKEN, digest
 from harness.plain_yaml import parse_yaml
+from harness.records.mirror import MIRROR_SCHEMES
 from harness.report.cells import Cell, Count, Text
 from harness.report.page import document
 from harness.report.page.document import PageHead, render
@@ -33,6 +36,9 @@ DEEP = 3
 
 REST, SHARE = 5.0, 4.0
 """Seconds between two reports of a sweep, and how many times as long as the last took: trials need the cores."""
+
+OF_RESULTS = {*TAKEN} - {*MIRROR_SCHEMES}
+"""What lies beside sweeps and holds none; those of an object store lie in a folder of its name."""
 
 READ_HERE = (".yaml", ".json", ".jsonl", ".csv", ".md", ".txt")
 """Files that a browser shows instead of saving them."""
@@ -274,14 +280,31 @@ def is_sweep(folder: Path) -> bool:
 def _below(folder: Path, deep: int) -> list[Path]:
     """The sweeps in a folder; none are in a sweep, nor among stages and decoded data, of which there are thousands."""
     try:
-        inside = sorted(folder.iterdir())
+        inside = [one for one in folder.iterdir() if not one.name.startswith(".")]
     except OSError:  # not to be read, or gone
         return []
-    places = []
-    for one in inside:
-        if one.name not in TAKEN and not one.name.startswith(".") and one.is_dir() and not one.is_symlink():
-            places += [one] if is_sweep(one) else _below(one, deep - 1) if deep > 1 else []
+    folders = [one for one in inside if one.is_dir() and not one.is_symlink()]
+    places = [one for one in folders if is_sweep(one)]
+    are_results = bool(places) or (folder / "mlflow.db").is_file()
+    for one in folders if deep > 1 else ():
+        if one not in places and not (are_results and one.name in OF_RESULTS) and not _keeps_stages(one):
+            places += _below(one, deep - 1)
     return places
+
+
+def _keeps_stages(folder: Path) -> bool:
+    """Whether results of stages are kept here: `KIND/DIGEST`; looks at one of each kind at most."""
+    if folder.name != STAGES.name:
+        return False
+    try:
+        for kind in (one for one in folder.iterdir() if one.is_dir()):
+            with os.scandir(kind) as entries:
+                first = next(entries, None)
+            if first and re.fullmatch(rf"[0-9a-f]{{{CHECKSUM_LENGTH}}}", first.name):
+                return True
+    except OSError:
+        pass
+    return False
 
 
 def _time(file: Path) -> int:

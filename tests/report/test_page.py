@@ -9,10 +9,14 @@ from importlib.metadata import EntryPoint
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from sweep_folder import SweepFolder, augmentation_sweep, selection_sweep
 
+from harness.api import Dataset, Source, Split
 from harness.config import plan
+from harness.data import decode
+from harness.data.splits import Splitting, divide
 from harness.records.folder import open_folder
 from harness.report import __main__, versus, words
 from harness.report.cells import Empty, Mean, Probability, Text, Verdict
@@ -282,6 +286,13 @@ def test_seconds_have_three_digits():
     assert words.show_number("time/total_seconds", 0) == "0"
 
 
+@pytest.mark.parametrize("metric", ["time/wall_seconds", "pretrain/loss", "somebody/own"])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_no_number_of_a_thousand_has_an_exponent(metric, sign):
+    shown = {999.4: "999", 999.5: "1000", 999.7: "1000", 999.999: "1000", 1000: "1000", 1234.5: "1234"}
+    assert {value: words.show_number(metric, sign * value).removeprefix("-") for value in shown} == shown
+
+
 def test_how_data_were_read_is_folded_and_what_questions_the_figures_is_not(tmp_path):
     sweep = selection_sweep(tmp_path / "s", {"random": 0.0, "coreset": 0.1}, rounds=2, reference={"selector": "random"})
     sweep.environment["datasets"][0] |= {"notes": ["photos: valid/ is val", "photos: 2 files are left out"]}
@@ -293,6 +304,37 @@ def test_how_data_were_read_is_folded_and_what_questions_the_figures_is_not(tmp_
     assert "1 line of rows.jsonl" in above
     assert "photos: valid/" not in above
     assert "photos: valid/" in folded
+
+
+def test_images_that_are_in_two_parts_are_not_folded_away(tmp_path):
+    """The note is one of a real data set, whose test images are training images."""
+
+    class Leaky(Dataset):
+        def identity(self):
+            return "leaky"
+
+        def open(self):
+            images = torch.arange(40 * 48).reshape(40, 3, 4, 4).to(torch.uint8)
+            parts = {"train": images, "test": images[:10]}
+            every = {
+                name: Split(len(part), lambda a, b, part=part: part[a:b], torch.arange(len(part)) % 2)
+                for name, part in parts.items()
+            }
+            return Source((3, 4, 4), ("even", "odd"), every)
+
+    prepared = decode.prepare(Leaky(), "leaky", tmp_path / "data")
+    leaky, _ = divide(prepared, "leaky", Splitting(val=4), with_test=True, device="cpu")
+    sweep = selection_sweep(tmp_path / "s", {"random": 0.0, "coreset": 0.1}, rounds=2, reference={"selector": "random"})
+    sweep.environment["datasets"][0] |= {"notes": ["photos: valid/ is val", *leaky.notes]}
+    sweep.write_environment()
+    with (sweep.path / "rows.jsonl").open("a") as file:
+        file.write("torn\n")
+    write_report(sweep.path)
+    above, _, folded = (sweep.path / "report.html").read_text().partition("1 more to know")
+    assert "10 of 10 test images are" in above
+    assert "1 line of rows.jsonl" in above
+    assert "photos: valid/" in folded
+    assert "test images are" not in folded.partition("</details>")[0]
 
 
 def test_a_page_tells_the_values_of_points_where_they_are(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from xml.etree import ElementTree
 
 import numpy as np
@@ -277,12 +278,18 @@ def test_a_case_that_shares_no_seed_with_the_reference_spoils_no_picture(tmp_pat
 def test_picks_are_listed_in_the_selectors_order_with_what_is_known_of_them(tmp_path):
     sweep = selection_sweep(tmp_path / "s", {"random": 0.0, "coreset": 0.1}, seeds=(1, 2), rounds=2)
     folder = sweep.path / "trials" / "confirm-coreset-s2"
-    (folder / "selected_400.csv").write_text("position,file,class\n7,a/NA.jpg,NA\n3,b.jpg,null\n")
+    odd = os.fsdecode(b"caf\xe9.jpg")  # a name of a file need not be UTF-8
+    table = f"position,file,class\n7,a/NA.jpg,NA\n3,b.jpg,null\n5,{odd},1\n"
+    (folder / "selected_400.csv").write_bytes(table.encode(errors="surrogateescape"))
     (folder / "selected_600.json").write_text("[1,")
     picks = frames.picked_images(read_report(sweep.path))
     named = picks[(picks.label == "coreset") & (picks.seed == 2)]
     columns = ["labels", "rank", "position", "file", "class"]
-    assert named[columns].values.tolist() == [[400, 1, 7, "a/NA.jpg", "NA"], [400, 2, 3, "b.jpg", "null"]]
+    assert named[columns].values.tolist() == [
+        [400, 1, 7, "a/NA.jpg", "NA"],
+        [400, 2, 3, "b.jpg", "null"],
+        [400, 3, 5, odd, "1"],
+    ]
     others = picks.drop(named.index)
     assert len(others) == 3 * 2 * 200
     listed = json.loads((sweep.path / "trials" / "confirm-random-s1" / "selected_600.json").read_text())

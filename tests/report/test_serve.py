@@ -7,11 +7,13 @@ import json
 import os
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from sweep_folder import SweepFolder
 
-from harness.files import TAKEN
+from harness.files import TAKEN, digest
+from harness.records.mirror import MIRROR_SCHEMES
 from harness.report import serve
 from harness.report.serve import Library, open_server
 
@@ -122,13 +124,39 @@ def test_a_sweep_alone_is_listed_too(tmp_path):
     assert list(Library(tmp_path / "s").sweeps()) == ["s"]
 
 
+@pytest.mark.parametrize("name", TAKEN)
+def test_a_sweep_is_listed_below_any_folder_of_a_user(tmp_path, name):
+    SweepFolder(tmp_path / name / "results" / "q").trial("random", 1, {"selector.name": "random"}, {200: 0.7})
+    assert list(Library(tmp_path).sweeps()) == [f"{name}/results/q"]
+
+
+@pytest.mark.parametrize("kind", MIRROR_SCHEMES)
+def test_sweeps_of_an_object_store_are_listed_beside_others(results, kind):
+    SweepFolder(results / "runs" / kind / "q").trial("random", 1, {"selector.name": "random"}, {200: 0.7})
+    assert set(Library(results).sweeps()) == {"runs/old", "runs/new <b>", f"runs/{kind}/q"}
+
+
+def folders_looked_into(monkeypatch):
+    """Names of folders whose content was listed."""
+    names, listed = [], Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda folder: names.append(folder.name) or listed(folder))
+    return names
+
+
 def test_among_stages_and_decoded_data_no_sweep_is_looked_for(results, monkeypatch):
-    for name in TAKEN:
+    for name in set(TAKEN) - set(MIRROR_SCHEMES):
         (results / "runs" / name / "pretrain" / "0f").mkdir(parents=True)
-    asked = []
-    monkeypatch.setattr(serve, "is_sweep", lambda folder: asked.append(folder.name) or folder.name == "old")
-    assert list(Library(results).sweeps()) == ["runs/old"]
-    assert sorted(asked) == sorted([results.name, "runs", "old", "new <b>", "trials"])
+    looked_into = folders_looked_into(monkeypatch)
+    assert set(Library(results).sweeps()) == {"runs/old", "runs/new <b>"}
+    assert looked_into == [results.name, "runs"]
+
+
+def test_stages_that_lie_apart_from_sweeps_are_known_by_their_names(results, monkeypatch):
+    for number in range(20):
+        (results / "elsewhere" / "stages" / "pretrain" / digest(b"%d" % number)).mkdir(parents=True)
+    looked_into = folders_looked_into(monkeypatch)
+    assert set(Library(results).sweeps()) == {"runs/old", "runs/new <b>"}
+    assert sorted(looked_into) == sorted([results.name, "runs", "elsewhere", "stages"])
 
 
 def test_newer_records_are_reported_once_at_a_time(tmp_path, monkeypatch):

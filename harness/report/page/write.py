@@ -49,6 +49,10 @@ PAGE_SECTIONS: tuple[Callable[[Report], Section | None], ...] = (
 )
 """In the order of the page."""
 
+OF_OVERLAPS = "(see data.duplicates)"
+"""Ends a note that test or validation images are trained on: that questions the figures, how data were read does not.
+The words are `harness.data`'s, which a report does not load; a test holds the two together."""
+
 
 def page_sections(report: Report) -> list[Section]:
     """Every section that the sweep has data for; no picture is drawn yet."""
@@ -74,14 +78,15 @@ def _head(report: Report) -> PageHead:
     space = report.space
     started = str(report.environment.get("started") or "")[:10]
     of_data = {f"{note}." for data in report.environment["datasets"] for note in data.get("notes", [])}
+    overlaps = [note for note in report.all_notes if note in of_data and note.endswith(f"{OF_OVERLAPS}.")]
     return PageHead(
         space["name"],
         f"selbench report, sweep of {started}" if started else "selbench report",
         messages.one_line(space.get("description") or ""),
         about(report.folder / "space.yaml"),
         [report.answer, *report.about],
-        [note for note in report.all_notes if note not in of_data],
-        [note for note in report.all_notes if note in of_data],
+        [*filter(None, [" ".join(overlaps)]), *(note for note in report.all_notes if note not in of_data)],
+        [note for note in report.all_notes if note in of_data and note not in overlaps],
         provenance.facts(report),
     )
 

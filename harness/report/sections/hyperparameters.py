@@ -141,7 +141,7 @@ def _draw_parallel(report: Report, measure: str, entries: Means, varied: Mapping
     low, high = means.min(), means.max()
     columns.append((means - low) / ((high - low) or 1))
     for height, value in ((0, low), (1, high)):
-        axes.text(len(varied) + 0.06, height, f"{value:.3g}", va="center", fontsize=8)
+        axes.text(len(varied) + 0.06, height, format(value, words.three_digits(value)), va="center", fontsize=8)
     order = np.argsort(means)[:: -1 if report.maximize else 1]
     for rank, index in reversed(list(enumerate(order))):
         look: dict[str, Any] = {"color": style.UNCLEAR, "linewidth": 0.8, "alpha": 0.55, "zorder": 2}

@@ -100,7 +100,7 @@ def _draw_pareto(report: Report, entries: Sequence[Entry], measure: str, best: S
         axes.errorbar(seconds[index], means[index], yerr=bars[index], fmt=marker, color=colour, markersize=5,
                       linewidth=1, alpha=0.9)  # fmt: skip
         told = f"{measure} {Mean(measure, estimates[index])}"
-        took = f"{seconds[index]:.3g} s in total"
+        took = f"{words.show_number(TOTAL, seconds[index])} s in total"
         style.tell(axes, entry.label, [seconds[index]], [means[index]], [f"{told}\n{took}"], entry.link)
     if max(seconds) > 20 * min(seconds):
         axes.set_xscale("log")
@@ -173,7 +173,8 @@ def _draw_stages(order: Sequence[Entry]) -> Figure:
         if seconds.max() > 0:
             axes.barh(range(len(order)), seconds, left=left, color=colour, height=0.6, label=stage)
             for place in np.flatnonzero(seconds).tolist():
-                told, middle = f"{stage}: {seconds[place]:.3g} s", left[place] + seconds[place] / 2
+                told = f"{stage}: {words.show_number(TOTAL, seconds[place])} s"
+                middle = left[place] + seconds[place] / 2
                 style.tell(axes, order[place].label, [middle], [place], [told], order[place].link)
             left += seconds
     for place, total in enumerate(left):
@@ -209,7 +210,7 @@ def _gains(report: Report, entries: Sequence[Entry], measure: str) -> Table | No
 
 def _three(value: float, sign: str = "") -> Number:
     """Three significant digits, or all of a larger number."""
-    return Number(value, f"{sign}.3g" if value < 1000 else f"{sign},.0f")
+    return Number(value, f"{sign}.3g" if abs(value) < words.WHOLE else f"{sign},.0f")
 
 
 def _gain(entry: Entry, reference: Entry | None) -> Cell:

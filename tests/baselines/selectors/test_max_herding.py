@@ -8,6 +8,7 @@ from pools import blobs, make_pool, picks_of, rng, valid
 from baselines.selectors.coverage import Kernel, greedy_coverage
 from baselines.selectors.max_herding import MaxHerding
 from baselines.selectors.probcover import ProbCover
+from baselines.selectors.uncertainty_herding import UncertaintyHerding
 
 
 def unit(n, dim, seed=0):
@@ -89,6 +90,25 @@ def test_of_a_large_pool_a_sample_is_covered_and_all_are_candidates():
     sampled = [picks_of(MaxHerding(num_targets=100), pool, 12, seed) for seed in range(4)]
     assert np.mean([coverage(picks) for picks in sampled]) > 0.98 * exact
     assert len(torch.cat(sampled).unique()) > 12
+
+
+@pytest.mark.parametrize("budget", [25, 40])
+@pytest.mark.parametrize("build", [MaxHerding, UncertaintyHerding])
+def test_of_many_exact_copies_one_is_picked_of_each_before_a_second(build, budget):
+    features = unit(30, 8).float().repeat_interleave(20, dim=0)
+    pool = make_pool(features=features)
+    picks = picks_of(build(radius=1.0), pool, budget)
+    assert valid(picks, pool, budget)
+    assert len((picks // 20)[:30].unique()) == min(budget, 30)
+
+
+@pytest.mark.parametrize("build", [MaxHerding, UncertaintyHerding])
+def test_where_the_kernel_underflows_all_are_equals(build):
+    """Within such a radius nobody covers anybody else: every gain is 1 until the end, and each pick a random one."""
+    pool = make_pool(features=unit(400, 32).float())
+    every = [picks_of(build(radius=0.02), pool, 30, seed) for seed in range(4)]
+    assert all(valid(picks, pool, 30) for picks in every)
+    assert len(torch.cat(every).unique()) > 90
 
 
 def test_lengths_play_no_part_and_equals_have_no_preferred_position():

@@ -91,16 +91,37 @@ def test_no_more_are_left_than_is_said_and_never_fewer_than_are_picked():
         assert valid(selector.select(pool, budget, rng=rng()), pool, budget)
 
 
-def test_where_as_many_are_picked_as_may_be_left_nobody_is_asked_and_it_is_said(caplog):
+@pytest.mark.parametrize(("part_size", "max_left"), [(20, 40), (40, 40), (20, 100), (40, 100)])
+def test_where_no_strategy_is_asked_it_is_said(caplog, part_size, max_left):
     strategy = Highest()
-    refine = Refine(strategies=(strategy,), final=Highest(), num_parts=3, part_size=20, max_left=40)
+    refine = Refine(strategies=(strategy,), final=Highest(), num_parts=20, part_size=part_size, max_left=max_left)
     picks = refine.select(numbered(), 40, rng=rng())
     assert strategy.shown == []
     assert picks.tolist() == picks.sort(descending=True).values.tolist() != list(range(299, 259, -1))
-    assert "40 picks of at most max_left = 40 images" in caplog.text
-    caplog.clear()
-    assert len(refine.select(numbered(), 5, rng=rng())) == 5
-    assert strategy.shown
+    (said,) = caplog.messages
+    assert "no strategy was asked" in said
+    assert said.endswith(f"the {max_left} images that are left were drawn at random")
+
+
+def test_where_as_many_are_picked_as_may_be_left_the_strategies_choices_are_drawn_from_and_it_is_said(caplog):
+    strategy = Highest()
+    refine = Refine(strategies=(strategy,), final=Highest(), num_parts=3, part_size=100, max_left=40)
+    picks = refine.select(numbered(), 40, rng=rng())
+    assert len(strategy.shown) == 3
+    chosen = torch.cat([part.sort().values[-40:] for part in strategy.shown])
+    assert torch.isin(picks, chosen).all()
+    assert len(chosen.unique()) > 40
+    (said,) = caplog.messages
+    assert "40 picks of at most max_left = 40 images are drawn at random from what the strategies chose" in said
+
+
+@pytest.mark.parametrize(("budget", "part_size", "max_left"), [(5, 20, 40), (40, 20, 1000), (297, 20, 40)])
+def test_where_strategies_choose_or_nothing_is_to_be_chosen_nothing_is_said(caplog, budget, part_size, max_left):
+    """Parts that are too small at first may be large enough later."""
+    strategy = Highest()
+    refine = Refine(strategies=(strategy,), final=Highest(), num_parts=20, part_size=part_size, max_left=max_left)
+    assert len(refine.select(numbered(), budget, rng=rng())) == budget
+    assert bool(strategy.shown) == (budget < 297)
     assert caplog.text == ""
 
 
