@@ -112,12 +112,14 @@ class _Measured:
     Attributes:
         paces: kind of trial -> how fast it trains and encodes.
         rounds: kind of trial on features -> what it takes.
+        slow: those of them on features whose round was ended before it was done.
         kinds: how many kinds there are.
         problem: why one could not be measured.
     """
 
     paces: dict[str, Pace]
     rounds: dict[str, RoundPace]
+    slow: dict[str, TrialConfig]
     kinds: int
     problem: str
 
@@ -132,13 +134,16 @@ class _Measured:
         of = f" of {some} of {self.kinds} kinds of trials" if some < self.kinds else ""
         return f"measured on {' and '.join(parts)}{of}"
 
-    def left_out(self, tasks: Sequence[Task]) -> str:
-        """What the figure is without, with a semicolon before it; nothing where every trial is on features."""
-        if not self.paces:
-            return ""
+    def left_out(self, plan: Plan, tasks: Sequence[Task]) -> str:
+        """What the figure is without, with a semicolon before it."""
         tuned = any(pretrains(task.trial) and task.trial.classifier.name == "finetune" for task in tasks)
         of = " of the trials on images" if self.rounds else ""
-        return f"; without selection{of}, heads on a fixed encoder{', fine-tuning' if tuned else ''}"
+        parts = (
+            [f"selection{of}", "heads on a fixed encoder", *(["fine-tuning"] if tuned else [])] if self.paces else []
+        )
+        parts += ["portraits"] if any(task.portrait for task in tasks) else []
+        parts += ["upper bounds"] if plan.headroom_tasks() else []
+        return f"; without {', '.join(parts)}" if parts else ""
 
 
 def _times(plan: Plan, known: Mapping[str, Data], cache: Path) -> list[str]:
@@ -166,11 +171,16 @@ def _times(plan: Plan, known: Mapping[str, Data], cache: Path) -> list[str]:
     side = f" with {concurrent} trials at a time" if concurrent > 1 else ""
     peaks = [pace.peak for pace in measured.paces.values()] + [pace.peak for pace in measured.rounds.values()]
     more = ", and what its selector and heads hold" if measured.paces else ""
-    expected = max(1, seconds / min(concurrent, max(1, len(first))))
+    expected = duration(max(1, seconds / min(concurrent, max(1, len(first)))))
+    slow = list(dict.fromkeys(config.selector.name for config in measured.slow.values()))
+    took = f"about {expected}"
+    if slow:
+        named = ", ".join(slow[:CLASSES_SHOWN])
+        took = f"at least {expected} (a round takes more than {ROUNDS_SECONDS / 4:.0f} s: {named})"
     return [
-        f"time: about {duration(expected)} on this machine{side}, "
-        f"{measured.on_what()}{measured.left_out(first)}; what is in the cache of stages is saved",
-        f"memory: about {in_bytes(max(peaks))} a trial{more}",
+        f"time: {took} on this machine{side}, {measured.on_what()}{measured.left_out(plan, [*first, *confirmed])}; "
+        "what is in the cache of stages is saved",
+        *([f"memory: about {in_bytes(max(peaks))} a trial{more}"] if any(peaks) else []),
     ]
 
 
@@ -249,7 +259,8 @@ def _measured(plan: Plan, known: Mapping[str, Data], cache: Path) -> _Measured:
             paces[kind] = measure_pace(config, shape, data.num_classes, MEASURED_SECONDS / len(kinds))
         except Exception as error:  # a plugin may fail in any way, and the sweep's own checks say it better
             problems[kind] = cause_of(error, 200)
-    return _Measured(paces, rounds, len(kinds), next(iter(problems.values()), ""))
+    slow = {kind: on_features[kind] for kind, pace in rounds.items() if pace.is_least}
+    return _Measured(paces, rounds, slow, len(kinds), next(iter(problems.values()), ""))
 
 
 def _kind(config: TrialConfig, known: Mapping[str, Data]) -> str:

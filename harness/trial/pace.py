@@ -7,9 +7,11 @@ from __future__ import annotations
 import contextlib
 import math
 import multiprocessing
+import os
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -21,6 +23,7 @@ from harness.config.trial import Optimization, TrialConfig
 from harness.data.splits import Data
 from harness.messages import cause_of
 from harness.plugins import registry
+from harness.plugins.registry import PluginSpec
 from harness.trial import heads, joint, pretrain
 from harness.trial.epochs import Metrics, Watch
 from harness.trial.memory import PeakMemory
@@ -56,21 +59,24 @@ class RoundPace:
     """What a trial on features would take, by one of its rounds that was really done.
 
     Attributes:
-        seconds: of the whole trial.
-        peak: memory at most, in bytes.
+        seconds: of all its selections, trainings and evaluations.
+        peak: memory at most, in bytes; 0 where that is not known.
+        is_least: whether the round was not done when its time was up, so that it takes longer.
     """
 
     seconds: float
     peak: float
+    is_least: bool = False
 
 
-def measure_rounds(config: TrialConfig, seed: int, cache: Path) -> RoundPace:
+def measure_rounds(config: TrialConfig, seed: int, cache: Path, stages: Path) -> RoundPace:
     """Runs the middle round of a trial on features: selects, trains and evaluates as the trial does, on its own data.
 
     Args:
         config: of the trial; its labels up to that round are drawn at random.
         seed: of the trial.
         cache: decoded data sets.
+        stages: an empty folder.
     """
     labels = config.labels
     budgets, rounds = labels.budgets, []
@@ -78,9 +84,8 @@ def measure_rounds(config: TrialConfig, seed: int, cache: Path) -> RoundPace:
         middle = len(budgets) // 2
         before = labels.start + sum(budgets[:middle])
         config = replace(config, labels=replace(labels, start=before, budget=budgets[middle : middle + 1], rounds=0))
-    with tempfile.TemporaryDirectory() as stages:
-        folders = Folders(cache, Path(stages))
-        totals = run(config, seed, folders, lambda kind, step, told, *_: rounds.append(told), with_test=False)
+    told = lambda kind, step, metrics, *_: rounds.append(metrics)  # noqa: E731
+    totals = run(config, seed, Folders(cache, stages), told, with_test=False)
     took = {name: rounds[-1].get(f"time/round_{name}_seconds", 0.0) for name in ("select", "train", "evaluate")}
     trained = took["train"] + took["evaluate"]
     seconds = len(budgets) * (took["select"] + trained) + (trained if labels.start else 0.0)
@@ -90,51 +95,87 @@ def measure_rounds(config: TrialConfig, seed: int, cache: Path) -> RoundPace:
 def measure_some_rounds(
     configs: Mapping[str, TrialConfig], seed: int, cache: Path, seconds: float
 ) -> tuple[dict[str, RoundPace], dict[str, str]]:
-    """Rounds of several trials on features in turn, in a process of its own that is ended when the time is up.
+    """Rounds of several trials on features, one after the other, in a process that is ended where one takes too long.
 
     Args:
         configs: name -> trial.
         seed: of each.
         cache: decoded data sets.
-        seconds: from when that process is ready.
+        seconds: no round is begun when the others took so long; each has a quarter of it.
 
     Returns:
-        Name -> what was measured; name -> why there is nothing of it, of those that failed, and of that which was
-        in its round when the time was up.
+        Name -> what was measured, of a round that was ended what it takes at least; name -> why there is nothing.
     """
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_measure_all, args=(theirs, configs, seed, cache, torch.get_num_threads()))
-    process.start()
-    theirs.close()
     paces: dict[str, RoundPace] = {}
     problems: dict[str, str] = {}
-    try:
-        ours.recv()  # it is ready
-        deadline = time.monotonic() + seconds
-        for name in configs:
-            if not ours.poll(max(0.0, deadline - time.monotonic())):
-                problems[name] = f"a round takes more than {seconds:.0f} s"
-                break
-            told = ours.recv()
-            if isinstance(told, RoundPace):
-                paces[name] = told
-            else:
-                problems[name] = told
-    except EOFError:  # it died, of too much memory perhaps
-        problems |= dict.fromkeys(configs.keys() - paces.keys(), "the process that measured it died")
-    finally:
-        process.kill()
-        process.join()
+    limit, spent = seconds / 4, 0.0
+    with tempfile.TemporaryDirectory() as folder:
+        left = dict(configs)
+        while left and (not paces or spent < seconds):
+            with _measuring(left, seed, cache, Path(folder)) as answers:
+                for name, config in list(left.items()):
+                    if paces and spent >= seconds:
+                        return paces, problems
+                    del left[name]
+                    started = time.monotonic()
+                    try:
+                        told = answers.recv() if answers.poll(limit) else None
+                    except EOFError:  # too much memory, perhaps
+                        problems[name] = f"{config.selector.name}: the process that measured a round died"
+                        break
+                    spent += time.monotonic() - started
+                    if told is None:
+                        paces[name] = RoundPace(limit * max(1, len(config.labels.budgets)), 0.0, is_least=True)
+                        break
+                    (paces if isinstance(told, RoundPace) else problems)[name] = told
     return paces, problems
 
 
-def _measure_all(answers: Connection, configs: Mapping[str, TrialConfig], seed: int, cache: Path, threads: int) -> None:
+@contextlib.contextmanager
+def _measuring(configs: Mapping[str, TrialConfig], seed: int, cache: Path, folder: Path) -> Iterator[Connection]:
+    """A process that sends a `RoundPace` of each trial, or why there is none; whatever ends this one ends it, too."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    lifeline, held = context.Pipe(duplex=False)
+    what = configs, seed, cache, folder, torch.get_num_threads()
+    process = context.Process(target=_measure_all, args=(theirs, lifeline, *what))
+    process.start()
+    theirs.close()
+    lifeline.close()
+    try:
+        with contextlib.suppress(EOFError):
+            ours.recv()  # it is ready
+        yield ours
+    finally:
+        process.kill()
+        process.join()
+        held.close()
+
+
+def _measure_all(
+    answers: Connection,
+    lifeline: Connection,
+    configs: Mapping[str, TrialConfig],
+    seed: int,
+    cache: Path,
+    folder: Path,
+    threads: int,
+) -> None:
+    def end() -> None:
+        with contextlib.suppress(EOFError, OSError):
+            lifeline.recv()  # until the other end is closed
+        os._exit(1)
+
+    threading.Thread(target=end, daemon=True).start()
     torch.set_num_threads(threads)
+    with contextlib.suppress(Exception), tempfile.TemporaryDirectory(dir=folder) as stages:  # what the first one loads
+        first = next(iter(configs.values()))
+        measure_rounds(replace(first, selector=PluginSpec("selectors", "random")), seed, cache, Path(stages))
     answers.send("ready")
     for config in configs.values():
         try:
-            answers.send(measure_rounds(config, seed, cache))
+            with tempfile.TemporaryDirectory(dir=folder) as stages:
+                answers.send(measure_rounds(config, seed, cache, Path(stages)))
         except Exception as error:  # a plugin may fail in any way, and the sweep's own checks say it better
             answers.send(cause_of(error, 200))
 

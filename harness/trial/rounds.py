@@ -283,7 +283,8 @@ class Rounds:
             if companion and last.model.companion:
                 companion.load_state_dict(last.model.companion.state_dict())
         view = registry.build(settings.augmentation)
-        known = encoder.features_under(settings.augmentation, labeled) if fixed and not view.draws else None
+        kept = fixed and not view.draws and companion is None
+        known = encoder.features_under(settings.augmentation, labeled) if kept else None
         examples = heads.Labeled(images, labels, view, known)
         report = None
         if settings is config.classifier:  # those beside it would train on the same axis

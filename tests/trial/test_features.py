@@ -115,7 +115,8 @@ def test_images_under_an_augmentation_that_draws_nothing_are_encoded_once_too(be
     encoded.clear()
     _, again = bench.run(frozen(weights, classifier=head | {"lr": 0.1}, **grows), seed=0)
     assert sum(encoded) == 0
-    assert again["time/encode_seconds"] == pytest.approx(first["time/encode_seconds"], rel=0.9)
+    # what others computed is counted as if it had been computed here: by the mean of an image, so not to the digit
+    assert again["time/encode_seconds"] == pytest.approx(first["time/encode_seconds"], rel=0.5)
     bench.run(frozen(weights, classifier=head | {"augmentation": {"name": "center_crop", "keep": 0.9}}), seed=0)
     assert sum(encoded) == 20  # seen otherwise
 
