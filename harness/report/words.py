@@ -13,20 +13,20 @@ from harness.report.inference import ALPHA_OF_FEW, FEW
 from harness.report.model import Entry, Report
 from harness.report.sequential import Looks
 
-WHOLE = 999.5
+WHOLE_FROM = 999.5
 """From here on a number is shown without a fraction: with three significant digits it would have an exponent."""
 
 
 def three_digits(value: float) -> str:
     """Of `format`: three significant digits, or all of a larger number."""
-    return ".3g" if abs(value) < WHOLE else ".0f"
+    return ".3g" if abs(value) < WHOLE_FROM else ".0f"
 
 
 def show_number(metric: str, value: float, sign: str = "") -> str:
     """Fractions with four decimals, counts whole, the rest with three significant digits."""
     declared = known(metric)
     unit = declared.unit if declared else ""
-    if unit == "seconds" and 0 < abs(value) < WHOLE:
+    if unit == "seconds" and 0 < abs(value) < WHOLE_FROM:
         return format(value, f"{sign}#.3g").rstrip(".")  # 93.0 beside 90.8
     form = {"fraction": ".4f", "images": ".0f"}.get(unit, three_digits(value))
     return format(value, sign + form)

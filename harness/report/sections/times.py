@@ -210,7 +210,7 @@ def _gains(report: Report, entries: Sequence[Entry], measure: str) -> Table | No
 
 def _three(value: float, sign: str = "") -> Number:
     """Three significant digits, or all of a larger number."""
-    return Number(value, f"{sign}.3g" if abs(value) < words.WHOLE else f"{sign},.0f")
+    return Number(value, f"{sign}.3g" if abs(value) < words.WHOLE_FROM else f"{sign},.0f")
 
 
 def _gain(entry: Entry, reference: Entry | None) -> Cell:
