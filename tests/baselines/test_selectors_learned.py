@@ -268,7 +268,7 @@ def slow_reward(logits, picks):
 
 @pytest.mark.parametrize("picks", [(), (5,), (3, 7), (3, 7, 21, 30, 31)])
 def test_reward_and_gains_equal_their_definition(picks, monkeypatch):
-    monkeypatch.setattr("baselines.selectors.cdal_rl.IMAGES_AT_ONCE", 7)
+    monkeypatch.setattr("baselines.selectors.cdal_rl.COMPARED_AT_ONCE", 7)
     logits = 2 * torch.randn(40, 4, generator=rng())
     reward, chosen = Reward(logits), torch.tensor(picks, dtype=torch.int64)
     assert reward(chosen) == pytest.approx(slow_reward(logits, picks), rel=1e-5)
