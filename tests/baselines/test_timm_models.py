@@ -126,10 +126,12 @@ def test_a_file_of_timm_gives_timms_features(tmp_path, capsys, kind):
     assert "100.0% of the parameters" in capsys.readouterr().err
 
 
-def test_a_file_that_only_ends_in_safetensors_is_refused(tmp_path):
+def test_a_file_that_only_ends_in_safetensors_is_known_by_what_it_holds(tmp_path):
     file = tmp_path / "model.safetensors"
-    torch.save({}, file)
-    with pytest.raises(ValueError, match=r"model.safetensors is no file of safetensors \(SafetensorError: ") as raised:
+    torch.save({"weight": torch.ones(2)}, file)
+    assert torch.equal(weights.read_checkpoint(file)["weight"], torch.ones(2))
+    file.write_bytes(b"neither the one nor the other")
+    with pytest.raises(ValueError, match=r"model\.safetensors") as raised:
         weights.read_checkpoint(file)
     assert "\n" not in str(raised.value)
 
