@@ -34,8 +34,8 @@ from harness.api import BrokenImagesError
 from harness.tables import (
     SPLIT_WORDS,
     Columns,
-    is_image_name,
     list_images,
+    loose_names,
     plain_path,
     read_table,
     said_of_columns,
@@ -281,12 +281,12 @@ def _rows_of(images: Sequence[str], listed: Sequence[str], table: Path) -> np.nd
         return rows
     alike: dict[str, list[int]] = {}
     for image, path in enumerate(plain):
-        for name in {path.casefold(), _without_ending(path)}:
+        for name in loose_names(path):
             alike.setdefault(name, []).append(image)
     whole = {path.casefold() for path in plain}
     for path, row in left.items():
         # a name without its ending is no other file's with one
-        names = [path.casefold(), *({_without_ending(path)} & whole)]
+        names = [path.casefold(), *((loose_names(path) - {path.casefold()}) & whole)]
         several = next((alike[name] for name in names if name in alike), [])
         if len(several) > 1:
             raise ValueError(f"{table}: {path} may be {' or '.join(images[image] for image in several[:2])}")
@@ -294,10 +294,6 @@ def _rows_of(images: Sequence[str], listed: Sequence[str], table: Path) -> np.nd
             raise ValueError(f"{table}: {path} and {listed[rows[several[0]]]} are one image; leave one out")
         rows[several] = row
     return rows
-
-
-def _without_ending(path: str) -> str:
-    return (os.path.splitext(path)[0] if is_image_name(path) else path).casefold()
 
 
 def _taken(values: np.ndarray, rows: np.ndarray) -> np.ndarray:

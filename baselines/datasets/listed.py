@@ -10,7 +10,7 @@ from pathlib import Path
 
 from baselines.datasets.folders import ImageFile, leads_nowhere, status_of
 from harness.image_file import EXTENSIONS, is_clutter
-from harness.tables import Columns, list_images, read_table, said_of_columns
+from harness.tables import Columns, list_images, loose_names, read_table, said_of_columns
 
 ROWS_SHOWN = 3
 """Of many missing files so many are named."""
@@ -143,7 +143,7 @@ def _by_name(folder: str) -> dict[str, list[str]]:
     for file in sorted(_names(folder)):
         path = os.path.normpath(os.path.join(folder, file))
         if file.lower().endswith(EXTENSIONS) and (os.path.isfile(path) or leads_nowhere(path)):
-            for name in {_key(file), _key(os.path.splitext(file)[0])}:
+            for name in loose_names(unicodedata.normalize("NFC", file)):
                 names.setdefault(name, []).append(path)
     return names
 

@@ -55,6 +55,10 @@ def home_of(prepared: Prepared, part: str) -> Literal["train", "val", "test", "u
     return part if part in prepared.images else "train"  # type: ignore[return-value]
 
 
+def _has_twins(prepared: Prepared) -> bool:
+    return any(len(twins) for twins in prepared.twins.values())
+
+
 def find_overlaps(prepared: Prepared, rows: Mapping[str, Tensor]) -> list[Overlap]:
     """What parts of a trial's data have in common.
 
@@ -62,7 +66,7 @@ def find_overlaps(prepared: Prepared, rows: Mapping[str, Tensor]) -> list[Overla
         prepared: the data set.
         rows: part -> i64 [n], its images, as rows of `home_of` this part.
     """
-    if not any(len(twins) for twins in prepared.twins.values()):
+    if not _has_twins(prepared):
         return []
     pairs = list(itertools.combinations([part for part in PARTS if part in rows and part != TRAINING], 2))
     if _is_carved(prepared, rows):
@@ -79,7 +83,7 @@ def _is_carved(prepared: Prepared, rows: Mapping[str, Tensor]) -> bool:
 
 def say_disputed(prepared: Prepared, rows: Mapping[str, Tensor]) -> list[str]:
     """A line on each part that has an image more than once and under different labels; `rows` as above."""
-    if not any(len(twins) for twins in prepared.twins.values()):
+    if not _has_twins(prepared):
         return []
     parts = {part: theirs for part, theirs in rows.items() if home_of(prepared, part) in prepared.labels}
     if _is_carved(prepared, rows):
@@ -108,7 +112,7 @@ def say_disputed(prepared: Prepared, rows: Mapping[str, Tensor]) -> list[str]:
 
 def number_doubled(prepared: Prepared, rows: Mapping[str, Tensor]) -> int:
     """How many images of all parts are in a part too that stands behind theirs in `PARTS`; `rows` as above."""
-    if not any(len(twins) for twins in prepared.twins.values()):
+    if not _has_twins(prepared):
         return 0
     behind = {part: rows[part] for part in PARTS if part in rows}
     number = 0

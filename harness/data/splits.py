@@ -196,7 +196,8 @@ def divide(
     device = torch.empty(0, device=device).device  # "cuda" becomes "cuda:0"
     prepared, left_out = without_rare(prepared, splitting.min_images if splitting.rare == "drop" else 1)
     rows = _split(prepared, splitting)
-    overlaps = find_overlaps(prepared, rows.parts(prepared))
+    parts = rows.parts(prepared)
+    overlaps = find_overlaps(prepared, parts)
     if overlaps and splitting.duplicates == "error":
         raise ValueError(f"data set {name}: {'; '.join(map(str, overlaps))}; data.duplicates: drop takes them away")
 
@@ -207,7 +208,7 @@ def divide(
     homes = {part: home_of(prepared, part) for part in ("test", "val")}
     test_split, val_split = homes["test"], homes["val"]
     twice = [f"{overlap} (see data.duplicates)" for overlap in overlaps]
-    twice += say_disputed(prepared, rows.parts(prepared))
+    twice += say_disputed(prepared, parts)
     mean, std = prepared.moments(rows.pool)
     data = Data(
         pool=images("train", rows.pool),

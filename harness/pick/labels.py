@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +12,7 @@ import torch
 
 from harness.config.schema import ConfigError
 from harness.messages import closest
-from harness.tables import Columns, is_image_name, list_images, plain_path, read_table, said_of_columns
+from harness.tables import Columns, list_images, loose_names, plain_path, read_table, said_of_columns
 from harness.trial.selection import Bought
 
 OF_A_BATCH = ("rank", "score", "why")
@@ -62,8 +61,7 @@ class Known:
         """Name in small letters, with and without its ending -> positions."""
         loosely: dict[str, list[int]] = {}
         for name, position in self._positions.items():
-            stems = [os.path.splitext(name)[0]] if is_image_name(name) else []
-            for one in {name.casefold(), *(stem.casefold() for stem in stems)}:
+            for one in loose_names(name):
                 loosely.setdefault(one, []).append(position)
         return loosely
 

@@ -258,6 +258,12 @@ def plain_path(path: str) -> str:
     return unicodedata.normalize("NFC", os.path.normpath(path.strip().replace("\\", "/")))
 
 
+def loose_names(path: str) -> set[str]:
+    """What an image's path, its letters composed, may stand for: in small letters, with its ending and without."""
+    stem = os.path.splitext(path)[0] if is_image_name(path) else path
+    return {path.casefold(), stem.casefold()}
+
+
 def split_called(name: str) -> str | None:
     """The split that a folder of this name holds; None where the name says nothing of a split."""
     told, others = _told(name)

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
 from harness.api import Augmentation, Backbone, Companion, Images, SSLMethod
 from harness.config.trial import ClassifierConfig
-from harness.files import digest_of
-from harness.plugins.registry import PluginSpec
 from harness.seeding import derive, generator, seeded
 from harness.trial import represent
 from harness.trial.batches import even_batches
@@ -69,7 +68,7 @@ class Encoder:
         self.seconds, self.saved_seconds = 0.0, 0.0
         self.is_free = not any(True for _ in backbone.parameters())
         self._kept = kept
-        self._under: dict[str, tuple[KeptFeatures | None, dict[int, Tensor]]] = {}
+        self._views: dict[int, Tensor] = {}
         self._features: dict[str, Tensor] = {}
         self._pool_features: dict[str, Tensor] = {}
         self._inputs: dict[str, Tensor] = {}
@@ -113,21 +112,24 @@ class Encoder:
             self.seconds += time.perf_counter() - started
         return features
 
-    def features_under(self, view: PluginSpec, rows: Tensor) -> Tensor | None:
-        """f32 [n, D] of i64 [n] rows of the pool under an augmentation that draws nothing; None where none are kept."""
-        name = digest_of(view.as_dict())
-        if name not in self._under:
-            self._under[name] = self._kept.under(view) if self._kept is not None else None, {}
-        kept, known = self._under[name]
-        if kept is None:
+    @cached_property
+    def _kept_views(self) -> KeptFeatures | None:
+        return self._kept.under(self.config.augmentation) if self._kept is not None else None
+
+    def features_of_views(self, rows: Tensor) -> Tensor | None:
+        """f32 [n, D] of i64 [n] rows of the pool as its classifier sees them, by an augmentation that draws nothing.
+
+        None where none are kept.
+        """
+        if self._kept_views is None:
             return None
-        new = torch.tensor([row for row in rows.tolist() if row not in known], dtype=torch.int64)
+        new = torch.tensor([row for row in rows.tolist() if row not in self._views], dtype=torch.int64)
         started = time.perf_counter()
-        features, saved = kept("pool", new)
+        features, saved = self._kept_views("pool", new)
         self.seconds += time.perf_counter() - started
         self.saved_seconds += saved
-        known |= dict(zip(new.tolist(), features, strict=True))
-        return torch.stack([known[row] for row in rows.tolist()])
+        self._views |= dict(zip(new.tolist(), features, strict=True))
+        return torch.stack([self._views[row] for row in rows.tolist()])
 
     def inputs(self, part: str, rows: Tensor | None = None) -> Tensor:
         """f32 [N, E]: the representation of the images of a part, or f32 [n, E] of i64 [n] rows of it."""

@@ -284,7 +284,7 @@ class Rounds:
                 companion.load_state_dict(last.model.companion.state_dict())
         view = registry.build(settings.augmentation)
         kept = fixed and not view.draws and companion is None
-        known = encoder.features_under(settings.augmentation, labeled) if kept else None
+        known = encoder.features_of_views(labeled) if kept else None
         examples = heads.Labeled(images, labels, view, known)
         report = None
         if settings is config.classifier:  # those beside it would train on the same axis

@@ -105,7 +105,7 @@ def test_images_under_an_augmentation_that_draws_nothing_are_encoded_once_too(be
     head = {"name": "finetune", "epochs": 2, "backbone_lr": 0.0, "augmentation": {"name": "center_crop", "keep": 0.6}}
     grows = {"labels": {"start": 20, "budget": 10, "rounds": 1}}
     _, first = bench.run(frozen(weights, classifier=head, **grows), seed=0)
-    under = ran[0].encoder.features_under(ran[0].context.config.classifier.augmentation, torch.arange(30))
+    under = ran[0].encoder.features_of_views(torch.arange(30))
     pool = ran[0].context.data.pool.subset(torch.arange(30))
     view = registry.build(ran[0].context.config.classifier.augmentation)
     shown = lambda images: view(images, view=0, rng=torch.Generator())  # noqa: E731
