@@ -28,16 +28,23 @@ class DataConfig(Splitting):
 
 
 @dataclass(frozen=True)
+class ScaledRate:
+    """A learning rate in proportion to the batch: the linear scaling rule of Goyal et al. 2017, https://arxiv.org/abs/1706.02677."""
+
+    value: float = setting(..., "learning rate of batches of `per` images", above=0)
+    per: int = setting(..., "images per step that `value` is for", low=1)
+
+
+@dataclass(frozen=True)
 class Optimization:
     """Gradient descent, in the same words wherever something is trained (`harness/trial/optimizers.py`)."""
 
     epochs: int = setting(100, "passes over the images", low=1)
     batch_size: int = setting(256, "images per step, at most: an epoch's batches are of nearly equal size", low=1)
     optimizer: Literal["sgd", "adam", "adamw", "lars"] = setting("sgd", "lars: SGD for batches of thousands of images")
-    lr: float = setting(
+    lr: float | ScaledRate = setting(
         0.06,
-        "learning rate, for any batch_size; published recipes often scale it: sgd 0.06 x batch_size / 128, "
-        "lars 0.3 x batch_size / 256",
+        "learning rate, for any batch_size; or scaled: {value: 0.06, per: 128} is 0.06 x batch_size / 128",
         above=0,
     )
     momentum: float = setting(0.9, "of sgd and lars", low=0, high=1)
@@ -54,6 +61,11 @@ class Optimization:
     patience: int = setting(10, "of plateau: epochs whose training loss may be no lower before a reduction", low=0)
     clip_norm: float | None = setting(None, "gradients with a larger norm are scaled down to it; null: none", above=0)
 
+    @property
+    def rate(self) -> float:
+        """The learning rate of these batches, before any schedule; `batch_size` must be a number."""
+        return self.lr.value * self.batch_size / self.lr.per if isinstance(self.lr, ScaledRate) else self.lr
+
     def unread(self) -> set[str]:
         """The settings that this optimizer and schedule do not read; any value gives the same result."""
         of_schedules = {"step": {"milestones", "gamma"}, "plateau": {"gamma", "patience"}}
@@ -64,7 +76,7 @@ class Optimization:
     def as_read(self) -> dict[str, Any]:
         """The settings that determine the result, as JSON values: part of a stage's name."""
         unread = self.unread()
-        return {name: value for name, value in as_dict(self).items() if name not in unread}
+        return {name: value for name, value in (as_dict(self) | {"lr": self.rate}).items() if name not in unread}
 
 
 @dataclass(frozen=True)
@@ -148,7 +160,7 @@ class ClassifierConfig(Optimization):
     epochs: int = setting(100, "of linear, mlp, finetune", low=1)
     batch_size: int = setting(256, "of linear, mlp, finetune, at most: batches are of nearly equal size", low=1)
     optimizer: Literal["sgd", "adam", "adamw", "lars"] = setting("adam", "of linear, mlp, finetune")
-    lr: float = setting(1e-3, "learning rate, for any batch_size", above=0)
+    lr: float | ScaledRate = setting(1e-3, "learning rate, for any batch_size, or {value, per} as in pretrain", above=0)
     weight_decay: float = setting(0.0, "decoupled from the gradient for adamw, added to it for the others", low=0)
     schedule: Literal["constant", "cosine", "step", "plateau"] = setting("constant", "of the learning rate, per step")
     backbone_lr: float = setting(

@@ -46,15 +46,15 @@ def build_optimizer(
         decayed = config.decay_norms or parameter.ndim > 1 or config.optimizer == "lars"  # which decays no norms
         groups.setdefault(((shares or {}).get(parameter, 1.0), decayed), []).append(parameter)
     settings = [
-        {"params": members, "lr_share": share, "lr": config.lr * share} | ({} if decayed else {"weight_decay": 0.0})
+        {"params": members, "lr_share": share, "lr": config.rate * share} | ({} if decayed else {"weight_decay": 0.0})
         for (share, decayed), members in sorted(groups.items(), key=lambda group: group[0], reverse=True)
     ]
     if config.optimizer == "lars":
-        return LARS(settings, config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
+        return LARS(settings, config.rate, momentum=config.momentum, weight_decay=config.weight_decay)
     if config.optimizer == "sgd":
-        return torch.optim.SGD(settings, config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
+        return torch.optim.SGD(settings, config.rate, momentum=config.momentum, weight_decay=config.weight_decay)
     cls = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
-    return cls(settings, config.lr, weight_decay=config.weight_decay)
+    return cls(settings, config.rate, weight_decay=config.weight_decay)
 
 
 def encoder_shares(backbone: Backbone, backbone_lr: float, layer_decay: float) -> Shares:
@@ -94,7 +94,7 @@ def learning_rate(config: Optimization, progress: float, losses: Sequence[float]
             of S in the running one, (e + s / S) / config.epochs.
         losses: the mean training loss of each epoch behind; read by `plateau` alone.
     """
-    lr = scheduled(config.lr, config.schedule, progress, config.warmup_epochs / config.epochs)
+    lr = scheduled(config.rate, config.schedule, progress, config.warmup_epochs / config.epochs)
     if config.schedule == "step":
         return lr * config.gamma ** sum(progress >= milestone for milestone in config.milestones)
     if config.schedule == "plateau":

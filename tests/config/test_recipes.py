@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from harness.config.parsing import parse_trial, read_trial, recipe_trial
 from harness.config.plan import Plan, load_plan
 from harness.config.recipes import merged
 from harness.config.schema import ConfigError, Problems, as_dict, parse_overrides
+from harness.config.trial import ScaledRate
 from harness.plugins.__main__ import main as list_plugins
 
 
@@ -74,6 +76,13 @@ CASES = {
     "another plugin, short": ({"name": "x", "p": 1}, "y", {"name": "y"}),
     "another kind": ({"kind": "step", "keep": 5}, {"kind": "long", "ratio": 9}, {"kind": "long", "ratio": 9}),
     "a text in place of a section": ({"epochs": 1}, "many", "many"),
+    "a number in place of a rule": ({"lr": {"value": 0.06, "per": 128}}, {"lr": 0.1}, {"lr": 0.1}),
+    "a rule in place of a number": (
+        {"lr": 0.1},
+        {"lr": {"value": 0.06, "per": 128}},
+        {"lr": {"value": 0.06, "per": 128}},
+    ),
+    "half of a rule": ({"lr": {"value": 0.06, "per": 128}}, {"lr": {"value": 0.3}}, {"lr": {"value": 0.3, "per": 128}}),
 }
 
 
@@ -200,7 +209,7 @@ parameters: {ssl_method: {values: [simclr, byol]}, classifier.name: {values: [li
 
 LEAVES = """
 trial: {recipe: simclr, pretrain: {epochs: 2}}
-parameters: {pretrain.lr: {values: [0.1, 0.2]}, ssl_method.temperature: {values: [0.5, 0.1]}}
+parameters: {pretrain.momentum: {values: [0.1, 0.2]}, ssl_method.temperature: {values: [0.5, 0.1]}}
 """
 
 CONDITIONAL = """
@@ -215,9 +224,33 @@ parameters:
 def test_a_sweep_chooses_among_recipes(tmp_path):
     trials = [candidate.trial for candidate in read(tmp_path, CHOICE).candidates]
     assert [trial.ssl_method.name for trial in trials] == ["simclr", "moco_v2", "byol"]
-    assert [trial.pretrain.lr for trial in trials] == [0.06, 0.06, 0.015]
+    assert [trial.pretrain.rate for trial in trials] == [0.06, 0.06, 0.015]
     assert {trial.pretrain.epochs for trial in trials} == {2}, "the user's keys win"
     assert {trial.backbone.name for trial in trials} == {"resnet18"}
+
+
+SCALED = {
+    "another batch size": ("simclr", "batch_size: {values: [64, 128, 512]}", [0.03, 0.06, 0.24]),
+    "a number takes the rule's place": ("simclr", "lr: {values: [1, 2]}", [1.0, 2.0]),
+    "the rule's own number": ("byol", "lr.value: {values: [1, 2]}", [1.0, 2.0]),
+    "Adam's rate, which has none": ("simclr/small", "batch_size: {values: [64, 128]}", [3e-3, 3e-3]),
+}
+
+
+@pytest.mark.parametrize("case", SCALED)
+def test_a_recipes_rate_follows_its_batch_size(tmp_path, case):
+    recipe, parameter, rates = SCALED[case]
+    plan = read(tmp_path, f"trial: {{recipe: {recipe}}}\nparameters: {{pretrain.{parameter}}}")
+    assert [candidate.trial.pretrain.rate for candidate in plan.candidates] == rates
+
+
+@pytest.mark.parametrize("name", recipes.recipe_names())
+def test_a_recipe_whose_source_scales_the_rate_does_so(name):
+    """Its settings name the rule, of the optimizer that it takes: `SGD 0.06 x batch / 128`."""
+    _, recipe, _ = recipes.find_recipe(name)
+    pretrain = read_trial({"recipe": name}, {}).pretrain
+    named = re.search(rf"\b{pretrain.optimizer}\s[^,;]*x batch\s/\s\d+", recipe.settings, re.IGNORECASE)
+    assert isinstance(pretrain.lr, ScaledRate) == bool(named)
 
 
 def test_cases_and_references_name_recipes(tmp_path):
@@ -262,7 +295,7 @@ def test_what_is_kept_is_resolved(tmp_path):
     assert "recipe" not in kept["trial"]
     assert (kept["trial"]["pretrain"]["epochs"], kept["trial"]["backbone"]["name"]) == (2, "resnet18")
     chosen = read(tmp_path, CHOICE).as_dict()
-    assert chosen["recipes"]["byol"]["pretrain"]["lr"] == 0.015
+    assert chosen["recipes"]["byol"]["pretrain"]["lr"] == {"value": 0.015, "per": 128}
     assert chosen["recipes"]["byol"]["classifier"]["epochs"] == 100
 
 
@@ -289,7 +322,7 @@ def test_one_trial_alone_takes_a_recipe(tmp_path, mine):
     assert (config.ssl_method.hyperparameters["temperature"], config.pretrain.epochs) == (0.3, 7)
     kept = tmp_path / "kept.yaml"
     kept.write_text(yaml.safe_dump(read(tmp_path, CHOICE).as_dict() | {"trial": {"recipe": "byol"}}))
-    assert read_trial(kept, {}).pretrain.lr == 0.015
+    assert read_trial(kept, {}).pretrain.rate == 0.015
 
 
 @pytest.mark.parametrize("content", ["labels: {start: 20}\n", "name: q\ntrial: {labels: {start: 20}}\n"])

@@ -15,7 +15,8 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from baselines.backbones.resnet18 import ResNet18
 from baselines.backbones.vit import ViT
-from harness.config.trial import Optimization, PretrainConfig
+from harness.config.trial import ClassifierConfig, Optimization, PretrainConfig, ScaledRate
+from harness.trial.lengths import for_images
 from harness.trial.optimizers import (
     LARS,
     DivergedError,
@@ -288,3 +289,31 @@ def test_shares_and_norms_that_are_not_decayed_make_groups_of_both():
     assert [settings[id(p)] for p in model.parameters()] == [
         (0.1, 0.3), (0.1, 0.0), (0.2, 0.0), (0.2, 0.0), (0.2, 0.3), (0.2, 0.0)
     ]  # fmt: skip
+
+
+# ---------------------------------------------------------------- a rate in proportion to the batch
+
+
+@pytest.mark.parametrize("cls", [PretrainConfig, ClassifierConfig, Optimization])
+@pytest.mark.parametrize(("batch_size", "rate"), [(32, 0.015), (128, 0.06), (512, 0.24), (48, 0.0225)])
+def test_a_scaled_rate_trains_as_the_number_that_it_makes(cls, batch_size, rate):
+    scaled = cls(epochs=3, batch_size=batch_size, lr=ScaledRate(0.06, 128), schedule="cosine")
+    number = replace(scaled, lr=rate)
+    trained = []
+    for config in (scaled, number):
+        model = network()
+        optimizer = build_optimizer(model.parameters(), config)
+        for step in range(6):
+            set_learning_rate(optimizer, learning_rate(config, step / 6))
+            optimizer.zero_grad()
+            loss_of(model, step).backward()
+            optimizer.step()
+        trained.append([parameter.detach().clone() for parameter in model.parameters()])
+    assert all(torch.equal(*pair) for pair in zip(*trained, strict=True))
+    assert scaled.as_read() == number.as_read(), "they are one stage"
+
+
+@pytest.mark.parametrize("images", [100, 432, 700, 9000])
+def test_a_scaled_rate_follows_the_batch_that_stands_for_auto(images):
+    settings = for_images(PretrainConfig(lr=ScaledRate(0.06, 128)), images)
+    assert settings.rate == pytest.approx(0.06 * settings.batch_size / 128)
