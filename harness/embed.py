@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from harness.files import RESULTS, temporary_name
 from harness.messages import count, message_of
-from harness.progress import forgive_output
+from harness.progress import forgive_output, until_reader_leaves
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,6 +34,7 @@ CHUNK = 2048
 """Images decoded before they are embedded: memory does not grow with their number."""
 
 
+@until_reader_leaves
 def main(arguments: list[str] | None = None, prog: str = "python -m harness.embed") -> int:
     """The command line, as `prog`; returns the exit status."""
     options = _parser(prog).parse_args(arguments)

@@ -24,6 +24,7 @@ from typing import Any, Literal
 from harness.files import replace_text
 from harness.messages import closest
 from harness.plain_yaml import parse_yaml
+from harness.progress import until_reader_leaves
 from harness.records.names import by_path
 from harness.report.compare import judge
 from harness.report.model import Entry, Report
@@ -211,6 +212,7 @@ def exhibits_table(rows: Sequence[Exhibit], results: Path) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in every)
 
 
+@until_reader_leaves
 def main(arguments: list[str] | None = None, prog: str = "python -m harness.papers") -> int:
     """The command line, as `prog`; returns the exit status."""
     parser = argparse.ArgumentParser(

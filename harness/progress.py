@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
 import io
 import os
@@ -11,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+from typing import Any
 
 from harness.messages import printable
 
@@ -51,6 +53,22 @@ def drop_output() -> None:
         for stream in (1, 2):
             os.dup2(nowhere, stream)
         os.close(nowhere)
+
+
+def until_reader_leaves(command: Callable[..., int]) -> Callable[..., int]:
+    """A command that ends without a word, with status 1, once nobody reads what it prints, as in `| head`."""
+
+    @functools.wraps(command)
+    def run(*arguments: Any, **named: Any) -> int:
+        try:
+            status = command(*arguments, **named)
+            sys.stdout.flush()
+            return status
+        except BrokenPipeError:
+            drop_output()
+            return 1
+
+    return run
 
 
 @contextlib.contextmanager

@@ -1,9 +1,15 @@
 """Bars on a terminal, lines elsewhere, nothing where it is quiet."""
 
+import importlib
 import io
+import os
+import subprocess
 import sys
 
+import pytest
+
 from harness import progress
+from harness.__main__ import COMMANDS
 
 
 def test_quiet_work_shows_nothing(monkeypatch, capsys):
@@ -54,3 +60,19 @@ def test_a_terminal_that_lacks_a_character_shows_a_question_mark(monkeypatch):
     progress.forgive_output()
     print("0.5 \u00b1 0.1", flush=True)
     assert stream.buffer.getvalue() == b"0.5 ? 0.1\n"
+
+
+@pytest.mark.parametrize("command", [["sweep", "search_spaces/augment.yaml", "--dry-run", "--quiet"], ["schema"]])
+def test_a_command_whose_reader_has_left_ends_without_a_word(command):
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "harness", *command], stdout=writer, stderr=subprocess.PIPE, timeout=120
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+@pytest.mark.parametrize("name", COMMANDS.keys() - {"demo", "sweep"})  # a sweep goes on
+def test_every_other_command_ends_with_its_reader(name):
+    assert importlib.import_module(COMMANDS[name][0]).main.__wrapped__

@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 
+from harness.progress import until_reader_leaves
 
+
+@until_reader_leaves
 def main(arguments: list[str] | None = None, prog: str = "python -m harness.config") -> int:
     """The command line, as `prog`; returns the exit status."""
     parser = argparse.ArgumentParser(

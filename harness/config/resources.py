@@ -21,6 +21,11 @@ class Resources:
     time_limit: float | None = setting(None, "seconds after which a trial is ended and counts as failed", above=0)
     memory_gb: float | None = setting(None, "2**30 bytes that a trial's process may hold, else it fails", above=0)
 
+    @property
+    def threads(self) -> int:
+        """Of a trial."""
+        return max(1, int(self.cpus))
+
 
 def check_custom(custom: Mapping[str, Any], problems: Problems) -> None:
     """Whether these name resources of the user's own, by amounts that Ray can give."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.files import CACHE, RESULTS
 from harness.messages import count, message_of
-from harness.progress import forgive_output
+from harness.progress import forgive_output, until_reader_leaves
 
 if TYPE_CHECKING:
     from harness.pick.candidates import Candidates
@@ -32,6 +32,7 @@ BUDGET = 100
 """Images of a batch where neither --budget nor the sweep says how many."""
 
 
+@until_reader_leaves
 def main(arguments: list[str] | None = None, prog: str = "python -m harness.pick") -> int:
     """The command line, as `prog`; returns the exit status."""
     options = _parser(prog).parse_args(arguments)

@@ -7,7 +7,7 @@ import json
 import sys
 from typing import Any
 
-from harness.progress import forgive_output
+from harness.progress import forgive_output, until_reader_leaves
 
 
 def _with_recipes() -> list[dict[str, Any]]:
@@ -34,6 +34,7 @@ def _print_table(listed: list[dict[str, Any]]) -> None:
         console.print(table)
 
 
+@until_reader_leaves
 def main(arguments: list[str] | None = None, prog: str = "python -m harness.plugins") -> int:
     """The command line, as `prog`; returns the exit status."""
     parser = argparse.ArgumentParser(prog=prog, description="Lists every plugin and recipe.")

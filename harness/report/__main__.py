@@ -9,12 +9,13 @@ import contextlib
 import sys
 from pathlib import Path
 
-from harness.progress import forgive_output
+from harness.progress import forgive_output, until_reader_leaves
 
 FIGURE_KINDS = ("pdf", "svg", "png")
 """Of pictures for papers; kept here, for help must not wait until numpy is there."""
 
 
+@until_reader_leaves
 def main(arguments: list[str] | None = None, prog: str = "python -m harness.report") -> int:
     """The command line, as `prog`; returns the exit status."""
     parser = argparse.ArgumentParser(prog=prog, description="What a sweep found.")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from harness.files import CACHE, RESULTS, STAGES, no_space
 from harness.messages import cause_of, printable, public_command, without_secrets
-from harness.progress import drop_output, forgive_output
+from harness.progress import drop_output, forgive_output, until_reader_leaves
 
 if TYPE_CHECKING:
     from harness.config.plan import Plan
@@ -40,26 +40,11 @@ def main(
 
     from harness.config.plan import load_plan
     from harness.config.schema import parse_overrides
-    from harness.records.mirror import local_folder
-    from harness.sweep.preflight import check_places, preview
 
     try:
         plan = load_plan(options.file, parse_overrides(options.set))
-        if options.show:
-            from harness.sweep.show import show_views
-
-            for line in show_views(plan, options.cache, options.show):
-                print(line)
-            if not options.dry_run:
-                return FINISHED
-        if options.dry_run:
-            check_places(local_folder(options.results) / plan.name, options.stages, options.cache)
-            print(printable(preview(plan)), flush=True)
-            if not options.quiet:
-                from harness.sweep.costs import expected_costs
-
-                print(expected_costs(plan, options.cache))
-            return FINISHED
+        if options.show or options.dry_run:
+            return _look_ahead(plan, options)
         return _run(plan, options, typed, resume)
     except (ValueError, OSError) as error:  # before the first record: what comes later is in the outcome
         if no_space(error):
@@ -76,6 +61,27 @@ def resume_command(prog: str, arguments: list[str]) -> str:
     """The command that was given, with --resume and without the password of a URI."""
     given = [argument for argument in arguments if argument != "--resume"]
     return public_command(prog, [*given, "--resume"])
+
+
+@until_reader_leaves
+def _look_ahead(plan: Plan, options: argparse.Namespace) -> int:
+    """What `--show` and `--dry-run` ask for."""
+    from harness.records.mirror import local_folder
+    from harness.sweep.preflight import check_places, preview
+
+    if options.show:
+        from harness.sweep.show import show_views
+
+        for line in show_views(plan, options.cache, options.show):
+            print(line)
+    if options.dry_run:
+        check_places(local_folder(options.results) / plan.name, options.stages, options.cache)
+        print(printable(preview(plan)), flush=True)
+        if not options.quiet:
+            from harness.sweep.costs import expected_costs
+
+            print(expected_costs(plan, options.cache))
+    return FINISHED
 
 
 def _run(plan: Plan, options: argparse.Namespace, typed: str, resume: str) -> int:

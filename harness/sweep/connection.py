@@ -17,7 +17,7 @@ from harness.config.trial import TrialConfig
 from harness.data.splits import Data
 from harness.sweep import cluster
 from harness.sweep.placement import Node, this_machine
-from harness.sweep.servers import Servers, ServersOfCluster, silenced, start_private_ray
+from harness.sweep.servers import Servers, ServersOfCluster, silenced, start_private_ray, workers_as_started
 from harness.trial.run import Folders
 
 RAY_VARIABLES = {
@@ -25,6 +25,8 @@ RAY_VARIABLES = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths keep their meaning in workers
     "RAY_memory_monitor_refresh_ms": "0",  # it would end the whole sweep, not the trial that needs too much
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_preload_python_modules": "harness.sweep.worker",  # by workers that start with Ray, while the driver goes on
+    "RAY_kill_idle_workers_interval_ms": "0",  # never: they wait for the first trials
     "RAY_worker_niceness": "0",  # the default of 15 would let any other process distort the times
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # `Interrupts` is ours
@@ -47,7 +49,7 @@ def connected(plan: Plan | None = None, address: str | None = None) -> Iterator[
     """
     if ray.is_initialized():
         raise ConfigError(["this process uses Ray already; call ray.shutdown() before a sweep is run in it"])
-    with _ray_variables():
+    with _ray_variables(plan.resources.threads if plan and not address else None):
         if address:
             assert plan is not None
             cluster.join(address, plan)
@@ -57,25 +59,30 @@ def connected(plan: Plan | None = None, address: str | None = None) -> Iterator[
         for name in ("tune", "execution.tune_controller"):  # a worker that dies is reported by its trial, in one line
             logging.getLogger(f"ray.tune.{name}").setLevel(logging.CRITICAL)
         try:
-            with silenced():
+            with silenced(), contextlib.nullcontext() if address else workers_as_started():
                 yield servers
         finally:
             servers.end()
 
 
 @contextlib.contextmanager
-def _ray_variables() -> Iterator[None]:
+def _ray_variables(threads: int | None) -> Iterator[None]:
     """Inside the block the environment holds `RAY_VARIABLES`; afterwards what Ray reads and sets is as it was.
+
+    Workers that import before they know what they will run have so many threads: Ray would tell them with the trial.
 
     But for RAY_AUTH_MODE, which Ray sets for a private cluster and this process then keeps to: a cluster that it starts
     or joins later must be told the same.
     """
     before = dict(os.environ)
     os.environ.update(RAY_VARIABLES)
+    if threads is not None:
+        os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     try:
         yield
     finally:
-        of_ray = {name for name in os.environ if name.startswith(("RAY_", "TUNE_"))} | {"PYTHONBREAKPOINT"}
+        others = {"PYTHONBREAKPOINT", "OMP_NUM_THREADS"}
+        of_ray = {name for name in os.environ if name.startswith(("RAY_", "TUNE_"))} | others
         for name in of_ray & set(os.environ) - {"RAY_AUTH_MODE"}:
             if name in before:
                 os.environ[name] = before[name]

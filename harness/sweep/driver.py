@@ -51,7 +51,7 @@ class Sweep:
             metrics=tuple(objective.name for objective in plan.metric),
             watched=plan.watched.name if plan.watched else None,
             folders=folders,
-            threads=max(1, int(plan.resources.cpus)),
+            threads=plan.resources.threads,
             memory_gb=plan.resources.memory_gb,
             cwd=os.getcwd(),
         )

@@ -19,6 +19,8 @@ import psutil
 import ray
 from ray._private import ray_constants, utils
 from ray._private import worker as ray_worker
+from ray._private.node import Node
+from ray.tune.execution import class_cache
 
 from harness.config.schema import ConfigError
 from harness.cores import usable_cores
@@ -39,6 +41,10 @@ DEAF_TO = (signal.SIGTERM, signal.SIGHUP)
 
 TOKEN = secrets.token_hex(32)
 """For a Ray whose user has no home. The same for all of a process, which reads it once."""
+
+UNUSED = ("start_monitor", "start_log_monitor", "start_api_server")
+"""How Ray starts its autoscaler, what prints workers' logs in the driver, and its dashboard: three Python processes
+that serve nobody here, and take two processor seconds before the first trial and one second after the last."""
 
 _end_with_parent = utils.set_kill_on_parent_death_linux
 
@@ -125,7 +131,11 @@ def start_private_ray() -> Servers:
     folder = folder_for_ray()
     try:
         _give_token()
-        with _set(utils, set_kill_on_parent_death_linux=_begin_group), _set(ray_constants, ENABLE_RAY_CLUSTER=False):
+        with (
+            _set(utils, set_kill_on_parent_death_linux=_begin_group),
+            _set(ray_constants, ENABLE_RAY_CLUSTER=False),
+            _set(Node, **dict.fromkeys(UNUSED, lambda *_, **__: None)),
+        ):
             ray.init(
                 address="local",
                 include_dashboard=False,
@@ -146,6 +156,14 @@ def start_private_ray() -> Servers:
 def silenced() -> AbstractContextManager[None]:
     """Inside the block Ray prints no pages of its state where a server dies: `Servers.dead` tells of that."""
     return _set(ray_worker, print_to_stdstream=lambda *_, **__: None)
+
+
+def workers_as_started() -> AbstractContextManager[None]:
+    """Inside the block trials run in workers that Ray has started already, whose environment is the driver's.
+
+    Tune would pass some of its variables once more, for which each trial's worker is one that starts then.
+    """
+    return _set(class_cache, DEFAULT_ENV_VARS={}, ENV_VARS_TO_PROPAGATE=())
 
 
 def folder_for_ray(candidates: Iterable[str] = ("/tmp", "/var/tmp", "/dev/shm")) -> Path:
@@ -190,7 +208,7 @@ def _begin_group() -> None:
 
 @contextlib.contextmanager
 def _set(module: Any, **values: Any) -> Iterator[None]:
-    """Inside the block names of a module have these values."""
+    """Inside the block names of a module, or of a class, have these values."""
     before = {name: getattr(module, name) for name in values}
     for name, value in values.items():
         setattr(module, name, value)

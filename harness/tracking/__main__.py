@@ -8,9 +8,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from harness.progress import forgive_output
+from harness.progress import forgive_output, until_reader_leaves
 
 
+@until_reader_leaves
 def main(arguments: list[str] | None = None, prog: str = "python -m harness.tracking") -> int:
     """The command line, as `prog`; returns the exit status."""
     parser = argparse.ArgumentParser(prog=prog, description="Delivers records to MLflow, or says where they are shown.")

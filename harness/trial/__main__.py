@@ -10,9 +10,10 @@ import sys
 from pathlib import Path
 
 from harness.files import CACHE, STAGES
-from harness.progress import forgive_output
+from harness.progress import forgive_output, until_reader_leaves
 
 
+@until_reader_leaves
 def main(arguments: list[str] | None = None, prog: str = "python -m harness.trial") -> int:
     """The command line, as `prog`; returns the exit status."""
     options = _parser(prog).parse_args(arguments)

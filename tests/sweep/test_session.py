@@ -259,6 +259,37 @@ def test_the_moment_decides_the_exit_status(tmp_path, monkeypatch, capsys, cache
     assert kept.exists() == (records > 0 and isinstance(error, Exception))
 
 
+WARM = """
+import os, sys, time
+import psutil, ray
+from ray.tune.execution.class_cache import _ActorClassCache
+from harness.config.plan import load_plan
+from harness.sweep.connection import connected
+
+class Trial:
+    def tell(self):
+        return os.getpid(), "harness.sweep.worker" in sys.modules, os.environ["OMP_NUM_THREADS"]
+
+def servers():
+    return {child.pid: " ".join(child.cmdline()) for child in psutil.Process().children(recursive=True)}
+
+os.environ.pop("OMP_NUM_THREADS", None)
+with connected(load_plan({"name": "warm", "trial": {}}, {})):
+    while not (idle := {pid for pid, command in servers().items() if command.startswith("ray::IDLE")}):
+        time.sleep(0.1)
+    before = servers()
+    pid, imported, threads = ray.get(_ActorClassCache().get(Trial).options(num_cpus=1).remote().tell.remote())
+    assert pid in idle and imported and threads == "1", (pid, before, imported, threads)
+    assert not [command for command in before.values() if "dashboard.py" in command or "monitor.py" in command], before
+assert "OMP_NUM_THREADS" not in os.environ
+"""
+
+
+def test_trials_run_in_workers_that_start_and_import_with_ray(tmp_path):
+    done = subprocess.run([sys.executable, "-c", WARM], cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_process_that_uses_ray_is_told_so(monkeypatch):
     monkeypatch.setattr(connection.ray, "is_initialized", lambda: True)
     with pytest.raises(ConfigError, match=r"uses Ray already; call ray.shutdown\(\)"), connection.connected():
