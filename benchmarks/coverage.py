@@ -28,7 +28,9 @@ SELECTORS = ("probcover", "dcom")
 def main() -> None:
     """Runs the selectors named on the command line, or both."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="selector", help=f"of {', '.join(SELECTORS)}; both if none is named")
+    parser.add_argument(
+        "names", nargs="*", metavar="selector", help=f"of {', '.join(SELECTORS)}; both if none is named"
+    )
     parser.add_argument("--features", default="", help="an .npy file, float [N, D], instead of random features")
     parser.add_argument("--rows", type=int, default=Case.rows, help="%(default)s")
     parser.add_argument("--labeled", type=int, default=500, help="%(default)s")
