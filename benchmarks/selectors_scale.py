@@ -131,7 +131,7 @@ def commit() -> str:
 
 def run(folder: Path, name: str, threads: int, limit: float) -> dict[str, object]:
     """A line of the results; a selector that was ended has no seconds in it."""
-    load = os.getloadavg()[0]
+    before = {"threads": threads, "commit": commit(), "load_before": os.getloadavg()[0]}
     parent, child = get_context("spawn").Pipe()
     process = get_context("spawn").Process(target=_send, args=(child, folder, name, threads, limit))
     process.start()
@@ -141,7 +141,7 @@ def run(folder: Path, name: str, threads: int, limit: float) -> dict[str, object
     except EOFError:  # it was ended: of too much time, or of too much memory
         measured = {}
     process.join()
-    return {"threads": threads, "commit": commit(), "load_before": load, "exit": process.exitcode, **measured}
+    return before | {"exit": process.exitcode, **measured}
 
 
 def _send(child: Connection, folder: Path, name: str, threads: int, limit: float) -> None:

@@ -85,8 +85,11 @@ def nearest_point(features: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
     """
     if len(points) == 0:
         return features.new_full((len(features),), -torch.inf), torch.zeros(len(features), dtype=torch.int64)
-    parts = [(part @ points.T).max(dim=1) for part in features.split(max(1, BLOCK_ELEMENTS // len(points)))]
-    return torch.cat([part.values for part in parts]), torch.cat([part.indices for part in parts])
+    cosine, nearest = features.new_empty(len(features)), torch.empty(len(features), dtype=torch.int64)
+    step = max(1, BLOCK_ELEMENTS // len(points))
+    for part, *of_part in zip(features.split(step), cosine.split(step), nearest.split(step), strict=True):
+        torch.max(part @ points.T, dim=1, out=tuple(of_part))  # in place, as `filled` does and why
+    return cosine, nearest
 
 
 def mismatch(

@@ -1,9 +1,9 @@
 """How many points not yet covered lie in the ball around each point, kept up to date as balls cover them.
 
 Who lies in whose ball is found once and kept as bits. Up to `ALL_PAIRS` points every pair is looked at: N^2 / 8 bytes.
-Of more points k-means makes cells of about `CELL_SIZE`, and a point's neighbours are sought in the `NUM_CELLS` whose
-centroids are nearest to that of its own cell, itself included: an eighth of a byte for each pair looked at, whatever
-the radius. What lies in a ball outside of these is not counted as covered by it.
+Of more points k-means makes cells of about `CELL_SIZE`, and a point's neighbours are sought in its own cell and in
+those between which and its own a sample finds the most, `NUM_CELLS` for each in the mean: an eighth of a byte for each
+pair looked at, whatever the radius. What lies in a ball outside of these is not counted as covered by it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from baselines.selectors.lloyd import kmeans
 ALL_PAIRS = 50_000
 CELL_SIZE = 2_000
 NUM_CELLS = 8
+SAMPLE_OF_CELL = 32
+"""Points of each cell by which it is known how many pairs within the radius it has with the others."""
 BLOCK_ROWS = 255
 """Rows of pairs computed at once, and of bits unpacked at once: their sum fits in a byte."""
 
@@ -37,7 +39,7 @@ class Balls:
     """
 
     def __init__(self, points: Tensor, radius: float, *, rng: torch.Generator):
-        self._cell, self._members, self._near_cells = cells(points, rng=rng)
+        self._cell, self._members, self._near_cells = cells(points, radius, rng=rng)
         self._place = np.empty(len(points), dtype=np.int64)  # of each point among the members of its cell
         self._columns, self._bits = [], []
         self.uncovered = np.ones(len(points), dtype=bool)
@@ -88,19 +90,46 @@ class Balls:
         return np.unpackbits(self._bits[cell][self._place[points]], axis=1, count=len(self._columns[cell]))
 
 
-def cells(points: Tensor, *, rng: torch.Generator) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
+def cells(
+    points: Tensor, radius: float, *, rng: torch.Generator
+) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
     """Which cell each point is in, i64 [N], who is in each cell, and in which cells its neighbours are sought.
 
-    The last is symmetric: a cell is among those of another if that is among its own, and among its own.
+    The last is symmetric: a cell is among those of another if that is among its own, and among its own. A cell of
+    k-means that is more than twice as large as it should be is cut up, so that copies of one image are no single cell.
     """
     if len(points) <= ALL_PAIRS:
         return np.zeros(len(points), dtype=np.int64), [np.arange(len(points))], [np.zeros(1, dtype=np.int64)]
-    cluster, centroids = kmeans(points, -(-len(points) // CELL_SIZE), rng=rng)
-    occupied, cluster = cluster.unique(return_inverse=True)
-    distance = torch.cdist(centroids[occupied], centroids[occupied]).fill_diagonal_(-1)
-    nearest = distance.topk(min(NUM_CELLS, len(occupied)), largest=False).indices
-    is_near = torch.zeros(len(occupied), len(occupied), dtype=torch.bool).scatter_(1, nearest, True)
-    near = [row.nonzero().flatten().numpy() for row in is_near | is_near.T]
-    cell = cluster.numpy()
-    members = np.split(np.argsort(cell, kind="stable"), np.bincount(cell).cumsum()[:-1])
-    return cell, members, near
+    cluster = kmeans(points, -(-len(points) // CELL_SIZE), rng=rng)[0].numpy()
+    groups = np.split(np.argsort(cluster, kind="stable"), np.bincount(cluster).cumsum()[:-1])
+    members = [part for own in groups if len(own) for part in np.array_split(own, -(-len(own) // (2 * CELL_SIZE)))]
+    cell = np.empty(len(points), dtype=np.int64)
+    for number, own in enumerate(members):
+        cell[own] = number
+    return cell, members, near_cells(points, members, radius, rng=rng)
+
+
+def near_cells(points: Tensor, members: list[np.ndarray], radius: float, *, rng: torch.Generator) -> list[np.ndarray]:
+    """For each cell those in which its points' neighbours are sought, in all as many as `NUM_CELLS` for each cost.
+
+    These are the pairs of cells between which the largest share of pairs of points lies within the radius, in a sample
+    of each cell. Of pairs where that is equal, such as 0, those are first whose samples' middles are nearest.
+    """
+    some = [own[torch.randperm(len(own), generator=rng)[:SAMPLE_OF_CELL].numpy()] for own in members]
+    size, number = np.array([len(own) for own in members]), np.array([len(own) for own in some])
+    sample = points[torch.from_numpy(np.concatenate(some))]
+    starts = number.cumsum() - number
+    share = np.empty((len(members), len(members)))
+    for cell, own in enumerate(some):
+        inside = (torch.cdist(points[torch.from_numpy(own)], sample) <= radius).numpy()
+        share[cell] = np.add.reduceat(inside.sum(axis=0), starts) / (len(own) * number)
+    share = np.maximum(share, share.T)  # the two differ by rounding
+    middles = torch.stack([part.mean(dim=0) for part in sample.split(number.tolist())])
+    one, other = np.triu_indices(len(members), k=1)
+    order = np.lexsort((torch.cdist(middles, middles).numpy()[one, other], -share[one, other]))
+    one, other = one[order], other[order]
+    looked_at = (size**2).sum() + (2 * size[one] * size[other]).cumsum()
+    is_near = np.eye(len(members), dtype=bool)
+    chosen = looked_at <= size.sum() * CELL_SIZE * NUM_CELLS
+    is_near[one[chosen], other[chosen]] = is_near[other[chosen], one[chosen]] = True
+    return [np.flatnonzero(row) for row in is_near]

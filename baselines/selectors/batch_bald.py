@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from baselines.selectors.finite import require_finite
+from baselines.selectors.kcenter import filled
 from harness.api import Pool, Selector
 
 PREDICTION_BLOCK_ELEMENTS = 1 << 22
@@ -94,7 +95,7 @@ def expected_entropy(p: Tensor, posterior: Tensor, weight: Tensor) -> Tensor:
         weight: f64 [M], of sum 1.
     """
     size = max(1, PREDICTION_BLOCK_ELEMENTS // (p.shape[1] * len(posterior)))
-    return torch.cat([entropy((part @ posterior.T).transpose(1, 2)) @ weight for part in p.split(size)])
+    return filled(p.new_empty(len(p)), size, lambda part: entropy((p[part] @ posterior.T).transpose(1, 2)) @ weight)
 
 
 def entropy(p: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from baselines.selectors.kcenter import BLOCK_ELEMENTS
+from baselines.selectors.kcenter import BLOCK_ELEMENTS, filled
 
 WINDOW = 16
 
@@ -29,6 +29,9 @@ class Kernel:
         points: f32 [N, D].
         targets: i64 [S], those of the points that are to be covered.
         radius: > 0.
+
+    Attributes:
+        step: rows whose values make one block.
     """
 
     def __init__(self, points: Tensor, targets: Tensor, radius: float):
@@ -37,16 +40,13 @@ class Kernel:
         self.radius = radius
         self._targets = points[targets].T.contiguous()
         self._target_squares = self.squares[targets]
+        self.step = max(1, BLOCK_ELEMENTS // len(targets))
 
     def __call__(self, rows: Tensor) -> Tensor:
         """f32 [n, S]: of the points i64 [n]."""
         squared = torch.addmm(self._target_squares, self.points[rows], self._targets, alpha=-2)
         squared += self.squares[rows].unsqueeze(1)
         return squared.clamp_(min=0).mul_(-1 / self.radius**2).exp_()
-
-    def parts(self, rows: Tensor) -> tuple[Tensor, ...]:
-        """The rows i64 [n] in parts, each of which makes one block; of no rows, none."""
-        return rows.split(max(1, BLOCK_ELEMENTS // len(self._target_squares))) if len(rows) else ()
 
 
 def greedy_coverage(kernel: Kernel, weights: Tensor, centers: Tensor, candidates: Tensor, budget: int) -> Tensor:
@@ -64,11 +64,14 @@ def greedy_coverage(kernel: Kernel, weights: Tensor, centers: Tensor, candidates
     """
     assert 1 <= budget <= len(candidates), (budget, len(candidates))
     covered = torch.zeros_like(weights)
-    for part in kernel.parts(centers):
+    for part in centers.split(kernel.step) if len(centers) else ():
         torch.maximum(covered, kernel(part).amax(dim=0), out=covered)
 
     def gains(rows: Tensor) -> Tensor:
-        return torch.cat([kernel(part).sub_(covered).clamp_(min=0) @ weights for part in kernel.parts(rows)])
+        def of_block(part: slice) -> Tensor:
+            return kernel(rows[part]).sub_(covered).clamp_(min=0) @ weights
+
+        return filled(torch.empty(len(rows)), kernel.step, of_block)
 
     gain = gains(candidates)
     up_to_date = torch.ones(len(candidates), dtype=torch.bool)

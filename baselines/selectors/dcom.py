@@ -10,7 +10,7 @@ from torch.nn.functional import normalize
 
 from baselines.selectors.balls import Balls
 from baselines.selectors.finite import require_finite
-from baselines.selectors.kcenter import BLOCK_ELEMENTS
+from baselines.selectors.kcenter import BLOCK_ELEMENTS, filled
 from baselines.selectors.log_odds import DECIMALS
 from baselines.selectors.probcover import kept_radius
 from baselines.selectors.ranking import shuffled
@@ -107,8 +107,11 @@ def unit_range(values: Tensor) -> Tensor:
 def in_balls(points: Tensor, centers: Tensor, radii: Tensor) -> Tensor:
     """bool [N]: which of the unit vectors f32 [N, D] lie in a ball around f32 [L, D] of its radius f32 [L]."""
     least_cosine = 1 - radii.square() / 2
-    parts = points.split(max(1, BLOCK_ELEMENTS // len(centers)))
-    return torch.cat([(part @ centers.T > least_cosine).any(dim=1) for part in parts])
+
+    def of_block(part: slice) -> Tensor:
+        return (points[part] @ centers.T > least_cosine).any(dim=1)
+
+    return filled(torch.empty(len(points), dtype=torch.bool), max(1, BLOCK_ELEMENTS // len(centers)), of_block)
 
 
 def pure_radii(

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Self
 
 import torch
@@ -20,6 +21,18 @@ from torch import Tensor
 
 BLOCK_ELEMENTS = 1 << 23
 """Entries of one block of distances: 32 MB in float32."""
+
+
+def filled(result: Tensor, step: int, block: Callable[[slice], Tensor]) -> Tensor:
+    """The result [n], filled with what `block` says of `step` rows at a time.
+
+    Written into what was there before the first block: small results that outlive their blocks come to lie in the
+    memory that these freed, so that the next one does not fit there, which of a million rows were tens of gigabytes.
+    """
+    for start in range(0, len(result), step):
+        part = slice(start, start + step)
+        result[part] = block(part)
+    return result
 
 
 class Distance(ABC):

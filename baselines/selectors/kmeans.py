@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from baselines.selectors.finite import require_finite
-from baselines.selectors.kcenter import BLOCK_ELEMENTS
+from baselines.selectors.kcenter import BLOCK_ELEMENTS, filled
 from baselines.selectors.lloyd import AUTHORS_STARTS, kmeans
 from harness.api import Pool, Reason, Selector
 
@@ -69,9 +69,11 @@ def nearest_to_centroids(
         i64 [budget] distinct rows, and i64 [budget] the sizes of their clusters, 0 for those that were drawn.
     """
     cluster, centroids = kmeans(points, budget, rng=rng, n_init=n_init)
-    step = max(1, BLOCK_ELEMENTS // points.shape[1])
-    parts = zip(points.split(step), cluster.split(step), strict=True)
-    to_centroid = torch.cat([(part - centroids[own]).square().sum(dim=1) for part, own in parts])
+
+    def of_block(part: slice) -> Tensor:
+        return (points[part] - centroids[cluster[part]]).square().sum(dim=1)
+
+    to_centroid = filled(torch.empty(len(points)), max(1, BLOCK_ELEMENTS // points.shape[1]), of_block)
     shuffle = torch.randperm(len(points), generator=rng)  # ties are drawn
     order = shuffle[to_centroid[shuffle].argsort(stable=True)]
     order = order[cluster[order].argsort(stable=True)]  # by cluster, nearest first

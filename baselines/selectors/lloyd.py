@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from baselines.selectors.kcenter import BLOCK_ELEMENTS, SquaredEuclidean
+from baselines.selectors.kcenter import BLOCK_ELEMENTS, SquaredEuclidean, filled
 from baselines.selectors.kmeans_plus_plus import kmeans_plus_plus
 
 AUTHORS_STARTS = 10
@@ -96,5 +96,9 @@ def nearest_centroid(points: Tensor, centroids: Tensor) -> Tensor:
     center = centroids.mean(dim=0)
     shifted = centroids - center  # products round off less near the origin
     offset = shifted.square().sum(dim=1)
-    parts = points.split(max(1, BLOCK_ELEMENTS // len(centroids)))
-    return torch.cat([torch.addmm(offset, part.float() - center, shifted.T, alpha=-2).argmin(dim=1) for part in parts])
+
+    def of_block(part: slice) -> Tensor:
+        distance = torch.addmm(offset, points[part].float() - center, shifted.T, alpha=-2)
+        return torch.from_numpy(distance.numpy().argmin(axis=1))  # a fifth of the time of torch's
+
+    return filled(torch.empty(len(points), dtype=torch.int64), max(1, BLOCK_ELEMENTS // len(centroids)), of_block)

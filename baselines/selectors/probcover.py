@@ -35,8 +35,8 @@ class ProbCover(Selector):
     does not fill its blocks of 500; here they are <= delta, of all. It gives ties, those of the picks that cover
     nothing but themselves among them, to the first position, this to a random image; once everything is covered the
     rest is drawn at random. A batch of which picks cover nothing but themselves is said to hold them, on a line.
-    Up to 50,000 images the neighbourhoods are exact and kept as bits, N^2 / 8 bytes; of more they are sought in the
-    nearest cells of k-means (`balls`), about 3 GB for a million.
+    Up to 50,000 images the neighbourhoods are exact and kept as bits, N^2 / 8 bytes; of more they are sought in
+    those cells of k-means where a sample finds the most (`balls`), 2 GB for a million.
 
     Args:
         delta: radius, > 0; None estimates it. The paper uses 0.75 for SimCLR features of CIFAR-10.

@@ -126,7 +126,7 @@ def principal(features: np.ndarray, dims: int | None) -> np.ndarray:
     # One constant would make PCA divide by a variance of 0, and there is nothing to reduce.
     if dims is None or not np.ptp(values, axis=0).any():
         return values
-    return PCA(min(dims, *values.shape), random_state=SEED).fit_transform(values)
+    return PCA(min(dims, *values.shape), copy=False, random_state=SEED).fit_transform(values)
 
 
 def _mapped(features: Tensor, reducer: str, dims: int | None, perplexity: float, *, rng: torch.Generator) -> np.ndarray:

@@ -6,7 +6,7 @@ import torch
 from pools import blobs, make_pool, picks_of, rng, valid
 from torch.nn.functional import normalize
 
-from baselines.selectors.balls import Balls
+from baselines.selectors.balls import Balls, cells
 from baselines.selectors.core_gcn import CoreGCN
 from baselines.selectors.gcn import GCN, CosineGraph, train_gcn
 from baselines.selectors.lloyd import kmeans
@@ -50,7 +50,7 @@ def test_cover_is_that_of_the_plain_algorithm(rows, num_centers, monkeypatch):
 
 
 def test_cells_find_the_balls_of_groups_and_keep_their_counts(monkeypatch):
-    for constant, value in (("ALL_PAIRS", 100), ("CELL_SIZE", 20), ("NUM_CELLS", 6), ("BLOCK_ROWS", 7)):
+    for constant, value in (("ALL_PAIRS", 100), ("CELL_SIZE", 20), ("NUM_CELLS", 4), ("BLOCK_ROWS", 7)):
         monkeypatch.setattr(f"baselines.selectors.balls.{constant}", value)
     points = normalize(blobs(600, 8, num_clusters=12, spread=0.8)[0])
     balls = Balls(points, 0.5, rng=rng())
@@ -68,6 +68,24 @@ def test_cells_find_the_balls_of_groups_and_keep_their_counts(monkeypatch):
     assert np.ceil(balls.gain[others]).tolist() == (seen & ~covered).sum(dim=1)[others].tolist()
     exact = near[[0, 1, *plain_cover(near, [0, 1], 20)]].any(dim=0)
     assert float(near[[0, 1, *picks]].any(dim=0).sum()) >= 0.99 * float(exact.sum())
+
+
+@pytest.mark.parametrize("shape", ["around a middle", "half of them copies"])
+def test_cells_look_at_no_more_pairs_than_they_may(monkeypatch, shape):
+    """Many cells around one, which is near to all, and copies of one image, which no k-means takes apart."""
+    for constant, value in (("ALL_PAIRS", 100), ("CELL_SIZE", 20), ("NUM_CELLS", 4)):
+        monkeypatch.setattr(f"baselines.selectors.balls.{constant}", value)
+    points = torch.eye(60).repeat(20, 1) + 0.02 * torch.randn(1200, 60, generator=rng())
+    points[:: 10 if shape == "around a middle" else 2] = 1 / 60
+    cell, members, near = cells(points, 0.5, rng=rng())
+    assert torch.equal(torch.from_numpy(np.concatenate(members)).sort().values, torch.arange(1200))
+    assert all((cell[own] == number).all() for number, own in enumerate(members))
+    assert max(len(own) for own in members) <= 40
+    sizes = np.array([len(own) for own in members])
+    assert sum(sizes[number] * sizes[others].sum() for number, others in enumerate(near)) <= 1200 * 20 * 4
+    assert all(
+        number in others and all(number in near[other] for other in others) for number, others in enumerate(near)
+    )
 
 
 def test_probcover_covers_the_largest_uncovered_groups_first():
