@@ -159,12 +159,13 @@ ASLEEP = 60
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_whatever_befalls_a_running_sweep_from_outside_it_ends_with_every_trial(tmp_path):
-    """Caches wiped, the driver stopped and a report made meanwhile, its folder wiped, its code changed."""
+    """Caches and database wiped, the driver stopped and a report made meanwhile, its folder wiped, its code changed."""
     folder, sweep = tmp_path / "a", tmp_path / "a/runs/it's #1"
     process = begin(folder, number=FEW)
     wait_for_endings(sweep, 1, process)
     for cache in ("stages", "data"):
         shutil.rmtree(folder / cache, ignore_errors=True)
+    (folder / "runs/mlflow.db").unlink()
     wait_for_endings(sweep, 2, process)
     process.send_signal(signal.SIGSTOP)
     asleep = time.monotonic()
@@ -179,7 +180,8 @@ def test_whatever_befalls_a_running_sweep_from_outside_it_ends_with_every_trial(
     out, errors = process.communicate(timeout=900)
     print(out, errors)
     assert process.returncode == 0, out + errors
-    assert "rows.jsonl was deleted or changed while the sweep runs; written anew" in errors
+    for file in ("rows.jsonl", "mlflow.db"):
+        assert f"{file} was deleted or changed while the sweep runs; written anew" in errors
     assert "Traceback" not in errors
     ended = finished(sweep)
     assert len(ended) == FEW
