@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 PLUGIN = """
 import os, time
@@ -34,6 +35,9 @@ class Telling(Selector):
 """A module of a user, which no node has: `selector: {name: telling:Telling, log: FILE}`."""
 
 
+AS_DOCUMENTED = {"RAY_memory_monitor_refresh_ms": "0", "RAY_worker_niceness": "0"}
+"""What docs/cluster.md says to start nodes with: else trials stand back behind whatever else this machine does."""
+
 OF_RAY = ("num_cpus", "object_store_memory")
 """What a node may offer under a name of Ray's; the rest are names of the test's."""
 
@@ -47,22 +51,21 @@ def nodes(*resources: dict[str, Any]) -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     folder = Path(tempfile.mkdtemp(prefix="nodes", dir="/tmp"))  # a short path: Ray's sockets lie below it
-    before, path = Path.cwd(), os.environ.pop("PYTHONPATH", None)
-    cluster = Cluster()
-    try:
-        for number, offered in enumerate(resources):
-            (folder / str(number)).mkdir()
-            os.chdir(folder / str(number))
-            head = {} if number else {"include_dashboard": False, "temp_dir": str(folder)}
-            given = {"num_cpus": 1} | {kind: amount for kind, amount in offered.items() if kind in OF_RAY}
-            cluster.add_node(**given, resources={k: v for k, v in offered.items() if k not in OF_RAY}, **head)
-            os.chdir(before)
-        if path is not None:
-            os.environ["PYTHONPATH"] = path
-        yield cluster
-    finally:
-        os.chdir(before)
-        if path is not None:
-            os.environ["PYTHONPATH"] = path
-        cluster.shutdown()
-        shutil.rmtree(folder, ignore_errors=True)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in AS_DOCUMENTED.items():
+            patch.setenv(name, value)
+        cluster = Cluster()
+        try:
+            for number, offered in enumerate(resources):
+                (folder / str(number)).mkdir()
+                head = {} if number else {"include_dashboard": False, "temp_dir": str(folder)}
+                given = {"num_cpus": 1} | {kind: amount for kind, amount in offered.items() if kind in OF_RAY}
+                others = {kind: amount for kind, amount in offered.items() if kind not in OF_RAY}
+                with pytest.MonkeyPatch.context() as there:
+                    there.chdir(folder / str(number))
+                    there.delenv("PYTHONPATH", raising=False)
+                    cluster.add_node(**given, resources=others, **head)
+            yield cluster
+        finally:
+            cluster.shutdown()
+            shutil.rmtree(folder, ignore_errors=True)

@@ -24,6 +24,7 @@ from harness.tracking.description import SweepDescription
 from harness.tracking.experiment import PARENT, Experiment, TrackedRun
 from harness.tracking.machine_load import MachineLoad
 from harness.tracking.points import points_of
+from harness.tracking.server import print_line
 
 if TYPE_CHECKING:
     from harness.report.model import Report
@@ -128,6 +129,9 @@ class Delivery:
 
     def _connect(self) -> Experiment:
         """The experiment, with the sweep's run in it."""
+        if self._experiment and self._experiment.is_gone():
+            print_line(f"{self._experiment.database} was deleted or changed while the sweep runs; written anew")
+            self._experiment, self._pending = None, dict.fromkeys(self._trials)
         if self._experiment is None:
             experiment, description = Experiment(*self._place), self._description
             if "" not in experiment.runs:

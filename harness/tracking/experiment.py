@@ -76,6 +76,19 @@ def _make_database(database: Path) -> None:
     new.replace(database)
 
 
+def _file_of(database: Path) -> tuple[int, int] | None:
+    """Which file it is; None where there is none, or an empty one."""
+    status = database.stat() if database.exists() else None
+    return (status.st_dev, status.st_ino) if status and status.st_size else None
+
+
+def _connect_anew(uri: str) -> None:
+    """Lets go of connections to a file that was the database before: MLflow keeps them, by the name."""
+    from mlflow.tracking._tracking_service.utils import _get_store
+
+    _get_store(uri).engine.dispose()
+
+
 def folder_or_name(data: Mapping[str, Any]) -> str:
     """What MLflow calls a data set: its folder where it has one, else its name."""
     return Path(str(data.get("path") or data["name"])).name
@@ -101,6 +114,7 @@ class Experiment:
 
     Attributes:
         client: MLflow's.
+        database: the file, if it is one.
         id: of the experiment.
         runs: trial -> run; the sweep's own is ''.
     """
@@ -111,9 +125,12 @@ class Experiment:
             database.parent.mkdir(parents=True, exist_ok=True)
         # Two processes that make one database at once would disturb each other.
         with FileLock(f"{database}.lock") if database else nullcontext():
-            if database and not database.exists():
+            if database and not _file_of(database):
                 _make_database(database)
             self.client = import_mlflow().MlflowClient(uri)
+            self.database, self._file = database, database and _file_of(database)
+            if database:
+                _connect_anew(uri)
             experiment = self.client.get_experiment_by_name(name)
             if experiment and experiment.lifecycle_stage == "deleted":
                 at = shlex.quote(f"MLFLOW_TRACKING_URI={without_secrets(uri)}")
@@ -131,6 +148,10 @@ class Experiment:
         if database:
             _remove_misnamed(Path(uri.removeprefix("sqlite:///")).parent, database.parent)
         self.runs = self._find_runs(sweep_id)
+
+    def is_gone(self) -> bool:
+        """Whether another file, or none, lies where the database was when this was made."""
+        return self.database is not None and _file_of(self.database) != self._file
 
     def _find_runs(self, sweep_id: str) -> dict[str, TrackedRun]:
         """The sweep's run, as '', and its trials' runs.

@@ -15,7 +15,7 @@ import psutil
 import pytest
 from mlflow import MlflowClient
 from sweep_folder import replace_rows
-from test_sweep import HERE, SLOW, TRIAL, endings, rows, run, start, without_agents, write
+from test_sweep import SLOW, TRIAL, endings, rows, run, start, without_agents, write
 
 from harness.config.plan import load_plan
 from harness.config.schema import ConfigError
@@ -30,14 +30,12 @@ from harness.tracking.server import sqlite_uri
 QUICK = {**TRIAL, "ssl_method": "none"}
 
 
-@pytest.fixture(autouse=True)
-def workers_find_the_plugins(monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", f"{HERE}:{HERE.parent}")
+pytestmark = pytest.mark.usefixtures("workers_find_the_plugins")
 
 
-def mlflow_statuses(folder: Path, name: str) -> dict[str, str]:
+def mlflow_statuses(folder: Path, name: str, database: Path | None = None) -> dict[str, str]:
     """Trial -> status of its run; that of the sweep is ''. Each has one run."""
-    client = MlflowClient(sqlite_uri(folder / "runs/mlflow.db"))
+    client = MlflowClient(sqlite_uri(database or folder / "runs/mlflow.db"))
     runs = client.search_runs([client.get_experiment_by_name(name).experiment_id], max_results=1000)
     trials = [run.data.tags.get("trial_id", "") for run in runs]
     assert max(Counter(trials).values()) == 1
@@ -251,51 +249,6 @@ def test_ctrl_c_twice_stops_at_once(tmp_path):
     assert "--resume" in errors
     assert "Traceback" not in errors
     assert_end_by_themselves(processes)
-
-
-# ---------------------------------------------------------------- a full disk
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 40 MB of its own."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", place], capture_output=True)
-    if mounted.returncode:
-        pytest.skip("only the superuser can make a small disk")
-    yield place
-    subprocess.run(["umount", "--lazy", place], check=True)
-
-
-@pytest.mark.slow
-def test_a_full_disk_stops_the_sweep_and_loses_nothing(small_disk, capsys):
-    """Records, stages and the database lie on the disk that a trial fills."""
-    file = write(
-        small_disk,
-        name="full",
-        trial=QUICK,
-        seeds=[0, 1, 2],
-        resources={"max_concurrent": 1},
-        parameters={"selector": {"values": ["random", {"name": "bad_plugins:Fills", "folder": str(small_disk)}]}},
-    )
-    sweep = small_disk / "runs/full"
-    assert run(small_disk, file) == 130
-    errors = capsys.readouterr().err
-    assert "no space left on the device" in errors
-    assert "make room and go on with" in errors
-    assert "--resume" in errors
-    assert "Traceback" not in errors
-    records, unreadable = record_rows.read_rows(sweep)
-    assert unreadable == 0
-    before = [r for r in records if r["status"] == "finished"]
-    assert 1 <= len(before) < 6
-    assert not any(r["status"] == "failed" for r in records)
-    (small_disk / "ballast").write_bytes(b"")
-    assert run(small_disk, file, "--resume") == 0, capsys.readouterr()
-    assert endings(sweep) == {"finished": 6}
-    assert [r for r in rows(sweep) if r["status"] == "finished"][: len(before)] == before
-    assert set(mlflow_statuses(small_disk, "full").values()) == {"FINISHED"}
 
 
 # ---------------------------------------------------------------- at the same time

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 from collections import Counter
 from pathlib import Path
@@ -252,6 +253,32 @@ def test_a_process_that_dies_while_mlflow_makes_its_tables_leaves_no_half_made_d
     monkeypatch.undo()
     deliver(sweep, new)
     assert_shows(new, sweep)
+
+
+@pytest.mark.parametrize(
+    "damage", ["replaced", *(pytest.param(d, marks=pytest.mark.slow) for d in ("deleted", "emptied"))]
+)
+def test_a_database_that_is_changed_while_the_sweep_runs_gets_all_anew(sweep, uri, empty_database, capfd, damage):
+    file = Path(uri.removeprefix("sqlite:///"))
+    live = Delivery(uri, "selectors", sweep.path, sweep.environment, live=True)
+    for row in sweep.trial("c1", 1, SELECTORS, {100: 0.7}):
+        live.add(row)
+    live.flush()
+    if damage == "emptied":
+        file.write_bytes(b"")
+    else:
+        file.unlink()
+        if damage == "replaced":
+            shutil.copy(empty_database, file)
+    for row in sweep.trial("c2", 1, SELECTORS, {100: 0.7}):
+        live.add(row)
+    live.flush()  # which notices it
+    live.flush()
+    assert_shows(uri, sweep)
+    live.close("FINISHED")
+    assert_shows(uri, sweep)
+    line = f"tracking: {file} was deleted or changed while the sweep runs; written anew"
+    assert [said for said in capfd.readouterr().err.splitlines() if said.startswith("tracking:")] == [line]
 
 
 def test_a_sweep_over_data_sets_names_each_trials_own(sweep, uri):
