@@ -116,7 +116,7 @@ def portrait_of(rounds: Rounds, uses_views: bool, count: int) -> tuple[Portrait,
     if not bool(features.isfinite().all()):
         raise ValueError("the encoder's features are not finite")
     labels = data.val_labels[everything] if data.num_classes else torch.full((len(everything),), UNKNOWN)
-    places = FeatureMap(features[: min(MAPPED, count)])
+    places = map_of(features[: min(MAPPED, count)])
     chosen, number, ranks = _picks(rounds, max(PICKED, count - len(mapped)))
     others = _others(rounds, count - len(mapped) - len(chosen)) if part == "val" else chosen[:0]
     of_pool = _features_of_pool(rounds, torch.cat([chosen, others])) if len(chosen) + len(others) else features[:0]
@@ -195,6 +195,19 @@ class FeatureMap:
     def of(self, others: Tensor) -> Tensor:
         """f32 [m, 2]: the places of other images' features f32 [m, D]."""
         return self._place(others) if len(others) else self.points[:0]
+
+
+_last: dict[str, FeatureMap] = {}
+"""The map that was made last, by its features: the trials of one encoder show the same images, and share it."""
+
+
+def map_of(features: Tensor) -> FeatureMap:
+    """The map of f32 [n, D]; of the features that were mapped last the one that is there."""
+    name = f"{tuple(features.shape)} {files.digest(features.contiguous().numpy().tobytes())}"
+    if name not in _last:
+        _last.clear()
+        _last[name] = FeatureMap(features)
+    return _last[name]
 
 
 def clusters(features: Tensor, count: int, others: Tensor) -> np.ndarray:
