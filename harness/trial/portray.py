@@ -197,17 +197,21 @@ class FeatureMap:
         return self._place(others) if len(others) else self.points[:0]
 
 
-_last: dict[str, FeatureMap] = {}
-"""The map that was made last, by its features: the trials of one encoder show the same images, and share it."""
+_last: dict[str, tuple[str, Any]] = {}
+"""What was made of features last, by what it is, and its name: the trials of one encoder show the same images."""
+
+
+def _made(what: str, features: Tensor, settings: str, make: Callable[[], Any]) -> Any:
+    """What `make` makes of features f32 [n, D]; where it was made of the same last, that."""
+    name = f"{settings} {tuple(features.shape)} {files.digest(features.contiguous().numpy().tobytes())}"
+    if _last.get(what, ("",))[0] != name:
+        _last[what] = name, make()
+    return _last[what][1]
 
 
 def map_of(features: Tensor) -> FeatureMap:
-    """The map of f32 [n, D]; of the features that were mapped last the one that is there."""
-    name = f"{tuple(features.shape)} {files.digest(features.contiguous().numpy().tobytes())}"
-    if name not in _last:
-        _last.clear()
-        _last[name] = FeatureMap(features)
-    return _last[name]
+    """The map of f32 [n, D], made once for trials that follow one another."""
+    return _made("map", features, "", lambda: FeatureMap(features))
 
 
 def clusters(features: Tensor, count: int, others: Tensor) -> np.ndarray:
@@ -215,10 +219,13 @@ def clusters(features: Tensor, count: int, others: Tensor) -> np.ndarray:
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
 
-    with warnings.catch_warnings():  # fewer distinct points than clusters: some stay empty
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        seed = derive(0, "portrait/clusters") % 2**32
-        fitted = KMeans(min(count, len(features)), n_init=4, random_state=seed).fit(features.numpy())
+    def fit() -> KMeans:
+        with warnings.catch_warnings():  # fewer distinct points than clusters: some stay empty
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            seed = derive(0, "portrait/clusters") % 2**32
+            return KMeans(min(count, len(features)), n_init=4, random_state=seed).fit(features.numpy())
+
+    fitted = _made("clusters", features, str(count), fit)
     return np.concatenate([fitted.labels_, fitted.predict(others.numpy()) if len(others) else fitted.labels_[:0]])
 
 

@@ -175,6 +175,9 @@ def test_the_same_features_are_mapped_once_and_placing_others_leaves_no_trace():
     fresh = portray.FeatureMap(features[:100])
     assert torch.equal(fresh.points, made.points)
     assert torch.equal(fresh.of(features[100:]), first)
+    few, many = (portray.clusters(features[:100], count, features[100:]) for count in (3, 9))
+    assert (len(set(few)), len(set(many)), len(few)) == (3, 9, 140)
+    assert np.array_equal(portray.clusters(features[:100], 9, features[100:110]), many[:110])
     changed = features[:100].clone()
     changed[0, 0] += 1e-3
     assert portray.map_of(changed) is not made
