@@ -71,16 +71,13 @@ def _warn(name: str, file: str) -> None:
 
 def code_of(*roots: Root) -> Code:
     """The code that these roots run: their modules, all modules that these import, and versions of libraries."""
-    starts = [name for root in roots for name in _modules_of(root)]
-    top_names = {_modules_of(root)[0].partition(".")[0] for root in roots}
-    modules, libraries = _closure(starts, top_names)
-    key = {
-        "python": list(sys.version_info[:2]),
-        "modules": {name: module.digest for name, module in sorted(modules.items())},
-        "versions": dict(sorted(_versions(libraries).items())),
-    }
-    code = Code(key, tuple(modules.values()))
-    return code if code.is_current() else replace(code, key={**key, "unknown": uuid.uuid4().hex})
+    starts = frozenset(name for root in roots for name in _modules_of(root))
+    top_names = frozenset(_modules_of(root)[0].partition(".")[0] for root in roots)
+    closure = _followed.get((starts, top_names))
+    if closure is None or any(_is_there(name) for name in closure.missing):
+        closure = _followed[starts, top_names] = _closure(starts, top_names)
+    code = Code(closure.key, tuple(closure.modules.values()))
+    return code if code.is_current() else replace(code, key={**closure.key, "unknown": uuid.uuid4().hex})
 
 
 def load_module(name: str) -> ModuleType:
@@ -140,10 +137,32 @@ class _Module:
         if not self.certain or self.file is None:
             return self.certain
         try:
+            stamp = _stamp(self.file)
+            if stamp == _compared.get(self.name):
+                return True
             content = self.file.read_bytes()
         except OSError:
             return False
-        return content == self.content or (self._tree is not None and _digest(_parsed(content), content) == self.digest)
+        if content == self.content:
+            if time.time() - stamp[0] / 1e9 > GRAIN:
+                _compared[self.name] = stamp
+            return True
+        return self._tree is not None and _digest(_parsed(content), content) == self.digest
+
+
+Stamp = tuple[int, int, int, int]
+"""Of a file: when it was changed, in nanoseconds, and when by its own account, its size, and its number on the disk."""
+
+GRAIN = 2.0
+"""Seconds after which a further change of a file has another time, whatever the grain of the clock that files have."""
+
+_compared: dict[str, Stamp] = {}
+"""The modules whose files held what was loaded when they were read last, and how these files were then."""
+
+
+def _stamp(file: Path) -> Stamp:
+    status = file.stat()
+    return status.st_ctime_ns, status.st_mtime_ns, status.st_size, status.st_ino
 
 
 _seen: dict[str, _Module] = {}
@@ -152,7 +171,7 @@ _seen: dict[str, _Module] = {}
 
 def _module(name: str) -> _Module | None:
     if name not in _seen:
-        if _spec(name) is None and name not in sys.modules:
+        if not _is_there(name):
             return None
         _seen[name] = _look(name)
     return _seen[name]
@@ -170,6 +189,11 @@ def _look(name: str, certain: bool = False) -> _Module:
     except OSError:
         return _Module(name, None, b"", False, is_package)
     return _Module(name, file, content, certain or module is None or changed < STARTED, is_package)
+
+
+def _is_there(name: str) -> bool:
+    """Whether a module is loaded, or could be."""
+    return name in sys.modules or _spec(name) is not None
 
 
 def _spec(name: str) -> ModuleSpec | None:
@@ -215,13 +239,42 @@ def _modules_of(root: Root) -> list[str]:
     return [base.__module__ for base in root.__mro__] if isinstance(root, type) else [root.__module__]
 
 
-def _closure(starts: Collection[str], top_names: Collection[str]) -> tuple[dict[str, _Module], set[str]]:
-    """The own modules that are reached from some, by name, and the top names of all others but Python's.
+@dataclass(frozen=True)
+class _Closure:
+    """What is reached from some modules by imports.
+
+    Attributes:
+        modules: own ones, by name.
+        libraries: the top names of all others but Python's.
+        missing: names that are imported and not there; once they are, what is reached is something else.
+    """
+
+    modules: Mapping[str, _Module]
+    libraries: frozenset[str]
+    missing: frozenset[str]
+
+    @cached_property
+    def key(self) -> dict[str, Any]:
+        """See `Code.key`."""
+        return {
+            "python": list(sys.version_info[:2]),
+            "modules": {name: module.digest for name, module in sorted(self.modules.items())},
+            "versions": dict(sorted(_versions(self.libraries).items())),
+        }
+
+
+_followed: dict[tuple[frozenset[str], frozenset[str]], _Closure] = {}
+"""(modules, own top names) -> what is reached from them. Sources count as they were first seen, so it stays."""
+
+
+def _closure(starts: Collection[str], top_names: Collection[str]) -> _Closure:
+    """Follows the imports of some modules; `top_names` are own wherever they are installed.
 
     Of a package that is only on the way to a module, what its functions import does not count.
     """
     modules: dict[str, _Module] = {}
     libraries: set[str] = set()
+    missing: set[str] = set()
     whole: set[str] = set()
     todo = [(name, True) for name in starts]
     while todo:
@@ -233,6 +286,7 @@ def _closure(starts: Collection[str], top_names: Collection[str]) -> tuple[dict[
             continue
         module = _module(name)
         if module is None:  # an attribute of the package above, or something optional that is not there
+            missing.add(name)
             continue
         modules[name] = module
         at_once, later = module.imports
@@ -243,7 +297,9 @@ def _closure(starts: Collection[str], top_names: Collection[str]) -> tuple[dict[
         above = name.rpartition(".")[0]
         if above:
             todo.append((above, False))
-    return modules, libraries - sys.stdlib_module_names
+    libraries -= sys.stdlib_module_names
+    missing.update(name for name in libraries if not _is_there(name))
+    return _Closure(modules, frozenset(libraries), frozenset(missing))
 
 
 Import = ast.Import | ast.ImportFrom | ast.Call

@@ -6,6 +6,7 @@ import importlib
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,47 @@ def test_a_module_that_others_imported_is_known_only_if_its_file_is_older_than_t
     importlib.import_module("c9_new")
     assert "unknown" in code_of("c9_new").key
     assert "unknown" not in code_of("harness.seeding").key
+
+
+def test_an_edit_is_seen_also_of_a_file_that_was_compared_before(place):
+    folder = place(c12_root="import c12_other", c12_other="x = 1")
+    load_module("c12_root")
+    old = time.time() - 3600
+    for name in ("c12_root", "c12_other"):  # long ago by their own account; the system knows better
+        os.utime(folder / f"{name}.py", (old, old))
+    before = code_of("c12_root")
+    assert before.is_current()
+    assert before.is_current()
+    (folder / "c12_other.py").write_text("x = 2")
+    os.utime(folder / "c12_other.py", (old, old))
+    assert not before.is_current()
+    assert "unknown" in code_of("c12_root").key
+
+
+def test_a_settled_file_is_read_once(place, monkeypatch):
+    place(c13_root="")
+    load_module("c13_root")
+    reads: list[Path] = []
+    read_bytes = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda file: reads.append(file) or read_bytes(file))
+    code = code_of("c13_root")
+    assert code.is_current()
+    assert code.is_current()
+    assert len(reads) == 3, "another change may still have the same time"
+    later = time.time() + 3600
+    monkeypatch.setattr(time, "time", lambda: later)
+    assert code.is_current()
+    assert code.is_current()
+    assert len(reads) == 4
+
+
+def test_what_was_missing_counts_once_it_is_there(place):
+    place(c14_root="try:\n    import c14_missing\nexcept ImportError:\n    pass", c14_pack__init="")
+    assert modules_of("c14_root") == {"c14_root"}
+    assert code_of("c14_root").key["versions"] == {"c14_missing": None}
+    place(c14_missing="")
+    assert modules_of("c14_root") == {"c14_root", "c14_missing"}
+    assert code_of("c14_root").key["versions"] == {}
 
 
 def test_what_has_no_file_is_not_known(monkeypatch):

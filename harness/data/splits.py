@@ -8,7 +8,7 @@ import hashlib
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
@@ -194,30 +194,69 @@ def divide(
         ValueError: a setting is impossible; names it and the nearest valid value.
     """
     device = torch.empty(0, device=device).device  # "cuda" becomes "cuda:0"
-    prepared, left_out = without_rare(prepared, splitting.min_images if splitting.rare == "drop" else 1)
-    rows = _split(prepared, splitting)
-    parts = rows.parts(prepared)
-    overlaps = find_overlaps(prepared, parts)
+    divided = _divided(prepared, name, splitting, device)
+    data, kept, rows = divided.data, divided.kept, divided.rows
+    if with_test:
+        labels = kept.labels[data.homes["test"]][rows.test]
+        data = replace(data, test=_images(kept, data.homes["test"], rows.test, device), test_labels=labels)
+    return data, Oracle(kept.labels["train"][rows.labeled], data.num_classes)
+
+
+@dataclass(frozen=True, eq=False)
+class _Divided:
+    """A data set that was divided, which the next trial of this process mostly asks for again.
+
+    Attributes:
+        asked: what was asked for, beside the data set.
+        prepared: the data set.
+        kept: the same without what is left out.
+        rows: of the parts.
+        data: without test images.
+    """
+
+    asked: tuple[str, str, torch.device]
+    prepared: Prepared
+    kept: Prepared
+    rows: _Rows
+    data: Data
+
+
+_last: list[_Divided] = []
+"""What was divided last, if anything was."""
+
+
+def _divided(prepared: Prepared, name: str, splitting: Splitting, device: torch.device) -> _Divided:
+    asked = name, repr(splitting), device  # the text tells 1 from 1.0, a count from a share
+    if _last and _last[0].prepared is prepared and _last[0].asked == asked:
+        return _last[0]
+    _last.clear()  # what it held of an accelerator is free before more is asked for
+    kept, left_out = without_rare(prepared, splitting.min_images if splitting.rare == "drop" else 1)
+    rows = _split(kept, splitting)
+    parts = rows.parts(kept)
+    overlaps = find_overlaps(kept, parts)
     if overlaps and splitting.duplicates == "error":
         raise ValueError(f"data set {name}: {'; '.join(map(str, overlaps))}; data.duplicates: drop takes them away")
-
-    def images(split: str, part: Tensor | None) -> Images:
-        store = store_of(prepared, split, device)
-        return Images(store, None if part is None else part.to(store.device), device)
-
-    homes = {part: home_of(prepared, part) for part in ("test", "val")}
-    test_split, val_split = homes["test"], homes["val"]
     twice = [f"{overlap} (see data.duplicates)" for overlap in overlaps]
-    twice += say_disputed(prepared, parts)
+    twice += say_disputed(kept, parts)
+    notes = *kept.notes, *(f"{name}: {note}" for note in (*left_out, *rows.notes, *twice))
+    _last.append(_Divided(asked, prepared, kept, rows, _data_of(kept, rows, notes, device)))
+    return _last[0]
+
+
+def _data_of(prepared: Prepared, rows: _Rows, notes: tuple[str, ...], device: torch.device) -> Data:
+    """The parts of a data set, without test images."""
+    homes = {part: home_of(prepared, part) for part in ("test", "val")}
     mean, std = prepared.moments(rows.pool)
-    data = Data(
-        pool=images("train", rows.pool),
-        val=images(val_split, rows.val),
-        val_labels=prepared.labels[val_split][rows.val],
-        test=images(test_split, rows.test) if with_test else None,
-        test_labels=prepared.labels[test_split][rows.test] if with_test else None,
+    return Data(
+        pool=_images(prepared, "train", rows.pool, device),
+        val=_images(prepared, homes["val"], rows.val, device),
+        val_labels=prepared.labels[homes["val"]][rows.val],
+        test=None,
+        test_labels=None,
         homes=MappingProxyType(homes),
-        unlabeled_extra=images("unlabeled", rows.unlabeled) if "unlabeled" in prepared.images else None,
+        unlabeled_extra=(
+            _images(prepared, "unlabeled", rows.unlabeled, device) if "unlabeled" in prepared.images else None
+        ),
         class_names=prepared.class_names,
         image_shape=prepared.image_shape,
         mean=mean,
@@ -228,10 +267,15 @@ def divide(
         num_bytes=prepared.num_bytes,
         files=prepared.files,
         names=prepared.names,
-        notes=(*prepared.notes, *(f"{name}: {note}" for note in (*left_out, *rows.notes, *twice))),
+        notes=notes,
         tally=_tally(prepared, rows),
     )
-    return data, Oracle(prepared.labels["train"][rows.labeled], len(prepared.class_names))
+
+
+def _images(prepared: Prepared, split: str, rows: Tensor | None, device: torch.device) -> Images:
+    """Some images of a split; all of them if None."""
+    store = store_of(prepared, split, device)
+    return Images(store, None if rows is None else rows.to(store.device), device)
 
 
 def _tally(prepared: Prepared, rows: _Rows) -> Mapping[str, int]:

@@ -19,10 +19,14 @@ from harness.seeding import derive, generator, seeded
 from harness.trial import represent
 from harness.trial.batches import even_batches
 from harness.trial.companions import Accompanied
+from harness.trial.dropout import dropped
 from harness.trial.features import KeptFeatures
 from harness.trial.heads import FinetunedModel, Predictor
 from harness.trial.joint import JointModel
 from harness.trial.runtime import EVALUATION_BATCH, Runtime
+
+DROPPED = 512
+"""Images whose features pass through dropout and a head at a time: so many stay in a processor's cache."""
 
 PREDICTED = 4096
 """Images whose features are read at a time, where these are read anew each time."""
@@ -347,17 +351,23 @@ class PoolOutputs:
         if not dropouts:
             raise ValueError("stochastic passes need dropout, and this backbone has none: set its dropout above 0")
         model.network.eval()
-        once = len(dropouts) == 1 and self._is_last(dropouts[0], model.backbone)
-        features = model.features("pool", self._rows).clone() if once else None
+        if len(dropouts) == 1 and type(dropouts[0]) is nn.Dropout and self._is_last(dropouts[0], model.backbone):
+            return self._of_dropped_features(model, dropouts[0].p, num_samples)
         for layer in dropouts:
             layer.train()
         try:
-            with seeded(self._seed, "pool/stochastic"), torch.no_grad():
-                if features is None:
-                    return torch.stack([self._batched(model.logits_of, lambda x: x) for _ in range(num_samples)])
-                return torch.stack([model.logits_from(dropouts[0](features)) for _ in range(num_samples)])
+            with seeded(self._seed, "pool/stochastic"):
+                return torch.stack([self._batched(model.logits_of, lambda x: x) for _ in range(num_samples)])
         finally:
             model.network.eval()
+
+    @torch.no_grad()
+    def _of_dropped_features(self, model: RoundModel, rate: float, num_samples: int) -> Tensor:
+        """f32 [num_samples, N, K]: what is made of features of which each pass leaves some out."""
+        parts = model.features("pool", self._rows).split(DROPPED)
+        rng = generator(self._seed, "pool/stochastic")
+        passes = [[model.logits_from(dropped(part, rate, rng)) for part in parts] for _ in range(num_samples)]
+        return torch.stack([torch.cat(one) for one in passes])
 
     def _is_last(self, layer: nn.Module, backbone: Backbone) -> bool:
         """Whether what the layer gives is what the backbone gives, tried with one image."""

@@ -116,7 +116,7 @@ def portrait_of(rounds: Rounds, uses_views: bool, count: int) -> tuple[Portrait,
     if not bool(features.isfinite().all()):
         raise ValueError("the encoder's features are not finite")
     labels = data.val_labels[everything] if data.num_classes else torch.full((len(everything),), UNKNOWN)
-    places = FeatureMap(features[: min(MAPPED, count)])
+    places = map_of(features[: min(MAPPED, count)])
     chosen, number, ranks = _picks(rounds, max(PICKED, count - len(mapped)))
     others = _others(rounds, count - len(mapped) - len(chosen)) if part == "val" else chosen[:0]
     of_pool = _features_of_pool(rounds, torch.cat([chosen, others])) if len(chosen) + len(others) else features[:0]
@@ -197,15 +197,35 @@ class FeatureMap:
         return self._place(others) if len(others) else self.points[:0]
 
 
+_last: dict[str, tuple[str, Any]] = {}
+"""What was made of features last, by what it is, and its name: the trials of one encoder show the same images."""
+
+
+def _made(what: str, features: Tensor, settings: str, make: Callable[[], Any]) -> Any:
+    """What `make` makes of features f32 [n, D]; where it was made of the same last, that."""
+    name = f"{settings} {tuple(features.shape)} {files.digest(features.contiguous().numpy().tobytes())}"
+    if _last.get(what, ("",))[0] != name:
+        _last[what] = name, make()
+    return _last[what][1]
+
+
+def map_of(features: Tensor) -> FeatureMap:
+    """The map of f32 [n, D], made once for trials that follow one another."""
+    return _made("map", features, "", lambda: FeatureMap(features))
+
+
 def clusters(features: Tensor, count: int, others: Tensor) -> np.ndarray:
     """i64 [n + m]: k-means clusters of f32 [n, D], and the nearest of them to each of f32 [m, D]."""
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
 
-    with warnings.catch_warnings():  # fewer distinct points than clusters: some stay empty
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        seed = derive(0, "portrait/clusters") % 2**32
-        fitted = KMeans(min(count, len(features)), n_init=4, random_state=seed).fit(features.numpy())
+    def fit() -> KMeans:
+        with warnings.catch_warnings():  # fewer distinct points than clusters: some stay empty
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            seed = derive(0, "portrait/clusters") % 2**32
+            return KMeans(min(count, len(features)), n_init=4, random_state=seed).fit(features.numpy())
+
+    fitted = _made("clusters", features, str(count), fit)
     return np.concatenate([fitted.labels_, fitted.predict(others.numpy()) if len(others) else fitted.labels_[:0]])
 
 

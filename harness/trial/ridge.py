@@ -25,6 +25,9 @@ RBF_WIDTHS = (0.1, 0.3, 1.0, 3.0)
 LEFT_OUT = 2_000
 """Labelled images by which the kernel's width and penalty are chosen, at most; a draw of them where there are more."""
 
+SCORES_AT_ONCE = 2**24
+"""Scores of images left out that are held at a time: 128 MB."""
+
 KERNEL_LIMIT = 10_000
 """Labelled images that kernel_ridge can learn from: its time grows with their cube, its memory with their square."""
 
@@ -71,14 +74,21 @@ class Decomposition:
         """The mean diagonal of the centred kernel, by which penalties are measured; 1 where it is 0."""
         return float(self.values.sum() / self.weights.sum()) or 1.0
 
-    def left_out(self, targets: Tensor, penalty: float) -> Tensor:
-        """f64 [L, S]: what each image scores under the model that all others make, of targets f64 [L, S]."""
+    def left_out(self, targets: Tensor, penalties: Tensor) -> Tensor:
+        """f64 [P, L, S]: what each image scores under the model that all others make, under each penalty.
+
+        Args:
+            targets: f64 [L, S].
+            penalties: f64 [P].
+        """
         root = self.weights.sqrt()[:, None]
         mean = self.weights @ targets / self.weights.sum()
-        shrunk = self.values / (self.values + penalty)
-        fitted = self.vectors @ (shrunk[:, None] * (self.vectors.T @ (root * (targets - mean)))) / root + mean
-        leverage = self.vectors.square() @ shrunk + self.weights / self.weights.sum()
-        return targets - (targets - fitted) / (1 - leverage).clamp_min(1e-12)[:, None]
+        turned = self.vectors.T @ (root * (targets - mean))
+        shrunk = self.values[:, None] / (self.values[:, None] + penalties)
+        parts = (shrunk[:, :, None] * turned[:, None]).flatten(1)  # of all penalties: one product reads U once
+        fitted = (self.vectors @ parts / root).view(len(targets), len(penalties), -1).transpose(0, 1) + mean
+        leverage = (self.vectors.square() @ shrunk).T + self.weights / self.weights.sum()
+        return targets - (targets - fitted) / (1 - leverage).clamp_min(1e-12)[:, :, None]
 
     def dual(self, targets: Tensor, penalty: float) -> Tensor:
         """f64 [L, S]: the coefficients of the images, which sum to 0."""
@@ -103,12 +113,14 @@ class LeftOut:
 
 
 def choose_penalty(decomposed: Decomposition, targets: Tensor) -> LeftOut:
-    """The penalty of the lowest weighted squared error."""
+    """The penalty of the lowest weighted squared error; of equals the first, of which the models are least shrunk."""
+    penalties = decomposed.unit() * torch.tensor(PENALTIES, dtype=torch.float64)
     choices = []
-    for penalty in [decomposed.unit() * factor for factor in PENALTIES]:
-        scores = decomposed.left_out(targets, penalty)
-        error = decomposed.weights @ (scores - targets).square().mean(1) / len(targets)
-        choices.append(LeftOut(penalty, float(error), scores))
+    for some in penalties.split(max(1, SCORES_AT_ONCE // targets.numel())):
+        scores = decomposed.left_out(targets, some)
+        errors = (scores - targets).square().mean(2) @ decomposed.weights / len(targets)
+        best = int(errors.argmin())
+        choices.append(LeftOut(float(some[best]), float(errors[best]), scores[best]))
     return min(choices, key=lambda choice: choice.error)
 
 

@@ -95,12 +95,13 @@ def test_evenly_spaced_positions_are_no_stratified_sample(tmp_path, sources):
 
 
 def test_another_order_is_another_fingerprint(tmp_path, sources, monkeypatch):
-    def opened():
-        return open_data(sources["digits"], "digits", Splitting(), cache=tmp_path, with_test=False, device="cpu")[0]
+    def opened(folder):
+        cache = tmp_path / folder
+        return open_data(sources["digits"], "digits", Splitting(), cache=cache, with_test=False, device="cpu")[0]
 
-    first, again = opened(), opened()
+    first, again = opened("one"), opened("two")
     monkeypatch.setattr(splits, "in_random_order", lambda rows, *_: rows)
-    other = opened()
+    other = opened("three")
     everything = torch.arange(len(first.pool))
     assert torch.equal(first.pool[everything], again.pool[everything])
     assert first.fingerprint == again.fingerprint != other.fingerprint

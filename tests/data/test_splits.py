@@ -112,8 +112,10 @@ def test_the_fingerprint_depends_on_the_content_alone(tmp_path):
 
 
 def test_writing_to_an_opened_store_does_not_reach_the_file(tmp_path):
-    prepare(Synthetic(), "synthetic", tmp_path).images["train"][0] = 0
-    assert torch.equal(prepare(Synthetic(), "synthetic", tmp_path).images["train"][0], Synthetic().image("train", 0))
+    prepared = prepare(Synthetic(), "synthetic", tmp_path)
+    prepared.images["train"][0] = 0
+    kept = torch.from_numpy(np.load(prepared.folder / "train_images.npy"))
+    assert torch.equal(kept[0], Synthetic().image("train", 0))
 
 
 def shorten(path):
@@ -702,3 +704,47 @@ def test_meta_is_readable(tmp_path):
         "names": False,
         "twins": 0,
     }
+
+
+# --- what the next trial of a process asks for again
+
+
+def test_a_data_set_that_is_opened_again_is_divided_once_and_its_labels_are_paid_for_anew(tmp_path):
+    data, oracle = opened(tmp_path)
+    oracle.with_budget(3).reveal(torch.arange(3))
+    again, other = opened(tmp_path)
+    assert again.pool is data.pool
+    assert (oracle.used, other.used, other.budget) == (3, 0, None)
+
+
+def test_test_images_are_shown_to_those_alone_who_may_read_them(tmp_path):
+    confirmed, _ = opened(tmp_path)
+    searched, _ = opened(tmp_path, with_test=False)
+    assert confirmed.test is not None and confirmed.test_labels is not None
+    assert searched.test is None and searched.test_labels is None
+    assert searched.counts["test"] == len(confirmed.test)
+    assert opened(tmp_path)[0].test is not None
+
+
+def test_another_division_and_another_content_are_not_taken_for_the_last(tmp_path):
+    whole, _ = opened(tmp_path)
+    half, _ = opened(tmp_path, fraction=0.5)
+    assert len(half.pool) == len(whole.pool) / 2
+    other, _ = opened(tmp_path, Synthetic(version=1))
+    assert other.fingerprint != whole.fingerprint == opened(tmp_path)[0].fingerprint
+    few = Synthetic(count=8, classes=2)
+    assert len(opened(tmp_path, few, fraction=1, val=4)[0].val) == 4
+    with pytest.raises(ValueError, match=r"data.val: 4.0 is not a share"):
+        opened(tmp_path, few, fraction=1, val=4.0)
+
+
+def test_files_that_changed_since_they_were_opened_are_opened_anew(tmp_path):
+    first = prepare(Synthetic(), "synthetic", tmp_path)
+    assert prepare(Synthetic(), "synthetic", tmp_path) is first
+    labels = first.folder / "train_labels.npy"
+    content = labels.read_bytes()
+    labels.unlink()
+    labels.write_bytes(content[:-8])
+    again = prepare(Synthetic(), "synthetic", tmp_path)
+    assert again is not first
+    assert torch.equal(again.labels["train"], first.labels["train"]) and again.fingerprint == first.fingerprint

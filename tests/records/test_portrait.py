@@ -164,6 +164,26 @@ def test_others_are_placed_among_those_that_they_resemble():
     assert torch.equal(group[nearest], group[300:])
 
 
+def test_the_same_features_are_mapped_once_and_placing_others_leaves_no_trace():
+    features = torch.randn(140, 6, generator=torch.Generator().manual_seed(0))
+    made = portray.map_of(features[:100])
+    first = made.of(features[100:])
+    made.of(features[110:120])
+    again = portray.map_of(features[:100].clone())
+    assert again is made
+    assert torch.equal(again.of(features[100:]), first)
+    fresh = portray.FeatureMap(features[:100])
+    assert torch.equal(fresh.points, made.points)
+    assert torch.equal(fresh.of(features[100:]), first)
+    few, many = (portray.clusters(features[:100], count, features[100:]) for count in (3, 9))
+    assert (len(set(few)), len(set(many)), len(few)) == (3, 9, 140)
+    assert np.array_equal(portray.clusters(features[:100], 9, features[100:110]), many[:110])
+    changed = features[:100].clone()
+    changed[0, 0] += 1e-3
+    assert portray.map_of(changed) is not made
+    assert portray.map_of(features[:100]) is not made, "one is kept, not one for each encoder of a search"
+
+
 @pytest.mark.parametrize("count", [1, 2, 29])
 def test_few_images_are_mapped_by_their_principal_components(count):
     features = torch.randn(count, 5, generator=torch.Generator().manual_seed(0))

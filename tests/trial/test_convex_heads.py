@@ -157,11 +157,24 @@ def test_what_an_image_scores_when_left_out_is_what_the_others_say_of_it(class_w
     x, y = overlapping(n=24, dims=dims)
     x, w = x.double(), image_weights(y, class_weight).double()
     targets = torch.randn(24, 2, generator=torch.Generator().manual_seed(0)).double()
-    found = Decomposition.of_inputs(x, w).left_out(targets, 3.0)
-    for i in range(24):
-        rest = torch.arange(24) != i
-        peer = Ridge(alpha=3.0).fit(x[rest].numpy(), targets[rest].numpy(), sample_weight=w[rest].numpy())
-        np.testing.assert_allclose(found[i].numpy(), peer.predict(x[i : i + 1].numpy())[0], atol=1e-8)
+    penalties = torch.tensor([0.2, 3.0, 50.0]).double()
+    scores = Decomposition.of_inputs(x, w).left_out(targets, penalties)
+    for penalty, ours in zip(penalties.tolist(), scores, strict=True):
+        for i in range(24):
+            rest = torch.arange(24) != i
+            peer = Ridge(alpha=penalty).fit(x[rest].numpy(), targets[rest].numpy(), sample_weight=w[rest].numpy())
+            np.testing.assert_allclose(ours[i].numpy(), peer.predict(x[i : i + 1].numpy())[0], atol=1e-8)
+
+
+@pytest.mark.parametrize("numbers", [1, 5 * 60 * 3])
+def test_the_penalty_is_the_same_however_many_are_tried_at_a_time(monkeypatch, numbers):
+    x, y = overlapping(n=60)
+    decomposed, targets = Decomposition.of_inputs(x.double(), torch.ones(60).double()), 2 * torch.eye(3).double()[y] - 1
+    whole = ridge.choose_penalty(decomposed, targets)
+    monkeypatch.setattr(ridge, "SCORES_AT_ONCE", numbers)
+    parts = ridge.choose_penalty(decomposed, targets)
+    assert (parts.penalty, parts.error) == (whole.penalty, pytest.approx(whole.error, rel=1e-12))
+    torch.testing.assert_close(parts.scores, whole.scores, rtol=1e-12, atol=1e-12)
 
 
 def mapped(kernel: Tensor) -> np.ndarray:

@@ -14,6 +14,7 @@ from baselines.backbones.vit import ViT
 from harness.api import Backbone, Images
 from harness.config.trial import ClassifierConfig
 from harness.seeding import seeded
+from harness.trial.dropout import dropped
 from harness.trial.heads import FinetunedModel, Predictor
 from harness.trial.models import Encoder, HeadModel, PoolOutputs, TunedModel
 
@@ -104,9 +105,31 @@ def test_where_dropout_is_last_one_pass_serves_all_samples(name, make_model, mon
 
 
 @pytest.mark.parametrize("make_model", [tuned, fixed])
-def test_samples_are_those_of_passes_of_the_whole_network(make_model):
+def test_samples_differ_and_come_from_the_seed(make_model):
     model = make_model(SMALL["dcnn3"](0.3))
-    assert torch.allclose(outputs_of(model).stochastic_logits(5), passes_of_the_whole_network(model, 5), atol=1e-5)
+    samples = outputs_of(model).stochastic_logits(3)
+    assert torch.equal(samples, outputs_of(model).stochastic_logits(3))
+    assert not torch.equal(samples[0], samples[1])
+
+
+@pytest.mark.parametrize("rate", [1e-6, 0.1, 0.25, 0.75, 1 - 1e-6])
+@pytest.mark.parametrize("shape", [(601, 77), (3,), (0, 5)])
+def test_each_feature_is_dropped_by_itself(rate, shape):
+    values = torch.rand(shape, generator=torch.Generator().manual_seed(0)) + 1
+    rng = torch.Generator().manual_seed(1)
+    given = dropped(values, rate, rng)
+    expected = min(max(rate, 1 / 65536), 1 - 1 / 65536)
+    is_dropped = given == 0
+    torch.testing.assert_close(given[~is_dropped], values[~is_dropped] / (1 - expected), rtol=2e-4, atol=0)
+    if values.numel() < 1000:
+        return
+    assert not torch.equal(dropped(values, rate, rng), given) or rate in (1e-6, 1 - 1e-6)
+    bound = 5 * (expected * (1 - expected)) ** 0.5
+    lanes = is_dropped.flatten().double()
+    for lane in (lanes, *(lanes[place::4] for place in range(4))):  # four features share a draw of 64 bits
+        assert abs(float(lane.mean()) - expected) < bound / len(lane) ** 0.5 + 2e-5
+    neighbours = (lanes[1:] - expected) * (lanes[:-1] - expected)
+    assert abs(float(neighbours.mean())) < 5 * expected * (1 - expected) / len(lanes) ** 0.5 + 1e-6
 
 
 @pytest.mark.parametrize("make_model", [tuned, fixed])

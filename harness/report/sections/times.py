@@ -1,4 +1,4 @@
-"""Accuracy against time: what each stage costs, which configurations nothing beats, and what minutes buy."""
+"""Accuracy against time: what each stage costs, where the time went, what nothing beats, and what minutes buy."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from harness.report.compare import estimate
 from harness.report.model import Entry, Report
 from harness.report.pictures import style
 from harness.report.section import Column, Heading, Picture, Section, Table
+from harness.report.sections.shares import where_the_time_went
 
 TOTAL = "time/total_seconds"
 STAGES = {
@@ -48,6 +49,8 @@ def times(report: Report) -> Section | None:
     section.parts += [_pareto(report, entries, measure)]
     if any(entry.mean(f"time/{stage}_seconds") for entry in entries[:ROWS] for stage in STAGES):
         section.parts += [_stages(entries[:ROWS])]
+    shares = where_the_time_went(report, sorted(entries[:ROWS], key=lambda entry: entry.mean(TOTAL) or 0))
+    section.parts += [Heading(shares.name), shares] if shares else []
     if words.scale(measure)[1] == "%" and report.maximize:
         gains = _gains(report, entries[:ROWS], measure)
         section.parts += [Heading(GAINS), gains] if gains else []
