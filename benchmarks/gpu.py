@@ -41,7 +41,7 @@ from baselines.selectors.kcenter import SquaredEuclidean, k_center_greedy
 from baselines.selectors.lloyd import kmeans
 from harness.api import Images
 from harness.config.recipes import find_recipe
-from harness.config.trial import ComputeConfig, PretrainConfig
+from harness.config.trial import ComputeConfig, PretrainConfig, ScaledRate
 from harness.files import replace_text
 from harness.plugins import registry
 from harness.plugins.registry import PluginSpec, as_spec
@@ -219,7 +219,7 @@ def trainer_of(backbone: str, store: Images, count: int, runtime: Runtime, toy: 
     runtime.place(method)
     views = registry.build(as_spec("augmentations", recipe["augmentation"]))
     batch = 32 if toy else BATCH
-    rate = recipe["pretrain"]["lr"] * batch / recipe["pretrain"]["batch_size"]
+    rate = ScaledRate(**recipe["pretrain"]["lr"])
     config = PretrainConfig(**recipe["pretrain"] | {"epochs": count, "batch_size": batch, "lr": rate})
     return Trainer(method, Examples(store, views), config, runtime, 0, build_optimizer(method.parameters(), config))
 

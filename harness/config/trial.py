@@ -20,6 +20,10 @@ AUTO_STEPS = 1000
 """That a pre-training makes at least, where nobody says how many epochs it has."""
 
 
+AUTO_MEASUREMENTS = 20
+"""Of an encoder during its pre-training, where nobody says: on few images one takes half as long as an epoch."""
+
+
 @dataclass(frozen=True)
 class DataConfig(Splitting):
     """Which part of the data set is used, and how."""
@@ -107,9 +111,11 @@ class PretrainConfig(Optimization):
         low=0,
     )
     knn_every: int = setting(
-        1,
-        "epochs between measurements of the encoder (k-NN accuracy, scores without labels); 0: only after the last",
+        "auto",
+        "epochs between measurements of the encoder (k-NN accuracy, scores without labels); auto: as many as make "
+        f"{AUTO_MEASUREMENTS} of them at most; 0: only after the last",
         low=0,
+        auto=True,
     )
     knn_of_pool: bool = setting(
         False, "also measure pretrain/knn_pool_accuracy, the k-NN accuracy of papers; needs `labels.start: all`"
@@ -121,7 +127,9 @@ class PretrainConfig(Optimization):
 
     def measures(self, epoch: int) -> bool:
         """Whether the encoder is measured after this epoch, from 1."""
-        return epoch == self.epochs or bool(self.knn_every and epoch % self.knn_every == 0)
+        asked: Any = self.knn_every
+        every = max(1, -(-self.epochs // AUTO_MEASUREMENTS)) if asked == "auto" else self.knn_every
+        return epoch == self.epochs or bool(every and epoch % every == 0)
 
 
 @dataclass(frozen=True)

@@ -208,6 +208,15 @@ def test_what_is_logged_and_when(tmp_path):
     assert 0 < seconds < time.perf_counter() - started
 
 
+@pytest.mark.parametrize(
+    ("epochs", "measured"),
+    [(1, [1]), (20, [*range(1, 21)]), (21, [*range(2, 21, 2), 21]), (91, [*range(5, 91, 5), 91])],
+)
+def test_an_encoder_is_measured_at_most_twenty_times_where_nobody_says(epochs, measured):
+    config = PretrainConfig(epochs=epochs)
+    assert [epoch for epoch in range(1, epochs + 1) if config.measures(epoch)] == list(measured)
+
+
 def test_the_logged_loss_is_the_mean_over_the_epoch(tmp_path):
     losses: list[float] = []
 

@@ -36,7 +36,8 @@ def where_the_time_went(report: Report, entries: Sequence[Entry]) -> Table | Non
     notes = [
         "Of the time from a trial's first record to its last, without what came from the cache. Encoder: training it, "
         "its features. Pictures: what the page shows of it. Waiting: until the sweep has taken a record. Rest: "
-        "reading the data, looking up and keeping stages, classifiers beside the first one.",
+        "measuring the encoder between epochs, reading the data, looking up and keeping stages, classifiers beside the "
+        "first one.",
         f"Pictures, waiting and rest together are at most {100 * outside[most]:.0f} % of a trial ({most}).",
         f"{ended - len(spent)} trials that went on later are left out." if ended > len(spent) else "",
     ]
