@@ -3,7 +3,7 @@
     python -m benchmarks.coverage                                        # 50,000 x 512 mixtures of normal distributions
     python -m benchmarks.coverage --features features.npy --delta 0.75
 
-Both choose three times from one pool: with all pairs looked at, in cells of 2,000 as they come, and in 500 cells, as
+Both choose three times from one pool: with all pairs looked at, in cells as they come, and in 1,000 cells, as
 many as a million images have. Covered are the images within the radius of a labelled or picked one, counted by products
 with all of these. `delta` is that radius; none: as `probcover` estimates it. Prints last `figure <name> <value>`, one a
 line: the share of the pool that the first picks cover, and what is kept of that of as many exact ones.
@@ -46,7 +46,7 @@ def main() -> None:
     points = normalize(pool.features)
     delta = args.delta or kept_radius(points, pool.num_classes, 0.95)
     figures = {"delta": delta}
-    forms = {"all_pairs": None, f"cells_of_{balls.CELL_SIZE}": balls.CELL_SIZE, "500_cells": -(-len(points) // 500)}
+    forms = {"all_pairs": None, f"cells_of_{balls.CELL_SIZE}": balls.CELL_SIZE, "1000_cells": -(-len(points) // 1000)}
     for name in args.names or SELECTORS:
         for form, cell_size in forms.items():
             balls.ALL_PAIRS = len(points) if cell_size is None else 0

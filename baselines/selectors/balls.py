@@ -17,8 +17,8 @@ from torch import Tensor
 from baselines.selectors.lloyd import kmeans
 
 ALL_PAIRS = 50_000
-CELL_SIZE = 2_000
-NUM_CELLS = 8
+CELL_SIZE = 1_000
+NUM_CELLS = 16
 SAMPLE_OF_CELL = 32
 """Points of each cell by which it is known how many pairs within the radius it has with the others."""
 BLOCK_ROWS = 255
