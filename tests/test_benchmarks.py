@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SMALL = {
     "augmentation": "--num-images 64 --repeats 1",
     "end_to_end": "--toy",
+    "decoding": "--files 80 --side 8",
     "encoding": "dcnn3_32px --rounds 1 --most 32",
     "gpu": "--toy",
     "large_records": "--megabytes 0.2 --configurations 2 --rounds 1",
