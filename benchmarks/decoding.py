@@ -21,7 +21,7 @@ import contextlib
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -145,7 +145,7 @@ def timed(seconds: np.ndarray) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def largest_memory():
+def largest_memory() -> Iterator[Callable[[], int]]:
     """Yields what tells, after the block, the most bytes of its own that this process held beyond those before it."""
     return_freed_memory()
     before, held, over = own_memory() or 0, [0], threading.Event()

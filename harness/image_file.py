@@ -97,6 +97,7 @@ def decode(
                 if converted is not None:
                     for conversion in _conversions(file, deep):
                         converted.setdefault(conversion, []).append(name or str(path))
+            image.load()  # by which some formats change their mode
             mode = "RGB" if channels == 3 else "L"
             image = image if image.mode == mode else image.convert(mode)
             image = _turned(image, file) if upright else image
