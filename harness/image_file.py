@@ -65,7 +65,7 @@ UPRIGHT = {
 
 
 def decode(
-    path: Path | IO[bytes],
+    path: str | Path | IO[bytes],
     image_shape: tuple[int, int, int],
     *,
     upright: bool = True,
@@ -90,19 +90,23 @@ def decode(
     channels, height, width = image_shape
     try:
         with Image.open(path) as file:
-            deep = is_deep(file) or _is_reduced(file)
-            image = _in_eight_bits(file) if is_deep(file) else file
-            if converted is not None:
-                for conversion in _conversions(file, deep):
-                    converted.setdefault(conversion, []).append(name or str(path))
-            image = image.convert("RGB" if channels == 3 else "L")
+            image: Image.Image = file
+            if file.format != "JPEG":  # which has 8 bits, one frame and no transparency
+                deep = is_deep(file) or _is_reduced(file)
+                image = _in_eight_bits(file) if is_deep(file) else file
+                if converted is not None:
+                    for conversion in _conversions(file, deep):
+                        converted.setdefault(conversion, []).append(name or str(path))
+            image.load()  # by which some formats change their mode
+            mode = "RGB" if channels == 3 else "L"
+            image = image if image.mode == mode else image.convert(mode)
             image = _turned(image, file) if upright else image
+            if image.size != (width, height):
+                image = ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC)
+            pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
     except Exception as error:  # Pillow's readers raise many types for a damaged file
         raise undecodable(name or path, error) from error
-    if image.size != (width, height):
-        image = ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC)
-    pixels = torch.from_numpy(np.array(image))
-    return pixels.permute(2, 0, 1) if channels == 3 else pixels.unsqueeze(0)
+    return pixels.view(height, width, channels).permute(2, 0, 1)
 
 
 def is_deep(file: Image.Image) -> bool:
@@ -137,7 +141,7 @@ def _in_eight_bits(file: Image.Image) -> Image.Image:
     return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
 
 
-def size_of(path: Path | IO[bytes], *, upright: bool = True) -> tuple[int, int]:
+def size_of(path: str | Path | IO[bytes], *, upright: bool = True) -> tuple[int, int]:
     """(H, W) of an image file, after turning.
 
     Raises:
@@ -153,6 +157,8 @@ def size_of(path: Path | IO[bytes], *, upright: bool = True) -> tuple[int, int]:
 
 def _turned(image: Image.Image, file: Image.Image) -> Image.Image:
     """`image`, which was made of an opened `file`, the right way up."""
+    if file.format == "JPEG" and file.info.keys().isdisjoint(("exif", "xmp")):  # which says it nowhere else
+        return image
     file.load()  # Pillow turns some formats as it loads them, and then their orientation is gone
     try:
         orientation = file.getexif().get(ExifTags.Base.Orientation, 1)

@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SMALL = {
     "augmentation": "--num-images 64 --repeats 1",
     "end_to_end": "--toy",
+    "decoding": "--files 80 --side 8",
     "encoding": "dcnn3_32px --rounds 1 --most 32",
     "gpu": "--toy",
     "large_records": "--megabytes 0.2 --configurations 2 --rounds 1",
@@ -49,14 +50,41 @@ def script(name: str) -> object:
     return pytest.param(name, marks=[pytest.mark.slow] if name in LONG else [])
 
 
+def figures_of(name: str, arguments: str, seconds: float) -> dict[str, float]:
+    """What a script prints, in so many seconds at most."""
+    command = [sys.executable, "-m", f"benchmarks.{name}", *arguments.split()]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=seconds, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stdout.splitlines() if line.startswith("figure ")]
+    assert lines
+    assert [line for line in lines if not re.fullmatch(r"figure \w+ -?\d+(\.\d+)?", line)] == []
+    return {figure: float(value) for _, figure, value in map(str.split, lines)}
+
+
 @pytest.mark.parametrize("name", [script(name) for name in SMALL])
 def test_a_benchmark_prints_its_figures(name):
-    command = [sys.executable, "-m", f"benchmarks.{name}", *SMALL[name].split()]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500)
-    assert done.returncode == 0, done.stderr
-    figures = [line for line in done.stdout.splitlines() if line.startswith("figure ")]
-    assert figures
-    assert [line for line in figures if not re.fullmatch(r"figure \w+ -?\d+(\.\d+)?", line)] == []
+    assert figures_of(name, SMALL[name], 500)
+
+
+LIMITS = {
+    "page --compared 500": {"page_mb": 10, "page_write_cpu_s": 60, "page_opened_s": 5},
+    "large_records": {"large_report_cpu_s": 60, "large_resume_cpu_s": 60},
+    "decoding --stored 40000": {"stored_decoding_own_megabytes": 60, "stored_reading_own_megabytes": 30},
+}
+"""Script with its arguments -> figures, each with the most that docs/reliability.md says it may be."""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("asked", LIMITS)
+def test_what_is_large_stays_below_its_limits(asked):
+    """2,000 trials on a page; 200 MB of records; 1.1 GB of images: in the processor's seconds, on one page, in MB."""
+    name, _, arguments = asked.partition(" ")
+    figures = figures_of(name, arguments, 1700)
+    print(figures)
+    over = {figure: figures[figure] for figure, most in LIMITS[asked].items() if figures.get(figure, 0) > most}
+    assert over == {}
+    assert figures.keys() & LIMITS[asked].keys()
 
 
 def test_every_benchmark_is_tried():

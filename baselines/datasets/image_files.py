@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,16 +26,20 @@ LOOKED_AT = 200
 
 
 def split_of_files(
-    paths: Sequence[Path], labels: Sequence[int] | None, image_shape: tuple[int, int, int], *, upright: bool = True
+    paths: Sequence[str | Path],
+    labels: Sequence[int] | None,
+    image_shape: tuple[int, int, int],
+    *,
+    upright: bool = True,
 ) -> Split:
     """A split whose images are decoded when they are read, as `decode` does."""
-    files = [str(path) for path in paths]
-    return split_of_images(files, lambda place: paths[place], labels, image_shape, upright=upright)
+    files = [os.fspath(path) for path in paths]
+    return split_of_images(files, files.__getitem__, labels, image_shape, upright=upright)
 
 
 def split_of_images(
     names: Sequence[str],
-    opened: Callable[[int], Path | IO[bytes]],
+    opened: Callable[[int], str | Path | IO[bytes]],
     labels: Sequence[int] | Tensor | None,
     image_shape: tuple[int, int, int],
     *,
@@ -72,13 +77,13 @@ def looked_at(number: int) -> range:
     return range(0, number, max(1, -(-number // LOOKED_AT)))
 
 
-def sizes_of(paths: Sequence[Path], *, upright: bool = True) -> list[tuple[int, int]]:
+def sizes_of(paths: Sequence[str], *, upright: bool = True) -> list[tuple[int, int]]:
     """As `sizes_of_images`, of files."""
-    return sizes_of_images(paths, lambda place: paths[place], upright=upright)
+    return sizes_of_images(paths, paths.__getitem__, upright=upright)
 
 
 def sizes_of_images(
-    names: Sequence[object], opened: Callable[[int], Path | IO[bytes]], *, upright: bool = True
+    names: Sequence[object], opened: Callable[[int], str | Path | IO[bytes]], *, upright: bool = True
 ) -> list[tuple[int, int]]:
     """Width and height of some of the images; of broken ones, as long as not all are, none.
 

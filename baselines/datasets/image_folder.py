@@ -120,17 +120,17 @@ class ImageFolder(Dataset):
         layout = self._layout()
         names = tuple(layout.splits.get("train", ()))
         labeled = [image for classes in layout.splits.values() for images in classes.values() for image in images]
-        shape, said = self._image_shape([Path(image.path) for image in (*labeled, *layout.unlabeled)])
+        shape, said = self._image_shape([image.path for image in (*labeled, *layout.unlabeled)])
         notes = (*layout.notes, *said)
         tally = {"left_out": layout.left_out} if layout.left_out else {}
-        without = [Path(image.path) for image in layout.unlabeled]
+        without = [image.path for image in layout.unlabeled]
         if not self.has_labels:
             train = split_of_files(without, None, shape, upright=self.upright)
             return Source(shape, (), {"train": train}, notes=notes, tally=tally)
 
         def split(classes: Mapping[str, Sequence[ImageFile]]) -> Split:
-            paths = [Path(image.path) for images in classes.values() for image in images]
-            labels = [names.index(name) for name, images in classes.items() for _ in images]
+            paths = [image.path for images in classes.values() for image in images]
+            labels = [label for name, images in classes.items() for label in [names.index(name)] * len(images)]
             return split_of_files(paths, labels, shape, upright=self.upright)
 
         splits = {name: split(classes) for name, classes in layout.splits.items()}
@@ -147,7 +147,7 @@ class ImageFolder(Dataset):
         )
         return with_oracle(layout, Path(self.oracle).expanduser(), root) if self.oracle is not None else layout
 
-    def _image_shape(self, paths: list[Path]) -> tuple[tuple[int, int, int], tuple[str, ...]]:
+    def _image_shape(self, paths: list[str]) -> tuple[tuple[int, int, int], tuple[str, ...]]:
         """(C, H, W), and what is to be said of it."""
         if self.size is not None:
             return (self.channels, self.size, self.size), ()

@@ -166,11 +166,11 @@ class Manifest(Dataset):
         return positions[one.label]
 
     def _split_of(self, images: Sequence[Listed], labels: list[int] | None, shape: tuple[int, int, int]) -> Split:
-        return split_of_files([Path(one.image.path) for one in images], labels, shape, upright=self.upright)
+        return split_of_files([one.image.path for one in images], labels, shape, upright=self.upright)
 
     def _image_shape(self, images: Sequence[Listed], notes: list[str]) -> tuple[int, int, int]:
         if self.size is not None:
             return self.channels, self.size, self.size
-        height, width, said = common_size(sizes_of([Path(one.image.path) for one in images], upright=self.upright))
+        height, width, said = common_size(sizes_of([one.image.path for one in images], upright=self.upright))
         notes += [f"{self.path}: {said}"] if said else []
         return self.channels, height, width

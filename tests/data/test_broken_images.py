@@ -187,7 +187,7 @@ def test_a_folder_or_file_that_may_not_be_read_is_named(tmp_path, monkeypatch):
         patch.setattr(os, "scandir", lambda path: forbidden(path) if str(path).endswith("dog") else scandir(path))
         assert "images/dog: Permission denied" in refusal(root)
     with monkeypatch.context() as patch:
-        patch.setattr(Image, "open", lambda path: forbidden(path) if path.parent.name == "dog" else opened(path))
+        patch.setattr(Image, "open", lambda path: forbidden(path) if Path(path).parent.name == "dog" else opened(path))
         message = refusal(root)
     assert "cannot decode" in message
     assert "Permission denied" in message
@@ -368,7 +368,7 @@ def test_many_pixels_are_no_warning_and_too_many_name_the_file(tmp_path, monkeyp
         image_file = importlib.reload(importlib.import_module("harness.image_file"))  # which sets the filter
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
         assert image_file.decode(tmp_path / "a.png", (1, 4, 4)).shape == (1, 4, 4)
-        assert image_files.sizes_of([tmp_path / "a.png"]) == [(4, 4)]
+        assert image_files.sizes_of([str(tmp_path / "a.png")]) == [(4, 4)]
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 7)
         with pytest.raises(ValueError, match=r"cannot decode .*a\.png: Image size \(16 pixels\) exceeds limit"):
             image_file.decode(tmp_path / "a.png", (1, 4, 4))

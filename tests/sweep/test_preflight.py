@@ -1,7 +1,13 @@
 """What a sweep finds out about its data before the first trial: once, whatever else varies, and in few lines."""
 
+import os
+import re
+import subprocess
+import sys
+
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from baselines.datasets.image_folder import ImageFolder
@@ -103,3 +109,26 @@ def test_skipping_goes_on_with_the_rest_and_says_how_many(folder, tmp_path):
     assert data.counts == {"pool": 23, "val": 6, "test": 11}
     assert sum("skipped 1 broken image" in note for note in data.notes) == 2
     assert data.tally == {"skipped": 2, "doubled": 3}
+
+
+@pytest.mark.slow
+def test_five_thousand_trials_are_planned_in_seconds_and_in_a_gigabyte(tmp_path):
+    """In a dry run, imports included, by the processor's time."""
+    file = tmp_path / "many.yaml"
+    rates = [1e-3 + 1e-6 * number for number in range(50)]
+    trial = {"dataset": "digits", "backbone": {"name": "dcnn3", "width": 4}, "ssl_method": "none"}
+    many = {"name": "many", "seeds": list(range(100)), "parameters": {"classifier.lr": {"values": rates}}}
+    trial |= {"classifier": "linear", "labels": {"start": 20}}
+    file.write_text(yaml.safe_dump({**many, "trial": trial}))
+    folders = [f"--{name}={tmp_path / name}" for name in ("results", "stages", "cache")]
+    command = [sys.executable, "-m", "harness.sweep", str(file), *folders, "--dry-run"]
+    with (tmp_path / "said").open("w+") as said:
+        process = subprocess.Popen(command, stdout=said, stderr=said)
+        _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    text = (tmp_path / "said").read_text()
+    print(f"{used.ru_utime + used.ru_stime:.1f} s, {used.ru_maxrss / 1024:.0f} MiB; {text[-500:]}")
+    assert process.returncode == 0
+    assert re.search(r"\b5,?000\b", text), text
+    assert used.ru_utime + used.ru_stime < 30
+    assert used.ru_maxrss < 2**20  # KiB

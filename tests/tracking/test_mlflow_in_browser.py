@@ -12,12 +12,14 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 from sweep_folder import SweepFolder
 
+from harness.cores import usable_cores
 from harness.report.read import read_report
 from harness.tracking import tracker
 from harness.tracking.links import links
@@ -47,19 +49,26 @@ PATIENCE = 120_000  # milliseconds; the page is large, and the machine may be bu
 SWEEPS = ("selectors", "which_selector")
 
 
+def deliver(folder: Path, name: str, uri: str, selectors: Sequence[str], seeds: Iterable[int], above: float) -> None:
+    """Delivers a sweep of so many selectors under so many seeds."""
+    sweep = SweepFolder(folder / name, name=name)
+    about = sweep.environment | {"sweep_id": name}
+    (sweep.path / "environment.json").write_text(json.dumps(about))
+    rows = []
+    for seed, (number, selector) in itertools.product(seeds, enumerate(selectors)):
+        curve = {100 * k: 0.5 + 0.1 * k + 0.02 * number + 0.001 * seed + above for k in range(1, 4)}
+        rows += sweep.records(selector, seed, {"selector.name": selector}, curve, epochs=5)
+    sweep.append(rows)
+    tracker.sync(sweep.path, uri)
+
+
 @pytest.fixture(scope="module")
 def database(tmp_path_factory):
     """Two delivered sweeps, each of two selectors under two seeds."""
     folder = tmp_path_factory.mktemp("ui")
     uri = f"sqlite:///{folder}/mlflow.db"
     for place, name in enumerate(SWEEPS):
-        sweep = SweepFolder(folder / name, name=name)
-        about = sweep.environment | {"sweep_id": name}
-        (sweep.path / "environment.json").write_text(json.dumps(about))
-        for seed, (number, selector) in itertools.product((1, 2), enumerate(("random", "coreset"))):
-            curve = {100 * k: 0.5 + 0.1 * k + 0.02 * number + 0.001 * seed + 0.05 * place for k in range(1, 4)}
-            sweep.trial(selector, seed, {"selector.name": selector}, curve, epochs=5)
-        tracker.sync(sweep.path, uri)
+        deliver(folder, name, uri, ("random", "coreset"), (1, 2), 0.05 * place)
     return uri
 
 
@@ -162,3 +171,28 @@ def test_the_sweeps_run_shows_question_answer_and_report(page, database, experim
     page.get_by_text(answer.partition(",")[0]).first.wait_for()
     page.goto(f"/#/experiments/{experiment}/runs/{run.info.run_id}/artifacts")
     page.get_by_text("space.yaml").first.wait_for()
+
+
+LARGE = 20, 50
+"""Selectors and seeds of a sweep of 1,000 runs."""
+
+RUNS_SECONDS = 3.0
+"""In which the table of so many runs is there, on a machine that nothing else keeps busy."""
+
+
+@pytest.mark.timeout(1800)
+def test_a_thousand_runs_are_listed_in_seconds(page, address, database):
+    """By the link to the runs; the second time, for the first one loads MLflow's own page."""
+    selectors = [f"selector{number}" for number in range(LARGE[0])]
+    deliver(Path(database.removeprefix("sqlite:///")).parent, "large", database, selectors, range(LARGE[1]), 0)
+    number = MlflowClient(database).get_experiment_by_name("large").experiment_id
+    taken = []
+    for _ in range(3):
+        page.goto("about:blank")
+        begun = time.monotonic()
+        page.goto(links(address, number)["runs"])
+        page.locator(EXPANDER).first.wait_for()
+        taken.append(time.monotonic() - begun)
+    busy = os.getloadavg()[0] / usable_cores()
+    print(f"{LARGE[0] * LARGE[1]} runs: {taken} s, {busy:.1f} times as much work as cores")
+    assert min(taken[1:]) < RUNS_SECONDS * max(1.0, busy)
