@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = {
     "augmentation": "--num-images 64 --repeats 1",
+    "cheap_trials": "random --rows 360 --dims 16 --labels 20 --rounds 1 --seeds 1",
     "end_to_end": "--toy",
     "decoding": "--files 80 --side 8",
     "encoding": "dcnn3_32px --rounds 1 --most 32",
@@ -35,6 +36,7 @@ SMALL = {
 
 
 LONG = {
+    "cheap_trials": "runs trials",
     "end_to_end": "starts Ray twice",
     "gpu": "trains a ResNet-18",
     "large_records": "starts Ray twice",

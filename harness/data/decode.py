@@ -192,13 +192,14 @@ def _open(folder: Path) -> Prepared | None:
         stamps = _stamps(folder)
     except OSError:
         return None
-    if _last.get(folder, (None,))[0] != stamps:
-        _last.clear()
-        prepared = _mapped(folder)
-        if prepared is None:
-            return None
+    known = _last.get(folder)
+    if known and known[0] == stamps:
+        return known[1]
+    _last.clear()
+    prepared = _mapped(folder)
+    if prepared is not None:
         _last[folder] = stamps, prepared
-    return _last[folder][1]
+    return prepared
 
 
 _last: dict[Path, tuple[frozenset[tuple[str, int, int, int]], Prepared]] = {}

@@ -227,8 +227,9 @@ _last: list[_Divided] = []
 
 def _divided(prepared: Prepared, name: str, splitting: Splitting, device: torch.device) -> _Divided:
     asked = name, repr(splitting), device  # the text tells 1 from 1.0, a count from a share
-    if _last and _last[0].prepared is prepared and _last[0].asked == asked:
-        return _last[0]
+    for last in _last:
+        if last.prepared is prepared and last.asked == asked:
+            return last
     _last.clear()  # what it held of an accelerator is free before more is asked for
     kept, left_out = without_rare(prepared, splitting.min_images if splitting.rare == "drop" else 1)
     rows = _split(kept, splitting)
@@ -239,8 +240,9 @@ def _divided(prepared: Prepared, name: str, splitting: Splitting, device: torch.
     twice = [f"{overlap} (see data.duplicates)" for overlap in overlaps]
     twice += say_disputed(kept, parts)
     notes = *kept.notes, *(f"{name}: {note}" for note in (*left_out, *rows.notes, *twice))
-    _last.append(_Divided(asked, prepared, kept, rows, _data_of(kept, rows, notes, device)))
-    return _last[0]
+    divided = _Divided(asked, prepared, kept, rows, _data_of(kept, rows, notes, device))
+    _last.append(divided)
+    return divided
 
 
 def _data_of(prepared: Prepared, rows: _Rows, notes: tuple[str, ...], device: torch.device) -> Data:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import signal
@@ -14,6 +15,7 @@ from typing import Any
 
 import torch
 from ray import tune
+from ray.tune.result import DONE
 
 from harness.config.schema import as_dict
 from harness.config.tasks import Task
@@ -81,14 +83,18 @@ def run_in_worker(config: dict[str, Any], job: Job) -> None:
     """One trial of Tune's: one configuration, under each of its seeds in turn."""
     _begin(job)
     values: list[list[float]] = []
+    ending: dict[str, Any] = {}
     for task in tasks_in(config):
-        totals = ended_before(tune.get_context().get_trial_id(), task.trial_id)
+        if ending:
+            tune.report(ending)
+        totals, ending = ended_before(tune.get_context().get_trial_id(), task.trial_id), {}
         if totals is None:
-            totals = _run(task, job)
+            totals, ending = _run(task, job)
         values.append([totals.get(name, math.nan) for name in job.metrics])
     means = [sum(column) / len(column) for column in zip(*values, strict=True)]
     failed = any(math.isnan(mean) for mean in means)
-    tune.report((job.nothing if failed else as_reported(means)) | {"failed": failed})
+    # With the last ending, and as the end: each report waits until the driver has taken it.
+    tune.report(ending | (job.nothing if failed else as_reported(means)) | {"failed": failed, DONE: True})
 
 
 def portray_in_worker(config: dict[str, Any], job: Job) -> None:
@@ -112,7 +118,7 @@ def portray_in_worker(config: dict[str, Any], job: Job) -> None:
     except Exception as error:  # its stages are gone, and what makes them anew fails
         _tell_refusal(error, job)
         send({"warning": cause_of(error)})
-    tune.report(job.nothing)
+    tune.report(job.nothing | {DONE: True})
 
 
 def _begin(job: Job) -> None:
@@ -122,12 +128,15 @@ def _begin(job: Job) -> None:
     torch.set_num_threads(job.threads)
 
 
-def _run(task: Task, job: Job) -> dict[str, float]:
-    """Runs a trial and reports each record; a trial that fails reports its cause and lets the sweep go on.
+def _run(task: Task, job: Job) -> tuple[dict[str, float], dict[str, Any]]:
+    """Runs a trial and reports each record but its ending; one that fails ends with its cause, and the sweep goes on.
 
     One that goes on for more rounds takes those that it has from the cache of stages, and reports what is new.
+
+    Returns:
+        The totals, none of a trial that failed, and the report of its ending.
     """
-    origin = _origin(task, job)
+    report_of = functools.partial(_report, task, job, _origin(task, job))
     last_round: dict[str, Any] = {}  # it waits for the ending, and stands in its record
     known = dict(task.known)
 
@@ -137,23 +146,20 @@ def _run(task: Task, job: Job) -> dict[str, float]:
         else:
             send(step_kind, step, metrics, details)
 
-    def send(step_kind: str, step: int, metrics: Mapping[str, float], details: Details, **more: Any) -> None:
-        if not more and (step_kind, step) in known:
+    def send(step_kind: str, step: int, metrics: Mapping[str, float], details: Details) -> None:
+        if (step_kind, step) in known:
             check_known(known[step_kind, step], metrics, f"{step_kind} {step}")
             return
         for later in [place for place in known if place[0] == step_kind and place[1] > step]:
             del known[later]  # a record of before is lost, and what follows counts only if it is told after it
-        record = record_of(task, step_kind, step, metrics) | {"node": socket.gethostname()} | origin | more
         judged = judged_by(job.watched, metrics) if step_kind == "epoch" else None
         watched = {"epoch": step, "watch": judged} if judged is not None else {}
-        # In a list, into which Tune does not look: it would keep statistics of every number until the sweep ends.
-        sent = {"sent": [record, details]}
-        tune.report(sent | watched | as_reported(values_so_far(job.metrics, metrics)))
+        so_far = as_reported(values_so_far(job.metrics, metrics))
+        tune.report(report_of(step_kind, step, metrics, details) | watched | so_far)
 
     cause = limit_passed(task.trial_id)
     if cause:
-        send("labels", 0, {}, Details(error=cause), status="failed", error=cause)
-        return {}
+        return {}, report_of("labels", 0, {}, Details(error=cause), status="failed", error=cause)
     begin = Details(config=as_dict(task.trial))
     if task.known:
         tune.report({"goes_on": [task.trial_id, begin], **job.nothing})
@@ -174,13 +180,28 @@ def _run(task: Task, job: Job) -> dict[str, float]:
         _tell_refusal(error, job)
         if last_round:
             send("labels", **last_round)
-        cause = cause_of(error)
-        send("labels", 0, {}, Details(error=traceback.format_exc()), status="failed", error=cause)
-        return {}
+        details = Details(error=traceback.format_exc())
+        return {}, report_of("labels", 0, {}, details, status="failed", error=cause_of(error))
     warning = {"warning": portrait.pop("warning")} if "warning" in portrait else {}
     of_round, details = last_round.get("metrics", {}), replace(last_round.get("details", Details()), **portrait)
-    send("labels", int(totals["labels/used"]), {**of_round, **totals}, details, status="finished", **warning)
-    return totals
+    metrics, used = {**of_round, **totals}, int(totals["labels/used"])
+    return totals, report_of("labels", used, metrics, details, status="finished", **warning)
+
+
+def _report(
+    task: Task,
+    job: Job,
+    origin: Mapping[str, Any],
+    step_kind: str,
+    step: int,
+    metrics: Mapping[str, float],
+    details: Details,
+    **more: Any,
+) -> dict[str, Any]:
+    """A record as a report to Tune that says nothing of the objectives."""
+    record = {**record_of(task, step_kind, step, metrics), "node": socket.gethostname(), **origin, **more}
+    # In a list, into which Tune does not look: it would keep statistics of every number until the sweep ends.
+    return {"sent": [record, details], **job.nothing}
 
 
 def _tell_refusal(error: Exception, job: Job) -> None:

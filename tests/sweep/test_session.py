@@ -325,6 +325,32 @@ def test_a_worker_runs_each_seed_on_its_split(tmp_path, monkeypatch):
     assert ran == [(3, 3), (4, 4)]
     details = [report["sent"][1] for report in told if "sent" in report]
     assert [each.config["data"]["split_seed"] for each in details if each.config] == [3, 4]
+    # Each report waits for the driver: a beginning and an ending of each trial, and the last of these is the end.
+    assert [report["sent"][0]["status"] for report in told] == ["running", "finished"] * 2
+    assert [report.get("done", False) for report in told] == [False, False, False, True]
+    assert (told[-1]["failed"], told[-1]["objective_0"]) == (False, 0.5)
+
+
+def test_a_trial_that_fails_ends_with_its_cause(tmp_path, monkeypatch):
+    told = []
+
+    def run(*_, **__):
+        raise ValueError("trouble")
+
+    monkeypatch.setattr(worker, "run", run)
+    context = SimpleNamespace(get_trial_id=lambda: "of_tune")
+    monkeypatch.setattr(worker, "tune", SimpleNamespace(report=told.append, get_context=lambda: context))
+    monkeypatch.setattr(worker, "limit_passed", lambda trial: "too long" if trial.endswith("s1") else None)
+    monkeypatch.setattr(worker, "ended_before", lambda *_: None)
+    plan = load_plan(write(tmp_path, parameters={"selector": {"values": ["random"]}}, seeds=[0, 1]), {})
+    job = worker.Job(("val/accuracy",), None, Folders(tmp_path, tmp_path), 1, None, str(Path.cwd()))
+    worker.run_in_worker(tune_config(plan.first_tasks()), job)
+    records = [report["sent"][0] for report in told]
+    assert [(one["seed"], one["status"], one.get("error")) for one in records] == [
+        (0, "running", None), (0, "failed", "ValueError: trouble"), (1, "failed", "too long")
+    ]  # fmt: skip
+    assert told[-1]["failed"]
+    assert told[-1]["done"]
 
 
 def test_a_worker_without_the_gpu_that_a_trial_computes_on_says_so(monkeypatch):

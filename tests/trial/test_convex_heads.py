@@ -55,9 +55,10 @@ def standardised(x: Tensor, like: Tensor) -> np.ndarray:
 
 @pytest.mark.parametrize("class_weight", BALANCES)
 @pytest.mark.parametrize("counts", [(3, 2, 1), (2, 1)])
-def test_logistic_is_scikit_learns_at_the_strength_that_was_chosen(class_weight, counts):
-    x, y = overlapping(counts=counts)
-    queries, _ = overlapping(seed=1, counts=counts)
+@pytest.mark.parametrize("dims", [5, 200])
+def test_logistic_is_scikit_learns_at_the_strength_that_was_chosen(class_weight, counts, dims):
+    x, y = overlapping(dims=dims, counts=counts)
+    queries, _ = overlapping(dims=dims, seed=1, counts=counts)
     state, ours = scores_of("logistic", x, y, queries, len(counts), class_weight=class_weight)
     peer = LogisticRegression(
         C=state["C"], tol=1e-10, max_iter=10_000, class_weight=None if class_weight == "none" else "balanced"
@@ -87,6 +88,24 @@ def test_the_strength_is_that_of_the_lowest_loss_of_images_held_out(class_weight
                 loss -= float(w[i]) * p[int(y[i])]
         losses.append(loss)
     assert chosen == logistic.CHOICES[int(np.argmin(losses))]
+
+
+@pytest.mark.parametrize("repeated", [False, True], ids=["all differ", "each twice"])
+def test_few_images_are_fitted_in_the_space_that_they_span(monkeypatch, repeated):
+    x, y = overlapping(n=48, dims=70)
+    y[::2] = torch.arange(24) % 3  # every other label says nothing: the choice of C is clear
+    if repeated:
+        x, y = x[:24].repeat(2, 1), y[:24].repeat(2)
+    directions, coordinates = logistic.spanned(x)
+    assert coordinates.shape == (48, 48)
+    torch.testing.assert_close(coordinates @ directions.T, x.double())
+    fast, _ = scores_of("logistic", x, y, x)
+    monkeypatch.setattr(logistic, "WORTHWHILE", 0.0)
+    assert logistic.spanned(x)[0] is None
+    slow, _ = scores_of("logistic", x, y, x)
+    assert fast["C"] == slow["C"]
+    for part in ("weight", "bias"):
+        torch.testing.assert_close(fast[part], slow[part], atol=2e-5, rtol=1e-4)
 
 
 def test_more_noise_is_met_with_a_stronger_penalty():
