@@ -118,11 +118,13 @@ def near_cells(points: Tensor, members: list[np.ndarray], radius: float, *, rng:
     some = [own[torch.randperm(len(own), generator=rng)[:SAMPLE_OF_CELL].numpy()] for own in members]
     size, number = np.array([len(own) for own in members]), np.array([len(own) for own in some])
     sample = points[torch.from_numpy(np.concatenate(some))]
-    starts = number.cumsum() - number
+    squares, transposed, starts = sample.square().sum(dim=1), sample.T.contiguous(), number.cumsum() - number
     share = np.empty((len(members), len(members)))
-    for cell, own in enumerate(some):
-        inside = (torch.cdist(points[torch.from_numpy(own)], sample) <= radius).numpy()
-        share[cell] = np.add.reduceat(inside.sum(axis=0), starts) / (len(own) * number)
+    for cell, start in enumerate(starts):
+        own = slice(start, start + number[cell])
+        beyond = torch.addmm(squares, sample[own], transposed, alpha=-2)
+        inside = (beyond <= (radius**2 - squares[own]).unsqueeze(1)).numpy()
+        share[cell] = np.add.reduceat(inside.sum(axis=0), starts) / (number[cell] * number)
     share = np.maximum(share, share.T)  # the two differ by rounding
     middles = torch.stack([part.mean(dim=0) for part in sample.split(number.tolist())])
     one, other = np.triu_indices(len(members), k=1)
