@@ -79,8 +79,10 @@ class Optimization:
 
     def as_read(self) -> dict[str, Any]:
         """The settings that determine the result, as JSON values: part of a stage's name."""
-        unread = self.unread()
-        return {name: value for name, value in (as_dict(self) | {"lr": self.rate}).items() if name not in unread}
+        unread, asked = self.unread(), as_dict(self)
+        if asked["batch_size"] != "auto":
+            asked["lr"] = self.rate
+        return {name: value for name, value in asked.items() if name not in unread}
 
 
 @dataclass(frozen=True)

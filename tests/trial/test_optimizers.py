@@ -315,5 +315,7 @@ def test_a_scaled_rate_trains_as_the_number_that_it_makes(cls, batch_size, rate)
 
 @pytest.mark.parametrize("images", [100, 432, 700, 9000])
 def test_a_scaled_rate_follows_the_batch_that_stands_for_auto(images):
-    settings = for_images(PretrainConfig(lr=ScaledRate(0.06, 128)), images)
+    asked = PretrainConfig(lr=ScaledRate(0.06, 128))
+    assert asked.as_read()["lr"] == {"value": 0.06, "per": 128}, "as long as nobody knows the images"
+    settings = for_images(asked, images)
     assert settings.rate == pytest.approx(0.06 * settings.batch_size / 128)
