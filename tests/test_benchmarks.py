@@ -13,8 +13,9 @@ ROOT = Path(__file__).resolve().parent.parent
 SMALL = {
     "augmentation": "--num-images 64 --repeats 1",
     "cheap_trials": "random --rows 360 --dims 16 --labels 20 --rounds 1 --seeds 1",
-    "end_to_end": "--toy",
+    "coverage": "--rows 1200 --labeled 20 --budget 40",
     "decoding": "--files 80 --side 8",
+    "end_to_end": "--toy",
     "encoding": "dcnn3_32px --rounds 1 --most 32",
     "gpu": "--toy",
     "large_records": "--megabytes 0.2 --configurations 2 --rounds 1",
