@@ -73,6 +73,6 @@ def test_a_command_whose_reader_has_left_ends_without_a_word(command):
     assert (done.returncode, done.stderr) == (1, b"")
 
 
-@pytest.mark.parametrize("name", COMMANDS.keys() - {"demo", "sweep"})  # a sweep goes on
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ("demo", "sweep")])  # a sweep goes on
 def test_every_other_command_ends_with_its_reader(name):
     assert importlib.import_module(COMMANDS[name][0]).main.__wrapped__
