@@ -142,8 +142,8 @@ parameters:
 
 def test_a_text_is_no_number(tmp_path):
     file = tmp_path / "q.yaml"
-    file.write_text("trial: {pretrain: {lr: '1e-3'}}\n")
-    with pytest.raises(ConfigError, match=r"trial.pretrain.lr: expected a number, not '1e-3'; leave out the quotes"):
+    file.write_text("trial: {classifier: {lr: '1e-3'}}\n")
+    with pytest.raises(ConfigError, match=r"classifier.lr: expected a number .*, not '1e-3'; leave out the quotes"):
         load_plan(file, {})
 
 

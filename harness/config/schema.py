@@ -244,6 +244,8 @@ def _say(options: tuple[Any, ...]) -> str:
     for option in options:
         if typing.get_origin(option) is Literal:
             parts.append(" | ".join(str(choice) for choice in typing.get_args(option)))
+        elif dataclasses.is_dataclass(option):
+            parts.append(f"a mapping of {', '.join(item.name for item in dataclasses.fields(option))}")
         else:
             parts.append(words.get(option) or ("a list" if typing.get_origin(option) else "a mapping"))
     return " or ".join(parts)

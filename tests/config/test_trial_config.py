@@ -112,7 +112,7 @@ MISTAKES = {
     "infinite": (trial(pretrain={"lr": float("inf")}), "trial.pretrain.lr", "expected a number"),
     "not a number": (trial(pretrain={"lr": float("nan")}), "trial.pretrain.lr", "expected a number"),
     "beyond every float": (trial(pretrain={"lr": 10**400}), "trial.pretrain.lr", "expected a number"),
-    "a text of letters": (trial(pretrain={"lr": "fast"}), "trial.pretrain.lr", "expected a number, not 'fast'"),
+    "a text of letters": (trial(pretrain={"lr": "fast"}), "trial.pretrain.lr", "a mapping of value, per, not 'fast'"),
     "refused by the plugin": (
         trial(ssl_method={"name": "simclr", "temperature": -1}),
         "trial.ssl_method",
