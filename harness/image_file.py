@@ -149,6 +149,7 @@ def size_of(path: str | Path | IO[bytes], *, upright: bool = True) -> tuple[int,
     """
     try:
         with Image.open(path) as file:
+            file.load()  # a file that is cut off says so only then
             image = _turned(file, file) if upright else file
             return image.height, image.width
     except Exception as error:

@@ -7,6 +7,7 @@ import functools
 import importlib.util
 import io
 import os
+import select
 import sys
 import threading
 import time
@@ -65,10 +66,19 @@ def until_reader_leaves(command: Callable[..., int]) -> Callable[..., int]:
             sys.stdout.flush()
             return status
         except BrokenPipeError:
+            if not _reader_has_left():  # another pipe, or a socket
+                raise
             drop_output()
             return 1
 
     return run
+
+
+def _reader_has_left() -> bool:
+    """Whether nobody reads stdout any more."""
+    out = select.poll()
+    out.register(1, select.POLLOUT)
+    return any(events & (select.POLLERR | select.POLLHUP) for _, events in out.poll(0))
 
 
 @contextlib.contextmanager

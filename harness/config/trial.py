@@ -115,7 +115,7 @@ class PretrainConfig(Optimization):
     knn_every: int = setting(
         "auto",
         "epochs between measurements of the encoder (k-NN accuracy, scores without labels); auto: as many as make "
-        f"{AUTO_MEASUREMENTS} of them at most; 0: only after the last",
+        f"{AUTO_MEASUREMENTS} of them at most, or 1 where `early_terminate` judges them; 0: only after the last",
         low=0,
         auto=True,
     )

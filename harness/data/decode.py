@@ -191,10 +191,10 @@ def _open(folder: Path) -> Prepared | None:
     try:
         stamps = _stamps(folder)
     except OSError:
+        _last.clear()  # which may be what was deleted there, and keeps its room on the disk as long as it is mapped
         return None
-    known = _last.get(folder)
-    if known and known[0] == stamps:
-        return known[1]
+    if folder in _last and _last[folder][0] == stamps:
+        return _last[folder][1]
     _last.clear()
     prepared = _mapped(folder)
     if prepared is not None:

@@ -227,10 +227,9 @@ _last: list[_Divided] = []
 
 def _divided(prepared: Prepared, name: str, splitting: Splitting, device: torch.device) -> _Divided:
     asked = name, repr(splitting), device  # the text tells 1 from 1.0, a count from a share
-    for last in _last:
-        if last.prepared is prepared and last.asked == asked:
-            return last
-    _last.clear()  # what it held of an accelerator is free before more is asked for
+    if _last and _last[0].prepared is prepared and _last[0].asked == asked:
+        return _last[0]
+    _last.clear()  # what it held of an accelerator is free before more is asked for: nothing else here holds it
     kept, left_out = without_rare(prepared, splitting.min_images if splitting.rare == "drop" else 1)
     rows = _split(kept, splitting)
     parts = rows.parts(kept)

@@ -12,11 +12,12 @@ from typing import Any
 import ray
 
 from harness.config.plan import Plan
+from harness.config.resources import Resources
 from harness.config.schema import ConfigError
 from harness.config.trial import TrialConfig
 from harness.data.splits import Data
 from harness.sweep import cluster
-from harness.sweep.placement import Node, this_machine
+from harness.sweep.placement import Node, place, this_machine
 from harness.sweep.servers import Servers, ServersOfCluster, silenced, start_private_ray, workers_as_started
 from harness.trial.run import Folders
 
@@ -49,13 +50,14 @@ def connected(plan: Plan | None = None, address: str | None = None) -> Iterator[
     """
     if ray.is_initialized():
         raise ConfigError(["this process uses Ray already; call ray.shutdown() before a sweep is run in it"])
-    with _ray_variables(plan.resources.threads if plan and not address else None):
+    with _ray_variables():
         if address:
             assert plan is not None
             cluster.join(address, plan)
             servers: Servers = ServersOfCluster()
         else:
-            servers = start_private_ray()
+            asked = plan.resources if plan else Resources()
+            servers = start_private_ray(asked.threads, place(asked, [this_machine()], "").concurrent)
         for name in ("tune", "execution.tune_controller"):  # a worker that dies is reported by its trial, in one line
             logging.getLogger(f"ray.tune.{name}").setLevel(logging.CRITICAL)
         try:
@@ -66,23 +68,18 @@ def connected(plan: Plan | None = None, address: str | None = None) -> Iterator[
 
 
 @contextlib.contextmanager
-def _ray_variables(threads: int | None) -> Iterator[None]:
+def _ray_variables() -> Iterator[None]:
     """Inside the block the environment holds `RAY_VARIABLES`; afterwards what Ray reads and sets is as it was.
-
-    Workers that import before they know what they will run have so many threads: Ray would tell them with the trial.
 
     But for RAY_AUTH_MODE, which Ray sets for a private cluster and this process then keeps to: a cluster that it starts
     or joins later must be told the same.
     """
     before = dict(os.environ)
     os.environ.update(RAY_VARIABLES)
-    if threads is not None:
-        os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     try:
         yield
     finally:
-        others = {"PYTHONBREAKPOINT", "OMP_NUM_THREADS"}
-        of_ray = {name for name in os.environ if name.startswith(("RAY_", "TUNE_"))} | others
+        of_ray = {name for name in os.environ if name.startswith(("RAY_", "TUNE_"))} | {"PYTHONBREAKPOINT"}
         for name in of_ray & set(os.environ) - {"RAY_AUTH_MODE"}:
             if name in before:
                 os.environ[name] = before[name]

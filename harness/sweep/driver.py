@@ -54,6 +54,7 @@ class Sweep:
             threads=plan.resources.threads,
             memory_gb=plan.resources.memory_gb,
             cwd=os.getcwd(),
+            judged=plan.early_terminate.type != "none",
         )
 
     def run(self) -> bool:

@@ -9,15 +9,17 @@ import secrets
 import signal
 import socket
 import subprocess
+import sysconfig
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
 import ray
-from ray._private import ray_constants, utils
+from ray._private import ray_constants, services, utils
 from ray._private import worker as ray_worker
 from ray._private.node import Node
 from ray.tune.execution import class_cache
@@ -120,10 +122,15 @@ def _has_ended(process: psutil.Process) -> bool:
         return True
 
 
-def start_private_ray() -> Servers:
+def start_private_ray(threads: int = 1, at_once: int = 1) -> Servers:
     """Starts Ray for this process alone: reached by this machine alone, in process groups of its own.
 
-    What ends this process's group, such as `timeout` or a terminal that is closed, so leaves Ray to this process.
+    What ends this process's group, such as `timeout` or a terminal that is closed, so leaves Ray to this process. Ray
+    starts a worker for each trial that runs at once; it imports this very code, before it knows what it will run.
+
+    Args:
+        threads: of a trial.
+        at_once: trials that run at once.
 
     Raises:
         ConfigError: it cannot start.
@@ -135,6 +142,8 @@ def start_private_ray() -> Servers:
             _set(utils, set_kill_on_parent_death_linux=_begin_group),
             _set(ray_constants, ENABLE_RAY_CLUSTER=False),
             _set(Node, **dict.fromkeys(UNUSED, lambda *_, **__: None)),
+            _set(services, multiprocessing=SimpleNamespace(cpu_count=lambda: at_once)),  # by which it counts workers
+            _environment_of_workers(threads),
         ):
             ray.init(
                 address="local",
@@ -204,6 +213,29 @@ def _begin_group() -> None:
     os.setpgrp()
     signal.pthread_sigmask(signal.SIG_BLOCK, DEAF_TO)
     _end_with_parent()
+
+
+@contextlib.contextmanager
+def _environment_of_workers(threads: int) -> Iterator[None]:
+    """Inside the block what starts has so many threads, and imports the code that this process runs.
+
+    Ray would say so to each worker with its trial, when a library that is imported already has its threads.
+    """
+    home, given = Path(__file__).resolve().parents[2], os.environ.get("PYTHONPATH")
+    installed = {Path(sysconfig.get_path(kind)).resolve() for kind in ("purelib", "platlib")}
+    paths = [path for path in ("" if home in installed else str(home), given) if path]
+    before = {name: os.environ.get(name) for name in ("PYTHONPATH", "OMP_NUM_THREADS")}
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    if paths:
+        os.environ["PYTHONPATH"] = os.pathsep.join(paths)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 @contextlib.contextmanager

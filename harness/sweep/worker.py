@@ -19,7 +19,7 @@ from ray.tune.result import DONE
 
 from harness.config.schema import as_dict
 from harness.config.tasks import Task
-from harness.config.trial import ComputeConfig
+from harness.config.trial import ComputeConfig, TrialConfig
 from harness.files import refusal
 from harness.messages import cause_of
 from harness.metrics import varies_by_run
@@ -64,6 +64,7 @@ class Job:
         threads: of a trial.
         memory_gb: 2**30 bytes that a trial's process may hold; None: as many as there are.
         cwd: the driver's working folder, to which relative paths refer.
+        judged: whether early stopping judges epochs: then an encoder is measured after each, where nobody says when.
     """
 
     metrics: tuple[str, ...]
@@ -72,6 +73,14 @@ class Job:
     threads: int
     memory_gb: float | None
     cwd: str
+    judged: bool = False
+
+    def as_run(self, trial: TrialConfig) -> TrialConfig:
+        """A trial with a measurement after each epoch, where these are judged: rungs compare trials at equal epochs."""
+        asked: Any = trial.pretrain.knn_every
+        return (
+            replace(trial, pretrain=replace(trial.pretrain, knn_every=1)) if self.judged and asked == "auto" else trial
+        )
 
     @property
     def nothing(self) -> dict[str, float]:
@@ -171,7 +180,7 @@ def _run(task: Task, job: Job) -> tuple[dict[str, float], dict[str, Any]]:
         check_device(task.trial.compute)
         with watched_memory(job.memory_gb, lambda cause: end_own_worker(task.trial_id, cause)):
             with_test, bound = task.phase != "search", task.candidate.bound
-            totals = run(task.trial, task.seed, job.folders, tell, with_test=with_test, deliver=deliver,
+            totals = run(job.as_run(task.trial), task.seed, job.folders, tell, with_test=with_test, deliver=deliver,
                          mapped=task.portrait, bound=bound)  # fmt: skip
         for name in job.metrics:
             if not math.isfinite(totals.get(name, math.nan)):

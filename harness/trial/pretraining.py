@@ -127,7 +127,7 @@ def pretrained(context: Context, method: SSLMethod, group: str = "pretrain") -> 
         images, labels = learnt_from(method, data, context.oracle, context.start)
         settings, examples = config.pretrain, pretrain.Examples(images, context.views, labels)
         if isinstance(method, SupervisedMethod) and method.labeled_only:  # however few
-            settings = replace(settings, batch_size=min(settings.batch_size, len(images)))
+            settings = replace(settings, lr=settings.rate, batch_size=min(settings.batch_size, len(images)))
         tell = lambda epoch, metrics: report.epoch(epoch, asked(epoch, metrics))  # noqa: E731
         watch = Watch(checkpoint, tell, lambda: measure(context, method), names)
         return pretrain.pretrain(method, examples, settings, context.runtime, context.seed, watch)

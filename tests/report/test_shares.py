@@ -47,6 +47,8 @@ def test_a_trial_that_went_on_later_and_one_that_did_not_end_are_of_no_use():
     rounds = [(100, 10, 0.0, 8.0, 1.0, False), (200, 5000, 1.0, 2.0, 1.0, False)]
     assert spent_of(history(*rounds, total=13.0, saved=8.0, wall=5.0)) is None
     assert spent_of(history((100, 10, 0.0, 8.0, 1.0, False))) is None
+    cached = [(100, 10, 0.0, 8.0, 1.0, True), (200, 86400, 0.1, 0.2, 0.1, False)]
+    assert spent_of(history(*cached, total=13.0, saved=12.6, wall=0.4)) is None
 
 
 def test_of_a_trial_that_ran_all_parts_are_there_and_add_up(fresh):

@@ -9,6 +9,7 @@ import json
 import os
 import pickle
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from test_sweep import TRIAL, endings, write
 from harness.config.plan import load_plan
 from harness.config.schema import ConfigError
 from harness.config.tasks import Task
-from harness.config.trial import ComputeConfig
+from harness.config.trial import ComputeConfig, PretrainConfig, TrialConfig
 from harness.records.details import Details
 from harness.sweep import connection, servers, session, worker
 from harness.sweep.command import main
@@ -268,26 +269,42 @@ from harness.sweep.connection import connected
 
 class Trial:
     def tell(self):
-        return os.getpid(), "harness.sweep.worker" in sys.modules, os.environ["OMP_NUM_THREADS"]
+        return os.getpid(), sys.modules["harness.sweep.worker"].__file__, os.environ["OMP_NUM_THREADS"]
 
 def servers():
     return {child.pid: " ".join(child.cmdline()) for child in psutil.Process().children(recursive=True)}
 
 os.environ.pop("OMP_NUM_THREADS", None)
-with connected(load_plan({"name": "warm", "trial": {}}, {})):
+with connected(load_plan({"name": "warm", "trial": {}, "resources": {"max_concurrent": 1}}, {})):
+    assert "OMP_NUM_THREADS" not in os.environ
     while not (idle := {pid for pid, command in servers().items() if command.startswith("ray::IDLE")}):
         time.sleep(0.1)
     before = servers()
     pid, imported, threads = ray.get(_ActorClassCache().get(Trial).options(num_cpus=1).remote().tell.remote())
-    assert pid in idle and imported and threads == "1", (pid, before, imported, threads)
+    assert pid in idle and imported == os.environ["HERE"] and threads == "1", (pid, before, imported, threads)
+    assert len([command for command in before.values() if command.startswith("ray::IDLE")]) == 1
     assert not [command for command in before.values() if "dashboard.py" in command or "monitor.py" in command], before
 assert "OMP_NUM_THREADS" not in os.environ
 """
 
 
 def test_trials_run_in_workers_that_start_and_import_with_ray(tmp_path):
-    done = subprocess.run([sys.executable, "-c", WARM], cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    """Of this very code, also where another copy is installed; as many as trials run at once."""
+    code = Path(worker.__file__).parents[2]
+    shutil.copytree(code / "harness", tmp_path / "harness", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(code / "baselines", tmp_path / "baselines", ignore=shutil.ignore_patterns("__pycache__"))
+    environment = {**os.environ, "HERE": str(tmp_path / "harness/sweep/worker.py")}
+    environment.pop("PYTHONPATH", None)
+    line = [sys.executable, "-c", WARM]
+    done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("asked", "judged", "every"), [("auto", True, 1), ("auto", False, "auto"), (5, True, 5)])
+def test_every_epoch_is_measured_where_early_stopping_judges_them(tmp_path, asked, judged, every):
+    job = worker.Job(("val/accuracy",), None, Folders(tmp_path, tmp_path), 1, None, str(tmp_path), judged)
+    trial = TrialConfig(pretrain=PretrainConfig(epochs=200, knn_every=asked))
+    assert job.as_run(trial).pretrain.knn_every == every
 
 
 def test_a_process_that_uses_ray_is_told_so(monkeypatch):

@@ -43,3 +43,15 @@ def test_auto_is_the_training_of_its_numbers_and_the_steps_are_recorded(tmp_path
     assert recorded == [[first, 2 * first]] * 2
     assert last == 2 * first
     assert 8 <= first <= 16
+
+
+def test_a_scaled_rate_is_that_of_the_batch_asked_for_where_fewer_labels_make_it_smaller(tmp_path):
+    """Or one stage would have two results."""
+    losses = []
+    for number, rate in enumerate([0.06, {"value": 0.06, "per": 128}]):
+        bench = Bench(tmp_path / "cache", tmp_path / f"stages{number}")
+        settings = {"epochs": 2, "batch_size": 128, "lr": rate}
+        rows, _ = bench.run(configure(ssl_method="supervised", pretrain=settings, labels={"start": 20}))
+        losses.append([row[2]["pretrain/loss"] for row in rows if row[0] == "epoch"])
+    assert losses[0] == losses[1]
+    assert len(losses[0]) == 2

@@ -18,6 +18,9 @@ OUTSIDE = ("pictures", "waiting", "rest")
 SLACK = 0.01
 """Seconds by which clocks may differ."""
 
+LONGEST_WAIT = 60.0
+"""Seconds that a trial which ran in one piece may have waited, or as long as it ran: more lies between two runs."""
+
 
 def where_the_time_went(report: Report, entries: Sequence[Entry]) -> Table | None:
     """The shares of each configuration's trials and of all trials; None where no trial says how long it took."""
@@ -57,7 +60,7 @@ def spent_of(history: History) -> dict[str, float] | None:
     pictures = max(0.0, min(ending.get("time/portrait_seconds", 0.0), whole - wall))  # none, if they were kept
     parts |= {"encoder": stages - sum(parts.values()), "pictures": pictures, "rest": wall - stages}
     parts["waiting"] = whole - wall - pictures
-    if min(parts.values()) < -SLACK:
+    if min(parts.values()) < -SLACK or parts["waiting"] > max(LONGEST_WAIT, wall):
         return None
     return {part: max(0.0, parts[part]) for part in SPENT}
 
