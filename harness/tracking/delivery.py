@@ -104,16 +104,21 @@ class Delivery:
         Where the server cannot be reached at all it raises at once.
         """
         first: Exception | None = None
+        done: list[str] = []
         for trial in trials:
             experiment = self._connect()
             try:
                 with self._starting_over():
                     self._deliver(experiment, trial, self._ending(trial, closing))
                 self._pending.pop(trial, None)
+                done.append(trial)
             except Exception as error:
                 first = first or error
         if first:
             raise first
+        again = [trial for trial in done if trial in self._pending]  # the database went after they were delivered
+        if again:
+            self._deliver_all(again, closing)
 
     @contextmanager
     def _starting_over(self) -> Iterator[None]:

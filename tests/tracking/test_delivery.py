@@ -281,6 +281,27 @@ def test_a_database_that_is_changed_while_the_sweep_runs_gets_all_anew(sweep, ur
     assert [said for said in capfd.readouterr().err.splitlines() if said.startswith("tracking:")] == [line]
 
 
+@pytest.mark.parametrize("empties", [False, True])
+def test_a_database_that_goes_between_the_last_two_trials_gets_both(sweep, uri, empties):
+    file = Path(uri.removeprefix("sqlite:///"))
+    gone: list[str] = []
+
+    def goes_once(trial: str) -> None:
+        if not gone:
+            gone.append(trial)
+            if empties:
+                file.write_bytes(b"")
+            else:
+                file.unlink()
+
+    live = Delivery(uri, "selectors", sweep.path, sweep.environment, live=True, delivered=goes_once)
+    for selector in ("c1", "c2"):
+        for row in sweep.trial(selector, 1, SELECTORS, {100: 0.7}):
+            live.add(row)
+    live.close("FINISHED")
+    assert_shows(uri, sweep)
+
+
 def test_a_sweep_over_data_sets_names_each_trials_own(sweep, uri):
     other = {**sweep.environment["datasets"][0], "name": "svhn", "fingerprint": "0b" * 32}
     sweep.environment["datasets"].append(other)
