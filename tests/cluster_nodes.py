@@ -26,13 +26,23 @@ class Telling(Selector):
     def select(self, pool, budget, *, rng):
         self.say("begins")
         time.sleep(self.seconds)
+        patience = time.monotonic() + 180
+        while os.path.exists(self.log + ".together") and len(self.begun()) < 2 and time.monotonic() < patience:
+            time.sleep(0.1)
         self.say("ends")
         return pool.unlabeled[self.offset : self.offset + budget]
+    def begun(self):
+        with open(self.log) as file:
+            return {line.split()[1] for line in file}
     def say(self, what):
         with open(self.log, "a") as file:
             file.write(f"{what} {ray.get_runtime_context().get_node_id()} {harness.__file__} {self.offset}\\n")
 """
-"""A module of a user, which no node has: `selector: {name: telling:Telling, log: FILE}`."""
+"""A module of a user, which no node has: `selector: {name: telling:Telling, log: FILE}`.
+
+Where FILE.together is, a selection waits until one has begun on a second node: however slowly its worker starts there,
+the first node does not make both.
+"""
 
 
 AS_DOCUMENTED = {"RAY_memory_monitor_refresh_ms": "0", "RAY_worker_niceness": "0"}

@@ -9,6 +9,7 @@ import contextlib
 import sys
 from pathlib import Path
 
+from harness.garbage import nothing_collected
 from harness.progress import forgive_output, until_reader_leaves
 
 FIGURE_KINDS = ("pdf", "svg", "png")
@@ -37,10 +38,11 @@ def main(arguments: list[str] | None = None, prog: str = "python -m harness.repo
     if options.serve:
         return _serve(options)
 
-    from harness.report import versus
-    from harness.report.page.write import write_figures
-    from harness.report.terminal import print_report
-    from harness.report.write import write_report
+    with nothing_collected():
+        from harness.report import versus
+        from harness.report.page.write import write_figures
+        from harness.report.terminal import print_report
+        from harness.report.write import write_report
 
     try:
         output = _output(options.output, len(options.folders))

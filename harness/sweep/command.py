@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import atexit
+import gc
 import os
 import shlex
 import sys
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.files import CACHE, RESULTS, STAGES, no_space
+from harness.garbage import nothing_collected
 from harness.messages import cause_of, printable, public_command, without_secrets
 from harness.progress import drop_output, forgive_output, until_reader_leaves
 
@@ -38,8 +41,9 @@ def main(
     typed = public_command(prog, arguments)
     resume = typed if options.dry_run else resume_command(prog, arguments)
 
-    from harness.config.plan import load_plan
-    from harness.config.schema import parse_overrides
+    with nothing_collected():
+        from harness.config.plan import load_plan
+        from harness.config.schema import parse_overrides
 
     try:
         plan = load_plan(options.file, parse_overrides(options.set))
@@ -85,10 +89,11 @@ def _look_ahead(plan: Plan, options: argparse.Namespace) -> int:
 
 
 def _run(plan: Plan, options: argparse.Namespace, typed: str, resume: str) -> int:
-    import ray
+    with nothing_collected():
+        import ray
 
-    from harness.sweep.interrupts import Interrupts
-    from harness.sweep.session import REPORTING, Options, run_plan
+        from harness.sweep.interrupts import Interrupts
+        from harness.sweep.session import REPORTING, Options, run_plan
 
     asked = Options(
         results=options.results,
@@ -117,6 +122,7 @@ def _run(plan: Plan, options: argparse.Namespace, typed: str, resume: str) -> in
         drop_output()
     if ray.is_initialized() or any(thread.name == REPORTING for thread in threading.enumerate()):
         os._exit(status)  # what could not be ended in time would keep this process, or break it as it goes
+    atexit.register(gc.freeze)  # what is there goes with the process: no garbage is looked for in it
     return status
 
 

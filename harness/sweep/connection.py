@@ -26,7 +26,7 @@ RAY_VARIABLES = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths keep their meaning in workers
     "RAY_memory_monitor_refresh_ms": "0",  # it would end the whole sweep, not the trial that needs too much
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_preload_python_modules": "harness.sweep.worker",  # by workers that start with Ray, while the driver goes on
+    "RAY_preload_python_modules": "harness.sweep.warm",  # by workers that start with Ray, while the driver goes on
     "RAY_kill_idle_workers_interval_ms": "0",  # never: they wait for the first trials
     "RAY_worker_niceness": "0",  # the default of 15 would let any other process distort the times
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",

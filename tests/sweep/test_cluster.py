@@ -224,10 +224,10 @@ def home(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_two_nodes_without_this_project_do_what_one_machine_does(home, capsys):
-    # the selections take long enough that neither node makes both
-    file = ask(home, seconds=2.0, name="same", parameters={"selector.offset": {"values": [0, 5]}})
+    file = ask(home, name="same", parameters={"selector.offset": {"values": [0, 5]}})
     assert run(home, file, "one") == 0
     (home / "log").unlink()
+    (home / "log.together").touch()
     capsys.readouterr()
     with nodes({}, {"fast": 1}) as there:
         assert run(home, file, "many", "--address", there.address, "--set", "resources.custom={fats: 1}") == 2
@@ -249,7 +249,6 @@ def test_three_nodes_do_what_one_machine_does_each_what_it_is_made_for(home):
     """The search and the second phase, on the nodes that have the resource."""
     file = ask(
         home,
-        seconds=1.0,
         name="same",
         method="random",
         run_cap=4,
@@ -258,6 +257,7 @@ def test_three_nodes_do_what_one_machine_does_each_what_it_is_made_for(home):
     )
     assert run(home, file, "one") == 0
     (home / "log").unlink()
+    (home / "log.together").touch()
     with nodes({"num_cpus": 2}, {"fast": 1}, {"fast": 1}) as there:
         head = there.head_node.node_id
         assert run(home, file, "many", "--address", there.address, "--set", "resources.custom={fast: 1}") == 0
@@ -270,6 +270,7 @@ def test_three_nodes_do_what_one_machine_does_each_what_it_is_made_for(home):
 @pytest.mark.slow
 def test_the_trials_of_a_node_that_dies_move(home):
     file = ask(home, seconds=8.0, name="moved", parameters={"selector.offset": {"values": [0, 5]}})
+    (home / "log.together").touch()
     with nodes({}, {}) as there:
         (doomed,) = there.worker_nodes
 
