@@ -720,8 +720,10 @@ def test_a_data_set_that_is_opened_again_is_divided_once_and_its_labels_are_paid
 def test_test_images_are_shown_to_those_alone_who_may_read_them(tmp_path):
     confirmed, _ = opened(tmp_path)
     searched, _ = opened(tmp_path, with_test=False)
-    assert confirmed.test is not None and confirmed.test_labels is not None
-    assert searched.test is None and searched.test_labels is None
+    assert confirmed.test is not None
+    assert confirmed.test_labels is not None
+    assert searched.test is None
+    assert searched.test_labels is None
     assert searched.counts["test"] == len(confirmed.test)
     assert opened(tmp_path)[0].test is not None
 
@@ -747,4 +749,5 @@ def test_files_that_changed_since_they_were_opened_are_opened_anew(tmp_path):
     labels.write_bytes(content[:-8])
     again = prepare(Synthetic(), "synthetic", tmp_path)
     assert again is not first
-    assert torch.equal(again.labels["train"], first.labels["train"]) and again.fingerprint == first.fingerprint
+    assert torch.equal(again.labels["train"], first.labels["train"])
+    assert again.fingerprint == first.fingerprint
