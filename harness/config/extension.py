@@ -8,12 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.config.plan import Plan
-from harness.config.schema import as_dict
+from harness.config.schema import SHOWN, as_dict
 from harness.config.space import CASE, Parameter
 from harness.messages import cut
-
-SHOWN = 60
-"""So many characters of a value are shown."""
 
 MISSING = object()
 

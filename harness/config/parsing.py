@@ -22,7 +22,7 @@ from harness.config.checks import (
     try_plugins,
 )
 from harness.config.label_free import check_without_labels, has_labels
-from harness.config.schema import ConfigError, Problems, apply_overrides, as_dict, content_of, parse
+from harness.config.schema import ConfigError, Problems, as_dict, content_of, parse, plain, set_path
 from harness.config.trial import ClassifierConfig, TrialConfig
 
 RECIPE = "recipe"
@@ -86,7 +86,7 @@ def _numbered(key: str, items: Any) -> list[tuple[str, Any]]:
 
 def over_recipe(value: Any, path: str, problems: Problems, own: Recipes) -> Any:
     """A trial's mapping laid over that of its recipe, if it names one."""
-    value = with_heads_apart(value)
+    value = _with_heads_as_mappings(with_heads_apart(value))
     if not isinstance(value, Mapping) or RECIPE not in value:
         return value
     name = value[RECIPE]
@@ -140,16 +140,18 @@ def parse_recipes(value: Any, path: str, problems: Problems) -> Recipes:
 
 
 def with_heads_apart(value: Any) -> Any:
-    """A trial's mapping in which `classifier: [a, b]` is written as `classifier: a` and `beside: [b]`.
+    """Settings of a trial in which `classifier: [a, b]` is written as `classifier: a` and `beside: [b]`."""
+    given = value.get("classifier") if isinstance(value, Mapping) else None
+    if not isinstance(given, list) or not given or "beside" in value:
+        return value
+    return {**value, "classifier": given[0], "beside": given[1:]}
 
-    A classifier may be given by its name alone.
-    """
+
+def _with_heads_as_mappings(value: Any) -> Any:
+    """A trial's mapping in which no classifier is given by its name alone."""
     if not isinstance(value, Mapping):
         return value
     value = dict(value)
-    given = value.get("classifier")
-    if isinstance(given, list) and given and "beside" not in value:
-        value["classifier"], value["beside"] = given[0], given[1:]
     if isinstance(value.get("classifier"), str):
         value["classifier"] = {"name": value["classifier"]}
     if isinstance(value.get("teacher"), Mapping) and isinstance(value["teacher"].get("classifier"), str):
@@ -157,6 +159,22 @@ def with_heads_apart(value: Any) -> Any:
     if isinstance(value.get("beside"), list):
         value["beside"] = [{"name": item} if isinstance(item, str) else item for item in value["beside"]]
     return value
+
+
+def apply_overrides(content: dict[str, Any], overrides: Mapping[str, Any]) -> None:
+    """Sets what lies at dotted paths of a question, in order, as if the file said so; then writes its heads apart.
+
+    What lies below a list of heads is the first one's.
+
+    Raises:
+        ConfigError: there is nothing below which a path leads, or a value that no file could hold.
+    """
+    for path, value in overrides.items():
+        if path.startswith(("trial.classifier.", "trial.beside")):
+            content["trial"] = with_heads_apart(content.get("trial"))
+        set_path(content, path, plain(value))
+    if "trial" in content:
+        content["trial"] = with_heads_apart(content["trial"])
 
 
 def read_trial(source: Path | Mapping[str, Any], overrides: Mapping[str, Any]) -> TrialConfig:

@@ -17,9 +17,17 @@ from harness.config.checks import check_measured
 from harness.config.confirmation import Confirm
 from harness.config.headroom import Headroom, bounds_of
 from harness.config.label_free import check_measured_without_labels, has_labels
-from harness.config.parsing import RECIPE, Recipes, over_recipe, parse_recipes, parse_trial, recipe_trial
+from harness.config.parsing import (
+    RECIPE,
+    Recipes,
+    apply_overrides,
+    over_recipe,
+    parse_recipes,
+    parse_trial,
+    recipe_trial,
+)
 from harness.config.resources import Resources, check_custom
-from harness.config.schema import ConfigError, Problems, apply_overrides, as_dict, content_of, parse, setting
+from harness.config.schema import ConfigError, Problems, as_dict, content_of, parse, setting
 from harness.config.search import MOST_OF_GP, EarlyTerminate, Objective, SamplerName, check_objectives
 from harness.config.space import CASE, Assignment, Parameter, Space, lookup, parse_cases, parse_parameters
 from harness.config.tasks import Candidate, Phase, Seeds, SeedSplit, Task, mapped
@@ -88,7 +96,7 @@ class Plan(SweepSettings):
         seeds: of the search, or of a grid that is measured at once.
         split: what an interval covers: seeds on the "same" split, or seeds and splits, "fresh" for each.
         block: so many seeds are added between two looks at what is known; None: all run.
-        tree: the `trial:` section as given.
+        tree: the `trial:` section as given, several heads apart.
         recipes: those that the trial, the search or its references name, complete with defaults.
         space: what varies.
         header: the file's opening comment, as it stands there.

@@ -17,7 +17,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from harness.messages import closest
+from harness.messages import closest, cut
 from harness.plain_yaml import parse_yaml, to_yaml
 from harness.plugins import registry
 from harness.plugins.registry import PluginSpec
@@ -368,18 +368,30 @@ def set_path(tree: dict[str, Any], path: str, value: Any) -> None:
     """Sets a dotted path in nested mappings; a plugin's shorthand on the way becomes its mapping.
 
     A key that is itself a dotted path, as in `parameters:`, is found under its whole name.
+
+    Raises:
+        ConfigError: a list or a number is on the way.
     """
-    dotted = (key for key in tree if isinstance(key, str) and "." in key and lies_in(path, key))
-    key = next(dotted, path.partition(".")[0])
-    rest = path[len(key) + 1 :]
-    if not rest:
-        tree[key] = value
-        return
-    below = tree.get(key)
-    if isinstance(below, str):
-        below = {"name": below}
-    tree[key] = dict(below) if isinstance(below, Mapping) else {}
-    set_path(tree[key], rest, value)
+    rest = path
+    while True:
+        dotted = (key for key in tree if isinstance(key, str) and "." in key and lies_in(rest, key))
+        key = next(dotted, rest.partition(".")[0])
+        rest = rest[len(key) + 1 :]
+        if not rest:
+            tree[key] = value
+            return
+        below = tree.get(key)
+        if isinstance(below, str):
+            below = {"name": below}
+        if not isinstance(below, Mapping | None):
+            shown = cut(repr(below), SHOWN)
+            raise ConfigError([f"{path}: {key} is {shown}, which has nothing below; set all of it"])
+        tree[key] = dict(below or {})
+        tree = tree[key]
+
+
+SHOWN = 60
+"""So many characters of a value are shown."""
 
 
 def read_yaml(file: Path) -> Any:
@@ -433,12 +445,6 @@ def content_of(source: Path | Mapping[str, Any]) -> tuple[Any, str]:
         ConfigError: the file cannot be read, or there is more than plain values.
     """
     return (read_yaml(source), str(source)) if isinstance(source, Path) else (plain(source), "")
-
-
-def apply_overrides(tree: dict[str, Any], overrides: Mapping[str, Any]) -> None:
-    """Sets what lies at dotted paths, in order."""
-    for path, value in overrides.items():
-        set_path(tree, path, plain(value))
 
 
 def parse_overrides(given: list[str]) -> dict[str, Any]:

@@ -15,9 +15,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from harness.config.parsing import RECIPE
+from harness.config.parsing import RECIPE, with_heads_apart
 from harness.config.recipes import merged
-from harness.config.schema import Problems, lies_in, set_path, to_number
+from harness.config.schema import ConfigError, Problems, lies_in, set_path, to_number
 from harness.messages import closest
 
 DISTRIBUTIONS = {
@@ -165,7 +165,11 @@ class Space:
         """The trial's mapping with the assigned values in it; a shorter path is set before those below it.
 
         A mapping that names nothing, such as `pretrain: {lr: 0.1}`, changes what it holds and leaves the rest of the
-        section as it is; a plugin that is named takes the place of the one that was there.
+        section as it is; a plugin that is named takes the place of the one that was there. A list of heads sets all of
+        them, a single one the first.
+
+        Raises:
+            ConfigError: there is nothing below which a path leads.
         """
         copy: dict[str, Any] = json.loads(json.dumps(tree))
         settings = self._settings(assignment)
@@ -175,8 +179,9 @@ class Space:
         return copy
 
     def _settings(self, assignment: Assignment) -> Assignment:
-        """What an assignment sets, the settings of its case among them."""
-        return self.cases.get(assignment.get(CASE, ""), {}) | assignment
+        """What an assignment sets, the settings of its case among them; several heads apart, as in the trial."""
+        case: Assignment = with_heads_apart(self.cases.get(assignment.get(CASE, ""), {}))
+        return case | with_heads_apart(assignment)
 
     def knows_case(self, assignment: Assignment, place: str, problems: Problems) -> bool:
         """Whether the case of an assignment that a person wrote, if it has one, is one of `cases`; else it is noted."""
@@ -187,12 +192,15 @@ class Space:
         return False
 
     def active(self, parameter: Parameter, assignment: Assignment) -> bool:
-        """Whether the parameter's condition holds under an assignment."""
+        """Whether the parameter's condition holds under an assignment, or this is none that makes a trial."""
         if not parameter.when:
             return True
         recipe = self._settings(assignment).get(RECIPE)
         trial = self.under.get(recipe, self.trial) if isinstance(recipe, str) else self.trial
-        tree = self.apply(trial, assignment)
+        try:
+            tree = self.apply(trial, assignment)
+        except ConfigError:  # said where the configuration is parsed
+            return True
         return all(lookup(tree, path) in values for path, values in parameter.when.items())
 
     def grid(self) -> list[Assignment]:

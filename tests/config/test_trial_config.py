@@ -13,12 +13,11 @@ import yaml
 from trials import SMALL
 
 from harness.config import checks
-from harness.config.parsing import parse_trial
+from harness.config.parsing import apply_overrides, parse_trial
 from harness.config.plan import Plan, load_plan
 from harness.config.schema import (
     ConfigError,
     Problems,
-    apply_overrides,
     as_dict,
     flatten,
     parse_overrides,
