@@ -21,11 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from harness.config.schema import by_path
 from harness.files import replace_text
 from harness.messages import closest
 from harness.plain_yaml import parse_yaml
 from harness.progress import until_reader_leaves
-from harness.records.names import by_path
 from harness.report.compare import judge
 from harness.report.model import Entry, Report
 from harness.report.read import read_report

@@ -10,8 +10,8 @@ from sweep_folder import SweepFolder, append_rows
 
 from harness import papers
 from harness.config.plan import load_plan
+from harness.config.schema import by_path
 from harness.papers import Claim, Exhibit
-from harness.records.names import by_path
 
 ROOT = Path(__file__).resolve().parents[1]
 CORESET, RANDOM, KMEANS = ({"selector.name": name} for name in ("coreset", "random", "kmeans"))

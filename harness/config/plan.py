@@ -26,6 +26,7 @@ from harness.config.parsing import (
     parse_trial,
     recipe_trial,
 )
+from harness.config.reference import check_reference
 from harness.config.resources import Resources, check_custom
 from harness.config.schema import ConfigError, Problems, as_dict, content_of, parse, setting
 from harness.config.search import MOST_OF_GP, EarlyTerminate, Objective, SamplerName, check_objectives
@@ -275,6 +276,9 @@ def load_plan(source: Path | Mapping[str, Any], overrides: Mapping[str, Any]) ->
     given |= {"seeds": seeds.all, "split": seeds.split, "block": seeds.block if seeds.until else None}
     plan = Plan(**given, tree=content.get("trial") or {}, recipes=recipes, space=space, header=header)
     plan = _with_candidates(plan, problems)
+    problems.raise_any()
+    known = [candidate.parameters for candidate in plan.some_candidates()]
+    check_reference(plan.reference or {}, known, space.parameters if plan.method == "bayes" else (), problems)
     problems.raise_any()
     return plan
 

@@ -359,6 +359,11 @@ def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def by_path(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Leaves by path, so that `selector: coreset`, `selector.name: coreset` and `selector: {name: coreset}` agree."""
+    return {path.removesuffix(".name"): value for path, value in flatten(tree).items()}
+
+
 def lies_in(path: str, section: str) -> bool:
     """Whether a dotted path is this one, or lies below it."""
     return f"{path}.".startswith(f"{section}.")

@@ -7,7 +7,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from harness.config.schema import flatten
 from harness.config.trial import TrialConfig
 from harness.messages import cut
 from harness.records.rows import Record
@@ -148,8 +147,3 @@ def what_differs(record: Record, config: Mapping[str, Any], varied: Collection[s
             named = section in parameters or f"{section}.name" in parameters
             parts.setdefault(section if named else path, []).append(f"{name} {text}")
     return cut(" · ".join(" ".join(words) for words in parts.values()), 230)
-
-
-def by_path(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Leaves by path, so that `selector: coreset`, `selector.name: coreset` and `selector: {name: coreset}` agree."""
-    return {path.removesuffix(".name"): value for path, value in flatten(tree).items()}

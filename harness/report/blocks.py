@@ -10,7 +10,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.records.names import EXACT, by_path, name_configurations, show_value
+from harness.config.schema import by_path
+from harness.records.names import EXACT, name_configurations, show_value
 from harness.report.model import Entry
 
 GROUNDS = ("dataset", "data", "backbone", "labels")

@@ -10,9 +10,9 @@ from typing import Any
 
 from harness import messages
 from harness.config.headroom import NAME
+from harness.config.schema import by_path
 from harness.records import names
 from harness.records import rows as record_rows
-from harness.records.names import by_path
 from harness.records.rows import FINAL, History, by_trial, mapping
 from harness.records.trial_files import TrialFiles, read_trial_files
 from harness.report import answers, words

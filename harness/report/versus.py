@@ -11,8 +11,8 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from harness import messages
-from harness.config.schema import lies_in
-from harness.records.names import EXACT, by_path, show_value
+from harness.config.schema import by_path, lies_in
+from harness.records.names import EXACT, show_value
 from harness.report import tables, words
 from harness.report.cells import Cell, Count, Difference, Empty, Mean, Probability, Seconds, Text
 from harness.report.compare import Judgement, Scores, judge

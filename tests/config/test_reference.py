@@ -1,0 +1,79 @@
+"""A question whose `reference` is none of its configurations is refused, and the report finds the one that is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from sweep_folder import SweepFolder
+
+from harness.config.plan import Plan, load_plan
+from harness.config.schema import ConfigError
+from harness.report.read import read_report
+
+SELECTORS = {"selector": {"values": ["random", {"name": "coreset", "pool_subset": 500}]}}
+TRIAL = {"labels": {"start": 20, "budget": 20, "rounds": 1}}
+SEARCH = {"method": "bayes", "run_cap": 4, "confirm": {"seeds": [7]}}
+RATES = {"pretrain.lr": {"min": 0.1, "max": 0.9}, **SELECTORS}
+
+
+def ask(reference: dict[str, Any] | None, **question: Any) -> Plan:
+    return load_plan({"trial": TRIAL, "parameters": SELECTORS, "reference": reference, **question}, {})
+
+
+FITTING = [
+    {"selector": "random"},
+    {"selector.name": "random"},
+    {"selector": {"name": "coreset"}},
+    {"selector": {"name": "coreset", "pool_subset": 500}},
+    {"selector.pool_subset": 500},
+]
+STRANGE = [
+    ({"selector": "randm"}, "reference.selector: no configuration has 'randm'; did you mean 'random'?"),
+    ({"selector.name": 3}, "reference.selector: no configuration has 3; known: coreset, random"),
+    ({"selecter": "random"}, "reference.selecter: no parameter sets it; did you mean 'selector'?"),
+    ({"case": "x"}, "reference.case: no parameter sets it; known: selector, selector.pool_subset"),
+    ({"backbone": "dcnn3", "selector": "random"}, "reference.backbone: no parameter sets it; "),
+    (
+        {"selector": {"name": "random", "pool_subset": 500}},
+        "reference: no configuration has all of {'selector': 'random', ",
+    ),
+]
+
+
+@pytest.mark.parametrize("reference", FITTING)
+def test_a_reference_is_a_part_of_a_configuration(reference):
+    assert ask(reference).reference == reference
+
+
+@pytest.mark.parametrize(("reference", "said"), STRANGE)
+def test_a_reference_that_no_configuration_is(reference, said):
+    with pytest.raises(ConfigError) as caught:
+        ask(reference)
+    (problem,) = caught.value.problems
+    assert problem.startswith(said)
+
+
+def test_a_reference_among_those_of_the_second_phase():
+    asked = {"confirm": {"seeds": [7], "references": [{"selector": "badge"}]}}
+    for reference in ({"selector": "badge"}, {"selector": "random"}):
+        assert ask(reference, **asked).reference == reference
+    with pytest.raises(ConfigError, match="no configuration has 'badg'; did you mean 'badge'"):
+        ask({"selector": "badg"}, **asked)
+
+
+def test_a_reference_of_a_search_is_within_its_values_and_ranges():
+    for reference in ({"selector": "coreset", "pretrain.lr": 0.3}, {"pretrain.lr": 0.1}):
+        assert ask(reference, **SEARCH, parameters=RATES).reference == reference
+    for rate in (0.95, "fast", True):
+        with pytest.raises(ConfigError, match=f"reference.pretrain.lr: no configuration has {rate!r}; "):
+            ask({"pretrain.lr": rate}, **SEARCH, parameters=RATES)
+
+
+@pytest.mark.parametrize("reference", [*FITTING, *(reference for reference, _ in STRANGE)])
+def test_the_report_finds_what_the_question_may_name(tmp_path, reference):
+    sweep = SweepFolder(tmp_path / "s", reference=reference)
+    for candidate in ask(None).candidates:
+        sweep.trial(candidate.configuration, 1, candidate.parameters, {20: 0.5})
+    notes = read_report(sweep.path).notes
+    assert any("is the reference" in note for note in notes) == (reference not in FITTING)
