@@ -9,6 +9,7 @@ import itertools
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -26,12 +27,14 @@ from harness.config.parsing import (
     parse_trial,
     recipe_trial,
 )
+from harness.config.recipes import merged
 from harness.config.reference import check_reference
 from harness.config.resources import Resources, check_custom
 from harness.config.schema import ConfigError, Problems, as_dict, content_of, parse, setting
 from harness.config.search import MOST_OF_GP, EarlyTerminate, Objective, SamplerName, check_objectives
 from harness.config.space import CASE, Assignment, Parameter, Space, lookup, parse_cases, parse_parameters
 from harness.config.tasks import Candidate, Phase, Seeds, SeedSplit, Task, mapped
+from harness.config.trial import TrialConfig
 from harness.files import unusable_name
 from harness.messages import closest
 from harness.metrics import LABEL_FREE
@@ -213,9 +216,10 @@ class Plan(SweepSettings):
     def _resolved_trial(self) -> dict[str, Any]:
         """The trial with every default, but for plugins that the search renames: another one has other defaults.
 
-        Where the search builds on recipes, the trial as given: these hold the defaults.
+        Where the search builds on recipes, the trial as given: these hold the defaults. So where it fits with what
+        varies alone, which decides about them.
         """
-        if self._builds_on_recipes:
+        if self._builds_on_recipes or self.space.always:
             return json.loads(json.dumps(self.tree))
         resolved: dict[str, Any] = json.loads(json.dumps(self.space.trial))
         resolved.pop(RECIPE, None)
@@ -322,17 +326,34 @@ def _recipes(content: Mapping[str, Any], settings: SweepSettings, problems: Prob
 
 
 def _space(content: Mapping[str, Any], method: str, recipes: Recipes, problems: Problems) -> Space:
-    trial = parse_trial(content.get("trial"), "trial", problems, recipes)
-    given = content.get("trial") or {}
+    given = {} if content.get("trial") is None else content["trial"]
+    alone = Problems(problems.file)
+    trial = parse_trial(given, "trial", alone, recipes)
     parameters = parse_parameters(content.get("parameters"), "parameters", method, problems)
     cases = parse_cases(content.get("cases"), "cases", problems)
     if cases:
         parameters = (Parameter(CASE, tuple(cases)), *parameters)
-    if trial is None:
-        return Space(parameters, given, cases)
+    if not isinstance(given, Mapping):
+        problems.found += alone.found
+        return Space(parameters, {}, cases)
     chosen = {RECIPE: given[RECIPE]} if RECIPE in given else {}
-    under = {name: _complete(given | {RECIPE: name}, recipes) for name in recipes}
-    return Space(parameters, as_dict(trial) | chosen, cases, under)
+    under = {name: _complete({**given, RECIPE: name}, recipes) for name in recipes}
+    if trial:
+        return Space(parameters, as_dict(trial) | chosen, cases, under)
+    always = _always(Space(parameters, given, cases), recipes)
+    problems.found += alone.found if always is None else []
+    complete = merged(as_dict(TrialConfig()), over_recipe(given, "trial", Problems(), recipes))
+    return Space(parameters, complete | chosen, cases, under, always or {})
+
+
+def _always(space: Space, recipes: Recipes) -> Assignment | None:
+    """With which of the parameters that every trial has a trial fits that alone does not: one, or else all of them."""
+    first = {parameter.path: parameter.extremes()[0] for parameter in space.parameters if not parameter.when}
+    for always in (*({path: value} for path, value in first.items()), first):
+        with suppress(ConfigError):
+            if parse_trial(space.apply(space.trial, always), "trial", Problems(), recipes):
+                return always
+    return None
 
 
 def _complete(given: Mapping[str, Any], recipes: Recipes) -> Mapping[str, Any]:

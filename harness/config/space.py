@@ -154,12 +154,14 @@ class Space:
         trial: the trial's mapping, complete with defaults; conditions look at it too.
         cases: named groups of settings, dotted path -> value; the parameter CASE chooses one of them.
         under: for each recipe that parameters and cases may choose, the trial's mapping complete under that recipe.
+        always: the first values of parameters that every trial has, with which alone the trial fits; probes have them.
     """
 
     parameters: tuple[Parameter, ...]
     trial: Mapping[str, Any]
     cases: Mapping[str, Assignment] = field(default_factory=dict)
     under: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    always: Assignment = field(default_factory=dict)
 
     def apply(self, tree: Mapping[str, Any], assignment: Assignment) -> dict[str, Any]:
         """The trial's mapping with the assigned values in it; a shorter path is set before those below it.
@@ -241,7 +243,7 @@ class Space:
             if base is None:
                 continue
             for index, value in enumerate(parameter.extremes()):
-                yield parameter, index, base | {parameter.path: value}
+                yield parameter, index, self.always | base | {parameter.path: value}
 
     def _assign(self, choose: Any) -> Assignment:
         assignment: Assignment = {}

@@ -222,6 +222,57 @@ def test_what_is_kept_reads_back_as_the_same_plan(tmp_path, text):
     assert [t.trial_id for t in again.confirm_tasks([])] == [t.trial_id for t in plan.confirm_tasks([])]
 
 
+SELECTORS = "selector: {values: [random, margin]}"
+GIVEN = """
+trial: {backbone: given, labels: {start: 20, budget: 10, rounds: 1}}
+"""
+FILES = "dataset: {values: [{name: embeddings, path: a.npz}, {name: embeddings, path: b.npz}]}"
+
+
+@pytest.mark.parametrize(
+    "varied",
+    [
+        f"parameters: {{{FILES}, {SELECTORS}}}",
+        f"parameters: {{{SELECTORS}, {FILES}}}\nmethod: bayes\nrun_cap: 2",
+        f"parameters: {{{SELECTORS}, data.val: {{values: [0.3], when: {{selector: margin}}}}, {FILES}}}",
+        "cases: {a: {dataset: {name: embeddings, path: a.npz}}, b: {backbone: dcnn3}}",
+    ],
+)
+def test_a_trial_that_fits_with_what_always_varies_alone_is_judged_with_it(tmp_path, varied):
+    plan = read(tmp_path, GIVEN + varied)
+    assert {one.trial.labels.rounds for one in plan.some_candidates()} == {1}
+    again = load_plan(json.loads(json.dumps(plan.as_dict())), {})
+    assert again.as_dict() == plan.as_dict()
+    assert [c.configuration for c in again.some_candidates()] == [c.configuration for c in plan.some_candidates()]
+
+
+@pytest.mark.parametrize(
+    ("varied", "problems"),
+    [
+        (f"parameters: {{{SELECTORS}}}", ["trial.backbone: given takes features, and digits gives images"]),
+        (
+            f"parameters: {{{FILES}}}".replace("[{", "[digits, {"),
+            ["trial.backbone: given takes features, and digits gives images"],
+        ),
+        (
+            f"parameters: {{{FILES}}}".replace("}]", "}, digits]"),
+            ["parameters.dataset.values[2]: trial.backbone: given takes features, and digits gives images"],
+        ),
+        (f"parameters: {{{FILES}, pretrain.epoch: {{values: [1]}}}}", ["parameters.pretrain.epoch"]),
+        (
+            f"parameters: {{{FILES}, dataset.path: {{values: [c.npz], when: {{selector: margin}}}}}}",
+            ["parameters.dataset.path.when: never holds"],
+        ),
+    ],
+)
+def test_what_does_not_fit_in_a_trial_that_exists_is_said_once(tmp_path, varied, problems):
+    with pytest.raises(ConfigError) as caught:
+        read(tmp_path, GIVEN + varied)
+    found = [problem.partition("space.yaml: ")[2] for problem in caught.value.problems]
+    assert len(found) == len(problems)
+    assert all(map(str.startswith, found, problems))
+
+
 def test_what_is_kept_is_resolved(tmp_path):
     kept = read(tmp_path, RENAMED).as_dict()
     assert kept["trial"]["classifier"]["epochs"] == 100
@@ -380,7 +431,6 @@ headroom: {batches: 8}
 seeds: [0, 1]
 trial: {labels: {start: 20, budget: 10, rounds: 1}, classifier: ridge, data: {val: 50}}
 """
-SELECTORS = "selector: {values: [random, margin]}"
 
 
 def test_selectors_that_differ_in_nothing_else_share_an_upper_bound(tmp_path):
