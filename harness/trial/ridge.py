@@ -25,8 +25,8 @@ RBF_WIDTHS = (0.1, 0.3, 1.0, 3.0)
 """gamma of exp(-gamma |a - b|^2), in units of 1 / the median squared distance of the labelled images."""
 
 LEFT_OUT = 2_000
-"""Labelled images by which the kernel's width and penalty are chosen, at most; a draw of them where there are more, with
-images of every class."""
+"""Labelled images by which the kernel's width and penalty are chosen, at most; a draw of them where there are more,
+with images of every class."""
 
 SCORES_AT_ONCE = 2**24
 """Scores of images left out that are held at a time: 128 MB."""
