@@ -8,6 +8,7 @@ line of its input is a job in JSON, which is answered with a line, the exit code
     path         where Python looks first
     environment  variables, set before torch looks at any
     threads      of torch
+    seed         of the trial
     settings     of `trials.configure`
     folders      pairs, of stages and of decoded data: the trial runs once with each
     edit         file -> text that is written at the first record of the first run
@@ -48,7 +49,7 @@ def run(job: dict[str, Any]) -> None:
                 Path(file).write_text(text)
 
         folders = Folders(Path(cache), Path(stages))
-        totals = run_trial(configure(**job["settings"]), 0, folders, report, with_test=False)
+        totals = run_trial(configure(**job["settings"]), job["seed"], folders, report, with_test=False)
         rows.append(("totals", 0, totals, {}))
         cached = {
             name.removeprefix("stage/").removesuffix("_cached"): bool(value)

@@ -117,6 +117,10 @@ class DINO(SSLMethod):
         """f32 [B]: the loss of each image."""
         return self._distill(views)[0]
 
+    def before_training(self) -> None:
+        """Begins the schedule of the teacher's temperature."""
+        self.progress.zero_()
+
     def after_step(self, progress: float) -> None:
         """Moves the teacher and the centre, Eq. (4)."""
         momentum = rising_momentum(self.momentum, progress)

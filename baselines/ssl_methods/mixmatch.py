@@ -103,6 +103,10 @@ class MixMatch(SemiSupervisedMethod):
         loss = supervised + self.unlabeled_weight() * consistency
         return {"loss": loss, "supervised": supervised, "unlabeled": consistency}
 
+    def before_training(self) -> None:
+        """Begins the schedule."""
+        self.progress.zero_()
+
     def after_step(self, progress: float) -> None:
         """Moves the weight of the unlabelled part."""
         self.progress.fill_(progress)

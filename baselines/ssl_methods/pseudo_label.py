@@ -66,6 +66,10 @@ class PseudoLabel(SemiSupervisedMethod):
         loss = supervised + self.unlabeled_weight() * guessed
         return {"loss": loss, "supervised": supervised, "unlabeled": guessed, "used": counts.mean()}
 
+    def before_training(self) -> None:
+        """Begins the schedule."""
+        self.progress.zero_()
+
     def after_step(self, progress: float) -> None:
         """Moves the schedule."""
         self.progress.fill_(progress)

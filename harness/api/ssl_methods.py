@@ -63,6 +63,12 @@ class SSLMethod(nn.Module, ABC):
         """Whether `sample_loss` is defined."""
         return cls.sample_loss is not SSLMethod.sample_loss
 
+    def before_training(self) -> None:
+        """Called before the first step of a training, which may go on from the weights of another: progress is 0 again.
+
+        A schedule begins anew here; momentum encoders, queues and averages stay.
+        """
+
     def after_step(self, progress: float) -> None:
         """Called after every optimizer step, for momentum encoders and queues; progress in (0, 1]."""
 

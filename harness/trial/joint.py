@@ -116,6 +116,7 @@ def train(
     shares = encoder_shares(model.backbone, settings.backbone_lr, settings.layer_decay)
     optimizer = build_optimizer(model.parameters(), settings, shares)
     average = _Average(model, joint.ema)
+    model.method.before_training()
 
     def validate() -> Metrics:
         with average.instead():

@@ -68,6 +68,7 @@ def pretrain(
         raise ValueError(f"pretrain.batch_size {config.batch_size} is larger than the pool; use at most {len(images)}")
     optimizer = build_optimizer(method.parameters(), config)
     trainer = Trainer(method, examples, config, runtime, seed, optimizer)
+    method.before_training()
     epochs = Epochs(
         config.epochs,
         {"method": method, "optimizer": optimizer},

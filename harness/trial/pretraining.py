@@ -30,6 +30,9 @@ from harness.trial.epochs import Metrics, Watch
 from harness.trial.runtime import Runtime
 from harness.trial.stages import Checkpoint, Stage
 
+NO_NETWORK = "given"
+"""The backbone that gives features as they are: its scores need no seed."""
+
 
 def encoder_inputs(config: TrialConfig, images: splits.Data) -> Inputs:
     """What the encoder is shown of the trial's images.
@@ -209,11 +212,10 @@ def label_free_scores(context: Context, method: SSLMethod, stage: Stage) -> dict
         return {}
     if "history" in stage.value:
         return {name: stage.value["history"][-1][name] for name in LABEL_FREE}
-    config = (
-        context.config
-    )  # the encoder is as it was: measured once for all selectors, as it takes longer than a round
+    # The encoder is as it was: measured once for all selectors, as it takes longer than a round.
+    config = context.config
     key: dict[str, Any] = {"data": context.data.fingerprint}
-    if not context.data.gives_features:
+    if config.backbone.name != NO_NETWORK:
         key |= {"encoder": stage.digest, "normalize": config.data.normalize, "seed": context.seed}
         key |= {"views": config.augmentation.as_dict(), "ssl_method": config.ssl_method.as_dict()}
     plugins = registry.sources(config.backbone, config.augmentation, config.ssl_method)

@@ -16,8 +16,11 @@ from trials import configure, results, rounds_of
 from baselines.augmentations.identity import Identity
 from baselines.augmentations.noise import Noise
 from baselines.backbones.dcnn3 import DCNN3
+from baselines.ssl_methods.dino import DINO
 from baselines.ssl_methods.fixmatch import FixMatch
+from baselines.ssl_methods.mixmatch import MixMatch
 from baselines.ssl_methods.moby import MoBY
+from baselines.ssl_methods.pseudo_label import PseudoLabel
 from baselines.ssl_methods.simclr import SimCLR
 from harness.api import Images, SSLMethod
 from harness.config.schema import ConfigError
@@ -211,6 +214,19 @@ def test_a_loss_that_is_not_finite_stops_the_training(tmp_path):
         DivergedError, match=r"(joint training's loss is (nan|inf) in|not finite after) epoch 1.*classifier.lr"
     ):
         train(model_of(), tmp_path, settings=settings)
+
+
+@pytest.mark.parametrize("cls", [MixMatch, PseudoLabel, DINO])
+def test_a_training_from_the_weights_of_another_begins_its_schedule_anew(tmp_path, cls):
+    small = {"num_prototypes": 8, "hidden_dim": 6, "bottleneck_dim": 4} if cls is DINO else {}
+    model, seen = model_of(cls, **small), []
+    model.register_forward_pre_hook(lambda *_: seen.append(float(model.method.progress)))
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        train(model, tmp_path / name)
+    first, second = seen[: len(seen) // 2], seen[len(seen) // 2 :]
+    assert first[0] == 0 < first[-1]
+    assert second == first
 
 
 # ---------------------------------------------------------------- the unlabelled images

@@ -94,8 +94,24 @@ USER = {
                 source = super().open()
                 return source
     """,
+    "network.py": """
+        from torch import nn
+        from harness.api import Backbone
+
+        class Projection(Backbone):
+            takes_features = True
+
+            def __init__(self, image_shape, *, dims: int = 6):
+                super().__init__()
+                self.feature_dim = self.dims = dims
+                self.layer = nn.Linear(*image_shape, dims)
+
+            def forward(self, images):
+                return self.layer(images)
+    """,
 }
-"""Plugins of somebody: a selector that a module has from another one, with helpers, a base class and packages."""
+"""Plugins of somebody: a selector that a module has from another one, with helpers, a base class and packages, a data
+set, and a network for features."""
 
 SETTINGS: dict[str, Any] = {
     "dataset": "data:Mine",
@@ -122,12 +138,13 @@ class Project:
             (self.user / name).parent.mkdir(parents=True, exist_ok=True)
             (self.user / name).write_text(textwrap.dedent(text))
         draw_images(self.user, seed=0)
+        draw_features(self.user)
         write_weights(self.user, seed=0)
 
     def run(self, folders: list[Path], settings: dict[str, Any], **job: Any) -> list[dict[str, Any]]:
         """A trial in a process of its own, once with each folder as a cache: rows, and which stages were cached."""
         result, errors = self.folder / "result.json", self.folder / "errors.txt"
-        job = {"environment": {}, "threads": 1, "edit": {}, "path": []} | job
+        job = {"environment": {}, "threads": 1, "seed": 0, "edit": {}, "path": []} | job
         job["path"] = [*job["path"], *map(str, (self.user, self.folder, TESTS))]
         job |= {"result": str(result), "errors": str(errors), "settings": configured(settings, self.user)}
         job["folders"] = [[str(folder / "stages"), str(folder / "data")] for folder in folders]
@@ -165,6 +182,12 @@ def draw_images(user: Path, seed: int) -> None:
         pixels = rng.integers(0, 128, (8, 8), dtype=np.uint8) + np.uint8(number % 2 * 60)
         Image.fromarray(pixels).save(file)
         os.utime(file, ns=(10**18, 10**18))
+
+
+def draw_features(user: Path) -> None:
+    """A file of features of two classes."""
+    vectors = np.random.default_rng(0).normal(size=(120, 12)).astype(np.float32)
+    np.savez(user / "features.npz", embeddings=vectors, labels=np.arange(120) % 2)
 
 
 def write_weights(user: Path, seed: int) -> None:
@@ -239,6 +262,14 @@ IMAGES = {
 }
 WEIGHTS = {"backbone": {"name": "dcnn3", "width": 2, "weights": "USER/weights.pt"}, "selector": "random"}
 CLASSIFY = {"ssl_method": "none", "selector": "random"}
+PROJECTED = {
+    "dataset": {"name": "embeddings", "path": "USER/features.npz"},
+    "data": {"fraction": 1.0},
+    "backbone": "network:Projection",
+    "ssl_method": "none",
+    "augmentation": "identity",
+    "selector": "random",
+}
 
 CHANGES = {
     # ------------------------------------------------------------ code of plugins
@@ -296,6 +327,10 @@ CHANGES = {
         "pretrain train", "", settings=IMAGES, act=lambda user: draw_images(user, seed=1)
     ),
     "weights": Change("pretrain train", "", settings=WEIGHTS, act=lambda user: write_weights(user, seed=1)),
+    "network for features": Change(  # its scores, too, which the totals have
+        "pretrain select train", "", settings=PROJECTED, then={"backbone": {"name": "network:Projection", "dims": 9}}
+    ),
+    "seed of a network for features": Change("pretrain select train", "", settings=PROJECTED, job={"seed": 1}),
     # ------------------------------------------------------------ the machine
     "threads": Change("pretrain select train", job={"threads": 2}, moves=False),
     "CPU": Change("pretrain select train", job={"environment": {"ATEN_CPU_CAPABILITY": "default"}}, moves=False),
