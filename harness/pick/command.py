@@ -93,14 +93,21 @@ def _run(options: argparse.Namespace) -> None:
     if options.stop:
         _tell_worth(way, pool, bought, classes, asked.budget)
         return
-    number = options.round
+    number, remedy = options.round, "take another --round"
     if number is None:
         number = files.round_of(options.output, known, named.keys())
+        remedy = "name it among --labels (with --label-column, if they are not in `label`)"
+    table = files.batch_file(options.output, number)
+    files.check_not_filled(table, remedy)
     started = time.perf_counter()
     picks = batch.next_batch(way, pool.features, bought, classes, wished, budget=asked.budget, number=number)
     seconds = time.perf_counter() - started
+    if not picks:
+        raise ValueError(
+            f"--exclude-duplicates {wished.duplicates}: each of the {unlabeled} images without a label is a duplicate "
+            "of a labelled one; nothing is written"
+        )
     options.output.mkdir(parents=True, exist_ok=True)
-    table = files.batch_file(options.output, number)
     files.write_csv(table, picks, pool)
     files.write_tasks(table.with_suffix(".json"), picks, pool, options.image_url)
     so_far = f"{count(len(named), 'label')} of {len(classes)} classes ({whose})"

@@ -241,16 +241,50 @@ def test_a_batch_that_has_not_come_back_is_the_same_again(desk):
     assert picked() == first
 
 
-def test_labels_in_a_batch_are_not_written_over(desk, capsys):
+def fill(column: str, label: str) -> str:
+    """Writes a label of the first image into `round-1.csv`, in a column that is there or in a new one; its path."""
+    with open("picks/round-1.csv", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    rows[0][column] = label
+    with open("picks/round-1.csv", "w", newline="") as stream:
+        table = csv.DictWriter(stream, list(rows[0]))
+        table.writeheader()
+        table.writerows(rows)
+    return rows[0]["path"]
+
+
+@pytest.mark.parametrize("column", ["label", "kind", "species"])
+def test_what_is_filled_into_a_batch_is_not_written_over(desk, capsys, column):
     assert desk() == 0
-    with open("picks/round-1.csv") as stream:
-        lines = stream.read().splitlines()
-    write("picks/round-1.csv", "\n".join([lines[0], lines[1] + "cat", *lines[2:]]) + "\n")
+    first = fill(column, "cat")
+    capsys.readouterr()
     assert desk() == 2
-    error = "picks/round-1.csv holds 1 labels that would be lost; name it among --labels, or remove it\n"
-    assert capsys.readouterr().err == error
-    assert desk("--labels", "picks/round-1.csv") == 0
-    assert lines[1].split(",")[0] not in picked(2)
+    lost = f"picks/round-1.csv: 1 row filled in ({column}) would be lost; "
+    error = capsys.readouterr().err
+    assert error.startswith(f"{lost}name it among --labels (with --label-column, ")
+    named = ["--labels", "picks/round-1.csv", "--label-column", column]
+    assert desk(*named, "--round", "1") == 2
+    assert capsys.readouterr().err.endswith(f"{lost}take another --round, or remove it\n")
+    assert desk(*named) == 0
+    assert first not in picked(2)
+
+
+def test_where_nothing_is_chosen_nothing_is_written(desk, capsys):
+    labels = write("labels.csv", "path,label\n" + "".join(f"{name},cat\n" for name in NAMES[:20]))
+    assert desk("--labels", labels) == 0
+    first = picked()
+    capsys.readouterr()
+    assert desk("--labels", labels, "--exclude-duplicates", "0.01") == 2
+    assert capsys.readouterr().err.startswith("--exclude-duplicates 0.01: each of the 20 images without a label is ")
+    assert picked() == first
+
+
+def test_a_batch_of_titles_alone_has_not_come_back(desk):
+    assert desk() == 0
+    first = picked()
+    write("picks/round-1.csv", "path,rank,score,why,label\n")
+    assert desk() == 0
+    assert picked() == first
 
 
 def test_paths_of_other_systems_are_understood(tmp_path, monkeypatch):
