@@ -8,8 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from baselines.datasets.folders import ImageFile, leads_nowhere, status_of
-from harness.image_file import EXTENSIONS, is_clutter
+from harness.image_file import EXTENSIONS, ImageFile, is_clutter, leads_nowhere, status_of
 from harness.tables import Columns, list_images, loose_names, read_table, said_of_columns
 
 ROWS_SHOWN = 3
