@@ -156,12 +156,3 @@ def _names(folder: str) -> Iterable[str]:
 
 def _key(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
-
-
-def names_of(labels: Iterable[str]) -> tuple[str, ...]:
-    """The classes, sorted: as numbers where all are whole numbers, else as text."""
-    names = set(labels)
-    try:
-        return tuple(sorted(names, key=lambda name: (int(name), name)))
-    except ValueError:
-        return tuple(sorted(names))

@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from baselines.datasets.folder_layout import Layout
-from baselines.datasets.listed import Listed, listed_images, names_of
+from baselines.datasets.listed import Listed, listed_images
 from harness.image_file import ImageFile, scan
-from harness.tables import Columns, closest
+from harness.tables import Columns, closest, names_of
 
 
 def without_classes(root: str) -> Layout:

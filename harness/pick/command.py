@@ -193,6 +193,8 @@ def _classes(given: str | None, trained: tuple[str, ...], seen: set[str]) -> tup
     Raises:
         ValueError: fewer than two are known, or one of --classes has no name or that of another.
     """
+    from harness.tables import names_of
+
     if given is not None:
         given = unicodedata.normalize("NFC", given)  # as labels are
         classes, said = [name.strip() for name in given.split(",")], "--classes"
@@ -203,7 +205,7 @@ def _classes(given: str | None, trained: tuple[str, ...], seen: set[str]) -> tup
     elif trained and seen <= set(trained):
         classes, said = list(trained), "those of the encoder"
     else:
-        classes, said = sorted(seen), "those seen so far"
+        classes, said = list(names_of(seen)), "those seen so far"
     if not classes:
         raise ValueError("there are no labels so far to tell the classes by: name every class, --classes A,B,C")
     if len(classes) < 2:
