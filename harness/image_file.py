@@ -270,7 +270,7 @@ def scan(path: str, above: tuple[str, ...] = ()) -> Folder:
         elif entry.is_dir():
             folders.append(scan(entry.path, (*above, here)))
         elif is_image:
-            images.append(ImageFile(entry.path, status_of(entry.path)))
+            images.append(ImageFile(entry.path, file_status(entry.path)))
         else:
             others.append(entry.path)
     name = unicodedata.normalize("NFC", os.path.basename(os.path.abspath(path)))
@@ -284,7 +284,7 @@ def _entries(path: str) -> list[os.DirEntry[str]]:
         raise ValueError(f"cannot read {path}: {error.strerror}") from error
 
 
-def status_of(path: str) -> os.stat_result:
+def file_status(path: str) -> os.stat_result:
     """The status of an image's file; of a link that leads nowhere its own, for then the image is broken like others.
 
     Raises:
