@@ -125,7 +125,8 @@ def image_files(given: Sequence[Path]) -> list[Path]:
     """The image files that are named, those of a folder with all below it, each once.
 
     Raises:
-        ValueError: a name that does not exist or is no text, or a folder without images.
+        ValueError: a name that does not exist or is no text, a folder without images, or one that cannot be
+            looked through, see `image_file.scan`.
     """
     from harness import image_file
     from harness.progress import say
@@ -133,13 +134,13 @@ def image_files(given: Sequence[Path]) -> list[Path]:
     files: list[Path] = []
     for path in given:
         if path.is_dir():
-            inside, clutter = image_file.below(path)
-            if not inside:
+            tree = image_file.scan(str(path))
+            if not tree.all_images:
                 raise ValueError(f"{path} holds no image ({image_file.SOME_ENDINGS})")
-            if clutter:
+            if clutter := [one for folder in tree.walk() for one in folder.clutter]:
                 hidden = "hidden, or of storage devices and archives"
                 say(f"{path}: {count(len(clutter), 'image')} left out: {hidden} (such as {clutter[0]})")
-            files += inside
+            files += [Path(image.path) for image in tree.all_images]
         elif path.is_file():
             files.append(path)
         else:

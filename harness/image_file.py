@@ -1,10 +1,15 @@
-"""Image files: how one is decoded, wherever that happens: in a data set, or when a trained encoder is used."""
+"""Image files, of data sets and for trained encoders: how one is decoded, and which lie in a tree of folders."""
 
 from __future__ import annotations
 
+import os
 import re
+import stat
+import unicodedata
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import IO
 
@@ -187,15 +192,121 @@ def broken_in_words(broken: Sequence[str], listing: Path) -> str:
     return f"{count(len(broken), 'broken image')}: {'; '.join(broken[:NAMED_BROKEN])}{more}"
 
 
-def below(folder: Path) -> tuple[list[Path], list[Path]]:
-    """The images in a folder and its sub-folders, sorted by path; and those that are clutter, and left out.
+@dataclass(frozen=True)
+class ImageFile:
+    """An image by its name.
 
-    A link to nothing is an image, which cannot be decoded: nobody put it there to be passed over.
+    Attributes:
+        path: of the file.
+        status: its size and times.
     """
-    images: list[Path] = []
-    clutter: list[Path] = []
-    for path in sorted(folder.rglob("*")):
-        if path.name.lower().endswith(EXTENSIONS) and (path.is_file() or not path.exists()):
-            left_out = any(is_clutter(part) for part in path.relative_to(folder).parts)
-            (clutter if left_out else images).append(path)
-    return images, clutter
+
+    path: str
+    status: os.stat_result
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder with all below it; links are followed.
+
+    Attributes:
+        path: of the folder.
+        name: the last part of it, in Unicode's composed form (NFC), which is one for what looks the same.
+        images: that lie in it directly.
+        folders: that lie in it directly.
+        others: paths of files in it that are no images by their name.
+        clutter: paths of images in it that are hidden, or in folders that nobody made for their data.
+    """
+
+    path: str
+    name: str
+    images: tuple[ImageFile, ...]
+    folders: tuple[Folder, ...]
+    others: tuple[str, ...]
+    clutter: tuple[str, ...]
+
+    @cached_property
+    def num_images(self) -> int:
+        """In it and below."""
+        return len(self.images) + sum(folder.num_images for folder in self.folders)
+
+    @cached_property
+    def filled(self) -> tuple[Folder, ...]:
+        """The folders in it that hold images, themselves or below."""
+        return tuple(folder for folder in self.folders if folder.num_images)
+
+    @cached_property
+    def all_images(self) -> list[ImageFile]:
+        """In it and below, in order."""
+        return in_order(image for folder in self.walk() for image in folder.images)
+
+    def walk(self) -> Iterator[Folder]:
+        """It and all folders below."""
+        yield self
+        for folder in self.folders:
+            yield from folder.walk()
+
+
+def in_order(images: Iterable[ImageFile]) -> list[ImageFile]:
+    """Sorted by path, folder by folder as classes are: `cat/2.png` comes before `cat-big/1.png`."""
+    return sorted(images, key=lambda image: image.path.split(os.sep))
+
+
+def scan(path: str, above: tuple[str, ...] = ()) -> Folder:
+    """Looks at a folder and all below it, sorted by name.
+
+    Raises:
+        ValueError: something cannot be read, an image by its name is no file, or a link leads to a folder that it
+            lies in. (One that leads nowhere is an image that cannot be decoded.)
+    """
+    here = os.path.realpath(path)
+    if here in above:
+        raise ValueError(f"{path} is a link to a folder that it lies in; remove it")
+    images, folders, others, clutter = [], [], [], []
+    for entry in _entries(path):
+        is_image = entry.name.lower().endswith(EXTENSIONS)
+        if is_clutter(entry.name):
+            clutter += list(_images_below(entry.path)) if entry.is_dir() else [entry.path] if is_image else []
+        elif entry.is_dir():
+            folders.append(scan(entry.path, (*above, here)))
+        elif is_image:
+            images.append(ImageFile(entry.path, file_status(entry.path)))
+        else:
+            others.append(entry.path)
+    name = unicodedata.normalize("NFC", os.path.basename(os.path.abspath(path)))
+    return Folder(path, name, tuple(images), tuple(folders), tuple(others), tuple(clutter))
+
+
+def _entries(path: str) -> list[os.DirEntry[str]]:
+    try:
+        return sorted(os.scandir(path), key=lambda entry: entry.name)
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from error
+
+
+def file_status(path: str) -> os.stat_result:
+    """The status of an image's file; of a link that leads nowhere its own, for then the image is broken like others.
+
+    Raises:
+        ValueError: it cannot be had, or it is no file.
+    """
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return os.lstat(path)
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from error
+    if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait for ever
+        raise ValueError(f"{path} is not a file; remove it")
+    return status
+
+
+def leads_nowhere(path: str) -> bool:
+    """Whether it is a link to what is not there, as where a file was not fetched (DVC, git-annex)."""
+    return os.path.islink(path) and not os.path.exists(path)
+
+
+def _images_below(path: str) -> Iterator[str]:
+    """The images, by their names, of a folder that nobody asks for, as far as it can be read."""
+    for folder, _, files in os.walk(path):
+        yield from (os.path.join(folder, file) for file in files if file.lower().endswith(EXTENSIONS))

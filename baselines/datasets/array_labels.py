@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from baselines.datasets.listed import names_of
-from harness.tables import said_of_no_label
+from harness.tables import names_of, said_of_no_label
 
 VALUES_SHOWN = 5
 """So many labels are named in a message."""

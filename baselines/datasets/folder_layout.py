@@ -9,8 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from baselines.datasets.folders import Folder, ImageFile, scan
-from harness.image_file import SOME_ENDINGS
+from harness.image_file import SOME_ENDINGS, Folder, ImageFile, in_order, scan
 from harness.tables import has_commands, split_called
 
 TABLES = (".csv", ".tsv", ".tab", ".parquet", ".jsonl")
@@ -24,10 +23,10 @@ class Layout:
     """The images of every split, by class.
 
     Attributes:
-        splits: `train` and, where there are such folders, `val` and `test` -> class -> its images, sorted by path.
+        splits: `train` and, where there are such folders, `val` and `test` -> class -> its images, in order.
             `train` has all classes, in the order of their names.
         notes: what was decided by content and what is left out, a line each.
-        unlabeled: images without labels, sorted by path.
+        unlabeled: images without labels, in order.
         left_out: how many files are not used.
     """
 
@@ -78,7 +77,7 @@ def read_layout(root: str, named: Mapping[str, str], depth: int | Literal["leaf"
             layout[split] = reading.classes(folder, tuple(layout["train"]))
             taken.append(folder)
     _note_left_out(reading, whole, taken, unlabeled)
-    images = sorted((i for folder in unlabeled for i in folder.images), key=lambda image: image.path)
+    images = in_order(image for folder in unlabeled for image in folder.images)
     return Layout(layout, tuple(reading.notes), tuple(images), reading.left_out)
 
 
@@ -174,8 +173,7 @@ class _Reading:
             shown = self.shown(*folders[several[0]])
             self.note(f"{number} in more than one folder of its name, such as {several[0]!r} in {shown}")
         return {
-            name: sorted((image for one in folders[name] for image in self.images(one)), key=lambda image: image.path)
-            for name in sorted(folders)
+            name: in_order(image for one in folders[name] for image in self.images(one)) for name in sorted(folders)
         }
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Literal
 
 from baselines.datasets.folder_layout import Layout, read_layout
-from baselines.datasets.folders import ImageFile
 from baselines.datasets.image_files import common_size, sizes_of, split_of_files
 from baselines.datasets.unlabeled import with_oracle, without_classes
 from harness.api import Dataset, Source, Split
+from harness.image_file import ImageFile
 
 
 class ImageFolder(Dataset):

@@ -8,8 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from baselines.datasets.folders import ImageFile, leads_nowhere, status_of
-from harness.image_file import EXTENSIONS, is_clutter
+from harness.image_file import EXTENSIONS, ImageFile, file_status, is_clutter, leads_nowhere
 from harness.tables import Columns, list_images, loose_names, read_table, said_of_columns
 
 ROWS_SHOWN = 3
@@ -72,7 +71,7 @@ def listed_images(
         first = rows.setdefault(paths[0], row.number)
         if first != row.number:
             raise ValueError(f"{place} names the file of {table.unit} {first} again: {row.path}")
-        listed.append(Listed(row.number, ImageFile(paths[0], status_of(paths[0])), row.label, row.split))
+        listed.append(Listed(row.number, ImageFile(paths[0], file_status(paths[0])), row.label, row.split))
     if missing:
         raise ValueError(f"{file}: {_missing(missing, len(table.rows), roots[0], file.parent)}")
     return listed, [*listing.notes, *said_of_columns(file, listing)]
@@ -157,12 +156,3 @@ def _names(folder: str) -> Iterable[str]:
 
 def _key(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
-
-
-def names_of(labels: Iterable[str]) -> tuple[str, ...]:
-    """The classes, sorted: as numbers where all are whole numbers, else as text."""
-    names = set(labels)
-    try:
-        return tuple(sorted(names, key=lambda name: (int(name), name)))
-    except ValueError:
-        return tuple(sorted(names))

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Literal
 
 from baselines.datasets.image_files import common_size, sizes_of, split_of_files
-from baselines.datasets.listed import Listed, listed_images, names_of, unnamed
+from baselines.datasets.listed import Listed, listed_images, unnamed
 from harness.api import Dataset, Source, Split
-from harness.tables import SPLIT_WORDS, Columns, closest, said_of_no_split, split_called
+from harness.tables import SPLIT_WORDS, Columns, closest, names_of, said_of_no_split, split_called
 
 ORACLE = "`image_folder` with `labels: none` and this table as its `oracle` pre-trains on such, too"
 

@@ -9,15 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from baselines.datasets.folder_layout import Layout
-from baselines.datasets.folders import ImageFile, scan
-from baselines.datasets.listed import Listed, listed_images, names_of
-from harness.tables import Columns, closest
+from baselines.datasets.listed import Listed, listed_images
+from harness.image_file import ImageFile, scan
+from harness.tables import Columns, closest, names_of
 
 
 def without_classes(root: str) -> Layout:
     """Every image below a folder, whatever the folders in it are called."""
-    folders = list(scan(root).walk())
-    images = sorted((image for folder in folders for image in folder.images), key=lambda image: image.path)
+    tree = scan(root)
+    folders, images = list(tree.walk()), tree.all_images
     if not images:
         raise ValueError(f"{root} holds no image")
     notes = [f"{root}: {len(images)} images, whose folders are taken for no classes"] if len(folders) > 1 else []

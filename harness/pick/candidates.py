@@ -128,16 +128,16 @@ def _embedded(encoder: SavedEncoder, paths: Sequence[Path], remembered: Path) ->
 
 
 def _state(path: Path) -> str:
-    """What changes with a file's content; of a link to nothing that of the link."""
+    """What changes with a file's content, as for the data sets; of a link to nothing that of the link."""
     status = path.stat() if path.exists() else path.lstat()
-    return json.dumps([str(path), status.st_size, status.st_mtime_ns])
+    return json.dumps([str(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns])
 
 
 def _remembered(file: Path) -> tuple[dict[str, int], np.ndarray | None]:
     try:
         with np.load(file, allow_pickle=False) as content:
             return {str(state): row for row, state in enumerate(content["states"])}, content["features"]
-    except (OSError, ValueError, KeyError, EOFError):
+    except Exception:  # readers raise many types for a file that is not there or damaged; all is embedded anew
         return {}, None
 
 

@@ -93,14 +93,21 @@ def _run(options: argparse.Namespace) -> None:
     if options.stop:
         _tell_worth(way, pool, bought, classes, asked.budget)
         return
-    number = options.round
+    number, remedy = options.round, "take another --round"
     if number is None:
         number = files.round_of(options.output, known, named.keys())
+        remedy = "name it among --labels (with --label-column, if they are not in `label`)"
+    table = files.batch_file(options.output, number)
+    files.check_not_filled(table, remedy)
     started = time.perf_counter()
     picks = batch.next_batch(way, pool.features, bought, classes, wished, budget=asked.budget, number=number)
     seconds = time.perf_counter() - started
+    if not picks:
+        raise ValueError(
+            f"--exclude-duplicates {wished.duplicates}: each of the {unlabeled} images without a label is a duplicate "
+            "of a labelled one; nothing is written"
+        )
     options.output.mkdir(parents=True, exist_ok=True)
-    table = files.batch_file(options.output, number)
     files.write_csv(table, picks, pool)
     files.write_tasks(table.with_suffix(".json"), picks, pool, options.image_url)
     so_far = f"{count(len(named), 'label')} of {len(classes)} classes ({whose})"
@@ -186,6 +193,8 @@ def _classes(given: str | None, trained: tuple[str, ...], seen: set[str]) -> tup
     Raises:
         ValueError: fewer than two are known, or one of --classes has no name or that of another.
     """
+    from harness.tables import names_of
+
     if given is not None:
         given = unicodedata.normalize("NFC", given)  # as labels are
         classes, said = [name.strip() for name in given.split(",")], "--classes"
@@ -196,7 +205,7 @@ def _classes(given: str | None, trained: tuple[str, ...], seen: set[str]) -> tup
     elif trained and seen <= set(trained):
         classes, said = list(trained), "those of the encoder"
     else:
-        classes, said = sorted(seen), "those seen so far"
+        classes, said = list(names_of(seen)), "those seen so far"
     if not classes:
         raise ValueError("there are no labels so far to tell the classes by: name every class, --classes A,B,C")
     if len(classes) < 2:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +13,7 @@ import torch
 
 from harness.config.schema import ConfigError
 from harness.messages import closest
-from harness.tables import Columns, list_images, loose_names, plain_path, read_table, said_of_columns
+from harness.tables import Columns, class_names, list_images, loose_names, plain_path, read_table, said_of_columns
 from harness.trial.selection import Bought
 
 OF_A_BATCH = ("rank", "score", "why")
@@ -32,12 +33,12 @@ class Line:
     Attributes:
         place: of it in the file, for messages.
         path: of the image, as written.
-        label: its class; None where it has none yet.
+        label: as written; empty where it has none yet.
     """
 
     place: str
     path: str
-    label: str | None
+    label: str
 
 
 class Known:
@@ -54,6 +55,7 @@ class Known:
     def __init__(self, names: Sequence[str], folder: Path):
         self._positions = {plain_path(name): position for position, name in enumerate(names)}
         self._names = names
+        self._folder = plain_path(str(folder.absolute()))
         self._roots = [f"{plain_path(str(root))}/" for root in (folder, folder.absolute(), folder.resolve())]
 
     @cached_property
@@ -84,7 +86,9 @@ class Known:
     def _written(self, path: str) -> list[str]:
         """The names, from the pool's folder, that may be meant."""
         written = plain_path(unquote(path.rpartition(SERVED)[2]) if SERVED in path else path)
-        return [written.removeprefix(root) for root in ("", *self._roots) if written.startswith(root)]
+        whole = os.path.normpath(os.path.join(self._folder, written))
+        ways = (written, whole)
+        return [way.removeprefix(root) for way in ways for root in ("", *self._roots) if way.startswith(root)]
 
     def _alike(self, path: str) -> list[int]:
         for written in self._written(path):
@@ -96,33 +100,36 @@ class Known:
 def read_labels(files: Iterable[Path], known: Known, column: str | None = None) -> tuple[dict[int, str], list[str]]:
     """Position in the pool -> class name, of all files together; and what is to be said of these.
 
+    What stands for none, and what a number is called, is decided by the labels of all files.
+
     Raises:
         ConfigError: every path that is unknown, stands twice in one file, or has two labels.
     """
     labels: dict[int, str] = {}
     places: dict[int, str] = {}
-    unknown, doubled, contradicting, notes = [], [], [], []
-    for file in files:
+    unknown, doubled, contradicting = [], [], []
+    read = [lines_of(file, column) for file in files]
+    called, decided = class_names([line.label for lines, _ in read for line in lines])
+    for lines, _ in read:
         seen: dict[int, str] = {}
-        lines, said = lines_of(file, column)
-        notes += said
         for line in lines:
+            label = called.get(line.label, line.label)
             position = known.position(line.path)
             if position is None:
                 unknown.append(f"{line.place}: no image {line.path!r}{known.advice(line.path)}")
                 continue
-            if line.label is not None and labels.get(position, line.label) != line.label:
+            if label and labels.get(position, label) != label:
                 before = f"{labels[position]!r} in {places[position]}"
-                contradicting.append(f"{line.place}: {line.path!r} is {line.label!r} here and {before}")
+                contradicting.append(f"{line.place}: {line.path!r} is {label!r} here and {before}")
             elif position in seen:
                 doubled.append(f"{line.place}: {line.path!r} stands twice, before in {seen[position]}")
             seen[position] = line.place
-            if line.label is not None:
-                labels.setdefault(position, line.label)
+            if label:
+                labels.setdefault(position, label)
                 places.setdefault(position, line.place)
     if problems := [text for kind in (unknown, doubled, contradicting) for text in _first(kind)]:
         raise ConfigError(problems)
-    return labels, notes
+    return labels, [*(note for _, said in read for note in said), *(f"--labels: {note}" for note in decided)]
 
 
 def _first(problems: Sequence[str]) -> list[str]:
@@ -142,8 +149,10 @@ def lines_of(file: Path, column: str | None = None) -> tuple[list[Line], list[st
         ValueError: it cannot be read.
     """
     table = read_table(file)
-    listing = list_images(table, Columns(label=column), ("path", "label"), settings={"label": "--label-column"})
-    lines = [Line(f"{file}: {table.unit} {row.number}", row.path, row.label or None) for row in listing.rows]
+    listing = list_images(
+        table, Columns(label=column), ("path", "label"), as_written=True, settings={"label": "--label-column"}
+    )
+    lines = [Line(f"{file}: {table.unit} {row.number}", row.path, row.label) for row in listing.rows]
     return lines, [*listing.notes, *said_of_columns(file, listing, but=OF_A_BATCH)]
 
 

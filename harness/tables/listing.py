@@ -114,19 +114,21 @@ def list_images(
     needs: Sequence[str],
     *,
     with_labels: bool = True,
+    as_written: bool = False,
     settings: Mapping[str, str] = COLUMN_SETTINGS,
     hint: str = "",
 ) -> Listing:
     """Which image each row of a table is, in which class and split.
 
-    Labels are brought into Unicode's composed form. Where all labels are whole numbers, 3.0 is called 3, and -1 beside
-    others stands for none. A column of splits that nobody named is one only if it holds a name of `SPLIT_WORDS`.
+    Labels are brought into Unicode's composed form, and called as `class_names` says. A column of splits that nobody
+    named is one only if it holds a name of `SPLIT_WORDS`.
 
     Args:
         table: as it was read.
         columns: that were named.
         needs: `path`, `label`: what the table must have.
         with_labels: whether labels are looked for.
+        as_written: whether these are left as they are, for `class_names` of several tables together.
         settings: what names the column of `path`, `label` and `split`, where something does, for messages.
         hint: what may be done where there are no labels, for messages.
 
@@ -151,7 +153,9 @@ def list_images(
     places = {"path": path, "label": label, "split": split}
     _check_single(table, places)
     texts = {kind: ["" if place is None else cells[place] for _, cells in table.rows] for kind, place in places.items()}
-    texts["label"], said = _labels([unicodedata.normalize("NFC", label) for label in texts["label"]])
+    texts["label"] = [unicodedata.normalize("NFC", label) for label in texts["label"]]
+    called, said = class_names([] if as_written else texts["label"])
+    texts["label"] = [called.get(label, label) for label in texts["label"]]
     texts["path"] = [_local(path) for path in texts["path"]]
     numbers = [number for number, _ in table.rows]
     used = {kind: table.columns[place] for kind, place in places.items() if place is not None}
@@ -196,20 +200,34 @@ def said_of_no_split(number: int) -> str:
     return f"{count(number, 'image')} of no split (its cell is empty) count as training images"
 
 
-def _labels(labels: list[str]) -> tuple[list[str], list[str]]:
-    """The names of the classes, empty where there is none; and what was decided."""
+def class_names(labels: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """Label as written -> the class, empty where it is none, of those called otherwise; and what was decided.
+
+    Where all labels are whole numbers, 3.0 is called 3, and -1 beside others stands for none.
+    """
     given = {label for label in labels if label}
     if not given or not all(map(WHOLE_NUMBER.fullmatch, given)):
-        return labels, said_of_no_label(labels)
+        return {}, said_of_no_label(labels)
     notes = []
+    called = {label: label.partition(".")[0] for label in given}
     if decimal := sorted(label for label in given if "." in label):
-        notes.append(f"labels are whole numbers: {decimal[0]} is called {decimal[0].partition('.')[0]}")
-        labels = [label.partition(".")[0] for label in labels]
-    names = set(labels) - {"", "-1"}
-    if "-1" in labels and names and not any(name.startswith("-") for name in names):
-        notes.append(f"{labels.count('-1')} labels are -1, which stands for none; call it otherwise if it is a class")
-        labels = ["" if label == "-1" else label for label in labels]
-    return labels, notes
+        notes.append(f"labels are whole numbers: {decimal[0]} is called {called[decimal[0]]}")
+    names = set(called.values()) - {"-1"}
+    without = {label for label in given if called[label] == "-1"}
+    if without and names and not any(name.startswith("-") for name in names):
+        number = sum(label in without for label in labels)
+        notes.append(f"{number} labels are -1, which stands for none; call it otherwise if it is a class")
+        called |= dict.fromkeys(without, "")
+    return called, notes
+
+
+def names_of(labels: Iterable[str]) -> tuple[str, ...]:
+    """The classes, sorted: as numbers where all are whole numbers, else as text."""
+    names = set(labels)
+    try:
+        return tuple(sorted(names, key=lambda name: (int(name), name)))
+    except ValueError:
+        return tuple(sorted(names))
 
 
 def _path_column(table: ImageTable, chosen: str | None, settings: Mapping[str, str], needed: bool) -> int | None:

@@ -121,6 +121,27 @@ def test_a_link_to_nothing_is_a_broken_image(encoder, images, tmp_path, capsys):
     assert sorted(pool.names) == [f"{number}.png" for number in GOOD]
 
 
+def test_another_content_under_the_same_size_and_date_is_embedded_again(encoder, tmp_path):
+    file = tmp_path / "images/0.bmp"
+    for value in (1, 2):
+        save(np.full((4, 4), value, dtype=np.uint8), file)
+        os.utime(file, ns=(0, 0))
+        assert candidates.of_folder(file.parent, encoder, tmp_path / "cache").features.tolist() == [[value] * 2]
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped"])
+def test_damaged_embeddings_of_the_cache_are_made_anew(encoder, images, tmp_path, damage):
+    for number in BROKEN:
+        (images / f"{number}.png").unlink()
+    features = candidates.of_folder(images, encoder, tmp_path / "cache").features
+    (file,) = (tmp_path / "cache").iterdir()
+    content = file.read_bytes()
+    place = content.index(features.numpy().tobytes())
+    file.write_bytes(content[:place] if damage == "cut" else content[:place] + b"?" + content[place + 1 :])
+    assert candidates.of_folder(images, encoder, tmp_path / "cache").features.equal(features)
+    assert encoder.seen == 2 * len(GOOD)
+
+
 @pytest.mark.parametrize("suffix", [".npz", ".parquet", ".csv"])
 def test_a_name_that_no_table_can_hold_is_refused_before_anything_is_embedded(
     encoder, images, tmp_path, capsys, suffix

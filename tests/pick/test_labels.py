@@ -216,6 +216,49 @@ def test_a_path_that_may_be_two_images_is_asked_about(tmp_path, monkeypatch, cap
     assert command.main([*said, write("l.csv", "path,label\nb.png,cat\nA.PNG,dog\n")]) == 0
 
 
+def test_what_stands_for_none_is_decided_by_all_files_together(desk, capsys):
+    one = write("one.csv", f"path,label\n{NAMES[0]},3\n{NAMES[1]},4\n")
+    two, three = write("two.csv", f"path,label\n{NAMES[2]},-1\n"), write("three.csv", f"path,label\n{NAMES[0]},3.0\n")
+    assert desk("--labels", one, two, three, "--classes", "3,4") == 0
+    out, err = capsys.readouterr()
+    assert "knowing 2 labels of 2 classes" in out
+    assert "--labels: 1 labels are -1, which stands for none" in err
+    assert "--labels: labels are whole numbers: 3.0 is called 3" in err
+
+
+def test_classes_seen_so_far_are_in_the_order_of_the_data_sets(desk):
+    """Whole numbers as numbers: the order of the classes is part of how a head is trained, and so of what is picked."""
+    numbers = [str(number) for number in range(3, 13)]
+    text = "path,label\n" + "".join(f"{name},{numbers[n % 10]}\n" for n, name in enumerate(NAMES[:20]))
+    said = [
+        "photos.npz",
+        "--selector",
+        "badge",
+        "--classifier",
+        "mlp",
+        "--budget",
+        "4",
+        "--labels",
+        write("l.csv", text),
+    ]
+    batches = []
+    for more in ([], ["--classes", ",".join(numbers)]):
+        assert command.main([*said, *more]) == 0
+        batches.append(picked())
+    assert batches[0] == batches[1]
+
+
+def test_paths_may_lead_out_of_the_folder_of_the_embeddings(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("sub").mkdir()
+    names = [f"../{name}" for name in NAMES[:9]]
+    np.savez("sub/e.npz", files=np.array(names), embeddings=np.random.default_rng(0).normal(size=(9, 4)))
+    write("labels.csv", f"path,label\n{names[0]},cat\n../sub/{names[1]},dog\n{tmp_path}/{NAMES[2]},dog\n")
+    said = ["--selector", "random", "--budget", "6", "--labels", "labels.csv"]
+    assert command.main(["sub/e.npz", *said]) == 0
+    assert sorted(picked()) == sorted(f"{tmp_path}/{name}" for name in NAMES[3:9])
+
+
 def test_labels_go_to_label_studio_and_back(desk):
     assert desk() == 0
     first = picked()
@@ -241,16 +284,50 @@ def test_a_batch_that_has_not_come_back_is_the_same_again(desk):
     assert picked() == first
 
 
-def test_labels_in_a_batch_are_not_written_over(desk, capsys):
+def fill(column: str, label: str) -> str:
+    """Writes a label of the first image into `round-1.csv`, in a column that is there or in a new one; its path."""
+    with open("picks/round-1.csv", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    rows[0][column] = label
+    with open("picks/round-1.csv", "w", newline="") as stream:
+        table = csv.DictWriter(stream, list(rows[0]))
+        table.writeheader()
+        table.writerows(rows)
+    return rows[0]["path"]
+
+
+@pytest.mark.parametrize("column", ["label", "kind", "species"])
+def test_what_is_filled_into_a_batch_is_not_written_over(desk, capsys, column):
     assert desk() == 0
-    with open("picks/round-1.csv") as stream:
-        lines = stream.read().splitlines()
-    write("picks/round-1.csv", "\n".join([lines[0], lines[1] + "cat", *lines[2:]]) + "\n")
+    first = fill(column, "cat")
+    capsys.readouterr()
     assert desk() == 2
-    error = "picks/round-1.csv holds 1 labels that would be lost; name it among --labels, or remove it\n"
-    assert capsys.readouterr().err == error
-    assert desk("--labels", "picks/round-1.csv") == 0
-    assert lines[1].split(",")[0] not in picked(2)
+    lost = f"picks/round-1.csv: 1 row filled in ({column}) would be lost; "
+    error = capsys.readouterr().err
+    assert error.startswith(f"{lost}name it among --labels (with --label-column, ")
+    named = ["--labels", "picks/round-1.csv", "--label-column", column]
+    assert desk(*named, "--round", "1") == 2
+    assert capsys.readouterr().err.endswith(f"{lost}take another --round, or remove it\n")
+    assert desk(*named) == 0
+    assert first not in picked(2)
+
+
+def test_where_nothing_is_chosen_nothing_is_written(desk, capsys):
+    labels = write("labels.csv", "path,label\n" + "".join(f"{name},cat\n" for name in NAMES[:20]))
+    assert desk("--labels", labels) == 0
+    first = picked()
+    capsys.readouterr()
+    assert desk("--labels", labels, "--exclude-duplicates", "0.01") == 2
+    assert capsys.readouterr().err.startswith("--exclude-duplicates 0.01: each of the 20 images without a label is ")
+    assert picked() == first
+
+
+def test_a_batch_of_titles_alone_has_not_come_back(desk):
+    assert desk() == 0
+    first = picked()
+    write("picks/round-1.csv", "path,rank,score,why,label\n")
+    assert desk() == 0
+    assert picked() == first
 
 
 def test_paths_of_other_systems_are_understood(tmp_path, monkeypatch):

@@ -14,6 +14,8 @@ from data_files import save
 from recorded_sweep import RecordedSweep
 from trials import configure
 
+from baselines.datasets.image_folder import ImageFolder
+from harness import embed
 from harness.data.splits import in_random_order
 from harness.encoders import export
 from harness.pick import candidates, command
@@ -78,6 +80,29 @@ def write_labels(file: Path, labels: dict[str, str]) -> Path:
 def oracle(path: str) -> str:
     """The scripted person: the class is the folder."""
     return path.partition("/")[0]
+
+
+# --- the pool of a trial ---
+
+
+def test_the_images_of_a_folder_are_those_of_its_data_set_in_the_same_order(tmp_path):
+    root, image = tmp_path / "images", np.zeros((4, 4), dtype=np.uint8)
+    for name in (
+        "images/cat/2.png",
+        "images/cat/a/1.png",
+        "images/cat/a-b/1.png",
+        "images/cat-big/1.png",
+        "owls/1.png",
+    ):
+        save(image, tmp_path / name)
+    (root / "owl").symlink_to(tmp_path / "owls")
+    files = [str(file) for file in embed.image_files([root])]
+    assert f"{root}/owl/1.png" in files
+    for labels in ("folders", "none"):
+        assert list(ImageFolder(path=str(root), labels=labels).open().splits["train"].names) == files
+    (root / "cat/again").symlink_to("..")
+    with pytest.raises(ValueError, match="cat/again is a link to a folder that it lies in; remove it"):
+        embed.image_files([root])
 
 
 # --- the picks of a trial ---

@@ -124,7 +124,7 @@ def test_what_label_studio_exports_is_a_table_for_every_door(tmp_path):
     assert (source.class_names, set(source.splits)) == (("a", "b"), {"train", "unlabeled"})
     (part,) = opened_beside_embeddings(tmp_path / "back.json").parts.values()
     assert part.labels.tolist() == ["a", "b", ""]
-    assert [line.label for line in lines_of(tmp_path / "back.json")[0]] == ["a", "b", None]
+    assert [line.label for line in lines_of(tmp_path / "back.json")[0]] == ["a", "b", ""]
 
 
 def test_folders_are_found_in_any_case_and_form_of_letters(tmp_path):
