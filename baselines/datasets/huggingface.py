@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,12 @@ from harness.tables import SPLIT_WORDS, split_called, splits_named
 IMAGES, LABELS = ("image", "img", "images", "picture"), ("label", "labels", "fine_label", "target", "class", "category")
 """Columns that hold images and labels, where no other is named and the files do not say what they hold."""
 
+NUMBERED = re.compile(r"(?P<stem>.*)-(?P<number>\d+)-of-(?P<total>\d+)(-[0-9a-f]+)?\.parquet", re.DOTALL)
+"""How the hub calls one of several files; in older data sets a hash stands behind the number."""
+
+NAMES_SHOWN = 3
+"""So many kinds of files that make one split are named."""
+
 
 class HuggingFace(Dataset):
     """A data set of Hugging Face `datasets` on disk: a folder of `save_to_disk`, or Parquet files with image bytes.
@@ -29,9 +37,10 @@ class HuggingFace(Dataset):
     A folder of one split or of several (train, validation, test, unsupervised), or Parquet files whose names or folders
     are called like the splits, as on the hub: `data/train-00000-of-00002.parquet`, `default/train/0000.parquet`. Read
     by pyarrow, so that the package `datasets` is not needed; files are mapped, and Parquet files are read by row
-    groups. Images are bytes that Pillow reads, or paths of files. Classes have the names that the files hold
-    (ClassLabel), or the labels are read as by `npz`. A split without the column of labels, or whose labels are all -1,
-    as in published test sets without answers, is left out, which is said.
+    groups. Of files so numbered all must be there, and of several configurations `path` names the folder of one. Images
+    are bytes that Pillow reads, or paths of files. Classes have the names that the files hold (ClassLabel), or the
+    labels are read as by `npz`. A split without the column of labels, or whose labels are all -1, as in published test
+    sets without answers, is left out, which is said.
 
     Args:
         path: the folder, or a Parquet file.
@@ -76,11 +85,12 @@ class HuggingFace(Dataset):
             FileNotFoundError: there is nothing of that kind.
             ValueError: a column is missing or not what it should be, or a file is damaged; names it.
         """
-        tables = {part: _open(files) for part, files in self._files().items()}
+        files = self._files()
+        tables = {part: _open(listed) for part, listed in files.items()}
         features = self._features(tables["train"])
         image = self._column("image", self.image, IMAGES, tuple(tables["train"].anywhere), features, "Image")
         label = self._column("label", self.label, LABELS, tuple(tables["train"].anywhere), features, "ClassLabel")
-        notes = [f"{self.path}: images are column {image!r}, labels {label!r}"]
+        notes = [f"{self.path}: images are column {image!r}, labels {label!r}", *self._said_of_files(files)]
         names = features.get(label, {}).get("names")
         try:
             labels, left_out, without = _labels_by_split(tables, label)
@@ -116,8 +126,11 @@ class HuggingFace(Dataset):
             names = [file.relative_to(root).as_posix() for file in sorted(root.rglob("*.parquet"))]
             files = [(name, [root / name]) for name in names]
         called = {name: split_called(name) if folders else _split_of(name) for name, _ in files}
-        if not folders and not any(called.values()):  # files that nobody named for a split
-            called = dict.fromkeys(called, "train")
+        if not folders:
+            _check_numbers(root, list(called))
+            _check_configurations(root, called)
+            if not any(called.values()):  # files that nobody named for a split
+                called = dict.fromkeys(called, "train")
         parts: dict[str, list[Path]] = {}
         for name, listed in files:
             part = called[name]
@@ -129,6 +142,17 @@ class HuggingFace(Dataset):
             there = f"only {', '.join(parts)}" if parts else "neither state.json nor a .parquet file"
             raise FileNotFoundError(f"{root.absolute()} holds no split train: {there}")
         return parts
+
+    def _said_of_files(self, files: Mapping[str, Sequence[Path]]) -> list[str]:
+        """A line on each split that is made of files of several names, but for their numbers."""
+        root, notes = Path(self.path).expanduser(), []
+        for part, listed in files.items():
+            stems = list(dict.fromkeys(_stem(file.relative_to(root).as_posix()) for file in listed))
+            some = [f"{stem}*" for stem in stems[:NAMES_SHOWN]]
+            some += [f"{len(stems) - NAMES_SHOWN} more"] * (len(stems) > NAMES_SHOWN)
+            if len(stems) > 1:
+                notes.append(f"{self.path}: split {part} is made of {', '.join(some[:-1])} and {some[-1]}")
+        return notes
 
     def _features(self, table: _Table) -> Mapping[str, Mapping[str, Any]]:
         """What the files say of their columns, as `datasets` writes it into each; nothing where it did not."""
@@ -196,6 +220,46 @@ def _split_of(name: str) -> str | None:
     pieces = name.removesuffix(".parquet").split("/")
     told = {split for piece in pieces for split in splits_named(piece)}
     return told.pop() if len(told) == 1 else None
+
+
+def _stem(name: str) -> str:
+    """The name of a file without its number and ending."""
+    return re.sub(r"(?<![^-_./])\d+(-of-\d+(-[0-9a-f]+)?)?$", "", name.rpartition(".")[0])
+
+
+def _check_numbers(root: Path, names: Sequence[str]) -> None:
+    """Refuses files that are some of several, as after a download that was broken off, and those of two versions."""
+    groups: dict[str, list[tuple[int, int, str]]] = {}
+    for name in names:
+        if numbered := NUMBERED.fullmatch(name):
+            one = int(numbered["total"]), int(numbered["number"]), name
+            groups.setdefault(numbered["stem"], []).append(one)
+    for group in groups.values():
+        for one, next_one in pairwise(sorted(group)):
+            if one[0] != next_one[0] or one[1] == next_one[1]:
+                raise ValueError(f"{root}: {one[2]} and {next_one[2]} are of two versions; remove one of these")
+        total, _, first = min(group)
+        numbers = {number for _, number, _ in group}
+        start = int(total in numbers)  # some count from 1
+        missing = sorted(set(range(start, start + total)) - numbers)
+        if missing:
+            have = f"{len(group)} of {total} files are there"
+            raise ValueError(f"{root}: {first}: {have}; number {missing[0]} is missing")
+
+
+def _check_configurations(root: Path, called: Mapping[str, str | None]) -> None:
+    """Refuses a split of which several folders have files, as the configurations of one data set do."""
+    folders: dict[str, dict[str, None]] = {}
+    for name, part in called.items():
+        if part is not None:
+            pieces = name.removesuffix(".parquet").split("/")
+            place = next(place for place, piece in enumerate(pieces) if splits_named(piece))
+            folders.setdefault(part, {})["/".join(pieces[:place]) or "."] = None
+    for part, several in folders.items():
+        if len(several) > 1:
+            inner = next(folder for folder in several if folder != ".")
+            which = f"{' and '.join(several)}, which are read one at a time"
+            raise ValueError(f"{root}: split {part} is in {which}: path: {root / inner}")
 
 
 def _known(called: Mapping[str, str | None]) -> str:
