@@ -19,7 +19,7 @@ import torch
 from baselines.datasets.array_labels import labeled_rows, labels_of
 from baselines.datasets.image_files import common_size, sizes_of_images, split_of_images
 from harness.api import Dataset, Source, Split
-from harness.tables import SPLIT_WORDS, split_called, splits_named
+from harness.tables import SPLIT_WORDS, split_called, splits_named, text_of
 
 IMAGES, LABELS = ("image", "img", "images", "picture"), ("label", "labels", "fine_label", "target", "class", "category")
 """Columns that hold images and labels, where no other is named and the files do not say what they hold."""
@@ -299,8 +299,8 @@ def _labels_by_split(
 
 def _labels(column: list[Any], place: str) -> np.ndarray:
     """Labels as an array; a missing one is an empty text among texts, else -1."""
-    if any(isinstance(value, str) for value in column):
-        column = ["" if value is None else value for value in column]
+    if any(isinstance(value, str | bytes) for value in column):
+        column = ["" if value is None else text_of(value) for value in column]
     elif any(value is not None for value in column):
         column = [-1 if value is None else value for value in column]
     else:

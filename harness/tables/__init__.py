@@ -15,6 +15,7 @@ from harness.tables.listing import (
     said_of_no_split,
     split_called,
     splits_named,
+    text_of,
 )  # fmt: skip
 
 __all__ = [
@@ -35,4 +36,5 @@ __all__ = [
     "said_of_no_split",
     "split_called",
     "splits_named",
+    "text_of",
 ]

@@ -147,6 +147,15 @@ def test_names_are_composed_and_a_missing_text_is_no_label(tmp_path):
     assert source.tally == {"left_out": 1}
 
 
+def test_labels_of_bytes_are_texts(tmp_path):
+    labels = [animal.encode() for animal in ("café", "dog")]
+    parquet.write_table(pa.table({"image": FILES[:3], "label": [*labels, None]}), tmp_path / "train.parquet")
+    source = HuggingFace(path=str(tmp_path)).open()
+    assert source.class_names == ("café", "dog")
+    assert source.splits["train"].labels.tolist() == [0, 1]
+    assert source.splits["unlabeled"].names == ["train 2"]
+
+
 def lay(folder, **parts):
     for name, columns in parts.items():
         parquet.write_table(pa.table(columns), folder / f"{name}.parquet")
