@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import re
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -73,10 +73,13 @@ class HuggingFace(Dataset):
         self.upright = upright
 
     def identity(self) -> str:
-        """The path, size and times of each file, the columns, and the form the images are brought into."""
-        stated = [(file, file.stat()) for files in self._files().values() for file in files]
-        files = [f"{file.absolute()} {at.st_size} {at.st_mtime_ns} {at.st_ctime_ns}" for file, at in stated]
-        return "\n".join([*files, f"{self.image} {self.label} {self.size} {self.channels} {self.upright}"])
+        """The path, size and times of each file and image file, the columns, and the form images are brought into."""
+        files = self._files()
+        tables = {part: _open(listed) for part, listed in files.items()}
+        image = self._image_column(tables["train"])
+        named = dict.fromkeys(Path(name) for table in tables.values() for name in table.named_files(image))
+        stated = [_stated(file) for file in (*itertools.chain(*files.values()), *named)]
+        return "\n".join([*stated, f"{self.image} {self.label} {self.size} {self.channels} {self.upright}"])
 
     def open(self) -> Source:
         """Opens the files; images are read when they are decoded.
@@ -88,7 +91,7 @@ class HuggingFace(Dataset):
         files = self._files()
         tables = {part: _open(listed) for part, listed in files.items()}
         features = self._features(tables["train"])
-        image = self._column("image", self.image, IMAGES, tuple(tables["train"].anywhere), features, "Image")
+        image = self._image_column(tables["train"])
         label = self._column("label", self.label, LABELS, tuple(tables["train"].anywhere), features, "ClassLabel")
         notes = [f"{self.path}: images are column {image!r}, labels {label!r}", *self._said_of_files(files)]
         names = features.get(label, {}).get("names")
@@ -160,6 +163,9 @@ class HuggingFace(Dataset):
         features = about.get("info", {}).get("features", {})
         return {name: feature for name, feature in features.items() if isinstance(feature, dict)}
 
+    def _image_column(self, table: _Table) -> str:
+        return self._column("image", self.image, IMAGES, tuple(table.anywhere), self._features(table), "Image")
+
     def _column(
         self,
         key: str,
@@ -212,6 +218,15 @@ class HuggingFace(Dataset):
         return split_of_images(names, opened, known, shape, upright=self.upright)
 
 
+def _stated(file: Path) -> str:
+    """A file, its size and times; its name alone where it cannot be had, as of an image that is broken."""
+    try:
+        about = file.stat()
+    except (OSError, ValueError):
+        return str(file.absolute())
+    return f"{file.absolute()} {about.st_size} {about.st_mtime_ns} {about.st_ctime_ns}"
+
+
 def _split_of(name: str) -> str | None:
     """The split of a file by the pieces of its path below the root; None where they name none, or two.
 
@@ -235,7 +250,7 @@ def _check_numbers(root: Path, names: Sequence[str]) -> None:
             one = int(numbered["total"]), int(numbered["number"]), name
             groups.setdefault(numbered["stem"], []).append(one)
     for group in groups.values():
-        for one, next_one in pairwise(sorted(group)):
+        for one, next_one in itertools.pairwise(sorted(group)):
             if one[0] != next_one[0] or one[1] == next_one[1]:
                 raise ValueError(f"{root}: {one[2]} and {next_one[2]} are of two versions; remove one of these")
         total, _, first = min(group)
@@ -355,7 +370,8 @@ class _Table:
         kinds: names -> the Arrow type.
         metadata: of the schema.
         ends: i64, of each piece of the table the number of rows up to its end.
-        pieces: number of a piece, columns -> that part of it as an Arrow table.
+        pieces: number of a piece, name of a column -> that part of it, as Arrow has it.
+        filled: of each piece the columns whose images are all in the file, as far as it says so.
     """
 
     columns: tuple[str, ...]
@@ -364,6 +380,7 @@ class _Table:
     metadata: Mapping[bytes, bytes]
     ends: np.ndarray
     pieces: Callable[[int, str], Any]
+    filled: Sequence[frozenset[str]]
 
     def __len__(self) -> int:
         return int(self.ends[-1]) if len(self.ends) else 0
@@ -379,6 +396,21 @@ class _Table:
     def column(self, name: str) -> list[Any]:
         """All of a column."""
         return [value for piece in range(len(self.ends)) for value in self.pieces(piece, name).to_pylist()]
+
+    def named_files(self, name: str) -> Iterator[str]:
+        """The files that the cells of a column name, but for those that hold an image's bytes; maybe one twice."""
+        from pyarrow import compute, types
+
+        kind = self.kinds.get(name)
+        if kind is None or not (types.is_struct(kind) or types.is_string(kind) or types.is_large_string(kind)):
+            return
+        for piece in range(len(self.ends)):
+            if name not in self.filled[piece]:
+                cells = self.pieces(piece, name)
+                if types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
+                    cells = cells.filter(compute.is_null(compute.struct_field(cells, "bytes")))
+                paths = (one.get("path") if isinstance(one, Mapping) else one for one in cells.to_pylist())
+                yield from (path for path in paths if isinstance(path, str))
 
     def cell(self, name: str, row: int) -> Any:
         """One value."""
@@ -400,6 +432,7 @@ def _open(files: Sequence[Path]) -> _Table:
         raise ValueError("the data set huggingface needs pyarrow: pip install pyarrow") from error
     pieces: list[Callable[[str], Any]] = []
     sizes: list[int] = []
+    filled: list[frozenset[str]] = []
     schemas = {}
     for file in files:
         try:
@@ -409,11 +442,13 @@ def _open(files: Sequence[Path]) -> _Table:
                 for group in range(opened.num_row_groups):
                     pieces.append(_row_group(file, group))
                     sizes.append(opened.metadata.row_group(group).num_rows)
+                    filled.append(_filled(opened.metadata.row_group(group)))
             else:
                 table = pa.ipc.open_stream(pa.memory_map(str(file))).read_all()
                 schemas[file] = table.schema
                 pieces.append(table.column)
                 sizes.append(table.num_rows)
+                filled.append(frozenset())  # which its bits tell without a look at the images
         except (pa.ArrowException, OSError) as error:
             raise ValueError(f"cannot read {file}: {str(error).splitlines()[0]}") from error
     schema = next(iter(schemas.values()))  # a split has a file
@@ -428,7 +463,15 @@ def _open(files: Sequence[Path]) -> _Table:
             return kept(piece, name)
 
     kinds = {name: schema.field(name).type for name in columns}
-    return _Table(columns, anywhere, kinds, schema.metadata or {}, np.cumsum(sizes), read)
+    return _Table(columns, anywhere, kinds, schema.metadata or {}, np.cumsum(sizes), read, filled)
+
+
+def _filled(group: Any) -> frozenset[str]:
+    """The columns of a row group that have `bytes` in each record, by the statistics of the file."""
+    about = [group.column(place) for place in range(group.num_columns)]
+    known = [one for one in about if one.statistics is not None and one.statistics.has_null_count]
+    full = [one.path_in_schema for one in known if one.statistics.null_count == 0]
+    return frozenset(name.removesuffix(".bytes") for name in full if name.endswith(".bytes"))
 
 
 def _row_group(file: Path, group: int) -> Callable[[str], Any]:

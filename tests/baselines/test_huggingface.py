@@ -237,6 +237,35 @@ def test_plain_parquet_with_strings_and_paths_is_read(tmp_path):
     assert torch.equal(source.splits["train"].read(0, 6), torch.from_numpy(IMAGES[:6]))
 
 
+@pytest.mark.parametrize("form", ["texts.parquet", "records.parquet", "records.arrow"])
+def test_another_image_in_a_file_that_is_named_makes_another_data_set(tmp_path, form):
+    (tmp_path / "0.png").write_bytes(FILES[0])
+    images = [str(tmp_path / name) for name in ("0.png", "gone.png")]
+    if form.startswith("records"):
+        images = [{"bytes": FILES[2], "path": "2.png"}, *({"bytes": None, "path": image} for image in images)]
+    table = pa.table({"image": images, "label": list(range(len(images)))})
+    if form.endswith("parquet"):
+        parquet.write_table(table, tmp_path / form)
+    else:
+        with pa.OSFile(str(tmp_path / form), "wb") as file, pa.ipc.new_stream(file, table.schema) as stream:
+            stream.write_table(table)
+    dataset = HuggingFace(path=str(tmp_path / form))
+    before = dataset.identity()
+    assert dataset.identity() == before
+    (tmp_path / "0.png").write_bytes(FILES[1])
+    assert dataset.identity() != before
+
+
+def test_the_names_beside_bytes_are_no_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    images = [{"bytes": file, "path": f"{number}.png"} for number, file in enumerate(FILES[:3])]
+    parquet.write_table(pa.table({"image": images, "label": LABELS[:3]}), tmp_path / "set.parquet")
+    before = HuggingFace(path="set.parquet").identity()
+    (tmp_path / "0.png").write_bytes(FILES[0])
+    assert HuggingFace(path="set.parquet").identity() == before
+    assert before.splitlines()[1:] == ["None None None 3 True"]
+
+
 def test_the_column_is_asked_for_where_several_may_be_it(tmp_path):
     table = pa.table({"image": FILES, "fine_label": LABELS, "label": [0, 1] * 15})
     parquet.write_table(table, tmp_path / "two.parquet")
