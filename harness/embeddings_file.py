@@ -23,8 +23,11 @@ import re
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -41,6 +44,7 @@ from harness.tables import (
     said_of_columns,
     said_of_no_split,
     split_called,
+    text_of,
 )  # fmt: skip
 
 FEATURES, LABELS, PATHS, SPLIT = "embeddings", "labels", "paths", "splits"
@@ -55,6 +59,9 @@ NAMES = {
 
 BATCH_ROWS = 4096
 """Rows that are unpacked at a time."""
+
+Load = Callable[[], np.ndarray]
+"""Reads an array or a column, of which those that nobody needs stay on the disk."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,7 +144,7 @@ def read_embeddings(path: Path, table: Path | None = None, *, label: str | None 
     """
     arrays = _arrays(path, None if table else label)
     names = arrays.pop("class_names", None)
-    class_names = None if names is None else tuple(str(name) for name in np.ravel(names))
+    class_names = None if names is None else tuple(text_of(name) for name in names().ravel().tolist())
     parts, used = _by_split(path, arrays)
     if parts and table:
         raise ValueError(f"{path} has labels by split; those of {table} would be others: leave one of them out")
@@ -148,7 +155,7 @@ def read_embeddings(path: Path, table: Path | None = None, *, label: str | None 
             has = ", ".join(sorted(arrays)) or "nothing"
             raise ValueError(f"{path} holds {has}; vectors are called {FEATURES}, or x_train by split")
         whole = _embeddings(path, str(path), {key: arrays[name] for key, name in used.items()})
-        split = arrays.get(used.get(SPLIT, ""))
+        split = _texts(arrays[used[SPLIT]]()) if SPLIT in used else None
         if table:
             whole, tabled, notes = _joined(whole, table, label)
             split = split if tabled is None else tabled
@@ -173,7 +180,7 @@ def _table(file: Path, label: str | None) -> tuple[dict[str, np.ndarray], list[s
         label: the column of labels, where it has another name.
     """
     if file.suffix.lower() == ".npy":
-        return {LABELS: _loaded(file)}, []
+        return {LABELS: _texts(_loaded(file))}, []
     listing = list_images(read_table(file), Columns(label=label), (), settings={"label": "label"})
     if not listing.columns:
         raise ValueError(f"{file} has the columns {', '.join(listing.unread)}; name that of the labels, label: COLUMN")
@@ -205,7 +212,7 @@ def _columns(arrays: Mapping[str, Any], label: str | None) -> dict[str, str]:
     return {key: one[0] for key, one in names.items() if one}
 
 
-def _by_split(path: Path, arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, Embeddings], dict[str, str]]:
+def _by_split(path: Path, arrays: Mapping[str, Load]) -> tuple[dict[str, Embeddings], dict[str, str]]:
     """Parts from `x_train`, `y_train`, `paths_train` and so on, and the names of the arrays that they are made of."""
     parts: dict[str, Embeddings] = {}
     used: dict[str, str] = {}
@@ -218,8 +225,9 @@ def _by_split(path: Path, arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, E
     return parts, used
 
 
-def _embeddings(path: Path, place: str, arrays: Mapping[str, np.ndarray]) -> Embeddings:
+def _embeddings(path: Path, place: str, loads: Mapping[str, Load]) -> Embeddings:
     """The vectors of one part, once it is sure that they are vectors and that there is a label and a path for each."""
+    arrays = {key: load() for key, load in loads.items() if key != SPLIT}
     features = arrays[FEATURES]
     said = f"{place}: the vectors are {features.dtype} {list(features.shape)}"
     if features.ndim == 4 or features.dtype == np.uint8:
@@ -231,14 +239,24 @@ def _embeddings(path: Path, place: str, arrays: Mapping[str, np.ndarray]) -> Emb
     for key in (LABELS, PATHS):
         if key in arrays and arrays[key].shape[:1] != features.shape[:1]:
             raise ValueError(f"{place}: {len(features)} vectors, but {key} {list(arrays[key].shape)}")
-    paths = arrays.get(PATHS)
+    labels = _texts(arrays[LABELS]) if LABELS in arrays else None
     folder = path.parent if path.is_file() else path
-    return Embeddings(place, features, None, arrays.get(LABELS), None if paths is None else _absolute(folder, paths))
+    return Embeddings(place, features, None, labels, _absolute(folder, arrays[PATHS]) if PATHS in arrays else None)
 
 
 def _absolute(folder: Path, paths: np.ndarray) -> np.ndarray:
     above = str(folder.absolute())  # with texts: an object for each of a million paths takes half a minute
-    return np.array([os.path.normpath(os.path.join(above, str(path))) for path in paths.tolist()], dtype=np.str_)
+    given = ["" if path is None else path for path in paths.tolist()]
+    texts = [os.fsdecode(path) if isinstance(path, bytes) else str(path) for path in given]
+    return np.array([os.path.normpath(os.path.join(above, text)) for text in texts], dtype=np.str_)
+
+
+def _texts(values: np.ndarray) -> np.ndarray:
+    """Bytes and Python's objects as texts, an empty one for each null; others as they are."""
+    if values.dtype.kind not in "SO":
+        return values
+    texts = ["" if value is None else text_of(value) for value in values.ravel().tolist()]
+    return np.array(texts, dtype=np.str_).reshape(values.shape)
 
 
 def _joined(whole: Embeddings, table: Path, label: str | None) -> tuple[Embeddings, np.ndarray | None, list[str]]:
@@ -323,10 +341,10 @@ def _divided(whole: Embeddings, splits: np.ndarray) -> tuple[dict[str, Embedding
 # ------------------------------------------------------------ how arrays are read
 
 
-def _arrays(path: Path, label: str | None) -> dict[str, np.ndarray]:
+def _arrays(path: Path, label: str | None) -> dict[str, Load]:
     """Every array of a file or folder by its name, those of two dimensions and more mapped; `label` is no vector."""
     if path.is_dir():
-        arrays = {file.stem: _loaded(file) for file in sorted(path.glob("*.npy"))}
+        arrays: dict[str, Load] = {file.stem: partial(_loaded, file) for file in sorted(path.glob("*.npy"))}
         if not arrays:
             raise ValueError(f"{path} holds no .npy file")
         return arrays
@@ -334,7 +352,7 @@ def _arrays(path: Path, label: str | None) -> dict[str, np.ndarray]:
         raise FileNotFoundError(f"no file {path.absolute()}; embeddings lie in an .npz, .npy or .parquet file")
     ending = path.suffix.lower()
     if ending == ".npy":
-        return {FEATURES: _loaded(path)}
+        return {FEATURES: partial(_loaded, path)}
     if ending in (".parquet", ".pq"):
         return _of_parquet(path, label)
     if ending == ".npz":
@@ -344,29 +362,34 @@ def _arrays(path: Path, label: str | None) -> dict[str, np.ndarray]:
 
 def _loaded(file: Path) -> np.ndarray:
     """An .npy file, mapped copy-on-write."""
-    try:
+    with _reading(file, "an .npy file of a plain array"):
         return np.load(file, mmap_mode="c", allow_pickle=False)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"no file {file.absolute()}") from error
-    except (ValueError, EOFError, OSError) as error:
-        raise ValueError(f"{file} is not an .npy file of a plain array: {error}") from error
 
 
-def _of_npz(path: Path) -> dict[str, np.ndarray]:
-    arrays = {}
+@contextmanager
+def _reading(path: Path, what: str) -> Iterator[None]:
+    """Errors say which file is not there, or is not what it should be; pyarrow's own derive from those named here."""
     try:
-        with zipfile.ZipFile(path) as archive, path.open("rb") as file:
-            for info in archive.infolist():
-                with archive.open(info) as member:
-                    if info.compress_type == zipfile.ZIP_STORED:
-                        file.seek(_start_of(info, file))
-                        array = _mapped(file)
-                    else:
-                        array = _unpacked(member)
-                arrays[info.filename.removesuffix(".npy")] = array
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is not an .npz file of plain arrays: {error}") from error
-    return arrays
+        yield
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"no file {path.absolute()}") from error
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+        raise ValueError(f"{path} is not {what}: {error}") from error
+
+
+def _of_npz(path: Path) -> dict[str, Load]:
+    with _reading(path, "an .npz file of plain arrays"), zipfile.ZipFile(path) as archive:
+        members = [info for info in archive.infolist() if info.filename.endswith(".npy")]
+    return {info.filename.removesuffix(".npy"): partial(_of_member, path, info) for info in members}
+
+
+def _of_member(path: Path, info: zipfile.ZipInfo) -> np.ndarray:
+    with _reading(path, "an .npz file of plain arrays"), zipfile.ZipFile(path) as archive, path.open("rb") as file:
+        if info.compress_type == zipfile.ZIP_STORED:
+            file.seek(_start_of(info, file))
+            return _mapped(file, info.filename)
+        with archive.open(info) as member:
+            return _unpacked(member, info.filename)
 
 
 def _start_of(info: zipfile.ZipInfo, file: IO[bytes]) -> int:
@@ -376,15 +399,15 @@ def _start_of(info: zipfile.ZipInfo, file: IO[bytes]) -> int:
     return info.header_offset + 30 + int(lengths.sum())
 
 
-def _unpacked(member: IO[bytes]) -> np.ndarray:
+def _unpacked(member: IO[bytes], name: str) -> np.ndarray:
     """An array of a compressed .npz, by way of a temporary file, which is gone when nobody reads it any more."""
     with tempfile.TemporaryFile() as file:
         shutil.copyfileobj(member, file, 1 << 20)
         file.seek(0)
-        return _mapped(file)
+        return _mapped(file, name)
 
 
-def _mapped(file: IO[bytes]) -> np.ndarray:
+def _mapped(file: IO[bytes], name: str) -> np.ndarray:
     """The array whose .npy content begins where the file stands, mapped copy-on-write."""
     read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     version = np.lib.format.read_magic(file)
@@ -392,39 +415,36 @@ def _mapped(file: IO[bytes]) -> np.ndarray:
         raise ValueError(f"version {version} of .npy is not read")
     shape, in_fortran_order, dtype = read_header[version](file)
     if dtype.hasobject:
-        raise ValueError("it holds Python objects, which could run code")
+        raise ValueError(f"{name} holds Python objects; save it as a plain array, strings with dtype=str")
     if not all(shape):
         return np.empty(shape, dtype)  # nothing cannot be mapped
     return np.memmap(file, dtype, "c", file.tell(), shape, "F" if in_fortran_order else "C")
 
 
-def _of_parquet(path: Path, label: str | None) -> dict[str, np.ndarray]:
+def _of_parquet(path: Path, label: str | None) -> dict[str, Load]:
     """Columns by their names; those of vectors, or the columns of floats together, as `embeddings`."""
     try:
         import pyarrow.parquet as pq
         from pyarrow import types
     except ImportError as error:
         raise ValueError(f"{path}: Parquet needs pyarrow (pip install pyarrow)") from error
-    try:
+    with _reading(path, "a whole Parquet file"):
         file = pq.ParquetFile(path)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"no file {path.absolute()}") from error
-    except (ValueError, OSError) as error:  # pyarrow's own errors derive from these
-        raise ValueError(f"{path} is not a Parquet file: {error}") from error
     schema = file.schema_arrow
-    is_list = {field.name: types.is_list(field.type) or types.is_fixed_size_list(field.type) or
-               types.is_large_list(field.type) for field in schema}  # fmt: skip
-    lists = [name for name, one in is_list.items() if one]
+    is_list = (types.is_list, types.is_fixed_size_list, types.is_large_list)
+    lists = [field.name for field in schema if field.name != label and any(one(field.type) for one in is_list)]
     known = {label, *(name for names in NAMES.values() for name in names)}
     floats = [field.name for field in schema if types.is_floating(field.type) and field.name not in known]
-    lists = [name for name in lists if name != label]
     if len(lists) > 1:
         raise ValueError(f"{path}: {' and '.join(lists)} could all be the vectors; leave all but one out")
     vectors = lists or _numbered(path, floats)
-    rest = [field.name for field in schema if field.name not in vectors]
-    table = file.read(columns=rest)
-    columns = {name: _plain(table.column(name).to_numpy()) for name in rest}
-    return columns | ({FEATURES: _vectors(path, file, vectors)} if vectors else {})
+    loads: dict[str, Load] = {name: partial(_column, path, file, name) for name in schema.names if name not in vectors}
+    return loads | ({FEATURES: partial(_vectors, path, file, vectors)} if vectors else {})
+
+
+def _column(path: Path, file: Any, name: str) -> np.ndarray:
+    with _reading(path, "a whole Parquet file"):
+        return file.read(columns=[name]).column(name).to_numpy()
 
 
 def _numbered(path: Path, floats: Sequence[str]) -> list[str]:
@@ -447,13 +467,6 @@ def _numbered(path: Path, floats: Sequence[str]) -> list[str]:
             f"{path}: columns of floats are {shown}; those of a vector have one name and a number, as e0, e1"
         )
     return [name for names in groups.values() for name in names]
-
-
-def _plain(values: np.ndarray) -> np.ndarray:
-    """A column without Python objects: texts, an empty one for each null."""
-    if values.dtype != object:
-        return values
-    return np.array(["" if value is None else str(value) for value in values.tolist()], dtype=np.str_)
 
 
 def _vectors(path: Path, file: Any, columns: list[str]) -> np.ndarray:

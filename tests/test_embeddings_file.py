@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -235,7 +237,7 @@ WRONG = {
     "lengths differ": ({"x_train": VECTORS, "x_test": VECTORS[:, :3]}, r"different lengths \(train: 4, test: 3\)"),
     "Python objects": (
         {"embeddings": np.array([[None]])},
-        "is not an .npz file of plain arrays: it holds Python objects",
+        "e.npz is not an .npz file of plain arrays: embeddings.npy holds Python objects; save it as a plain",
     ),
 }
 
@@ -282,3 +284,53 @@ def test_a_file_that_is_no_such_file_is_named(tmp_path, name):
 def test_arrays_that_are_not_read_are_named(tmp_path):
     whole(tmp_path / "e.npz", model=np.array("vit"), created=np.array(2026))
     assert read_embeddings(tmp_path / "e.npz").notes == (f"{tmp_path / 'e.npz'}: created, model are not read",)
+
+
+def of_bytes(texts):
+    return np.array([text.encode() for text in texts])
+
+
+def test_bytes_are_texts(tmp_path):
+    names, files, splits = ["café", "dog", "ant"], ["é.png", *PATHS[1:]], ["train", "train", "test"] * 3
+    arrays = {"class_names": of_bytes(names), "paths": of_bytes(files), "splits": of_bytes(splits)}
+    np.savez(tmp_path / "e.npz", embeddings=VECTORS, labels=of_bytes(names * 3), **arrays)
+    content = read_embeddings(tmp_path / "e.npz")
+    assert content.class_names == tuple(names)
+    assert content.parts["test"].labels.tolist() == ["ant"] * 3
+    assert content.parts["train"].labels.tolist()[:2] == names[:2]
+    assert content.parts["train"].paths[0] == str(tmp_path / "é.png")
+
+
+def test_binary_columns_are_texts(tmp_path):
+    columns = {"label": [b"cat", None, b"dog"], "path": [b"0.png", b"1.png", b"2.png"], "e0": [0.0, 1.0, 2.0]}
+    pq.write_table(pa.table(columns), tmp_path / "e.parquet")
+    (part,) = read_embeddings(tmp_path / "e.parquet").parts.values()
+    assert part.labels.tolist() == ["cat", "", "dog"]
+    assert part.paths.tolist() == [str(tmp_path / f"{number}.png") for number in range(3)]
+
+
+@pytest.mark.parametrize("name", ["e.npz", "folder"])
+def test_an_array_of_objects_that_nobody_needs_is_named_and_not_read(tmp_path, name):
+    captions = np.array(["a", None] * 4 + ["b"], dtype=object)
+    if name == "e.npz":
+        whole(tmp_path / name, captions=captions)
+    else:
+        (tmp_path / name).mkdir()
+        for array, values in {"embeddings": VECTORS, "labels": LABELS, "captions": captions}.items():
+            np.save(tmp_path / name / f"{array}.npy", values)
+    content = read_embeddings(tmp_path / name)
+    assert content.parts["all"].labels.tolist() == LABELS.tolist()
+    assert content.notes == (f"{tmp_path / name}: captions is not read",)
+
+
+def test_other_columns_of_a_parquet_file_are_not_read(tmp_path):
+    captions = ["short"] * 299 + ["x" * 100_000]
+    pq.write_table(
+        pa.table({"caption": captions, "e0": np.ones(300), "label": [0, 1, 2] * 100}), tmp_path / "e.parquet"
+    )
+    tracemalloc.start()
+    content = read_embeddings(tmp_path / "e.parquet")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert content.notes == (f"{tmp_path / 'e.parquet'}: caption is not read",)
+    assert peak < 10 << 20

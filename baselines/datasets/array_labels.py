@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from harness.tables import names_of, said_of_no_label
+from harness.tables import names_of, said_of_no_label, text_of
 
 VALUES_SHOWN = 5
 """So many labels are named in a message."""
@@ -40,7 +39,7 @@ def labels_of(given: Mapping[str, tuple[str, np.ndarray]], names: np.ndarray | N
     Raises:
         ValueError: a label is none of that; names the array.
     """
-    known = None if names is None else tuple(_text(name) for name in names.reshape(-1).tolist())
+    known = None if names is None else tuple(text_of(name) for name in names.reshape(-1).tolist())
     flat = {part: (name, _flat(name, array)) for part, (name, array) in given.items()}
     kinds = {array.dtype.kind for _, array in flat.values()}
     if kinds <= {"U", "S", "T"}:
@@ -68,14 +67,8 @@ def _flat(name: str, array: np.ndarray) -> np.ndarray:
     return array.argmax(1)
 
 
-def _text(value: object) -> str:
-    """In Unicode's composed form; empty where it holds nothing but blanks."""
-    text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
-    return unicodedata.normalize("NFC", text) if text.strip() else ""
-
-
 def _of_names(flat: Mapping[str, tuple[str, np.ndarray]], known: tuple[str, ...] | None) -> Labels:
-    texts = {part: (name, [_text(one) for one in array.tolist()]) for part, (name, array) in flat.items()}
+    texts = {part: (name, [text_of(one) for one in array.tolist()]) for part, (name, array) in flat.items()}
     class_names = known or names_of(set(texts["train"][1]) - {""})
     numbers = {"": -1} | {name: number for number, name in enumerate(class_names)}
     for name, labels in texts.values():

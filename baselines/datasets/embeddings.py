@@ -139,9 +139,9 @@ def classes_of(
 
 def _plain(labels: np.ndarray, class_names: tuple[str, ...] | None) -> np.ndarray:
     """Texts without blanks around them, or i64 where they are positions of class names; others as they are."""
-    if labels.dtype.kind not in "SU":
+    if labels.dtype.kind != "U":
         return labels
-    texts = np.char.strip(np.char.decode(labels, "utf-8") if labels.dtype.kind == "S" else labels)
+    texts = np.char.strip(labels)
     given = set(texts[texts != ""].tolist())
     if class_names is None or given <= set(class_names) or not all(map(POSITION.fullmatch, given)):
         return texts

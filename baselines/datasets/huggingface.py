@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
+import re
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,10 +19,16 @@ import torch
 from baselines.datasets.array_labels import labeled_rows, labels_of
 from baselines.datasets.image_files import common_size, sizes_of_images, split_of_images
 from harness.api import Dataset, Source, Split
-from harness.tables import SPLIT_WORDS, split_called, splits_named
+from harness.tables import SPLIT_WORDS, split_called, splits_named, text_of
 
 IMAGES, LABELS = ("image", "img", "images", "picture"), ("label", "labels", "fine_label", "target", "class", "category")
 """Columns that hold images and labels, where no other is named and the files do not say what they hold."""
+
+NUMBERED = re.compile(r"(?P<stem>.*)-(?P<number>\d+)-of-(?P<total>\d+)(-[0-9a-f]+)?\.parquet", re.DOTALL)
+"""How the hub calls one of several files; in older data sets a hash stands behind the number."""
+
+NAMES_SHOWN = 3
+"""So many kinds of files that make one split are named."""
 
 
 class HuggingFace(Dataset):
@@ -29,9 +37,10 @@ class HuggingFace(Dataset):
     A folder of one split or of several (train, validation, test, unsupervised), or Parquet files whose names or folders
     are called like the splits, as on the hub: `data/train-00000-of-00002.parquet`, `default/train/0000.parquet`. Read
     by pyarrow, so that the package `datasets` is not needed; files are mapped, and Parquet files are read by row
-    groups. Images are bytes that Pillow reads, or paths of files. Classes have the names that the files hold
-    (ClassLabel), or the labels are read as by `npz`. A split without the column of labels, or whose labels are all -1,
-    as in published test sets without answers, is left out, which is said.
+    groups. Of files so numbered all must be there, and of several configurations `path` names the folder of one. Images
+    are bytes that Pillow reads, or paths of files. Classes have the names that the files hold (ClassLabel), or the
+    labels are read as by `npz`. A split without the column of labels, or whose labels are all -1, as in published test
+    sets without answers, is left out, which is said.
 
     Args:
         path: the folder, or a Parquet file.
@@ -64,10 +73,13 @@ class HuggingFace(Dataset):
         self.upright = upright
 
     def identity(self) -> str:
-        """The path, size and times of each file, the columns, and the form the images are brought into."""
-        stated = [(file, file.stat()) for files in self._files().values() for file in files]
-        files = [f"{file.absolute()} {at.st_size} {at.st_mtime_ns} {at.st_ctime_ns}" for file, at in stated]
-        return "\n".join([*files, f"{self.image} {self.label} {self.size} {self.channels} {self.upright}"])
+        """The path, size and times of each file and image file, the columns, and the form images are brought into."""
+        files = self._files()
+        tables = {part: _open(listed) for part, listed in files.items()}
+        image = self._image_column(tables["train"])
+        named = dict.fromkeys(Path(name) for table in tables.values() for name in table.named_files(image))
+        stated = [_stated(file) for file in (*itertools.chain(*files.values()), *named)]
+        return "\n".join([*stated, f"{self.image} {self.label} {self.size} {self.channels} {self.upright}"])
 
     def open(self) -> Source:
         """Opens the files; images are read when they are decoded.
@@ -76,11 +88,12 @@ class HuggingFace(Dataset):
             FileNotFoundError: there is nothing of that kind.
             ValueError: a column is missing or not what it should be, or a file is damaged; names it.
         """
-        tables = {part: _open(files) for part, files in self._files().items()}
+        files = self._files()
+        tables = {part: _open(listed) for part, listed in files.items()}
         features = self._features(tables["train"])
-        image = self._column("image", self.image, IMAGES, tuple(tables["train"].anywhere), features, "Image")
+        image = self._image_column(tables["train"])
         label = self._column("label", self.label, LABELS, tuple(tables["train"].anywhere), features, "ClassLabel")
-        notes = [f"{self.path}: images are column {image!r}, labels {label!r}"]
+        notes = [f"{self.path}: images are column {image!r}, labels {label!r}", *self._said_of_files(files)]
         names = features.get(label, {}).get("names")
         try:
             labels, left_out, without = _labels_by_split(tables, label)
@@ -116,8 +129,11 @@ class HuggingFace(Dataset):
             names = [file.relative_to(root).as_posix() for file in sorted(root.rglob("*.parquet"))]
             files = [(name, [root / name]) for name in names]
         called = {name: split_called(name) if folders else _split_of(name) for name, _ in files}
-        if not folders and not any(called.values()):  # files that nobody named for a split
-            called = dict.fromkeys(called, "train")
+        if not folders:
+            _check_numbers(root, list(called))
+            _check_configurations(root, called)
+            if not any(called.values()):  # files that nobody named for a split
+                called = dict.fromkeys(called, "train")
         parts: dict[str, list[Path]] = {}
         for name, listed in files:
             part = called[name]
@@ -130,11 +146,25 @@ class HuggingFace(Dataset):
             raise FileNotFoundError(f"{root.absolute()} holds no split train: {there}")
         return parts
 
+    def _said_of_files(self, files: Mapping[str, Sequence[Path]]) -> list[str]:
+        """A line on each split that is made of files of several names, but for their numbers."""
+        root, notes = Path(self.path).expanduser(), []
+        for part, listed in files.items():
+            stems = list(dict.fromkeys(_stem(file.relative_to(root).as_posix()) for file in listed))
+            some = [f"{stem}*" for stem in stems[:NAMES_SHOWN]]
+            some += [f"{len(stems) - NAMES_SHOWN} more"] * (len(stems) > NAMES_SHOWN)
+            if len(stems) > 1:
+                notes.append(f"{self.path}: split {part} is made of {', '.join(some[:-1])} and {some[-1]}")
+        return notes
+
     def _features(self, table: _Table) -> Mapping[str, Mapping[str, Any]]:
         """What the files say of their columns, as `datasets` writes it into each; nothing where it did not."""
         about = json.loads(table.metadata.get(b"huggingface", b"{}"))
         features = about.get("info", {}).get("features", {})
         return {name: feature for name, feature in features.items() if isinstance(feature, dict)}
+
+    def _image_column(self, table: _Table) -> str:
+        return self._column("image", self.image, IMAGES, tuple(table.anywhere), self._features(table), "Image")
 
     def _column(
         self,
@@ -188,6 +218,15 @@ class HuggingFace(Dataset):
         return split_of_images(names, opened, known, shape, upright=self.upright)
 
 
+def _stated(file: Path) -> str:
+    """A file, its size and times; its name alone where it cannot be had, as of an image that is broken."""
+    try:
+        about = file.stat()
+    except (OSError, ValueError):
+        return str(file.absolute())
+    return f"{file.absolute()} {about.st_size} {about.st_mtime_ns} {about.st_ctime_ns}"
+
+
 def _split_of(name: str) -> str | None:
     """The split of a file by the pieces of its path below the root; None where they name none, or two.
 
@@ -196,6 +235,46 @@ def _split_of(name: str) -> str | None:
     pieces = name.removesuffix(".parquet").split("/")
     told = {split for piece in pieces for split in splits_named(piece)}
     return told.pop() if len(told) == 1 else None
+
+
+def _stem(name: str) -> str:
+    """The name of a file without its number and ending."""
+    return re.sub(r"(?<![^-_./])\d+(-of-\d+(-[0-9a-f]+)?)?$", "", name.rpartition(".")[0])
+
+
+def _check_numbers(root: Path, names: Sequence[str]) -> None:
+    """Refuses files that are some of several, as after a download that was broken off, and those of two versions."""
+    groups: dict[str, list[tuple[int, int, str]]] = {}
+    for name in names:
+        if numbered := NUMBERED.fullmatch(name):
+            one = int(numbered["total"]), int(numbered["number"]), name
+            groups.setdefault(numbered["stem"], []).append(one)
+    for group in groups.values():
+        for one, next_one in itertools.pairwise(sorted(group)):
+            if one[0] != next_one[0] or one[1] == next_one[1]:
+                raise ValueError(f"{root}: {one[2]} and {next_one[2]} are of two versions; remove one of these")
+        total, _, first = min(group)
+        numbers = {number for _, number, _ in group}
+        start = int(total in numbers)  # some count from 1
+        missing = sorted(set(range(start, start + total)) - numbers)
+        if missing:
+            have = f"{len(group)} of {total} files are there"
+            raise ValueError(f"{root}: {first}: {have}; number {missing[0]} is missing")
+
+
+def _check_configurations(root: Path, called: Mapping[str, str | None]) -> None:
+    """Refuses a split of which several folders have files, as the configurations of one data set do."""
+    folders: dict[str, dict[str, None]] = {}
+    for name, part in called.items():
+        if part is not None:
+            pieces = name.removesuffix(".parquet").split("/")
+            place = next(place for place, piece in enumerate(pieces) if splits_named(piece))
+            folders.setdefault(part, {})["/".join(pieces[:place]) or "."] = None
+    for part, several in folders.items():
+        if len(several) > 1:
+            inner = next(folder for folder in several if folder != ".")
+            which = f"{' and '.join(several)}, which are read one at a time"
+            raise ValueError(f"{root}: split {part} is in {which}: path: {root / inner}")
 
 
 def _known(called: Mapping[str, str | None]) -> str:
@@ -235,8 +314,8 @@ def _labels_by_split(
 
 def _labels(column: list[Any], place: str) -> np.ndarray:
     """Labels as an array; a missing one is an empty text among texts, else -1."""
-    if any(isinstance(value, str) for value in column):
-        column = ["" if value is None else value for value in column]
+    if any(isinstance(value, str | bytes) for value in column):
+        column = ["" if value is None else text_of(value) for value in column]
     elif any(value is not None for value in column):
         column = [-1 if value is None else value for value in column]
     else:
@@ -291,7 +370,8 @@ class _Table:
         kinds: names -> the Arrow type.
         metadata: of the schema.
         ends: i64, of each piece of the table the number of rows up to its end.
-        pieces: number of a piece, columns -> that part of it as an Arrow table.
+        pieces: number of a piece, name of a column -> that part of it, as Arrow has it.
+        filled: of each piece the columns whose images are all in the file, as far as it says so.
     """
 
     columns: tuple[str, ...]
@@ -300,6 +380,7 @@ class _Table:
     metadata: Mapping[bytes, bytes]
     ends: np.ndarray
     pieces: Callable[[int, str], Any]
+    filled: Sequence[frozenset[str]]
 
     def __len__(self) -> int:
         return int(self.ends[-1]) if len(self.ends) else 0
@@ -315,6 +396,21 @@ class _Table:
     def column(self, name: str) -> list[Any]:
         """All of a column."""
         return [value for piece in range(len(self.ends)) for value in self.pieces(piece, name).to_pylist()]
+
+    def named_files(self, name: str) -> Iterator[str]:
+        """The files that the cells of a column name, but for those that hold an image's bytes; maybe one twice."""
+        from pyarrow import compute, types
+
+        kind = self.kinds.get(name)
+        if kind is None or not (types.is_struct(kind) or types.is_string(kind) or types.is_large_string(kind)):
+            return
+        for piece in range(len(self.ends)):
+            if name not in self.filled[piece]:
+                cells = self.pieces(piece, name)
+                if types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
+                    cells = cells.filter(compute.is_null(compute.struct_field(cells, "bytes")))
+                paths = (one.get("path") if isinstance(one, Mapping) else one for one in cells.to_pylist())
+                yield from (path for path in paths if isinstance(path, str))
 
     def cell(self, name: str, row: int) -> Any:
         """One value."""
@@ -336,6 +432,7 @@ def _open(files: Sequence[Path]) -> _Table:
         raise ValueError("the data set huggingface needs pyarrow: pip install pyarrow") from error
     pieces: list[Callable[[str], Any]] = []
     sizes: list[int] = []
+    filled: list[frozenset[str]] = []
     schemas = {}
     for file in files:
         try:
@@ -345,11 +442,13 @@ def _open(files: Sequence[Path]) -> _Table:
                 for group in range(opened.num_row_groups):
                     pieces.append(_row_group(file, group))
                     sizes.append(opened.metadata.row_group(group).num_rows)
+                    filled.append(_filled(opened.metadata.row_group(group)))
             else:
                 table = pa.ipc.open_stream(pa.memory_map(str(file))).read_all()
                 schemas[file] = table.schema
                 pieces.append(table.column)
                 sizes.append(table.num_rows)
+                filled.append(frozenset())  # which its bits tell without a look at the images
         except (pa.ArrowException, OSError) as error:
             raise ValueError(f"cannot read {file}: {str(error).splitlines()[0]}") from error
     schema = next(iter(schemas.values()))  # a split has a file
@@ -364,7 +463,15 @@ def _open(files: Sequence[Path]) -> _Table:
             return kept(piece, name)
 
     kinds = {name: schema.field(name).type for name in columns}
-    return _Table(columns, anywhere, kinds, schema.metadata or {}, np.cumsum(sizes), read)
+    return _Table(columns, anywhere, kinds, schema.metadata or {}, np.cumsum(sizes), read, filled)
+
+
+def _filled(group: Any) -> frozenset[str]:
+    """The columns of a row group that have `bytes` in each record, by the statistics of the file."""
+    about = [group.column(place) for place in range(group.num_columns)]
+    known = [one for one in about if one.statistics is not None and one.statistics.has_null_count]
+    full = [one.path_in_schema for one in known if one.statistics.null_count == 0]
+    return frozenset(name.removesuffix(".bytes") for name in full if name.endswith(".bytes"))
 
 
 def _row_group(file: Path, group: int) -> Callable[[str], Any]:

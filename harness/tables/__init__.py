@@ -17,6 +17,7 @@ from harness.tables.listing import (
     said_of_no_split,
     split_called,
     splits_named,
+    text_of,
 )  # fmt: skip
 
 __all__ = [
@@ -39,4 +40,5 @@ __all__ = [
     "said_of_no_split",
     "split_called",
     "splits_named",
+    "text_of",
 ]

@@ -271,6 +271,12 @@ def _local(path: str) -> str:
     return unquote(path.removeprefix("file://")) if path.startswith("file:///") else path
 
 
+def text_of(value: object) -> str:
+    """A text, or bytes of UTF-8, in Unicode's composed form; empty where it holds nothing but blanks."""
+    text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+    return unicodedata.normalize("NFC", text) if text.strip() else ""
+
+
 def plain_path(path: str) -> str:
     """A path with `/` and composed letters, whichever system wrote it."""
     return unicodedata.normalize("NFC", os.path.normpath(path.strip().replace("\\", "/")))

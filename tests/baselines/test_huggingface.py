@@ -85,6 +85,55 @@ def test_files_of_which_none_names_a_split_are_training_images(tmp_path):
     assert HuggingFace(path=str(tmp_path)).open().splits["train"].num_images == 18
 
 
+WHOLE = {"several": ("train-00000-of-00002", "train-00001-of-00002"), "counted from 1": ("train-1-of-1",)}
+WHOLE["as older hubs name them"] = ("train-00000-of-00002-a09b74b3ef9c3b56", "train-00001-of-00002-0f3c")
+NOT_WHOLE = {
+    "one of five": (("train-00000-of-00005",), "train-00000-of-00005.*: 1 of 5 files are there; number 1 is missing"),
+    "the middle": (("test-0-of-3", "test-2-of-3"), "test-0-of-3.*: 2 of 3 files are there; number 1 is missing"),
+    "two versions": (("train-0-of-1", "train-0-of-2", "train-1-of-2"), "-0-of-1.* and .*-0-of-2.* are of two versions"),
+    "a file twice": (("train-0-of-1-ab", "train-0-of-1-cd"), "-1-ab.* and .*-1-cd.* are of two versions"),
+}
+
+
+@pytest.mark.parametrize("case", WHOLE)
+def test_numbered_files_are_read_where_all_are_there(tmp_path, case):
+    for name in WHOLE[case]:
+        parquet.write_table(table_of(FILES[:9], LABELS[:9], NAMES), tmp_path / f"{name}.parquet")
+    assert HuggingFace(path=str(tmp_path)).open().splits["train"].num_images == 9 * len(WHOLE[case])
+
+
+@pytest.mark.parametrize("case", NOT_WHOLE)
+def test_numbered_files_that_are_not_all_there_are_not_taken_for_the_whole(tmp_path, case):
+    names, words = NOT_WHOLE[case]
+    (tmp_path / "data").mkdir()
+    for name in {*names, "train"}:
+        parquet.write_table(table_of(FILES[:9], LABELS[:9], NAMES), tmp_path / f"data/{name}.parquet")
+    with pytest.raises(ValueError, match=words):
+        HuggingFace(path=str(tmp_path)).identity()
+
+
+@pytest.mark.parametrize("name", ["train-00000-of-00001", "train/0000"])
+def test_configurations_are_not_joined(tmp_path, name):
+    for configuration in ("large", "small"):
+        file = tmp_path / configuration / f"{name}.parquet"
+        file.parent.mkdir(parents=True)
+        parquet.write_table(table_of(FILES[:9], LABELS[:9], NAMES), file)
+    with pytest.raises(ValueError, match=rf"train is in large and small, .*: path: {tmp_path}/large"):
+        HuggingFace(path=str(tmp_path)).identity()
+    assert HuggingFace(path=str(tmp_path / "small")).open().splits["train"].num_images == 9
+
+
+@pytest.mark.parametrize("stems", [("a/b", "c/b"), ("train/a", "train/b"), ("cifar10-train", "cifar100-train")])
+def test_files_of_several_names_that_make_one_split_are_told(tmp_path, stems):
+    for stem in stems:
+        file = tmp_path / f"{stem}-0-of-1.parquet"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        parquet.write_table(table_of(FILES[:9], LABELS[:9], NAMES), file)
+    source = HuggingFace(path=str(tmp_path)).open()
+    assert source.splits["train"].num_images == 18
+    assert f"{tmp_path}: split train is made of {stems[0]}-* and {stems[1]}-*" in source.notes
+
+
 def test_names_are_composed_and_a_missing_text_is_no_label(tmp_path):
     animals = ["cafe\u0301", "caf\u00e9", "", None, "dog", "dog"]
     parquet.write_table(pa.table({"image": FILES[:6], "label": animals}), tmp_path / "train.parquet")
@@ -96,6 +145,15 @@ def test_names_are_composed_and_a_missing_text_is_no_label(tmp_path):
     assert source.splits["unlabeled"].names == ["train 2", "train 3"]
     assert torch.equal(source.splits["test"].read(0, 1), torch.from_numpy(IMAGES[6:7]))
     assert source.tally == {"left_out": 1}
+
+
+def test_labels_of_bytes_are_texts(tmp_path):
+    labels = [animal.encode() for animal in ("café", "dog")]
+    parquet.write_table(pa.table({"image": FILES[:3], "label": [*labels, None]}), tmp_path / "train.parquet")
+    source = HuggingFace(path=str(tmp_path)).open()
+    assert source.class_names == ("café", "dog")
+    assert source.splits["train"].labels.tolist() == [0, 1]
+    assert source.splits["unlabeled"].names == ["train 2"]
 
 
 def lay(folder, **parts):
@@ -177,6 +235,35 @@ def test_plain_parquet_with_strings_and_paths_is_read(tmp_path):
     assert source.class_names == ("ant", "bee", "cow")
     assert [source.class_names[label] for label in source.splits["train"].labels] == animals
     assert torch.equal(source.splits["train"].read(0, 6), torch.from_numpy(IMAGES[:6]))
+
+
+@pytest.mark.parametrize("form", ["texts.parquet", "records.parquet", "records.arrow"])
+def test_another_image_in_a_file_that_is_named_makes_another_data_set(tmp_path, form):
+    (tmp_path / "0.png").write_bytes(FILES[0])
+    images = [str(tmp_path / name) for name in ("0.png", "gone.png")]
+    if form.startswith("records"):
+        images = [{"bytes": FILES[2], "path": "2.png"}, *({"bytes": None, "path": image} for image in images)]
+    table = pa.table({"image": images, "label": list(range(len(images)))})
+    if form.endswith("parquet"):
+        parquet.write_table(table, tmp_path / form)
+    else:
+        with pa.OSFile(str(tmp_path / form), "wb") as file, pa.ipc.new_stream(file, table.schema) as stream:
+            stream.write_table(table)
+    dataset = HuggingFace(path=str(tmp_path / form))
+    before = dataset.identity()
+    assert dataset.identity() == before
+    (tmp_path / "0.png").write_bytes(FILES[1])
+    assert dataset.identity() != before
+
+
+def test_the_names_beside_bytes_are_no_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    images = [{"bytes": file, "path": f"{number}.png"} for number, file in enumerate(FILES[:3])]
+    parquet.write_table(pa.table({"image": images, "label": LABELS[:3]}), tmp_path / "set.parquet")
+    before = HuggingFace(path="set.parquet").identity()
+    (tmp_path / "0.png").write_bytes(FILES[0])
+    assert HuggingFace(path="set.parquet").identity() == before
+    assert before.splitlines()[1:] == ["None None None 3 True"]
 
 
 def test_the_column_is_asked_for_where_several_may_be_it(tmp_path):
