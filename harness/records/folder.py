@@ -230,6 +230,10 @@ class Recorder:
         """Closes the file."""
         self._file.close()
 
+    def has_begun(self, trial: str) -> bool:
+        """Whether there is a record of a trial."""
+        return trial in self._trials
+
     def ended(self, trial: str, *, retry_failed: bool = True, labels: int | None = None) -> bool:
         """Whether a trial needs no more running.
 
