@@ -15,12 +15,12 @@ import numpy as np
 
 from harness.metrics import known
 from harness.records.rows import History
+from harness.records.standing import standing
 from harness.records.trial_files import TrialFiles
 from harness.report.compare import NO_SEED, Estimate, Judgement, Outcomes, Scores, estimate, flattery, judge
 from harness.report.curves import Curves, Ranks
 from harness.report.resampling import Between
 from harness.report.sequential import Looks
-from harness.report.standing import standing
 
 WORTH = 0.01
 """The smallest difference of fractions that matters, where the question says nothing: one point."""

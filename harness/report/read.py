@@ -15,14 +15,15 @@ from harness.records import names
 from harness.records import rows as record_rows
 from harness.records.names import by_path
 from harness.records.rows import FINAL, History, by_trial, mapping
+from harness.records.standing import standing
 from harness.records.trial_files import TrialFiles, read_trial_files
 from harness.report import answers, words
 from harness.report.across import compare_across
+from harness.report.astray import astray
 from harness.report.blocks import assign_blocks
 from harness.report.mixture import mixed_code, mixed_data
 from harness.report.model import SECONDS, Entry, Report
 from harness.report.rounds import compare_rounds
-from harness.report.standing import astray, standing
 
 WITHOUT_LABELS = (
     "Not a single label was read. The figures say how an encoder's features lie, not how well classes can be told from "
