@@ -133,6 +133,21 @@ def overall_penalty(matrix: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
+class Attainable:
+    """What an upper bound reached, which is no method: in each round it bought the best of many batches.
+
+    Attributes:
+        curves: metric -> number of labels -> seed -> value.
+        areas: metric -> seed -> area under the curve.
+        looked_at: labels that a trial of it read without having bought them; mean over seeds.
+    """
+
+    curves: dict[str, dict[int, dict[int, float]]]
+    areas: dict[str, dict[int, float]]
+    looked_at: float
+
+
+@dataclass(frozen=True)
 class Ranks:
     """Mean ranks over blocks.
 

@@ -83,12 +83,13 @@ class Sweep:
         """
         from harness.report.read import read_report
         from harness.report.sequential import Looks
+        from harness.report.unresolved import unresolved
 
         seeds, tasks = self._plan.seeds, self._plan.first_tasks()
         for size in Looks(seeds, block).sizes:
             if not self._run_all([t for t in tasks if t.seed in seeds[:size] or self._recorder.has_begun(t.trial_id)]):
                 return False
-            more = read_report(self._recorder.folder).unresolved(size)
+            more = unresolved(read_report(self._recorder.folder), size)
             tasks = [task for task in tasks if task.candidate.configuration in more]
         return True
 
