@@ -19,7 +19,7 @@ from scipy import stats
 
 from harness.metrics import area_under_curve
 from harness.report.compare import Cases, Scores, differences
-from harness.report.inference import ALPHA
+from harness.report.inference import ALPHA, ROUNDING
 from harness.report.resampling import Between, bootstrap
 
 Curves = Mapping[int, Cases]
@@ -53,8 +53,8 @@ def areas(curves: Curves) -> dict[str, dict[Any, float]]:
 def target_of(curves: Curves, reference: str) -> float | None:
     """What the reference's mean reaches at the end, in whole per cent; None where it is there from the start on."""
     first, *_, last = (np.mean(list(curves[step].get(reference, {}).values()) or [math.nan]) for step in sorted(curves))
-    target = math.floor(100 * last) / 100 if math.isfinite(last) else math.nan
-    return target if first < target else None
+    target = math.floor(100 * (last + ROUNDING)) / 100 if math.isfinite(last) else math.nan
+    return target if first + ROUNDING < target else None
 
 
 def labels_to(curves: Curves, case: str, target: float) -> Between | None:
@@ -79,6 +79,7 @@ def labels_to(curves: Curves, case: str, target: float) -> Between | None:
 
 def _crossing(steps: np.ndarray, means: np.ndarray, target: float) -> np.ndarray:
     """f64 [R]: where each of the curves f64 [R, S] first reaches the target, on straight lines between its points."""
+    target -= ROUNDING
     reached = means >= target
     place = np.clip(reached.argmax(1), 1, None)  # at the first point there is nothing before it
     row = np.arange(len(means))
