@@ -30,10 +30,10 @@ from scipy.optimize import brentq
 
 from harness.progress import track
 from harness.report import inference
+from harness.report.astray import astray
 from harness.report.compare import HOPELESS
 from harness.report.inference import FEW, Averages, Seen
 from harness.report.sequential import Looks
-from harness.report.standing import astray
 
 ACCURACY, DEVIATION, WORTH = 0.8, 0.01, 0.01
 """Of every configuration; of its seeds and of what a seed does to all; what is worth a difference."""

@@ -7,9 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from harness.config.parsing import RECIPE, over_recipe
 from harness.config.plan import Plan
-from harness.config.schema import SHOWN, as_dict
-from harness.config.space import CASE, Parameter
+from harness.config.schema import SHOWN, Problems, as_dict, parse
+from harness.config.space import CASE, Assignment, Parameter, Space
+from harness.config.trial import LabelsConfig
 from harness.messages import cut
 
 MISSING = object()
@@ -60,6 +62,25 @@ def compare_questions(old: Plan, new: Plan) -> Comparison:
     if not compared.refused:
         _check_trials(old, new, compared)
     return compared
+
+
+def labels_asked(question: Mapping[str, Any], assignment: Assignment) -> int | None:
+    """How many labels a trial of a configuration has at its end.
+
+    Args:
+        question: content of `space.yaml`.
+        assignment: the configuration.
+
+    Returns:
+        None where it has all, or the question does not say it.
+    """
+    settings = (question.get("cases") or {}).get(assignment.get(CASE), {}) | assignment
+    settings = {path: value for path, value in settings.items() if path.partition(".")[0] in ("labels", RECIPE)}
+    trial = {key: value for key, value in (question.get("trial") or {}).items() if key in ("labels", RECIPE)}
+    problems = Problems()
+    whole = over_recipe(Space((), trial).apply(trial, settings), "", problems, question.get("recipes") or {})
+    labels = parse(LabelsConfig, whole.get("labels") or {}, "", problems)
+    return labels.total if labels else None
 
 
 def _adds_rounds(path: str, before: Any, now: Any) -> bool:

@@ -32,6 +32,7 @@ from harness.progress import say
 from harness.records import rows as record_rows
 from harness.records.details import Details
 from harness.records.rows import FINAL, History, Record, add, by_trial, going_on, last, mapping, read_rows, sealed
+from harness.records.standing import above_complete
 
 
 def open_folder(path: Path, plan: Plan, *, resume: bool, check: Callable[[], None] = lambda: None) -> FileLock:
@@ -230,6 +231,10 @@ class Recorder:
         """Closes the file."""
         self._file.close()
 
+    def has_begun(self, trial: str) -> bool:
+        """Whether there is a record of a trial."""
+        return trial in self._trials
+
     def ended(self, trial: str, *, retry_failed: bool = True, labels: int | None = None) -> bool:
         """Whether a trial needs no more running.
 
@@ -293,23 +298,28 @@ class Recorder:
     def best(self, objectives: Sequence[Objective], top: int | None = None) -> list[Assignment]:
         """The best configurations of the search, by the mean over their seeds; all of them in order, if None.
 
-        With several objectives those that no other beats in all of them come first, ordered by the first objective.
-        Among equals the order is that of their names, so that it does not depend on which trial was faster.
+        Those that lack a seed, for it failed or was stopped, come after all that do not. With several objectives those
+        that no other beats in all of them come first, ordered by the first objective. Among equals the order is that
+        of their names, so that it does not depend on which trial was faster.
         """
-        signs = [1.0 if objective.direction == "maximize" else -1.0 for objective in objectives]
-        scores: dict[str, list[tuple[float, ...]]] = {}
-        parameters: dict[str, Assignment] = {}
-        for history in self._trials.values():
-            record = last(history)
-            if record["phase"] == "search" and record["status"] == "finished":
-                values = tuple(s * record["metrics"][o.name] for s, o in zip(signs, objectives, strict=True))
-                scores.setdefault(record["configuration"], []).append(values)
-                parameters[record["configuration"]] = record["parameters"]
-        means = {name: tuple(sum(v) / len(v) for v in zip(*rows, strict=True)) for name, rows in scores.items()}
+        newest = [last(history) for history in self._trials.values()]
+        searched = [record for record in newest if record["phase"] == "search"]
+        finished = [record for record in searched if record["status"] == "finished"]
+        parameters = {record["configuration"]: record["parameters"] for record in finished}
+        values: list[dict[str, dict[int, float]]] = [{name: {} for name in parameters} for _ in objectives]
+        for record in finished:
+            for column, objective in zip(values, objectives, strict=True):
+                sign = 1 if objective.direction == "maximize" else -1
+                column[record["configuration"]][record["seed"]] = sign * record["metrics"][objective.name]
+        seeds = {record["seed"] for record in searched}
+        missing = {name: len(seeds) - len(values[0][name]) for name in parameters}
+        above = [above_complete(column, missing) for column in values]
+        reached = {name: tuple(column[name] for column in above) for name in parameters}
 
-        def rank(name: str) -> tuple[int, float, str]:
-            mine = means[name]
-            better = [o for o in means.values() if o != mine and all(a >= b for a, b in zip(o, mine, strict=True))]
-            return len(better), -mine[0], name
+        def rank(name: str) -> tuple[int, int, float, str]:
+            mine = reached[name]
+            others = [other for one, other in reached.items() if missing[one] <= missing[name] and other != mine]
+            better = [other for other in others if all(a >= b for a, b in zip(other, mine, strict=True))]
+            return missing[name], len(better), -mine[0], name
 
-        return [parameters[name] for name in sorted(means, key=rank)[:top]]
+        return [parameters[name] for name in sorted(parameters, key=rank)[:top]]

@@ -119,15 +119,20 @@ def add(history: History, record: Record) -> None:
     if key in history and history[key]["time"] == record["time"]:
         return
     if history and last(history)["status"] in FINAL:
-        _, ending = history.popitem()
-        place = ending["step_kind"], ending["step"], "running"
-        if ending["status"] == "finished" and place not in history:
-            history[place] = as_round(ending)
+        reopen(history)
     if record["status"] not in FINAL:
         of_axis = (place for place in reversed(history) if place[0] == key[0])
         for void in list(itertools.takewhile(lambda place: place[1] >= key[1], of_axis)):
             del history[void]
     history[key] = record
+
+
+def reopen(history: History) -> None:
+    """Takes a trial's ending from its history, as it is where the trial goes on: of one that had finished a round."""
+    _, ending = history.popitem()
+    place = ending["step_kind"], ending["step"], "running"
+    if ending["status"] == "finished" and place not in history:
+        history[place] = as_round(ending)
 
 
 def as_round(ending: Record) -> Record:

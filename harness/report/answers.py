@@ -20,7 +20,7 @@ DATA_SETS_SHOWN = 3
 
 
 def answer_of(report: Report) -> str:
-    """The verdict, in one or a few sentences; over all rounds where there are several."""
+    """The verdict, in one or a few sentences; over all rounds where there are several, and the measure has a curve."""
     if report.mixed:
         return f"No answer. {report.mixed[0]}"
     if not report.confirmed:
@@ -28,12 +28,13 @@ def answer_of(report: Report) -> str:
     if report.across:
         return across_tables.answer_across(report.across, report.measure)
     over_rounds = round_tables.answer_over_rounds(report.rounds) if report.rounds else ""
-    return over_rounds or _answer_of_last_round(report)
+    return (over_rounds if report.is_judged_by_area else "") or _answer_of_last_round(report)
 
 
 def beside_answer(report: Report) -> list[str]:
     """What else belongs to the answer, a paragraph each."""
-    over_rounds = round_tables.answer_over_rounds(report.rounds) if report.rounds and report.across else ""
+    apart = report.across or not report.is_judged_by_area
+    over_rounds = round_tables.answer_over_rounds(report.rounds) if report.rounds and apart else ""
     return [text for text in (over_rounds, _measured_on(report), _training(report)) if text]
 
 

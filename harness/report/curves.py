@@ -19,7 +19,7 @@ from scipy import stats
 
 from harness.metrics import area_under_curve
 from harness.report.compare import Cases, Scores, differences
-from harness.report.inference import ALPHA
+from harness.report.inference import ALPHA, ROUNDING
 from harness.report.resampling import Between, bootstrap
 
 Curves = Mapping[int, Cases]
@@ -53,8 +53,8 @@ def areas(curves: Curves) -> dict[str, dict[Any, float]]:
 def target_of(curves: Curves, reference: str) -> float | None:
     """What the reference's mean reaches at the end, in whole per cent; None where it is there from the start on."""
     first, *_, last = (np.mean(list(curves[step].get(reference, {}).values()) or [math.nan]) for step in sorted(curves))
-    target = math.floor(100 * last) / 100 if math.isfinite(last) else math.nan
-    return target if first < target else None
+    target = math.floor(100 * (last + ROUNDING)) / 100 if math.isfinite(last) else math.nan
+    return target if first + ROUNDING < target else None
 
 
 def labels_to(curves: Curves, case: str, target: float) -> Between | None:
@@ -79,6 +79,7 @@ def labels_to(curves: Curves, case: str, target: float) -> Between | None:
 
 def _crossing(steps: np.ndarray, means: np.ndarray, target: float) -> np.ndarray:
     """f64 [R]: where each of the curves f64 [R, S] first reaches the target, on straight lines between its points."""
+    target -= ROUNDING
     reached = means >= target
     place = np.clip(reached.argmax(1), 1, None)  # at the first point there is nothing before it
     row = np.arange(len(means))
@@ -130,6 +131,21 @@ def overall_penalty(matrix: np.ndarray) -> np.ndarray:
         f64 [K].
     """
     return np.asarray(matrix.sum(0) / (len(matrix) - 1))
+
+
+@dataclass(frozen=True)
+class Attainable:
+    """What an upper bound reached, which is no method: in each round it bought the best of many batches.
+
+    Attributes:
+        curves: metric -> number of labels -> seed -> value.
+        areas: metric -> seed -> area under the curve.
+        looked_at: labels that a trial of it read without having bought them; mean over seeds.
+    """
+
+    curves: dict[str, dict[int, dict[int, float]]]
+    areas: dict[str, dict[int, float]]
+    looked_at: float
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ import numpy as np
 from scipy import stats
 
 from harness.config.headroom import NAME
-from harness.report.curves import areas
+from harness.report.curves import Attainable, areas
 from harness.report.inference import ALPHA
-from harness.report.model import Attainable, Entry
+from harness.report.model import Entry
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ ALPHA_OF_FEW = 0.02
 """The level of an indication: by it the chance of a false one stays below .06 even where one seed in ten collapses."""
 
 ROUNDING = 1e-9
-"""A standard deviation below this share of the values is rounding: values that never differ."""
+"""What is below this share of the scores is rounding: values that never differ."""
 
 
 @dataclass(frozen=True)
@@ -216,6 +216,7 @@ def means(
     moments: ImageMoments = NO_IMAGES,
     pooled: np.ndarray | float = 0.0,
     freedom: np.ndarray | float | None = None,
+    scale: float = 0.0,
 ) -> Averages:
     """The mean of n values and its error.
 
@@ -224,6 +225,7 @@ def means(
         moments: of the images, of shape [...].
         pooled: variance of a value as the whole family knows it.
         freedom: its degrees of freedom; n - 1 of `values` alone.
+        scale: the largest of the scores that `values` are differences of: these have the rounding of the scores.
     """
     n = values.shape[-1]
     mean = values.mean(-1)
@@ -231,7 +233,7 @@ def means(
         nothing = np.full(mean.shape, np.nan)
         return Averages(mean, nothing, nothing, np.full(mean.shape, 1), moments)
     own = values.var(-1, ddof=1)
-    size = ROUNDING * np.abs(values).max(-1)
+    size = ROUNDING * np.maximum(np.abs(values).max(-1), scale)
     spread = np.maximum(own, pooled)
     spread = np.maximum(np.where(spread > size**2, spread, 0), moments.floor)
     freedom = np.broadcast_to(np.asarray(n - 1 if freedom is None else freedom, float), mean.shape)

@@ -15,12 +15,12 @@ import numpy as np
 
 from harness.metrics import known
 from harness.records.rows import History
+from harness.records.standing import standing
 from harness.records.trial_files import TrialFiles
 from harness.report.compare import NO_SEED, Estimate, Judgement, Outcomes, Scores, estimate, flattery, judge
-from harness.report.curves import Curves, Ranks
+from harness.report.curves import Attainable, Curves, Ranks
 from harness.report.resampling import Between
 from harness.report.sequential import Looks
-from harness.report.standing import standing
 
 WORTH = 0.01
 """The smallest difference of fractions that matters, where the question says nothing: one point."""
@@ -251,13 +251,10 @@ class Report:
             return None
         return Looks(tuple(range(seeds["max"])), seeds["block"])
 
-    def unresolved(self, size: int) -> set[str]:
-        """The configurations that need more than the first so many seeds, the reference of their ground among them."""
-        assert self.looks is not None
-        judged = self.judgements(self.measure, set(self.looks.seeds[:size]))
-        more = {name for name, one in judged.items() if not one.settled}
-        grounds = {entry.block for entry in self.confirmed if entry.id in more}
-        return more | {entry.id for entry in self.confirmed if entry.block in grounds and self.is_reference(entry)}
+    @property
+    def is_judged_by_area(self) -> bool:
+        """Whether the area under the curve says more of the measure itself, and not of another metric."""
+        return self.rounds is not None and self.measure in (self.rounds.measure, area_name(self.rounds.measure))
 
     @property
     def blocks(self) -> dict[str, list[Entry]]:
@@ -280,10 +277,10 @@ class Report:
         return Scores(values, lambda name: named[name].outcomes(metric) if name in named else {}, lacking)
 
     def worth(self, metric: str) -> float | None:
-        """The smallest difference that matters; None where the question does not say it of such a metric."""
-        about = known(metric)
-        given = self.space.get("worth")
-        return given if given is not None else WORTH if about and about.unit == "fraction" else None
+        """The smallest difference that matters; None where the question does not say it in the unit of a metric."""
+        unit, asked = (about.unit if about else None for about in map(known, (metric, self.goal)))
+        given = self.space.get("worth") if unit == asked else None
+        return given if given is not None else WORTH if unit == "fraction" else None
 
     def judgements(self, metric: str, seeds: AbstractSet[int] | None = None) -> dict[str, Judgement]:
         """Configuration -> how it compares with the reference of its ground by a metric, under some seeds or all.
@@ -311,21 +308,6 @@ SCORES = ("accuracy", "balanced_accuracy", "macro_f1")
 """The metrics that curves are compared by: fractions of which more is better."""
 
 
-@dataclass(frozen=True)
-class Attainable:
-    """What an upper bound reached, which is no method: in each round it bought the best of many batches.
-
-    Attributes:
-        curves: metric -> number of labels -> seed -> value.
-        areas: metric -> seed -> area under the curve.
-        looked_at: labels that a trial of it read without having bought them; mean over seeds.
-    """
-
-    curves: dict[str, dict[int, dict[int, float]]]
-    areas: dict[str, dict[int, float]]
-    looked_at: float
-
-
 @dataclass
 class Setting:
     """Cases that share everything but the selector.
@@ -340,6 +322,7 @@ class Setting:
         by_round: labels -> case -> judgement of the first metric; Holm's correction over all of them in all settings.
         picks: case -> seed -> every position that was selected.
         files: case -> seed -> what the trial left on the disk.
+        configurations: case -> id.
         lacking: case -> how many seeds have no complete curve.
         looks: when the sweep is looked at; None: once.
         attainable: the upper bound of its cases, if there is one.
@@ -353,6 +336,7 @@ class Setting:
     reference: str | None
     picks: dict[str, dict[int, frozenset[int]]]
     files: dict[str, Mapping[int, TrialFiles]]
+    configurations: dict[str, str]
     lacking: dict[str, int]
     looks: Looks | None = None
     by_area: dict[str, dict[str, Judgement]] = field(default_factory=dict)

@@ -9,19 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from harness import messages
+from harness.config.extension import labels_asked
 from harness.config.headroom import NAME
 from harness.config.schema import by_path
 from harness.records import names
 from harness.records import rows as record_rows
 from harness.records.rows import FINAL, History, by_trial, mapping
+from harness.records.standing import standing
 from harness.records.trial_files import TrialFiles, read_trial_files
 from harness.report import answers, words
 from harness.report.across import compare_across
+from harness.report.astray import astray
 from harness.report.blocks import assign_blocks
 from harness.report.mixture import mixed_code, mixed_data
 from harness.report.model import SECONDS, Entry, Report
 from harness.report.rounds import compare_rounds
-from harness.report.standing import astray, standing
 
 WITHOUT_LABELS = (
     "Not a single label was read. The figures say how an encoder's features lie, not how well classes can be told from "
@@ -46,12 +48,13 @@ def read_report(folder: Path) -> Report:
     if not trials:
         raise ValueError(f"{folder} holds no records yet")
 
+    totals, saved = [_at_most_labels(history) for history in trials.values()], sum(map(_saved, trials.values()))
+    _reopen_short(trials, space)
     phases: dict[str, dict[str, History]] = {"search": {}, "confirm": {}, "headroom": {}}
     for trial, history in trials.items():
         phases[record_rows.last(history)["phase"]][trial] = history
     goal = space["metric"][0]
     measure = _measure(goal["name"], phases["confirm"])
-    totals = [_at_most_labels(history) for history in trials.values()]
     files = {trial: read_trial_files(folder / "trials" / trial) for trial in trials}
     until = isinstance(space.get("seeds"), Mapping) and bool(space["seeds"].get("until"))
     report = Report(
@@ -69,7 +72,7 @@ def read_report(folder: Path) -> Report:
             if record_rows.last(history)["status"] == "failed"
         },
         sum(total.get("time/total_seconds", 0) for total in totals),
-        sum(map(_saved, trials.values())),
+        saved,
         mixed_data(space, trials.values()),
         mixed_code(trials.values()),
         histories=trials,
@@ -86,6 +89,25 @@ def read_report(folder: Path) -> Report:
     report.rounds = None if report.mixed else compare_rounds(report)
     report.answer, report.about = answers.answer_of(report), answers.beside_answer(report)
     return report
+
+
+def _reopen_short(trials: Mapping[str, History], space: Mapping[str, Any]) -> None:
+    """Takes the ending from each trial that finished with fewer labels than another one that is to have as many.
+
+    A question that grew by rounds has not given them to all of its trials yet.
+    """
+    finished = [history for history in trials.values() if record_rows.last(history)["status"] == "finished"]
+    endings = [record_rows.last(history) for history in finished]
+    parameters = {ending["configuration"]: ending["parameters"] for ending in endings}
+    asked = {configuration: labels_asked(space, of) for configuration, of in parameters.items()}
+    most: dict[tuple[str, int | None], int] = {}
+    for ending in endings:
+        alike = ending["phase"], asked[ending["configuration"]]
+        most[alike] = max(most.get(alike, 0), ending["step"])
+    for history, ending in zip(finished, endings, strict=True):
+        total = asked[ending["configuration"]]
+        if total is not None and ending["step"] < most[ending["phase"], total]:
+            record_rows.reopen(history)
 
 
 def _not_replaced(bounds: Mapping[str, History]) -> dict[str, History]:
@@ -244,7 +266,8 @@ def _compare(report: Report, order: Sequence[str]) -> None:
         entry.judgement = judgements.get(entry.id)
         entry.verdict = report.verdict(entry, entry.judgement)
     report.notes += _warnings(report)
-    if any(len({entry.mean("labels/used") for entry in entries}) > 1 for entries in report.blocks.values()):
+    used = [{n for one in of for n in one.values.get("labels/used", {}).values()} for of in report.blocks.values()]
+    if any(len(numbers) > 1 for numbers in used):
         report.notes.append("The configurations did not use equally many labels; see the column.")
 
 

@@ -158,6 +158,7 @@ def _settings(
         reference,
         {case: picks for case, entry in with_curve.items() if (picks := _picks(entry, steps[-1]))},
         {case: entry.files for case, entry in with_curve.items()},
+        {case: entry.id for case, entry in with_curve.items()},
         {case: len(seeds) for case, seeds in lacking.items()},
         looks,
         {measure: {} for measure in measures},

@@ -77,15 +77,19 @@ class Sweep:
         return complete
 
     def _resolve(self, block: int) -> bool:
-        """Adds seeds in blocks, as long as a comparison with the reference is open: to the two of it alone."""
+        """Adds seeds in blocks, as long as a comparison with the reference is open: to the two of it alone.
+
+        Seeds beyond the first block that have begun before the question grew belong to it: all have as many rounds.
+        """
         from harness.report.read import read_report
         from harness.report.sequential import Looks
+        from harness.report.unresolved import unresolved
 
         seeds, tasks = self._plan.seeds, self._plan.first_tasks()
         for size in Looks(seeds, block).sizes:
-            if not self._run_all([task for task in tasks if task.seed in seeds[:size]]):
+            if not self._run_all([t for t in tasks if t.seed in seeds[:size] or self._recorder.has_begun(t.trial_id)]):
                 return False
-            more = read_report(self._recorder.folder).unresolved(size)
+            more = unresolved(read_report(self._recorder.folder), size)
             tasks = [task for task in tasks if task.candidate.configuration in more]
         return True
 

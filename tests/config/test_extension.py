@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.config.extension import compare_questions
+from harness.config.extension import compare_questions, labels_asked
 from harness.config.plan import load_plan
 from harness.config.schema import parse_overrides
 
@@ -125,3 +125,23 @@ def test_more_rounds_are_the_same_configurations_but_where_a_parameter_sets_them
     assert two.configuration != three.configuration
     refused = compare_questions(planned(tmp_path, text), planned(tmp_path, text, "trial.labels.rounds=3")).refused
     assert refused == [f'the trial of {{"labels.rounds": 2}}: "{two.configuration}" -> nothing']
+
+
+@pytest.mark.parametrize(("assignment", "labels"), [
+    ({}, 40),
+    ({"selector": "margin", "labels.rounds": 3}, 50),
+    ({"labels": {"budget": [5, 10]}, "labels.start": 30, "labels.rounds": 0}, 45),
+    ({"case": "many"}, 120),
+    ({"case": "many", "labels.budget": 0}, 100),
+    ({"recipe": "fixmatch", "labels.budget": 0, "labels.rounds": 0}, 20),
+    ({"labels.start": "all"}, None),
+])  # fmt: skip
+def test_a_question_says_how_many_labels_it_asks_of_a_configuration(assignment, labels):
+    trial = {"labels": {"start": 20, "budget": 10, "rounds": 2}, "recipe": "simclr"}
+    assert labels_asked({"trial": trial, "cases": {"many": {"labels.start": 100}}}, assignment) == labels
+
+
+def test_a_recipe_says_it_where_the_trial_does_not():
+    own = {"mine": {"labels": {"start": 30}}}
+    assert labels_asked({"trial": {"recipe": "mine"}, "recipes": own}, {}) == 30
+    assert labels_asked({"trial": {}}, {}) is None

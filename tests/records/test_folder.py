@@ -421,6 +421,7 @@ def test_the_best_is_the_best_mean_over_seeds_of_finished_trials_of_the_search(t
         ("search-b-s0", "finished", 0.6),
         ("search-b-s1", "finished", 0.6),
         ("search-c-s0", "finished", 0.55),
+        ("search-c-s1", "finished", 0.55),
         ("search-d-s0", "stopped", 1.0),
         ("search-e-s0", "failed", 1.0),
         ("search-f-s0", "running", 1.0),
@@ -432,6 +433,20 @@ def test_the_best_is_the_best_mean_over_seeds_of_finished_trials_of_the_search(t
     assert folder.recorder.best(metric, 1) == [{"x": "b"}]
     assert folder.recorder.best([Objective("val/accuracy", "minimize")], 1) == [{"x": "a"}]
     assert Folder(tmp_path / "empty").recorder.best(metric, 3) == []
+
+
+@pytest.mark.parametrize("lost", ["failed", "stopped", None])
+def test_no_configuration_is_chosen_for_a_seed_that_it_lacks(tmp_path, lost):
+    folder = Folder(tmp_path)
+    for name, luck in (("solid", 0.0), ("worse", -0.1), ("lucky", 0.05), ("lame", 0.2)):
+        for seed, accuracy in enumerate((0.8, 0.7, 0.6)):
+            ends = seed < {"lucky": 1, "lame": 2}.get(name, 3)
+            if ends or lost:
+                metrics = {"val/accuracy": accuracy + luck, "time/total_seconds": 10 - luck} if ends else {}
+                folder.write(f"search-{name}-s{seed}", "finished" if ends else lost, metrics)
+    for metrics in (["val/accuracy"], ["val/accuracy", "time/total_seconds"]):
+        found = folder.recorder.best([Objective(name) for name in metrics])
+        assert [one["x"] for one in found] == ["solid", "worse", "lame", "lucky"]
 
 
 def test_the_best_of_equals_does_not_depend_on_which_ended_first(tmp_path):

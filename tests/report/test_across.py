@@ -181,6 +181,16 @@ def test_labels_to_a_target():
     assert curves.target_of(curve([0.9, 0.4, 0.817]), "a") is None
 
 
+@pytest.mark.parametrize("seeds", [[0.29], [0.57], [0.58], [0.28, 0.3], [0.56, 0.57, 0.58], [0.1, 0.7]])
+def test_a_target_of_whole_per_cent_is_what_was_reached(seeds):
+    values = {100: {"a": dict.fromkeys(range(len(seeds)), 0.1)}, 200: {"a": dict(enumerate(seeds))}}
+    target = curves.target_of(values, "a")
+    assert target == round(np.mean(seeds), 2)
+    assert curves.labels_to(values, "a", target).value == pytest.approx(200)
+    values[100]["a"] = values[200]["a"]
+    assert curves.target_of(values, "a") is None
+
+
 def test_labels_that_a_selector_saves_are_said(tmp_path):
     report = read_report(sweep(tmp_path / "q", levels={"digits": 0.8}).path)
     sections = {section.title: section for section in round_tables.round_sections(report.rounds)}

@@ -44,6 +44,29 @@ def test_no_pre_training_is_called_so_beside_a_method(tmp_path):
     assert "the reference, no pre-training, " in answer
 
 
+@pytest.mark.parametrize("worth", [None, 0.5])
+def test_what_is_asked_of_a_loss_is_answered_by_the_loss_and_worth_is_in_its_unit(tmp_path, worth):
+    loss = [{"name": "val/loss", "goal": "minimize"}]
+    sweep = SweepFolder(tmp_path / "s", metric=loss, worth=worth, reference={"selector": "random"})
+    rng = np.random.default_rng(0)
+    for name, less in (("random", 0), ("margin", 0.9), ("same", 0.0)):
+        for seed in range(5):
+            curve = {labels: 0.5 + rng.normal(0, 0.08) for labels in (100, 200, 300)}
+            rows = sweep.records(name, seed, {"selector.name": name}, curve)
+            for row in rows:
+                if "test/accuracy" in row["metrics"]:
+                    row["metrics"] |= dict.fromkeys(("val/loss", "test/loss"), 1 - less + rng.normal(0, 0.02))
+            sweep.append(rows)
+    report = read_report(sweep.path)
+    assert report.answer.startswith("margin was the best of 3 by val/loss with test/loss 0.1")
+    assert report.answer.endswith(": better.")
+    assert "test/aubc" in report.about[0], "the area under the accuracy stands beside it"
+    assert "no evidence of a difference to random: " in report.about[0].lower(), "by points, not by nats"
+    assert (report.worth("test/loss"), report.worth("test/accuracy")) == (worth, 0.01)
+    verdicts = {entry.label: entry.verdict for entry in report.confirmed}
+    assert verdicts["same"].startswith("equivalent" if worth else "no evidence")
+
+
 def with_confusion(sweep, matrix, names):
     for seed in (1, 2, 3):
         file = sweep.path / "trials" / f"confirm-41bf4cdf-s{seed}" / "confusion_matrix_200.json"

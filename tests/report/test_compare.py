@@ -29,6 +29,15 @@ def family(k: int = 4, m: int = 300, seed: int = 0, deviations: str = "equal") -
     return Scores(by_case, outcomes.__getitem__), values[None], hits[None]
 
 
+@pytest.mark.parametrize("cases", [2, 3])
+@pytest.mark.parametrize("accuracy", [0.6, 0.87, 0.9, 0.96, 0.99, 1.0])
+def test_where_nothing_varies_there_is_no_verdict_whatever_the_rounding(accuracy, cases):
+    values = {f"c{case}": {seed: accuracy + 0.07 * seed for seed in SEEDS} for case in range(cases)}
+    for column in (values, {case: dict.fromkeys(SEEDS, accuracy) for case in values}):
+        (one, *_) = judge({0: Scores(column)}, "c0", worth=0.01)[0].values()
+        assert (one.kind, one.p, one.difference.half) == ("untested", None, None)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_a_report_judges_as_the_simulation_does(seed):
     """What `benchmarks.statistics` measures are the verdicts of this module."""

@@ -284,3 +284,41 @@ def test_an_ascii_terminal_gets_the_report_too(sweep, monkeypatch):
     confirm(sweep, "c", CORESET, [0.75, 0.78, 0.76])
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
     assert __main__.main([str(sweep.path)]) == 0
+
+
+# More rounds ---------------------------------------------------------------------------------------------------------
+
+
+def growing(path, rounds, grown):
+    """Random and coreset alike, 200 labels a round; (selector, seed) of those that have all rounds, the others two."""
+    sweep, rng = (
+        SweepFolder(path, trial={"labels": {"start": 200, "budget": 200, "rounds": rounds}}),
+        np.random.default_rng(0),
+    )
+    for name, parameters in (("random", RANDOM), ("coreset", CORESET)):
+        for seed in (1, 2, 3, 4):
+            steps = range(200, 200 * ((rounds if (name, seed) in grown else 2) + 1) + 1, 200)
+            sweep.trial(name, seed, parameters, {step: 0.5 + step / 2000 + rng.normal(0, 0.003) for step in steps})
+    return read_report(sweep.path)
+
+
+def test_a_trial_that_has_not_the_rounds_of_the_others_yet_is_not_finished(tmp_path):
+    report = growing(tmp_path / "q", 4, {("random", 1), ("random", 2), ("coreset", 2), ("coreset", 3)})
+    assert {entry.label: entry.seeds for entry in report.confirmed} == {"random": [1, 2], "coreset": [2, 3]}
+    assert [len(entry.lacking) for entry in report.confirmed] == [2, 2]
+    assert {n for entry in report.confirmed for n in entry.values["labels/used"].values()} == {1000}
+    assert "4 trials did not finish" in " ".join(report.notes)
+    assert report.seconds == 80, "what they took is counted"
+
+
+def test_where_no_trial_has_the_rounds_that_are_asked_those_that_all_have_are_compared(tmp_path):
+    report = growing(tmp_path / "q", 4, set())
+    assert [entry.lacking for entry in report.confirmed] == [{}, {}]
+    assert not any("equally many labels" in note for note in report.notes)
+
+
+def test_a_seed_with_other_labels_is_named_though_the_means_agree(sweep):
+    for name, parameters, steps in (("r", RANDOM, (200, 400)), ("c", CORESET, (400, 200))):
+        for seed, labels in enumerate(steps):
+            sweep.trial(name, seed, parameters, {labels: 0.7})
+    assert any("equally many labels" in note for note in read_report(sweep.path).notes)

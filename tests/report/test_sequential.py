@@ -12,6 +12,7 @@ from harness.report.inference import NO_IMAGES, Averages, chance_of_verdict
 from harness.report.read import read_report
 from harness.report.sequential import Looks, boundaries, spent
 from harness.report.tables import comparison_tables
+from harness.report.unresolved import unresolved
 
 
 def test_one_look_is_the_ordinary_test():
@@ -130,7 +131,23 @@ def test_a_report_says_who_needs_more_seeds_and_how_often_it_looked(tmp_path):
     assert by_name["coreset"].kind == "better"
     assert by_name["coreset"].lacking == {}
     assert by_name["margin"].lacking == {9: "failed"}
-    assert report.unresolved(5) == report.unresolved(10) == {"m", "r"}
+    assert unresolved(report, 5) == unresolved(report, 10) == {"m", "r"}
     (section,) = comparison_tables(report)
     assert any("looked at 2 times" in note for note in section.tables[0].notes)
     assert report.rounds.settings[0].by_area["test/accuracy"]["coreset"].looks == 1
+
+
+@pytest.mark.parametrize(("middle", "last"), [(-0.015, 0.06), (0.06, 0.007)])
+def test_seeds_are_added_until_the_last_round_and_the_area_are_resolved(tmp_path, middle, last):
+    folder = SweepFolder(tmp_path / "q", seeds={"max": 30, "until": "resolved", "block": 5, "split": "same"})
+    rng = np.random.default_rng(0)
+    for name, better in (("random", 0), ("margin", 1)):
+        for seed in range(5):
+            means = {100: 0.5, 200: 0.6 + middle * better, 300: 0.7 + last * better}
+            curve = {labels: mean + rng.normal(0, 0.008) for labels, mean in means.items()}
+            folder.trial(name[0], seed, {"selector.name": name}, curve)
+    report = read_report(folder.path)
+    by_area = report.rounds.settings[0].by_area["test/accuracy"]["margin"]
+    (by_last,) = (entry.judgement for entry in report.confirmed if entry.id == "m")
+    assert by_area.settled != by_last.settled, "one of them is open"
+    assert unresolved(report, 5) == {"m", "r"}

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from sweep_folder import SweepFolder, selection_sweep
 
+from harness.records.standing import standing
 from harness.report import round_tables, tables
+from harness.report.astray import astray
 from harness.report.read import read_report
 from harness.report.sections.times import times
-from harness.report.standing import astray, standing
 
 
 def test_the_order_by_hand():

@@ -15,6 +15,7 @@ import optuna
 import pytest
 import yaml
 from optuna.storages.journal import JournalFileBackend, JournalStorage
+from sweep_folder import SweepFolder
 from trials import SMALL
 
 from harness.config.plan import Plan, load_plan
@@ -24,9 +25,9 @@ from harness.records.details import Details
 from harness.records.folder import Recorder, open_folder
 from harness.records.rows import FINAL, by_trial, last, read_rows
 from harness.report.read import read_report
-from harness.sweep import worker
+from harness.sweep import driver, worker
 from harness.sweep.search import Study
-from harness.sweep.worker import record_of, tune_config
+from harness.sweep.worker import record_of, tasks_in, tune_config
 from harness.trial.run import Folders
 
 TRIAL = {
@@ -267,6 +268,54 @@ def test_the_study_of_a_bayesian_search_goes_on(tmp_path):
     assert len(ran) == 24
     assert set(first) < set(ran), "the same trials go on"
     assert search.told() == [(parameters, pytest.approx(0.32)) for parameters in asked]
+
+
+# ---------------------------------------------------------------- seeds until resolved
+
+
+class OneByOne:
+    """In place of Tune: each trial that is handed out tells the accuracies of a made-up one, and ends."""
+
+    def __init__(self, monkeypatch):
+        parts = dict.fromkeys(("with_parameters", "with_resources"), lambda work, *_, **__: work)
+        configs = dict.fromkeys(("TuneConfig", "RunConfig", "FailureConfig"), lambda **settings: settings)
+        monkeypatch.setattr(driver, "tune", SimpleNamespace(**parts, **configs, Tuner=self.tuner))
+        monkeypatch.setattr(driver, "ConcurrencyLimiter", lambda search, _: search)
+
+    def run(self, plan: Plan, folder: Path) -> None:
+        (folder / "space.yaml").write_text(yaml.safe_dump(plan.as_dict()))
+        self.recorder = Recorder(folder, lambda record: None)
+        display = SimpleNamespace(begin=lambda *_: None, waits=lambda *_: None)
+        placement, interrupts = SimpleNamespace(resources={}, concurrent=1), SimpleNamespace(pressed=0)
+        assert driver.Sweep(plan, Folders(folder, folder), placement, self.recorder, display, interrupts).run()
+        self.recorder.close()
+
+    def tuner(self, work, *, tune_config, run_config):
+        return SimpleNamespace(
+            fit=lambda: [self.end(tune_config["search_alg"]) for _ in range(tune_config["num_samples"])]
+        )
+
+    def end(self, search) -> None:
+        (task,) = tasks_in(search.suggest("of_tune"))
+        better = task.candidate.parameters["selector"] == "margin"
+        for labels in range(20, task.trial.labels.total + 1, 20):
+            luck = random.Random(f"{better}{task.seed}{labels}").gauss(0, 0.02 if labels <= 40 else 0.003)
+            accuracy = 0.6 + better * max(0, labels - 40) / 500 + luck
+            record = record_of(task, "labels", labels, {"test/accuracy": accuracy, "labels/used": labels})
+            status = "finished" if labels == task.trial.labels.total else "running"
+            self.recorder.write(record | {"status": status}, Details())
+        search.on_trial_complete("of_tune")
+
+
+def test_seeds_that_were_added_get_the_rounds_by_which_a_question_grows(tmp_path, monkeypatch):
+    space = {"seeds": {"max": 9, "until": "resolved", "block": 3}, "reference": {"selector": "random"}, "trial": TRIAL,
+             "parameters": {"selector": {"values": ["random", "margin"]}}}  # fmt: skip
+    sweep, folder = OneByOne(monkeypatch), SweepFolder(tmp_path / "q").path
+    for rounds in (1, 3):
+        labels = {"start": 20, "budget": 20, "rounds": rounds}
+        sweep.run(load_plan(space | {"trial": {**TRIAL, "labels": labels}}, {}), folder)
+        used = [set(entry.values["labels/used"].items()) for entry in read_report(folder).confirmed]
+        assert used == [{(seed, 20 + 20 * rounds) for seed in range(6)}] * 2  # a second block was needed
 
 
 # ---------------------------------------------------------------- with Ray, and killed

@@ -1,13 +1,9 @@
-"""In which order configurations stand, and which seeds are missing or astray.
-
-What fails is seldom a matter of chance: a training that diverges was bad before. So no configuration may gain by a
-seed that it lacks.
-"""
+"""Which seeds are astray: a training that collapsed, a broken file."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from statistics import fmean, median
+from statistics import median
 from typing import TypeVar
 
 Block = TypeVar("Block", bound=Hashable)
@@ -18,32 +14,6 @@ ASTRAY = 6.0
 
 VALUES_TO_JUDGE = 6
 """Of fewer values none can be told to be astray."""
-
-
-def standing(
-    values: Mapping[str, Mapping[Block, float]], missing: Mapping[str, int], *, maximize: bool = True
-) -> list[str]:
-    """The cases, best first: those that lack nothing by their means, below them those that lack one value, and so on.
-
-    Cases that lack something were measured under other blocks, easier or harder ones; each value counts against what
-    the complete cases reach under the same block.
-
-    Args:
-        values: case -> block -> value.
-        missing: case -> how many values it lacks; 0 where it is not named.
-        maximize: whether more is better.
-    """
-    complete = [case for case in values if not missing.get(case) and values[case]]
-    blocks = {block for case in values for block in values[case]}
-    reached = {block: [values[case][block] for case in complete if block in values[case]] for block in blocks}
-    level = {block: fmean(values_there) if values_there else 0.0 for block, values_there in reached.items()}
-    sign = -1 if maximize else 1
-
-    def key(case: str) -> tuple[bool, int, float, str]:
-        above = [value - level[block] for block, value in values[case].items()]
-        return not above, missing.get(case, 0), sign * fmean(above) if above else 0.0, case
-
-    return sorted(values, key=key)
 
 
 def astray(values: Mapping[str, Mapping[Block, float]]) -> list[tuple[str, Block]]:
