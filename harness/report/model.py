@@ -328,7 +328,7 @@ class Attainable:
 
 @dataclass
 class Setting:
-    """Cases that share everything but the selector.
+    """Cases of one ground; in a grid of selectors, cases that share everything but the selector.
 
     Attributes:
         name: the parameters in which it differs from the other settings; empty if there is one.

@@ -92,6 +92,33 @@ def test_a_reference_may_be_missing_on_a_ground(tmp_path):
     assert {one.method: one.runs for one in report.across.methods if one.method != "random"} == {"ual": 3, "margin": 3}
 
 
+def methods_on(path, levels=LEVELS, gains=None, steps=(100, 200, 300), **space) -> SweepFolder:
+    """Pre-trainings on data sets of very different level."""
+    gains = gains or {"none": 0.0, "simclr": 0.03, "byol": 0.0}
+    parameters = {"dataset": {"values": list(levels)}, "ssl_method": {"values": list(gains)}}
+    space = {"reference": {"ssl_method": "none"}, "parameters": parameters, **space}
+    folder = SweepFolder(path, seeds=list(SEEDS), **space)
+    rng = np.random.default_rng(0)
+    for data, level in levels.items():
+        for name, gain in gains.items():
+            for seed in SEEDS:
+                curve = {n: level + gain + rng.normal(0, 0.004) + 0.01 * place for place, n in enumerate(steps)}
+                folder.trial(f"{data[0]}{name}", seed, {"dataset": data, "ssl_method": name}, curve)
+    return folder
+
+
+def test_rounds_are_compared_within_their_data_set_whatever_varies(tmp_path):
+    report = read_report(methods_on(tmp_path / "q").path)
+    rounds = report.rounds
+    assert {setting.name: setting.reference for setting in rounds.settings} == dict.fromkeys(LEVELS, "no pre-training")
+    assert sorted(rounds.cases) == ["byol", "no pre-training", "simclr"]
+    for setting in rounds.settings:
+        simclr = setting.by_area[rounds.measure]["simclr"]
+        assert (simclr.kind, simclr.difference.mean) == ("better", pytest.approx(0.03, abs=0.01))
+    assert (rounds.ranks.blocks, rounds.penalty.shape) == (len(LEVELS) * len(SEEDS), (3, 3))
+    assert report.about[0].startswith("cifar10: Better than no pre-training beyond doubt")
+
+
 def test_aggregates_over_data_sets(report):
     across = report.across
     assert [one.method for one in across.methods] == ["coreset", "random", "margin"]
