@@ -212,7 +212,7 @@ def _over_settings(columns: Sequence[Mapping[str, Mapping[int, Any]]]) -> dict[s
 def _ranked(settings: Sequence[Setting], measure: str) -> dict[str, dict[tuple[int, int], float]]:
     """Case -> block -> area; where cases may have different numbers of seeds, of the seeds that all have."""
     areas = _over_settings([setting.areas[measure] for setting in settings])
-    if not any(setting.looks for setting in settings):
+    if not areas or not any(setting.looks for setting in settings):
         return areas
     common = set.intersection(*map(set, areas.values()))
     return {case: {block: area for block, area in of.items() if block in common} for case, of in areas.items()}
