@@ -3,7 +3,8 @@
 As Agarwal et al. 2021 (https://arxiv.org/abs/2108.13264, the library rliable) describe it: the interquartile mean over
 all runs, performance profiles, and intervals that resample the runs of each ground. They normalise a run's score by its
 task's own scale; here it is the difference to the reference under the same seed on the same ground, in the unit of the
-metric, for accuracies of two data sets have no common scale, and what a seed gives to both cancels out.
+metric, for accuracies of two data sets have no common scale, and what a seed gives to both cancels out. A method that
+lacks a run is described by none of it: it may lack the hardest one.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy import stats
 
-from harness.report.model import Across, Aggregate, Entry, Report
+from harness.report.aggregates import Across, Aggregate
+from harness.report.model import Entry, Report
 from harness.report.resampling import Between, bootstrap
 
 MIDDLE = 0.25
@@ -31,32 +33,35 @@ def compare_across(report: Report) -> Across | None:
     by_method: dict[str, dict[str, Entry]] = {}
     for entry in report.confirmed:
         by_method.setdefault(entry.method, {})[entry.block] = entry
+    grounds = by_method[reference]
     leads = {
-        method: [
-            _lead(report, entries[block], by_method[reference][block], sign)
-            for block in entries
-            if block in by_method[reference]
-        ]
+        method: [_lead(report, entries[block], grounds[block], sign) for block in grounds if block in entries]
         for method, entries in by_method.items()
         if method != reference
     }
-    leads = {method: [one for one in strata if len(one)] for method, strata in leads.items()}
     every = np.concatenate([np.zeros(1), *(one for strata in leads.values() for one in strata)])
     thresholds = np.linspace(every.min(), every.max(), THRESHOLDS)
     ranks = mean_ranks({block: _runs(report, entries, sign) for block, entries in report.blocks.items()})
+    whole = {
+        method: strata
+        for method, strata in leads.items()
+        if len(strata) == len(grounds)
+        and all(map(len, strata))
+        and not any(e.lacking for e in by_method[method].values())
+    }
     methods = [
         Aggregate(
             method,
             ranks.get(method),
-            interquartile_mean(leads[method]) if leads.get(method) else None,
+            interquartile_mean(whole[method]) if method in whole else None,
             *_verdicts(list(entries.values())),
             sum(map(len, leads.get(method, []))),
-            profile(leads[method], thresholds) if leads.get(method) else (),
+            profile(whole[method], thresholds) if method in whole else (),
         )
         for method, entries in by_method.items()
     ]
     methods.sort(key=lambda one: (one.rank is None, one.rank.value if one.rank else 0.0, one.method))
-    return Across(list(report.blocks), reference, methods, thresholds)
+    return Across(list(report.blocks), report.uncompared, reference, methods, thresholds)
 
 
 def _lead(report: Report, entry: Entry, reference: Entry, sign: float) -> np.ndarray:
@@ -112,6 +117,8 @@ def profile(strata: Sequence[np.ndarray], thresholds: np.ndarray) -> list[Betwee
 def mean_ranks(values: Mapping[str, Mapping[str, Mapping[int, float]]]) -> dict[str, Between]:
     """The mean rank of each method that lacks no run, 1 is best; equal values share the mean of their ranks.
 
+    There is none where a ground has no run at all.
+
     Args:
         values: ground -> method -> seed -> value, more is better.
     """
@@ -122,7 +129,7 @@ def mean_ranks(values: Mapping[str, Mapping[str, Mapping[int, float]]]) -> dict[
         for method in methods
         if all(len(values[ground].get(method, {})) == len(seeds[ground]) for ground in values)
     ]
-    if not complete:
+    if not complete or not all(seeds.values()):
         return {}
     strata = [
         stats.rankdata([[-values[ground][m][seed] for m in complete] for seed in seeds[ground]], axis=1)

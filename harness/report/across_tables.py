@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import partial
 
 from harness.report import words
+from harness.report.aggregates import Across
 from harness.report.cells import Empty, Ends, Number, Text
-from harness.report.model import Across, Report
+from harness.report.model import Report
 from harness.report.pictures import across as pictures
 from harness.report.section import Column, Picture, Section, Table
 
@@ -14,14 +15,18 @@ from harness.report.section import Column, Picture, Section, Table
 def answer_across(across: Across, measure: str) -> str:
     """Which method ranks best, and on how many grounds which methods differ from the reference."""
     count = len(across.grounds)
-    best = next((one for one in across.methods if one.rank), None)
+    methods = [one for one in across.methods if one.rank]
     head = f"By {measure} on {count} grounds ({', '.join(across.grounds)})"
-    ranked = f", {best.method} has the best mean rank, {best.rank.value:.1f}." if best and best.rank else ":"
+    of = " of those that lack no run" if len(methods) < len(across.methods) else ""
+    best = methods[0] if len(methods) > 1 else None
+    ranked = f", {best.method} has the best mean rank{of}, {best.rank.value:.1f}." if best and best.rank else ":"
     differing = [one for one in across.methods if one.wins or one.losses]
     said = [f"{one.method} is better on {one.wins} and worse on {one.losses}" for one in differing]
     beyond = f"Against {across.reference}, beyond doubt: {', '.join(said)}." if said else ""
-    nothing = f"Nothing differs from {across.reference} beyond doubt on any of them."
-    return f"{head}{ranked} {beyond or nothing}"
+    compared = len(across.uncompared) < count
+    nothing = f"Nothing differs from {across.reference} beyond doubt on any of them." if compared else ""
+    left = f"Not compared on {', '.join(across.uncompared)}." if across.uncompared else ""
+    return " ".join(filter(None, [f"{head}{ranked}", beyond or nothing, left]))
 
 
 def across_sections(report: Report) -> list[Section]:
@@ -32,6 +37,7 @@ def across_sections(report: Report) -> list[Section]:
     factor, unit = words.scale(report.measure)
     in_unit = " (points)" if unit == "%" else ""
     methods = across.methods
+    reference = next(one for one in methods if one.method == across.reference)
     columns = [
         Column("method", [Text(one.method) for one in methods], essential=True),
         Column("mean rank", [Ends(one.rank, ".2f") if one.rank else Empty() for one in methods], essential=True),
@@ -41,7 +47,7 @@ def across_sections(report: Report) -> list[Section]:
             essential=True,
         ),
         *(
-            Column(name, [Number(getattr(one, name), ".0f") if one.middle else Empty() for one in methods])
+            Column(name, [Number(None if one is reference else getattr(one, name), ".0f") for one in methods])
             for name in ("wins", "ties", "losses", "runs")
         ),
     ]
@@ -53,14 +59,16 @@ def across_sections(report: Report) -> list[Section]:
         f"For each difference to {across.reference} (same seed, same ground) the share of runs that reach it, every "
         "ground weighing the same; shaded: 95 % intervals. At 0: the share of runs that are no worse.",
     )
-    return [Section(title, "across", [picture, Table(columns, _notes(report, across), title)])]
+    pictures_of = [picture] if any(one.profile for one in methods) else []
+    return [Section(title, "across", [*pictures_of, Table(columns, _notes(report, across), title)])]
 
 
 def _notes(report: Report, across: Across) -> list[str]:
     return [
         f"Grounds: {', '.join(across.grounds)}. Brackets: 95 % intervals that draw the seeds of each ground anew "
         "(stratified bootstrap, 2,000 draws; where each has eight seeds). They describe; the tables above judge.",
-        f"Mean rank by {report.measure} over grounds and seeds, 1 is best, of the methods that lack none.",
+        f"Mean rank by {report.measure} over grounds and seeds, 1 is best; rank, IQM and profile of the methods that "
+        "lack none.",
         f"IQM: interquartile mean of the differences to {across.reference} over all runs, better upwards (Agarwal et "
         "al. 2021, https://arxiv.org/abs/2108.13264; there of scores that each task's own scale normalises).",
         f"Wins, losses: grounds on which the method is better, or worse, than {across.reference} after Holm's "

@@ -268,7 +268,7 @@ def differences(scores: Scores, pairs: Sequence[tuple[str, str]]) -> Differences
         return None
     values = table[sides[:, 0]] - table[sides[:, 1]]
     variance, freedom = inference.residual_variance(np.nan_to_num(table), known)
-    pooled = (2 * variance, freedom) if freedom else (0.0, None)
+    pooled = 2 * variance if freedom else 0.0
     scale = float(np.abs(table[known]).max())
     kept = {number: scores.outcomes(cases[number]) for number in np.unique(sides).tolist()}
     seeds_of, kind = np.unique(known, axis=0, return_inverse=True)  # of pairs there are many, of these few
@@ -278,7 +278,7 @@ def differences(scores: Scores, pairs: Sequence[tuple[str, str]]) -> Differences
         rows = np.flatnonzero(kinds == both)
         shared = common[rows[0]]
         moments = _moments_of_pairs(kept, sides[rows], [seeds[k] for k in np.flatnonzero(shared)])
-        parts.append(inference.means(values[np.ix_(rows, shared)], moments, *pooled, scale=scale))
+        parts.append(inference.means(values[np.ix_(rows, shared)], moments, pooled, freedom or None, scale=scale))
         places.append(rows)
     means = _together(parts).at(np.argsort(np.concatenate(places)))
     return Differences([(cases[a], cases[b]) for a, b in sides.tolist()], means, values)

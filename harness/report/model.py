@@ -17,9 +17,9 @@ from harness.metrics import known
 from harness.records.rows import History
 from harness.records.standing import standing
 from harness.records.trial_files import TrialFiles
+from harness.report.aggregates import Across
 from harness.report.compare import NO_SEED, Estimate, Judgement, Outcomes, Scores, estimate, flattery, judge
 from harness.report.curves import Attainable, Curves, Ranks
-from harness.report.resampling import Between
 from harness.report.sequential import Looks
 
 WORTH = 0.01
@@ -28,7 +28,7 @@ WORTH = 0.01
 SECONDS = ("pretrain", "selection_encoder", "teacher", "select", "train", "total")
 
 NOT_COMPARED = "not compared"
-"""The verdict where trials of different data stand in one table."""
+"""The verdict where trials of different data stand in one table, and on a ground without its reference."""
 
 
 @dataclass
@@ -264,6 +264,11 @@ class Report:
             blocks.setdefault(entry.block, []).append(entry)
         return blocks
 
+    @property
+    def uncompared(self) -> list[str]:
+        """The grounds that lack the reference, or anything beside it."""
+        return [block for block, of in self.blocks.items() if len(of) < 2 or not any(map(self.is_reference, of))]
+
     def is_reference(self, entry: Entry) -> bool:
         """Whether a confirmed configuration is the reference of its ground."""
         first = self.reference
@@ -301,7 +306,9 @@ class Report:
         """A confirmed configuration's judgement in words."""
         if self.is_reference(entry):
             return "reference"
-        return judgement.verdict if judgement else NOT_COMPARED if self.mixed else NO_SEED
+        if judgement:
+            return judgement.verdict
+        return NOT_COMPARED if self.mixed or entry.block in self.uncompared else NO_SEED
 
 
 SCORES = ("accuracy", "balanced_accuracy", "macro_f1")
@@ -310,7 +317,7 @@ SCORES = ("accuracy", "balanced_accuracy", "macro_f1")
 
 @dataclass
 class Setting:
-    """Cases that share everything but the selector.
+    """Cases of one ground; in a grid of selectors, cases that share everything but the selector.
 
     Attributes:
         name: the parameters in which it differs from the other settings; empty if there is one.
@@ -442,43 +449,3 @@ def by_area(settings: Sequence[Setting], measure: str) -> list[str]:
             values.setdefault(case, {}).update({(number, seed): area for seed, area in areas.items()})
             lacking[case] = lacking.get(case, 0) + setting.lacking.get(case, 0)
     return standing(values, lacking)
-
-
-@dataclass(frozen=True)
-class Aggregate:
-    """One method over all grounds.
-
-    Attributes:
-        method: its name.
-        rank: its mean rank over grounds and seeds, 1 is best; None where it lacks a run.
-        middle: interquartile mean of its differences to the reference, better upwards; None of the reference itself.
-        wins, ties, losses: on how many grounds it is better than the reference, neither, worse, by the verdicts.
-        runs: how many differences there are.
-        profile: at each of the thresholds the share of runs whose difference is at least that.
-    """
-
-    method: str
-    rank: Between | None
-    middle: Between | None
-    wins: int
-    ties: int
-    losses: int
-    runs: int
-    profile: Sequence[Between] = ()
-
-
-@dataclass(frozen=True)
-class Across:
-    """All methods over all grounds.
-
-    Attributes:
-        grounds: their names.
-        reference: a method.
-        methods: best mean rank first, those without a rank last.
-        thresholds: of the profiles, rising, in the unit of the metric, better upwards.
-    """
-
-    grounds: Sequence[str]
-    reference: str
-    methods: Sequence[Aggregate]
-    thresholds: np.ndarray

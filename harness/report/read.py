@@ -20,9 +20,10 @@ from harness.records.trial_files import TrialFiles, read_trial_files
 from harness.report import answers, words
 from harness.report.across import compare_across
 from harness.report.astray import astray
-from harness.report.blocks import assign_blocks
+from harness.report.blocks import places
 from harness.report.mixture import mixed_code, mixed_data
 from harness.report.model import SECONDS, Entry, Report
+from harness.report.references import Assignments, choose_reference
 from harness.report.rounds import compare_rounds
 
 WITHOUT_LABELS = (
@@ -83,8 +84,7 @@ def read_report(folder: Path) -> Report:
         if not entry.parameters:
             entry.label = names.name_of_trial(space.get("trial") or {})
     report.notes += _notes_of_reading(report, unreadable)
-    _part_by_ground(report)
-    _compare(report, _first_seen(phases["confirm"]))
+    _compare(report, phases["confirm"])
     report.across = compare_across(report)
     report.rounds = None if report.mixed else compare_rounds(report)
     report.answer, report.about = answers.answer_of(report), answers.beside_answer(report)
@@ -148,7 +148,7 @@ def _entries(
         if last["status"] in endings:
             groups.setdefault(last["configuration"], []).append(history)
     entries = {configuration: _entry(configuration, group, files) for configuration, group in groups.items()}
-    labels = names.name_configurations({entry.id: entry.parameters for entry in entries.values()})
+    labels = _labels(_asked(trials))
     seeds = sorted({seed for by_seed in statuses.values() for seed in by_seed})
     for entry in entries.values():
         entry.label = labels[entry.id]
@@ -219,8 +219,13 @@ def _finite(record: Mapping[str, Any]) -> dict[str, float]:
     return {name: value for name, value in record["metrics"].items() if value is not None and math.isfinite(value)}
 
 
-def _first_seen(trials: Mapping[str, History]) -> list[str]:
-    return list(dict.fromkeys(record_rows.last(history)["configuration"] for history in trials.values()))
+def _asked(trials: Mapping[str, History]) -> Assignments:
+    lasts = map(record_rows.last, trials.values())
+    return {last["configuration"]: last["parameters"] for last in lasts}
+
+
+def _labels(asked: Assignments) -> dict[str, str]:
+    return names.name_configurations({name: by_path(parameters) for name, parameters in asked.items()})
 
 
 def _notes_of_reading(report: Report, unreadable: int) -> list[str]:
@@ -246,29 +251,60 @@ def _notes_of_reading(report: Report, unreadable: int) -> list[str]:
     return notes + [f"{last['trial']}: {messages.one_line(last['warning'])}." for last in ended if "warning" in last]
 
 
-def _part_by_ground(report: Report) -> None:
-    """Parts the confirmed configurations by data set, encoder or budget, where the sweep varies these; best first."""
-    assign_blocks(report.confirmed, report.space)
-    if len(report.blocks) > 1:
-        parts = [entries for _, entries in sorted(report.blocks.items())]
-        report.confirmed = [entry for entries in parts for entry in entries]
-        grounds = ", ".join(report.blocks)
-        report.notes.append(f"Compared within {grounds}, and over all of them; the correction is for all comparisons.")
+def _compare(report: Report, trials: Mapping[str, History]) -> None:
+    """Finds the reference and compares every other confirmed configuration with it, each on its own ground.
 
-
-def _compare(report: Report, order: Sequence[str]) -> None:
-    """Finds the reference and compares every other confirmed configuration with it."""
+    Args:
+        report: without its comparisons.
+        trials: of the confirmed configurations and of those that have no result.
+    """
     if not report.confirmed:
         return
-    report.reference = _reference(report, order)
+    asked = _asked(trials)
+    where = places(asked, report.space)
+    for entry in report.confirmed if where else ():
+        entry.block, entry.method = where[entry.id]
+    report.confirmed = [entry for _, entries in sorted(report.blocks.items()) for entry in entries]
+    methods = {name: where[name][1] if where else name for name in asked}
+    report.reference = choose_reference(report, asked, methods)
     judgements = report.judgements(report.measure)
     for entry in report.confirmed:
         entry.judgement = judgements.get(entry.id)
         entry.verdict = report.verdict(entry, entry.judgement)
-    report.notes += _warnings(report)
+    report.notes += [*_grounds(report), *_without_result(report, trials), *_warnings(report)]
     used = [{n for one in of for n in one.values.get("labels/used", {}).values()} for of in report.blocks.values()]
     if any(len(numbers) > 1 for numbers in used):
         report.notes.append("The configurations did not use equally many labels; see the column.")
+
+
+def _grounds(report: Report) -> list[str]:
+    """On which grounds configurations are compared, and on which they are not."""
+    if report.reference is None or not report.reference.method:
+        return []
+    name, uncompared = report.reference.method, report.uncompared
+    alone = [block for block in uncompared if any(map(report.is_reference, report.blocks[block]))]
+    without = [block for block in uncompared if block not in alone]
+    notes = []
+    if compared := [block for block in report.blocks if block not in uncompared]:
+        over = ", and over all of them; the correction is for all comparisons" if len(compared) > 1 else ""
+        notes.append(f"Compared within {', '.join(compared)}{over}.")
+    if without:
+        notes.append(f"Not compared on {', '.join(without)}: the reference, {name}, has no result there.")
+    if alone:
+        notes.append(f"Not compared on {', '.join(alone)}: nothing but the reference, {name}, has a result there.")
+    return notes
+
+
+def _without_result(report: Report, trials: Mapping[str, History]) -> list[str]:
+    """The configurations with trials of which none has a result, so that they stand in no table."""
+    asked = _asked(trials)
+    labels, shown = _labels(asked), {entry.id for entry in report.confirmed}
+    statuses: dict[str, list[str]] = {name: [] for name in asked if name not in shown}
+    for last in map(record_rows.last, trials.values()):
+        if last["configuration"] in statuses:
+            statuses[last["configuration"]].append(last["status"])
+    said = [f"{labels[name]} ({words.lacking(of, len(of))})" for name, of in statuses.items()]
+    return [f"Without any result, and so in no table: {', '.join(said)}."] if said else []
 
 
 def _warnings(report: Report) -> list[str]:
@@ -301,17 +337,3 @@ def _warnings(report: Report) -> list[str]:
 
 def _seed_words(seeds: Sequence[int]) -> str:
     return f"seed{'' if len(seeds) == 1 else 's'} {', '.join(map(str, seeds))}"
-
-
-def _reference(report: Report, order: Sequence[str]) -> Entry:
-    """The configuration that `reference` names, else the first of `confirm.references`, else the first that ran."""
-    confirm = report.space.get("confirm") or {}
-    wanted = report.space.get("reference") or next(iter(confirm.get("references") or []), None)
-    by_order = sorted(report.confirmed, key=lambda entry: order.index(entry.id))
-    if not wanted:
-        return by_order[0]
-    for entry in by_order:
-        if by_path(wanted).items() <= entry.parameters.items():
-            return entry
-    report.notes.append(f"No confirmed configuration is the reference {wanted}; {by_order[0].label} stands in for it.")
-    return by_order[0]

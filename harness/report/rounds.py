@@ -1,6 +1,6 @@
 """The rounds of a sweep: its confirmed configurations, compared over every number of labels.
 
-Configurations that differ in their selector alone form a setting; without a varied selector all of them form one. The
+Configurations that differ in their selector alone form a setting; without a grid of selectors all of one ground do. The
 statistics are those of `curves`; `round_tables` and `pictures` show what is compared here.
 """
 
@@ -87,20 +87,20 @@ def _is_grid_of_selectors(entries: Sequence[Entry]) -> bool:
 def _case_labels(entries: Sequence[Entry]) -> dict[str, str]:
     """Configuration -> name of its case, the same in every setting."""
     if not _is_grid_of_selectors(entries):
-        return {entry.id: entry.label for entry in entries}
+        return {entry.id: entry.method or entry.label for entry in entries}
     keys = {entry.id: _key(_selector(entry.parameters)) for entry in entries}
     names = record_names.name_configurations({keys[entry.id]: _selector(entry.parameters) for entry in entries})
     return {entry.id: names[keys[entry.id]] for entry in entries}
 
 
 def _grouped(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
-    """Setting's name -> its configurations."""
-    if not _is_grid_of_selectors(entries):
-        return {"": list(entries)}
+    """Setting's name -> its configurations, which are of one ground."""
+    grid = _is_grid_of_selectors(entries)
     groups: dict[str, list[Entry]] = {}
     for entry in entries:
-        groups.setdefault(_key(_others(entry.parameters)), []).append(entry)
-    names = record_names.name_configurations({key: _others(group[0].parameters) for key, group in groups.items()})
+        groups.setdefault(_key(_others(entry.parameters)) if grid else entry.block, []).append(entry)
+    about = {key: _others(group[0].parameters) for key, group in groups.items()}
+    names = record_names.name_configurations(about) if grid else {key: key for key in groups}
     return {names[key] if len(groups) > 1 else "": group for key, group in groups.items()}
 
 
@@ -213,7 +213,7 @@ def _over_settings(columns: Sequence[Mapping[str, Mapping[int, Any]]]) -> dict[s
 def _ranked(settings: Sequence[Setting], measure: str) -> dict[str, dict[tuple[int, int], float]]:
     """Case -> block -> area; where cases may have different numbers of seeds, of the seeds that all have."""
     areas = _over_settings([setting.areas[measure] for setting in settings])
-    if not any(setting.looks for setting in settings):
+    if not areas or not any(setting.looks for setting in settings):
         return areas
     common = set.intersection(*map(set, areas.values()))
     return {case: {block: area for block, area in of.items() if block in common} for case, of in areas.items()}

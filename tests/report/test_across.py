@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import yaml
 from scipy import stats
-from sweep_folder import SweepFolder
+from sweep_folder import SweepFolder, replace_rows
 
+from harness.records.rows import read_rows
 from harness.report import across_tables, curves, frames, round_tables, tables
 from harness.report.across import interquartile_mean, mean_ranks, profile
+from harness.report.blocks import places
 from harness.report.page.write import page_sections
 from harness.report.read import read_report
 from harness.report.resampling import bootstrap
@@ -83,13 +85,116 @@ def test_a_case_may_be_a_ground_and_a_method_may_be_missing_on_one(tmp_path):
 
 def test_a_reference_may_be_missing_on_a_ground(tmp_path):
     cases = {"easy": {"dataset": "digits"}, "hard": {"dataset": "cifar10", "labels.start": 50}}
-    folder = SweepFolder(tmp_path / "q", seeds=[1, 2, 3], cases=cases)
+    folder = SweepFolder(tmp_path / "q", seeds=[1, 2, 3], cases=cases, reference={"selector": "random"})
     for case, name in (("easy", "random"), ("easy", "ual"), ("easy", "margin"), ("hard", "ual"), ("hard", "margin")):
         for seed in (1, 2, 3):
             folder.trial(f"{case}{name}", seed, {"case": case, "selector.name": name}, {200: 0.5 + seed / 100})
     report = read_report(folder.path)
     assert report.reference.method == "random"
     assert {one.method: one.runs for one in report.across.methods if one.method != "random"} == {"ual": 3, "margin": 3}
+
+
+METHODS = {"none": 0.0, "simclr": 0.03, "byol": 0.0}
+
+
+def methods_on(path, levels=LEVELS, steps=(300,), failed=(), **space) -> SweepFolder:
+    """Pre-trainings on data sets of very different level; of `failed`, (data set, method), no seed has a result."""
+    parameters = {"dataset": {"values": list(levels)}, "ssl_method": {"values": list(METHODS)}}
+    space = {"seeds": list(SEEDS), "reference": {"ssl_method": "none"}, "parameters": parameters, **space}
+    folder = SweepFolder(path, **space)
+    rng = np.random.default_rng(0)
+    for data, level in levels.items():
+        for name, gain in METHODS.items():
+            for seed in SEEDS:
+                curve = {n: level + gain + rng.normal(0, 0.004) + 0.01 * place for place, n in enumerate(steps)}
+                curve, status = ({}, "failed") if (data, name) in failed else (curve, "finished")
+                folder.trial(f"{data[0]}{name}", seed, {"dataset": data, "ssl_method": name}, curve, status=status)
+    return folder
+
+
+TWO = {"cifar10": 0.5, "digits": 0.9}
+
+
+def test_a_ground_without_its_reference_is_compared_with_no_other(tmp_path):
+    report = read_report(methods_on(tmp_path / "q", TWO, failed=[("cifar10", "none")]).path)
+    assert {(entry.block, entry.verdict) for entry in report.confirmed if entry.method == "simclr"} == {
+        ("cifar10", "not compared"), ("digits", "better"),
+    }  # fmt: skip
+    assert report.notes == [
+        "Compared within digits.",
+        "Not compared on cifar10: the reference, no pre-training, has no result there.",
+        "Without any result, and so in no table: cifar10 · no pre-training (5 of 5 failed).",
+    ]
+    assert report.answer.endswith("simclr is better on 1 and worse on 0. Not compared on cifar10.")
+
+
+def test_a_ground_with_nothing_but_its_reference_is_compared_with_no_other(tmp_path):
+    failed = [("cifar10", "simclr"), ("cifar10", "byol")]
+    report = read_report(methods_on(tmp_path / "q", TWO, failed=failed).path)
+    assert [entry.verdict for entry in report.confirmed if entry.method == "no pre-training"] == ["reference"] * 2
+    assert "Not compared on cifar10: nothing but the reference, no pre-training, has a result there." in report.notes
+
+
+def test_the_reference_is_the_first_of_the_question_whatever_failed_or_ran_first(tmp_path):
+    folder = methods_on(tmp_path / "q", TWO, failed=[("digits", "none")], reference=None)
+    rows, _ = read_rows(folder.path)
+    replace_rows(folder.path / "rows.jsonl", sorted(rows, key=lambda row: row["trial"], reverse=True))
+    report = read_report(folder.path)
+    assert (report.reference.block, report.reference.method) == ("cifar10", "no pre-training")
+    assert {entry.verdict for entry in report.confirmed if entry.block == "digits"} == {"not compared"}
+
+
+def test_a_reference_that_fits_several_configurations_is_said_to(tmp_path):
+    folder = SweepFolder(
+        tmp_path / "q",
+        seeds=[1, 2],
+        reference={"ssl_method": "none"},
+        parameters={"ssl_method": {"values": ["none", "simclr"]}, "pretrain.lr": {"values": [0.3, 0.1]}},
+    )
+    for number, (method, lr) in enumerate([("simclr", 0.1), ("none", 0.1), ("simclr", 0.3), ("none", 0.3)]):
+        for seed in (1, 2):
+            folder.trial(str(number), seed, {"ssl_method": method, "pretrain.lr": lr}, {200: 0.5 + seed / 100})
+    report = read_report(folder.path)
+    assert report.reference.label == "no pre-training · lr 0.3"
+    assert report.notes == [
+        "The reference {'ssl_method': 'none'} fits 2 configurations; no pre-training · lr 0.3 is taken."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("cases", "grounds"),
+    [
+        ({"easy": {"dataset": "digits", "pretrain.epochs": 10}, "hard": {"dataset": "cifar10"}}, ["easy", "hard"]),
+        ({"simclr": {"ssl_method": "simclr"}, "byol": {"ssl_method": "byol"}}, []),
+    ],
+)
+def test_a_case_that_sets_a_data_set_is_a_ground_whatever_else_it_sets(cases, grounds):
+    selectors = ["random", "margin"]
+    space = {"cases": cases, "parameters": {"selector": {"values": selectors}}, "reference": {"selector": "random"}}
+    asked = {f"{case}{name}": {"case": case, "selector": name} for case in cases for name in selectors}
+    assert {ground for ground, _ in places(asked, space).values()} == {f"case {case}" for case in grounds}
+
+
+def test_what_a_search_chose_from_is_compared_with_its_reference():
+    lr, width = ({"values": [1, 2]}, {"values": [8, 16]})
+    space = {
+        "parameters": {"pretrain.lr": lr, "backbone.width": width},
+        "confirm": {"references": [{"pretrain.lr": 1}]},
+    }
+    asked = {"a": {"pretrain.lr": 2, "backbone.width": 16}, "b": {"pretrain.lr": 1}}
+    assert places(asked, space) == {}
+
+
+def test_rounds_are_compared_within_their_data_set_whatever_varies(tmp_path):
+    report = read_report(methods_on(tmp_path / "q", steps=(100, 200, 300)).path)
+    rounds = report.rounds
+    assert {setting.name: setting.reference for setting in rounds.settings} == dict.fromkeys(LEVELS, "no pre-training")
+    assert sorted(rounds.cases) == ["byol", "no pre-training", "simclr"]
+    for setting in rounds.settings:
+        simclr = setting.by_area[rounds.measure]["simclr"]
+        assert (simclr.kind, simclr.difference.mean) == ("better", pytest.approx(0.03, abs=0.01))
+    assert (rounds.ranks.blocks, rounds.penalty.shape) == (len(LEVELS) * len(SEEDS), (3, 3))
+    assert report.about[0].startswith("cifar10: Better than no pre-training beyond doubt")
 
 
 def test_aggregates_over_data_sets(report):
@@ -106,6 +211,24 @@ def test_aggregates_over_data_sets(report):
     assert best.profile[at_zero].value == 1.0
     assert worst.profile[at_zero].value == 0.0
     assert "coreset has the best mean rank, 1.0. Against random, beyond doubt: coreset is better on 3" in report.answer
+
+
+def test_a_method_gains_nothing_by_the_ground_that_it_lacks(tmp_path):
+    report = read_report(methods_on(tmp_path / "q", TWO, failed=[("cifar10", "simclr")]).path)
+    assert [one.method for one in report.across.methods if one.middle or one.profile] == ["byol"]
+    assert "Without any result, and so in no table: cifar10 · simclr (5 of 5 failed)." in report.notes
+    assert "the best mean rank of those that lack no run" in report.answer
+
+
+def test_methods_that_share_no_seed_on_a_ground_have_no_ranks(tmp_path):
+    folder = SweepFolder(tmp_path / "q", seeds={"max": 9, "until": "resolved", "block": 3, "split": "same"})
+    for data in TWO:
+        for name, seeds in (("random", (0, 1)), ("margin", (2,) if data == "digits" else (0, 1, 2))):
+            for seed in seeds:
+                folder.trial(data + name, seed, {"dataset": data, "selector.name": name}, {300: 0.5 + seed / 100})
+    report = read_report(folder.path)
+    assert [one.rank for one in report.across.methods] == [None, None]
+    assert report.unresolved(3)
 
 
 def test_the_report_shows_each_data_set_and_all_of_them(report):

@@ -6,7 +6,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from harness.report import words
-from harness.report.model import Across, Report
+from harness.report.aggregates import Across
+from harness.report.model import Report
 from harness.report.pictures.style import COLOURS, MAX_COLOURED, REFERENCE, UNCLEAR, canvas, clean, short, tell
 
 
