@@ -35,6 +35,9 @@ CHECKSUM = "crc32"
 KEYS = frozenset({"trial", "step_kind", "step", "status", "time", "metrics", CHECKSUM})
 """The keys that every line has."""
 
+DIGITS = 12
+"""Hexadecimal digits of a digest in a record: 48 bits tell a few thousand data sets and codes apart."""
+
 AT_ONCE = 1000
 """So many lines are parsed together."""
 

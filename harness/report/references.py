@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.config.space import CASE
 from harness.config.schema import by_path
+from harness.config.space import CASE
 from harness.report.model import Entry, Report
 
 Assignments = Mapping[str, Mapping[str, Any]]

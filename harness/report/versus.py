@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -11,11 +12,18 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from harness import messages
-from harness.config.schema import by_path, lies_in
-from harness.records.names import EXACT, show_value
 from harness.report import tables, words
 from harness.report.cells import Cell, Count, Difference, Empty, Mean, Probability, Seconds, Text
-from harness.report.compare import Judgement, Scores, judge
+from harness.report.comparability import (
+    Side,
+    between_entries,
+    between_sweeps,
+    comparable,
+    seeds_of,
+    settings_that_differ,
+    sides_of,
+)
+from harness.report.compare import NO_EVIDENCE, OPEN, Judgement, Scores, judge
 from harness.report.model import Entry, Report
 from harness.report.page.document import PageHead, render
 from harness.report.pictures import style
@@ -24,19 +32,17 @@ from harness.report.section import Column, Heading, Picture, Section, Table
 BEST_SHOWN = 3
 """How many of the best of each sweep are set side by side."""
 
-SETTINGS = 6
-"""How many settings that differ are named."""
-
 
 def write_comparison(reports: Sequence[Report], file: Path) -> None:
     """Writes the page, and its picture beside it as SVG."""
     names = _names(reports)
-    sections = [_answers(reports, names), _best(reports, names, file.stem), _shared(reports, names)]
+    sides = [side for report, name in zip(reports, names, strict=True) for side in sides_of(report, name)]
+    sections = [_answers(reports, names), _best(sides, file.stem), _shared(reports, names)]
     head = PageHead(
         "Sweeps compared",
         "selbench report",
         " · ".join(names),
-        answer=[_verdict(reports, names)],
+        answer=[_verdict(sides)],
         notes=settings_that_differ(reports, names),
         facts=[(name, [str(report.folder)]) for name, report in zip(names, reports, strict=True)],
     )
@@ -49,109 +55,9 @@ def _names(reports: Sequence[Report]) -> list[str]:
     return [f"{name} ({r.folder})" if names.count(name) > 1 else name for name, r in zip(names, reports, strict=True)]
 
 
-def _fingerprints(report: Report) -> set[str]:
-    """Of the images and their split; data sets of different sizes are different."""
-    data = report.environment["datasets"]
-    return {f"{one['fingerprint']} {one['train']} {one['val']} {one['test']}" for one in data}
-
-
-def _seeds(report: Report) -> set[int]:
-    return {seed for entry in report.confirmed for seed in entry.seeds}
-
-
-def _labels(report: Report) -> set[float]:
-    return {used for entry in report.confirmed if (used := entry.mean("labels/used")) is not None}
-
-
-def obstacles(one: Report, other: Report) -> list[str]:
-    """Why figures of two sweeps say nothing about each other; empty where they do."""
-    stops = [*one.mixed, *other.mixed]
-    if not one.confirmed or not other.confirmed:
-        stops.append("a search alone has no figures on fresh seeds")
-    elif one.measure != other.measure:
-        stops.append(f"one measures {one.measure}, the other {other.measure}")
-    if not _fingerprints(one) & _fingerprints(other):
-        stops.append("the images or their split differ")
-    if one.confirmed and other.confirmed and not _labels(one) & _labels(other):
-        stops.append("they used different numbers of labels")
-    return stops
-
-
-def cautions(one: Report, other: Report) -> list[str]:
-    """What else differs, and must be known when figures are compared nevertheless."""
-    warnings = []
-    if one.confirmed and other.confirmed and len(_seeds(one) & _seeds(other)) < 2:
-        warnings.append("they share fewer than two seeds, so differences cannot be paired and have no interval")
-    commits = [report.environment.get("commit") for report in (one, other)]
-    if commits[0] != commits[1]:
-        warnings.append(f"the code differs (commits {', '.join(str(commit)[:12] for commit in commits)})")
-    if one.environment.get("dirty") or other.environment.get("dirty"):
-        warnings.append("code was changed after its commit")
-    machines = [
-        tuple(str(report.environment.get(key)) for key in ("cpu", "cores", "gpus", "concurrent_trials"))
-        for report in (one, other)
-    ]
-    if machines[0] != machines[1]:
-        warnings.append("the machines or their load differ, so seconds do not compare")
-    precisions = [report.environment.get("precision") for report in (one, other)]
-    if precisions[0] != precisions[1]:
-        warnings.append(f"the precision differs ({', '.join(map(str, precisions))})")
-    settings = _settings(one, other)
-    if settings:
-        shown = ", ".join(settings[:SETTINGS]) + (
-            f" and {len(settings) - SETTINGS} more" if settings[SETTINGS:] else ""
-        )
-        warnings.append(f"the settings that neither sweep varies differ: {shown}")
-    return warnings
-
-
-def _settings(one: Report, other: Report) -> list[str]:
-    """What both trials fix, and differently: `backbone.width 8 and 32`."""
-    trials = [by_path(report.space.get("trial") or {}) for report in (one, other)]
-    varied = {path for report in (one, other) for entry in report.confirmed for path in entry.parameters}
-    fixed = [path for path in trials[0] if path in trials[1] and not _varies(path, varied)]
-    values = {path: tuple(trial[path] for trial in trials) for path in fixed}
-    return [f"{path} {' and '.join(_apart(a, b))}" for path, (a, b) in values.items() if a != b]
-
-
-def _apart(one: Any, other: Any) -> tuple[str, str]:
-    """Two different values, with as many digits as it takes to see that."""
-    shown = show_value(one), show_value(other)
-    return shown if shown[0] != shown[1] else (show_value(one, EXACT), show_value(other, EXACT))
-
-
-def _varies(path: str, varied: set[str]) -> bool:
-    """Whether the setting, or the section that it belongs to, is varied."""
-    return any(lies_in(path, other) or lies_in(other, path) for other in varied)
-
-
-def settings_that_differ(reports: Sequence[Report], names: Sequence[str]) -> list[str]:
-    """A sentence for each pair of sweeps that differ in anything but the question."""
-    said = []
-    for (one, a), (other, b) in combinations(zip(names, reports, strict=True), 2):
-        stops, warns = obstacles(a, b), cautions(a, b)
-        if stops:
-            said.append(f"{one} and {other} are not comparable: {'; '.join(stops)}.")
-        if warns:
-            said.append(f"{one} and {other}: {'; '.join(warns)}.")
-    return said
-
-
-def _verdict(reports: Sequence[Report], names: Sequence[str]) -> str:
-    """Whether the best of the sweeps differ, where that can be said."""
-    sentences = []
-    for (one, a), (other, b) in combinations(zip(names, reports, strict=True), 2):
-        if obstacles(a, b):
-            continue
-        left, right = a.best, b.best
-        judgement = _judged(a, left, right)
-        head = f"The best of {one}, {left.label}, against the best of {other}, {right.label}: {a.measure}"
-        if judgement is None or judgement.p is None:
-            means = f"{_mean(a, left)} and {_mean(b, right)}"
-            sentences.append(f"{head} {means}; with fewer than two seeds in common nothing can be said.")
-        else:
-            n, interval = judgement.difference.n, Difference(a.measure, judgement)
-            sentences.append(f"{head} {interval} (95 %, paired over {n} seeds): {judgement.verdict}.")
+def _verdict(sides: Sequence[Side]) -> str:
+    """Whether the bests of the sweeps differ, wherever that can be said."""
+    sentences = [_sentence(a, b) for a, b in combinations(sides, 2) if comparable(a, b)]
     if not sentences:
         return "No two of these sweeps are comparable; their answers stand below one another, each for itself."
     if len(sentences) > 1:
@@ -159,14 +65,51 @@ def _verdict(reports: Sequence[Report], names: Sequence[str]) -> str:
     return " ".join(sentences)
 
 
-def _judged(report: Report, entry: Entry, other: Entry) -> Judgement | None:
-    """The entry against that of another sweep, over the seeds that both have: a family of its own."""
+def _sentence(a: Side, b: Side) -> str:
+    """How the best of one side lies to that of another."""
+    measure, judgement = a.report.measure, _judged_bests(a, b)
+    first, second = (side.best.method or side.best.label for side in (a, b))
+    head = f"The best of {a.name}, {first}, against the best of {b.name}, {second}: {measure}"
+    if judgement is None or judgement.p is None:
+        means = f"{_mean(a.report, a.best)} and {_mean(b.report, b.best)}"
+        return f"{head} {means}; {judgement.verdict if judgement else 'no seed in common'}."
+    n, interval = judgement.difference.n, Difference(measure, judgement)
+    said = f"{head} {interval} (95 %, paired over {n} seeds): {judgement.verdict}."
+    flattered = [side for side in (a, b) if side.flattery]
+    if not flattered:
+        return said
+    by = [f"of {len(side.entries)} by {words.show_number(measure, side.flattery)}" for side in flattered]
+    return f"{said} To be the best flatters, {' and '.join(by)} if all were equal; interval and verdict allow for it."
+
+
+def _judged_bests(a: Side, b: Side) -> Judgement | None:
+    """The best of one side against that of another, with an interval that allows for both having been chosen.
+
+    A verdict stands only if it does with what flatters either of them taken off.
+    """
+    report, sign = a.report, 1 if a.report.maximize else -1
+    judgement = _judged(report, a.best, b.best)
+    sober = [_judged(report, a.best, b.best, shift) for shift in (-sign * a.flattery, sign * b.flattery)]
+    if judgement is None:
+        return None
+    below, above = (a.flattery, b.flattery)[::sign]
+    allowed = replace(judgement, difference=replace(judgement.difference, below=below, above=above))
+    if allowed.kind in OPEN:
+        return allowed
+    if {one.kind for one in sober if one} != {allowed.kind}:
+        return replace(allowed, kind="none", verdict=f"{NO_EVIDENCE} once the choice of the bests is allowed for")
+    said = {allowed.verdict, *(one.verdict for one in sober if one)}
+    return allowed if len(said) == 1 else replace(allowed, verdict=allowed.kind)
+
+
+def _judged(report: Report, entry: Entry, other: Entry, shift: float = 0.0) -> Judgement | None:
+    """The entry, its values shifted, against that of another sweep, over the seeds that both have: a family alone."""
     measure, both = report.measure, {"entry": entry, "other": other}
     common = set(entry.values.get(measure, {})) & set(other.values.get(measure, {}))
-    values = {
-        name: {seed: one.values[measure][seed] for seed in sorted(common)} for name, one in both.items() if common
-    }
-    family = {measure: Scores(values, lambda name: both[name].outcomes(measure))}
+    values = {name: {seed: one.values[measure][seed] for seed in sorted(common)} for name, one in both.items()}
+    values["entry"] = {seed: value + shift for seed, value in values["entry"].items()}
+    lacking = {name for name, one in both.items() if one.lacking}
+    family = {measure: Scores(values, lambda name: both[name].outcomes(measure), lacking)}
     return judge(family, "other", maximize=report.maximize, worth=report.worth(measure))[measure].get("entry")
 
 
@@ -184,7 +127,7 @@ def _answers(reports: Sequence[Report], names: Sequence[str]) -> Section:
         Column("sweep", [Text(name) for name in names]),
         Column("data", [Text(", ".join(map(_data, one))) for one in data]),
         Column("test images", [Text(", ".join(str(part["test"]) for part in one)) for one in data]),
-        Column("seeds", [_seed_list(_seeds(report)) for report in reports]),
+        Column("seeds", [_seed_list(seeds_of(report)) for report in reports]),
         Column("commit", [Text(str(report.environment.get("commit") or "unknown")[:12]) for report in reports]),
         Column("precision", [_known(report.environment.get("precision")) for report in reports]),
         Column("configurations", [Count(len(report.confirmed)) for report in reports]),
@@ -207,89 +150,87 @@ def _known(value: object) -> Cell:
     return Text(str(value)) if value else Empty()
 
 
-def _best(reports: Sequence[Report], names: Sequence[str], stem: str) -> Section | None:
-    """The best of each and its reference, with intervals; a picture for each group of comparable sweeps."""
+def _best(sides: Sequence[Side], stem: str) -> Section | None:
+    """The best of each and its reference, with intervals; a picture for each group of comparable sides."""
     section = Section(
         "The best of each",
         "best",
-        caption="Confirmed configurations only, each with its own sweep's seeds. Sweeps that are not comparable stand "
-        "in tables of their own.",
+        caption="Confirmed configurations only, each with its own sweep's seeds. What is not comparable stands in "
+        "tables of its own.",
     )
-    for number, group in enumerate(_comparable(reports)):
-        chosen = [(names[i], reports[i], entry) for i in group for entry in _chosen(reports[i])]
-        if not chosen:
-            continue
-        if len(group) < len(reports):
-            section.parts.append(Heading(" · ".join(names[i] for i in group)))
+    groups = _groups(sides)
+    for number, group in enumerate(groups):
+        chosen = [(side, entry) for side in group for entry in _chosen(side)]
+        if len(groups) > 1:
+            section.parts.append(Heading(" · ".join(side.name for side in group)))
         if len(group) > 1:
             section.parts.append(_picture(chosen, f"{stem}_{number + 1}" if number else stem))
         section.parts.append(_best_table(chosen))
     return section if section.parts else None
 
 
-Chosen = Sequence[tuple[str, Report, Entry]]
-"""Configurations, each with its sweep and that sweep's name."""
+Chosen = Sequence[tuple[Side, Entry]]
+"""Configurations, each with its side."""
 
 
 def _best_table(chosen: Chosen) -> Table:
-    measure, entries = chosen[0][1].measure, [entry for _, _, entry in chosen]
+    measure, entries = chosen[0][0].report.measure, [entry for _, entry in chosen]
     columns = [
         Column("configuration", [Text(entry.label) for entry in entries]),
-        Column("sweep", [Text(name) for name, _, _ in chosen]),
-        Column(measure, [_mean(report, entry) for _, report, entry in chosen]),
+        Column("sweep", [Text(side.sweep) for side, _ in chosen]),
+        Column(measure, [_mean(side.report, entry) for side, entry in chosen]),
         Column("n", [Count(len(entry.seeds)) for entry in entries]),
         Column("seeds", [_seed_list(entry.seeds) for entry in entries]),
         Column("labels (+ val)", [tables.label_count(entry) for entry in entries]),
         Column("total s", [tables.seconds(entry, "total") for entry in entries]),
-        Column("place", [Text(_place(report, entry)) for _, report, entry in chosen]),
+        Column("place", [Text(_place(side, entry)) for side, entry in chosen]),
     ]
     return Table(columns, name=f"The best by {measure}")
 
 
-def _place(report: Report, entry: Entry) -> str:
-    place = f"{report.confirmed.index(entry) + 1} of {len(report.confirmed)}"
-    return f"{place}, reference" if entry is report.reference else place
+def _place(side: Side, entry: Entry) -> str:
+    place = f"{side.entries.index(entry) + 1} of {len(side.entries)}"
+    return f"{place}, reference" if side.report.is_reference(entry) else place
 
 
-def _comparable(reports: Sequence[Report]) -> list[list[int]]:
-    """Groups of sweeps any two of which can be compared, in the order given."""
-    groups: list[list[int]] = []
-    for index, report in enumerate(reports):
+def _groups(sides: Sequence[Side]) -> list[list[Side]]:
+    """Groups of sides any two of which can be compared, in the order given."""
+    groups: list[list[Side]] = []
+    for side in sides:
         for group in groups:
-            if not any(obstacles(reports[other], report) for other in group):
-                group.append(index)
+            if all(comparable(other, side) for other in group):
+                group.append(side)
                 break
         else:
-            groups.append([index])
+            groups.append([side])
     return groups
 
 
-def _chosen(report: Report) -> list[Entry]:
-    first = [report.best] if report.confirmed else []
-    best = [*first, *(entry for entry in report.confirmed if entry not in first)][:BEST_SHOWN]
-    return best if report.reference is None or report.reference in best else [*best, report.reference]
+def _chosen(side: Side) -> list[Entry]:
+    best = [side.best, *(entry for entry in side.entries if entry is not side.best)]
+    return best[:BEST_SHOWN] + [entry for entry in best[BEST_SHOWN:] if side.report.is_reference(entry)]
 
 
 def _picture(chosen: Chosen, stem: str) -> Picture:
     """Means and intervals, a colour for each sweep."""
-    sweeps = ", ".join(dict.fromkeys(name for name, _, _ in chosen))
+    sweeps = ", ".join(dict.fromkeys(side.sweep for side, _ in chosen))
     return Picture(
         stem,
         partial(_draw, chosen),
-        f"Means of {chosen[0][1].measure} with 95 % intervals, of the best of {sweeps}",
+        f"Means of {chosen[0][0].report.measure} with 95 % intervals, of the best of {sweeps}",
         "Mean over seeds with its 95 % interval; diamond: its sweep's reference.",
     )
 
 
 def _draw(chosen: Chosen) -> Figure:
-    measure = chosen[0][1].measure
+    measure = chosen[0][0].report.measure
     factor = words.scale(measure)[0]
-    sweeps = list(dict.fromkeys(name for name, _, _ in chosen))
-    names = [style.wrapped(entry.label) for _, _, entry in chosen]
+    sweeps = list(dict.fromkeys(side.sweep for side, _ in chosen))
+    names = [style.wrapped(entry.label) for _, entry in chosen]
     figure = style.canvas(7.6, (0.36 if any("\n" in name for name in names) else 0.27) * len(chosen) + 1.35)
     axes = figure.subplots()
     seen: set[str] = set()
-    for place, (name, report, entry) in enumerate(chosen):
+    for place, (side, entry) in enumerate(chosen):
         mean = entry.estimate(measure)
         if mean is None:
             continue
@@ -297,13 +238,13 @@ def _draw(chosen: Chosen) -> Figure:
             factor * mean.mean,
             place,
             xerr=style.error_bar(mean, factor),
-            fmt="D" if entry is report.reference else "o",
-            color=style.COLOURS[sweeps.index(name) % len(style.COLOURS)],
+            fmt="D" if side.report.is_reference(entry) else "o",
+            color=style.COLOURS[sweeps.index(side.sweep) % len(style.COLOURS)],
             markersize=5,
             linewidth=1.5,
-            label=None if name in seen else name,
+            label=None if side.sweep in seen else side.sweep,
         )
-        seen.add(name)
+        seen.add(side.sweep)
     axes.set_yticks(range(len(chosen)), names, fontsize=9)
     axes.set_ylim(len(chosen) - 0.5, -0.5)
     axes.set_xlabel(words.axis(measure))
@@ -316,7 +257,7 @@ def _draw(chosen: Chosen) -> Figure:
 
 
 def _shared(reports: Sequence[Report], names: Sequence[str]) -> Section | None:
-    """The configurations that two or more sweeps confirmed, trial for trial the same settings."""
+    """The configurations that two or more sweeps confirmed, with the same settings."""
     holders: dict[str, list[int]] = {}
     for index, report in enumerate(reports):
         for entry in report.confirmed:
@@ -333,7 +274,7 @@ def _shared(reports: Sequence[Report], names: Sequence[str]) -> Section | None:
         "What they share",
         "shared",
         [Table.of_rows(titles, rows, notes, "Configurations that several sweeps confirmed")],
-        "The very same settings, run in several sweeps. On the same seeds, data and code their figures would agree.",
+        "The same settings, run in several sweeps. On the same seeds, data, splits and code their figures would agree.",
     )
 
 
@@ -342,7 +283,7 @@ def _shared_row(configuration: str, one: tuple[str, Report], other: tuple[str, R
     left = next(entry for entry in a.confirmed if entry.id == configuration)
     right = next(entry for entry in b.confirmed if entry.id == configuration)
     row = [Text(left.label), Text(name_a), Text(name_b), _mean(a, left), _mean(b, right)]
-    if obstacles(a, b):
+    if between_sweeps(a, b) or between_entries(a, left, b, right):
         return [*row, Text("not comparable"), Empty(), Empty()]
     judgement = _judged(a, right, left)
     p = Probability(judgement.p if judgement else None)

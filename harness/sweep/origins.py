@@ -12,9 +12,9 @@ from harness.config.schema import ConfigError
 from harness.config.trial import TrialConfig
 from harness.data.splits import Data
 from harness.files import digest_of
-from harness.records.rows import Record, by_trial, last, mapping, read_rows
+from harness.records.rows import DIGITS, Record, by_trial, last, mapping, read_rows
 from harness.sweep.preflight import data_name
-from harness.trial.origin import DIGITS, code_behind, used_plugins
+from harness.trial.origin import code_behind, used_plugins
 from harness.trial.run import load_data
 
 NAMED_TRIALS, NAMED_CHANGES = 3, 5

@@ -17,10 +17,8 @@ from harness.config.trial import TrialConfig
 from harness.files import digest_of
 from harness.plugins import registry, weights
 from harness.plugins.registry import PluginSpec
+from harness.records.rows import DIGITS
 from harness.trial.run import load_data, run
-
-DIGITS = 12
-"""Hexadecimal digits of a digest in a record: 48 bits tell a few thousand data sets and codes apart."""
 
 
 @dataclass(frozen=True)

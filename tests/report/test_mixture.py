@@ -5,9 +5,9 @@ from sweep_folder import SweepFolder, selection_sweep
 
 from harness.records.rows import line, read_rows
 from harness.report import terminal
+from harness.report.comparability import obstacles
 from harness.report.mixture import mixed_code, mixed_data
 from harness.report.read import read_report
-from harness.report.versus import obstacles
 from harness.report.write import write_report
 
 RANDOM, CORESET = {"selector.name": "random"}, {"selector.name": "coreset"}

@@ -18,7 +18,7 @@ from harness.config import plan
 from harness.data import decode
 from harness.data.splits import Splitting, divide
 from harness.records.folder import open_folder
-from harness.report import __main__, versus, words
+from harness.report import __main__, comparability, versus, words
 from harness.report.cells import Empty, Mean, Probability, Text, Verdict
 from harness.report.compare import NO_EVIDENCE, Estimate
 from harness.report.importance import importances
@@ -425,7 +425,7 @@ def pair_of_sweeps(tmp_path, **environment):
 
 def test_sweeps_that_share_everything_are_compared(tmp_path):
     reports = pair_of_sweeps(tmp_path)
-    assert versus.settings_that_differ(reports, "ab") == []
+    assert comparability.settings_that_differ(reports, "ab") == []
     versus.write_comparison(reports, tmp_path / "compare.html")
     text = (tmp_path / "compare.html").read_text()
     assert "The best of a, coreset, against the best of b, coreset: test/accuracy -0.0120 [" in text
@@ -449,8 +449,8 @@ def test_sweeps_that_share_everything_are_compared(tmp_path):
 )
 def test_what_differs_is_said(tmp_path, environment, said):
     reports = pair_of_sweeps(tmp_path, **environment)
-    assert versus.obstacles(*reports) == []
-    assert any(said in sentence for sentence in versus.settings_that_differ(reports, "ab"))
+    assert comparability.obstacles(*reports) == []
+    assert any(said in sentence for sentence in comparability.settings_that_differ(reports, "ab"))
 
 
 def test_settings_that_differ_are_named(tmp_path):
@@ -462,7 +462,7 @@ def test_settings_that_differ_are_named(tmp_path):
         for seed in (1, 2):
             sweep.trial("c", seed, {"selector.name": "coreset"}, {200: 0.7})
         reports.append(read_report(sweep.path))
-    (said,) = versus.cautions(*reports)
+    (said,) = comparability.cautions(*reports)
     assert said == "the settings that neither sweep varies differ: backbone.width 8 and 32"
 
 
@@ -487,9 +487,9 @@ def test_other_measures_labels_and_searches_are_not_compared(tmp_path):
     for sweep in (timed, plain):
         sweep.trial("a", 1, {"selector.name": "random"}, {200: 0.5})
     reports = {sweep.path.name: read_report(sweep.path) for sweep in (rounds, search, timed, plain)}
-    assert "fresh seeds" in versus.obstacles(reports["s"], reports["p"])[0]
-    assert "test/accuracy, the other time/total_seconds" in versus.obstacles(reports["p"], reports["t"])[0]
-    assert "they used different numbers of labels" in versus.obstacles(reports["r"], reports["p"])
+    assert "fresh seeds" in comparability.obstacles(reports["s"], reports["p"])[0]
+    assert "test/accuracy, the other time/total_seconds" in comparability.obstacles(reports["p"], reports["t"])[0]
+    assert "they used different numbers of labels" in comparability.obstacles(reports["r"], reports["p"])
 
 
 def test_the_command_compares_several_folders(tmp_path, monkeypatch, capsys):

@@ -18,11 +18,11 @@ from harness.config.schema import ConfigError
 from harness.files import digest_of
 from harness.records.environment import describe_environment
 from harness.records.folder import open_folder
-from harness.records.rows import line, read_rows, sealed
+from harness.records.rows import DIGITS, line, read_rows, sealed
 from harness.sweep.origins import check_origins
 from harness.sweep.preflight import check_data
 from harness.sweep.worker import record_of
-from harness.trial.origin import DIGITS, code_behind, code_digest, origin_of
+from harness.trial.origin import code_behind, code_digest, origin_of
 
 TRIAL = {**SMALL, "ssl_method": "none", "labels": {"start": 20, "budget": 10, "rounds": 1}}
 
