@@ -140,7 +140,9 @@ class LabelsConfig:
 
     start: int | Literal["all"] = setting("all", "labels of the start pool, or `all`", low=0)
     budget: int | tuple[int, ...] = setting(0, "labels bought per round, or a list with a number for each round", low=0)
-    rounds: int = setting(0, "rounds of selection after the start pool; a list of budgets says it itself", low=0)
+    rounds: int = setting(
+        0, "rounds of selection after the start pool; a list of budgets says it itself", low=0, high=1_000_000
+    )
     stratified: bool = setting(
         False, "draw the start pool in proportion to the class sizes (it then reads hidden labels)"
     )

@@ -172,6 +172,7 @@ BOMBS = {
     "a wide network": "trial: {backbone: {name: dcnn3, width: 100000000000}}",
     "a wide projection": "trial: {ssl_method: {name: simclr, projection_dim: 1000000000000000}}",
     "a long queue": "trial: {ssl_method: {name: moco_v2, queue_size: 1000000000000}}",
+    "a billion rounds": "trial: {labels: {start: 10, budget: 1, rounds: 1000000000}}",
     "huge images": "trial: {dataset: {name: image_folder, size: 1000000000}}",
 }  # fmt: skip
 
