@@ -55,7 +55,8 @@ def with_oracle(layout: Layout, oracle: Path, root: Path) -> Layout:
             raise ValueError(f"{oracle}: {one.place}: no class {one.label!r} among the training images; {near}")
         added[one.label].append(without[one.image.path])
     if len(names) < 2:
-        raise ValueError(f"{oracle}: it labels images of {len(names)} classes; at least 2 are needed")
+        why = f" ({'; '.join(note.removeprefix(f'{oracle}: ') for note in said)})" if said else ""
+        raise ValueError(f"{oracle}: it labels images of {len(names)} classes; at least 2 are needed{why}")
     known = {one.image.path for one in bought}
     left = tuple(image for path, image in without.items() if path not in known)
     classes = {name: [*(train or {}).get(name, ()), *added[name]] for name in names}
