@@ -39,10 +39,17 @@ class StoredArray:
 
     def range(self) -> tuple[float, float]:
         """The smallest and the largest value, NaN where there is one; only a part of the array is read at a time."""
+        ends = [(part.min(), part.max()) for part in self._parts()]
+        return float(min(low for low, _ in ends)), float(max(high for _, high in ends))
+
+    def is_binary(self) -> bool:
+        """Whether all values are 0 or 1; no more of the array is read than it takes to know."""
+        return all(((part == 0) | (part == 1)).all() for part in self._parts())
+
+    def _parts(self) -> Iterator[np.ndarray]:
         array = self.load()
         step = max(1, RANGE_BYTES // max(1, array[:1].nbytes))
-        parts = [array[start : start + step] for start in range(0, len(array), step)]
-        return float(min(part.min() for part in parts)), float(max(part.max() for part in parts))
+        yield from (array[start : start + step] for start in range(0, len(array), step))
 
 
 def stored_arrays(path: Path) -> dict[str, StoredArray]:

@@ -101,6 +101,10 @@ def _of_numbers(flat: Mapping[str, tuple[str, np.ndarray]], known: tuple[str, ..
     values = np.unique(train[train >= 0])
     if not len(values):
         raise ValueError(f"{name} holds no label" if len(train) else f"{name} is empty")
+    if len(values) == 1 and (train < 0).any():
+        raise ValueError(
+            f"{name} holds one class, {values[0]}, for -1 and NaN stand for no label; at least 2 are needed"
+        )
     least, most = int(values[0]), int(values[-1])
     counted_from_1 = least == 1 and len(values) == most and all((array != 0).all() for _, array in flat.values())
     if counted_from_1 and (known is None or len(known) == most):

@@ -23,13 +23,13 @@ class Listed:
     """An image as a table has it.
 
     Attributes:
-        row: its number in the table.
+        place: where it stands in the table, such as `row 3`.
         image: its file.
         label: the name of its class; empty where it has none.
         split: as it stands there; empty without such a column.
     """
 
-    row: int
+    place: str
     image: ImageFile
     label: str
     split: str
@@ -55,23 +55,23 @@ def listed_images(
     listing = list_images(table, columns, needs, with_labels=with_labels, hint=hint)
     folders = [_Files(root) for root in roots]
     listed: list[Listed] = []
-    missing: list[tuple[int, str]] = []
-    rows: dict[str, int] = {}
+    missing: list[tuple[str, str]] = []
+    places: dict[str, str] = {}
     for row in listing.rows:
-        place = f"{file}: {table.unit} {row.number}"
+        place = f"{table.unit} {row.number}"
         if not row.path:
-            raise ValueError(f"{place} names no file: {listing.columns['path']} is empty")
+            raise ValueError(f"{file}: {place} names no file: {listing.columns['path']} is empty")
         paths = folders[0].called(row.path) or [one for more in folders[1:] for one in more.called(row.path)]
         if len(paths) > 1:
             names = " or ".join(os.path.relpath(one, roots[0]) for one in paths)
-            raise ValueError(f"{place}: {row.path!r} may be {names}; write more of its path")
+            raise ValueError(f"{file}: {place}: {row.path!r} may be {names}; write more of its path")
         if not paths:
-            missing.append((row.number, row.path))
+            missing.append((place, row.path))
             continue
-        first = rows.setdefault(paths[0], row.number)
-        if first != row.number:
-            raise ValueError(f"{place} names the file of {table.unit} {first} again: {row.path}")
-        listed.append(Listed(row.number, ImageFile(paths[0], file_status(paths[0])), row.label, row.split))
+        first = places.setdefault(paths[0], place)
+        if first != place:
+            raise ValueError(f"{file}: {place} names the file of {first} again: {row.path}")
+        listed.append(Listed(place, ImageFile(paths[0], file_status(paths[0])), row.label, row.split))
     if missing:
         raise ValueError(f"{file}: {_missing(missing, len(table.rows), roots[0], file.parent)}")
     return listed, [*listing.notes, *said_of_columns(file, listing)]
@@ -86,8 +86,8 @@ def unnamed(listed: Sequence[Listed]) -> int:
     return len(there - named)
 
 
-def _missing(missing: Sequence[tuple[int, str]], total: int, root: Path, beside: Path) -> str:
-    some = ", ".join(f"row {row} {name!r}" for row, name in missing[:ROWS_SHOWN])
+def _missing(missing: Sequence[tuple[str, str]], total: int, root: Path, beside: Path) -> str:
+    some = ", ".join(f"{place} {name!r}" for place, name in missing[:ROWS_SHOWN])
     more = f" and {len(missing) - ROWS_SHOWN} more" if len(missing) > ROWS_SHOWN else ""
     hint = ""
     if len(missing) == total:

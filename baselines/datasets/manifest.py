@@ -103,7 +103,8 @@ class Manifest(Dataset):
         left_out = len(images) - sum(map(len, parts.values()))
         names = names_of(one.label for one in parts["train"])
         if len(names) < 2:
-            raise ValueError(f"{self.path}: {len(names)} classes among the training images; at least 2 are needed")
+            why = f" ({'; '.join(note.removeprefix(f'{self.path}: ') for note in notes)})" if notes else ""
+            raise ValueError(f"{self.path}: 1 class among the training images; at least 2 are needed{why}")
         shape = self._image_shape(images, notes)
         positions = {name: label for label, name in enumerate(names)}
         splits = {}
@@ -156,13 +157,13 @@ class Manifest(Dataset):
             return "train"
         split = split_called(one.split)
         if split is None:
-            raise ValueError(f"{self.path}: row {one.row}: no split {one.split!r}; {closest(one.split, SPLIT_WORDS)}")
+            raise ValueError(f"{self.path}: {one.place}: no split {one.split!r}; {closest(one.split, SPLIT_WORDS)}")
         return split
 
     def _label(self, one: Listed, positions: Mapping[str, int]) -> int:
         if one.label not in positions:
             near = closest(one.label, positions)
-            raise ValueError(f"{self.path}: row {one.row}: no class {one.label!r} among the training images; {near}")
+            raise ValueError(f"{self.path}: {one.place}: no class {one.label!r} among the training images; {near}")
         return positions[one.label]
 
     def _split_of(self, images: Sequence[Listed], labels: list[int] | None, shape: tuple[int, int, int]) -> Split:

@@ -40,11 +40,11 @@ class Npz(Dataset):
     arrays that are not understood are named and left out.
 
     Images are [N, H, W], [N, H, W, C] or [N, C, H, W] with C = 1 or 3: uint8, or other numbers within 0 .. 255, or
-    floats in [0, 1], which are scaled, or uint16, whose range is scaled to 8 bits. Labels are [N] or [N, 1]: integers
-    or whole floats 0 .. K-1 or 1 .. K, others, whose classes are called by them, booleans, or strings, which are the
-    classes' names, sorted; or [N, K], one-hot. An empty string, -1 and NaN are no label: such training images are
-    pre-trained on and nothing else. class_names (or label_names) are K strings. What is scaled, counted from 1 or has
-    gaps is said.
+    floats in [0, 1], which are scaled, as are booleans and integers of which each is 0 or 1, or uint16, whose range is
+    scaled to 8 bits. Labels are [N] or [N, 1]: integers or whole floats 0 .. K-1 or 1 .. K, others, whose classes are
+    called by them, booleans, or strings, which are the classes' names, sorted; or [N, K], one-hot. An empty string, -1
+    and NaN are no label: such training images are pre-trained on and nothing else. class_names (or label_names) are K
+    strings. What is scaled, counted from 1 or has gaps is said.
 
     .npy files and arrays of an .npz that is not compressed are mapped into memory and may be larger than it; of a
     compressed .npz one array at a time is read.
@@ -154,10 +154,11 @@ class Npz(Dataset):
             if other.dtype.newbyteorder("=") != dtype:
                 raise ValueError(f"{self.path}: {first} and {other} differ in type")
         kind = dtype.kind
+        if kind == "b" or (kind in "ui" and all(array.is_binary() for array in images)):
+            numbers = "" if kind == "b" else ", 0 or 1"
+            return lambda values: values * np.uint8(255), [f"images are {dtype}{numbers}, scaled to 0 and 255"]
         if dtype == np.uint8:
             return _as_they_are, []
-        if kind == "b":
-            return lambda values: values * np.uint8(255), [f"images are {dtype}, scaled to 0 and 255"]
         # of a resized or normalised image, in float32 before it was saved as anything finer
         slack = 4 * max(np.finfo(dtype).eps, np.finfo(np.float32).eps) if kind == "f" else 0
         for array in images:

@@ -52,10 +52,11 @@ def with_oracle(layout: Layout, oracle: Path, root: Path) -> Layout:
     for one in bought:
         if one.label not in names:
             near = closest(one.label, names)
-            raise ValueError(f"{oracle}: row {one.row}: no class {one.label!r} among the training images; {near}")
+            raise ValueError(f"{oracle}: {one.place}: no class {one.label!r} among the training images; {near}")
         added[one.label].append(without[one.image.path])
     if len(names) < 2:
-        raise ValueError(f"{oracle}: it labels images of {len(names)} classes; at least 2 are needed")
+        why = f" ({'; '.join(note.removeprefix(f'{oracle}: ') for note in said)})" if said else ""
+        raise ValueError(f"{oracle}: it labels images of {len(names)} classes; at least 2 are needed{why}")
     known = {one.image.path for one in bought}
     left = tuple(image for path, image in without.items() if path not in known)
     classes = {name: [*(train or {}).get(name, ()), *added[name]] for name in names}
@@ -74,6 +75,6 @@ def _check_files(bought: Sequence[Listed], without: dict[str, ImageFile], oracle
     if others:
         raise ValueError(
             f"{oracle}: {len(others)} of {len(bought)} labels are of images that are not among those without labels: "
-            + ", ".join(f"row {one.row} {one.image.path}" for one in others[:3])
+            + ", ".join(f"{one.place} {one.image.path}" for one in others[:3])
             + (" ..." if len(others) > 3 else "")
         )

@@ -204,14 +204,14 @@ def _read_json(file: Path) -> ImageTable:
     content = _parsed(file, _decoded(file), "")
     if _is_label_studio(content):
         return _of_label_studio(file, content)
-    notes: list[str] = []
     if isinstance(content, Mapping) and {"images", "annotations"} <= content.keys():
-        content, notes = _coco(file, content)
+        images, notes = _coco(file, content)
+        return replace(_of_records(file, images), notes=tuple(notes), unit="image")
     if not isinstance(content, list):
         raise ValueError(
             f"{file}: no list of records or of tasks of Label Studio, nor images and annotations as in COCO"
         )
-    return replace(_of_records(file, enumerate(content, 1)), notes=tuple(notes))
+    return _of_records(file, enumerate(content, 1))
 
 
 def _parsed(file: Path, text: str, place: str) -> Any:
@@ -221,8 +221,8 @@ def _parsed(file: Path, text: str, place: str) -> Any:
         raise ValueError(f"{file}: {place}not JSON: {_first_line(error)}") from None
 
 
-def _coco(file: Path, content: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[str]]:
-    """A record for each image and class of it, from the tables that COCO and iNaturalist keep apart; and what to say.
+def _coco(file: Path, content: Mapping[str, Any]) -> tuple[list[tuple[Any, dict[str, Any]]], list[str]]:
+    """The id and a record of each image, from the tables that COCO and iNaturalist keep apart; and what to say.
 
     Raises:
         ValueError: they are not as there, an id or a name is given twice, or no annotation is of an image.
@@ -250,9 +250,7 @@ def _coco(file: Path, content: Mapping[str, Any]) -> tuple[list[dict[str, Any]],
         notes.append(f"{file}: {said}; they are not read")
     if names and (unnamed := sorted({str(category) for _, category in given if category not in names})):
         notes.append(f"{file}: no name for the categories {', '.join(unnamed[:10])}; they are called by their ids")
-    records = [
-        {"file_name": name, "category": label} for image, name in images.items() for label in labels.get(image, [None])
-    ]
+    records = [(one, {"file_name": name, "category": list(labels.get(one, ()))}) for one, name in images.items()]
     return records, notes
 
 

@@ -46,6 +46,7 @@ COCO = {
     "annotations": [{"image_id": 7 + place, "category_id": label == "dog"} for place, (_, label) in enumerate(ROWS)],
     "categories": [{"id": 0, "name": "cat"}, {"id": 1, "name": "dog"}],
 }
+OF_TWO = COCO | {"annotations": [*COCO["annotations"], {"image_id": 7, "category_id": 1}]}
 NUMBERED = "".join(f"{number},{path}.png,{label}\n" for number, (path, label) in enumerate(ROWS))
 FORMS = {
     "comma": ("x.csv", "path,label\n" + "".join(f"{p}.png,{c}\n" for p, c in ROWS)),
@@ -249,16 +250,22 @@ MISTAKES = {
         {},
         "row 4: no class 'dgo' among the training images; did you mean 'dog'?",
     ),
-    "one class": (("x.csv", "path,label\na,cat\nb,cat\n"), {}, "1 classes among the training images"),
+    "one class": (("x.csv", "path,label\na,cat\nb,cat\n"), {}, "1 class among the training images; at least 2"),
+    "two classes, of which one stands for none": (
+        ("x.csv", "path,label\na,-1\nb,1\nc,-1\n"),
+        {},
+        "1 class among the training images; at least 2 are needed (2 labels are -1, which stands for none",
+    ),
     "no label at all": (("x.csv", "path,label\na,\nb,\n"), {}, "no training image has a label; `labels: none` takes"),
     "no column of labels": (("x.csv", "path\na\nb\n"), {}, "there is no column of labels; `labels: none` takes"),
     "JSON that breaks off": (("x.jsonl", '{"path": "a", "label": 1}\n{"path": \n'), {}, "row 2: not JSON"),
     "JSON of another form": (("x.json", '{"a": 1}'), {}, "no list of records or of tasks"),
     "COCO of another form": (("x.json", '{"images": [{}], "annotations": [{}]}'), {}, "not as in COCO and iNaturalist"),
-    "two annotations of an image": (
-        ("x.json", json.dumps(COCO | {"annotations": [*COCO["annotations"], {"image_id": 7, "category_id": 1}]})),
+    "two categories of an image": (("x.json", json.dumps(OF_TWO)), {}, "x.json: image 7: 2 classes; one is needed"),
+    "a missing file of COCO": (
+        ("x.json", json.dumps(COCO | {"images": [*COCO["images"], {"id": 90, "file_name": "no.png"}]})),
         {},
-        "names the file of row 1 again",
+        "1 of 5 files are not in {folder}: image 90 'no.png'",
     ),
     "a folder for a file": (("x.csv", "path,label\na,cat\ndeep,dog\n"), {}, "row 3 'deep'"),
 }
@@ -288,6 +295,11 @@ def test_a_mistake_is_one_line_with_its_row(folder, mistake):
 def test_a_setting_that_cannot_be_is_refused(settings, words):
     with pytest.raises(ValueError, match=words):
         Manifest(**settings)
+
+
+def test_an_image_of_two_categories_is_one_image_where_labels_are_not_asked_for(folder):
+    source = opened(table(folder, json.dumps(OF_TWO), "x.json"), labels="none")
+    assert source.splits["train"].num_images == 4
 
 
 def test_latin_1_is_an_error_with_its_row(folder):

@@ -153,6 +153,17 @@ def test_booleans_are_black_and_white_and_types_may_not_be_mixed(tmp_path):
     assert "differ in type" in refusal(tmp_path, x_train=IMAGES, y_train=LABELS, x_test=IMAGES / 255, y_test=LABELS)
 
 
+@pytest.mark.parametrize("kind", [np.uint8, np.int64, np.uint16])
+def test_numbers_that_are_0_or_1_are_black_and_white_unless_one_is_above(tmp_path, kind):
+    binary = (IMAGES > 127).astype(kind)
+    source = opened(tmp_path, x_train=binary, y_train=LABELS, x_test=binary[:3], y_test=LABELS[:3])
+    assert torch.equal(source.splits["train"].read(0, 12), (CHANNELS_FIRST > 127).to(torch.uint8) * 255)
+    assert source.notes == (f"{tmp_path / 'set.npz'}: images are {np.dtype(kind)}, 0 or 1, scaled to 0 and 255",)
+    assert source.tally == {"scaled": 15}
+    source = opened(tmp_path, x_train=binary, y_train=LABELS, x_test=binary[:3] * 2, y_test=LABELS[:3])
+    assert source.splits["train"].read(0, 12).max() == 1
+
+
 ANIMALS = ("ant", "bee", "cat", "dog")
 
 
@@ -201,6 +212,12 @@ def test_numbers_that_stand_for_no_label_are_none_beside_others(first, missing):
     read = labels_of({"train": ("y", train), "val": ("y_val", np.array([first + 2, missing]))}, None)
     assert {part: values.tolist() for part, values in read.of.items()} == {"train": [0, 1, -1, 2], "val": [2, -1]}
     assert read.class_names == tuple(str(first + number) for number in range(3))
+
+
+@pytest.mark.parametrize("names", [None, np.array(["no", "yes"])])
+def test_minus_1_and_1_are_one_class_which_is_refused_with_the_reason(names):
+    with pytest.raises(ValueError, match=r"y holds one class, 1, for -1 and NaN stand for no label; at least 2"):
+        labels_of({"train": ("y", np.array([-1, 1, 1, -1]))}, names)
 
 
 def test_words_of_programs_for_nothing_are_classes_which_is_said():

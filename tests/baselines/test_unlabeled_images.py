@@ -180,3 +180,11 @@ def test_without_labels_is_not_the_unknown_class(tmp_path):
     write(tmp_path, LABELED | {"unlabeled/x": 7})
     assert UNKNOWN not in opened(tmp_path).splits["train"].labels
     assert opened(tmp_path).splits["unlabeled"].labels is None
+
+
+def test_an_oracle_of_minus_1_and_1_knows_one_class_which_is_refused_with_the_reason(tmp_path):
+    write(tmp_path, {"a": 1, "b": 2})
+    oracle = tmp_path / "labels.csv"
+    oracle.write_text("path,label\na,-1\nb,1\n")
+    with pytest.raises(ValueError, match=r"1 classes; at least 2 are needed \(1 labels are -1, which stands"):
+        opened(tmp_path, labels="none", oracle=str(oracle))
