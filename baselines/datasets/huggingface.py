@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -103,7 +104,7 @@ class HuggingFace(Dataset):
 
     def _files(self) -> dict[str, list[Path]]:
         """Split -> its files, in their order."""
-        root = Path(self.path).expanduser()
+        root = Path(os.path.expanduser(self.path))
         if not root.exists():
             raise FileNotFoundError(f"no folder {root.absolute()}; save a data set there with save_to_disk")
         if root.is_file():
