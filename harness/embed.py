@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.files import RESULTS, temporary_name
+from harness.files import RESULTS, check_output, temporary_name
 from harness.messages import count, message_of
 from harness.progress import forgive_output, until_reader_leaves
 
@@ -240,10 +240,7 @@ def _check_output(option: str, output: Path, endings: Sequence[str] = ()) -> Non
         near = output.with_suffix(output.suffix.lower())
         meant = near if near.suffix in endings else f"{output}{endings[0]}"
         raise ValueError(f"{option} {output}: ends in neither {' nor '.join(endings)}; did you mean {meant}?")
-    if not output.resolve().parent.is_dir():
-        raise ValueError(f"{option} {output}: no folder {output.resolve().parent}")
-    if output.is_dir():
-        raise ValueError(f"{option} {output}: is a folder")
+    check_output(option, output)
 
 
 def write_embeddings(output: Path, pieces: Iterable[tuple[Sequence[Path], np.ndarray]], size: int) -> None:

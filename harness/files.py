@@ -103,6 +103,18 @@ def temporary_name(file: Path) -> Path:
     return file.with_name(f".{file.name}.{socket.gethostname()}.{os.getpid()}")
 
 
+def check_output(option: str, output: Path) -> None:
+    """That what is asked for by an option can be written, as far as its place tells before any work is done.
+
+    Raises:
+        ValueError: its folder is not there, or it is a folder itself.
+    """
+    if not output.resolve().parent.is_dir():
+        raise ValueError(f"{option} {output}: no folder {output.resolve().parent}")
+    if output.is_dir():
+        raise ValueError(f"{option} {output}: is a folder")
+
+
 def checksum(file: Path, without: int = 0) -> str:
     """Of a file, without so many bytes at its end."""
     digest, left = hashlib.blake2b(digest_size=CHECKSUM_LENGTH // 2), file.stat().st_size - without

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -43,9 +44,11 @@ class EmbeddingsDataset(Dataset):
 
     def identity(self) -> str:
         """The paths, sizes and times of the files, and the column."""
-        parts = [self._stated(Path(self.path).expanduser())]
+        parts = [self._stated(Path(os.path.expanduser(self.path)))]
         if self.labels is not None:
-            parts.append(self._stated(Path(self.labels).expanduser(), "the labels, as .csv, .tsv, .parquet or .npy"))
+            parts.append(
+                self._stated(Path(os.path.expanduser(self.labels)), "the labels, as .csv, .tsv, .parquet or .npy")
+            )
         return f"{' '.join(parts)} {self.label}"
 
     def open(self) -> Source:
@@ -55,8 +58,8 @@ class EmbeddingsDataset(Dataset):
             FileNotFoundError: there is no such file.
             ValueError: it does not hold what it should; names it.
         """
-        table = None if self.labels is None else Path(self.labels).expanduser()
-        content = read_embeddings(Path(self.path).expanduser(), table, label=self.label)
+        table = None if self.labels is None else Path(os.path.expanduser(self.labels))
+        content = read_embeddings(Path(os.path.expanduser(self.path)), table, label=self.label)
         parts = dict(content.parts)
         if "all" in parts:
             parts["train"] = parts.pop("all")

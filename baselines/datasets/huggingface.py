@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import os
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -116,7 +117,7 @@ class HuggingFace(Dataset):
 
     def _files(self) -> dict[str, list[Path]]:
         """Split -> its files, in their order."""
-        root = Path(self.path).expanduser()
+        root = Path(os.path.expanduser(self.path))
         if not root.exists():
             raise FileNotFoundError(f"no folder {root.absolute()}; save a data set there with save_to_disk")
         if root.is_file():

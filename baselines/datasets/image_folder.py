@@ -107,7 +107,7 @@ class ImageFolder(Dataset):
                 times = f"{image.status.st_mtime_ns}\0{image.status.st_ctime_ns}"
                 digest.update(os.fsencode(image.path) + f"\0{image.status.st_size}\0{times}\0".encode())
         form = f"{self.size} {self.channels} {self.upright}"
-        return f"{Path(self.path).expanduser().absolute()} {form} {digest.hexdigest()}"
+        return f"{Path(os.path.expanduser(self.path)).absolute()} {form} {digest.hexdigest()}"
 
     def open(self) -> Source:
         """Lists the files; they are decoded when they are read.
@@ -139,13 +139,13 @@ class ImageFolder(Dataset):
         return Source(shape, names, splits, notes=notes, tally=tally)
 
     def _layout(self) -> Layout:
-        root = Path(self.path).expanduser()
+        root = Path(os.path.expanduser(self.path))
         if not root.is_dir():
             raise FileNotFoundError(f"no folder {root.absolute()}; put one folder of images per class there")
         layout = (
             read_layout(str(root), self._named, self.depth) if self.labels != "none" else without_classes(str(root))
         )
-        return with_oracle(layout, Path(self.oracle).expanduser(), root) if self.oracle is not None else layout
+        return with_oracle(layout, Path(os.path.expanduser(self.oracle)), root) if self.oracle is not None else layout
 
     def _image_shape(self, paths: list[str]) -> tuple[tuple[int, int, int], tuple[str, ...]]:
         """(C, H, W), and what is to be said of it."""

@@ -116,7 +116,7 @@ class Manifest(Dataset):
 
     @property
     def _file(self) -> Path:
-        return Path(self.path).expanduser()
+        return Path(os.path.expanduser(self.path))
 
     @property
     def _columns(self) -> Columns:
@@ -124,7 +124,7 @@ class Manifest(Dataset):
         return Columns(*(None if name is None else str(name) for name in names))
 
     def _listing(self) -> tuple[list[Listed], list[str]]:
-        root = Path(self.root).expanduser() if self.root is not None else self._file.parent
+        root = Path(os.path.expanduser(self.root)) if self.root is not None else self._file.parent
         return listed_images(self._file, [root], self._columns, with_labels=self.has_labels)
 
     def _parts(self, images: Sequence[Listed], notes: list[str]) -> dict[str, list[Listed]]:

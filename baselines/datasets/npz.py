@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -102,7 +103,7 @@ class Npz(Dataset):
 
     def _place(self) -> Path:
         """The .npz file or the folder of .npy files."""
-        path = Path(self.path).expanduser()
+        path = Path(os.path.expanduser(self.path))
         if path.suffix.lower() == ".npy" and path.is_file():
             return path.parent
         if path.is_file() or (path.is_dir() and any(path.glob("*.npy"))):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import abstractmethod
 from pathlib import Path
 from typing import ClassVar
@@ -39,7 +40,7 @@ class TorchvisionSet(Dataset):
         Raises:
             FileNotFoundError: they are missing and cannot be downloaded.
         """
-        root = Path(self.root).expanduser()
+        root = Path(os.path.expanduser(self.root))
         try:
             return self.read(root)
         except (OSError, RuntimeError) as error:  # torchvision raises either, without saying what to do

@@ -64,6 +64,9 @@ def way_of(selector: object, classifier: object, *, seed: int, budget: int, num_
     problems.raise_any()
     assert config is not None
     head = config.classifier
+    if config.beside:
+        names = ", ".join([head.name, *(other.name for other in config.beside)])
+        problems.add("classifier", f"{names} are several heads, and one is asked; name it alone")
     if head.name == "finetune" or head.representation != "features":
         what = "finetune" if head.name == "finetune" else f"representation {head.representation}"
         problems.add("classifier", f"{what} needs more than an encoder's features; take logistic")

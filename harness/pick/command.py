@@ -8,6 +8,7 @@ them in the CSV or there, name the file among --labels, and call it again.
 from __future__ import annotations
 
 import argparse
+import csv
 import sys
 import time
 import unicodedata
@@ -87,6 +88,8 @@ def _run(options: argparse.Namespace) -> None:
     classes, whose = _classes(options.classes, trained_classes, set(named.values()))
     bought = labels.bought(named, classes)
     unlabeled = len(pool.names) - len(named)
+    if not unlabeled:
+        raise ValueError(f"all {len(named)} images have a label: there is nothing to choose from")
     if not 1 <= asked.budget <= unlabeled:
         raise ValueError(f"--budget {asked.budget}: {unlabeled} images have no label yet; use 1 .. {unlabeled}")
     way = choice.way_of(asked.selector, asked.classifier, seed=options.seed, budget=asked.budget, num_labels=len(named))
@@ -191,17 +194,12 @@ def _classes(given: str | None, trained: tuple[str, ...], seen: set[str]) -> tup
     """Every class, in the order of their numbers, and who says so.
 
     Raises:
-        ValueError: fewer than two are known, or one of --classes has no name or that of another.
+        ValueError: fewer than two are known, or --classes is no list of them.
     """
     from harness.tables import names_of
 
     if given is not None:
-        given = unicodedata.normalize("NFC", given)  # as labels are
-        classes, said = [name.strip() for name in given.split(",")], "--classes"
-        if "" in classes:
-            raise ValueError(f"--classes {given}: class {classes.index('') + 1} has no name; leave out its comma")
-        if doubled := [name for name in classes if classes.count(name) > 1]:
-            raise ValueError(f"--classes {given}: {doubled[0]!r} stands there {classes.count(doubled[0])} times")
+        classes, said = _named_classes(unicodedata.normalize("NFC", given)), "--classes"  # as labels are
     elif trained and seen <= set(trained):
         classes, said = list(trained), "those of the encoder"
     else:
@@ -211,6 +209,24 @@ def _classes(given: str | None, trained: tuple[str, ...], seen: set[str]) -> tup
     if len(classes) < 2:
         raise ValueError(f"1 class ({said}): name every class that there is, --classes A,B,C")
     return classes, said
+
+
+def _named_classes(given: str) -> list[str]:
+    """The classes of --classes, which are a row of CSV: a name with a comma stands in quotes.
+
+    Raises:
+        ValueError: they are none, or a class has no name or that of another.
+    """
+    try:
+        (row,) = csv.reader([given], skipinitialspace=True, strict=True)
+    except csv.Error as error:
+        raise ValueError(f"--classes {given}: {error}; a name with a comma stands in quotes") from None
+    classes = [name.strip() for name in row] or [""]
+    if "" in classes:
+        raise ValueError(f"--classes {given}: class {classes.index('') + 1} has no name; leave out its comma")
+    if doubled := [name for name in classes if classes.count(name) > 1]:
+        raise ValueError(f"--classes {given}: {doubled[0]!r} stands there {classes.count(doubled[0])} times")
+    return classes
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:

@@ -10,6 +10,7 @@ than half of the backbone are refused, so that a training never starts from rand
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from collections import Counter
@@ -72,7 +73,7 @@ def _digest(file: Path, size: int, modified: int, changed: int) -> str:
 
 
 def _existing(weights: str, published: Mapping[str, PublishedWeights]) -> Path:
-    file = Path(weights).expanduser()
+    file = Path(os.path.expanduser(weights))
     if file.is_dir():
         inside = sorted(str(other) for other in file.iterdir() if other.suffix.lower() in ENDINGS)
         which = f"did you mean {inside[0]!r}?" if inside else f"and no file in it ends in {', '.join(ENDINGS)}"

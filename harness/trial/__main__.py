@@ -40,7 +40,9 @@ def main(arguments: list[str] | None = None, prog: str = "python -m harness.tria
     except optimizers.DivergedError as error:
         print(error, file=sys.stderr)
         return 1
-    except (ValueError, FileNotFoundError) as error:
+    except BrokenPipeError:  # the reader has left
+        raise
+    except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
     if trial.warning:

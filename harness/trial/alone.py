@@ -10,7 +10,8 @@ from typing import Any
 
 from harness.config.parsing import read_trial
 from harness.config.trial import TrialConfig
-from harness.files import CACHE, STAGES
+from harness.files import CACHE, STAGES, check_output
+from harness.messages import message_of
 from harness.trial.origin import origin_of
 from harness.trial.run import Folders, run
 
@@ -82,10 +83,13 @@ def run_trial(
 
     Raises:
         ConfigError: everything that is wrong with the trial.
-        ValueError: what does not fit its data; `trial.optimizers.DivergedError` if a loss became infinite.
+        ValueError: what does not fit its data, or a portrait without a folder; `trial.optimizers.DivergedError` if a
+            loss became infinite.
         FileNotFoundError: the data set is missing.
     """
     config = read_trial(Path(trial) if isinstance(trial, str) else trial, set or {})
+    if portrait:
+        check_output("portrait", Path(portrait))
     records: list[Measured] = []
     portrayed: dict[str, Any] = {}
 
@@ -98,6 +102,10 @@ def run_trial(
     folders = Folders(Path(cache), Path(stages))
     totals = run(config, seed, folders, keep, with_test=test, deliver=portrayed.update if portrait else None)
     keep("labels", int(totals["labels/used"]), totals)
+    warning = portrayed.get("warning")
     if portrait and "portrait" in portrayed:
-        Path(portrait).write_bytes(base64.b64decode(portrayed["portrait"]))
-    return Trial(config, seed, totals, tuple(records), portrayed.get("warning"))
+        try:
+            Path(portrait).write_bytes(base64.b64decode(portrayed["portrait"]))
+        except OSError as error:
+            warning = f"no portrait: {message_of(error)}"
+    return Trial(config, seed, totals, tuple(records), warning)

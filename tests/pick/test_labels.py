@@ -394,11 +394,19 @@ REFUSED = {
     "head": (["--classifier", "finetune"], "classifier: finetune needs more than an encoder's features; take logistic"),
     "budget": (["--budget", "41"], "--budget 41: 40 images have no label yet; use 1 .. 40"),
     "no budget": (["--budget", "0"], "--budget 0: 40 images have no label yet; use 1 .. 40"),
+    "several heads": (
+        ["--classifier", "[knn, ridge]"],
+        "classifier: knn, ridge are several heads, and one is asked; name it alone",
+    ),
     "no round": (["--round", "0"], "--round 0: rounds are counted from 1"),
     "round below": (["--round", "-2"], "--round -2: rounds are counted from 1"),
     "no classes": (["--classes", ""], "--classes : class 1 has no name; leave out its comma"),
     "empty class": (["--classes", "cat,dog,"], "--classes cat,dog,: class 3 has no name; leave out its comma"),
     "class twice": (["--classes", "cat,dog, cat"], "--classes cat,dog, cat: 'cat' stands there 2 times"),
+    "quotes": (
+        ["--classes", '"cat, tabby,dog'],
+        '--classes "cat, tabby,dog: unexpected end of data; a name with a comma ',
+    ),
     "one class": (["--classes", "cat"], "1 class (--classes): name every class that there is, --classes A,B,C"),
     "weight": (["--diversity", "-1"], "--diversity -1.0: a weight is 0 or more"),
     "balance": (["--balance", "1"], "--balance needs labels: without any no class is predicted"),
@@ -415,6 +423,17 @@ def test_what_cannot_be_is_refused_in_one_line(desk, case, capsys):
     error = capsys.readouterr().err
     assert error.startswith(message)
     assert error.count("\n") == 1
+
+
+def test_where_all_images_have_a_label_there_is_nothing_to_choose(desk, capsys):
+    assert desk("--labels", write("labels.csv", "path,label\n" + "".join(f"{name},cat\n" for name in NAMES))) == 2
+    assert capsys.readouterr().err == "all 40 images have a label: there is nothing to choose from\n"
+
+
+def test_a_class_with_a_comma_is_named_in_quotes(desk, capsys):
+    table = write("labels.csv", f'path,label\n{NAMES[0]},"cat, tabby"\n')
+    assert desk("--labels", table, "--classes", '"cat, tabby", dog') == 0
+    assert "knowing 1 label of 2 classes" in capsys.readouterr().out
 
 
 def test_many_classes_of_one_label_each_are_picked_for_without_a_warning(tmp_path, monkeypatch):
