@@ -376,9 +376,8 @@ def test_seeds_are_added_until_all_is_resolved(tmp_path, capfd):
     from test_sweep import endings, run, write
 
     seeds = {"max": 9, "until": "resolved", "block": 3}
-    parameters = {"classifier": {"values": ["logistic", {"name": "logistic", "class_weight": "balanced"}]},
-                  "labels.start": {"values": [20, 100]}}  # fmt: skip
-    reference = {"classifier": "logistic", "classifier.class_weight": "none", "labels.start": 20}
+    parameters = {"classifier.class_weight": {"values": ["none", "balanced"]}, "labels.start": {"values": [20, 100]}}
+    reference = {"classifier.class_weight": "none", "labels.start": 20}
     trial = {**TRIAL, "labels": {"start": 20}, "classifier": {"name": "logistic", "representation": "raw"}}
     file = write(tmp_path, name="until", trial=trial, seeds=seeds, reference=reference, parameters=parameters)
     assert run(tmp_path, file) == 0
