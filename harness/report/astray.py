@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from statistics import median
-from typing import TypeVar
 
-Block = TypeVar("Block", bound=Hashable)
-"""What all are measured under: a seed, or a setting and a seed."""
+from harness.records.standing import Block
 
 ASTRAY = 6.0
 """A value so many robust standard deviations from what its configuration and its seed let expect is named."""
