@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -32,6 +33,21 @@ PREDICTED = 4096
 """Images whose features are read at a time, where these are read anew each time."""
 
 
+@dataclass
+class EncodingCost:
+    """What an encoder's features and representations cost a trial, whichever head or selector asks for them.
+
+    Attributes:
+        seconds: spent so far.
+        saved_seconds: that features took which another trial computed.
+        found_seconds: that the pool's features took in a stage from the cache; 0 where this trial computed them itself.
+    """
+
+    seconds: float = 0.0
+    saved_seconds: float = 0.0
+    found_seconds: float = 0.0
+
+
 class Encoder:
     """A pre-trained encoder and the representation that its classifier reads.
 
@@ -46,9 +62,8 @@ class Encoder:
         kept: features of the parts that are kept on disk, if any are.
 
     Attributes:
-        seconds: spent so far on features and representations.
+        cost: shared with this encoder `under` other classifiers and `of_pool`.
         is_free: whether features cost nothing but to read them, as those of a data set of features.
-        saved_seconds: that features took which another trial computed.
     """
 
     def __init__(
@@ -69,7 +84,7 @@ class Encoder:
         self.config = config
         self.seed = seed
         self.pretrained = pretrained
-        self.seconds, self.saved_seconds = 0.0, 0.0
+        self.cost = EncodingCost()
         self.is_free = not any(True for _ in backbone.parameters())
         self._kept = kept
         self._views: dict[int, Tensor] = {}
@@ -82,6 +97,7 @@ class Encoder:
         """This encoder for another classifier, which may read another representation; features are shared."""
         other = Encoder(self.backbone, self.digest, self.runtime, self.parts, config, self.seed, self.pretrained)
         other._features, other._pool_features, other._kept = self._features, self._pool_features, self._kept
+        other.cost = self.cost
         return other
 
     def of_pool(self) -> Encoder:
@@ -91,7 +107,7 @@ class Encoder:
         """
         pool = {"pool": self.parts["pool"]}
         other = Encoder(self.backbone, self.digest, self.runtime, pool, self.config, self.seed, self.pretrained)
-        other._pool_features = self._pool_features
+        other._pool_features, other.cost = self._pool_features, self.cost
         other._inputs = {part: values for part, values in self._inputs.items() if part in pool}
         other._map = self._map
         return other
@@ -104,17 +120,24 @@ class Encoder:
         known = self._pool_features if part == "pool" else self._features
         if part in known:
             return known[part] if rows is None else known[part][rows]
-        started = time.perf_counter()
+        started, saved = time.perf_counter(), 0.0
         if self._kept is not None and not self.is_free:
             features, saved = self._kept(part, rows)
-            self.saved_seconds += saved
         else:
             images = self.parts[part] if rows is None else self.parts[part].subset(rows)
             features = self.runtime.forward(self.backbone, images)
         if rows is None and not self.is_free:
             known[part] = features
-            self.seconds += time.perf_counter() - started
+            self.cost.seconds += time.perf_counter() - started
+            self.cost.saved_seconds += saved
+            if part == "pool":
+                self.cost.found_seconds = 0.0
         return features
+
+    def charge_found(self, seconds: float) -> None:
+        """Counts what features took in a stage from the cache, which this trial has not computed."""
+        if "pool" not in self._pool_features:
+            self.cost.found_seconds = max(self.cost.found_seconds, seconds)
 
     @cached_property
     def _kept_views(self) -> KeptFeatures | None:
@@ -130,8 +153,8 @@ class Encoder:
         new = torch.tensor([row for row in rows.tolist() if row not in self._views], dtype=torch.int64)
         started = time.perf_counter()
         features, saved = self._kept_views("pool", new)
-        self.seconds += time.perf_counter() - started
-        self.saved_seconds += saved
+        self.cost.seconds += time.perf_counter() - started
+        self.cost.saved_seconds += saved
         self._views |= dict(zip(new.tolist(), features, strict=True))
         return torch.stack([self._views[row] for row in rows.tolist()])
 
@@ -145,7 +168,7 @@ class Encoder:
             source = represent.pixels(self.parts[part]) if self._reads_pixels else self.features(part)
             started = time.perf_counter()
             self._inputs[part] = self._fit(source) if part == "pool" else self.represent(source)
-            self.seconds += time.perf_counter() - started
+            self.cost.seconds += time.perf_counter() - started
         return self._inputs[part]
 
     def represent(self, source: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import base64
 import copy
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -143,7 +143,10 @@ class Rounds:
         last: Trained | None,
         number: int,
     ) -> Stage:
-        """A stage that chooses by what is shown in a round; `about` says what is asked, beside what is shown."""
+        """A stage that chooses by what is shown in a round; `about` says what is asked, beside what is shown.
+
+        Its seconds are without those of encoding, which are the encoder's.
+        """
         context, config = self.context, self.context.config
         key = self._key() | {
             "model": last.digest if last else self.encoder.digest,
@@ -158,7 +161,18 @@ class Rounds:
             key["selection"] = self.chooser.key
             plugins += registry.sources(config.selection.ssl_method, config.selection.augmentation)
         self._encode_pool(last)
-        return context.stages.run(kind, key | about, compute, plugins)
+        cost = self.encoder.cost
+
+        def timed(checkpoint: Checkpoint) -> dict[str, Any]:
+            before = cost.seconds
+            value = compute(checkpoint)
+            return value | {"encode_seconds": cost.seconds - before}
+
+        stage = context.stages.run(kind, key | about, timed, [*plugins, compute])
+        encoding = stage.value["encode_seconds"]
+        if stage.cached:
+            self.encoder.charge_found(encoding)
+        return replace(stage, seconds=stage.seconds - encoding)
 
     def _encode_pool(self, last: Trained | None) -> None:
         """Computes features that are paid for once per trial, whichever selector reads them first."""

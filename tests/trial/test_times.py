@@ -3,13 +3,17 @@
 import json
 import shutil
 import time
+from types import SimpleNamespace
 
 import pytest
 from sweep_folder import SweepFolder
 from trials import configure, rounds_of
 
+from harness.api import Backbone
 from harness.metrics import PER_ROUND, known
 from harness.report.read import read_report
+from harness.trial.run import load_data
+from harness.trial.runtime import Runtime
 
 ROUNDS = {"labels": {"start": 20, "budget": 10, "rounds": 3}, "selector": "coreset", "classifier__epochs": 2}
 PARTS = ("pretrain", "encode", "select", "train", "evaluate")
@@ -89,6 +93,34 @@ def test_saved_and_spent_are_the_total_whatever_the_cache_lacks(bench, stages, t
         assert report.saved == pytest.approx(report.seconds - spent)
         (entry,) = report.confirmed
         assert entry.cached == left
+
+
+FINETUNE = {"name": "finetune", "epochs": 1}
+
+
+@pytest.mark.parametrize("heads", [[FINETUNE], [FINETUNE, "knn"], ["knn"]], ids=["finetune", "finetune, knn", "knn"])
+def test_encoding_the_pool_is_charged_once_and_under_its_own_name(fresh, heads, monkeypatch):
+    bench, forward = fresh(), Runtime.forward
+    config = configure(**ROUNDS | {"selector": "typiclust", "classifier": heads, "pretrain__epochs": 1})
+    pool = len(load_data(config, bench.folders.cache, with_test=False)[0].pool)
+
+    encoded = []
+
+    def noted(self, network, images, *rest):
+        encoded.extend([network] * (isinstance(network, Backbone) and len(images) == pool))
+        return forward(self, network, images, *rest)
+
+    late = lambda: time.perf_counter() + 1000 * len(encoded)  # noqa: E731
+    clock = SimpleNamespace(perf_counter=late, monotonic=time.monotonic, time=time.time)
+    monkeypatch.setattr(Runtime, "forward", noted)
+    monkeypatch.setattr("harness.trial.models.time", clock)
+    monkeypatch.setattr("harness.trial.stages.time", clock)
+    first, again = (bench.run(config)[1] for _ in range(2))
+    assert 1000 < first["time/encode_seconds"] < 2000
+    assert first["time/select_seconds"] < 1000
+    assert 1000 < again["time/encode_seconds"] < 2000
+    assert again["time/select_seconds"] == first["time/select_seconds"]
+    assert again["time/total_seconds"] == pytest.approx(sum(again[f"time/{part}_seconds"] for part in PARTS))
 
 
 def _as_recorded_before(rows, totals):
