@@ -7,6 +7,9 @@ import math
 import torch
 from torch import Tensor
 
+DRAWN_OF_EACH = 5
+"""Images of a class that a draw holds at least, so that each can be held out while others of its class are not."""
+
 
 def image_weights(labels: Tensor, class_weight: str) -> Tensor:
     """f32 [L], mean 1: what each labelled image's loss counts for.
@@ -33,6 +36,24 @@ def folds_of(labels: Tensor, num_folds: int, rng: torch.Generator) -> Tensor:
     folds = torch.empty_like(labels)
     folds[order] = torch.arange(len(labels)) % num_folds
     return torch.where(counts[places] > 1, folds, -1)
+
+
+def draw_of(labels: Tensor, size: int, rng: torch.Generator) -> Tensor:
+    """i64 [min(L, size)]: positions of images drawn at random, with `DRAWN_OF_EACH` of every class that has so many.
+
+    A class that has fewer is drawn whole. Where a uniform draw is such, it is the one.
+
+    Args:
+        labels: i64 [L].
+        size: at least the number of classes.
+        rng: draws one order of the images, of which the first are taken.
+    """
+    order = torch.randperm(len(labels), generator=rng)
+    _, places, counts = labels[order].unique(return_inverse=True, return_counts=True)
+    ranks = torch.empty_like(order)
+    ranks[places.argsort(stable=True)] = torch.cat([torch.arange(count) for count in counts.tolist()])
+    first = ranks.clamp(max=DRAWN_OF_EACH).argsort(stable=True)[:size]  # the first of every class, the second, ...
+    return order[first.sort().values]
 
 
 def with_unseen(scores: Tensor, seen: Tensor, num_labels: int, num_classes: int) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness.trial.classes import folds_of
+from harness.trial.classes import draw_of, folds_of
 
 CHOICES = tuple(10.0**power for power in range(-4, 3))
 """C, the inverse strength of the penalty: the cross-entropy is summed over the images and |weights|^2 / (2 C) added."""
@@ -21,8 +21,8 @@ WORTHWHILE = 0.75
 
 FOLDS = 5
 FOLDED = 10_000
-"""Labelled images by which C is chosen, at most: a draw of them where there are more. C depends little on their number,
-since it weighs the penalty against a sum."""
+"""Labelled images by which C is chosen, at most: a draw of them where there are more, with images of every class. C
+depends little on their number, since it weighs the penalty against a sum."""
 
 
 def fit_logistic(inputs: Tensor, labels: Tensor, weights: Tensor, rng: torch.Generator) -> dict[str, Any]:
@@ -76,7 +76,7 @@ def choose_strength(inputs: Tensor, labels: Tensor, weights: Tensor, rng: torch.
     """
     from sklearn.exceptions import ConvergenceWarning
 
-    drawn = torch.randperm(len(labels), generator=rng)[:FOLDED]
+    drawn = draw_of(labels, FOLDED, rng)
     x, y, w = inputs[drawn].numpy(), labels[drawn].numpy(), weights[drawn].numpy()
     folds = folds_of(labels[drawn], FOLDS, rng).numpy()
     models = {fold: _solver(CHOICES[0], tol=1e-3, max_iter=500) for fold in np.unique(folds[folds >= 0]).tolist()}

@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from harness.trial.classes import draw_of
+
 PENALTIES = tuple(10.0 ** (power / 2) for power in range(-10, 6))
 """lambda, in units of the centred kernel's mean diagonal (of a linear one: the mean squared length of the inputs)."""
 
@@ -23,7 +25,8 @@ RBF_WIDTHS = (0.1, 0.3, 1.0, 3.0)
 """gamma of exp(-gamma |a - b|^2), in units of 1 / the median squared distance of the labelled images."""
 
 LEFT_OUT = 2_000
-"""Labelled images by which the kernel's width and penalty are chosen, at most; a draw of them where there are more."""
+"""Labelled images by which the kernel's width and penalty are chosen, at most; a draw of them where there are more,
+with images of every class."""
 
 SCORES_AT_ONCE = 2**24
 """Scores of images left out that are held at a time: 128 MB."""
@@ -184,7 +187,7 @@ def fit_kernel_ridge(inputs: Tensor, labels: Tensor, weights: Tensor, rng: torch
         `dual` f32 [L, S] and `bias` f32 [S], `gamma` and `penalty`.
     """
     x, w, targets = inputs.double(), weights.double(), _targets(labels)
-    drawn = torch.randperm(len(x), generator=rng)[:LEFT_OUT]
+    drawn = draw_of(labels, LEFT_OUT, rng)
     distances = torch.cdist(x[drawn], x[drawn]).square()
     apart = distances[~torch.eye(len(drawn), dtype=torch.bool)]
     median = (float(apart.median()) if len(apart) else 0.0) or 1.0

@@ -21,7 +21,7 @@ from harness.config.schema import ConfigError
 from harness.config.trial import ClassifierConfig, ComputeConfig, JointConfig
 from harness.seeding import generator, seeded
 from harness.trial import heads, joint, logistic, ridge
-from harness.trial.classes import folds_of, image_weights, with_unseen
+from harness.trial.classes import draw_of, folds_of, image_weights, with_unseen
 from harness.trial.epochs import Watch
 from harness.trial.joint import JointModel, Material
 from harness.trial.ridge import Decomposition
@@ -120,6 +120,36 @@ def test_where_no_image_can_be_held_out_the_strength_is_1():
     state, scores = scores_of("logistic", x[:3], torch.arange(3), x[:3])
     assert state["C"] == 1
     assert scores.argmax(1).tolist() == [0, 1, 2]
+
+
+RARE = torch.tensor([0] * 400 + [1] * 2 + [2] * 30)
+
+
+@pytest.mark.parametrize("labels", [RARE[:402], RARE], ids=["two classes", "three"])
+@pytest.mark.parametrize("name", ["logistic", "kernel_ridge"])
+def test_a_rare_class_is_among_the_images_that_a_head_is_chosen_by(monkeypatch, name, labels):
+    """Whichever a draw of them leaves out, the choice is as if the rarest had been drawn."""
+    monkeypatch.setattr(logistic, "FOLDED", 20)
+    monkeypatch.setattr(ridge, "LEFT_OUT", 20)
+    x = torch.randn(len(labels), 3, generator=torch.Generator().manual_seed(0))
+    x[labels == 1] = torch.tensor([30.0, 0, 0])  # that is told apart by a weak penalty
+    for seed in range(5):
+        state = heads.fit(ClassifierConfig(name=name), x, labels, 3, seed)
+        scores = heads.predictor(ClassifierConfig(name=name), state, x, labels, 3)(x)
+        assert scores[labels == 1].argmax(1).tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("size", [3, 20, 60, 432])
+def test_a_draw_holds_every_class_and_is_uniform_but_for_that(size):
+    for seed in range(5):
+        drawn = draw_of(RARE, size, generator(seed, "draw"))
+        uniform = torch.randperm(len(RARE), generator=generator(seed, "draw"))[:size]
+        assert len(drawn) == len(drawn.unique()) == size
+        assert RARE[drawn].unique().tolist() == [0, 1, 2]
+        if size >= 60:
+            assert int((RARE[drawn] == 1).sum()) == 2
+        if (RARE[uniform].bincount(minlength=3) >= torch.tensor([5, 2, 5])).all():
+            assert torch.equal(drawn, uniform)
 
 
 def test_folds_are_stratified_and_none_holds_a_whole_class():
