@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 import torch
+from torch import nn
 
 from harness.api import Backbone, Selector, SemiSupervisedMethod, SSLMethod, SupervisedMethod, TaughtMethod
 from harness.config.schema import Problems
@@ -40,8 +41,6 @@ def check_classifiers(config: TrialConfig, path: str, problems: Problems) -> Non
 def check_mode(config: TrialConfig, path: str, problems: Problems) -> None:
     """What `mode: joint` asks of method, classifier and selector."""
     method: type[SSLMethod] = registry.find_plugin("ssl_methods", config.ssl_method.name)
-    if issubclass(method, SupervisedMethod) and config.labels.start == 0:
-        problems.add(f"{path}.labels.start", f"{config.ssl_method.name} learns from labels; use 1 or more")
     if config.mode == "pretrain":
         if issubclass(method, SemiSupervisedMethod | TaughtMethod):
             problems.add(f"{path}.mode", f"{config.ssl_method.name} trains classifier and encoder at once; use joint")
@@ -52,8 +51,6 @@ def check_mode(config: TrialConfig, path: str, problems: Problems) -> None:
         )
     if config.classifier.backbone_lr == 0:
         problems.add(f"{path}.classifier.backbone_lr", "0 leaves the encoder alone, which joint trains; use above 0")
-    if config.labels.start == 1:
-        problems.add(f"{path}.labels.start", "1 image makes no batch for joint training; use 2 or more")
     if config.joint.unlabeled == "lowest_loss" and config.labels.budgets and not method.has_sample_loss():
         problems.add(
             f"{path}.joint.unlabeled", f"{config.ssl_method.name} has no loss per image to rank by; use as_labeled"
@@ -127,6 +124,9 @@ def check_labels(config: TrialConfig, path: str, problems: Problems) -> None:
             f"{labels.rounds} rounds, but `budget` lists {len(labels.budget)}; leave `rounds` out",
         )
     if labels.start == 0:
+        for name in dict.fromkeys(encoder.ssl_method.name for encoder in config.encoders().values()):
+            if issubclass(registry.find_plugin("ssl_methods", name), SupervisedMethod):
+                problems.add(f"{path}.labels.start", f"{name} learns from labels; use 1 or more")
         if not labels.budgets:
             problems.add(f"{path}.labels", "`start: 0` and no rounds: there would be nothing to train on")
         selector = built_selector(config.selector)
@@ -342,11 +342,14 @@ def try_plugins(config: TrialConfig, path: str, problems: Problems) -> None:
     for section, other in list(config.encoders().items())[1:]:
         attempt(f"{section}.augmentation", try_alone, other.augmentation)
         attempt(f"{section}.classifier.augmentation", try_alone, other.classifier.augmentation)
-        if attempt(f"{section}.backbone", try_backbone, other.backbone) is not None:
+        backbone = attempt(f"{section}.backbone", try_backbone, other.backbone)
+        if backbone is not None:
+            _check_first_batch(other, backbone, path, problems)
             attempt(f"{section}.ssl_method", try_method, other.ssl_method, other.backbone)
     backbone = attempt("backbone", try_backbone, config.backbone)
     if backbone is not None:
         _check_dropout(config, backbone, path, problems)
+        _check_first_batch(config, backbone, path, problems)
         attempt("ssl_method", try_method, config.ssl_method, config.backbone)
 
 
@@ -403,6 +406,25 @@ def try_method(plugin: Tried, backbone: Tried) -> tuple[int, int]:
     with torch.device("meta"):
         method: SSLMethod = registry.build(plugin.spec, network, *arguments)
     return method.num_views, method.num_local_views
+
+
+def _check_first_batch(config: TrialConfig, backbone: Backbone, path: str, problems: Problems) -> None:
+    """Whether what first trains the backbone on labelled images alone has more than one where it must."""
+    labels, name = config.labels, config.ssl_method.name
+    if (labels.start or next(iter(labels.budgets), 0)) != 1:
+        return
+    method: type[SSLMethod] = registry.find_plugin("ssl_methods", name)
+    if config.mode == "joint":
+        training = [] if issubclass(method, TaughtMethod) else ["joint training"]  # which learns from the whole pool
+    elif any(isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.training for layer in backbone.modules()):
+        tuned = any(head.name == "finetune" and head.backbone_lr for head in (config.classifier, *config.beside))
+        alone = issubclass(method, SupervisedMethod) and method.labeled_only and config.pretrain.epochs != 0
+        training = [f"{one}, with batch normalisation" for one, asked in ((name, alone), ("finetune", tuned)) if asked]
+    else:
+        return
+    key = "start" if labels.start else "budget"
+    for one in training:
+        problems.add(f"{path}.labels.{key}", f"1 image makes no batch for {one}; use 2 or more")
 
 
 def _check_dropout(config: TrialConfig, backbone: Backbone, path: str, problems: Problems) -> None:

@@ -446,9 +446,34 @@ def test_a_budget_that_leaves_a_semi_supervised_method_nothing_unlabelled_is_ref
             {**JOINT, "labels": {"start": 1}, "ssl_method": {"name": "simclr"}},
             "trial.labels.start: 1 image makes no batch",
         ),
+        (
+            {**JOINT, "labels": {"start": 0, "budget": [1, 9]}, "ssl_method": {"name": "simclr"}},
+            "trial.labels.budget: 1 image makes no batch for joint training; use 2 or more",
+        ),
+        (
+            {"backbone": "resnet18", "classifier": ["knn", FINETUNE], "labels": {"start": 1, "budget": 9, "rounds": 1}},
+            "trial.labels.start: 1 image makes no batch for finetune, with batch normalisation; use 2 or more",
+        ),
+        (
+            {"backbone": "resnet18", "ssl_method": "supervised", "labels": {"start": 1}},
+            "trial.labels.start: 1 image makes no batch for supervised, with batch normalisation; use 2 or more",
+        ),
         ({"classifier": ["linear", "forest"]}, r"trial.beside\[0\].name: expected logistic \| linear"),
     ],
 )
 def test_combinations_that_cannot_be_are_refused(settings, message):
     with pytest.raises(ConfigError, match=message):
         configure(**settings)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"classifier": FINETUNE},
+        {"backbone": {"name": "resnet18", "freeze": True}, "classifier": FINETUNE},
+        {"backbone": "resnet18", "classifier": FINETUNE | {"backbone_lr": 0.0}},
+        {"backbone": "resnet18", "ssl_method": "supervised", "pretrain__epochs": 0},
+    ],
+)
+def test_one_image_is_enough_where_no_batch_is_normalised(settings):
+    assert configure(**settings, labels={"start": 1}).labels.start == 1

@@ -81,6 +81,11 @@ def test_the_student_learns_from_it_and_the_teacher_is_made_once(fresh):
     assert results(other) != results(rows)
 
 
+def test_one_label_is_enough_as_all_images_are_learnt_from(fresh):
+    rows, _ = fresh().run(taught(labels={"start": 1}, classifier__epochs=1))
+    assert rounds_of(rows)[0][1] == 1
+
+
 @pytest.mark.parametrize("head", [{"name": "finetune", "epochs": 1}, "knn"])
 def test_any_head_may_teach(fresh, head):
     teacher = {"backbone": {"name": "dcnn3", "width": 4}, "classifier": head}
@@ -121,6 +126,14 @@ def test_the_steps_are_those_of_a_plain_loop():
         ({"teacher__ssl_method": "fixmatch"}, "fixmatch trains a classifier; use finetune as the head"),
         ({"classifier__augmentation": "weak"}, "distill sees labelled and unlabelled images alike"),
         ({"joint__unlabeled_ratio": 2}, "distill sees labelled and unlabelled images alike"),
+        (
+            {"teacher": {"backbone": "resnet18", "ssl_method": "supcon"}, "labels": {"start": 0, "budget": [9]}},
+            "trial.labels.start: supcon learns from labels; use 1 or more",
+        ),
+        (
+            {"teacher": {"backbone": "resnet18", "classifier": "finetune"}, "labels": {"start": 1}},
+            "trial.labels.start: 1 image makes no batch for finetune, with batch normalisation; use 2 or more",
+        ),
         ({"teacher__classifier": {"epochs": 3}}, "logistic, the default, reads no epochs"),
     ],
 )
