@@ -224,7 +224,7 @@ METRICS: dict[str, Metric] = {
             "images that fine-tuning or joint training learnt from in a second, labelled and unlabelled",
         ),
         Metric("labels/used", "images", 0, math.inf, "minimize", "labels revealed for training"),
-        Metric("labels/looked_at", "images", 0, math.inf, None, "labels that an upper bound read and did not buy"),
+        Metric("labels/looked_at", "images", 0, math.inf, None, "labels that an upper bound read, bought or not"),
         Metric("labels/val", "images", 0, math.inf, "minimize", "labels of the validation images, used beside those"),
         Metric("memory/peak_bytes", "bytes", 0, math.inf, "minimize", "peak memory of the trial on its device"),
         _cached("pretrain"),

@@ -318,7 +318,7 @@ class Attainable:
     Attributes:
         curves: metric -> number of labels -> seed -> value.
         areas: metric -> seed -> area under the curve.
-        looked_at: labels that a trial of it read without having bought them; mean over seeds.
+        looked_at: labels that a trial of it read, bought or not; mean over seeds.
     """
 
     curves: dict[str, dict[int, dict[int, float]]]

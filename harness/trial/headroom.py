@@ -39,7 +39,7 @@ class BestOfMany(Rounds):
 
     Attributes:
         bound: how many candidates there are, and whose.
-        looked_at: bool [N], images whose label was read without having been bought.
+        looked_at: bool [N], images whose label was read, bought or not.
     """
 
     def __init__(self, *rounds: object, bound: Bound):
