@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -45,11 +47,13 @@ def votes(
 
 
 def accuracy(features: Tensor, labels: Tensor, *, neighbors: int = 20, temperature: float = 0.1) -> float:
-    """Leave-one-out k-NN accuracy in [0, 1] of f32 [N, D] features with i64 [N] labels, N >= 2.
+    """Leave-one-out k-NN accuracy in [0, 1] of f32 [N, D] features with i64 [N] labels; NaN of one image.
 
     Run over the validation images alone, it needs none of the labels that selectors compete for, and means
     the same for every method and budget. It is not the accuracy that papers publish: see `accuracy_by_bank`.
     """
+    if len(features) == 1:
+        return math.nan
     shares = votes(
         features,
         features,

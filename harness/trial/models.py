@@ -116,6 +116,9 @@ class Encoder:
         """f32 [N, D] on the CPU, or [n, D] of i64 [n] rows: where nothing is known yet, these alone are computed.
 
         What costs nothing is read anew each time and not kept: it may be larger than memory.
+
+        Raises:
+            ValueError: some are NaN or infinite.
         """
         known = self._pool_features if part == "pool" else self._features
         if part in known:
@@ -126,6 +129,7 @@ class Encoder:
         else:
             images = self.parts[part] if rows is None else self.parts[part].subset(rows)
             features = self.runtime.forward(self.backbone, images)
+        self._check_finite(features, part)
         if rows is None and not self.is_free:
             known[part] = features
             self.cost.seconds += time.perf_counter() - started
@@ -133,6 +137,14 @@ class Encoder:
             if part == "pool":
                 self.cost.found_seconds = 0.0
         return features
+
+    def _check_finite(self, features: Tensor, part: str) -> None:
+        if not features.sum(dtype=torch.float64).isfinite():  # which holds no second tensor of that size
+            count, name = int((~features.isfinite().all(1)).sum()), type(self.backbone).__name__
+            raise ValueError(
+                f"{name} makes NaN or infinite features of {count} of {len(features)} {part} images; change its "
+                "weights, its settings or compute.precision"
+            )
 
     def charge_found(self, seconds: float) -> None:
         """Counts what features took in a stage from the cache, which this trial has not computed."""

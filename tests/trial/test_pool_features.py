@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from trials import Bench, configure
 
+from baselines.backbones.dcnn3 import DCNN3
 from baselines.selectors.badge import GradientDistance
 from harness.api import Selector
 from harness.config.trial import ClassifierConfig
@@ -50,6 +51,21 @@ def test_badges_embedding_is_the_gradient_of_the_heads_last_layer(name, standard
     every = torch.arange(len(x))
     got = GradientDistance(logits, inputs).block(every, every)
     torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-4 * float(expected.max()))
+
+
+class Bright(DCNN3):
+    """Of images that are mostly bright it makes no numbers."""
+
+    def forward(self, images):
+        is_dark = images.mean((1, 2, 3)) < 0
+        return super().forward(images) / is_dark[:, None]
+
+
+@pytest.mark.parametrize("head", ["logistic", "ridge", "kernel_ridge", "knn"])
+def test_features_that_are_no_numbers_end_the_trial_in_one_line_whatever_reads_them(fresh, head):
+    config = configure(backbone=f"{__name__}:Bright", ssl_method="none", classifier=head)
+    with pytest.raises(ValueError, match=r"Bright makes NaN or infinite features of \d+ of 194 pool images"):
+        fresh().run(config)
 
 
 class Watching(Selector):

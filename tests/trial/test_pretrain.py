@@ -440,6 +440,10 @@ def test_leave_one_out_accuracy_equals_a_slow_loop_beyond_one_block():
     assert knn.accuracy(features, labels) == float((found.argmax(1) == labels).float().mean())
 
 
+def test_of_one_image_nothing_is_known():
+    assert math.isnan(knn.accuracy(torch.ones(1, 3), torch.tensor([0])))
+
+
 def test_leave_one_out_does_not_see_the_answer():
     features, labels = torch.randn(400, 16, generator=torch.Generator().manual_seed(2)), torch.arange(400) % 2
     assert knn.accuracy(features, labels, neighbors=1) < 0.62  # with themselves among the neighbours it were 1
