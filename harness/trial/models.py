@@ -39,13 +39,13 @@ class EncodingCost:
 
     Attributes:
         seconds: spent so far.
-        saved: that features took which another trial computed.
-        found: that the pool's features took in a stage from the cache; 0 where this trial computed them itself.
+        saved_seconds: that features took which another trial computed.
+        found_seconds: that the pool's features took in a stage from the cache; 0 where this trial computed them itself.
     """
 
     seconds: float = 0.0
-    saved: float = 0.0
-    found: float = 0.0
+    saved_seconds: float = 0.0
+    found_seconds: float = 0.0
 
 
 class Encoder:
@@ -133,9 +133,9 @@ class Encoder:
         if rows is None and not self.is_free:
             known[part] = features
             self.cost.seconds += time.perf_counter() - started
-            self.cost.saved += saved
+            self.cost.saved_seconds += saved
             if part == "pool":
-                self.cost.found = 0.0
+                self.cost.found_seconds = 0.0
         return features
 
     def _check_finite(self, features: Tensor, part: str) -> None:
@@ -149,7 +149,7 @@ class Encoder:
     def charge_found(self, seconds: float) -> None:
         """Counts what features took in a stage from the cache, which this trial has not computed."""
         if "pool" not in self._pool_features:
-            self.cost.found = max(self.cost.found, seconds)
+            self.cost.found_seconds = max(self.cost.found_seconds, seconds)
 
     @cached_property
     def _kept_views(self) -> KeptFeatures | None:
@@ -166,7 +166,7 @@ class Encoder:
         started = time.perf_counter()
         features, saved = self._kept_views("pool", new)
         self.cost.seconds += time.perf_counter() - started
-        self.cost.saved += saved
+        self.cost.saved_seconds += saved
         self._views |= dict(zip(new.tolist(), features, strict=True))
         return torch.stack([self._views[row] for row in rows.tolist()])
 

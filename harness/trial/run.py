@@ -120,7 +120,7 @@ def _costs(rounds: Rounds) -> dict[str, float]:
     encoders |= {"teacher": rounds.teacher} if rounds.teacher else {}
     for purpose, one in encoders.items():
         costs.add(purpose, one.cost.seconds)
-        costs.add(purpose, one.cost.saved + one.cost.found, cached=True)
+        costs.add(purpose, one.cost.saved_seconds + one.cost.found_seconds, cached=True)
     cached = {"stage/selection_encoder_cached": float(chooser.cached)} if chooser else {}
     return costs.metrics() | cached
 
