@@ -39,9 +39,6 @@ EXCEPTIONS: dict[tuple[str, str], dict[str, str]] = {
     ("backbones", "timm/test_resnet"): {
         "gradients_reach_every_parameter": "timm starts with residual branches that are multiplied by 0"
     },
-    ("selectors", "skactiveml/Badge"): {
-        "positions_mean_nothing": "scikit-activeml begins with np.argmax, which takes the first of equal images"
-    },
     ("ssl_methods", "distill"): {"order_of_images_is_irrelevant": "each place in the batch has its own random partner"},
     ("ssl_methods", "mae"): {"order_of_images_is_irrelevant": "each place in the batch has its own mask"},
     ("ssl_methods", "mixmatch"): {
@@ -50,6 +47,13 @@ EXCEPTIONS: dict[tuple[str, str], dict[str, str]] = {
     ("ssl_methods", "moco_v2"): FILLING_QUEUE,
 }
 """(kind, name) -> check -> why this plugin cannot keep it. A check that passes after all fails here."""
+
+ROUNDED: dict[tuple[str, str], dict[str, str]] = {
+    ("selectors", "skactiveml/Badge"): {
+        "positions_mean_nothing": "scikit-activeml begins with np.argmax, which takes the first of equal images"
+    },
+}
+"""As `EXCEPTIONS`, but kept on some machines: where equal images differ by rounding, nobody is first."""
 
 NARROW: dict[str, object] = {"hidden_dim": 64, "projection_dim": 32}
 SMALLER: dict[tuple[str, str], dict[str, object]] = {
@@ -129,7 +133,13 @@ def factory(kind, name, **settings):
 
 def check(kind, name, plugin=None, **options):
     run = getattr(testing, f"check_{kind[:-1]}")
-    run(plugin or factory(kind, name, **SMALLER.get((kind, name), {})), exempt=EXCEPTIONS.get((kind, name)), **options)
+    plugin = plugin or factory(kind, name, **SMALLER.get((kind, name), {}))
+    try:
+        run(plugin, exempt=EXCEPTIONS.get((kind, name)), **options)
+    except AssertionError:
+        if (kind, name) not in ROUNDED:
+            raise
+        run(plugin, exempt=ROUNDED[kind, name], **options)
 
 
 @pytest.mark.parametrize(("kind", "name"), built_ins("augmentations", "backbones", "ssl_methods", "selectors"))
