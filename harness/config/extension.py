@@ -11,7 +11,7 @@ from harness.config.parsing import RECIPE, over_recipe
 from harness.config.plan import Plan
 from harness.config.schema import SHOWN, Problems, as_dict, parse
 from harness.config.space import CASE, Assignment, Parameter, Space
-from harness.config.trial import LabelsConfig
+from harness.config.trial import LabelsConfig, TrialConfig
 from harness.messages import cut
 
 MISSING = object()
@@ -74,13 +74,30 @@ def labels_asked(question: Mapping[str, Any], assignment: Assignment) -> int | N
     Returns:
         None where it has all, or the question does not say it.
     """
-    settings = (question.get("cases") or {}).get(assignment.get(CASE), {}) | assignment
-    settings = {path: value for path, value in settings.items() if path.partition(".")[0] in ("labels", RECIPE)}
-    trial = {key: value for key, value in (question.get("trial") or {}).items() if key in ("labels", RECIPE)}
-    problems = Problems()
-    whole = over_recipe(Space((), trial).apply(trial, settings), "", problems, question.get("recipes") or {})
-    labels = parse(LabelsConfig, whole.get("labels") or {}, "", problems)
+    labels = parse(LabelsConfig, _asked(question, assignment, "labels") or {}, "", Problems())
     return labels.total if labels else None
+
+
+def section_asked(question: Mapping[str, Any], assignment: Assignment, section: str) -> Any:
+    """A section of a configuration's trial with its defaults, as far as these are known here.
+
+    Args:
+        question: content of `space.yaml`.
+        assignment: the configuration.
+        section: such as `backbone`.
+    """
+    given = _asked(question, assignment, section)
+    trial = parse(TrialConfig, {} if given is None else {section: given}, "", Problems())
+    return as_dict(trial)[section] if trial else given
+
+
+def _asked(question: Mapping[str, Any], assignment: Assignment, section: str) -> Any:
+    """A section of a configuration's trial as the question and its recipe give it."""
+    settings = (question.get("cases") or {}).get(assignment.get(CASE), {}) | assignment
+    settings = {path: value for path, value in settings.items() if path.partition(".")[0] in (section, RECIPE)}
+    trial = {key: value for key, value in (question.get("trial") or {}).items() if key in (section, RECIPE)}
+    whole = over_recipe(Space((), trial).apply(trial, settings), "", Problems(), question.get("recipes") or {})
+    return whole.get(section)
 
 
 def _adds_rounds(path: str, before: Any, now: Any) -> bool:

@@ -164,12 +164,14 @@ def _with_heads_as_mappings(value: Any) -> Any:
 def apply_overrides(content: dict[str, Any], overrides: Mapping[str, Any]) -> None:
     """Sets what lies at dotted paths of a question, in order, as if the file said so; then writes its heads apart.
 
-    What lies below a list of heads is the first one's.
+    What lies below a list of heads is the first one's; another list takes the place of all.
 
     Raises:
         ConfigError: there is nothing below which a path leads, or a value that no file could hold.
     """
     for path, value in overrides.items():
+        if path == "trial.classifier" and isinstance(value, list) and isinstance(content.get("trial"), Mapping):
+            content["trial"] = {key: of for key, of in content["trial"].items() if key != "beside"}
         if path.startswith(("trial.classifier.", "trial.beside")):
             content["trial"] = with_heads_apart(content.get("trial"))
         set_path(content, path, plain(value))

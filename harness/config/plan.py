@@ -282,7 +282,7 @@ def load_plan(source: Path | Mapping[str, Any], overrides: Mapping[str, Any]) ->
     plan = _with_candidates(plan, problems)
     problems.raise_any()
     known = [candidate.parameters for candidate in plan.some_candidates()]
-    check_reference(plan.reference or {}, known, space.parameters if plan.method == "bayes" else (), problems)
+    check_reference(plan.reference or {}, known, () if plan.method == "grid" else space.parameters, problems)
     problems.raise_any()
     return plan
 

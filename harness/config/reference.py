@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,15 +18,15 @@ def check_reference(
 
     Args:
         reference: dotted paths below the trial -> values.
-        known: what the configurations set.
-        open_to: the parameters of a search whose configurations are not known in advance: `known` then holds every
-            value of each, or the ends of its range, and any of these may come together.
+        known: what the configurations set, as far as they are known in advance.
+        open_to: the parameters of a search: any of their values may come together.
         problems: notes what is wrong.
     """
     wanted, configurations = by_path(reference), [by_path(one) for one in known]
     if any(wanted.items() <= one.items() for one in configurations):
         return
     ranges = {parameter.path: parameter for parameter in open_to if not parameter.values}
+    configurations += [by_path({one.path: value}) for one in open_to for value in one.extremes()]
     before = len(problems.found)
     for path, value in wanted.items():
         values = [one[path] for one in configurations if path in one]
@@ -41,4 +42,7 @@ def check_reference(
 
 def _within(parameter: Parameter, value: Any) -> bool:
     number = to_number(float, value)
-    return number is not NOT_ONE and parameter.low <= number <= parameter.high
+    if number is NOT_ONE or not parameter.low <= number <= parameter.high:
+        return False
+    step = 1 if parameter.distribution == "int_uniform" else parameter.step
+    return not step or math.isclose((number - parameter.low) / step, round((number - parameter.low) / step))

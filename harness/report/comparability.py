@@ -8,6 +8,7 @@ from functools import cached_property
 from itertools import combinations, product
 from typing import Any
 
+from harness.config.extension import section_asked
 from harness.config.schema import by_path, lies_in
 from harness.records.names import EXACT, show_value
 from harness.records.rows import DIGITS, last
@@ -123,12 +124,18 @@ def between_entries(one: Report, left: Entry, other: Report, right: Entry) -> li
 
 def _between_sides(one: Side, other: Side) -> list[str]:
     """Why the bests of two sides cannot be compared, though their sweeps may be."""
-    given = {side: _given(side.report, side.best) for side in (one, other)}
-    left, right = (by_path(side.report.space.get("trial") or {}) | given[side] for side in (one, other))
-    parts = {path: path.partition(".")[0] for side in given if len(side.report.blocks) > 1 for path in given[side]}
-    grounds = [path for path, part in parts.items() if part in GROUNDS and part not in DATA]  # data have fingerprints
-    stops = [f"their grounds differ, by {path}" for path in grounds if left.get(path) != right.get(path)]
-    return [*between_entries(one.report, one.best, other.report, other.best), *stops]
+    sides = [side for side in (one, other) if len(side.report.blocks) > 1]
+    varied = {path.partition(".")[0] for side in sides for path in _given(side.report, side.best)}
+    stops = between_entries(one.report, one.best, other.report, other.best)
+    for section in GROUNDS:
+        if section in varied and section not in DATA:  # data have fingerprints
+            left, right = (
+                by_path({section: section_asked(side.report.space, side.best.parameters, section)})
+                for side in (one, other)
+            )
+            differ = sorted(path for path in left.keys() | right.keys() if left.get(path) != right.get(path))
+            stops += [f"their grounds differ, by {differ[0]}"] if differ else []
+    return stops
 
 
 def _given(report: Report, entry: Entry) -> dict[str, Any]:

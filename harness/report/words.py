@@ -57,10 +57,11 @@ def lacking_of(entry: Entry) -> str:
 
 
 def lacking(statuses: Sequence[str], seeds: int) -> str:
-    """`1 of 3 failed`; what is not there for another reason is missing. Empty where nothing is."""
+    """`1 of 3 failed`, or unfinished; what is not there for several reasons is missing. Empty where nothing is."""
     if not statuses:
         return ""
-    return f"{len(statuses)} of {seeds} {'failed' if set(statuses) == {'failed'} else 'missing'}"
+    alike = statuses[0] if len(set(statuses)) == 1 else ""
+    return f"{len(statuses)} of {seeds} { {'failed': 'failed', 'running': 'unfinished'}.get(alike, 'missing') }"
 
 
 INCOMPLETE = (

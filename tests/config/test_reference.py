@@ -77,3 +77,14 @@ def test_the_report_finds_what_the_question_may_name(tmp_path, reference):
         sweep.trial(candidate.configuration, 1, candidate.parameters, {20: 0.5})
     notes = read_report(sweep.path).notes
     assert any("is the reference" in note for note in notes) == (reference not in FITTING)
+
+
+@pytest.mark.parametrize("method", ["random", "bayes"])
+def test_what_a_search_may_draw_can_be_the_reference(method):
+    search = SEARCH | {"method": method, "run_cap": 1}
+    parameters = RATES | {"pretrain.epochs": {"min": 1, "max": 9}, "pretrain.batch_size": {"values": [16, 32]}}
+    for reference in ({"pretrain.batch_size": 16}, {"pretrain.batch_size": 32}, {"pretrain.epochs": 2}):
+        assert ask(reference, parameters=parameters, **search).reference == reference
+    for reference in ({"pretrain.batch_size": 48}, {"pretrain.epochs": 2.5}):
+        with pytest.raises(ConfigError, match="no configuration has"):
+            ask(reference, parameters=parameters, **search)

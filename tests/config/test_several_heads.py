@@ -42,6 +42,11 @@ def test_a_parameter_below_several_heads_is_the_first_ones():
     assert [candidate.trial.classifier.standardize for candidate in plan.candidates] == [True, False]
 
 
+def test_a_list_of_heads_that_is_set_takes_the_place_of_all():
+    again = ask("trial.classifier.standardize=false", "trial.classifier=[ridge, svm]")
+    assert heads(again) == [("ridge", "svm")]
+
+
 def test_cases_and_references_set_one_head_or_all():
     assert heads(ask(cases=CASES)) == EXPECTED
     confirm = {"seeds": [7], "references": [{"classifier.class_weight": "balanced"}]}

@@ -17,6 +17,7 @@ from harness.report.blocks import places
 from harness.report.page.write import page_sections
 from harness.report.read import read_report
 from harness.report.resampling import bootstrap
+from harness.report.unresolved import unresolved
 from harness.report.write import write_report
 
 SEEDS = range(1, 6)
@@ -228,7 +229,7 @@ def test_methods_that_share_no_seed_on_a_ground_have_no_ranks(tmp_path):
                 folder.trial(data + name, seed, {"dataset": data, "selector.name": name}, {300: 0.5 + seed / 100})
     report = read_report(folder.path)
     assert [one.rank for one in report.across.methods] == [None, None]
-    assert report.unresolved(3)
+    assert unresolved(report, 3)
 
 
 def test_the_report_shows_each_data_set_and_all_of_them(report):

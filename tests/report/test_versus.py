@@ -64,6 +64,19 @@ def test_bests_are_compared_on_the_ground_that_both_sweeps_have(tmp_path, parame
     assert obstacle in comparability.obstacles(a, sweep_over(tmp_path / "c", parameter, {other: 0.4}, BADGE))
 
 
+def test_encoders_are_compared_with_all_their_settings_however_a_question_writes_them(tmp_path):
+    a = sweep_over(tmp_path / "a", "backbone", {"dcnn3": 0.2, "resnet18": 0.8}, MARGIN)
+    given = {
+        "narrow": {"trial": {"backbone": {"name": "dcnn3", "width": 8}}},
+        "recipe": {"recipes": {"mine": {"backbone": "dcnn3"}}, "trial": {"recipe": "mine"}},
+        "default": {"trial": {}},
+    }
+    for name, space in given.items():
+        b = sweep_over(tmp_path / name, "labels.start", {200: 0.2}, BADGE, **space)
+        expected = ["their grounds differ, by backbone.width"] if name == "narrow" else []
+        assert comparability.obstacles(a, b) == expected, name
+
+
 def test_trials_of_data_that_nobody_recorded_are_not_compared(tmp_path):
     a = sweep_over(tmp_path / "a", "dataset", {"digits": 0.9, "cifar10": 0.5}, MARGIN, recorded=False)
     b = sweep_over(tmp_path / "b", "dataset", {"cifar10": 0.5}, BADGE, recorded=False)
