@@ -25,7 +25,7 @@ def references_of(space: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     return (space.get("confirm") or {}).get("references") or []
 
 
-def in_order(asked: Assignments, space: Mapping[str, Any], searched: Sequence[str]) -> list[str]:
+def as_asked(asked: Assignments, space: Mapping[str, Any], searched: Sequence[str]) -> list[str]:
     """The configurations as the question has them: its references, the best of its search, its grid.
 
     Args:
@@ -58,7 +58,7 @@ def choose_reference(report: Report, asked: Assignments, methods: Mapping[str, s
         methods: configuration -> what it is on its ground.
     """
     wanted = reference_of(report.space)
-    order = in_order(asked, report.space, [entry.id for entry in report.searched])
+    order = as_asked(asked, report.space, [entry.id for entry in report.searched])
     grounds = Counter(methods.values())
     fitting = sorted(
         (one for one in order if wanted.items() <= by_path(asked[one]).items()), key=lambda one: -grounds[methods[one]]

@@ -403,7 +403,7 @@ def test_features_are_the_encoders_in_any_batch():
             image = (encoder.parts["pool"][torch.tensor([i])].float() / 255 - 0.5) / 0.5
             torch.testing.assert_close(found[i], encoder.backbone(image)[0], atol=1e-5, rtol=1e-5)
     assert encoder.inputs("val") is encoder.features("val")
-    assert encoder.seconds > 0
+    assert encoder.cost.seconds > 0
 
 
 def test_raw_is_the_pixels():
