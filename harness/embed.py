@@ -122,7 +122,9 @@ def _write_onnx(encoder: SavedEncoder, file: Path) -> str:
 
 
 def image_files(given: Sequence[Path]) -> list[Path]:
-    """The image files that are named, those of a folder with all below it, each once.
+    """The image files that are named, those of a folder with all below it; a file that was named before only once.
+
+    A folder's are those of its data set: one that links lead to twice has two names, and is there by both.
 
     Raises:
         ValueError: a name that does not exist or is no text, a folder without images, or one that cannot be
@@ -131,7 +133,7 @@ def image_files(given: Sequence[Path]) -> list[Path]:
     from harness import image_file
     from harness.progress import say
 
-    files: list[Path] = []
+    groups: list[list[Path]] = []
     for path in given:
         if path.is_dir():
             tree = image_file.scan(str(path))
@@ -140,19 +142,22 @@ def image_files(given: Sequence[Path]) -> list[Path]:
             if clutter := [one for folder in tree.walk() for one in folder.clutter]:
                 hidden = "hidden, or of storage devices and archives"
                 say(f"{path}: {count(len(clutter), 'image')} left out: {hidden} (such as {clutter[0]})")
-            files += [Path(image.path) for image in tree.all_images]
+            groups.append([Path(image.path) for image in tree.all_images])
         elif path.is_file():
-            files.append(path)
+            groups.append([path])
         else:
             raise ValueError(f"no file or folder {path}")
-    check_names(map(str, files))
-    folders = {folder: folder.resolve() for folder in {path.parent for path in files}}
-    once: dict[tuple[Path, str], Path] = {}
-    for path in files:
-        once.setdefault((folders[path.parent], path.name), path)
-    if len(once) < len(files):
-        say(f"{count(len(files) - len(once), 'image')} left out: named before")
-    return list(once.values())
+    check_names(str(path) for files in groups for path in files)
+    kept: list[Path] = []
+    before: set[tuple[Path, str]] = set()
+    for files in groups:
+        folders = {folder: folder.resolve() for folder in {path.parent for path in files}}
+        real = [(folders[path.parent], path.name) for path in files]
+        kept += [path for path, one in zip(files, real, strict=True) if one not in before]
+        before.update(real)
+    if left_out := sum(map(len, groups)) - len(kept):
+        say(f"{count(left_out, 'image')} left out: named before")
+    return kept
 
 
 def check_names(names: Iterable[str]) -> None:

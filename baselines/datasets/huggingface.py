@@ -115,9 +115,13 @@ class HuggingFace(Dataset):
         tally = {"left_out": left_out} if left_out else {}
         return Source(shape, read.class_names, splits, notes=tuple(notes), tally=tally)
 
+    @property
+    def _root(self) -> Path:
+        return Path(os.path.expanduser(self.path))
+
     def _files(self) -> dict[str, list[Path]]:
         """Split -> its files, in their order."""
-        root = Path(os.path.expanduser(self.path))
+        root = self._root
         if not root.exists():
             raise FileNotFoundError(f"no folder {root.absolute()}; save a data set there with save_to_disk")
         if root.is_file():
@@ -149,9 +153,9 @@ class HuggingFace(Dataset):
 
     def _said_of_files(self, files: Mapping[str, Sequence[Path]]) -> list[str]:
         """A line on each split that is made of files of several names, but for their numbers."""
-        root, notes = Path(self.path).expanduser(), []
+        notes = []
         for part, listed in files.items():
-            stems = list(dict.fromkeys(_stem(file.relative_to(root).as_posix()) for file in listed))
+            stems = list(dict.fromkeys(_stem(file.relative_to(self._root).as_posix()) for file in listed))
             some = [f"{stem}*" for stem in stems[:NAMES_SHOWN]]
             some += [f"{len(stems) - NAMES_SHOWN} more"] * (len(stems) > NAMES_SHOWN)
             if len(stems) > 1:
@@ -403,7 +407,7 @@ class _Table:
         from pyarrow import compute, types
 
         kind = self.kinds.get(name)
-        if kind is None or not (types.is_struct(kind) or types.is_string(kind) or types.is_large_string(kind)):
+        if kind is None or not (types.is_struct(kind) or _is_text(kind)):
             return
         for piece in range(len(self.ends)):
             if name not in self.filled[piece]:
@@ -418,6 +422,14 @@ class _Table:
         piece = int(np.searchsorted(self.ends, row, side="right"))
         first = int(self.ends[piece - 1]) if piece else 0
         return self.pieces(piece, name)[row - first].as_py()
+
+
+def _is_text(kind: Any) -> bool:
+    """Whether values of an Arrow type are texts, however it keeps them."""
+    from pyarrow import types
+
+    held = kind.value_type if types.is_dictionary(kind) else kind
+    return types.is_string(held) or types.is_large_string(held) or types.is_string_view(held)
 
 
 def _open(files: Sequence[Path]) -> _Table:

@@ -96,10 +96,10 @@ def _run(options: argparse.Namespace) -> None:
     if options.stop:
         _tell_worth(way, pool, bought, classes, asked.budget)
         return
-    number, remedy = options.round, "take another --round"
+    number, remedy = options.round, files.ANOTHER_ROUND
     if number is None:
-        number = files.round_of(options.output, known, named.keys())
-        remedy = "name it among --labels (with --label-column, if they are not in `label`)"
+        number = files.round_of(options.output, known, named.keys(), options.labels)
+        remedy = f"name it among --labels (with --label-column, if they are not in `label`), {remedy}"
     table = files.batch_file(options.output, number)
     files.check_not_filled(table, remedy)
     started = time.perf_counter()

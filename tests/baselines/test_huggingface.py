@@ -134,6 +134,14 @@ def test_files_of_several_names_that_make_one_split_are_told(tmp_path, stems):
     assert f"{tmp_path}: split train is made of {stems[0]}-* and {stems[1]}-*" in source.notes
 
 
+def test_a_folder_that_is_called_like_somebodys_home_is_read(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "~nobody-at-all"
+    folder.mkdir()
+    parquet.write_table(table_of(FILES[:9], LABELS[:9], NAMES), folder / "train.parquet")
+    assert HuggingFace(path=folder.name).open().splits["train"].num_images == 9
+
+
 def test_names_are_composed_and_a_missing_text_is_no_label(tmp_path):
     animals = ["cafe\u0301", "caf\u00e9", "", None, "dog", "dog"]
     parquet.write_table(pa.table({"image": FILES[:6], "label": animals}), tmp_path / "train.parquet")
@@ -237,13 +245,20 @@ def test_plain_parquet_with_strings_and_paths_is_read(tmp_path):
     assert torch.equal(source.splits["train"].read(0, 6), torch.from_numpy(IMAGES[:6]))
 
 
-@pytest.mark.parametrize("form", ["texts.parquet", "records.parquet", "records.arrow"])
+TEXTS = {"dictionary": pa.dictionary(pa.int32(), pa.string()), "large": pa.large_string(), "view": pa.string_view()}
+
+
+@pytest.mark.parametrize(
+    "form",
+    ["texts.parquet", "dictionary.parquet", "large.arrow", "view.arrow", "records.parquet", "records.arrow"],
+)
 def test_another_image_in_a_file_that_is_named_makes_another_data_set(tmp_path, form):
     (tmp_path / "0.png").write_bytes(FILES[0])
     images = [str(tmp_path / name) for name in ("0.png", "gone.png")]
     if form.startswith("records"):
         images = [{"bytes": FILES[2], "path": "2.png"}, *({"bytes": None, "path": image} for image in images)]
-    table = pa.table({"image": images, "label": list(range(len(images)))})
+    column = pa.array(images, TEXTS.get(form.partition(".")[0]))
+    table = pa.table({"image": column, "label": list(range(len(images)))})
     if form.endswith("parquet"):
         parquet.write_table(table, tmp_path / form)
     else:

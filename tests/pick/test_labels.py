@@ -312,6 +312,66 @@ def test_what_is_filled_into_a_batch_is_not_written_over(desk, capsys, column):
     assert first not in picked(2)
 
 
+def numbered(title: str, cells: list[str]) -> None:
+    """Writes a column in front of `round-1.csv`."""
+    batch = Path("picks/round-1.csv")
+    lines = zip([title, *cells], batch.read_text().splitlines(), strict=True)
+    batch.write_text("".join(f"{cell},{line}\n" for cell, line in lines))
+
+
+@pytest.mark.parametrize("title", ["", "Unnamed: 0", "index"])
+def test_the_numbers_of_the_rows_are_not_filled_in_by_anybody(desk, title):
+    assert desk() == 0
+    first = picked()
+    numbered(title, list("3012"))
+    assert desk() == 0
+    assert picked() == first
+    with open("picks/round-1.csv") as stream:
+        assert stream.readline() == "path,rank,score,why,label\n"
+
+
+def test_what_is_filled_in_below_no_title_is_not_written_over(desk, capsys):
+    assert desk() == 0
+    numbered("", ["3", "0", "0", "1"])
+    capsys.readouterr()
+    assert desk() == 2
+    lost = "4 rows filled in (a column without a name) would be lost; take another --round, or remove it\n"
+    assert capsys.readouterr().err == f"picks/round-1.csv: {lost}"
+
+
+def test_a_batch_whose_labels_all_stand_for_none_has_come_back_once_it_is_named(desk):
+    assert desk() == 0
+    batch = Path("picks/round-1.csv")
+    batch.write_text(batch.read_text().replace(",\n", ",-1\n"))
+    labels = write("labels.csv", f"path,label\n{NAMES[0]},3\n{NAMES[1]},4\n")
+    said = ["--classes", "3,4", "--labels", labels]
+    assert desk(*said) == 2
+    before = batch.read_text()
+    assert desk(*said, batch.absolute()) == 0
+    assert len(picked(2)) == 4
+    assert batch.read_text() == before
+
+
+def test_an_empty_batch_that_is_named_is_the_same_again(desk):
+    labels = write("labels.csv", ONE)
+    assert desk("--labels", labels) == 0
+    first = picked()
+    assert desk("--labels", labels, "picks/round-1.csv") == 0
+    assert picked() == first
+    assert not Path("picks/round-2.csv").exists()
+
+
+def test_the_paths_of_a_batch_are_its_own_column_whatever_stands_beside(desk, capsys):
+    assert desk() == 0
+    numbered("file", list("abcd"))
+    capsys.readouterr()
+    assert desk() == 2
+    assert capsys.readouterr().err.startswith("picks/round-1.csv: 4 rows filled in (file) would be lost; ")
+    labels = write("labels.csv", f"path,label\n{picked()[0]},cat\n")
+    assert desk("--labels", labels) == 0
+    assert len(picked(2)) == 4
+
+
 def test_where_nothing_is_chosen_nothing_is_written(desk, capsys):
     labels = write("labels.csv", "path,label\n" + "".join(f"{name},cat\n" for name in NAMES[:20]))
     assert desk("--labels", labels) == 0
