@@ -91,9 +91,14 @@ def section_asked(question: Mapping[str, Any], assignment: Assignment, section: 
     return as_dict(trial)[section] if trial else given
 
 
+def settings_of(question: Mapping[str, Any], assignment: Assignment) -> Assignment:
+    """The settings of a configuration, those of its case among them."""
+    return (question.get("cases") or {}).get(assignment.get(CASE), {}) | assignment
+
+
 def _asked(question: Mapping[str, Any], assignment: Assignment, section: str) -> Any:
     """A section of a configuration's trial as the question and its recipe give it."""
-    settings = (question.get("cases") or {}).get(assignment.get(CASE), {}) | assignment
+    settings = settings_of(question, assignment)
     settings = {path: value for path, value in settings.items() if path.partition(".")[0] in (section, RECIPE)}
     trial = {key: value for key, value in (question.get("trial") or {}).items() if key in (section, RECIPE)}
     whole = over_recipe(Space((), trial).apply(trial, settings), "", Problems(), question.get("recipes") or {})

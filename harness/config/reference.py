@@ -22,6 +22,8 @@ def check_reference(
         open_to: the parameters of a search: any of their values may come together.
         problems: notes what is wrong.
     """
+    if not reference:
+        return
     wanted, configurations = by_path(reference), [by_path(one) for one in known]
     if any(wanted.items() <= one.items() for one in configurations):
         return

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import combinations, product
+from itertools import chain, combinations, product
 from typing import Any
 
-from harness.config.extension import section_asked
+from harness.config.extension import section_asked, settings_of
 from harness.config.schema import by_path, lies_in
 from harness.records.names import EXACT, show_value
 from harness.records.rows import DIGITS, last
@@ -125,7 +125,8 @@ def between_entries(one: Report, left: Entry, other: Report, right: Entry) -> li
 def _between_sides(one: Side, other: Side) -> list[str]:
     """Why the bests of two sides cannot be compared, though their sweeps may be."""
     sides = [side for side in (one, other) if len(side.report.blocks) > 1]
-    varied = {path.partition(".")[0] for side in sides for path in _given(side.report, side.best)}
+    settings = [settings_of(side.report.space, side.best.parameters) for side in sides]
+    varied = {path.partition(".")[0] for path in chain(*settings)}
     stops = between_entries(one.report, one.best, other.report, other.best)
     for section in GROUNDS:
         if section in varied and section not in DATA:  # data have fingerprints
@@ -136,11 +137,6 @@ def _between_sides(one: Side, other: Side) -> list[str]:
             differ = sorted(path for path in left.keys() | right.keys() if left.get(path) != right.get(path))
             stops += [f"their grounds differ, by {differ[0]}"] if differ else []
     return stops
-
-
-def _given(report: Report, entry: Entry) -> dict[str, Any]:
-    """The settings of a configuration that are its own, or its case's."""
-    return by_path((report.space.get("cases") or {}).get(entry.parameters.get("case"), {})) | entry.parameters
 
 
 def comparable(a: Side, b: Side) -> bool:

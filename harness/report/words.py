@@ -60,8 +60,9 @@ def lacking(statuses: Sequence[str], seeds: int) -> str:
     """`1 of 3 failed`, or unfinished; what is not there for several reasons is missing. Empty where nothing is."""
     if not statuses:
         return ""
-    alike = statuses[0] if len(set(statuses)) == 1 else ""
-    return f"{len(statuses)} of {seeds} { {'failed': 'failed', 'running': 'unfinished'}.get(alike, 'missing') }"
+    why = set(statuses)
+    word = "failed" if why == {"failed"} else "unfinished" if why == {"running"} else "missing"
+    return f"{len(statuses)} of {seeds} {word}"
 
 
 INCOMPLETE = (
