@@ -250,7 +250,7 @@ def test_an_upper_bound_runs_after_the_selectors_and_stands_in_no_comparison(tmp
         name="bounded",
         trial={**TRIAL, **labels, "classifier": "ridge", "ssl_method": "none"},
         seeds=[0, 1],
-        headroom={"batches": 6},
+        headroom={"batches": 40},
         reference={"selector": "random"},
         parameters={"selector": {"values": ["random", "margin"]}},
     )
@@ -258,10 +258,10 @@ def test_an_upper_bound_runs_after_the_selectors_and_stands_in_no_comparison(tmp
     sweep = tmp_path / "runs/bounded"
     ended = [row for row in rows(sweep) if row["status"] == "finished"]
     assert Counter(row["phase"] for row in ended) == {"confirm": 4, "headroom": 2}
-    assert all(row["parameters"] == {"headroom": "best of 6 batches"} for row in ended if row["phase"] == "headroom")
+    assert all(row["parameters"] == {"headroom": "best of 40 batches"} for row in ended if row["phase"] == "headroom")
     summary = (sweep / "summary.md").read_text()
     assert "of headroom" in summary
-    assert "best of 6" not in summary
+    assert "best of 40" not in summary
     capsys.readouterr()
     assert run(tmp_path, file, "--resume") == 0  # and nothing is computed again
     assert len([row for row in rows(sweep) if row["status"] == "finished"]) == len(ended)
