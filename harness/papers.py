@@ -26,6 +26,7 @@ from harness.files import replace_text
 from harness.messages import closest
 from harness.plain_yaml import parse_yaml
 from harness.progress import until_reader_leaves
+from harness.records.rows import rows_file
 from harness.report.compare import judge
 from harness.report.model import Entry, Report
 from harness.report.read import read_report
@@ -118,7 +119,7 @@ def _made(cls: Any, item: Mapping[str, Any], place: str) -> Any:
 def folder_of(sweep: str, results: Path) -> Path | None:
     """Where a sweep of that name is kept; None where it is not."""
     places = (results / "papers" / sweep, results / sweep)
-    return next((place for place in places if (place / "rows.jsonl").is_file()), None)
+    return next((place for place in places if rows_file(place).is_file()), None)
 
 
 def entry_of(report: Report, parameters: Mapping[str, Any]) -> Entry:

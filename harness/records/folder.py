@@ -145,6 +145,7 @@ class Recorder:
         self.folder = folder
         self.wrote = False
         self._deliver = deliver
+        record_rows.unpack_rows(folder)
         records = read_rows(folder)[0]
         self._trials: dict[str, History] = by_trial(records)
         self._going_on = going_on(records)
@@ -156,7 +157,7 @@ class Recorder:
 
     @property
     def _path(self) -> Path:
-        return self.folder / "rows.jsonl"
+        return self.folder / record_rows.ROWS
 
     def hold(self) -> None:
         """Writes the records anew where their file was deleted, replaced or cut since the last one, and says so.

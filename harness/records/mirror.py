@@ -21,6 +21,7 @@ from typing import Any
 from harness import files
 from harness.config.schema import ConfigError
 from harness.messages import message_of, public, without_secrets
+from harness.records.rows import ROWS
 
 MIRROR_SCHEMES = ("s3", "gs")
 PERIOD_SECONDS = 10.0
@@ -28,7 +29,7 @@ FINAL_SECONDS = 60.0
 """How long the last copy is tried again."""
 
 
-RECORDS, STUDY = "rows.jsonl", "optuna.log"
+RECORDS, STUDY = ROWS, "optuna.log"
 
 
 def is_remote(results: str) -> bool:

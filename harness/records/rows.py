@@ -8,16 +8,22 @@ of them count. Both the tracking and the report read a folder through this modul
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import itertools
 import json
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from io import BufferedIOBase
 from pathlib import Path
 from typing import Any
 
+from harness.files import replace
 from harness.messages import message_of
 from harness.metrics import is_of_trial
 from harness.plain_yaml import parse_yaml
+
+ROWS, PACKED = "rows.jsonl", "rows.jsonl.gz"
 
 Record = dict[str, Any]
 History = dict[tuple[str, int, str], Record]
@@ -56,22 +62,55 @@ def _end_of(crc: int) -> bytes:
 _END = len(_end_of(0))
 
 
+def rows_file(folder: Path) -> Path:
+    """Where a sweep's records are, whether or not there are any: `rows.jsonl`, or what `gzip` made of it."""
+    plain, packed = folder / ROWS, folder / PACKED
+    return packed if packed.exists() and not plain.exists() else plain
+
+
 def read_rows(folder: Path) -> tuple[list[Record], int]:
-    """Reads `rows.jsonl`.
+    """Reads `rows.jsonl`, or `rows.jsonl.gz`.
 
     Returns:
         The records in the order written, and how many lines could not be read (a process killed while it
         wrote leaves half a line) or do not have their checksum.
+
+    Raises:
+        ValueError: the packed file is damaged.
     """
-    path = folder / "rows.jsonl"
+    path = rows_file(folder)
     records: list[Record] = []
     num_lines = 0
     if path.exists():
-        with path.open("rb") as file:
+        with _opened(path) as file:
             while lines := list(itertools.islice(file, AT_ONCE)):
                 num_lines += len(lines)
                 records += _parsed([text for text in map(bytes.rstrip, lines) if _has_checksum(text)])
     return records, num_lines - len(records)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[BufferedIOBase]:
+    """A file of records for reading, unpacked where it is packed."""
+    try:
+        with gzip.open(path) if path.name == PACKED else path.open("rb") as file:
+            yield file
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError(f"{path} is damaged: {message_of(error)}") from None
+
+
+def unpack_rows(folder: Path) -> None:
+    """Makes `rows.jsonl` of records that are packed; `gzip -d` does the same.
+
+    Raises:
+        ValueError: the packed file is damaged.
+        OSError: there is no room for it.
+    """
+    path = rows_file(folder)
+    if path.name == PACKED:
+        with _opened(path) as file:
+            replace(folder / ROWS, file.read())
+        path.unlink()
 
 
 def _has_checksum(text: bytes) -> bool:

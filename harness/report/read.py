@@ -39,9 +39,9 @@ def read_report(folder: Path) -> Report:
     Raises:
         ValueError: the folder is not a sweep's, or holds no records.
     """
-    for name in ("space.yaml", "environment.json", "rows.jsonl"):
-        if not (folder / name).is_file():
-            raise ValueError(f"{folder} is not a sweep's folder: it has no {name}")
+    for file in (folder / "space.yaml", folder / "environment.json", record_rows.rows_file(folder)):
+        if not file.is_file():
+            raise ValueError(f"{folder} is not a sweep's folder: it has no {file.name}")
     space = mapping(folder / "space.yaml")
     environment = mapping(folder / "environment.json")
     rows, unreadable = record_rows.read_rows(folder)

@@ -26,6 +26,7 @@ from harness import messages
 from harness.files import CHECKSUM_LENGTH, STAGES, TAKEN, digest
 from harness.plain_yaml import parse_yaml
 from harness.records.mirror import MIRROR_SCHEMES
+from harness.records.rows import rows_file
 from harness.report.cells import Cell, Count, Text
 from harness.report.page import document
 from harness.report.page.document import PageHead, render
@@ -65,7 +66,7 @@ class ServedSweep:
         """Begins to write the page anew where that is due; returns at once."""
         with self._lock:
             self._reap()
-            records, now = _time(self.folder / "rows.jsonl"), time.monotonic()
+            records, now = _time(rows_file(self.folder)), time.monotonic()
             # A page that is newer than the records may still lack those that came while it was made.
             up_to_date = records in (0, self._tried) or (not self._tried and records <= self.written)
             if self._writer or up_to_date or now < self._rest:
@@ -145,12 +146,12 @@ class Library:
             self._known.setdefault(name, ServedSweep(place))
         current = set(places)
         there = {name: sweep for name, sweep in self._known.items() if sweep.folder in current}
-        return dict(sorted(there.items(), key=lambda item: -_time(item[1].folder / "rows.jsonl")))
+        return dict(sorted(there.items(), key=lambda item: -_time(rows_file(item[1].folder))))
 
     def state(self) -> dict[str, str]:
         """Of the list, see `ServedSweep.state`."""
         sweeps = self.sweeps()
-        known = [(name, _time(sweep.folder / "rows.jsonl"), sweep.written) for name, sweep in sweeps.items()]
+        known = [(name, _time(rows_file(sweep.folder)), sweep.written) for name, sweep in sweeps.items()]
         return {"state": digest(repr(known).encode()), "said": f"live: {messages.count(len(sweeps), 'sweep')}"}
 
     def page(self) -> str:
@@ -158,7 +159,7 @@ class Library:
         rows: list[list[Cell]] = []
         for name, sweep in self.sweeps().items():
             trials = sum(1 for _ in (sweep.folder / "trials").iterdir()) if (sweep.folder / "trials").is_dir() else 0
-            newest = datetime.fromtimestamp(_time(sweep.folder / "rows.jsonl") / 1e9).strftime("%Y-%m-%d %H:%M")
+            newest = datetime.fromtimestamp(_time(rows_file(sweep.folder)) / 1e9).strftime("%Y-%m-%d %H:%M")
             link = Text(name, link=f"/{quote(name)}/")
             rows.append([link, Text(sweep.question), Text(sweep.answer), Count(trials), Text(newest)])
         titles = ["sweep", "question", "answer", "trials", "last record"]
@@ -274,7 +275,7 @@ def live(page: str, state: dict[str, str]) -> str:
 
 def is_sweep(folder: Path) -> bool:
     """Whether a sweep left its records here."""
-    return (folder / "space.yaml").is_file() and (folder / "rows.jsonl").is_file()
+    return (folder / "space.yaml").is_file() and rows_file(folder).is_file()
 
 
 def _below(folder: Path, deep: int) -> list[Path]:

@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import re
 import shutil
+import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -186,6 +187,15 @@ class Folder:
             },
             Details(**details),
         )
+
+
+def test_packed_records_go_on(tmp_path):
+    Folder(tmp_path).write("search-a-s0", "finished", {"val/accuracy": 0.6}, 30)
+    subprocess.run(["gzip", "rows.jsonl"], cwd=tmp_path, check=True)
+    Folder(tmp_path).write("search-a-s1", "finished", {"val/accuracy": 0.7}, 30)
+    read, _ = rows.read_rows(tmp_path)
+    assert [row["trial"] for row in read] == ["search-a-s0", "search-a-s1"]
+    assert not (tmp_path / "rows.jsonl.gz").exists()
 
 
 def test_records_are_kept_and_delivered_at_once(tmp_path):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import subprocess
 import time
 import zlib
 
 import pytest
 
-from harness.records.rows import AT_ONCE, add, by_trial, last, line, read_rows, sealed
+from harness.records.rows import AT_ONCE, add, by_trial, last, line, read_rows, rows_file, sealed, unpack_rows
 
 
 def row(step, time, status="running", kind="epoch"):
@@ -50,6 +52,32 @@ def test_a_clock_that_is_set_back_changes_nothing():
         return list(after)
 
     assert told([10, 20, 5, 6]) == told([10, 20, 30, 40])
+
+
+def test_packed_records_are_read_as_they_were(tmp_path):
+    rows = [row(step, step) for step in range(AT_ONCE + 2)]
+    (tmp_path / "rows.jsonl").write_bytes(b"".join(map(line, rows)) + line(rows[0])[:30])
+    plain = read_rows(tmp_path)
+    subprocess.run(["gzip", "rows.jsonl"], cwd=tmp_path, check=True)
+    assert rows_file(tmp_path).name == "rows.jsonl.gz"
+    assert read_rows(tmp_path) == plain == (rows, 1)
+    unpack_rows(tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["rows.jsonl"]
+    assert read_rows(tmp_path) == plain
+    unpack_rows(tmp_path)  # and there is nothing to unpack
+    assert read_rows(tmp_path) == plain
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda packed: packed[:-9], lambda packed: packed[:20] + b"?" + packed[21:], lambda _: b"no"]
+)
+def test_damaged_packed_records_are_named_and_kept(tmp_path, damage):
+    packed = tmp_path / "rows.jsonl.gz"
+    packed.write_bytes(damage(gzip.compress(b"".join(line(row(step, step)) for step in range(50)))))
+    for read in (read_rows, unpack_rows):
+        with pytest.raises(ValueError, match=r"rows\.jsonl\.gz is damaged: "):
+            read(tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["rows.jsonl.gz"]
 
 
 def test_half_a_line_is_skipped_and_counted(tmp_path):

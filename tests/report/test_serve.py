@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -15,7 +16,9 @@ from sweep_folder import SweepFolder
 from harness.files import TAKEN, digest
 from harness.records.mirror import MIRROR_SCHEMES
 from harness.report import serve
+from harness.report.read import read_report
 from harness.report.serve import Library, open_server
+from harness.report.summary import summary
 
 
 class Site:
@@ -69,6 +72,14 @@ def test_all_sweeps_of_a_folder_are_listed(site, results):
     SweepFolder(results / "runs" / "third").trial("random", 1, {"selector.name": "random"}, {200: 0.7})
     assert json.loads(site.get("/state")[1])["state"] != before
     assert '<a href="/runs/third/">' in site.get("/")[1]
+
+
+def test_a_sweep_with_packed_records_is_listed_and_read(site, results):
+    folder = results / "runs" / "old"
+    before = read_report(folder)
+    subprocess.run(["gzip", "rows.jsonl"], cwd=folder, check=True)
+    assert '<a href="/runs/old/">' in site.get("/")[1]
+    assert summary(read_report(folder)) == summary(before)
 
 
 def test_a_page_is_served_as_it_lies_there_and_may_ask_for_its_state(site, results):
