@@ -3,17 +3,24 @@
 How well x is covered by S is max over s in S of k(x, s), with k(x, y) = exp(-|x - y|^2 / radius^2). What a point would
 add can only shrink as others are picked (the coverage is submodular), so that a gain that was not updated remains an
 upper bound; only while the largest one is out of date are the `WINDOW` largest brought up to date, by one blocked
-matrix product. The picks are those of the plain loop that updates all gains, up to rounding; no N x N matrix is kept.
+matrix product. The picks are those of the plain loop that updates all gains, up to rounding. Of few points all
+distances are found once and kept from round to round; of many no N x N matrix is made.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from baselines.selectors.kcenter import BLOCK_ELEMENTS, filled
+from baselines.selectors.kept import Kept
 
 WINDOW = 16
+
+FEW = 11_000
+"""Points of which all squared distances are kept: half a GB."""
 
 
 def check_num_targets(num_targets: int | None) -> None:
@@ -35,18 +42,39 @@ class Kernel:
     """
 
     def __init__(self, points: Tensor, targets: Tensor, radius: float):
-        self.points = points
-        self.squares = points.square().sum(dim=1)
         self.radius = radius
-        self._targets = points[targets].T.contiguous()
-        self._target_squares = self.squares[targets]
         self.step = max(1, BLOCK_ELEMENTS // len(targets))
+        if len(points) <= FEW:
+            between = kept_distances(points)
+            self._squared = lambda rows: between[rows].index_select(1, targets)
+        else:
+            self._squared = squared_distances(points, points[targets])
 
     def __call__(self, rows: Tensor) -> Tensor:
         """f32 [n, S]: of the points i64 [n]."""
-        squared = torch.addmm(self._target_squares, self.points[rows], self._targets, alpha=-2)
-        squared += self.squares[rows].unsqueeze(1)
-        return squared.clamp_(min=0).mul_(-1 / self.radius**2).exp_()
+        return self._squared(rows).mul_(-1 / self.radius**2).exp_()
+
+
+def squared_distances(points: Tensor, targets: Tensor) -> Callable[[Tensor], Tensor]:
+    """Of the points i64 [n] of f32 [N, D] to the targets f32 [S, D]: f32 [n, S], >= 0."""
+    turned, squares, target_squares = targets.T.contiguous(), points.square().sum(dim=1), targets.square().sum(dim=1)
+
+    def of_rows(rows: Tensor) -> Tensor:
+        squared = torch.addmm(target_squares, points[rows], turned, alpha=-2)
+        squared += squares[rows].unsqueeze(1)
+        return squared.clamp_(min=0)
+
+    return of_rows
+
+
+def all_distances(points: Tensor, *, rng: torch.Generator) -> Tensor:
+    """f32 [N, N]: squared, of any two points f32 [N, D]; nothing is drawn."""
+    size, of_rows = len(points), squared_distances(points, points)
+    every, result = torch.arange(size), points.new_empty(size, size)
+    return filled(result, max(1, BLOCK_ELEMENTS // size), lambda part: of_rows(every[part]))
+
+
+kept_distances = Kept(all_distances)
 
 
 def greedy_coverage(kernel: Kernel, weights: Tensor, centers: Tensor, candidates: Tensor, budget: int) -> Tensor:

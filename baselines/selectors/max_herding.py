@@ -21,7 +21,8 @@ class MaxHerding(Selector):
     (github.com/BorealisAI/uherding), its scale of the kernel too; of the paper only the beginning was at hand.
     Deviates: where that draws at most 35,000 candidates, all remain candidates, and the mean is taken over at most
     `num_targets` unlabelled images (what a labelled one would add is 0); ties are broken at random. Costs
-    N x targets x D once and 16 x targets x D a few times per pick; no N x N matrix.
+    N x targets x D once and 16 x targets x D a few times per pick, without an N x N matrix; up to 11,000 images all
+    distances are found once and kept from round to round, in 4 N^2 bytes.
 
     Args:
         radius: of the kernel, > 0; the paper's 1.

@@ -4,11 +4,13 @@ import pytest
 import torch
 from pools import blobs, make_pool, rng
 
-from baselines.selectors import cluster_margin, probcover
+from baselines.selectors import cluster_margin, coverage, probcover
 from baselines.selectors.cluster_margin import ClusterMargin
 from baselines.selectors.dcom import DCoM
 from baselines.selectors.kept import Kept
+from baselines.selectors.max_herding import MaxHerding
 from baselines.selectors.probcover import ProbCover
+from baselines.selectors.uncertainty_herding import UncertaintyHerding
 
 
 def test_it_is_made_anew_for_other_values_shapes_types_and_settings():
@@ -31,6 +33,8 @@ def test_it_is_made_anew_for_other_values_shapes_types_and_settings():
         (ClusterMargin, cluster_margin, ["kept_clusters"]),
         (ProbCover, probcover, ["kept_radius", "kept_balls"]),
         (DCoM, probcover, ["kept_radius"]),
+        (MaxHerding, coverage, ["kept_distances"]),
+        (UncertaintyHerding, coverage, ["kept_distances"]),
     ],
 )
 def test_a_later_round_picks_as_if_nothing_had_been_kept(selector, module, names):

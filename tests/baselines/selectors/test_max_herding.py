@@ -32,7 +32,9 @@ def plain_loop(points, weights, labeled, candidates, radius, budget):
 
 @pytest.mark.parametrize("radius", [0.2, 0.5, 1.0])
 @pytest.mark.parametrize("window", [1, 3, 64])
-def test_picks_are_those_of_the_plain_loop(radius, window, monkeypatch):
+@pytest.mark.parametrize("few", [0, 40])
+def test_picks_are_those_of_the_plain_loop(radius, window, few, monkeypatch):
+    monkeypatch.setattr("baselines.selectors.coverage.FEW", few)
     monkeypatch.setattr("baselines.selectors.coverage.WINDOW", window)
     monkeypatch.setattr("baselines.selectors.coverage.BLOCK_ELEMENTS", 200)
     compared = 0
@@ -53,6 +55,7 @@ def test_picks_are_those_of_the_plain_loop(radius, window, monkeypatch):
 def test_memory_does_not_grow_with_the_candidates(monkeypatch):
     """Small results kept between blocks split what these freed: of a million candidates that were 19 GB."""
     block, parts = 1 << 20, 100
+    monkeypatch.setattr("baselines.selectors.coverage.FEW", 0)
     monkeypatch.setattr("baselines.selectors.coverage.BLOCK_ELEMENTS", block)
     points = torch.randn(block // 5000 * parts, 4, generator=rng())
     kernel, order = Kernel(points, torch.arange(5000), 1.0), torch.randperm(len(points), generator=rng())
