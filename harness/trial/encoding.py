@@ -24,7 +24,7 @@ def encoder_of(context: Context, backbone: Backbone, digest: str) -> Encoder:
     given = config.backbone.hyperparameters.get("weights") is not None
     trained = pretrains(config) or is_fitted(config)
     kept = kept_features(context, backbone) if given and not trained and config.mode == "pretrain" else None
-    parts, pretrained = _parts(context), trained or given
+    parts, pretrained = _parts(context), (trained or given) and config.mode == "pretrain"
     return Encoder(backbone, digest, context.runtime, parts, config.classifier, context.seed, pretrained, kept)
 
 

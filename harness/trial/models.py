@@ -58,7 +58,7 @@ class Encoder:
         parts: `pool`, `val` and perhaps `test` images.
         config: of the classifier; says which representation.
         seed: of the trial.
-        pretrained: whether anything trained the backbone: an SSL method, or weights that were given.
+        pretrained: whether an SSL method or who gave its weights trained it, and no round trains it further.
         kept: features of the parts that are kept on disk, if any are.
 
     Attributes:

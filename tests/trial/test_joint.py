@@ -16,6 +16,7 @@ from trials import configure, results, rounds_of
 from baselines.augmentations.identity import Identity
 from baselines.augmentations.noise import Noise
 from baselines.backbones.dcnn3 import DCNN3
+from baselines.selectors.coreset import CoreSet
 from baselines.ssl_methods.dino import DINO
 from baselines.ssl_methods.fixmatch import FixMatch
 from baselines.ssl_methods.mixmatch import MixMatch
@@ -327,6 +328,24 @@ def test_selectors_see_the_ssl_loss_of_the_joint_model(fresh):
     rows, _ = fresh().run(config)
     untrained, _ = fresh().run(configure(ssl_method=MOBY, selector="high_ssl_loss", pretrain__epochs=0))
     assert rounds_of(rows)[1][3].selected != rounds_of(untrained)[1][3].selected
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_selectors_see_the_features_of_the_network_that_the_last_round_trained(fresh, tmp_path, given, monkeypatch):
+    """Also where it began from weights of somebody else's; `penultimate` is what the last layer reads of it."""
+    torch.save(DCNN3((1, 8, 8), width=4).state_dict(), tmp_path / "weights.pt")
+    seen, select = [], CoreSet.select
+
+    def watched(self, pool, budget, *, rng):
+        seen.append((pool.features.clone(), pool.penultimate.clone()))
+        return select(self, pool, budget, rng=rng)
+
+    monkeypatch.setattr(CoreSet, "select", watched)
+    backbone = {"name": "dcnn3", "width": 4} | ({"weights": str(tmp_path / "weights.pt")} if given else {})
+    fresh().run(configure(backbone=backbone, ssl_method={"name": "simclr"}, selector="coreset", **JOINT))
+    (first, read), (second, _) = seen
+    assert torch.equal(first, read)
+    assert not torch.equal(first, second)
 
 
 @pytest.mark.parametrize("mode", ["joint", "pretrain"])
