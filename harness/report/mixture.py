@@ -1,11 +1,11 @@
-"""Trials that stand in one folder and are of different data, so that they cannot be compared, or ran different code.
+"""Trials of one folder that are of different data, which cannot be compared, or ran different code or differently.
 
 A sweep that goes on refuses such a mixture (`harness.sweep.origins`); one that was made in another way is told here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from harness import messages
@@ -36,6 +36,13 @@ def mixed_code(trials: Iterable[History]) -> list[str]:
     return [f"Trials of one configuration ran different code or packages: {kinds}."] if kinds else []
 
 
+def mixed_compute(space: Mapping[str, Any], trials: Iterable[History]) -> list[str]:
+    """Says, in a sentence or none, that trials ran on different devices or in different precisions unasked."""
+    kinds = _kinds(trials, "compute", lambda record: _said(space, record, ("compute",)))
+    what = "Trials ran on different devices or in different precisions, which alone moves a figure a little"
+    return [f"{what}: {kinds}."] if kinds else []
+
+
 def _kinds(trials: Iterable[History], field: str, group_of: Callable[[Record], str]) -> str:
     """The digits in `field` and their trials, of the first group that has several; empty where none has."""
     groups: dict[str, dict[str, list[str]]] = {}
@@ -48,13 +55,18 @@ def _kinds(trials: Iterable[History], field: str, group_of: Callable[[Record], s
 
 def data_settings(space: Mapping[str, Any], record: Record) -> str:
     """Names what a trial's parameters, its case, its recipe and, where it splits the data anew, its seed say of it."""
+    seeds = space.get("seeds")
+    seed = record["seed"] if isinstance(seeds, Mapping) and seeds["split"] == "fresh" else None
+    return digest_of({"said": _said(space, record, DATA), "seed": seed})
+
+
+def _said(space: Mapping[str, Any], record: Record, sections: Sequence[str]) -> str:
+    """Names what a trial's parameters, its case and its recipe say of some sections."""
     parameters = record["parameters"]
     settings = {**(space.get("cases") or {}).get(parameters.get("case"), {}), **parameters}
     recipe = (space.get("recipes") or {}).get(settings.get("recipe"), {})
-    own = {path: value for path, value in settings.items() if path.partition(".")[0] in DATA}
-    seeds = space.get("seeds")
-    seed = record["seed"] if isinstance(seeds, Mapping) and seeds["split"] == "fresh" else None
-    return digest_of({"own": own, "recipe": {key: recipe[key] for key in DATA if key in recipe}, "seed": seed})
+    own = {path: value for path, value in settings.items() if path.partition(".")[0] in sections}
+    return digest_of({"own": own, "recipe": {key: recipe[key] for key in sections if key in recipe}})
 
 
 def _trials(names: list[str]) -> str:

@@ -21,7 +21,7 @@ from harness.report import answers, words
 from harness.report.across import compare_across
 from harness.report.astray import astray
 from harness.report.blocks import places
-from harness.report.mixture import mixed_code, mixed_data
+from harness.report.mixture import mixed_code, mixed_compute, mixed_data
 from harness.report.model import SECONDS, Entry, Report
 from harness.report.references import Assignments, choose_reference
 from harness.report.rounds import compare_rounds
@@ -75,7 +75,7 @@ def read_report(folder: Path) -> Report:
         sum(total.get("time/total_seconds", 0) for total in totals),
         saved,
         mixed_data(space, trials.values()),
-        mixed_code(trials.values()),
+        mixed_code(trials.values()) + mixed_compute(space, trials.values()),
         histories=trials,
         files=files,
         bounds=_entries(_not_replaced(phases["headroom"]), files, measure, goal["goal"] == "maximize", ("finished",)),

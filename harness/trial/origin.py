@@ -29,11 +29,13 @@ class Origin:
         data: the first digits of the data's fingerprint.
         images: how many are in which part, and what became of others: `Data.counts` and `Data.tally`.
         code: of a digest of `code_behind`.
+        compute: device and precision of this machine, such as "cpu float32".
     """
 
     data: str
     images: Mapping[str, int]
     code: str
+    compute: str
 
     def as_dict(self) -> dict[str, Any]:
         """As records have it."""
@@ -47,7 +49,9 @@ def origin_of(config: TrialConfig, cache: Path) -> Origin:
         ValueError, FileNotFoundError: as of `load_data`.
     """
     data, _ = load_data(config, cache, with_test=False)
-    return Origin(data.fingerprint[:DIGITS], {**data.counts, **data.tally}, code_digest(config))
+    compute = config.compute.resolved()
+    images = {**data.counts, **data.tally}
+    return Origin(data.fingerprint[:DIGITS], images, code_digest(config), f"{compute.device} {compute.precision}")
 
 
 def code_digest(config: TrialConfig) -> str:

@@ -91,6 +91,22 @@ def test_settings_that_ask_for_other_data_are_no_mixture(tmp_path, case):
     assert read_report(folder(tmp_path / "t", by_seed, (one, two), **space)).mixed != []
 
 
+def test_trials_that_ran_otherwise_are_told(tmp_path):
+    """On another device or in another precision, where the question did not ask for it."""
+
+    def computed(name, seed):
+        return same(name, seed) | {"compute": "cuda bfloat16" if name == "c" else "cpu float32"}
+
+    report = read_report(folder(tmp_path / "s", computed))
+    (said,) = [note for note in report.notes if "precisions" in note]
+    assert "cpu float32 in confirm-r-s1" in said
+    assert "cuda bfloat16 in confirm-c-s1" in said
+    assert report.mixed == []
+    asked = [RANDOM | {"compute.precision": "float32"}, CORESET | {"compute.precision": "bfloat16"}]
+    assert not any("precisions" in note for note in read_report(folder(tmp_path / "t", computed, asked)).notes)
+    assert not any("precisions" in note for note in read_report(folder(tmp_path / "u", same)).notes)
+
+
 def test_splits_that_are_drawn_anew_for_each_seed_are_no_mixture(tmp_path):
     fresh = {"seeds": {"values": [1, 2, 3], "split": "fresh"}}
     by_seed = lambda name, seed: {"data": str(seed) * 12, "code": name * 12}  # noqa: E731
