@@ -222,13 +222,25 @@ class Labeled:
     features: Tensor | None = None
 
 
+class LastLayer(nn.Linear):
+    """A linear layer that computes in single precision, whatever is around it.
+
+    In bfloat16 logits have eight significant bits, so that the margins of thousands of images are equal, or 0.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Logits f32 [B, K] of features [B, D]."""
+        with torch.autocast(features.device.type, enabled=False):
+            return super().forward(features.float())
+
+
 class FinetunedModel(nn.Module):
     """An encoder with a linear layer on its features."""
 
     def __init__(self, backbone: Backbone, num_classes: int):
         super().__init__()
         self.backbone = backbone
-        self.head = nn.Linear(backbone.feature_dim, num_classes)
+        self.head = LastLayer(backbone.feature_dim, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [B, K] of normalised images f32 [B, C, H, W]."""

@@ -24,7 +24,7 @@ from harness.seeding import generator, seeded
 from harness.trial.batches import even_batches
 from harness.trial.classes import image_weights
 from harness.trial.epochs import Epochs, Metrics, Watch
-from harness.trial.heads import RATE, Labeled, State, weighted_loss
+from harness.trial.heads import RATE, Labeled, LastLayer, State, weighted_loss
 from harness.trial.optimizers import (
     build_optimizer,
     check_finite,
@@ -42,7 +42,7 @@ class JointModel(nn.Module):
     def __init__(self, method: SSLMethod, num_classes: int):
         super().__init__()
         self.method = method
-        self.head = nn.Linear(method.backbone.feature_dim, num_classes)
+        self.head = LastLayer(method.backbone.feature_dim, num_classes)
 
     @property
     def backbone(self) -> Backbone:

@@ -298,8 +298,7 @@ class TunedModel:
 
     def last_layer(self, penultimate: Tensor) -> Tensor:
         """f32 [n, K] of features f32 [n, D]."""
-        with self._runtime.autocast():
-            return self.network.head(penultimate.to(self._runtime.device)).float().cpu()
+        return self.network.head(penultimate.to(self._runtime.device)).cpu()
 
     logits_from = last_layer
 

@@ -30,7 +30,7 @@ from harness.seeding import generator, seeded
 from harness.trial import joint, stages
 from harness.trial import run as trial
 from harness.trial.epochs import Watch
-from harness.trial.heads import Labeled
+from harness.trial.heads import FinetunedModel, Labeled
 from harness.trial.joint import JointModel, Material, unlabeled_positions
 from harness.trial.optimizers import DivergedError
 from harness.trial.runtime import Runtime
@@ -496,3 +496,18 @@ def test_combinations_that_cannot_be_are_refused(settings, message):
 )
 def test_one_image_is_enough_where_no_batch_is_normalised(settings):
     assert configure(**settings, labels={"start": 1}).labels.start == 1
+
+
+@pytest.mark.parametrize("network", [lambda b: JointModel(SimCLR(b), 10), lambda b: FinetunedModel(b, 10)])
+def test_logits_are_in_single_precision_whatever_the_encoder_computes_in(network):
+    """Else hundreds of images have the same margin, and their order is drawn."""
+    with seeded(0, "network"):
+        model = network(DCNN3((1, 8, 8), width=4))
+        images = torch.rand(512, 1, 8, 8)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        logits = model(images)
+        features = model.backbone(images)
+    assert logits.dtype == torch.float32
+    assert torch.equal(logits, torch.nn.functional.linear(features.float(), model.head.weight, model.head.bias))
+    top = logits.topk(2).values
+    assert len((top[:, 0] - top[:, 1]).unique()) > 500
