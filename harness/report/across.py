@@ -10,12 +10,13 @@ lacks a run is described by none of it: it may lack the hardest one.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
 
 from harness.report.aggregates import Across, Aggregate
-from harness.report.model import Entry, Report
+from harness.report.model import Entry, Report, area_name
 from harness.report.resampling import Between, bootstrap
 
 MIDDLE = 0.25
@@ -25,23 +26,57 @@ THRESHOLDS = 101
 """Of a profile."""
 
 
+@dataclass(frozen=True)
+class Judged:
+    """What configurations are compared by.
+
+    Attributes:
+        measure: its name.
+        values: configuration -> seed -> value.
+        kinds: configuration -> verdict against the reference, of those that have one.
+    """
+
+    measure: str
+    values: Mapping[str, Mapping[int, float]]
+    kinds: Mapping[str, str]
+
+
+def judged(report: Report) -> Judged:
+    """The areas under the curves where each configuration has one, as in the answer on one ground; else at the end."""
+    rounds = report.rounds
+    places = {id_: (one, case) for one in rounds.settings for case, id_ in one.configurations.items()} if rounds else {}
+    if rounds and rounds.measure == report.measure and all(entry.id in places for entry in report.confirmed):
+        verdicts = {id_: one.by_area[rounds.measure].get(case) for id_, (one, case) in places.items()}
+        return Judged(
+            area_name(rounds.measure),
+            {id_: one.areas[rounds.measure].get(case, {}) for id_, (one, case) in places.items()},
+            {id_: verdict.kind for id_, verdict in verdicts.items() if verdict},
+        )
+    return Judged(
+        report.measure,
+        {entry.id: entry.values.get(report.measure, {}) for entry in report.confirmed},
+        {entry.id: entry.kind for entry in report.confirmed if entry.kind},
+    )
+
+
 def compare_across(report: Report) -> Across | None:
     """Aggregates the confirmed configurations over their grounds; None where there is one ground only."""
     if len(report.blocks) < 2 or report.reference is None or report.mixed:
         return None
     reference, sign = report.reference.method, 1.0 if report.maximize else -1.0
+    by, common = judged(report), report.looks is not None
     by_method: dict[str, dict[str, Entry]] = {}
     for entry in report.confirmed:
         by_method.setdefault(entry.method, {})[entry.block] = entry
     grounds = by_method[reference]
     leads = {
-        method: [_lead(report, entries[block], grounds[block], sign) for block in grounds if block in entries]
+        method: [_lead(by, entries[block], grounds[block], sign) for block in grounds if block in entries]
         for method, entries in by_method.items()
         if method != reference
     }
     every = np.concatenate([np.zeros(1), *(one for strata in leads.values() for one in strata)])
     thresholds = np.linspace(every.min(), every.max(), THRESHOLDS)
-    ranks = mean_ranks({block: _runs(report, entries, sign) for block, entries in report.blocks.items()})
+    ranks = mean_ranks({block: _runs(by, entries, sign, common=common) for block, entries in report.blocks.items()})
     whole = {
         method: strata
         for method, strata in leads.items()
@@ -54,34 +89,33 @@ def compare_across(report: Report) -> Across | None:
             method,
             ranks.get(method),
             interquartile_mean(whole[method]) if method in whole else None,
-            *_verdicts(list(entries.values())),
+            *_verdicts([kind for entry in entries.values() if (kind := by.kinds.get(entry.id))]),
             sum(map(len, leads.get(method, []))),
             profile(whole[method], thresholds) if method in whole else (),
         )
         for method, entries in by_method.items()
     ]
     methods.sort(key=lambda one: (one.rank is None, one.rank.value if one.rank else 0.0, one.method))
-    return Across(list(report.blocks), report.uncompared, reference, methods, thresholds)
+    return Across(by.measure, list(report.blocks), report.uncompared, reference, methods, thresholds)
 
 
-def _lead(report: Report, entry: Entry, reference: Entry, sign: float) -> np.ndarray:
+def _lead(by: Judged, entry: Entry, reference: Entry, sign: float) -> np.ndarray:
     """f64 [n]: the differences under the seeds that both have."""
-    mine, other = entry.values.get(report.measure, {}), reference.values.get(report.measure, {})
+    mine, other = by.values[entry.id], by.values[reference.id]
     return np.array([sign * (mine[seed] - other[seed]) for seed in mine if seed in other])
 
 
-def _runs(report: Report, entries: Sequence[Entry], sign: float) -> dict[str, dict[int, float]]:
+def _runs(by: Judged, entries: Sequence[Entry], sign: float, *, common: bool) -> dict[str, dict[int, float]]:
     """Method -> seed -> value, better upwards; of seeds that all have, where these are added until resolved."""
-    values = {entry.method: entry.values.get(report.measure, {}) for entry in entries}
-    common = set.intersection(*map(set, values.values())) if report.looks else None
+    values = {entry.method: by.values[entry.id] for entry in entries}
+    shared = set.intersection(*map(set, values.values())) if common else None
     return {
-        method: {seed: sign * value for seed, value in by_seed.items() if common is None or seed in common}
+        method: {seed: sign * value for seed, value in by_seed.items() if shared is None or seed in shared}
         for method, by_seed in values.items()
     }
 
 
-def _verdicts(entries: Sequence[Entry]) -> tuple[int, int, int]:
-    kinds = [entry.kind for entry in entries if entry.kind]
+def _verdicts(kinds: Sequence[str]) -> tuple[int, int, int]:
     wins, losses = kinds.count("better"), kinds.count("worse")
     return wins, len(kinds) - wins - losses, losses
 

@@ -12,11 +12,11 @@ from harness.report.pictures import across as pictures
 from harness.report.section import Column, Picture, Section, Table
 
 
-def answer_across(across: Across, measure: str) -> str:
+def answer_across(across: Across) -> str:
     """Which method ranks best, and on how many grounds which methods differ from the reference."""
     count = len(across.grounds)
     methods = [one for one in across.methods if one.rank]
-    head = f"By {measure} on {count} grounds ({', '.join(across.grounds)})"
+    head = f"By {across.measure} on {count} grounds ({', '.join(across.grounds)})"
     of = " of those that lack no run" if len(methods) < len(across.methods) else ""
     best = methods[0] if len(methods) > 1 else None
     ranked = f", {best.method} has the best mean rank{of}, {best.rank.value:.1f}." if best and best.rank else ":"
@@ -34,7 +34,7 @@ def across_sections(report: Report) -> list[Section]:
     across = report.across
     if across is None:
         return []
-    factor, unit = words.scale(report.measure)
+    factor, unit = words.scale(across.measure)
     in_unit = " (points)" if unit == "%" else ""
     methods = across.methods
     reference = next(one for one in methods if one.method == across.reference)
@@ -54,20 +54,20 @@ def across_sections(report: Report) -> list[Section]:
     title = f"Over {len(across.grounds)} grounds"
     picture = Picture(
         "profiles",
-        partial(pictures.draw_profiles, report, across),
+        partial(pictures.draw_profiles, across),
         f"Performance profiles: share of runs that exceed {across.reference} by so much",
         f"For each difference to {across.reference} (same seed, same ground) the share of runs that reach it, every "
         "ground weighing the same; shaded: 95 % intervals. At 0: the share of runs that are no worse.",
     )
     pictures_of = [picture] if any(one.profile for one in methods) else []
-    return [Section(title, "across", [*pictures_of, Table(columns, _notes(report, across), title)])]
+    return [Section(title, "across", [*pictures_of, Table(columns, _notes(across), title)])]
 
 
-def _notes(report: Report, across: Across) -> list[str]:
+def _notes(across: Across) -> list[str]:
     return [
         f"Grounds: {', '.join(across.grounds)}. Brackets: 95 % intervals that draw the seeds of each ground anew "
         "(stratified bootstrap, 2,000 draws; where each has eight seeds). They describe; the tables above judge.",
-        f"Mean rank by {report.measure} over grounds and seeds, 1 is best; rank, IQM and profile of the methods that "
+        f"Mean rank by {across.measure} over grounds and seeds, 1 is best; rank, IQM and profile of the methods that "
         "lack none.",
         f"IQM: interquartile mean of the differences to {across.reference} over all runs, better upwards (Agarwal et "
         "al. 2021, https://arxiv.org/abs/2108.13264; there of scores that each task's own scale normalises).",

@@ -39,6 +39,7 @@ class Across:
     """All methods over all grounds.
 
     Attributes:
+        measure: what they are compared by.
         grounds: their names.
         uncompared: those of them that lack the reference, or anything beside it.
         reference: a method.
@@ -46,6 +47,7 @@ class Across:
         thresholds: of the profiles, rising, in the unit of the metric, better upwards.
     """
 
+    measure: str
     grounds: Sequence[str]
     uncompared: Sequence[str]
     reference: str

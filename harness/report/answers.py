@@ -26,7 +26,7 @@ def answer_of(report: Report) -> str:
     if not report.confirmed:
         return _answer_of_search(report)
     if report.across:
-        return across_tables.answer_across(report.across, report.measure)
+        return across_tables.answer_across(report.across)
     over_rounds = round_tables.answer_over_rounds(report.rounds) if report.rounds else ""
     return (over_rounds if report.is_judged_by_area else "") or _answer_of_last_round(report)
 

@@ -85,8 +85,8 @@ def read_report(folder: Path) -> Report:
             entry.label = names.name_of_trial(space.get("trial") or {})
     report.notes += _notes_of_reading(report, unreadable)
     _compare(report, phases["confirm"])
-    report.across = compare_across(report)
     report.rounds = None if report.mixed else compare_rounds(report)
+    report.across = compare_across(report)
     report.answer, report.about = answers.answer_of(report), answers.beside_answer(report)
     return report
 

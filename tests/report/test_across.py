@@ -198,6 +198,21 @@ def test_rounds_are_compared_within_their_data_set_whatever_varies(tmp_path):
     assert report.about[0].startswith("cifar10: Better than no pre-training beyond doubt")
 
 
+def test_over_several_rounds_the_area_is_aggregated_as_it_is_answered_by(tmp_path):
+    """Margin ends as random does, and is better on the way there."""
+    folder = SweepFolder(tmp_path / "q", reference={"selector": "random"})
+    for data in TWO:
+        for name, lead in (("random", 0.0), ("margin", 0.1)):
+            for seed in range(8):
+                curve = {100: 0.5 + 0.003 * seed, 200: 0.6 + lead + 0.004 * (seed * (3 if lead else 5) % 7), 300: 0.7 + 0.001 * seed}
+                folder.trial(f"{data}-{name}", seed, {"dataset": data, "selector.name": name}, curve)
+    report = read_report(folder.path)
+    assert report.across.measure == "test/aubc"
+    best = report.across.methods[0]
+    assert (best.method, best.wins, best.ties, best.middle.value) == ("margin", 2, 0, pytest.approx(0.05, abs=0.01))
+    assert report.answer.startswith("By test/aubc on 2 grounds")
+
+
 def test_aggregates_over_data_sets(report):
     across = report.across
     assert [one.method for one in across.methods] == ["coreset", "random", "margin"]

@@ -7,13 +7,12 @@ from matplotlib.figure import Figure
 
 from harness.report import words
 from harness.report.aggregates import Across
-from harness.report.model import Report
 from harness.report.pictures.style import COLOURS, MAX_COLOURED, REFERENCE, UNCLEAR, canvas, clean, short, tell
 
 
-def draw_profiles(report: Report, across: Across) -> Figure:
+def draw_profiles(across: Across) -> Figure:
     """A line a method: the share of runs that lie at least so far above the reference; the best are coloured."""
-    factor, unit = words.scale(report.measure)
+    factor, unit = words.scale(across.measure)
     methods = [one for one in across.methods if one.profile]
     figure = canvas(7.4, 4.2)
     axes = figure.subplots()
