@@ -42,6 +42,9 @@ from harness.metrics import LABEL_FREE
 MAX_TRIALS = 100_000
 """Of one phase of a sweep: configurations x seeds."""
 
+LOOKED_AT = 500
+"""So many combinations of a Bayesian search are checked before it starts: some seconds."""
+
 OF_WANDB = ("program", "command", "entity", "project", "controller", "job", "image_uri")
 """Keys of W&B's sweeps that say where they run and who sees them."""
 
@@ -148,6 +151,19 @@ class Plan(SweepSettings):
         problems.raise_any()
         assert trial is not None
         return Candidate(assignment, trial, lookup(self.space.trial, self.growing))
+
+    def checked(self, assignment: Assignment) -> Candidate:
+        """The configuration of an assignment that may be run.
+
+        Raises:
+            ConfigError: it makes no valid trial, or one that does not measure what is asked.
+        """
+        candidate, problems = self.candidate(assignment), Problems()
+        goals = [objective.name for objective in self.metric]
+        check = check_measured if has_labels(candidate.trial) else check_measured_without_labels
+        check(candidate.trial, goals, self.early_terminate.type != "none", "", problems)
+        problems.raise_any()
+        return candidate
 
     def first_tasks(self) -> list[Task]:
         """The trials of a grid or random search: every configuration under every seed, seeds varying fastest."""
@@ -420,6 +436,9 @@ def _with_candidates(plan: Plan, problems: Problems) -> Plan:
     problems.raise_any()
     references = tuple(parsed[_name_of(reference)] for reference in given)
     if plan.method == "bayes":
+        for assignment in plan.space.combinations(LOOKED_AT):
+            check(assignment, f"parameters {json.dumps(assignment)}")
+            problems.raise_any()  # one says enough
         return replace(plan, probes=probes, references=references)
     try:
         assignments = plan.space.grid() if plan.method == "grid" else _distinct_draws(plan)
@@ -454,15 +473,11 @@ def _name_of(assignment: Assignment) -> str:
 
 def _check(plan: Plan, assignment: Assignment, place: str, problems: Problems) -> Candidate | None:
     try:
-        candidate = plan.candidate(assignment)
+        return plan.checked(assignment)
     except ConfigError as error:
         for problem in error.problems:
             problems.add(place, problem)
         return None
-    goals = [objective.name for objective in plan.metric]
-    check = check_measured if has_labels(candidate.trial) else check_measured_without_labels
-    check(candidate.trial, goals, plan.early_terminate.type != "none", place, problems)
-    return candidate
 
 
 def _distinct_draws(plan: Plan) -> list[Assignment]:

@@ -14,6 +14,7 @@ from ray.tune.search import ConcurrencyLimiter, Searcher
 from harness.config.plan import Plan
 from harness.config.tasks import Phase, Task, mapped
 from harness.files import no_space
+from harness.messages import count
 from harness.progress import say
 from harness.records.folder import Recorder
 from harness.sweep.callback import MAX_FAILURES, RecordCallback
@@ -114,6 +115,9 @@ class Sweep:
         self._display.begin("search", cap * seeds, done * seeds)
         if done < cap:
             self._fit(run_in_worker, study.search(), cap - done, "search")
+        if study.left_out:
+            number = count(len(study.left_out), "suggestion")
+            say(f"{number} made no valid trial and did not run; the first: {study.left_out[0]}")
         return study.num_told >= cap or study.is_exhausted
 
     def _portray_best(self) -> None:

@@ -32,7 +32,7 @@ from harness.sweep.objectives import judged_by, keys
 from harness.sweep.worker import tune_config
 
 REPEATS = 5
-"""So often a sampler may suggest what was suggested before; then random draws take its place for once."""
+"""So often a sampler may suggest what was suggested before or makes no trial; then random draws take its place."""
 
 
 class StudySearch(Searcher):
@@ -190,6 +190,12 @@ class Study:
         """How many configurations have ended."""
         return sum(_has_ended(asked) for asked in self._study.get_trials(deepcopy=False))
 
+    @property
+    def left_out(self) -> list[str]:
+        """Of each suggestion that made no valid trial, which it was and why."""
+        attributes = (asked.user_attrs for asked in self._study.get_trials(deepcopy=False))
+        return [about["left_out"] for about in attributes if "left_out" in about]
+
     def search(self) -> StudySearch:
         """A search that goes on from what the study was told; its draws depend on how much that is."""
         self._study.sampler = sampler(self._plan, derive(self._plan.seeds[0], f"search/{self.num_told}") % 2**32)
@@ -198,8 +204,8 @@ class Study:
     def ask(self) -> tuple[int, list[Task]] | None:
         """Optuna's number of a configuration that it suggests, and the trials to run; None where all have been tried.
 
-        A suggestion that was made before is answered from its record. A sampler that repeats itself `REPEATS` times is
-        replaced by random draws until one is new.
+        A suggestion that was made before is answered from its record, and one that makes no valid trial is left out. A
+        sampler that does so `REPEATS` times is replaced by random draws until one is new.
         """
         with self._journaled():
             given = self._study.sampler
@@ -208,7 +214,12 @@ class Study:
                     if attempt == REPEATS:
                         self._study.sampler = optuna.samplers.RandomSampler(seed=len(self._numbers))
                     asked = self._study.ask()
-                    candidate = self._plan.candidate(self._plan.space.suggest(asked))
+                    assignment = self._plan.space.suggest(asked)
+                    try:
+                        candidate = self._plan.checked(assignment)
+                    except ConfigError as error:
+                        self._leave_out(asked, f"parameters {json.dumps(assignment)}: {error.problems[0]}")
+                        continue
                     if candidate.configuration not in self._numbers:
                         self._numbers[candidate.configuration] = asked.number
                         asked.set_user_attr("parameters", candidate.parameters)
@@ -218,6 +229,11 @@ class Study:
                 self._study.sampler = given
             self.is_exhausted = True
             return None
+
+    def _leave_out(self, asked: optuna.Trial, problem: str) -> None:
+        """Ends a suggestion that makes no valid trial: as failed, of which samplers learn nothing, good or bad."""
+        asked.set_user_attr("left_out", problem)
+        self._study.tell(asked, state=TrialState.FAIL)
 
     def _repeat(self, number: int, before: int) -> None:
         """Answers a suggestion that was made before as the first one was, where that has ended."""

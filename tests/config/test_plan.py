@@ -375,6 +375,38 @@ def test_the_preview_counts_shared_stages(tmp_path):
     assert "16 classifier trainings" in text
 
 
+FIRST_LABELS = "labels.start: {values: [20, 0]}"
+COMBINATIONS = {
+    "values": f"parameters: {{{FIRST_LABELS}, classifier.name: {{values: [logistic, ridge]}}, {SELECTORS}}}",
+    "a case": "cases: {a: {labels.start: 20}, b: {labels.start: 0}}\nparameters: {selector: {values: [random, margin]}}",
+    "a condition": f"parameters: {{{FIRST_LABELS}, pretrain.epochs: {{values: [1, 2]}}, "
+    "selector: {values: [random, margin], when: {pretrain.epochs: 2}}}",
+}
+ENDS = {
+    "an end": "parameters: {labels.start: {min: 0, max: 20}, pretrain.lr: {min: 0.01, max: 0.1}, "
+    "selector: {values: [random, margin]}}",
+    "too many to look at all": f"parameters: {{{FIRST_LABELS}, {SELECTORS}, "
+    + ", ".join(f"{name}: {{min: 0.01, max: 0.1}}" for name in (
+        "pretrain.lr", "pretrain.weight_decay", "classifier.weight_decay", "classifier.lr", "data.val",
+        "ssl_method.temperature", "pretrain.momentum", "data.fraction")) + "}",
+}  # fmt: skip
+ROUND = "trial: {labels: {start: 20, budget: 20, rounds: 1}, classifier: linear}\n"
+
+
+@pytest.mark.parametrize("method", ["grid", "bayes", "random"])
+@pytest.mark.parametrize("varied", [*COMBINATIONS, *ENDS])
+def test_a_combination_that_makes_no_trial_is_refused_whatever_the_method(tmp_path, method, varied):
+    if method == "grid" and varied in ENDS:
+        pytest.skip("a grid has no ranges")
+    cap = "" if method == "grid" else "run_cap: 20\n" if method == "random" else "run_cap: 1\n"
+    text = (COMBINATIONS | ENDS)[varied]
+    if method == "random" and varied == "an end":
+        text = text.replace("min: 0, max: 20", "min: 0, max: 1")
+    with pytest.raises(ConfigError, match=r"parameters \{.*\}: trial.labels.start: .*margin.* cannot start without"):
+        read(tmp_path, f"{ROUND}method: {method}\n{cap}{text}")
+    read(tmp_path, f"{ROUND}method: {method}\n{cap}{text.replace('margin', 'coreset')}")
+
+
 JOINT = """
 confirm: {seeds: [1]}
 early_terminate: {type: asha}
