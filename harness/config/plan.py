@@ -42,9 +42,6 @@ from harness.metrics import LABEL_FREE
 MAX_TRIALS = 100_000
 """Of one phase of a sweep: configurations x seeds."""
 
-LOOKED_AT = 500
-"""So many combinations of a Bayesian search are checked before it starts: some seconds."""
-
 OF_WANDB = ("program", "command", "entity", "project", "controller", "job", "image_uri")
 """Keys of W&B's sweeps that say where they run and who sees them."""
 
@@ -136,6 +133,11 @@ class Plan(SweepSettings):
         return self.metric[0] if self.metric[0].name in LABEL_FREE else None
 
     @property
+    def judging_seed(self) -> int | None:
+        """The seed by whose epochs early stopping judges a configuration, before its others run; None: it does not."""
+        return None if self.early_terminate.type == "none" else self.seeds[0]
+
+    @property
     def growing(self) -> str:
         """The path below the trial that says how many rounds there are."""
         return f"labels.{'budget' if isinstance(lookup(self.space.trial, 'labels.budget'), list) else 'rounds'}"
@@ -161,7 +163,7 @@ class Plan(SweepSettings):
         candidate, problems = self.candidate(assignment), Problems()
         goals = [objective.name for objective in self.metric]
         check = check_measured if has_labels(candidate.trial) else check_measured_without_labels
-        check(candidate.trial, goals, self.early_terminate.type != "none", "", problems)
+        check(candidate.trial, goals, self.judging_seed is not None, "", problems)
         problems.raise_any()
         return candidate
 
@@ -436,7 +438,7 @@ def _with_candidates(plan: Plan, problems: Problems) -> Plan:
     problems.raise_any()
     references = tuple(parsed[_name_of(reference)] for reference in given)
     if plan.method == "bayes":
-        for assignment in plan.space.combinations(LOOKED_AT):
+        for assignment in plan.space.combinations():
             check(assignment, f"parameters {json.dumps(assignment)}")
             problems.raise_any()  # one says enough
         return replace(plan, probes=probes, references=references)

@@ -41,6 +41,9 @@ PARAMETER_KEYS = {
 """What a parameter may say."""
 
 MAX_COMBINATIONS = 10_000
+LOOKED_AT = 500
+"""So many combinations of a Bayesian search are checked before it starts, which takes some seconds."""
+
 CASE = "case"
 """The parameter that `cases:` makes: its values are the names of the cases."""
 
@@ -224,7 +227,7 @@ class Space:
             combinations = extended
         return combinations
 
-    def combinations(self, number: int) -> list[Assignment]:
+    def combinations(self, number: int = LOOKED_AT) -> list[Assignment]:
         """Every combination as of `grid`; where there are more than so many, as many at random."""
         try:
             return self.grid(number)

@@ -278,7 +278,8 @@ class Study:
         for asked in self._study.get_trials():
             if "parameters" in asked.user_attrs and not _is_forgotten(asked):
                 suggested = self._tasks(self._plan.candidate(asked.user_attrs["parameters"]))
-                left = suggested if asked.state == TrialState.RUNNING else _lost(suggested, recorder)
+                is_told = asked.state != TrialState.RUNNING
+                left = recorder.left_in_turn(suggested, retry_failed=False) if is_told else suggested
                 tasks |= {task.trial_id: task for task in left}
             elif asked.state == TrialState.RUNNING:
                 self.forget(asked.number)  # the study had not come that far
@@ -289,8 +290,8 @@ class Study:
         for asked in self._study.get_trials(states=(TrialState.RUNNING,)):
             tasks = self._tasks(self._plan.candidate(asked.user_attrs["parameters"]))
             endings = [one for task in tasks if (one := recorder.ending(task.trial_id, task.trial.labels.total))]
-            if len(endings) == len(tasks):
-                statuses = {ending["status"] for ending in endings}
+            statuses = {ending["status"] for ending in endings}
+            if len(endings) == len(tasks) or "stopped" in statuses:
                 if "stopped" in statuses and "failed" not in statuses:
                     self.tell_stopped(asked.number, self._watched(endings, recorder))
                 else:
@@ -345,18 +346,6 @@ def sampler(plan: Plan, seed: int) -> optuna.samplers.BaseSampler:
         )
 
 
-def _lost(tasks: list[Task], recorder: Recorder) -> list[Task]:
-    """Those of a configuration that was told which have no ending; seeds after one that broke off never began."""
-    lost = []
-    broke_off = False
-    for task in tasks:
-        ending = recorder.ending(task.trial_id)
-        if ending is None and (not broke_off or recorder.unfinished([task.trial_id])):
-            lost.append(task)
-        broke_off = broke_off or (ending is not None and ending["status"] != "finished")
-    return lost
-
-
 def mend_journal(file: Path) -> None:
     """Removes what a killed process left of Optuna's journal: its lock, and the half of a line at the end.
 
@@ -380,6 +369,13 @@ def mend_journal(file: Path) -> None:
             raise ConfigError([f"{where}; move it away, and the search starts anew with the stages it has"]) from None
 
 
+class MedianRule(MedianStoppingRule):
+    """Tune's rule, which takes every report for one of an epoch; here the last one is of none."""
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict) -> None:
+        """Nothing: it was told of every epoch."""
+
+
 def early_stopping(plan: Plan) -> TrialScheduler | None:
     """Stops trials by what is watched of an epoch; reports without it are left alone."""
     rule = plan.early_terminate
@@ -390,4 +386,5 @@ def early_stopping(plan: Plan) -> TrialScheduler | None:
         return AsyncHyperBandScheduler(
             **shared, max_t=longest, reduction_factor=rule.eta, brackets=1, stop_last_trials=False
         )
-    return MedianStoppingRule(**shared) if rule.type == "median" else None
+    never = math.inf  # a trial that makes room for others would begin anew
+    return MedianRule(**shared, min_time_slice=never) if rule.type == "median" else None

@@ -378,7 +378,7 @@ def test_the_preview_counts_shared_stages(tmp_path):
 FIRST_LABELS = "labels.start: {values: [20, 0]}"
 COMBINATIONS = {
     "values": f"parameters: {{{FIRST_LABELS}, classifier.name: {{values: [logistic, ridge]}}, {SELECTORS}}}",
-    "a case": "cases: {a: {labels.start: 20}, b: {labels.start: 0}}\nparameters: {selector: {values: [random, margin]}}",
+    "a case": f"cases: {{a: {{labels.start: 20}}, b: {{labels.start: 0}}}}\nparameters: {{{SELECTORS}}}",
     "a condition": f"parameters: {{{FIRST_LABELS}, pretrain.epochs: {{values: [1, 2]}}, "
     "selector: {values: [random, margin], when: {pretrain.epochs: 2}}}",
 }
