@@ -31,7 +31,7 @@ from harness.config.recipes import merged
 from harness.config.reference import check_reference
 from harness.config.resources import Resources, check_custom
 from harness.config.schema import ConfigError, Problems, as_dict, content_of, parse, setting
-from harness.config.search import MOST_OF_GP, EarlyTerminate, Objective, SamplerName, check_objectives
+from harness.config.search import MOST_OF_GP, EarlyTerminate, Objective, SamplerName, check_objectives, check_one_scale
 from harness.config.space import CASE, Assignment, Parameter, Space, lookup, parse_cases, parse_parameters
 from harness.config.tasks import Candidate, Phase, Seeds, SeedSplit, Task, mapped
 from harness.config.trial import TrialConfig
@@ -299,6 +299,8 @@ def load_plan(source: Path | Mapping[str, Any], overrides: Mapping[str, Any]) ->
     plan = Plan(**given, tree=content.get("trial") or {}, recipes=recipes, space=space, header=header)
     plan = _with_candidates(plan, problems)
     problems.raise_any()
+    if plan.judging_seed is not None:
+        check_one_scale([candidate.trial for candidate in plan.candidates or plan.probes], problems)
     known = [candidate.parameters for candidate in plan.some_candidates()]
     check_reference(plan.reference or {}, known, () if plan.method == "grid" else space.parameters, problems)
     problems.raise_any()

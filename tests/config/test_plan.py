@@ -426,6 +426,35 @@ def test_early_stopping_of_joint_training_needs_validation_in_between(tmp_path):
     assert len(read(tmp_path, JOINT, "early_terminate.type=none").candidates) == 2
 
 
+SEVERAL = {
+    "dataset": "parameters: {dataset: {values: [digits, cifar10]}, pretrain.lr: {values: [0.1, 0.2]}}",
+    "data": "parameters: {data.fraction: {values: [0.5, 0.9]}}",
+    "mode": "trial: {joint: {validate_every: 1}, classifier: finetune, ssl_method: moby, labels: {start: 20}}\n"
+    "parameters: {mode: {values: [pretrain, joint]}}",
+    "dataset and data": "cases: {a: {dataset: digits}, b: {dataset: cifar10, data.split_seed: 3}}",
+}
+
+
+@pytest.mark.parametrize("method", ["grid", "random", "bayes"])
+@pytest.mark.parametrize("varied", SEVERAL)
+def test_early_stopping_compares_epochs_of_one_scale_alone(tmp_path, method, varied):
+    cap = "" if method == "grid" else "run_cap: 4\n"
+    text = f"method: {method}\n{cap}confirm: {{seeds: [7]}}\n{SEVERAL[varied]}"
+    problem = rf"early_terminate: .* one scale, and {varied} var\w+; make a sweep of each, or use type: none"
+    for rule in ("asha", "median"):
+        with pytest.raises(ConfigError, match=problem):
+            read(tmp_path, f"{text}\nearly_terminate: {{type: {rule}}}")
+    read(tmp_path, text)
+
+
+@pytest.mark.parametrize("method", ["grid", "random", "bayes"])
+def test_early_stopping_compares_seeds_on_fresh_splits_and_leaves_references_alone(tmp_path, method):
+    cap = "" if method == "grid" else "run_cap: 2\n"
+    more = "early_terminate: {type: asha}\nparameters: {pretrain.lr: {values: [0.1, 0.2]}}\n"
+    confirm = "confirm: {seeds: [7], references: [{data.fraction: 0.5}]}\nseeds: {values: [0, 1], split: fresh}\n"
+    assert read(tmp_path, f"method: {method}\n{cap}{more}{confirm}").judging_seed == 0
+
+
 def test_what_is_kept_in_mlflow(tmp_path):
     plan = read(tmp_path, GRID)
     assert (plan.log_model, plan.system_metrics) == ("none", False)
