@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from ray.tune.search import Searcher
 from trials import SMALL
 
 from harness.config.plan import Plan, load_plan
@@ -99,6 +100,8 @@ class Tunes:
         """A trial of Tune's, as its controller takes it."""
         self.number += 1
         config = self.search.suggest(str(self.number))
+        if config == Searcher.FINISHED:
+            return
         self.trial = Trial(str(self.number), config)
         self.handed.append([task.trial_id for task in tasks_in(config)])
         if self.scheduler:
@@ -202,6 +205,17 @@ def test_without_early_stopping_each_trial_is_one_of_tunes(tunes):
     assert tunes.run(question(early_terminate={"type": "none"}))
     assert {len(of) for of in tunes.handed} == {1}
     assert {status for of in tunes.statuses().values() for status in of.values()} == {"finished"}
+
+
+def test_a_search_says_how_many_suggestions_made_no_trial(tunes, capsys):
+    blur = {"first": {"name": "blur", "kernel_size": 3}, "second": "noise"}
+    trial = {**SMALL, "augmentation": blur, "labels": {"start": 20, "budget": 0, "rounds": 0}}
+    odd = {"augmentation.first.kernel_size": {"min": 3, "max": 9}}
+    assert tunes.run(question("bayes", trial=trial, parameters=odd, early_terminate={"type": "none"}))
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "made no valid trial" in line]
+    assert 'did not run; the first: parameters {"augmentation.first.kernel_size": ' in line
+    assert {tuple(of) for of in tunes.statuses().values()} == {(0, 1, 2)}
+    assert len(tunes.statuses()) == 4
 
 
 def test_a_first_seed_that_was_stopped_and_not_told_ends_its_configuration(tmp_path):
