@@ -31,7 +31,7 @@ from harness.config.recipes import merged
 from harness.config.reference import check_reference
 from harness.config.resources import Resources, check_custom
 from harness.config.schema import ConfigError, Problems, as_dict, content_of, parse, setting
-from harness.config.search import MOST_OF_GP, EarlyTerminate, Objective, SamplerName, check_objectives
+from harness.config.search import MOST_OF_GP, EarlyTerminate, Objective, SamplerName, check_objectives, check_one_scale
 from harness.config.space import CASE, Assignment, Parameter, Space, lookup, parse_cases, parse_parameters
 from harness.config.tasks import Candidate, Phase, Seeds, SeedSplit, Task, mapped
 from harness.config.trial import TrialConfig
@@ -133,6 +133,11 @@ class Plan(SweepSettings):
         return self.metric[0] if self.metric[0].name in LABEL_FREE else None
 
     @property
+    def judging_seed(self) -> int | None:
+        """The seed by whose epochs early stopping judges a configuration, before its others run; None: it does not."""
+        return None if self.early_terminate.type == "none" else self.seeds[0]
+
+    @property
     def growing(self) -> str:
         """The path below the trial that says how many rounds there are."""
         return f"labels.{'budget' if isinstance(lookup(self.space.trial, 'labels.budget'), list) else 'rounds'}"
@@ -148,6 +153,19 @@ class Plan(SweepSettings):
         problems.raise_any()
         assert trial is not None
         return Candidate(assignment, trial, lookup(self.space.trial, self.growing))
+
+    def checked(self, assignment: Assignment) -> Candidate:
+        """The configuration of an assignment that may be run.
+
+        Raises:
+            ConfigError: it makes no valid trial, or one that does not measure what is asked.
+        """
+        candidate, problems = self.candidate(assignment), Problems()
+        goals = [objective.name for objective in self.metric]
+        check = check_measured if has_labels(candidate.trial) else check_measured_without_labels
+        check(candidate.trial, goals, self.judging_seed is not None, "", problems)
+        problems.raise_any()
+        return candidate
 
     def first_tasks(self) -> list[Task]:
         """The trials of a grid or random search: every configuration under every seed, seeds varying fastest."""
@@ -281,6 +299,8 @@ def load_plan(source: Path | Mapping[str, Any], overrides: Mapping[str, Any]) ->
     plan = Plan(**given, tree=content.get("trial") or {}, recipes=recipes, space=space, header=header)
     plan = _with_candidates(plan, problems)
     problems.raise_any()
+    if plan.judging_seed is not None:
+        check_one_scale([candidate.trial for candidate in plan.candidates or plan.probes], problems)
     known = [candidate.parameters for candidate in plan.some_candidates()]
     check_reference(plan.reference or {}, known, () if plan.method == "grid" else space.parameters, problems)
     problems.raise_any()
@@ -420,6 +440,9 @@ def _with_candidates(plan: Plan, problems: Problems) -> Plan:
     problems.raise_any()
     references = tuple(parsed[_name_of(reference)] for reference in given)
     if plan.method == "bayes":
+        for assignment in plan.space.combinations():
+            check(assignment, f"parameters {json.dumps(assignment)}")
+            problems.raise_any()  # one says enough
         return replace(plan, probes=probes, references=references)
     try:
         assignments = plan.space.grid() if plan.method == "grid" else _distinct_draws(plan)
@@ -454,15 +477,11 @@ def _name_of(assignment: Assignment) -> str:
 
 def _check(plan: Plan, assignment: Assignment, place: str, problems: Problems) -> Candidate | None:
     try:
-        candidate = plan.candidate(assignment)
+        return plan.checked(assignment)
     except ConfigError as error:
         for problem in error.problems:
             problems.add(place, problem)
         return None
-    goals = [objective.name for objective in plan.metric]
-    check = check_measured if has_labels(candidate.trial) else check_measured_without_labels
-    check(candidate.trial, goals, plan.early_terminate.type != "none", place, problems)
-    return candidate
 
 
 def _distinct_draws(plan: Plan) -> list[Assignment]:

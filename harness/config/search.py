@@ -7,11 +7,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 from harness.config.schema import Problems, setting
+from harness.config.trial import TrialConfig
 from harness.messages import closest
 from harness.metrics import LABEL_FREE, METRICS, PER_ROUND, is_of_class, step_kind
 
 MOST_OF_GP = 250
 """Configurations up to which `auto` takes a Gaussian process, whose time grows with their third power."""
+
+OF_ONE_SCALE = ("dataset", "data", "mode")
+"""What an epoch is measured on: what trials that differ in one of these reach cannot be compared."""
 
 SamplerName = Literal["tpe", "gp", "cmaes", "nsga2", "auto"]
 
@@ -68,3 +72,14 @@ def check_objectives(objectives: Sequence[Objective], problems: Problems) -> Non
             )
         elif METRICS[name].goal is None and name in directionless:
             problems.add("metric.goal", f"{name} is better neither high nor low; say which is asked for")
+
+
+def check_one_scale(trials: Sequence[TrialConfig], problems: Problems) -> None:
+    """Whether early stopping compares like with like in these trials of a search."""
+    varied = [key for key in OF_ONE_SCALE if any(getattr(one, key) != getattr(trials[0], key) for one in trials)]
+    if varied:
+        problems.add(
+            "early_terminate",
+            f"compares epochs on one scale, and {' and '.join(varied)} var{'y' if varied[1:] else 'ies'}; make a sweep "
+            "of each, or use type: none",
+        )

@@ -41,6 +41,9 @@ PARAMETER_KEYS = {
 """What a parameter may say."""
 
 MAX_COMBINATIONS = 10_000
+LOOKED_AT = 500
+"""So many combinations of a Bayesian search are checked before it starts, which takes some seconds."""
+
 CASE = "case"
 """The parameter that `cases:` makes: its values are the names of the cases."""
 
@@ -205,26 +208,32 @@ class Space:
             return True
         return all(lookup(tree, path) in values for path, values in parameter.when.items())
 
-    def grid(self) -> list[Assignment]:
-        """Every combination of values, the last parameter varying fastest.
+    def grid(self, most: int = MAX_COMBINATIONS) -> list[Assignment]:
+        """Every combination of values, of a range those of its ends, the last parameter varying fastest.
 
         Raises:
-            ValueError: there are more than MAX_COMBINATIONS.
+            ValueError: there are more than so many.
         """
         combinations: list[Assignment] = [{}]
         for parameter in self.parameters:
             extended: list[Assignment] = []
             for assignment in combinations:
                 if self.active(parameter, assignment):
-                    extended += [assignment | {parameter.path: value} for value in parameter.values]
+                    extended += [assignment | {parameter.path: value} for value in parameter.extremes()]
                 else:
                     extended.append(assignment)
-                if len(extended) > MAX_COMBINATIONS:
-                    raise ValueError(
-                        f"a grid of more than {MAX_COMBINATIONS:,} combinations; use method random or bayes"
-                    )
+                if len(extended) > most:
+                    raise ValueError(f"a grid of more than {most:,} combinations; use method random or bayes")
             combinations = extended
         return combinations
+
+    def combinations(self, number: int = LOOKED_AT) -> list[Assignment]:
+        """Every combination as of `grid`; where there are more than so many, as many at random."""
+        try:
+            return self.grid(number)
+        except ValueError:
+            rng = random.Random(0)
+            return [self._assign(lambda parameter: rng.choice(parameter.extremes())) for _ in range(number)]
 
     def draws(self, seed: int) -> Iterator[Assignment]:
         """Random assignments without end; the same for the same seed."""

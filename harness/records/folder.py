@@ -260,6 +260,19 @@ class Recorder:
             if not self.ended(task.trial_id, retry_failed=retry_failed, labels=task.trial.labels.total)
         ]
 
+    def left_in_turn(self, tasks: Sequence[Task], *, retry_failed: bool = True) -> list[Task]:
+        """As `left`, where the tasks of a configuration run in turn: of those after one that broke off none begins."""
+        broke_off: set[str] = set()
+        left = []
+        for task in tasks:
+            configuration = task.candidate.configuration
+            if configuration not in broke_off or self.has_begun(task.trial_id):
+                left += self.left([task], retry_failed=retry_failed)
+            ending = self.ending(task.trial_id)
+            if ending and (ending["status"] == "stopped" or (ending["status"] == "failed" and not retry_failed)):
+                broke_off.add(configuration)
+        return left
+
     def _told(self, trial: str) -> dict[tuple[str, int], dict[str, float]]:
         """What a trial that had finished told on its way, by (step_kind, step); of another one nothing."""
         history = self._trials.get(trial)

@@ -14,6 +14,7 @@ from ray.tune.search import ConcurrencyLimiter, Searcher
 from harness.config.plan import Plan
 from harness.config.tasks import Phase, Task, mapped
 from harness.files import no_space
+from harness.messages import count
 from harness.progress import say
 from harness.records.folder import Recorder
 from harness.sweep.callback import MAX_FAILURES, RecordCallback
@@ -54,7 +55,7 @@ class Sweep:
             threads=plan.resources.threads,
             memory_gb=plan.resources.memory_gb,
             cwd=os.getcwd(),
-            judged=plan.early_terminate.type != "none",
+            judging_seed=plan.judging_seed,
         )
 
     def run(self) -> bool:
@@ -94,14 +95,16 @@ class Sweep:
         return True
 
     def _run_all(self, tasks: list[Task]) -> bool:
-        """Runs those of the tasks, all of one phase, that have no ending yet; whether all have one then."""
-        left = self._recorder.left(tasks)
-        given = GivenTasks(left, self._display.waits, shared=self._shared_stages)
+        """Runs those of the tasks, all of one phase, that need running; whether none does then."""
+        in_turn = {task.phase for task in tasks} == {"search"} and self._plan.judging_seed is not None
+        find_left = self._recorder.left_in_turn if in_turn else self._recorder.left
+        left = find_left(tasks)
+        given = GivenTasks(left, self._display.waits, shared=self._shared_stages, in_turn=in_turn)
         if tasks:
             self._display.begin(tasks[0].phase, len(tasks), len(tasks) - len(left), given.num_pretrainings)
         if left:
-            self._fit(run_in_worker, given, len(left), tasks[0].phase)
-        return not self._recorder.left(tasks, retry_failed=False)
+            self._fit(run_in_worker, given, given.number, tasks[0].phase)
+        return not find_left(tasks, retry_failed=False)
 
     def _search(self, cap: int) -> bool:
         """Finishes what an interrupted run left open, and asks Optuna for what is then left of so many."""
@@ -114,6 +117,9 @@ class Sweep:
         self._display.begin("search", cap * seeds, done * seeds)
         if done < cap:
             self._fit(run_in_worker, study.search(), cap - done, "search")
+        if study.left_out:
+            number = count(len(study.left_out), "suggestion")
+            say(f"{number} made no valid trial and did not run; the first: {study.left_out[0]}")
         return study.num_told >= cap or study.is_exhausted
 
     def _portray_best(self) -> None:

@@ -10,18 +10,23 @@ from typing import Any, NamedTuple
 from ray.tune.search import Searcher
 
 from harness.config.tasks import Task
+from harness.records.details import Details
 from harness.sweep.preflight import encoders_of
 from harness.sweep.worker import tune_config
 
 Encoders = tuple[str, ...]
-"""Those that a task trains; tasks that share them are alike: the first of them in order comes first."""
+"""Those that a piece trains; pieces that share them are alike: the first of them in order comes first."""
+
+
+Piece = list[tuple[Task, dict[str, str]]]
+"""The tasks of a trial of Tune's, which run in turn, each with its encoders by training."""
 
 
 class _Place(NamedTuple):
     """Of a queue: the smallest comes first."""
 
     rank: int  # minus how many tasks need the encoder of these that most need
-    number: int  # of the first task that is left
+    number: int  # of the first piece that is left
     encoders: Encoders
 
 
@@ -30,7 +35,9 @@ def _nobody(number: int, other: Task | None) -> None:
 
 
 class GivenTasks(Searcher):
-    """Hands out tasks, one to each trial of Tune's, so that none waits for another's pre-training while it could not.
+    """Hands out tasks, in pieces, so that none waits for another's pre-training while it could not.
+
+    A piece is what one trial of Tune's does: a task, or those of a configuration.
 
     First those whose encoder most others need; the others in their order, and one whose encoder is being trained by
     another once that is done. What a task costs grows with the logarithm of the number of tasks.
@@ -39,29 +46,42 @@ class GivenTasks(Searcher):
         tasks: in the order in which they are to run.
         waits: is told how many tasks wait for which other one's encoder, when nothing else is left to hand out.
         shared: whether a task finds what another one has trained; else none waits.
+        in_turn: whether the tasks of a configuration are one piece, which early stopping judges as one.
 
     Attributes:
+        number: of pieces.
         num_pretrainings: how many encoders all tasks together train.
     """
 
     def __init__(
-        self, tasks: Sequence[Task], waits: Callable[[int, Task | None], None] = _nobody, *, shared: bool = True
+        self,
+        tasks: Sequence[Task],
+        waits: Callable[[int, Task | None], None] = _nobody,
+        *,
+        shared: bool = True,
+        in_turn: bool = False,
     ):
         super().__init__()
         every = [(task, encoders_of(task)) for task in tasks]
         self.num_pretrainings = len({encoder for _, encoders in every for encoder in encoders.values()})
         # One that goes on for more rounds has its encoder, and tells of no epoch.
         each = [(task, encoders if shared and not task.known else {}) for task, encoders in every]
-        self._left = dict(enumerate(each))  # number -> task and its encoders by training
+        pieces: dict[Any, Piece] = {}
+        for place, (task, encoders) in enumerate(each):
+            pieces.setdefault(task.candidate.configuration if in_turn else place, []).append((task, encoders))
+        self.number = len(pieces)
+        self._left = dict(enumerate(pieces.values()))
+        self._num_waiting = len(tasks)  # of the tasks that are left
         self._needed = Counter(encoder for _, encoders in each for encoder in encoders.values())
-        self._alike: dict[Encoders, deque[int]] = {}  # the numbers of the tasks that are left
-        for number, (_, encoders) in self._left.items():
-            self._alike.setdefault(tuple(encoders.values()), deque()).append(number)
-        self._queue: list[_Place] = []  # of tasks that are alike there is one place, here or among those that wait
+        self._alike: dict[Encoders, deque[int]] = {}  # the numbers of the pieces that are left
+        for number, piece in self._left.items():
+            needed = tuple(encoder for _, encoders in piece for encoder in encoders.values())
+            self._alike.setdefault(needed, deque()).append(number)
+        self._queue: list[_Place] = []  # of pieces that are alike there is one place, here or among those that wait
         self._waiting: dict[str, list[_Place]] = {}  # encoder in training -> a queue of those that wait for it
         for alike in self._alike:
             self._enqueue(alike)
-        self._running: dict[str, dict[str, str]] = {}  # Tune's trial -> the encoders of its task
+        self._running: dict[str, dict[tuple[int, str], str]] = {}  # Tune's trial -> seed, training -> encoder
         self._trained_by: dict[str, tuple[str, Task]] = {}  # encoder in training -> Tune's trial, its task
         self._ready: set[str] = set()  # encoders
         self._waits = waits
@@ -70,7 +90,7 @@ class GivenTasks(Searcher):
         return vars(self) | {"_waits": _nobody}  # Tune writes itself down, and a terminal cannot be pickled
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        """A task, as Tune's configuration; None while all that are left wait for an encoder."""
+        """A piece, as Tune's configuration; None while all that are left wait for an encoder."""
         while self._queue:
             place = heapq.heappop(self._queue)
             in_training = next((one for one in place.encoders if one in self._trained_by), None)
@@ -80,9 +100,9 @@ class GivenTasks(Searcher):
                 self._enqueue(place.encoders)
             else:
                 self._waits(0, None)
-                return tune_config([self._begin(trial_id, place.encoders)])
+                return tune_config(self._begin(trial_id, place.encoders))
         first = min(self._waiting, key=lambda encoder: self._waiting[encoder][0].number, default=None)
-        self._waits(len(self._left), self._trained_by[first][1] if first else None)
+        self._waits(self._num_waiting, self._trained_by[first][1] if first else None)
         return None
 
     def _rank(self, encoders: Encoders) -> int:
@@ -92,12 +112,16 @@ class GivenTasks(Searcher):
         if numbers := self._alike[encoders]:
             heapq.heappush(self._queue, _Place(self._rank(encoders), numbers[0], encoders))
 
-    def _begin(self, trial_id: str, encoders: Encoders) -> Task:
-        """The first of the tasks that are alike; the next of them waits, unless there is nothing to train."""
-        task, self._running[trial_id] = self._left.pop(self._alike[encoders].popleft())
-        self._trained_by |= {encoder: (trial_id, task) for encoder in encoders if encoder not in self._ready}
+    def _begin(self, trial_id: str, encoders: Encoders) -> list[Task]:
+        """The first of the pieces that are alike; the next of them waits, unless there is nothing to train."""
+        piece = self._left.pop(self._alike[encoders].popleft())
+        self._num_waiting -= len(piece)
+        running = self._running[trial_id] = {}
+        for task, needed in piece:
+            running |= {(task.seed, training): encoder for training, encoder in needed.items()}
+            self._trained_by |= {one: (trial_id, task) for one in needed.values() if one not in self._ready}
         self._enqueue(encoders)
-        return task
+        return [task for task, _ in piece]
 
     def _end_training(self, encoder: str) -> None:
         """It is there, or given up: who waited for it waits no longer."""
@@ -107,9 +131,10 @@ class GivenTasks(Searcher):
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """An encoder is there after the last epoch of its training: then it is no reason to come first any more."""
-        training = result["sent"][1].training if "sent" in result else None
+        record, details = result.get("sent", ({}, Details()))
+        training = details.training
         if training and training.epoch == training.epochs:
-            encoder = self._running[trial_id].get(training.name)
+            encoder = self._running[trial_id].get((record["seed"], training.name))
             if encoder:
                 self._needed[encoder] = 1
                 self._ready.add(encoder)

@@ -32,7 +32,7 @@ from harness.sweep.objectives import judged_by, keys
 from harness.sweep.worker import tune_config
 
 REPEATS = 5
-"""So often a sampler may suggest what was suggested before; then random draws take its place for once."""
+"""So often a sampler may suggest what was suggested before or makes no trial; then random draws take its place."""
 
 
 class StudySearch(Searcher):
@@ -190,6 +190,12 @@ class Study:
         """How many configurations have ended."""
         return sum(_has_ended(asked) for asked in self._study.get_trials(deepcopy=False))
 
+    @property
+    def left_out(self) -> list[str]:
+        """Of each suggestion that made no valid trial, which it was and why."""
+        attributes = (asked.user_attrs for asked in self._study.get_trials(deepcopy=False))
+        return [about["left_out"] for about in attributes if "left_out" in about]
+
     def search(self) -> StudySearch:
         """A search that goes on from what the study was told; its draws depend on how much that is."""
         self._study.sampler = sampler(self._plan, derive(self._plan.seeds[0], f"search/{self.num_told}") % 2**32)
@@ -198,8 +204,8 @@ class Study:
     def ask(self) -> tuple[int, list[Task]] | None:
         """Optuna's number of a configuration that it suggests, and the trials to run; None where all have been tried.
 
-        A suggestion that was made before is answered from its record. A sampler that repeats itself `REPEATS` times is
-        replaced by random draws until one is new.
+        A suggestion that was made before is answered from its record, and one that makes no valid trial is left out. A
+        sampler that does so `REPEATS` times is replaced by random draws until one is new.
         """
         with self._journaled():
             given = self._study.sampler
@@ -208,7 +214,12 @@ class Study:
                     if attempt == REPEATS:
                         self._study.sampler = optuna.samplers.RandomSampler(seed=len(self._numbers))
                     asked = self._study.ask()
-                    candidate = self._plan.candidate(self._plan.space.suggest(asked))
+                    assignment = self._plan.space.suggest(asked)
+                    try:
+                        candidate = self._plan.checked(assignment)
+                    except ConfigError as error:
+                        self._leave_out(asked, f"parameters {json.dumps(assignment)}: {error.problems[0]}")
+                        continue
                     if candidate.configuration not in self._numbers:
                         self._numbers[candidate.configuration] = asked.number
                         asked.set_user_attr("parameters", candidate.parameters)
@@ -218,6 +229,11 @@ class Study:
                 self._study.sampler = given
             self.is_exhausted = True
             return None
+
+    def _leave_out(self, asked: optuna.Trial, problem: str) -> None:
+        """Ends a suggestion that makes no valid trial: as failed, of which samplers learn nothing, good or bad."""
+        asked.set_user_attr("left_out", problem)
+        self._study.tell(asked, state=TrialState.FAIL)
 
     def _repeat(self, number: int, before: int) -> None:
         """Answers a suggestion that was made before as the first one was, where that has ended."""
@@ -262,7 +278,8 @@ class Study:
         for asked in self._study.get_trials():
             if "parameters" in asked.user_attrs and not _is_forgotten(asked):
                 suggested = self._tasks(self._plan.candidate(asked.user_attrs["parameters"]))
-                left = suggested if asked.state == TrialState.RUNNING else _lost(suggested, recorder)
+                is_told = asked.state != TrialState.RUNNING
+                left = recorder.left_in_turn(suggested, retry_failed=False) if is_told else suggested
                 tasks |= {task.trial_id: task for task in left}
             elif asked.state == TrialState.RUNNING:
                 self.forget(asked.number)  # the study had not come that far
@@ -273,8 +290,8 @@ class Study:
         for asked in self._study.get_trials(states=(TrialState.RUNNING,)):
             tasks = self._tasks(self._plan.candidate(asked.user_attrs["parameters"]))
             endings = [one for task in tasks if (one := recorder.ending(task.trial_id, task.trial.labels.total))]
-            if len(endings) == len(tasks):
-                statuses = {ending["status"] for ending in endings}
+            statuses = {ending["status"] for ending in endings}
+            if len(endings) == len(tasks) or "stopped" in statuses:
                 if "stopped" in statuses and "failed" not in statuses:
                     self.tell_stopped(asked.number, self._watched(endings, recorder))
                 else:
@@ -329,18 +346,6 @@ def sampler(plan: Plan, seed: int) -> optuna.samplers.BaseSampler:
         )
 
 
-def _lost(tasks: list[Task], recorder: Recorder) -> list[Task]:
-    """Those of a configuration that was told which have no ending; seeds after one that broke off never began."""
-    lost = []
-    broke_off = False
-    for task in tasks:
-        ending = recorder.ending(task.trial_id)
-        if ending is None and (not broke_off or recorder.unfinished([task.trial_id])):
-            lost.append(task)
-        broke_off = broke_off or (ending is not None and ending["status"] != "finished")
-    return lost
-
-
 def mend_journal(file: Path) -> None:
     """Removes what a killed process left of Optuna's journal: its lock, and the half of a line at the end.
 
@@ -364,6 +369,13 @@ def mend_journal(file: Path) -> None:
             raise ConfigError([f"{where}; move it away, and the search starts anew with the stages it has"]) from None
 
 
+class MedianRule(MedianStoppingRule):
+    """Tune's rule, which takes every report for one of an epoch; here the last one is of none."""
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict) -> None:
+        """Nothing: it was told of every epoch."""
+
+
 def early_stopping(plan: Plan) -> TrialScheduler | None:
     """Stops trials by what is watched of an epoch; reports without it are left alone."""
     rule = plan.early_terminate
@@ -374,4 +386,5 @@ def early_stopping(plan: Plan) -> TrialScheduler | None:
         return AsyncHyperBandScheduler(
             **shared, max_t=longest, reduction_factor=rule.eta, brackets=1, stop_last_trials=False
         )
-    return MedianStoppingRule(**shared) if rule.type == "median" else None
+    never = math.inf  # a trial that makes room for others would begin anew
+    return MedianRule(**shared, min_time_slice=never) if rule.type == "median" else None

@@ -64,7 +64,7 @@ class Job:
         threads: of a trial.
         memory_gb: 2**30 bytes that a trial's process may hold; None: as many as there are.
         cwd: the driver's working folder, to which relative paths refer.
-        judged: whether early stopping judges epochs: then an encoder is measured after each, where nobody says when.
+        judging_seed: that of a plan; where there is one an encoder is measured after each epoch, if nobody says when.
     """
 
     metrics: tuple[str, ...]
@@ -73,14 +73,14 @@ class Job:
     threads: int
     memory_gb: float | None
     cwd: str
-    judged: bool = False
+    judging_seed: int | None = None
 
     def as_run(self, trial: TrialConfig) -> TrialConfig:
         """A trial with a measurement after each epoch, where these are judged: rungs compare trials at equal epochs."""
         asked: Any = trial.pretrain.knn_every
-        return (
-            replace(trial, pretrain=replace(trial.pretrain, knn_every=1)) if self.judged and asked == "auto" else trial
-        )
+        if self.judging_seed is None or asked != "auto":
+            return trial
+        return replace(trial, pretrain=replace(trial.pretrain, knn_every=1))
 
     @property
     def nothing(self) -> dict[str, float]:
@@ -161,7 +161,8 @@ def _run(task: Task, job: Job) -> tuple[dict[str, float], dict[str, Any]]:
             return
         for later in [place for place in known if place[0] == step_kind and place[1] > step]:
             del known[later]  # a record of before is lost, and what follows counts only if it is told after it
-        judged = judged_by(job.watched, metrics) if step_kind == "epoch" else None
+        is_judged = step_kind == "epoch" and task.seed == job.judging_seed
+        judged = judged_by(job.watched, metrics) if is_judged else None
         watched = {"epoch": step, "watch": judged} if judged is not None else {}
         so_far = as_reported(values_so_far(job.metrics, metrics))
         tune.report(report_of(step_kind, step, metrics, details) | watched | so_far)

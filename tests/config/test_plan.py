@@ -375,6 +375,38 @@ def test_the_preview_counts_shared_stages(tmp_path):
     assert "16 classifier trainings" in text
 
 
+FIRST_LABELS = "labels.start: {values: [20, 0]}"
+COMBINATIONS = {
+    "values": f"parameters: {{{FIRST_LABELS}, classifier.name: {{values: [logistic, ridge]}}, {SELECTORS}}}",
+    "a case": f"cases: {{a: {{labels.start: 20}}, b: {{labels.start: 0}}}}\nparameters: {{{SELECTORS}}}",
+    "a condition": f"parameters: {{{FIRST_LABELS}, pretrain.epochs: {{values: [1, 2]}}, "
+    "selector: {values: [random, margin], when: {pretrain.epochs: 2}}}",
+}
+ENDS = {
+    "an end": "parameters: {labels.start: {min: 0, max: 20}, pretrain.lr: {min: 0.01, max: 0.1}, "
+    "selector: {values: [random, margin]}}",
+    "too many to look at all": f"parameters: {{{FIRST_LABELS}, {SELECTORS}, "
+    + ", ".join(f"{name}: {{min: 0.01, max: 0.1}}" for name in (
+        "pretrain.lr", "pretrain.weight_decay", "classifier.weight_decay", "classifier.lr", "data.val",
+        "ssl_method.temperature", "pretrain.momentum", "data.fraction")) + "}",
+}  # fmt: skip
+ROUND = "trial: {labels: {start: 20, budget: 20, rounds: 1}, classifier: linear}\n"
+
+
+@pytest.mark.parametrize("method", ["grid", "bayes", "random"])
+@pytest.mark.parametrize("varied", [*COMBINATIONS, *ENDS])
+def test_a_combination_that_makes_no_trial_is_refused_whatever_the_method(tmp_path, method, varied):
+    if method == "grid" and varied in ENDS:
+        pytest.skip("a grid has no ranges")
+    cap = "" if method == "grid" else "run_cap: 20\n" if method == "random" else "run_cap: 1\n"
+    text = (COMBINATIONS | ENDS)[varied]
+    if method == "random" and varied == "an end":
+        text = text.replace("min: 0, max: 20", "min: 0, max: 1")
+    with pytest.raises(ConfigError, match=r"parameters \{.*\}: trial.labels.start: .*margin.* cannot start without"):
+        read(tmp_path, f"{ROUND}method: {method}\n{cap}{text}")
+    read(tmp_path, f"{ROUND}method: {method}\n{cap}{text.replace('margin', 'coreset')}")
+
+
 JOINT = """
 confirm: {seeds: [1]}
 early_terminate: {type: asha}
@@ -392,6 +424,35 @@ def test_early_stopping_of_joint_training_needs_validation_in_between(tmp_path):
         read(tmp_path, JOINT)
     assert len(read(tmp_path, JOINT, "trial.joint.validate_every=2").candidates) == 2
     assert len(read(tmp_path, JOINT, "early_terminate.type=none").candidates) == 2
+
+
+SEVERAL = {
+    "dataset": "parameters: {dataset: {values: [digits, cifar10]}, pretrain.lr: {values: [0.1, 0.2]}}",
+    "data": "parameters: {data.fraction: {values: [0.5, 0.9]}}",
+    "mode": "trial: {joint: {validate_every: 1}, classifier: finetune, ssl_method: moby, labels: {start: 20}}\n"
+    "parameters: {mode: {values: [pretrain, joint]}}",
+    "dataset and data": "cases: {a: {dataset: digits}, b: {dataset: cifar10, data.split_seed: 3}}",
+}
+
+
+@pytest.mark.parametrize("method", ["grid", "random", "bayes"])
+@pytest.mark.parametrize("varied", SEVERAL)
+def test_early_stopping_compares_epochs_of_one_scale_alone(tmp_path, method, varied):
+    cap = "" if method == "grid" else "run_cap: 4\n"
+    text = f"method: {method}\n{cap}confirm: {{seeds: [7]}}\n{SEVERAL[varied]}"
+    problem = rf"early_terminate: .* one scale, and {varied} var\w+; make a sweep of each, or use type: none"
+    for rule in ("asha", "median"):
+        with pytest.raises(ConfigError, match=problem):
+            read(tmp_path, f"{text}\nearly_terminate: {{type: {rule}}}")
+    read(tmp_path, text)
+
+
+@pytest.mark.parametrize("method", ["grid", "random", "bayes"])
+def test_early_stopping_compares_seeds_on_fresh_splits_and_leaves_references_alone(tmp_path, method):
+    cap = "" if method == "grid" else "run_cap: 2\n"
+    more = "early_terminate: {type: asha}\nparameters: {pretrain.lr: {values: [0.1, 0.2]}}\n"
+    confirm = "confirm: {seeds: [7], references: [{data.fraction: 0.5}]}\nseeds: {values: [0, 1], split: fresh}\n"
+    assert read(tmp_path, f"method: {method}\n{cap}{more}{confirm}").judging_seed == 0
 
 
 def test_what_is_kept_in_mlflow(tmp_path):

@@ -298,6 +298,17 @@ def test_probes_reach_conditional_parameters():
     assert not searched.unreachable()
 
 
+def test_combinations_are_all_with_the_ends_of_ranges_or_random_ones_where_there_are_more():
+    searched = space({"x": {"values": ["a", "b"]}, "y": {"min": 1, "max": 9, "when": {"x": "b"}}}, {"x": "a"})
+    assert searched.combinations(3) == [{"x": "a"}, {"x": "b", "y": 1}, {"x": "b", "y": 9}]
+    few = searched.combinations(2)
+    assert len(few) == 2
+    assert all(one in searched.combinations(3) for one in few)
+    many = space({name: {"min": 0.1, "max": 0.9} for name in "abcdefghijklmnop"})
+    assert {one["p"] for one in many.combinations(50)} == {one["a"] for one in many.combinations(50)} == {0.1, 0.9}
+    assert many.combinations(50) == many.combinations(50)
+
+
 def test_probes_reach_parameters_of_a_case():
     cases = {"a": {"method": "a"}, "b": {"method": "b"}}
     searched = space({"method.size": {"values": [1], "when": {"method.name": "b"}}}, {"method": "a"}, cases)

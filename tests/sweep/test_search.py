@@ -25,7 +25,7 @@ from harness.records.folder import Recorder
 from harness.sweep import given
 from harness.sweep.given import GivenTasks
 from harness.sweep.preflight import num_suggested, preview
-from harness.sweep.search import Study
+from harness.sweep.search import REPEATS, Study
 from harness.sweep.worker import record_of, tasks_in
 
 DISCRETE = {"classifier.lr": {"values": [1e-2, 1e-3]}, "classifier.weight_decay": {"values": [0.0, 1e-4]}}
@@ -185,10 +185,9 @@ def test_the_epoch_that_ends_a_trial_is_told_too_and_an_accuracy_counts_as_one(t
 
 def test_a_combination_that_cannot_be_is_named():
     parameters = {"classifier.name": {"values": ["logistic", "svm"]}, "selector.name": {"values": ["random", "margin"]}}
-    wrong = plan(parameters, run_cap=4)
     combination = r'parameters \{"classifier.name": "svm", "selector.name": "margin"\}: .*margin'
     with pytest.raises(ConfigError, match=combination):
-        preview(wrong)
+        plan(parameters, run_cap=2)
 
 
 def test_what_hands_out_tasks_can_be_pickled_though_a_terminal_looks_on():
@@ -222,6 +221,38 @@ def all_asked(study: Study, most: int = 50) -> list[str]:
         asked.append(tasks[0].candidate.configuration)
         study.tell(number, [0.5 + len(asked) / 100] * study.num_objectives)
     return asked
+
+
+BLUR = {"first": {"name": "blur", "kernel_size": 3}, "second": "noise"}
+ODD = {"augmentation.first.kernel_size": {"min": 3, "max": 9}}
+VIT = {"name": "vit", "dim": 48, "heads": 4, "depth": 1}
+HEADS = {"backbone.heads": {"values": [3, 4]}, "backbone.dim": {"min": 48, "max": 60}}
+
+
+@pytest.mark.parametrize("name", ["tpe", "nsga2"])
+@pytest.mark.parametrize(
+    ("trial", "parameters", "number"),
+    [({"augmentation": BLUR}, ODD, 4), ({"backbone": VIT}, HEADS, 9)],
+    ids=["odd", "a multiple of another"],
+)
+def test_a_suggestion_that_makes_no_trial_is_left_out_and_tells_the_sampler_nothing(
+    tmp_path, trial, parameters, number, name
+):
+    asked = plan(parameters, trial=SMALL | trial, sampler=name, run_cap=50)
+    study = Study(asked, tmp_path / "optuna.log")
+    study.search()
+    configurations = all_asked(study)
+    assert len(set(configurations)) == len(configurations) == number == study.num_told
+    trials = trials_in(tmp_path / "optuna.log")
+    left_out = [one for one in trials if one.state == TrialState.FAIL]
+    assert [one.user_attrs["left_out"] for one in left_out] == study.left_out
+    assert study.left_out
+    assert all(problem.startswith("parameters {") and ": trial." in problem for problem in study.left_out)
+    assert not any("parameters" in one.user_attrs for one in left_out)
+    again = Study(asked, tmp_path / "optuna.log")
+    again.search()
+    assert again.num_told == number
+    assert again.ask() is None
 
 
 def trials_in(file) -> list[optuna.trial.FrozenTrial]:
@@ -264,6 +295,25 @@ class Stuck(optuna.samplers.BaseSampler):
 
     def sample_independent(self, study, trial, name, distribution):
         return distribution.choices[0]
+
+
+class Turn(Stuck):
+    """Suggests the values of a list in turn, and then nothing but the last."""
+
+    def __init__(self, *values):
+        self.values = list(values)
+
+    def sample_independent(self, study, trial, name, distribution):
+        return self.values.pop(0) if len(self.values) > 1 else self.values[0]
+
+
+def test_what_is_left_out_counts_as_a_repeat_and_random_draws_take_its_place(tmp_path, monkeypatch):
+    monkeypatch.setattr("harness.sweep.search.sampler", lambda plan, seed: Turn(3, 4))
+    study = Study(plan(ODD, trial=SMALL | {"augmentation": BLUR}), tmp_path / "optuna.log")
+    study.search()
+    assert len(all_asked(study, 2)) == 2
+    states = [one.state for one in trials_in(tmp_path / "optuna.log")]
+    assert states[: 1 + REPEATS] == [TrialState.COMPLETE, *[TrialState.FAIL] * REPEATS]
 
 
 def test_a_repeated_suggestion_is_answered_from_its_record_and_costs_nothing(tmp_path, monkeypatch):

@@ -300,7 +300,7 @@ def test_trials_run_in_workers_that_start_and_import_with_ray(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize(("asked", "judged", "every"), [("auto", True, 1), ("auto", False, "auto"), (5, True, 5)])
+@pytest.mark.parametrize(("asked", "judged", "every"), [("auto", 0, 1), ("auto", None, "auto"), (5, 0, 5)])
 def test_every_epoch_is_measured_where_early_stopping_judges_them(tmp_path, asked, judged, every):
     job = worker.Job(("val/accuracy",), None, Folders(tmp_path, tmp_path), 1, None, str(tmp_path), judged)
     trial = TrialConfig(pretrain=PretrainConfig(epochs=200, knn_every=asked))
