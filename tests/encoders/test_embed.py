@@ -128,6 +128,29 @@ def test_the_best_trial_is_saved_once_and_all_on_request(sweep):
     assert model.stat().st_mtime_ns == before
 
 
+@pytest.fixture
+def own_sweep(tmp_path, monkeypatch):
+    """A sweep of the test's own, and the rounds of its last trial."""
+    sweep, run = RecordedSweep(tmp_path), Rounds.run
+
+    def spy(self: Rounds) -> None:
+        run(self)
+        sweep.ran = self
+
+    monkeypatch.setattr(Rounds, "run", spy)
+    return sweep
+
+
+@pytest.mark.parametrize("classifier", [FINETUNE, "ridge"])
+def test_the_encoder_of_a_trial_that_went_on_is_that_of_its_last_round(own_sweep, classifier):
+    for rounds in (1, 2):
+        own_sweep.run("a", 0, configure(ssl_method="none", classifier=classifier, labels__rounds=rounds))
+        assert export.export_encoders(read.read_report(own_sweep.path), "best", own_sweep.folders) == []
+        images = own_sweep.ran.context.data.val
+        logits = SavedEncoder.load(export.kept_by(own_sweep.path), "cpu").logits(images[torch.arange(len(images))])
+        assert torch.allclose(logits, own_sweep.ran.last.model.logits("val"), atol=1e-4), rounds
+
+
 @pytest.mark.parametrize("which", ["best", "all"])
 def test_encoders_that_would_stay_on_their_nodes_are_refused(tmp_path, which):
     file = tmp_path / "far.yaml"
