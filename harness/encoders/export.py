@@ -103,23 +103,25 @@ def _best_seed(entry: Entry, report: Report) -> str:
 
 
 def kept_by(folder: Path) -> Path:
-    """The folder of the encoder that a sweep kept in its folder, of its best trial where it kept several.
+    """The folder of the encoder of a sweep's best trial, in the sweep's folder; without records, of the one it kept.
 
     Raises:
-        ValueError: it kept none, or not that of its best trial.
+        ValueError: it kept none, or not that of its best trial, or no trial has finished.
     """
     kept = sorted(file.parent for file in folder.glob("models/*/model.json"))
     if not kept:
         raise ValueError(f"{folder} has no saved encoder: go on with its sweep, --resume --set log_model=best")
-    if len(kept) == 1:
+    if len(kept) == 1 and not rows.rows_file(folder).is_file():
         return kept[0]
 
     from harness.report import read  # which compares all that was recorded, where that is needed
 
-    (best,) = chosen(read.read_report(folder), "best")
-    if folder / "models" / best not in kept:
-        raise ValueError(f"{folder}: the best trial, {best}, is not among models/; name one: {kept[0]}")
-    return folder / "models" / best
+    best = chosen(read.read_report(folder), "best")
+    if not best:
+        raise ValueError(f"{folder}: no trial has finished, so none is the best; name one of models/: {kept[0]}")
+    if folder / "models" / best[0] not in kept:
+        raise ValueError(f"{folder}: the best trial, {best[0]}, is not among models/; name one: {kept[0]}")
+    return folder / "models" / best[0]
 
 
 def save_encoder(folder: Path, name: str, folders: trial.Folders) -> Path:

@@ -151,6 +151,18 @@ def test_the_encoder_of_a_trial_that_went_on_is_that_of_its_last_round(own_sweep
         assert torch.allclose(logits, own_sweep.ran.last.model.logits("val"), atol=1e-4), rounds
 
 
+def test_the_one_encoder_that_is_kept_is_not_taken_for_the_best(own_sweep):
+    own_sweep.run("a", 0, configure(ssl_method="none", classifier="ridge"))
+    export.export_encoders(read.read_report(own_sweep.path), "best", own_sweep.folders)
+    kept = own_sweep.path / "models" / own_sweep.trials["a"]
+    assert export.kept_by(own_sweep.path) == kept
+    own_sweep.run("b", 0, configure(ssl_method="none", classifier="ridge", labels__start=100))
+    with pytest.raises(ValueError, match=f"the best trial, {own_sweep.trials['b']}, is not among models/; name one: "):
+        export.kept_by(own_sweep.path)
+    (own_sweep.path / "rows.jsonl").unlink()  # as where an encoder alone was copied
+    assert export.kept_by(own_sweep.path) == kept
+
+
 @pytest.mark.parametrize("which", ["best", "all"])
 def test_encoders_that_would_stay_on_their_nodes_are_refused(tmp_path, which):
     file = tmp_path / "far.yaml"
