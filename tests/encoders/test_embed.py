@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -290,6 +291,25 @@ def test_embedding_that_fails_leaves_no_file(tmp_path):
     with pytest.raises(ValueError, match="cannot decode"):
         embed.write_embeddings(tmp_path / "e.npz", pieces(), 2)
     assert not list(tmp_path.iterdir())
+
+
+def test_an_encoder_takes_images_of_its_trial_alone(sweep):
+    encoder = SavedEncoder.load(export.save_encoder(sweep.path, sweep.trials["linear"], sweep.folders), "cpu")
+    images = sweep.images
+    assert encoder.embed(images.numpy()).equal(encoder.embed(images))
+    wrong = {
+        "int64 [144, 1, 8, 8]": images.long(),
+        "float32 [144, 1, 8, 8]": images.float().numpy(),
+        "uint8 [144, 1, 16, 16]": images.repeat(1, 1, 2, 2),
+        "uint8 [144, 3, 8, 8]": images.repeat(1, 3, 1, 1),
+        "uint8 [144, 8, 8, 1]": images.permute(0, 2, 3, 1),
+        "uint8 [1, 8, 8]": images[0],
+        "uint8 []": images[0, 0, 0, 0],
+    }
+    for form, given in wrong.items():
+        for use in (encoder.embed, encoder.logits):
+            with pytest.raises(ValueError, match=rf"^images are uint8 \[N, 1, 8, 8\], not {re.escape(form)}$"):
+                use(given)
 
 
 def test_pyfunc_validates_its_images(sweep):
