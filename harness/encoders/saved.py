@@ -93,8 +93,10 @@ class SavedEncoder:
             device: "auto" (CUDA where there is one), "cpu" or "cuda".
 
         Raises:
-            ValueError: there is none, it is damaged, or its backbone cannot be built here.
+            ValueError: there is none, it is damaged, its backbone cannot be built here, or there is no CUDA.
         """
+        if device == "cuda" and not torch.cuda.is_available():
+            raise ValueError("device cuda: this machine has no CUDA device; use cpu or auto")
         about = _about(folder)
         parts = _parts(folder / "model.json", about, device)
         weights = _weights(folder, about["weights"])

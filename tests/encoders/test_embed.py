@@ -27,6 +27,7 @@ from harness.embeddings_file import read_embeddings
 from harness.encoders import export
 from harness.encoders.saved import PyfuncEncoder, SavedEncoder
 from harness.files import checksum, no_space
+from harness.pick.command import main as pick
 from harness.report import read
 from harness.report.model import Entry, Report
 from harness.trial import run as trial
@@ -365,6 +366,15 @@ def test_a_damaged_encoder_is_one_line_and_exit_2(model, pictures, capsys, damag
     assert message in errors
     assert errors.count("\n") == 1
     assert not (model / "e.npz").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is CUDA")
+@pytest.mark.parametrize("command", [embed.main, pick])
+def test_cuda_where_there_is_none_is_one_line_and_exit_2(model, pictures, tmp_path, capsys, command):
+    arguments = [str(pictures / "a"), "--encoder", str(model), "--selector", "random", "--classes", "0,1"]
+    arguments = [str(model), str(pictures / "a")] if command is embed.main else arguments
+    assert command([*arguments, "--output", str(tmp_path / "e.npz"), "--device", "cuda"]) == 2
+    assert capsys.readouterr().err == "device cuda: this machine has no CUDA device; use cpu or auto\n"
 
 
 def change(model: Path, **values: Any) -> None:
