@@ -12,7 +12,7 @@ from typing import Any
 from harness import files, messages
 from harness.tracking.description import parameters_of
 from harness.tracking.experiment import Experiment, TrackedRun
-from harness.tracking.server import import_mlflow, valid_tags
+from harness.tracking.server import check_there, import_mlflow, valid_tags
 
 MODEL = "encoder"
 """The name of a trial's model: `runs:/<run>/encoder`."""
@@ -30,7 +30,7 @@ def fetch_model(model: str, uri: str, folder: Path) -> Path:
         The folder of a `harness.encoders.saved`.
 
     Raises:
-        ValueError: MLflow has no such model, or it is another kind of model.
+        ValueError: MLflow has no such model, or it is another kind of model, or there is no such database.
     """
     mlflow = import_mlflow()
     from mlflow.exceptions import MlflowException
@@ -40,6 +40,7 @@ def fetch_model(model: str, uri: str, folder: Path) -> Path:
     if not of_run and not logged:
         raise ValueError(f"{model} is not a run's id, runs:/<id>, runs:/<id>/{MODEL} or models:/m-<id>")
     client = mlflow.MlflowClient(uri)
+    check_there(uri)
     try:
         encoders = [client.get_logged_model(logged[1])] if logged else _models_of_run(client, of_run[1])  # type: ignore[index]
         if encoders:  # not by its name, which MLflow would look up at the address set for the whole process
