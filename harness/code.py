@@ -47,9 +47,11 @@ class Code:
     Attributes:
         key: JSON values, for a reader too: the `python`, own `modules` with the digests of their sources, `versions`
             of libraries; where the code is not known, something `unknown` that nobody has seen before.
+        libraries: the version of each distribution that the modules import themselves, not of what these require.
     """
 
     key: Mapping[str, Any]
+    libraries: Mapping[str, str]
     _modules: tuple[_Module, ...] = field(repr=False)
 
     def is_current(self) -> bool:
@@ -76,7 +78,7 @@ def code_of(*roots: Root) -> Code:
     closure = _followed.get((starts, top_names))
     if closure is None or any(_is_there(name) for name in closure.missing):
         closure = _followed[starts, top_names] = _closure(starts, top_names)
-    code = Code(closure.key, tuple(closure.modules.values()))
+    code = Code(closure.key, closure.distributions, tuple(closure.modules.values()))
     return code if code.is_current() else replace(code, key={**closure.key, "unknown": uuid.uuid4().hex})
 
 
@@ -261,6 +263,12 @@ class _Closure:
             "modules": {name: module.digest for name, module in sorted(self.modules.items())},
             "versions": dict(sorted(_versions(self.libraries).items())),
         }
+
+    @cached_property
+    def distributions(self) -> dict[str, str]:
+        """See `Code.libraries`."""
+        offered = sorted({name for library in self.libraries for name in _distributions().get(library, ())})
+        return {name: version for name in offered if (version := _distribution(name)[0])}
 
 
 _followed: dict[tuple[frozenset[str], frozenset[str]], _Closure] = {}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import files, messages
+from harness.code import code_of
 from harness.tracking.description import parameters_of
 from harness.tracking.experiment import Experiment, TrackedRun
 from harness.tracking.server import check_there, import_mlflow, valid_tags
@@ -39,8 +40,8 @@ def fetch_model(model: str, uri: str, folder: Path) -> Path:
     logged = re.fullmatch(r"models:/(m-[0-9a-f]+)/?", model)
     if not of_run and not logged:
         raise ValueError(f"{model} is not a run's id, runs:/<id>, runs:/<id>/{MODEL} or models:/m-<id>")
-    client = mlflow.MlflowClient(uri)
     check_there(uri)
+    client = mlflow.MlflowClient(uri)
     try:
         encoders = [client.get_logged_model(logged[1])] if logged else _models_of_run(client, of_run[1])  # type: ignore[index]
         if encoders:  # not by its name, which MLflow would look up at the address set for the whole process
@@ -118,11 +119,12 @@ def write_model(path: Path, source: Path, model_id: str, run_id: str) -> None:
         Schema([TensorSpec(np.dtype(np.float32), (-1, embeddings.shape[1]))]),
         ParamSchema([ParamSpec("output", "string", "embeddings")]),
     )
-    classes = registry.classes(registry.as_spec("backbones", about["backbone"]))
+    spec = registry.as_spec("backbones", about["backbone"])
+    classes = registry.classes(spec)
     code = {"harness", "baselines", *(cls.__module__.partition(".")[0] for cls in classes)}
-    packages = {
-        name: about["packages"][name] for name in ("torch", "torchvision", "numpy") if name in about["packages"]
-    }
+    imported = code_of(*registry.sources(spec)).libraries
+    needed = dict.fromkeys(("torch", "torchvision", "numpy", *sorted(imported)))
+    packages = {name: version for name in needed if (version := about["packages"].get(name) or imported.get(name))}
     import_mlflow().pyfunc.save_model(
         str(path),
         loader_module="harness.encoders.saved",
