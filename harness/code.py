@@ -19,7 +19,7 @@ import re
 import sys
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from importlib import metadata
@@ -47,9 +47,11 @@ class Code:
     Attributes:
         key: JSON values, for a reader too: the `python`, own `modules` with the digests of their sources, `versions`
             of libraries; where the code is not known, something `unknown` that nobody has seen before.
+        libraries: the version of each distribution that the modules import themselves, not of what these require.
     """
 
     key: Mapping[str, Any]
+    libraries: Mapping[str, str]
     _modules: tuple[_Module, ...] = field(repr=False)
 
     def is_current(self) -> bool:
@@ -76,7 +78,7 @@ def code_of(*roots: Root) -> Code:
     closure = _followed.get((starts, top_names))
     if closure is None or any(_is_there(name) for name in closure.missing):
         closure = _followed[starts, top_names] = _closure(starts, top_names)
-    code = Code(closure.key, tuple(closure.modules.values()))
+    code = Code(closure.key, closure.distributions, tuple(closure.modules.values()))
     return code if code.is_current() else replace(code, key={**closure.key, "unknown": uuid.uuid4().hex})
 
 
@@ -262,6 +264,12 @@ class _Closure:
             "versions": dict(sorted(_versions(self.libraries).items())),
         }
 
+    @cached_property
+    def distributions(self) -> dict[str, str]:
+        """See `Code.libraries`."""
+        offered = sorted({name for library in self.libraries for name in _distributions().get(library, ())})
+        return {name: version for name in offered if (version := _distribution(name)[0])}
+
 
 _followed: dict[tuple[frozenset[str], frozenset[str]], _Closure] = {}
 """(modules, own top names) -> what is reached from them. Sources count as they were first seen, so it stays."""
@@ -312,11 +320,24 @@ def _imports(tree: ast.Module) -> Iterator[tuple[Import, bool]]:
         node, in_function = todo.pop()
         if isinstance(node, ast.Import | ast.ImportFrom | ast.Call):
             yield node, in_function
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
-            todo += [(child, in_function) for child in node.orelse]
-        else:
-            inside = in_function or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-            todo += [(child, inside) for child in ast.iter_child_nodes(node)]
+        inside = in_function or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        todo += [(child, inside) for child in _that_run(node)]
+
+
+def _that_run(node: ast.AST) -> Iterable[ast.AST]:
+    """What is in a node, but for a branch that type checkers alone read."""
+    if isinstance(node, ast.If):
+        if _is_type_checking(node.test):
+            return node.orelse
+        negated = isinstance(node.test, ast.UnaryOp) and isinstance(node.test.op, ast.Not) and node.test.operand
+        if negated and _is_type_checking(negated):
+            return node.body
+    return ast.iter_child_nodes(node)
+
+
+def _is_type_checking(test: ast.AST) -> bool:
+    """Whether a test is `TYPE_CHECKING` itself; with something beside it, it may be true."""
+    return "TYPE_CHECKING" in (getattr(test, "id", ""), getattr(test, "attr", ""))
 
 
 def _imported(node: Import, package: str) -> Iterator[str]:
@@ -324,14 +345,28 @@ def _imported(node: Import, package: str) -> Iterator[str]:
     if isinstance(node, ast.Import):
         yield from (alias.name for alias in node.names)
     elif isinstance(node, ast.ImportFrom):
-        base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
-        for alias in node.names:
+        base = _resolved("." * node.level + (node.module or ""), package)
+        for alias in node.names if base else ():
             within = f"{base}.{alias.name}"
             yield within if _spec(within) else base
     elif getattr(node.func, "attr", getattr(node.func, "id", "")) in ("import_module", "__import__"):
-        name = node.args[0] if node.args else None
-        if isinstance(name, ast.Constant) and isinstance(name.value, str) and not name.value.startswith("."):
-            yield name.value
+        given = dict(zip(("name", "package"), node.args, strict=False)) | {one.arg: one.value for one in node.keywords}
+        name, of = (_literal(given.get(key)) for key in ("name", "package"))
+        if name and (resolved := _resolved(name, of or package)):
+            yield resolved
+
+
+def _literal(node: ast.AST | None) -> str:
+    """The text that stands there; empty where none does."""
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+
+
+def _resolved(name: str, package: str) -> str:
+    """The whole name of a module; empty where it is relative and leads out of the package, which fails if it is run."""
+    try:
+        return importlib.util.resolve_name(name, package)
+    except ImportError:
+        return ""
 
 
 # ------------------------------------------------------------ digests

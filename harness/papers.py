@@ -17,14 +17,13 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from harness.config.schema import by_path
-from harness.files import replace_text
-from harness.messages import closest
-from harness.plain_yaml import parse_yaml
+from harness.config.schema import Problems, by_path, parse, read_yaml
+from harness.files import check_output, replace_text
+from harness.messages import cut
 from harness.progress import until_reader_leaves
 from harness.records.rows import rows_file
 from harness.report.compare import judge
@@ -52,8 +51,8 @@ class Claim:
     """
 
     says: str
-    better: Mapping[str, Any]
-    than: Mapping[str, Any]
+    better: dict
+    than: dict
     differs: bool = True
     metric: str = ""
 
@@ -69,7 +68,7 @@ class Exhibit:
         paper: its figures.
         code: what its released code does otherwise; empty: nothing is known, or none was released.
         question: the file's name under `search_spaces`, without `.yaml`.
-        small: names of the sweeps at the small size.
+        small: names of the sweeps at the small size; where a file says nothing, the question's own.
         large: those at the source's size.
         claims: of it.
     """
@@ -89,31 +88,18 @@ def read_exhibits(file: Path) -> list[Exhibit]:
     """The rows of a file.
 
     Raises:
-        ValueError: in one line, what is wrong with it.
+        ValueError: what is wrong with it, a line each.
     """
-    try:
-        content = parse_yaml(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"{file}: no such file; it is part of the repository, so run this there") from None
-    rows = []
+    if not file.exists():
+        raise ValueError(f"{file}: no such file; it is part of the repository, so run this there")
+    content, problems, rows = read_yaml(file), Problems(str(file)), []
+    if not isinstance(content, list):
+        raise ValueError(f"{file}: expected a list of rows, `- source: ...`, not {cut(repr(content), 60)}")
     for number, item in enumerate(content):
-        claims = [_made(Claim, claim, f"{file}: [{number}].claims[{place}]")
-                  for place, claim in enumerate(item.get("claims", ()))]  # fmt: skip
-        sweeps = {"small": (Path(item.get("question", "")).name,), "large": ()}
-        lists = {name: tuple(item.get(name, own)) for name, own in sweeps.items()}
-        rows.append(_made(Exhibit, {**item, **lists, "claims": tuple(claims)}, f"{file}: [{number}]"))
+        if row := parse(Exhibit, item, f"[{number}]", problems):
+            rows.append(row if "small" in item else replace(row, small=(Path(row.question).name,)))
+    problems.raise_any()
     return rows
-
-
-def _made(cls: Any, item: Mapping[str, Any], place: str) -> Any:
-    known = cls.__dataclass_fields__
-    for name in item:
-        if name not in known:
-            raise ValueError(f"{place}.{name}: no such key; {closest(name, known)}")
-    try:
-        return cls(**item)
-    except TypeError as error:
-        raise ValueError(f"{place}: {error}") from error
 
 
 def folder_of(sweep: str, results: Path) -> Path | None:
@@ -228,6 +214,10 @@ def main(arguments: list[str] | None = None, prog: str = "python -m harness.pape
     parser.add_argument("--output", type=Path, metavar="FILE", help="instead of the screen")
     options = parser.parse_args(arguments)
     try:
+        if options.output:
+            check_output("--output", options.output)
+        if options.results and not options.results.is_dir():
+            raise ValueError(f"--results {options.results}: no such folder")
         table = exhibits_table(read_exhibits(options.rows), options.results or options.rows.parent)
     except ValueError as error:
         print(error, file=sys.stderr)

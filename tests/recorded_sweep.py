@@ -31,8 +31,8 @@ class RecordedSweep:
         self.recorder = Recorder(self.path, lambda record: None)
 
     def run(self, variant: str, seed: int, config: TrialConfig) -> None:
-        """Runs a trial, confirmed under the name `variant`."""
-        task = Task(Candidate({"variant": variant}, config), seed, "confirm")
+        """Runs a trial, confirmed under the name `variant`; with more rounds the one that was there before goes on."""
+        task = Task(Candidate({"variant": variant}, config, config.labels.rounds), seed, "confirm")
         base = {"trial": task.trial_id, "configuration": task.candidate.configuration, "phase": "confirm", "seed": seed}
         base |= {"parameters": task.candidate.parameters, "time": 0}
 

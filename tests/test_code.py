@@ -72,6 +72,42 @@ def test_what_is_for_type_checkers_alone_is_no_code(place):
     assert modules_of("c3_root") == {"c3_root", "c3_other"}
 
 
+@pytest.mark.parametrize(
+    ("test", "followed"),
+    [
+        ("TYPE_CHECKING", "orelse"),
+        ("typing.TYPE_CHECKING", "orelse"),
+        ("not TYPE_CHECKING", "body"),
+        ("not typing.TYPE_CHECKING", "body"),
+        ("TYPE_CHECKING or True", "both"),
+        ("not (TYPE_CHECKING and True)", "both"),
+    ],
+)
+def test_of_a_test_for_type_checkers_the_branch_counts_that_runs(place, test, followed):
+    name = "c3b_" + "".join(filter(str.isalpha, test))
+    place(**{name: f"if {test}:\n    import c3b_body\nelse:\n    import c3b_orelse"}, c3b_body="", c3b_orelse="")
+    branches = {"c3b_body", "c3b_orelse"} if followed == "both" else {f"c3b_{followed}"}
+    assert modules_of(name) == {name, *branches}
+
+
+def test_names_that_are_relative_to_a_package_are_followed_too(place):
+    place(
+        c14_pack__init="import importlib\nimportlib.import_module('.first', __package__)",
+        c14_pack__first="from importlib import import_module\nimport_module('.inner.a', package=__package__)",
+        c14_pack__inner__init="",
+        c14_pack__inner__a="import importlib as i\ni.import_module('..b', __package__)\ni.import_module('.c', 'c14_e')",
+        c14_pack__b="import importlib\nimportlib.import_module('...far', __package__)\nfrom ... import far\n"
+        "importlib.import_module(name='c14_d')",
+        c14_e__init="",
+        c14_e__c="",
+        c14_d="",
+    )
+    assert modules_of("c14_pack") == {
+        "c14_pack", "c14_pack.first", "c14_pack.inner", "c14_pack.inner.a", "c14_pack.b", "c14_e", "c14_e.c",
+        "c14_d",
+    }  # fmt: skip
+
+
 def test_of_a_package_on_the_way_counts_what_its_import_runs(place):
     place(
         c4_pack__init="import c4_at_once\ndef api():\n    import c4_later",

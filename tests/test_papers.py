@@ -82,12 +82,29 @@ def test_what_was_not_run_is_untested(tmp_path):
     assert line[-3:] == ("not run", "", "CoreSet is better: **untested**.")
 
 
+ROW = "source: A, what: t, protocol: p, paper: '1', question: q"
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("- {source: A, what: t, protocol: p, paper: 1, question: q, claim: []}", r"\[0\].claim: no such key"),
-        ("- {source: A, what: t, protocol: p, paper: 1}", r"\[0\]: .*question"),
-        ("- {source: A, what: t, protocol: p, paper: 1, question: q, claims: [{says: x}]}", r"claims\[0\]: .*better"),
+        ("- {source: A, what: t, protocol: p, paper: '1', question: q, claim: []}", r"\[0\].claim: no such key"),
+        ("- {source: A, what: t, protocol: p, paper: '1'}", r"\[0\]: .*question"),
+        (f"- {{{ROW}, claims: [{{says: x, than: {{}}}}]}}", r"claims\[0\]: .*better"),
+        ("", r"expected a list of rows, `- source: ...`, not None"),
+        ("{source: A}", r"expected a list of rows, .*, not {'source': 'A'}"),
+        ("- 5", r"\[0\]: expected a mapping with keys source, what, .*, not 5"),
+        ("[{: ", r"not valid YAML"),
+        (f"- {{{ROW}, claims: 3}}", r"\[0\]\.claims: expected a mapping with keys says, better, .*, not 3"),
+        (f"- {{{ROW}, claims: [x]}}", r"\[0\]\.claims\[0\]: expected a mapping with keys says, better, .*, not 'x'"),
+        (
+            f"- {{{ROW}, claims: [{{says: x, better: 5, than: {{a: 1}}}}]}}",
+            r"claims\[0\]\.better: expected a mapping, not 5",
+        ),
+        (f"- {{{ROW}, small: augment_cifar10}}", r"\[0\]\.small: expected a list.*, not 'augment_cifar10'"),
+        (f"- {{{ROW}, large: 7}}", r"\[0\]\.large: expected a list.*, not 7"),
+        ("- {source: A, what: t, protocol: p, paper: '1', question: 5}", r"\[0\]\.question: expected a text, not 5"),
+        ("- {source: A, what: t, protocol: p, paper: [1], question: q}", r"\[0\]\.paper: expected a text, not \[1\]"),
     ],
 )
 def test_a_wrong_row_is_one_line(tmp_path, capsys, text, words):
@@ -95,14 +112,32 @@ def test_a_wrong_row_is_one_line(tmp_path, capsys, text, words):
     file.write_text(text)
     assert papers.main(["--rows", str(file)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(str(file))
     assert re.search(words, line)
+
+
+@pytest.mark.parametrize("name", ["", "latin.yaml", "gone.yaml"])
+def test_what_is_no_file_of_rows_is_one_line(tmp_path, capsys, name):
+    (tmp_path / "latin.yaml").write_bytes(b"- {source: caf\xe9}")
+    assert papers.main(["--rows", str(tmp_path / name)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(tmp_path / name) in line
+
+
+def test_folders_that_are_none_or_where_none_is_meant_are_one_line(tmp_path, capsys):
+    file = tmp_path / "papers.yaml"
+    file.write_text(f"- {{{ROW}}}")
+    assert papers.main(["--rows", str(file), "--output", str(tmp_path)]) == 2
+    assert papers.main(["--rows", str(file), "--results", str(tmp_path / "gone")]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [f"--output {tmp_path}: is a folder", f"--results {tmp_path}/gone: no such folder"]
 
 
 def test_a_claim_about_a_configuration_that_is_not_there_is_one_line(tmp_path, capsys):
     sweep(tmp_path, 0.05)
     file = tmp_path / "papers.yaml"
     claim = "{says: x, better: {selector.name: badge}, than: {selector.name: random}}"
-    file.write_text(f"- {{source: A, what: t, protocol: p, paper: 1, question: asked, claims: [{claim}]}}")
+    file.write_text(f"- {{source: A, what: t, protocol: p, paper: '1', question: asked, claims: [{claim}]}}")
     assert papers.main(["--rows", str(file)]) == 2
     assert 'no configurations with {"selector.name": "badge"}' in capsys.readouterr().err
 

@@ -61,7 +61,7 @@ def check_export(plan: Plan, shared_stages: bool) -> None:
 
 
 def export_encoders(report: Report, which: Which, folders: trial.Folders) -> list[str]:
-    """Saves the encoder of the best trial or of all confirmed ones; what is there already is left alone.
+    """Saves the encoder of the best trial or of all confirmed ones; what is there as the trial left it is left alone.
 
     Returns:
         A line for each encoder that could not be saved.
@@ -71,10 +71,9 @@ def export_encoders(report: Report, which: Which, folders: trial.Folders) -> lis
     """
     problems = []
     for name in chosen(report, which):
-        if (report.folder / "models" / name / "model.json").exists():
-            continue
         try:
-            save_encoder(report.folder, name, folders)
+            if not _is_saved(report.folder, name):
+                save_encoder(report.folder, name, folders)
         except (ValueError, OSError) as error:
             if no_space(error):
                 raise
@@ -104,23 +103,25 @@ def _best_seed(entry: Entry, report: Report) -> str:
 
 
 def kept_by(folder: Path) -> Path:
-    """The folder of the encoder that a sweep kept in its folder, of its best trial where it kept several.
+    """The folder of the encoder of a sweep's best trial, in the sweep's folder; without records, of the one it kept.
 
     Raises:
-        ValueError: it kept none, or not that of its best trial.
+        ValueError: it kept none, or not that of its best trial, or no trial has finished.
     """
     kept = sorted(file.parent for file in folder.glob("models/*/model.json"))
     if not kept:
         raise ValueError(f"{folder} has no saved encoder: go on with its sweep, --resume --set log_model=best")
-    if len(kept) == 1:
+    if len(kept) == 1 and not rows.rows_file(folder).is_file():
         return kept[0]
 
     from harness.report import read  # which compares all that was recorded, where that is needed
 
-    (best,) = chosen(read.read_report(folder), "best")
-    if folder / "models" / best not in kept:
-        raise ValueError(f"{folder}: the best trial, {best}, is not among models/; name one: {kept[0]}")
-    return folder / "models" / best
+    best = chosen(read.read_report(folder), "best")
+    if not best:
+        raise ValueError(f"{folder}: no trial has finished, so none is the best; name one of models/: {kept[0]}")
+    if folder / "models" / best[0] not in kept:
+        raise ValueError(f"{folder}: the best trial, {best[0]}, is not among models/; name one: {kept[0]}")
+    return folder / "models" / best[0]
 
 
 def save_encoder(folder: Path, name: str, folders: trial.Folders) -> Path:
@@ -129,10 +130,7 @@ def save_encoder(folder: Path, name: str, folders: trial.Folders) -> Path:
     Raises:
         ValueError: the trial left no stages, or they are no longer in the cache.
     """
-    stages = folder / "trials" / name / "stages.json"
-    if not stages.is_file():
-        raise ValueError(f"{stages} is missing: the trial left no stages")
-    about = json.loads(stages.read_text())
+    about = _left_by(folder, name)
     config = _config(folder / "trials" / name / "config.yaml")
     seed = next(record["seed"] for record in rows.read_rows(folder)[0] if record["trial"] == name)
     images, _ = trial.load_data(config, folders.cache, with_test=False)
@@ -144,6 +142,7 @@ def save_encoder(folder: Path, name: str, folders: trial.Folders) -> Path:
         {
             "trial": name,
             "seed": seed,
+            "stages": _digests(about),
             "backbone": config.backbone.as_dict() | BARE,
             "image_shape": list(images.image_shape),
             "upright": config.dataset.as_dict().get("upright", True),
@@ -159,6 +158,28 @@ def save_encoder(folder: Path, name: str, folders: trial.Folders) -> Path:
         state,
     )
     return target
+
+
+def _left_by(folder: Path, name: str) -> dict[str, Any]:
+    """What a trial says of the stages that hold the model of its last round."""
+    stages = folder / "trials" / name / "stages.json"
+    if not stages.is_file():
+        raise ValueError(f"{stages} is missing: the trial left no stages")
+    return json.loads(stages.read_text())
+
+
+def _digests(about: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the stages that a saved encoder is put together from."""
+    return {stage: about[stage] for stage in ("pretrain", "train")}
+
+
+def _is_saved(folder: Path, name: str) -> bool:
+    """Whether the encoder of a trial is saved as its last round left it: with more rounds it becomes another."""
+    file = folder / "models" / name / "model.json"
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))["stages"] == _digests(_left_by(folder, name))
+    except (OSError, ValueError, KeyError, TypeError):  # there is none, or it is damaged
+        return False
 
 
 def _config(file: Path) -> TrialConfig:

@@ -93,8 +93,10 @@ class SavedEncoder:
             device: "auto" (CUDA where there is one), "cpu" or "cuda".
 
         Raises:
-            ValueError: there is none, it is damaged, or its backbone cannot be built here.
+            ValueError: there is none, it is damaged, its backbone cannot be built here, or there is no CUDA.
         """
+        if device == "cuda" and not torch.cuda.is_available():
+            raise ValueError("device cuda: this machine has no CUDA device; use cpu or auto")
         about = _about(folder)
         parts = _parts(folder / "model.json", about, device)
         weights = _weights(folder, about["weights"])
@@ -124,19 +126,38 @@ class SavedEncoder:
         _, height, width = self.about["inputs"]["shape"]
         return height, width
 
-    def embed(self, images: Tensor) -> Tensor:
-        """f32 [N, D] on the CPU, of u8 [N, C, H, W]: the features that the trial's own classifier read."""
-        return self.runtime.forward(self.backbone, Images(images, device=self.runtime.device))
-
-    def logits(self, images: Tensor) -> Tensor:
-        """f32 [N, K] on the CPU, of u8 [N, C, H, W], by the task head.
+    def embed(self, images: Tensor | np.ndarray) -> Tensor:
+        """f32 [N, D] on the CPU, of u8 [N, *image_shape]: the features that the trial's own classifier read.
 
         Raises:
-            ValueError: no head was saved.
+            ValueError: images of another form.
+        """
+        pixels = _pixels(images, self.image_shape)
+        return self.runtime.forward(self.backbone, Images(pixels, device=self.runtime.device))
+
+    def logits(self, images: Tensor | np.ndarray) -> Tensor:
+        """f32 [N, K] on the CPU, of u8 [N, *image_shape], by the task head.
+
+        Raises:
+            ValueError: images of another form, or no head was saved.
         """
         if self.head is None:
             raise ValueError(f"{self.about['trial']} has no task head that can be saved; only embeddings are possible")
         return self.head(self.embed(images))
+
+
+def _pixels(images: Any, shape: tuple[int, int, int]) -> Tensor:
+    """u8 [N, *shape] as a tensor.
+
+    Raises:
+        ValueError: they are of another type, size or order of axes.
+    """
+    given = images if isinstance(images, Tensor) else np.asarray(images)
+    type_name = str(given.dtype).removeprefix("torch.")
+    if type_name != "uint8" or tuple(given.shape[1:]) != shape:
+        sides = ", ".join(map(str, shape))
+        raise ValueError(f"images are uint8 [N, {sides}], not {type_name} {list(given.shape)}")
+    return given if isinstance(given, Tensor) else torch.from_numpy(np.require(given, requirements=("C", "W")))
 
 
 def _about(folder: Path) -> dict[str, Any]:
@@ -219,14 +240,11 @@ class PyfuncEncoder:
             ValueError: images of another form, or no such output.
         """
         channels, height, width = self._encoder.image_shape
-        pixels = np.asarray(images)
-        if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != (height, width, channels):
-            raise ValueError(f"images are uint8 [N, {height}, {width}, {channels}], not {pixels.dtype} {pixels.shape}")
-        tensor = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
+        pixels = _pixels(images, (height, width, channels)).permute(0, 3, 1, 2).contiguous()
         output = (params or {}).get("output", "embeddings")
         if output not in ("embeddings", "logits"):
             raise ValueError(f"output {output!r} is not embeddings or logits")
-        return (self._encoder.logits if output == "logits" else self._encoder.embed)(tensor).numpy()
+        return (self._encoder.logits if output == "logits" else self._encoder.embed)(pixels).numpy()
 
 
 def _load_pyfunc(path: str) -> PyfuncEncoder:

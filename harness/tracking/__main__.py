@@ -30,7 +30,10 @@ def main(arguments: list[str] | None = None, prog: str = "python -m harness.trac
 
     try:
         if options.command == "links":
-            print("\n".join(links_of_all(tracking_uri(options.tracking_uri, options.folder))))
+            if not options.folder.is_dir():
+                raise ValueError(f"{options.folder}: no such folder")
+            uri = tracking_uri(options.tracking_uri, options.folder)
+            print("\n".join(links_of_all(uri)) or f"no sweep in {messages.without_secrets(uri)}")
             return 0
         uri = tracking_uri(options.tracking_uri, options.folder.resolve().parent)
         experiment = sync(options.folder, uri, options.experiment)

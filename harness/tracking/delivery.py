@@ -11,7 +11,8 @@ Runs are found by the tags `sweep_id` and `trial_id`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ from harness.tracking import artifacts, models
 from harness.tracking.description import SweepDescription
 from harness.tracking.experiment import PARENT, Experiment, TrackedRun
 from harness.tracking.machine_load import MachineLoad
-from harness.tracking.points import points_of
+from harness.tracking.points import Point, points_of
 from harness.tracking.server import print_line
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 TRIAL_ENDINGS = {"finished": "FINISHED", "stopped": "FINISHED", "failed": "FAILED"}
 """MLflow's word for a trial's last status; one that has none is RUNNING, or KILLED when the sweep ends."""
+
+FIGURES = ("best", "reference", "difference", "difference_half")
+"""How the names of the figures of a sweep's answer begin, among the metrics of its run."""
 
 
 class Delivery:
@@ -237,7 +241,7 @@ class Delivery:
             experiment.log_folder(run, gathered)
         times = [record["time"] for history in self._trials.values() for record in history.values()]
         if times:
-            experiment.log(run, {}, [(name, value, max(times), 0) for name, value in figures.items()])
+            experiment.log(run, {}, list(_to_show(figures, experiment.points_of(run), max(times))))
         experiment.end(run, ending, {**about, "delivered": digest}, max(times, default=None))
 
     def _answer(self, experiment: Experiment) -> tuple[str | None, str | None, dict[str, float]]:
@@ -262,10 +266,30 @@ def figures_of(report: Report) -> dict[str, float]:
     if not report.confirmed or report.mixed:
         return {}
     best, reference, measure = report.best, report.reference, report.measure
-    values = {f"best/{measure}": best.mean(measure), "best/n_seeds": float(len(best.seeds))}
-    if reference:
-        values[f"reference/{measure}"] = reference.mean(measure)
-    if best.judgement:
-        difference = best.judgement.difference
-        values |= {f"difference/{measure}": difference.mean, f"difference_half/{measure}": difference.half}
-    return {name: value for name, value in values.items() if value is not None}
+    apart = best.judgement and best.judgement.difference
+    means = best.mean(measure), reference and reference.mean(measure), apart and apart.mean, apart and apart.half
+    values = {f"{kind}/{measure}": value for kind, value in zip(FIGURES, means, strict=True)}
+    return {name: value for name, value in values.items() if value is not None} | {
+        "best/n_seeds": float(len(best.seeds))
+    }
+
+
+def _to_show(figures: Mapping[str, float], held: Collection[Point], when: int) -> Iterator[Point]:
+    """The points that make these figures those that MLflow shows, the newest of each name.
+
+    It takes no point back: a figure that no longer holds becomes NaN.
+
+    Args:
+        figures: see `figures_of`.
+        held: the points that the run has.
+        when: the time of a new one, if it is newer than that of the last, in unix milliseconds.
+    """
+    shown: dict[str, tuple[int, int, float]] = {}  # in MLflow's own order: of equal times it shows the larger value
+    for name, value, time, step in held:
+        if name.partition("/")[0] in FIGURES:
+            shown[name] = max(shown.get(name, (step, time, value)), (step, time, value))
+    for name in {**figures, **shown}:
+        value = figures.get(name, math.nan)
+        _, time, before = shown.get(name, (0, 0, None))
+        if before != value and not (before is not None and math.isnan(before) and math.isnan(value)):
+            yield name, value, max(when, time + 1), 0

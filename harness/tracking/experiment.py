@@ -11,14 +11,13 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 from filelock import FileLock
 
 from harness.messages import cut, without_secrets
 from harness.tracking.points import Point
 from harness.tracking.refusals import RefusedError
-from harness.tracking.server import import_mlflow, sqlite_uri, valid_name, valid_tags
+from harness.tracking.server import database_of, import_mlflow, sqlite_uri, valid_name, valid_tags
 
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 """Opens the UI on runs and charts rather than on its pages for language models."""
@@ -120,7 +119,7 @@ class Experiment:
     """
 
     def __init__(self, uri: str, name: str, sweep_id: str):
-        database = Path(unquote(uri.removeprefix("sqlite:///"))) if uri.startswith("sqlite:///") else None
+        database = database_of(uri)
         if database:
             database.parent.mkdir(parents=True, exist_ok=True)
         # Two processes that make one database at once would disturb each other.

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from harness.tracking.server import import_mlflow
+from harness.tracking.server import check_there, import_mlflow
 
 LOCAL = "http://127.0.0.1:5000"
 """Where `mlflow ui` serves a database, if it is not told another port."""
@@ -51,7 +51,12 @@ def links(uri: str, experiment: str) -> dict[str, str]:
 
 
 def links_of_all(uri: str) -> Iterator[str]:
-    """A line for each address of each experiment that has a sweep."""
+    """A line for each address of each experiment that has a sweep.
+
+    Raises:
+        ValueError: there is no such database.
+    """
+    check_there(uri)
     for experiment in import_mlflow().MlflowClient(uri).search_experiments():
         if experiment.tags.get("mlflow.experimentKind"):
             for what, address in links(uri, experiment.experiment_id).items():

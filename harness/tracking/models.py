@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from harness import files, messages
+from harness.code import code_of
 from harness.tracking.description import parameters_of
 from harness.tracking.experiment import Experiment, TrackedRun
-from harness.tracking.server import import_mlflow, valid_tags
+from harness.tracking.server import check_there, import_mlflow, valid_tags
 
 MODEL = "encoder"
 """The name of a trial's model: `runs:/<run>/encoder`."""
@@ -30,7 +31,7 @@ def fetch_model(model: str, uri: str, folder: Path) -> Path:
         The folder of a `harness.encoders.saved`.
 
     Raises:
-        ValueError: MLflow has no such model, or it is another kind of model.
+        ValueError: MLflow has no such model, or it is another kind of model, or there is no such database.
     """
     mlflow = import_mlflow()
     from mlflow.exceptions import MlflowException
@@ -39,6 +40,7 @@ def fetch_model(model: str, uri: str, folder: Path) -> Path:
     logged = re.fullmatch(r"models:/(m-[0-9a-f]+)/?", model)
     if not of_run and not logged:
         raise ValueError(f"{model} is not a run's id, runs:/<id>, runs:/<id>/{MODEL} or models:/m-<id>")
+    check_there(uri)
     client = mlflow.MlflowClient(uri)
     try:
         encoders = [client.get_logged_model(logged[1])] if logged else _models_of_run(client, of_run[1])  # type: ignore[index]
@@ -117,11 +119,12 @@ def write_model(path: Path, source: Path, model_id: str, run_id: str) -> None:
         Schema([TensorSpec(np.dtype(np.float32), (-1, embeddings.shape[1]))]),
         ParamSchema([ParamSpec("output", "string", "embeddings")]),
     )
-    classes = registry.classes(registry.as_spec("backbones", about["backbone"]))
+    spec = registry.as_spec("backbones", about["backbone"])
+    classes = registry.classes(spec)
     code = {"harness", "baselines", *(cls.__module__.partition(".")[0] for cls in classes)}
-    packages = {
-        name: about["packages"][name] for name in ("torch", "torchvision", "numpy") if name in about["packages"]
-    }
+    imported = code_of(*registry.sources(spec)).libraries
+    needed = dict.fromkeys(("torch", "torchvision", "numpy", *sorted(imported)))
+    packages = {name: version for name in needed if (version := about["packages"].get(name) or imported.get(name))}
     import_mlflow().pyfunc.save_model(
         str(path),
         loader_module="harness.encoders.saved",

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from harness import messages
 
@@ -80,6 +80,24 @@ def _check_driver(uri: str) -> None:
 def sqlite_uri(database: Path) -> str:
     """Of an absolute path; what would end the path in a URI, or be taken for a sign of its own, is encoded."""
     return f"sqlite:///{quote(str(database), safe='/ ()[],;=@&+!~')}"
+
+
+def database_of(uri: str) -> Path | None:
+    """The file of a SQLite database; None for all else."""
+    return Path(unquote(uri.removeprefix("sqlite:///"))) if uri.startswith("sqlite:///") else None
+
+
+def check_there(uri: str) -> None:
+    """That there is a database to look something up in: MLflow makes one where there is none.
+
+    Raises:
+        ValueError: there is none.
+    """
+    database = database_of(uri)
+    if database and not (database.is_file() and database.stat().st_size):
+        above = database.parent.parent
+        near = f"; did you mean {above}?" if (above / database.name).is_file() else ""
+        raise ValueError(f"{database.parent} has no {database.name}, and so no sweep of MLflow{near}")
 
 
 def print_line(text: str) -> None:

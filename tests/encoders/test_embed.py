@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from harness.embeddings_file import read_embeddings
 from harness.encoders import export
 from harness.encoders.saved import PyfuncEncoder, SavedEncoder
 from harness.files import checksum, no_space
+from harness.pick.command import main as pick
 from harness.report import read
 from harness.report.model import Entry, Report
 from harness.trial import run as trial
@@ -126,6 +128,41 @@ def test_the_best_trial_is_saved_once_and_all_on_request(sweep):
     before = model.stat().st_mtime_ns
     assert export.export_encoders(report, "best", sweep.folders) == []
     assert model.stat().st_mtime_ns == before
+
+
+@pytest.fixture
+def own_sweep(tmp_path, monkeypatch):
+    """A sweep of the test's own, and the rounds of its last trial."""
+    sweep, run = RecordedSweep(tmp_path), Rounds.run
+
+    def spy(self: Rounds) -> None:
+        run(self)
+        sweep.ran = self
+
+    monkeypatch.setattr(Rounds, "run", spy)
+    return sweep
+
+
+@pytest.mark.parametrize("classifier", [FINETUNE, "ridge"])
+def test_the_encoder_of_a_trial_that_went_on_is_that_of_its_last_round(own_sweep, classifier):
+    for rounds in (1, 2):
+        own_sweep.run("a", 0, configure(ssl_method="none", classifier=classifier, labels__rounds=rounds))
+        assert export.export_encoders(read.read_report(own_sweep.path), "best", own_sweep.folders) == []
+        images = own_sweep.ran.context.data.val
+        logits = SavedEncoder.load(export.kept_by(own_sweep.path), "cpu").logits(images[torch.arange(len(images))])
+        assert torch.allclose(logits, own_sweep.ran.last.model.logits("val"), atol=1e-4), rounds
+
+
+def test_the_one_encoder_that_is_kept_is_not_taken_for_the_best(own_sweep):
+    own_sweep.run("a", 0, configure(ssl_method="none", classifier="ridge"))
+    export.export_encoders(read.read_report(own_sweep.path), "best", own_sweep.folders)
+    kept = own_sweep.path / "models" / own_sweep.trials["a"]
+    assert export.kept_by(own_sweep.path) == kept
+    own_sweep.run("b", 0, configure(ssl_method="none", classifier="ridge", labels__start=100))
+    with pytest.raises(ValueError, match=f"the best trial, {own_sweep.trials['b']}, is not among models/; name one: "):
+        export.kept_by(own_sweep.path)
+    (own_sweep.path / "rows.jsonl").unlink()  # as where an encoder alone was copied
+    assert export.kept_by(own_sweep.path) == kept
 
 
 @pytest.mark.parametrize("which", ["best", "all"])
@@ -257,6 +294,25 @@ def test_embedding_that_fails_leaves_no_file(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_an_encoder_takes_images_of_its_trial_alone(sweep):
+    encoder = SavedEncoder.load(export.save_encoder(sweep.path, sweep.trials["linear"], sweep.folders), "cpu")
+    images = sweep.images
+    assert encoder.embed(images.numpy()).equal(encoder.embed(images))
+    wrong = {
+        "int64 [144, 1, 8, 8]": images.long(),
+        "float32 [144, 1, 8, 8]": images.float().numpy(),
+        "uint8 [144, 1, 16, 16]": images.repeat(1, 1, 2, 2),
+        "uint8 [144, 3, 8, 8]": images.repeat(1, 3, 1, 1),
+        "uint8 [144, 8, 8, 1]": images.permute(0, 2, 3, 1),
+        "uint8 [1, 8, 8]": images[0],
+        "uint8 []": images[0, 0, 0, 0],
+    }
+    for form, given in wrong.items():
+        for use in (encoder.embed, encoder.logits):
+            with pytest.raises(ValueError, match=rf"^images are uint8 \[N, 1, 8, 8\], not {re.escape(form)}$"):
+                use(given)
+
+
 def test_pyfunc_validates_its_images(sweep):
     model = export.save_encoder(sweep.path, sweep.trials["linear"], sweep.folders)
     encoder = PyfuncEncoder(SavedEncoder.load(model, "cpu"))
@@ -310,6 +366,15 @@ def test_a_damaged_encoder_is_one_line_and_exit_2(model, pictures, capsys, damag
     assert message in errors
     assert errors.count("\n") == 1
     assert not (model / "e.npz").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is CUDA")
+@pytest.mark.parametrize("command", [embed.main, pick])
+def test_cuda_where_there_is_none_is_one_line_and_exit_2(model, pictures, tmp_path, capsys, command):
+    arguments = [str(pictures / "a"), "--encoder", str(model), "--selector", "random", "--classes", "0,1"]
+    arguments = [str(model), str(pictures / "a")] if command is embed.main else arguments
+    assert command([*arguments, "--output", str(tmp_path / "e.npz"), "--device", "cuda"]) == 2
+    assert capsys.readouterr().err == "device cuda: this machine has no CUDA device; use cpu or auto\n"
 
 
 def change(model: Path, **values: Any) -> None:

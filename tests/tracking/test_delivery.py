@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import sqlite3
 from collections import Counter
@@ -10,13 +11,15 @@ from pathlib import Path
 
 import alembic.command
 import pytest
+import yaml
 from alembic.script import ScriptDirectory
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from sweep_folder import SweepFolder
 from tracked import SELECTORS, assert_shows, begun, deliver, dump, points, runs, wait_until
 
-from harness.tracking.delivery import Delivery
+from harness.report.read import read_report
+from harness.tracking.delivery import Delivery, figures_of
 from harness.tracking.experiment import Experiment
 from harness.tracking.tracker import Tracker, sync
 
@@ -329,6 +332,28 @@ def test_the_sweeps_run_says_the_question_the_answer_and_how_to_read_it(sweep, u
     before = dump(uri)
     sync(sweep.path, uri)
     assert dump(uri) == before
+
+
+def test_the_figures_of_the_answer_are_those_of_the_report_also_where_no_trial_ran_since(sweep, uri):
+    for name, accuracy in (("random", 0.3), ("coreset", 0.8), ("margin", 0.6)):
+        for seed in (1, 2, 3):
+            sweep.trial(name, seed, {"selector.name": name}, {100: accuracy + 0.001 * seed**2})
+    client = MlflowClient(uri)
+    for reference in ("margin", "random", None, "margin", "random"):
+        sweep.space["reference"] = reference and {"selector.name": reference}
+        (sweep.path / "space.yaml").write_text(yaml.safe_dump(sweep.space))
+        sync(sweep.path, uri)
+        shown = runs(uri)[""]
+        client.log_metric(shown.info.run_id, "mine", 1.0)
+        expected = figures_of(read_report(sweep.path))
+        assert {name for name in expected if name.startswith("reference/")} or reference is None
+        held = {name: value for name, value in shown.data.metrics.items() if not math.isnan(value) and name != "mine"}
+        assert held == expected, reference
+        assert len(points(uri, shown)) == len({(name, step, when) for name, step, _, when in points(uri, shown)})
+    before = dump(uri)
+    sync(sweep.path, uri)
+    assert dump(uri) == before
+    assert runs(uri)[""].data.metrics["mine"] == 1.0
 
 
 def test_what_appears_in_the_folders_later_is_delivered(sweep, uri):

@@ -2,14 +2,17 @@
 
 import json
 
+import pytest
 from sweep_folder import SweepFolder
 
 from harness.report.read import read_report
 from harness.sweep.command import farewell
 from harness.sweep.session import Outcome
+from harness.tracking import __main__ as tracking
 from harness.tracking.delivery import figures_of
 from harness.tracking.experiment import folder_or_name
 from harness.tracking.links import links, view_tag
+from harness.tracking.models import fetch_model
 
 
 def test_the_farewell_leads_to_runs_and_charts(tmp_path, capsys):
@@ -32,6 +35,30 @@ def test_charts_show_what_is_compared_by_the_metric_of_the_question():
     assert view("grid", "val/accuracy") == ("tags.phase = 'confirm'", "^(val|test)/accuracy$")
     assert view("bayes", "val/macro_f1") == ("tags.phase = 'search'", "^(val|test)/macro_f1$")
     assert view("random", "pretrain/rankme", {"top": 1}) == ("tags.phase = 'confirm'", "^pretrain/rankme$")
+
+
+def test_looking_up_links_creates_nothing(tmp_path, capsys):
+    results = tmp_path / "runs"
+    (results / "augment").mkdir(parents=True)
+    (tmp_path / "mlflow.db").write_bytes(b"")
+    missing = {
+        "gone": "gone: no such folder",
+        "runs/augment": "runs/augment has no mlflow.db",
+        "mlflow.db": "mlflow.db: no such folder",
+    }
+    for folder, message in missing.items():
+        assert tracking.main(["links", str(tmp_path / folder)]) == 2
+        assert capsys.readouterr().err.startswith(f"tracking: {tmp_path}/{message}")
+    assert tracking.main(["links", str(tmp_path), "--tracking-uri", f"sqlite:///{tmp_path}/no/m.db"]) == 2
+    assert capsys.readouterr().err == f"tracking: {tmp_path}/no has no m.db, and so no sweep of MLflow\n"
+    with pytest.raises(ValueError, match=r"no has no m.db, and so no sweep of MLflow"):
+        fetch_model("0" * 32, f"sqlite:///{tmp_path}/no/m.db", tmp_path)
+    assert sorted(tmp_path.rglob("*")) == [tmp_path / "mlflow.db", results, results / "augment"]
+
+
+def test_links_of_a_database_without_sweeps_say_so(uri, tmp_path, capsys):
+    assert tracking.main(["links", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == f"no sweep in {uri}\n"
 
 
 def test_data_sets_are_called_by_their_folder():

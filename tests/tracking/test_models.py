@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 
 import numpy as np
 import pytest
@@ -153,3 +154,27 @@ def test_a_model_takes_the_module_of_its_backbone_along(sweep, tmp_path, monkeyp
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(str(tmp_path / "model" / "code"))
+
+
+def test_a_model_names_what_the_code_of_its_backbone_imports(sweep, tmp_path, monkeypatch):
+    (tmp_path / "tabled.py").write_text(
+        "import timm\nfrom tabled_helper import DCNN3\n\n\nclass Mine(DCNN3):\n    pass\n"
+    )
+    (tmp_path / "tabled_helper.py").write_text(
+        "def f():\n    import pandas\n\n\nfrom baselines.backbones.dcnn3 import DCNN3\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    save_encoder(sweep, "a")
+    file = sweep.path / "models" / "a" / "model.json"
+    about = json.loads(file.read_text())
+    about["backbone"]["name"] = "tabled:Mine"
+    file.write_text(json.dumps(about))
+    write_model(tmp_path / "model", file.parent, "m-1", "1")
+    named = dict(
+        line.split("==") for line in (tmp_path / "model" / "requirements.txt").read_text().split() if "=" in line
+    )
+    assert {name: named.get(name) for name in ("timm", "pandas")} == {
+        name: version(name) for name in ("timm", "pandas")
+    }
+    assert named["torch"] == about["packages"]["torch"], "as it was where the encoder was saved"
+    assert not [name for name in named if name.startswith("nvidia")], "what libraries require they name themselves"
