@@ -178,7 +178,7 @@ BROKEN = [
     ("picks_need_no_global_generator", broken(GoodSelector, select=_global_torch), "global generator of torch"),
     ("picks_need_no_global_generator", broken(GoodSelector, select=_global_numpy), "global generator of numpy"),
     ("picks_need_no_global_generator", broken(GoodSelector, select=_global_random), "global generator of random"),
-    ("picks_need_no_global_generator", broken(GoodSelector, select=_global_state_in_secret), "depends on a global"),
+    ("picks_need_no_global_generator", broken(GoodSelector, select=_global_state_in_secret), "depends on a generator"),
     *(
         ("pool_is_not_modified", _modify(part), f"modified pool.{part}")
         for part in ("labeled", "unlabeled", "labels", "features", "logits")
