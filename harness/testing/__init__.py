@@ -22,7 +22,8 @@ from harness.testing.augmentations import AUGMENTATION_CHECKS, check_augmentatio
 from harness.testing.backbones import BACKBONE_CHECKS, check_backbone
 from harness.testing.common import COMMON_CHECKS, check_imports
 from harness.testing.datasets import DATASET_CHECKS, check_dataset
-from harness.testing.selectors import SELECTOR_CHECKS, check_selector, make_pool
+from harness.testing.pools import make_pool
+from harness.testing.selectors import SELECTOR_CHECKS, check_selector
 from harness.testing.ssl_methods import SSL_METHOD_CHECKS, check_ssl_method
 
 __all__ = [

@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.api import Images
+from harness.api import Backbone, Images
 from harness.seeding import generator, seeded
 from harness.testing.common import (
     Check,
     Factory,
+    draws_only_from_its_generator,
     global_seed,
     half_precision,
     image_shapes,
@@ -88,6 +89,18 @@ def same_seed_same_weights(plugin: Factory) -> None:
         assert torch.equal(value, states[1][name]), f"{name} differs between two models of the same torch seed"
 
 
+def _features(backbone: Backbone, images: Tensor) -> Tensor:
+    """f32 [B, D] under a fixed seed of torch's global generator, without gradients."""
+    with seeded(0, "forward"), torch.no_grad():
+        return backbone(images)
+
+
+def training_draws_from_torch_alone(plugin: Factory) -> None:
+    """What a forward pass in training draws, as dropout does, comes from torch's global generator alone."""
+    backbone, images = new_backbone(plugin, image_shapes(plugin)[0]).train(), _normalised(4, image_shapes(plugin)[0])
+    draws_only_from_its_generator(lambda: _features(copy.deepcopy(backbone), images))
+
+
 def features_do_not_depend_on_the_batch(plugin: Factory) -> None:
     """In evaluation mode an image has the same features alone and in a batch."""
     backbone, images = new_backbone(plugin, image_shapes(plugin)[0]).eval(), _normalised(4, image_shapes(plugin)[0])
@@ -98,14 +111,15 @@ def features_do_not_depend_on_the_batch(plugin: Factory) -> None:
 
 
 def state_dict_restores_the_backbone(plugin: Factory) -> None:
-    """A model of other weights that loads the state gives the same features; running statistics are included."""
+    """A model of other weights that loads the state gives the same features, in training too; statistics are in it."""
     images = _normalised(4, image_shapes(plugin)[0])
     trained, restored = (new_backbone(plugin, image_shapes(plugin)[0], seed) for seed in (0, 1))
     with torch.no_grad():
         trained(images * 2 + 1)
-        restored.load_state_dict(trained.state_dict())
-        a, b = trained.eval()(images), restored.eval()(images)
-    assert torch.allclose(a, b), "after load_state_dict the features differ: some state is not in state_dict"
+    restored.load_state_dict(trained.state_dict())
+    for training in (False, True):
+        a, b = (_features(backbone.train(training), images) for backbone in (trained, restored))
+        assert torch.allclose(a, b), "after load_state_dict the features differ: some state is not in state_dict"
 
 
 @contextmanager
@@ -183,6 +197,7 @@ BACKBONE_CHECKS: tuple[Check, ...] = (
     gradients_reach_every_parameter,
     runs_in_half_precision,
     same_seed_same_weights,
+    training_draws_from_torch_alone,
     features_do_not_depend_on_the_batch,
     state_dict_restores_the_backbone,
     fit_needs_images_alone,

@@ -105,12 +105,14 @@ def global_seed(seed: int) -> Iterator[None]:
 
 
 def draws_only_from_its_generator(call: Callable[[], Tensor]) -> None:
-    """`call` makes a plugin from scratch and gives it a generator of a fixed seed."""
+    """`call` asks a new plugin under a fixed seed: of the generator that it hands over, or of torch's while it runs."""
     results = []
     for seed in (1, 2):
         with global_seed(seed), _untouched_generators():
             results.append(call())
-    assert _equal(*results), "the result depends on a global generator (torch, numpy.random or random)"
+    assert _equal(*results), (
+        "the result depends on a generator that it was not given, such as a global one (torch, numpy.random or random)"
+    )
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from itertools import combinations
 from typing import Any, get_args
 
@@ -14,11 +13,8 @@ from harness import messages
 from harness.api import (
     CLASSIFIER_TRAITS,
     CONDITIONAL_PARTS,
-    UNKNOWN,
-    Augmentation,
     Companion,
     FeatureForm,
-    Images,
     Pool,
     Reason,
 )
@@ -32,6 +28,7 @@ from harness.testing.common import (
     run_checks,
     when,
 )
+from harness.testing.pools import degenerate_pools, make_pool, recording, rows_of, voting
 
 
 def check_selector(plugin: Factory, *, exempt: Mapping[str, str] | None = None) -> None:
@@ -45,84 +42,6 @@ def check_selector(plugin: Factory, *, exempt: Mapping[str, str] | None = None) 
         AssertionError: a promise is broken; names the plugin and the check.
     """
     run_checks("selectors", plugin, SELECTOR_CHECKS, exempt)
-
-
-class _LinearModel:
-    """A `PoolModel` that is cheap and consistent: features are linear in the pixels, logits in the features."""
-
-    def __init__(self, images: Tensor, num_classes: int, logit_scale: float, trained: bool):
-        self._pixels = images.flatten(1).float() / 255 - 0.5
-        rng = generator(0, "weights")
-        size = self._pixels.shape[1]
-        self._encoder = torch.randn(size, 16, generator=rng) / size**0.5
-        self._head = torch.randn(16, num_classes, generator=rng) * logit_scale
-        self._trained = trained
-
-    def features(self) -> Tensor:
-        return self._pixels @ self._encoder
-
-    def penultimate(self) -> Tensor:
-        return 2 * self.features()
-
-    def last_layer(self, penultimate: Tensor) -> Tensor:
-        return self._classify(penultimate / 2)
-
-    def logits(self) -> Tensor:
-        return self._classify(self.features())
-
-    def stochastic_logits(self, num_samples: int) -> Tensor:
-        features = self.features().expand(num_samples, -1, -1)
-        kept = torch.rand(features.shape, generator=generator(0, "dropout")) < 0.5
-        return self._classify(features * kept * 2)
-
-    def augmented_logits(self, num_samples: int, views: Augmentation | None = None) -> Tensor:
-        pixels = self._pixels.expand(num_samples, -1, -1)
-        noise = 0.1 * torch.randn(pixels.shape, generator=generator(0, "noise"))
-        return self._classify((pixels + noise) @ self._encoder)
-
-    def ssl_loss(self, num_draws: int) -> Tensor:
-        return self.features().square().mean(1)
-
-    def companion_outputs(self) -> Tensor:
-        return self.logits().mean(1)
-
-    def _classify(self, features: Tensor) -> Tensor:
-        if not self._trained:
-            raise ValueError("no classifier has been trained yet: the pool has no labels")
-        return features @ self._head
-
-
-def make_pool(
-    images: Tensor | None = None,
-    *,
-    num_labeled: int = 8,
-    labels: Tensor | None = None,
-    num_classes: int = 4,
-    logit_scale: float = 4.0,
-    seed: int = 0,
-) -> Pool:
-    """A pool of small images with a linear model, for tests of selectors; equal arguments give equal pools.
-
-    Args:
-        images: u8 [N, C, H, W]; if None, 60 images of 3 x 8 x 8 in as many clusters as there are classes.
-        num_labeled: L, at random positions. Without any the pool offers no logits.
-        labels: i64 [N], the classes of all images, of which the pool gets those of the labelled; random if None.
-        num_classes: K.
-        logit_scale: the size of the logits.
-        seed: of whatever is random.
-    """
-    rng = generator(seed, "pool")
-    if images is None:
-        centers = torch.randint(256, (num_classes, 3, 8, 8), generator=rng)
-        noise = torch.randint(-40, 41, (60, 3, 8, 8), generator=rng)
-        images = (centers[torch.arange(60) % num_classes] + noise).clamp(0, 255).to(torch.uint8)
-    if labels is None:
-        labels = torch.randint(num_classes, (len(images),), generator=rng)
-    is_labeled = torch.zeros(len(images), dtype=torch.bool)
-    is_labeled[torch.randperm(len(images), generator=rng)[:num_labeled]] = True
-    labeled, unlabeled = is_labeled.nonzero().squeeze(1), (~is_labeled).nonzero().squeeze(1)
-    model = _LinearModel(images, num_classes, logit_scale, trained=num_labeled > 0)
-    return Pool(Images(images), labeled, unlabeled, labels[labeled], num_classes, model)
 
 
 def _select(selector: Any, pool: Pool, budget: int, seed: int = 0) -> Tensor:
@@ -139,10 +58,15 @@ def _select(selector: Any, pool: Pool, budget: int, seed: int = 0) -> Tensor:
     return picks
 
 
+def _budgets(pool: Pool) -> tuple[int, ...]:
+    """One image, some and all of them."""
+    return 1, 20, len(pool.unlabeled)
+
+
 def picks_are_valid(plugin: Factory) -> None:
     """Exactly `budget` distinct unlabelled positions, for one image, some and all of them."""
     pool = make_pool()
-    for budget in (1, 20, len(pool.unlabeled)):
+    for budget in _budgets(pool):
         with when(f"budget {budget} of {len(pool.unlabeled)}"):
             _select(plugin(), pool, budget)
 
@@ -161,28 +85,14 @@ def picks_need_no_global_generator(plugin: Factory) -> None:
 
 
 def pool_is_not_modified(plugin: Factory) -> None:
-    """Selecting leaves every tensor of the pool as it was."""
-    pool, pristine = make_pool(), make_pool()
-    _select(plugin(), pool, 10)
-    for name in ("labeled", "unlabeled", "labels", "features", "logits", "companion_outputs"):
-        assert torch.equal(getattr(pool, name), getattr(pristine, name)), f"it modified pool.{name}"
-
-
-def degenerate_pools() -> dict[str, Pool]:
-    """Pools that happen: what is peculiar -> the pool."""
-    rng = generator(0, "degenerate")
-    constant = torch.full((40, 3, 8, 8), 128, dtype=torch.uint8)
-    few = torch.randint(256, (4, 3, 8, 8), generator=rng).to(torch.uint8)
-    return {
-        "all images equal": make_pool(constant),
-        "few distinct images, many duplicates": make_pool(few.repeat(10, 1, 1, 1)),
-        "logits of 1e4": make_pool(logit_scale=1e4),
-        "all labels of one class": make_pool(labels=torch.zeros(60, dtype=torch.int64)),
-        "one labelled image": make_pool(num_labeled=1),
-        "three images, one labelled": make_pool(few[:3], num_labeled=1),
-        "one unlabelled image": make_pool(num_labeled=59),
-        "one channel, 9 x 11 pixels": make_pool(torch.randint(256, (40, 1, 9, 11), generator=rng).to(torch.uint8)),
-    }
+    """Selecting and explaining leave every tensor of the pool as it was."""
+    selector = plugin()
+    pool, pristine = (selector.as_shown(make_pool()) for _ in range(2))
+    picks = selector.select(pool, 10, rng=generator(0, "select"))
+    selector.explain(pool, picks)
+    for name, given in vars(pool).items():  # what is lazy is in there once it was read
+        if isinstance(given, Tensor):
+            assert torch.equal(given, getattr(pristine, name)), f"it modified pool.{name}"
 
 
 def degenerate_pools_work(plugin: Factory) -> None:
@@ -200,7 +110,7 @@ def cold_start_is_as_declared(plugin: Factory) -> None:
     assert isinstance(selector.supports_cold_start, bool), "supports_cold_start is not a bool"
     if selector.supports_cold_start:
         pool = make_pool(num_labeled=0)
-        for budget in (1, 10, len(pool.unlabeled)):
+        for budget in _budgets(pool):
             with when(f"no labels, budget {budget}"):
                 _select(plugin(), pool, budget)
 
@@ -211,7 +121,7 @@ def pool_subset_is_taken(plugin: Factory) -> None:
     prepare_selector(selector, pool_subset=30)
     assert selector.pool_subset == 30, f"set to 30, the attribute pool_subset is {selector.pool_subset!r}"
     whole = make_pool()
-    pool = _shown(whole, torch.cat([whole.labeled, whole.unlabeled[::2]]).sort().values)
+    pool = rows_of(whole, torch.cat([whole.labeled, whole.unlabeled[::2]]).sort().values)
     for budget in (1, len(pool.unlabeled)):
         with when(f"a subset of {len(pool.unlabeled)} unlabelled images, budget {budget}"):
             _select(selector, pool, budget)
@@ -228,13 +138,12 @@ def features_come_in_any_form(plugin: Factory) -> None:
         return
     asked: set[str] = set()
     for form in FORMS:
-        selector, pool = plugin(), make_pool()
+        selector, (pool, read) = plugin(), recording(make_pool())
         prepare_selector(selector, normalize=form)
         assert selector.normalize == form, f"set to {form!r}, the attribute normalize is {selector.normalize!r}"
-        model: Any = _Recording(pool.model)
         with when(f"normalize {form}"):
-            _select(selector, replace(pool, model=model), 10)
-        asked |= model.asked
+            _select(selector, pool, 10)
+        asked |= read
     assert asked & {"features", "penultimate"}, f"normalize is {declared!r}, but it reads no features: set it to None"
 
 
@@ -267,7 +176,7 @@ def positions_mean_nothing(plugin: Factory) -> None:
                 order = (
                     everything if seed < NUM_SEEDS else torch.randperm(len(everything), generator=generator(seed, ""))
                 )
-                picks = _select(plugin(), _shown(pool, order), budget, seed)
+                picks = _select(plugin(), rows_of(pool, order), budget, seed)
                 counts.append(torch.bincount(order[picks], minlength=len(everything)).double())
             share = _share_of_divisions(torch.stack(counts))
             assert share > 0.001, (
@@ -284,83 +193,6 @@ def _share_of_divisions(counts: Tensor) -> float:
     return float((gaps >= gaps[0] * (1 - 1e-9)).double().mean())  # the first half of the rows is the first division
 
 
-def _shown(whole: Pool, rows: Tensor) -> Pool:
-    """The pool that holds the distinct rows i64 [n] of another, in their order."""
-    known = torch.full((len(whole.images),), UNKNOWN).index_put((whole.labeled,), whole.labels)[rows]
-    return replace(
-        whole,
-        images=whole.images.subset(rows),
-        labeled=(known != UNKNOWN).nonzero().flatten(),
-        unlabeled=(known == UNKNOWN).nonzero().flatten(),
-        labels=known[known != UNKNOWN],
-        model=_Rows(whole.model, rows),
-    )
-
-
-class _Rows:
-    """A `PoolModel` that knows some rows of another's answers."""
-
-    def __init__(self, model: Any, rows: Tensor):
-        self._model = model
-        self._rows = rows
-
-    def features(self) -> Tensor:
-        return self._model.features()[self._rows]
-
-    def penultimate(self) -> Tensor:
-        return self._model.penultimate()[self._rows]
-
-    def last_layer(self, penultimate: Tensor) -> Tensor:
-        return self._model.last_layer(penultimate)
-
-    def logits(self) -> Tensor:
-        return self._model.logits()[self._rows]
-
-    def stochastic_logits(self, num_samples: int) -> Tensor:
-        return self._model.stochastic_logits(num_samples)[:, self._rows]
-
-    def augmented_logits(self, num_samples: int, views: Augmentation | None = None) -> Tensor:
-        return self._model.augmented_logits(num_samples, views)[:, self._rows]
-
-    def ssl_loss(self, num_draws: int) -> Tensor:
-        return self._model.ssl_loss(num_draws)[self._rows]
-
-    def companion_outputs(self) -> Tensor:
-        return self._model.companion_outputs()[self._rows]
-
-
-class _RecordingImages(Images):
-    """Images that note whether their pixels are asked for, or the pixels' number; those of a subset note it too."""
-
-    def __init__(self, images: Images, asked: set[str]):
-        super().__init__(images[torch.arange(len(images))])
-        self._asked = asked
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        self._asked.add("images")
-        return super().shape
-
-    def __getitem__(self, index: Tensor) -> Tensor:
-        self._asked.add("images")
-        return super().__getitem__(index)
-
-    def subset(self, index: Tensor) -> Images:
-        return _RecordingImages(super().subset(index), self._asked)
-
-
-class _Recording:
-    """A `PoolModel` that notes which parts it is asked for."""
-
-    def __init__(self, model: Any):
-        self._model = model
-        self.asked: set[str] = set()
-
-    def __getattr__(self, name: str) -> Any:
-        self.asked.add(name)
-        return getattr(self._model, name)
-
-
 def reads_are_as_declared(plugin: Factory) -> None:
     """`reads` names the conditional parts of the pool that selecting asks for, no fewer and no more."""
     declared = plugin().reads
@@ -368,28 +200,15 @@ def reads_are_as_declared(plugin: Factory) -> None:
     for name in declared - CONDITIONAL_PARTS:
         raise AssertionError(f"reads has {name!r}; {messages.closest(name, CONDITIONAL_PARTS)}")
     asked: set[str] = set()
-    cold = [make_pool(num_labeled=0)] * plugin().supports_cold_start
-    for pool in (make_pool(), *cold):
-        model: Any = _Recording(pool.model)
-        _select(plugin(), replace(pool, model=model, images=_RecordingImages(pool.images, asked)), 1)
-        asked |= model.asked
+    for num_labeled in (8, 38, *[0] * plugin().supports_cold_start):
+        pool, read = recording(make_pool(num_labeled=num_labeled))
+        for budget in _budgets(pool):
+            _select(plugin(), pool, budget)
+        asked |= read
     for name in sorted(CONDITIONAL_PARTS & asked - declared):
         raise AssertionError(f"it reads pool.{name}, but reads does not say so: a trial without would fail late")
     for name in sorted(declared - asked):
         raise AssertionError(f"reads has {name!r}, which selecting never asks for: trials without are refused in vain")
-
-
-class _Votes:
-    """A `PoolModel` whose logits say nothing but the order of the classes, as votes do."""
-
-    def __init__(self, model: Any):
-        self._model = model
-
-    def __getattr__(self, name: str) -> Any:
-        answer = getattr(self._model, name)
-        if name not in ("logits", "last_layer", "stochastic_logits", "augmented_logits"):
-            return answer
-        return lambda *arguments: answer(*arguments).argsort(dim=-1).argsort(dim=-1).float()
 
 
 def needs_are_as_declared(plugin: Factory) -> None:
@@ -401,8 +220,7 @@ def needs_are_as_declared(plugin: Factory) -> None:
     if needs:
         return
     pool = make_pool()
-    model: Any = _Votes(pool.model)
-    picks, voted = (_select(plugin(), shown, 20) for shown in (pool, replace(pool, model=model)))
+    picks, voted = (_select(plugin(), shown, 20) for shown in (pool, voting(pool)))
     assert torch.equal(picks, voted), (
         "picks change where logits are votes, but needs lacks 'probabilities': under an svm they would mean nothing"
     )
@@ -417,7 +235,9 @@ def reasons_fit_the_picks(plugin: Factory) -> None:
     for budget in (1, 20):
         selector, pool = plugin(), make_pool()
         picks = _select(selector, pool, budget)
-        reasons = selector.explain(selector.as_shown(pool), picks)
+        given = picks.clone()
+        reasons = selector.explain(selector.as_shown(pool), given)
+        assert torch.equal(given, picks), "explain modified the picks"
         assert len(reasons) in (0, budget), f"explain gave {len(reasons)} reasons for {budget} picks"
         for reason in reasons:
             assert isinstance(reason, Reason), f"explain gave {type(reason).__name__}, not a Reason"

@@ -64,7 +64,7 @@ BROKEN = [
     (
         "output_is_a_batch_of_images",
         _call(lambda out: out[:, :2]),
-        "torch.uint8 [4, 3, 32, 32], view 0: the output has",
+        "torch.uint8 [4, 3, 32, 32]: the output has",
     ),
     ("output_is_a_batch_of_images", _call(lambda out: out[:, :, 1:]), "(H, W) of output and input"),
     ("output_is_a_batch_of_images", _call(lambda out: out[:, :, : out.shape[2] // 2]), "(H, W) of output and input"),
@@ -73,7 +73,7 @@ BROKEN = [
     (
         "output_is_a_batch_of_images",
         _call(lambda out: out.expand(-1, 3, -1, -1)),
-        "[3, 1, 8, 8], view 0: the output has",
+        "[3, 1, 8, 8]: the output has",
     ),
     ("output_is_a_batch_of_images", broken(GoodAugmentation, __call__=_only_first_view), "raised IndexError"),
     ("input_is_not_modified", broken(GoodAugmentation, __call__=_in_place), "modified its torch.uint8 input"),
@@ -102,6 +102,32 @@ def test_an_augmentation_may_make_images_of_half_the_sides_or_of_one_size():
 @pytest.mark.parametrize(("name", "plugin", "words"), BROKEN)
 def test_a_broken_promise_is_found(name, plugin, words):
     assert_found("augmentations", name, plugin, words)
+
+
+def _in_view_1(plugin):
+    """An augmentation that does nothing, but in view 1 what `plugin` does."""
+
+    def call(self, images, *, view, rng):
+        return (self.in_view_1 if view == 1 else GoodAugmentation(strength=0.0))(images, view=view, rng=rng)
+
+    init = lambda self: setattr(self, "in_view_1", plugin())  # noqa: E731
+    return broken(GoodAugmentation, __init__=init, __call__=call, draws=plugin.draws)
+
+
+@pytest.mark.parametrize(("name", "plugin", "words"), BROKEN)
+def test_a_promise_that_is_broken_in_another_view_is_found(name, plugin, words):
+    assert_found("augmentations", name, _in_view_1(plugin), words)
+    with pytest.raises(AssertionError, match="view 1: "):
+        check_augmentation(_in_view_1(plugin))
+
+
+def test_what_one_view_leaves_to_the_next_is_found():
+    def call(self, images, *, view, rng):
+        self.strength = [self.strength, 0.9, 0.9, 0.9][view]  # of view 0 it depends on what was asked before
+        return GoodAugmentation.__call__(self, images, view=view, rng=rng)
+
+    plugin = broken(GoodAugmentation, __call__=call)
+    assert_found("augmentations", "same_seed_same_output", plugin, "view 0: called again")
 
 
 def test_every_check_is_tried_on_a_broken_plugin():

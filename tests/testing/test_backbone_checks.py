@@ -1,5 +1,7 @@
 """Every check of a backbone is tried on backbones that break one promise."""
 
+import random
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,9 @@ from torch import nn
 from harness.testing.backbones import check_backbone
 
 
-@pytest.mark.parametrize("plugin", [GoodBackbone, lambda image_shape: TwoStages(image_shape)])
+@pytest.mark.parametrize(
+    "plugin", [GoodBackbone, lambda image_shape: TwoStages(image_shape), lambda image_shape: DropsOut(image_shape)]
+)
 def test_a_plugin_that_keeps_every_promise_passes(plugin):
     check_backbone(plugin)
 
@@ -91,6 +95,31 @@ class TrainsAnyway(TwoStages):
         return self
 
 
+class DropsOut(GoodBackbone):
+    """Leaves out features at random in training."""
+
+    def forward(self, images):
+        return nn.functional.dropout(super().forward(images), 0.5, self.training)
+
+
+class OwnGenerator(GoodBackbone):
+    """Leaves out features at random in training, by a generator that a checkpoint does not hold."""
+
+    def __init__(self, image_shape):
+        super().__init__(image_shape)
+        self.rng = np.random.default_rng(0)
+
+    def forward(self, images):
+        return super().forward(images) * (self.rng.random() if self.training else 0.5)
+
+
+def _scaled_at_random(draw):
+    def forward(self, images):
+        return GoodBackbone.forward(self, images) * (1 + draw() if self.training else 1)
+
+    return broken(GoodBackbone, forward=forward)
+
+
 def _fit_from_numpy(self, images, shown):
     nn.init.constant_(self.conv.weight, float(np.random.rand()))  # noqa: NPY002
 
@@ -120,8 +149,17 @@ BROKEN = [
     ("gradients_reach_every_parameter", Unused, "no gradient reaches classifier.weight"),
     ("gradients_reach_every_parameter", _forward(lambda features: features * 0), "no gradient reaches conv.weight"),
     ("same_seed_same_weights", FromNumpy, "conv.weight differs"),
+    ("training_draws_from_torch_alone", _scaled_at_random(random.random), "the global generator of random"),
+    (
+        "training_draws_from_torch_alone",
+        _scaled_at_random(np.random.rand),
+        "the global generator of numpy",
+    ),
+    ("training_draws_from_torch_alone", _scaled_at_random(lambda: random.random() < 1e-6), "generator of random"),
+    ("training_draws_from_torch_alone", _scaled_at_random(np.random.default_rng().random), "depends on a generator"),
     ("features_do_not_depend_on_the_batch", BatchStatistics, "depend on the batch"),
     ("state_dict_restores_the_backbone", HiddenState, "not in state_dict"),
+    ("state_dict_restores_the_backbone", OwnGenerator, "not in state_dict"),
     ("fit_needs_images_alone", broken(GoodBackbone, fit=lambda self, images, shown: None), "leaves the weights as"),
     ("fit_needs_images_alone", broken(GoodBackbone, fit=_fit_from_numpy), "its weights differ"),
     ("fit_needs_images_alone", broken(GoodBackbone, fit=_fit_to_nothing), "its features are not finite"),

@@ -1,6 +1,7 @@
 """Every check of a data set is tried on data sets that break one promise."""
 
 import itertools
+import random
 import time
 
 import pytest
@@ -50,6 +51,41 @@ class SharedCursor(GoodDataset):
 _ids = itertools.count()
 
 
+class ShuffledClasses(GoodDataset):
+    """Names its classes in another order each time."""
+
+    def open(self):
+        names = random.sample(self.class_names, 2)
+        return Source(self.image_shape, tuple(names), {"train": self.train()})
+
+
+def _sixty(**changes):
+    """A data set of sixty images whose train split differs, by functions that are called at each opening."""
+
+    def train(self):
+        fields = {"read": self.read, "labels": torch.arange(60) // 7 % 2}
+        return Split(60, **(fields | {name: change() for name, change in changes.items()}))
+
+    return broken(GoodDataset, train=train)
+
+
+def _floats_alone(start, stop):
+    images = GoodDataset().read(start, stop)
+    return images.float() if (start, stop) == (47, 48) else images
+
+
+def _one_image_of_many_changes():
+    number = next(_ids) % 256
+
+    def read(start, stop):
+        images = GoodDataset().read(start, stop)
+        if start <= 50 < stop:
+            images[50 - start] = number
+        return images
+
+    return read
+
+
 BROKEN = [
     ("identity_is_stable", broken(GoodDataset, identity=lambda self: 7), "is 7, not a text"),
     ("identity_is_stable", broken(GoodDataset, identity=lambda self: str(next(_ids))), "from one call to the next"),
@@ -59,6 +95,7 @@ BROKEN = [
     ("source_is_complete", broken(GoodDataset, gives_features=True), "gives_features True"),
     ("source_is_complete", broken(GoodFeatures, gives_features=False), "gives_features False"),
     ("source_is_complete", _opened(files=["a.png"]), "files are not as many"),
+    ("source_is_complete", _opened(names=["a.png"]), "names are not as many"),
     ("source_is_complete", broken(GoodDataset, class_names=("cat", "cat")), "distinct names"),
     (
         "source_is_complete",
@@ -78,6 +115,27 @@ BROKEN = [
     ("source_is_complete", _opened(labels=(torch.arange(12) % 2).int()), "torch.int32"),
     ("source_is_complete", _opened(labels=torch.arange(11) % 2), "(11,) for 12 images"),
     ("source_is_complete", _opened(labels=torch.arange(12)), "reach from 0 to 11"),
+    ("opened_anew_it_says_the_same", ShuffledClasses, "opened anew, it has other class_names"),
+    (
+        "opened_anew_it_says_the_same",
+        _sixty(labels=lambda: torch.randint(2, (60,))),
+        "opened anew, it has other labels of 'train'",
+    ),
+    (
+        "opened_anew_it_says_the_same",
+        _sixty(names=lambda: [str(next(_ids)) for _ in range(60)]),
+        "opened anew, it has other names of 'train'",
+    ),
+    (
+        "opened_anew_it_says_the_same",
+        _sixty(files=lambda: [f"{next(_ids)}.png" for _ in range(60)]),
+        "opened anew, it has other files of 'train'",
+    ),
+    (
+        "pieces_have_the_promised_shape",
+        _sixty(read=lambda: _floats_alone),
+        "split 'train': read(47, 48) gives torch.float32, not torch.uint8",
+    ),
     (
         "pieces_have_the_promised_shape",
         _opened(read=lambda start, stop: torch.zeros(stop - start, 3, 8, 8)),
@@ -99,6 +157,7 @@ BROKEN = [
         "features are not finite",
     ),
     ("threads_read_the_same", SharedCursor, "threads that read at once"),
+    ("threads_read_the_same", _sixty(read=_one_image_of_many_changes), "threads that read at once"),
     (
         "positions_predict_no_label",
         _opened(labels=(torch.arange(12) == 5).long()),

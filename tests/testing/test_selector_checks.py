@@ -9,7 +9,8 @@ import torch
 from good_plugins import GoodAccompanied, GoodCompanion, GoodSelector, assert_found, broken, checks_of
 
 from harness.api import Pool, Reason, Selector
-from harness.testing.selectors import check_selector, degenerate_pools, make_pool
+from harness.testing.pools import degenerate_pools, make_pool
+from harness.testing.selectors import check_selector
 
 
 @pytest.mark.parametrize("plugin", [GoodSelector, GoodAccompanied])
@@ -38,7 +39,7 @@ def _modify(part):
     def select(self, pool, budget, *, rng):
         tensor = getattr(pool, part)
         tensor[:] = tensor.flip(0)
-        return make_pool().unlabeled[:budget]
+        return GoodSelector.select(self, pool, budget, rng=rng)
 
     return broken(GoodSelector, select=select)
 
@@ -96,6 +97,33 @@ def _reads_ssl_loss_at_first(self, pool, budget, *, rng):
     if not len(pool.labeled):
         pool.ssl_loss().sum()
     return GoodSelector.select(self, pool, budget, rng=rng)
+
+
+def _reads_ssl_loss_for(applies):
+    def select(self, pool, budget, *, rng):
+        if applies(pool, budget):
+            pool.ssl_loss()
+        return GoodSelector.select(self, pool, budget, rng=rng)
+
+    return broken(GoodSelector, select=select)
+
+
+def _follows_the_last_layer(self, pool, budget, *, rng):
+    """The largest gradients of the logits by what the last layer reads."""
+    penultimate = pool.penultimate.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(pool.last_layer(penultimate).logsumexp(1).sum(), penultimate)
+    sizes = gradient.norm(dim=1) + torch.rand(len(gradient), generator=rng)
+    return pool.unlabeled[sizes[pool.unlabeled].argsort(descending=True)[:budget]]
+
+
+def _sorts_in_place(self, pool, picks):
+    picks.copy_(picks.sort().values)
+    return []
+
+
+def _explains_in_place(self, pool, picks):
+    pool.features.zero_()
+    return []
 
 
 def _scale_in_place(self, stages, task_losses, progress):
@@ -178,10 +206,21 @@ BROKEN = [
     ("picks_need_no_global_generator", broken(GoodSelector, select=_global_torch), "global generator of torch"),
     ("picks_need_no_global_generator", broken(GoodSelector, select=_global_numpy), "global generator of numpy"),
     ("picks_need_no_global_generator", broken(GoodSelector, select=_global_random), "global generator of random"),
-    ("picks_need_no_global_generator", broken(GoodSelector, select=_global_state_in_secret), "depends on a global"),
+    ("picks_need_no_global_generator", broken(GoodSelector, select=_global_state_in_secret), "depends on a generator"),
     *(
         ("pool_is_not_modified", _modify(part), f"modified pool.{part}")
-        for part in ("labeled", "unlabeled", "labels", "features", "logits")
+        for part in ("labeled", "unlabeled", "labels", "features", "penultimate", "logits", "companion_outputs")
+    ),
+    ("pool_is_not_modified", broken(GoodSelector, explain=_explains_in_place), "modified pool.features"),
+    (
+        "picks_are_valid",
+        broken(
+            GoodSelector,
+            select=_follows_the_last_layer,
+            supports_cold_start=False,
+            needs=frozenset({"probabilities", "linear_layer"}),
+        ),
+        "does not require grad",
     ),
     (
         "degenerate_pools_work",
@@ -271,6 +310,14 @@ BROKEN = [
         broken(GoodSelector, select=_scores_by(lambda pool: pool.ssl_loss())),
         "it reads pool.ssl_loss, but reads does not say so",
     ),
+    *(
+        ("reads_are_as_declared", _reads_ssl_loss_for(applies), "it reads pool.ssl_loss, but reads does not say so")
+        for applies in (
+            lambda pool, budget: budget > 1,
+            lambda pool, budget: budget == len(pool.unlabeled),
+            lambda pool, budget: len(pool.labeled) > len(pool.unlabeled),
+        )
+    ),
     ("reads_are_as_declared", broken(GoodSelector, select=_reads_ssl_loss_at_first), "it reads pool.ssl_loss"),
     (
         "reads_are_as_declared",
@@ -291,6 +338,7 @@ BROKEN = [
         broken(GoodSelector, select=_scores_by(lambda pool: pool.augmented_logits(3).var(0).sum(1))),
         "picks change where logits are votes",
     ),
+    ("reasons_fit_the_picks", broken(GoodSelector, explain=_sorts_in_place), "explain modified the picks"),
     (
         "reasons_fit_the_picks",
         broken(GoodSelector, explain=lambda self, pool, picks: [Reason("one")]),
