@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.config.checks import check_measured
+from harness.config.conditions import check_conditions
 from harness.config.confirmation import Confirm
 from harness.config.headroom import Headroom, bounds_of
 from harness.config.label_free import check_measured_without_labels, has_labels
@@ -396,11 +397,7 @@ def _check_settings(settings: SweepSettings, paths: Sequence[str], varies: bool,
 
 def _with_candidates(plan: Plan, problems: Problems) -> Plan:
     """The plan with every configuration that is known in advance, each value of each parameter checked by itself."""
-    for parameter in plan.space.unreachable():
-        problems.add(
-            f"parameters.{parameter.path}.when",
-            "never holds: no value of the parameters above it, nor of the trial, fulfils it",
-        )
+    check_conditions(plan.space, problems)
     parsed: dict[str, Candidate] = {}
 
     def check(assignment: Assignment, place: str) -> None:
