@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import itertools
 import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from harness.config.checks import check_measured
+from harness.config.comment import opening_comment, question_in
 from harness.config.conditions import check_conditions
 from harness.config.confirmation import Confirm
 from harness.config.headroom import Headroom, bounds_of
@@ -28,6 +28,7 @@ from harness.config.parsing import (
     parse_trial,
     recipe_trial,
 )
+from harness.config.reading import check_read, check_told_apart
 from harness.config.recipes import merged
 from harness.config.reference import check_reference
 from harness.config.resources import Resources, check_custom
@@ -42,6 +43,9 @@ from harness.metrics import LABEL_FREE
 
 MAX_TRIALS = 100_000
 """Of one phase of a sweep: configurations x seeds."""
+
+LOOKED_AT = 500
+"""Configurations of a Bayesian search among which one is looked for that reads a parameter."""
 
 OF_WANDB = ("program", "command", "entity", "project", "controller", "job", "image_uri")
 """Keys of W&B's sweeps that say where they run and who sees them."""
@@ -277,7 +281,7 @@ def load_plan(source: Path | Mapping[str, Any], overrides: Mapping[str, Any]) ->
     problems.raise_any()
     header = opening_comment(source) if isinstance(source, Path) else ""
     seeds = _seeds_of(settings)
-    given = vars(settings) | {"description": settings.description or _question(header)}
+    given = vars(settings) | {"description": settings.description or question_in(header)}
     given |= {"seeds": seeds.all, "split": seeds.split, "block": seeds.block if seeds.until else None}
     plan = Plan(**given, tree=content.get("trial") or {}, recipes=recipes, space=space, header=header)
     plan = _with_candidates(plan, problems)
@@ -294,21 +298,6 @@ def _simple_keys(content: dict[str, Any], problems: Problems) -> dict[str, Any]:
             of_wandb = "; a key of W&B's service: leave it out" if key in OF_WANDB else ""
             problems.add(str(key), f"no such key{of_wandb or f'; {closest(key, QUESTION_KEYS)}'}")
     return {key: value for key, value in content.items() if key in QUESTION_KEYS and key not in QUESTION_SECTIONS}
-
-
-def opening_comment(file: Path) -> str:
-    """The file's first comment, as it stands there, but for what it says to editors."""
-    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
-    comment = itertools.takewhile(lambda line: line.startswith("#"), lines)
-    return "".join(line for line in comment if not line.startswith("# yaml-language-server:"))
-
-
-def _question(comment: str) -> str:
-    """The question in a file's opening comment: up to a line such as `Run: ...`, without the word `Question:`."""
-    text = [line.lstrip("# ").rstrip() for line in comment.splitlines()]
-    text = list(itertools.takewhile(lambda line: not re.match(r"(?!Question:)[A-Z]\w*:(\s|$)", line), text))
-    question = " ".join(text).removeprefix("Question:").strip()
-    return question[:1].upper() + question[1:]
 
 
 def _recipes(content: Mapping[str, Any], settings: SweepSettings, problems: Problems) -> Recipes:
@@ -417,6 +406,7 @@ def _with_candidates(plan: Plan, problems: Problems) -> Plan:
     problems.raise_any()
     references = tuple(parsed[_name_of(reference)] for reference in given)
     if plan.method == "bayes":
+        check_read(plan.space.parameters, _drawn(plan), _goals(plan), problems)
         return replace(plan, probes=probes, references=references)
     try:
         assignments = plan.space.grid() if plan.method == "grid" else _distinct_draws(plan)
@@ -426,6 +416,8 @@ def _with_candidates(plan: Plan, problems: Problems) -> Plan:
     for assignment in assignments:
         check(assignment, f"parameters {json.dumps(assignment)}")
     valid = [parsed[name] for name in map(_name_of, assignments) if name in parsed]
+    check_read(plan.space.parameters, valid, _goals(plan), problems)
+    problems.raise_any()
     candidates = _different(plan, valid, problems)
     bounds = bounds_of(candidates, plan.headroom, problems) if plan.headroom else ()
     return replace(plan, candidates=candidates, references=references, bounds=bounds)
@@ -433,16 +425,19 @@ def _with_candidates(plan: Plan, problems: Problems) -> Plan:
 
 def _different(plan: Plan, candidates: Sequence[Candidate], problems: Problems) -> tuple[Candidate, ...]:
     """The candidates without those that make the same trial as one before them, which no combination of a grid may."""
+    if plan.method == "grid":
+        check_told_apart(candidates, _goals(plan), problems)
     different: dict[str, Candidate] = {}
     for candidate in candidates:
-        first = different.setdefault(candidate.configuration, candidate)
-        if first is not candidate and plan.method == "grid":
-            place = f"parameters {json.dumps(candidate.parameters)}"
-            problems.add(place, f"makes the same trial as {json.dumps(first.parameters)}")
+        different.setdefault(candidate.configuration, candidate)
     if len(different) * len(plan.seeds) > MAX_TRIALS:
         configurations = f"{len(different):,} configurations"
         problems.add("seeds", f"{configurations} x {len(plan.seeds):,} seeds are more than {MAX_TRIALS:,} trials")
     return tuple(different.values())
+
+
+def _goals(plan: Plan) -> list[str]:
+    return [objective.name for objective in plan.metric]
 
 
 def _name_of(assignment: Assignment) -> str:
@@ -456,10 +451,17 @@ def _check(plan: Plan, assignment: Assignment, place: str, problems: Problems) -
         for problem in error.problems:
             problems.add(place, problem)
         return None
-    goals = [objective.name for objective in plan.metric]
     check = check_measured if has_labels(candidate.trial) else check_measured_without_labels
-    check(candidate.trial, goals, plan.early_terminate.type != "none", place, problems)
+    check(candidate.trial, _goals(plan), plan.early_terminate.type != "none", place, problems)
     return candidate
+
+
+def _drawn(plan: Plan) -> Iterator[Candidate]:
+    """Some configurations that a Bayesian search may try; those that make no trial it is told when it tries them."""
+    draws = itertools.islice(plan.space.draws(seed=0), LOOKED_AT)
+    for assignment in {_name_of(assignment): assignment for assignment in draws}.values():
+        with suppress(ConfigError):
+            yield plan.candidate(assignment)
 
 
 def _distinct_draws(plan: Plan) -> list[Assignment]:
