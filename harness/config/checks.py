@@ -307,6 +307,25 @@ def check_measured(config: TrialConfig, goals: Sequence[str], stops_early: bool,
             )
         elif name in LABEL_FREE and config.mode == "joint":
             problems.add(path, f"metric {name} is that of an encoder trained before its classifier; use mode pretrain")
+        elif name == "val/aubc" and len(config.labels.budgets) + (config.labels.start != 0) < 2:
+            problems.add(path, f"metric {name} needs a curve, and there is one number of labels; use val/accuracy")
+        elif name.startswith("joint/") and (why := _not_of_joint(config, name)):
+            problems.add(path, f"metric {name} {why}")
+
+
+def _not_of_joint(config: TrialConfig, name: str) -> str | None:
+    """Why a metric of joint training is not measured in a trial; None where it is, or its method may measure it."""
+    learner, method = config.ssl_method.name, registry.find_plugin("ssl_methods", config.ssl_method.name)
+    semi, taught = issubclass(method, SemiSupervisedMethod), issubclass(method, TaughtMethod)
+    if config.mode != "joint":
+        return "is measured where classifier and encoder are trained at once; use mode joint, or val/accuracy"
+    if name in ("joint/supervised", "joint/unlabeled", "joint/used") and not semi:
+        return f"is that of a semi-supervised method, and {learner} is none; use joint/loss"
+    if name in ("joint/task_loss", "joint/ssl_loss", "joint/unlabeled_ssl_loss") and (semi or taught):
+        return f"is that of an SSL method beside the task loss, and {learner} makes both; use joint/loss"
+    if name == "joint/unlabeled_ssl_loss" and config.labels.start == "all":
+        return "needs unlabelled images, and `labels.start: all` leaves none; use joint/ssl_loss"
+    return None
 
 
 def check_epochs_are_judged(config: TrialConfig, goal: str, path: str, problems: Problems) -> None:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from harness.config.schema import Problems, setting
 from harness.messages import closest
-from harness.metrics import LABEL_FREE, METRICS, PER_ROUND, is_of_class, step_kind
+from harness.metrics import LABEL_FREE, METRICS, OF_CACHE, PER_ROUND, is_of_class, step_kind
 
 MOST_OF_GP = 250
 """Configurations up to which `auto` takes a Gaussian process, whose time grows with their third power."""
@@ -58,6 +58,8 @@ def check_objectives(objectives: Sequence[Objective], problems: Problems) -> Non
             problems.add("metric.name", f"no metric {name!r}; {closest(name, METRICS)}")
         elif name == "time/portrait_seconds":
             problems.add("metric.name", f"{name} is measured in some trials only; use time/total_seconds")
+        elif name == "labels/looked_at":
+            problems.add("metric.name", f"{name} is measured of upper bounds only; use labels/used")
         elif is_of_class(name):
             problems.add("metric.name", f"{name} is measured class by class; use val/balanced_accuracy")
         elif step_kind(name) == "epoch" and name not in LABEL_FREE:
@@ -66,5 +68,7 @@ def check_objectives(objectives: Sequence[Objective], problems: Problems) -> Non
             problems.add(
                 "metric.name", f"{name} is measured in every round, not once per trial; use time/total_seconds"
             )
+        elif name in OF_CACHE:
+            problems.add("metric.name", f"{name} says what others had left in the cache; use time/total_seconds")
         elif METRICS[name].goal is None and name in directionless:
             problems.add("metric.goal", f"{name} is better neither high nor low; say which is asked for")

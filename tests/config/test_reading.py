@@ -30,7 +30,7 @@ def refused(*args: Any, **question: Any) -> list[str]:
 
 
 UNREAD = [
-    ({}, "selector", ["random", "margin", "badge"], "there is no round of selection; set labels.budget and labels.round"),
+    ({}, "selector", ["random", "margin", "badge"], "there is no round of selection; set labels.budget"),
     ({}, "selector.pool_subset", [100, 200], "there is no round of selection"),
     ({"classifier": "svm"}, "classifier.lr", [0.1, 0.01], "svm does not read it"),
     ({"classifier": {"name": "logistic"}}, "classifier", [{"lr": 0.1}, {"lr": 0.2, "epochs": 3}],
@@ -115,7 +115,8 @@ def test_cases_that_read_the_same_are_refused():
 
 TRIALS = [
     {}, {"ssl_method": "none"}, {"pretrain": {"epochs": 0}}, {"pretrain": {"optimizer": "adam", "schedule": "step"}},
-    {"pretrain": {"optimizer": "lars", "schedule": "plateau"}}, {"classifier": {"name": "linear", "schedule": "plateau"}},
+    {"pretrain": {"optimizer": "lars", "schedule": "plateau"}},
+    {"classifier": {"name": "linear", "schedule": "plateau"}},
     {"classifier": {"name": "mlp", "representation": "tsne"}}, {"classifier": "knn"}, {"classifier": "finetune"},
     {"classifier": {"name": "ridge"}}, {"ssl_method": "supcon", "labels": {"start": 50}},
 ]  # fmt: skip
