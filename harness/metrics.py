@@ -241,8 +241,6 @@ PER_ROUND = (
     "stage/train_cached",
 )
 """What is measured of each round and, unlike everything else of rounds, not of the trial when it ends."""
-OF_CACHE = ("time/wall_seconds", "time/saved_seconds", "stage/pretrain_cached", "stage/selection_encoder_cached")
-"""What is measured of the trial when it ends and depends on who ran before it."""
 LABEL_FREE = (
     "pretrain/embedding_std",
     "pretrain/rankme",

@@ -30,19 +30,16 @@ from harness.config.parsing import (
 )
 from harness.config.reading import check_read, check_told_apart
 from harness.config.recipes import merged
-from harness.config.reference import check_reference
+from harness.config.reference import check_confirmed, check_reference
 from harness.config.resources import Resources, check_custom
 from harness.config.schema import ConfigError, Problems, as_dict, content_of, parse, setting
 from harness.config.search import MOST_OF_GP, EarlyTerminate, Objective, SamplerName, check_objectives
 from harness.config.space import CASE, Assignment, Parameter, Space, lookup, parse_cases, parse_parameters
-from harness.config.tasks import Candidate, Phase, Seeds, SeedSplit, Task, mapped
+from harness.config.tasks import MAX_TRIALS, Candidate, Phase, Seeds, SeedSplit, Task, mapped
 from harness.config.trial import TrialConfig
 from harness.files import unusable_name
 from harness.messages import closest
 from harness.metrics import LABEL_FREE
-
-MAX_TRIALS = 100_000
-"""Of one phase of a sweep: configurations x seeds."""
 
 LOOKED_AT = 500
 """Configurations of a Bayesian search among which one is looked for that reads a parameter."""
@@ -288,6 +285,8 @@ def load_plan(source: Path | Mapping[str, Any], overrides: Mapping[str, Any]) ->
     problems.raise_any()
     known = [candidate.parameters for candidate in plan.some_candidates()]
     check_reference(plan.reference or {}, known, () if plan.method == "grid" else space.parameters, problems)
+    if plan.confirm:
+        check_confirmed(plan.reference or {}, plan.confirm.references, problems)
     problems.raise_any()
     return plan
 
@@ -406,7 +405,7 @@ def _with_candidates(plan: Plan, problems: Problems) -> Plan:
     problems.raise_any()
     references = tuple(parsed[_name_of(reference)] for reference in given)
     if plan.method == "bayes":
-        check_read(plan.space.parameters, _drawn(plan), _goals(plan), problems)
+        check_read(plan.space.parameters, itertools.chain(probes, _drawn(plan)), _goals(plan), problems)
         return replace(plan, probes=probes, references=references)
     try:
         assignments = plan.space.grid() if plan.method == "grid" else _distinct_draws(plan)

@@ -39,3 +39,11 @@ def check_reference(
             problems.add(f"reference.{path}", f"no configuration has {shown}; {near}")
     if len(problems.found) == before and not open_to:
         problems.add("reference", f"no configuration has all of {cut(repr(wanted), SHOWN)}; each has a part of it")
+
+
+def check_confirmed(reference: Mapping[str, Any], confirmed: Sequence[Assignment], problems: Problems) -> None:
+    """Notes a reference of a search that need not be confirmed: the best are, whichever these are, and `confirmed`."""
+    wanted = by_path(reference)
+    if wanted and not any(wanted.items() <= by_path(one).items() for one in confirmed):
+        shown = cut(repr(dict(reference)), SHOWN)
+        problems.add("reference", f"{shown} is confirmed only if it is among the best; add it to confirm.references")

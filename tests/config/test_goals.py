@@ -55,11 +55,11 @@ def test_every_goal_that_is_accepted_is_measured(trial, tmp_path, cache):
 
 SAID = [
     ({"labels": ALL}, "val/aubc", "metric val/aubc needs a curve, and there is one number of labels; use val/accuracy"),
-    ({}, "joint/loss", "metric joint/loss is measured where classifier and encoder are trained at once; use mode joint"),
+    ({}, "joint/loss", "metric joint/loss is measured where classifier and encoder are trained at once; use mode "),
     (JOINT, "joint/used", "metric joint/used is that of a semi-supervised method, and simclr is none; use joint/loss"),
     ({}, "time/wall_seconds", "metric.name: time/wall_seconds says what others had left in the cache; use "
      "time/total_seconds"),
-    ({}, "stage/pretrain_cached", "stage/pretrain_cached says what others had left in the cache; use time/total_second"),
+    ({}, "stage/pretrain_cached", "stage/pretrain_cached says what others had left in the cache; use time/total"),
     ({}, "labels/looked_at", "metric.name: labels/looked_at is measured of upper bounds only; use labels/used"),
 ]  # fmt: skip
 
