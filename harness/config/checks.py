@@ -28,6 +28,8 @@ def check_classifiers(config: TrialConfig, path: str, problems: Problems) -> Non
     for number, head in enumerate(heads):
         place = f"{path}.beside[{number - 1}]" if number else f"{path}.classifier"
         check_milestones(head, place, problems)
+        if "warmup_epochs" not in head.unread() and (why := warmup_too_long(head)):
+            problems.add(f"{place}.warmup_epochs", why)
         if head.name == "finetune" and head.representation != "features":
             problems.add(f"{place}.representation", "finetune trains the encoder: only `features` is possible")
         if head.warm_start and (number or head.name != "finetune"):
@@ -79,6 +81,8 @@ def check_encoder(config: TrialConfig, path: str, problems: Problems) -> None:
     check_normalization(config, path, problems)
     check_fitted(config, path, problems)
     check_milestones(config.pretrain, f"{path}.pretrain", problems)
+    if trains_encoder(config) and (why := warmup_too_long(config.pretrain)):
+        problems.add(f"{path}.pretrain.warmup_epochs", why)
     check_resolutions(config.pretrain.resolutions, f"{path}.pretrain.resolutions", problems)
 
 
@@ -204,7 +208,7 @@ def check_selection(config: TrialConfig, path: str, problems: Problems) -> None:
         problems.add(f"{path}.ssl_method", f"{name} learns from labels, which are yet to be chosen; use simclr")
     if chooser.pretrain.knn_of_pool:
         problems.add(f"{path}.pretrain.knn_of_pool", "asks the labels that are yet to be chosen; use false")
-    trains = method.num_views > 0 and chooser.pretrain.epochs != 0
+    trains = trains_encoder(chooser)
     trains |= registry.find_plugin("backbones", chooser.backbone.name).is_fitted()  # type: ignore[attr-defined]
     if not trains and chooser.backbone.hyperparameters.get("weights") is None:
         problems.add(path, "nothing trains its encoder; give backbone.weights, or an ssl_method such as simclr")
@@ -283,6 +287,21 @@ def check_milestones(settings: Optimization, path: str, problems: Problems) -> N
     milestones = settings.milestones
     if not milestones or any(later <= earlier for earlier, later in pairwise((*milestones, 1.0))):
         problems.add(f"{path}.milestones", f"{list(milestones)} must rise and stay below 1, as [0.6, 0.8] does")
+
+
+def warmup_too_long(settings: Optimization) -> str | None:
+    """Why a training never comes to its learning rate; None where it does, or where nobody knows its epochs yet."""
+    asked: Any = settings.epochs
+    if asked == "auto" or settings.warmup_epochs < asked:
+        return None
+    never = f"{settings.warmup_epochs:g} of {asked} epochs: lr is never reached"
+    return f"{never}; set it below `epochs`, or `epochs` above it"
+
+
+def trains_encoder(config: TrialConfig) -> bool:
+    """Whether an SSL method trains the encoder before anything else is trained."""
+    method: type[SSLMethod] = registry.find_plugin("ssl_methods", config.ssl_method.name)
+    return config.mode == "pretrain" and method.num_views > 0 and config.pretrain.epochs != 0
 
 
 def check_resolutions(shares: tuple[float, ...], path: str, problems: Problems) -> None:

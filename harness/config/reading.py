@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from harness.api import SemiSupervisedMethod, SSLMethod, TaughtMethod
-from harness.config.checks import built_selector
+from harness.config.checks import built_selector, trains_encoder
 from harness.config.schema import Problems, as_dict, flatten, lies_in
 from harness.config.space import CASE, Assignment, Parameter
 from harness.config.tasks import Candidate
@@ -124,7 +124,7 @@ def _of_encoder(config: TrialConfig, within: str, *, views: bool) -> Unread:
     settings = config.pretrain
     if config.mode == "joint":
         return {f"{within}pretrain": "for mode joint trains as `classifier` says"}
-    if _method(config).num_views and settings.epochs != 0:
+    if trains_encoder(config):
         why = f"for optimizer {settings.optimizer} with schedule {settings.schedule} does not read it"
         return {f"{within}pretrain.{name}": why for name in Optimization.unread(settings)}
     trains = (
