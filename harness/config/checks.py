@@ -28,6 +28,8 @@ def check_classifiers(config: TrialConfig, path: str, problems: Problems) -> Non
     for number, head in enumerate(heads):
         place = f"{path}.beside[{number - 1}]" if number else f"{path}.classifier"
         check_milestones(head, place, problems)
+        if "warmup_epochs" not in head.unread() and (why := warmup_too_long(head)):
+            problems.add(f"{place}.warmup_epochs", why)
         if head.name == "finetune" and head.representation != "features":
             problems.add(f"{place}.representation", "finetune trains the encoder: only `features` is possible")
         if head.warm_start and (number or head.name != "finetune"):
@@ -79,6 +81,8 @@ def check_encoder(config: TrialConfig, path: str, problems: Problems) -> None:
     check_normalization(config, path, problems)
     check_fitted(config, path, problems)
     check_milestones(config.pretrain, f"{path}.pretrain", problems)
+    if trains_encoder(config) and (why := warmup_too_long(config.pretrain)):
+        problems.add(f"{path}.pretrain.warmup_epochs", why)
     check_resolutions(config.pretrain.resolutions, f"{path}.pretrain.resolutions", problems)
 
 
@@ -204,7 +208,7 @@ def check_selection(config: TrialConfig, path: str, problems: Problems) -> None:
         problems.add(f"{path}.ssl_method", f"{name} learns from labels, which are yet to be chosen; use simclr")
     if chooser.pretrain.knn_of_pool:
         problems.add(f"{path}.pretrain.knn_of_pool", "asks the labels that are yet to be chosen; use false")
-    trains = method.num_views > 0 and chooser.pretrain.epochs != 0
+    trains = trains_encoder(chooser)
     trains |= registry.find_plugin("backbones", chooser.backbone.name).is_fitted()  # type: ignore[attr-defined]
     if not trains and chooser.backbone.hyperparameters.get("weights") is None:
         problems.add(path, "nothing trains its encoder; give backbone.weights, or an ssl_method such as simclr")
@@ -285,6 +289,21 @@ def check_milestones(settings: Optimization, path: str, problems: Problems) -> N
         problems.add(f"{path}.milestones", f"{list(milestones)} must rise and stay below 1, as [0.6, 0.8] does")
 
 
+def warmup_too_long(settings: Optimization) -> str | None:
+    """Why a training never comes to its learning rate; None where it does, or where nobody knows its epochs yet."""
+    asked: Any = settings.epochs
+    if asked == "auto" or settings.warmup_epochs < asked:
+        return None
+    never = f"{settings.warmup_epochs:g} of {asked} epochs: lr is never reached"
+    return f"{never}; set it below `epochs`, or `epochs` above it"
+
+
+def trains_encoder(config: TrialConfig) -> bool:
+    """Whether an SSL method trains the encoder before anything else is trained."""
+    method: type[SSLMethod] = registry.find_plugin("ssl_methods", config.ssl_method.name)
+    return config.mode == "pretrain" and method.num_views > 0 and config.pretrain.epochs != 0
+
+
 def check_resolutions(shares: tuple[float, ...], path: str, problems: Problems) -> None:
     """Sizes that views and backbone can take."""
     if not shares or shares[-1] != 1 or any(later < earlier for earlier, later in pairwise(shares)):
@@ -307,6 +326,25 @@ def check_measured(config: TrialConfig, goals: Sequence[str], stops_early: bool,
             )
         elif name in LABEL_FREE and config.mode == "joint":
             problems.add(path, f"metric {name} is that of an encoder trained before its classifier; use mode pretrain")
+        elif name == "val/aubc" and len(config.labels.budgets) + (config.labels.start != 0) < 2:
+            problems.add(path, f"metric {name} needs a curve, and there is one number of labels; use val/accuracy")
+        elif name.startswith("joint/") and (why := _not_of_joint(config, name)):
+            problems.add(path, f"metric {name} {why}")
+
+
+def _not_of_joint(config: TrialConfig, name: str) -> str | None:
+    """Why a metric of joint training is not measured in a trial; None where it is, or its method may measure it."""
+    learner, method = config.ssl_method.name, registry.find_plugin("ssl_methods", config.ssl_method.name)
+    semi, taught = issubclass(method, SemiSupervisedMethod), issubclass(method, TaughtMethod)
+    if config.mode != "joint":
+        return "is measured where classifier and encoder are trained at once; use mode joint, or val/accuracy"
+    if name in ("joint/supervised", "joint/unlabeled", "joint/used") and not semi:
+        return f"is that of a semi-supervised method, and {learner} is none; use joint/loss"
+    if name in ("joint/task_loss", "joint/ssl_loss", "joint/unlabeled_ssl_loss") and (semi or taught):
+        return f"is that of an SSL method beside the task loss, and {learner} makes both; use joint/loss"
+    if name == "joint/unlabeled_ssl_loss" and config.labels.start == "all":
+        return "needs unlabelled images, and `labels.start: all` leaves none; use joint/ssl_loss"
+    return None
 
 
 def check_epochs_are_judged(config: TrialConfig, goal: str, path: str, problems: Problems) -> None:

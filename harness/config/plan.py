@@ -5,9 +5,7 @@ Everything that can be wrong with the file is found here, before anything starts
 
 from __future__ import annotations
 
-import itertools
 import json
-import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
@@ -15,6 +13,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.config.checks import check_measured
+from harness.config.comment import opening_comment, question_in
+from harness.config.conditions import check_conditions
 from harness.config.confirmation import Confirm
 from harness.config.headroom import Headroom, bounds_of
 from harness.config.label_free import check_measured_without_labels, has_labels
@@ -27,20 +27,18 @@ from harness.config.parsing import (
     parse_trial,
     recipe_trial,
 )
+from harness.config.reading import check_read, check_told_apart
 from harness.config.recipes import merged
-from harness.config.reference import check_reference
+from harness.config.reference import check_confirmed, check_reference
 from harness.config.resources import Resources, check_custom
 from harness.config.schema import ConfigError, Problems, as_dict, content_of, parse, setting
 from harness.config.search import MOST_OF_GP, EarlyTerminate, Objective, SamplerName, check_objectives, check_one_scale
 from harness.config.space import CASE, Assignment, Parameter, Space, lookup, parse_cases, parse_parameters
-from harness.config.tasks import Candidate, Phase, Seeds, SeedSplit, Task, mapped
+from harness.config.tasks import MAX_TRIALS, Candidate, Phase, Seeds, SeedSplit, Task, mapped
 from harness.config.trial import TrialConfig
 from harness.files import unusable_name
 from harness.messages import closest
 from harness.metrics import LABEL_FREE
-
-MAX_TRIALS = 100_000
-"""Of one phase of a sweep: configurations x seeds."""
 
 OF_WANDB = ("program", "command", "entity", "project", "controller", "job", "image_uri")
 """Keys of W&B's sweeps that say where they run and who sees them."""
@@ -161,9 +159,8 @@ class Plan(SweepSettings):
             ConfigError: it makes no valid trial, or one that does not measure what is asked.
         """
         candidate, problems = self.candidate(assignment), Problems()
-        goals = [objective.name for objective in self.metric]
         check = check_measured if has_labels(candidate.trial) else check_measured_without_labels
-        check(candidate.trial, goals, self.judging_seed is not None, "", problems)
+        check(candidate.trial, _goals(self), self.judging_seed is not None, "", problems)
         problems.raise_any()
         return candidate
 
@@ -294,7 +291,7 @@ def load_plan(source: Path | Mapping[str, Any], overrides: Mapping[str, Any]) ->
     problems.raise_any()
     header = opening_comment(source) if isinstance(source, Path) else ""
     seeds = _seeds_of(settings)
-    given = vars(settings) | {"description": settings.description or _question(header)}
+    given = vars(settings) | {"description": settings.description or question_in(header)}
     given |= {"seeds": seeds.all, "split": seeds.split, "block": seeds.block if seeds.until else None}
     plan = Plan(**given, tree=content.get("trial") or {}, recipes=recipes, space=space, header=header)
     plan = _with_candidates(plan, problems)
@@ -303,6 +300,8 @@ def load_plan(source: Path | Mapping[str, Any], overrides: Mapping[str, Any]) ->
         check_one_scale([candidate.trial for candidate in plan.candidates or plan.probes], problems)
     known = [candidate.parameters for candidate in plan.some_candidates()]
     check_reference(plan.reference or {}, known, () if plan.method == "grid" else space.parameters, problems)
+    if plan.confirm:
+        check_confirmed(plan.reference or {}, plan.confirm.references, problems)
     problems.raise_any()
     return plan
 
@@ -313,21 +312,6 @@ def _simple_keys(content: dict[str, Any], problems: Problems) -> dict[str, Any]:
             of_wandb = "; a key of W&B's service: leave it out" if key in OF_WANDB else ""
             problems.add(str(key), f"no such key{of_wandb or f'; {closest(key, QUESTION_KEYS)}'}")
     return {key: value for key, value in content.items() if key in QUESTION_KEYS and key not in QUESTION_SECTIONS}
-
-
-def opening_comment(file: Path) -> str:
-    """The file's first comment, as it stands there, but for what it says to editors."""
-    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
-    comment = itertools.takewhile(lambda line: line.startswith("#"), lines)
-    return "".join(line for line in comment if not line.startswith("# yaml-language-server:"))
-
-
-def _question(comment: str) -> str:
-    """The question in a file's opening comment: up to a line such as `Run: ...`, without the word `Question:`."""
-    text = [line.lstrip("# ").rstrip() for line in comment.splitlines()]
-    text = list(itertools.takewhile(lambda line: not re.match(r"(?!Question:)[A-Z]\w*:(\s|$)", line), text))
-    question = " ".join(text).removeprefix("Question:").strip()
-    return question[:1].upper() + question[1:]
 
 
 def _recipes(content: Mapping[str, Any], settings: SweepSettings, problems: Problems) -> Recipes:
@@ -416,11 +400,7 @@ def _check_settings(settings: SweepSettings, paths: Sequence[str], varies: bool,
 
 def _with_candidates(plan: Plan, problems: Problems) -> Plan:
     """The plan with every configuration that is known in advance, each value of each parameter checked by itself."""
-    for parameter in plan.space.unreachable():
-        problems.add(
-            f"parameters.{parameter.path}.when",
-            "never holds: no value of the parameters above it, nor of the trial, fulfils it",
-        )
+    check_conditions(plan.space, problems)
     parsed: dict[str, Candidate] = {}
 
     def check(assignment: Assignment, place: str) -> None:
@@ -440,9 +420,12 @@ def _with_candidates(plan: Plan, problems: Problems) -> Plan:
     problems.raise_any()
     references = tuple(parsed[_name_of(reference)] for reference in given)
     if plan.method == "bayes":
-        for assignment in plan.space.combinations():
+        combinations = plan.space.combinations()
+        for assignment in combinations:
             check(assignment, f"parameters {json.dumps(assignment)}")
             problems.raise_any()  # one says enough
+        tried = [*probes, *(parsed[_name_of(assignment)] for assignment in combinations)]
+        check_read(plan.space.parameters, tried, _goals(plan), problems)
         return replace(plan, probes=probes, references=references)
     try:
         assignments = plan.space.grid() if plan.method == "grid" else _distinct_draws(plan)
@@ -452,6 +435,8 @@ def _with_candidates(plan: Plan, problems: Problems) -> Plan:
     for assignment in assignments:
         check(assignment, f"parameters {json.dumps(assignment)}")
     valid = [parsed[name] for name in map(_name_of, assignments) if name in parsed]
+    check_read(plan.space.parameters, valid, _goals(plan), problems)
+    problems.raise_any()
     candidates = _different(plan, valid, problems)
     bounds = bounds_of(candidates, plan.headroom, problems) if plan.headroom else ()
     return replace(plan, candidates=candidates, references=references, bounds=bounds)
@@ -459,16 +444,19 @@ def _with_candidates(plan: Plan, problems: Problems) -> Plan:
 
 def _different(plan: Plan, candidates: Sequence[Candidate], problems: Problems) -> tuple[Candidate, ...]:
     """The candidates without those that make the same trial as one before them, which no combination of a grid may."""
+    if plan.method == "grid":
+        check_told_apart(candidates, _goals(plan), problems)
     different: dict[str, Candidate] = {}
     for candidate in candidates:
-        first = different.setdefault(candidate.configuration, candidate)
-        if first is not candidate and plan.method == "grid":
-            place = f"parameters {json.dumps(candidate.parameters)}"
-            problems.add(place, f"makes the same trial as {json.dumps(first.parameters)}")
+        different.setdefault(candidate.configuration, candidate)
     if len(different) * len(plan.seeds) > MAX_TRIALS:
         configurations = f"{len(different):,} configurations"
         problems.add("seeds", f"{configurations} x {len(plan.seeds):,} seeds are more than {MAX_TRIALS:,} trials")
     return tuple(different.values())
+
+
+def _goals(plan: Plan) -> list[str]:
+    return [objective.name for objective in plan.metric]
 
 
 def _name_of(assignment: Assignment) -> str:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.config.schema import NOT_ONE, SHOWN, Problems, by_path, to_number
+from harness.config.schema import SHOWN, Problems, by_path
 from harness.config.space import Assignment, Parameter
 from harness.messages import closest, cut
 
@@ -35,16 +34,16 @@ def check_reference(
         if not values:
             paths = dict.fromkeys(path for one in configurations for path in one)
             problems.add(f"reference.{path}", f"no parameter sets it; {closest(path, paths)}")
-        elif value not in values and not (path in ranges and _within(ranges[path], value)):
+        elif value not in values and not (path in ranges and ranges[path].in_range(value)):
             shown, near = cut(repr(value), SHOWN), closest(value, dict.fromkeys(map(str, values)))
             problems.add(f"reference.{path}", f"no configuration has {shown}; {near}")
     if len(problems.found) == before and not open_to:
         problems.add("reference", f"no configuration has all of {cut(repr(wanted), SHOWN)}; each has a part of it")
 
 
-def _within(parameter: Parameter, value: Any) -> bool:
-    number = to_number(float, value)
-    if number is NOT_ONE or not parameter.low <= number <= parameter.high:
-        return False
-    step = 1 if parameter.distribution == "int_uniform" else parameter.step
-    return not step or math.isclose((number - parameter.low) / step, round((number - parameter.low) / step))
+def check_confirmed(reference: Mapping[str, Any], confirmed: Sequence[Assignment], problems: Problems) -> None:
+    """Notes a reference of a search that need not be confirmed: the best are, whichever these are, and `confirmed`."""
+    wanted = by_path(reference)
+    if wanted and not any(wanted.items() <= by_path(one).items() for one in confirmed):
+        shown = cut(repr(dict(reference)), SHOWN)
+        problems.add("reference", f"{shown} is confirmed only if it is among the best; add it to confirm.references")

@@ -17,6 +17,9 @@ MOST_OF_GP = 250
 OF_ONE_SCALE = ("dataset", "data", "mode")
 """What an epoch is measured on: what trials that differ in one of these reach cannot be compared."""
 
+OF_CACHE = ("time/wall_seconds", "time/saved_seconds", "stage/pretrain_cached", "stage/selection_encoder_cached")
+"""What is measured of a trial when it ends and depends on who ran before it."""
+
 SamplerName = Literal["tpe", "gp", "cmaes", "nsga2", "auto"]
 
 
@@ -62,6 +65,8 @@ def check_objectives(objectives: Sequence[Objective], problems: Problems) -> Non
             problems.add("metric.name", f"no metric {name!r}; {closest(name, METRICS)}")
         elif name == "time/portrait_seconds":
             problems.add("metric.name", f"{name} is measured in some trials only; use time/total_seconds")
+        elif name == "labels/looked_at":
+            problems.add("metric.name", f"{name} is measured of upper bounds only; use labels/used")
         elif is_of_class(name):
             problems.add("metric.name", f"{name} is measured class by class; use val/balanced_accuracy")
         elif step_kind(name) == "epoch" and name not in LABEL_FREE:
@@ -70,6 +75,8 @@ def check_objectives(objectives: Sequence[Objective], problems: Problems) -> Non
             problems.add(
                 "metric.name", f"{name} is measured in every round, not once per trial; use time/total_seconds"
             )
+        elif name in OF_CACHE:
+            problems.add("metric.name", f"{name} says what others had left in the cache; use time/total_seconds")
         elif METRICS[name].goal is None and name in directionless:
             problems.add("metric.goal", f"{name} is better neither high nor low; say which is asked for")
 

@@ -36,7 +36,8 @@ PARAMETER_KEYS = {
     "min": "the smallest value, inclusive",
     "max": "the largest value, inclusive",
     "q": "values are steps of this size above min; above 0; of a q_ distribution 1 if left out",
-    "when": "dotted path -> value or list of values: the parameter exists only where the trial has one of them",
+    "when": "dotted path -> value or list of values: the parameter exists only where the trial has one of them; `case` "
+    "is the case's name",
 }
 """What a parameter may say."""
 
@@ -91,6 +92,14 @@ class Parameter:
     def extremes(self) -> tuple[Any, ...]:
         """The values to try when checking that all values are possible: the choices, or the ends of the range."""
         return self.values or (self.low, self._rounded(self.high))
+
+    def in_range(self, value: Any) -> bool:
+        """Whether a value is one of the range, if this has one."""
+        number = to_number(float, value)
+        if self.values or not isinstance(number, float) or not self.low <= number <= self.high:
+            return False
+        step = 1 if self.distribution == "int_uniform" else self.step
+        return not step or math.isclose((number - self.low) / step, round((number - self.low) / step))
 
     def draw(self, rng: random.Random) -> Any:
         """One value at random."""
@@ -200,13 +209,21 @@ class Space:
         """Whether the parameter's condition holds under an assignment, or this is none that makes a trial."""
         if not parameter.when:
             return True
-        recipe = self._settings(assignment).get(RECIPE)
-        trial = self.under.get(recipe, self.trial) if isinstance(recipe, str) else self.trial
         try:
-            tree = self.apply(trial, assignment)
+            tree = self.looked_at(assignment)
         except ConfigError:  # said where the configuration is parsed
             return True
         return all(lookup(tree, path) in values for path, values in parameter.when.items())
+
+    def looked_at(self, assignment: Assignment) -> dict[str, Any]:
+        """What conditions look at under an assignment: the trial's mapping, and the name of the case.
+
+        Raises:
+            ConfigError: as of `apply`.
+        """
+        recipe = self._settings(assignment).get(RECIPE)
+        trial = self.under.get(recipe, self.trial) if isinstance(recipe, str) else self.trial
+        return self.apply(trial, assignment) | {CASE: assignment.get(CASE)}
 
     def grid(self, most: int = MAX_COMBINATIONS) -> list[Assignment]:
         """Every combination of values, of a range those of its ends, the last parameter varying fastest.
@@ -269,15 +286,19 @@ class Space:
         """The first assignment of the parameters before this one under which it exists; None if there is none."""
         if not parameter.when:
             return {}
-        before = self.parameters[: self.parameters.index(parameter)]
+        return next((above for above in self.above(parameter) if self.active(parameter, above)), None)
+
+    def above(self, parameter: Parameter) -> Iterator[Assignment]:
+        """Assignments of the parameters before this one that its condition looks at, of a range what decides it."""
+        before = itertools.takewhile(lambda one: one.path != parameter.path, self.parameters)
         relevant = [p for p in before if any(self._sets(p, path) for path in parameter.when)]
-        for choice in itertools.islice(itertools.product(*(p.extremes() for p in relevant)), MAX_COMBINATIONS):
+        tried = [(*p.extremes(), *filter(p.in_range, parameter.when.get(p.path, ()))) for p in relevant]
+        for choice in itertools.islice(itertools.product(*tried), MAX_COMBINATIONS):
             assignment = dict(zip((p.path for p in relevant), choice, strict=True))
             for p in relevant:
                 assignment = (self._satisfy(p) or {}) | assignment
-            if self.active(parameter, assignment) and all(self.active(p, assignment) for p in relevant):
-                return assignment
-        return None
+            if all(self.active(p, assignment) for p in relevant):
+                yield assignment
 
     def _sets(self, parameter: Parameter, path: str) -> bool:
         """Whether a parameter decides what lies at a path; a condition on a path below a value sees that value."""

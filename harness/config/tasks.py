@@ -16,6 +16,9 @@ from harness.plugins.registry import PluginSpec
 Phase = Literal["search", "confirm", "headroom"]
 SeedSplit = Literal["same", "fresh"]
 
+MAX_TRIALS = 100_000
+"""Of one phase of a sweep: configurations x seeds."""
+
 MAPPED = 1000
 """Images on the map of a portrait where the question does not say how many."""
 
@@ -41,6 +44,8 @@ class Seeds:
     def __post_init__(self) -> None:
         if (self.max is None) != (self.until is None):
             raise ValueError("max and until go together: seeds: {max: 30, until: resolved}")
+        if self.max is not None and self.max > MAX_TRIALS:
+            raise ValueError(f"max: {self.max} is more than the {MAX_TRIALS:,} trials that a sweep may have")
         if self.max is not None and self.values not in ((0,), tuple(range(self.max))):
             raise ValueError(f"values has no meaning beside max: the seeds are 0 to {self.max - 1}")
         if self.max is not None and self.block > self.max:

@@ -20,7 +20,7 @@ from harness.files import digest_of
 from harness.plugins import registry
 from harness.progress import say
 from harness.records.names import label
-from harness.trial.lengths import for_images, images_learnt_from
+from harness.trial.lengths import for_images, images_learnt_from, settled
 from harness.trial.pretraining import pretrain_key, pretrains
 from harness.trial.rounds import start_pool
 from harness.trial.run import decoded, divided, label_budget
@@ -51,6 +51,7 @@ def check_data(plan: Plan, cache: Path, *, download: bool = True) -> list[tuple[
     """
     opened = _Opened(cache)
     problems: dict[str, None] = {}
+    tested: dict[str, set[int]] = {}
     for candidate in plan.some_candidates():
         config = candidate.trial
         place = _place(plan, candidate, ("dataset",))
@@ -62,13 +63,11 @@ def check_data(plan: Plan, cache: Path, *, download: bool = True) -> list[tuple[
             data, oracle = opened.data(config)
             place = _place(plan, candidate)
             label_budget(config, len(oracle))
+            settled(config, data)
             for section, encoder in config.encoders().items():
                 _check_batch(encoder, data, section and f"{section}.")
-            if plan.split == "fresh" and plan.confirm and data.is_carved("test"):
-                raise ValueError(
-                    f"seeds.split: {config.dataset.name} has no test images of its own, and fresh splits would show "
-                    "the search images that are tested later; leave `confirm` out, or use split: same"
-                )
+            if plan.confirm and data.is_carved("test"):
+                _check_tested(config, data, tested, fresh=plan.split == "fresh")
             start_pool(config.labels, 0, oracle)
             check_sizes(config, data)
         except ValueError as error:
@@ -76,6 +75,29 @@ def check_data(plan: Plan, cache: Path, *, download: bool = True) -> list[tuple[
     if problems:
         raise ConfigError(list(problems))
     return [(config, data) for config, data, _ in opened.parts.values()]
+
+
+def _check_tested(config: TrialConfig, data: Data, tested: dict[str, set[int]], *, fresh: bool) -> None:
+    """Whether no trial of a search sees images that are tested later, where test images are carved.
+
+    Args:
+        config: of a trial.
+        data: its own, whose test set is carved.
+        tested: the images of which test sets are carved -> which of them; filled here.
+        fresh: whether each seed has a split of its own.
+    """
+    later = "would show the search images that are tested later"
+    if fresh:
+        raise ValueError(
+            f"seeds.split: {config.dataset.name} has no test images of its own, and fresh splits {later}; leave "
+            "`confirm` out, or use split: same"
+        )
+    images, _, rows = data.places["test"]
+    if tested.setdefault(images, set(rows.tolist())) != set(rows.tolist()):
+        raise ValueError(
+            f"data: {config.dataset.name} has no test images of its own, and several test sets of it {later}; leave "
+            "`confirm` out, or use one data.split_seed and one data.test"
+        )
 
 
 def check_places(folder: Path, stages: Path, cache: Path) -> None:

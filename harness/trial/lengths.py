@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from harness.config.checks import trains_encoder, warmup_too_long
 from harness.config.trial import AUTO_EPOCHS, AUTO_STEPS, PretrainConfig, TrialConfig
 from harness.data.splits import Data
 from harness.plugins import registry
@@ -15,12 +16,19 @@ LARGEST_BATCH = 256
 
 
 def settled(config: TrialConfig, data: Data) -> TrialConfig:
-    """The trial with numbers in place of every `auto` of its pre-trainings, which its data decide."""
-    config = replace(config, pretrain=for_images(config.pretrain, images_learnt_from(config, data)))
+    """The trial with numbers in place of every `auto` of its pre-trainings, which its data decide.
+
+    Raises:
+        ValueError: with so many epochs one never comes to its learning rate.
+    """
     for section, other in config.encoders().items():
+        settings = for_images(other.pretrain, images_learnt_from(other, data))
+        if trains_encoder(other) and (why := warmup_too_long(settings)):
+            raise ValueError(f"{f'{section}.' if section else ''}pretrain.warmup_epochs: {why}")
         if section:
-            settings = for_images(other.pretrain, images_learnt_from(other, data))
             config = replace(config, **{section: replace(getattr(config, section), pretrain=settings)})
+        else:
+            config = replace(config, pretrain=settings)
     return config
 
 

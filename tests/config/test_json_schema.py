@@ -11,6 +11,7 @@ import pytest
 from jsonschema import Draft7Validator
 
 from harness.config import plan, space, trial
+from harness.config.comment import opening_comment
 from harness.config.json_schema import schema
 from harness.plain_yaml import parse_yaml
 from harness.plugins import registry
@@ -39,8 +40,8 @@ def test_every_search_space_is_valid_and_names_the_schema(validator, file):
 
 def test_a_comment_to_editors_is_no_part_of_the_question():
     for file in FILES:
-        assert "yaml-language-server" not in plan.opening_comment(file)
-        assert plan.opening_comment(file).startswith("# ")
+        assert "yaml-language-server" not in opening_comment(file)
+        assert opening_comment(file).startswith("# ")
 
 
 @pytest.mark.parametrize("section", [trial.TrialConfig, plan.SweepSettings], ids=lambda section: section.__name__)

@@ -140,6 +140,13 @@ def test_seeds_are_kept_so_that_they_mean_the_same_again(tmp_path, seeds):
         ("{max: 9, until: resolvd}", "seeds.until: expected .*; did you mean 'resolved'"),
         ("{max: 9, until: resolved, values: [7]}", "seeds: values has no meaning beside max: the seeds are 0 to 8"),
         ("{max: 4, until: resolved}", "seeds: block: 5 is more than max, 4"),
+        *(
+            (
+                f"{{max: {number}, until: resolved}}",
+                f"seeds: max: {number} is more than the 100,000 trials that a sweep",
+            )
+            for number in (100_001, 10**9, 10**30)
+        ),
         ("{max: 9, until: resolved, block: 2}", "seeds.block: 2 is below the smallest valid value 3"),
     ],
 )
@@ -163,6 +170,35 @@ def test_fresh_splits_do_not_show_a_search_what_is_tested_later(tmp_path, cache)
     preflight.check_data(read(tmp_path, GRID, fresh), cache)  # a comparison: nothing is chosen
     with pytest.raises(ConfigError, match=r"seeds.split: digits has no test images of its own, .* leave `confirm` out"):
         preflight.check_data(read(tmp_path, GRID, fresh, "confirm={seeds: [8, 7]}"), cache)
+
+
+SPLITS = [
+    ("data.split_seed: {values: [0, 1]}", "{}", True),
+    ("data.test: {values: [100, 400]}", "{}", True),
+    ("pretrain.epochs: {values: [1, 2]}", "{confirm: {references: [{data.split_seed: 3}], seeds: [9]}}", True),
+    ("data.val: {values: [0.1, 0.2]}", "{}", False),
+    ("data.fraction: {values: [0.5, 1.0]}", "{}", False),
+    ("data.imbalance: {values: [null, {kind: exponential, ratio: 5}]}", "{}", False),
+]
+
+
+@pytest.mark.parametrize("method", ["grid", "random", "bayes"])
+@pytest.mark.parametrize(("varied", "more", "refused"), SPLITS)
+def test_no_search_sees_what_another_of_its_trials_is_tested_by(tmp_path, cache, method, varied, more, refused):
+    search = "" if method == "grid" else f"method: {method}\nrun_cap: 2\n"
+    text = f"{search}trial: {{labels: {{start: 20}}}}\nparameters: {{{varied}}}"
+    asked = {"confirm": {"seeds": [9]}} | yaml.safe_load(more)
+    plan = load_plan(yaml.safe_load(text) | asked, {})
+    if refused:
+        said = (
+            "data: digits has no test images of its own, and several test sets of it would show .* one data.split_seed"
+        )
+        with pytest.raises(ConfigError, match=said):
+            preflight.check_data(plan, cache)
+    else:
+        preflight.check_data(plan, cache)
+    if method == "grid" and "confirm" not in more:
+        preflight.check_data(load_plan(yaml.safe_load(text), {}), cache)  # a comparison: nothing is chosen
 
 
 def test_the_data_of_a_seed_are_those_of_every_configuration(tmp_path, cache):
@@ -291,7 +327,11 @@ def test_random_candidates_differ_and_end_where_the_space_does(tmp_path):
 @pytest.mark.parametrize(
     ("text", "number"),
     [
-        ("confirm: {references: [{selector: random}]}\nparameters: {selector: {values: [random, coreset]}}", 2),
+        (
+            "trial: {labels: {start: 20, budget: 10, rounds: 1}}\nconfirm: {references: [{selector: random}]}\n"
+            "parameters: {selector: {values: [random, coreset]}}",
+            2,
+        ),
         ("method: bayes\nrun_cap: 5\nparameters: {pretrain.epochs: {min: 1, max: 9}}", 2),
     ],
 )

@@ -13,7 +13,7 @@ from harness.report.read import read_report
 
 SELECTORS = {"selector": {"values": ["random", {"name": "coreset", "pool_subset": 500}]}}
 TRIAL = {"labels": {"start": 20, "budget": 20, "rounds": 1}}
-SEARCH = {"method": "bayes", "run_cap": 4, "confirm": {"seeds": [7]}}
+SEARCH = {"method": "bayes", "run_cap": 4}
 RATES = {"pretrain.lr": {"min": 0.1, "max": 0.9}, **SELECTORS}
 
 
@@ -56,10 +56,24 @@ def test_a_reference_that_no_configuration_is(reference, said):
 
 def test_a_reference_among_those_of_the_second_phase():
     asked = {"confirm": {"seeds": [7], "references": [{"selector": "badge"}]}}
-    for reference in ({"selector": "badge"}, {"selector": "random"}):
-        assert ask(reference, **asked).reference == reference
+    assert ask({"selector": "badge"}, **asked).reference == {"selector": "badge"}
     with pytest.raises(ConfigError, match="no configuration has 'badg'; did you mean 'badge'"):
         ask({"selector": "badg"}, **asked)
+
+
+@pytest.mark.parametrize("method", ["grid", "random", "bayes"])
+def test_a_reference_of_a_search_that_is_confirmed_is_confirmed_itself(method):
+    search = {"method": method} | ({} if method == "grid" else {"run_cap": 2})
+    for references in ([], [{"selector": "badge"}]):
+        with pytest.raises(ConfigError) as caught:
+            ask({"selector": "random"}, **search, confirm={"seeds": [7], "references": references})
+        said = (
+            "reference: {'selector': 'random'} is confirmed only if it is among the best; add it to confirm.references"
+        )
+        assert caught.value.problems == [said]
+    for reference in ({"selector": "random"}, {"selector.name": "random"}, None):
+        confirmed = {"seeds": [7], "references": [{"selector": "badge"}, {"selector": "random", "pretrain.epochs": 9}]}
+        assert ask(reference, **search, confirm=confirmed).reference == reference
 
 
 def test_a_reference_of_a_search_is_within_its_values_and_ranges():

@@ -204,7 +204,8 @@ def test_over_several_rounds_the_area_is_aggregated_as_it_is_answered_by(tmp_pat
     for data in TWO:
         for name, lead in (("random", 0.0), ("margin", 0.1)):
             for seed in range(8):
-                curve = {100: 0.5 + 0.003 * seed, 200: 0.6 + lead + 0.004 * (seed * (3 if lead else 5) % 7), 300: 0.7 + 0.001 * seed}
+                luck = 0.004 * (seed * (3 if lead else 5) % 7)
+                curve = {100: 0.5 + 0.003 * seed, 200: 0.6 + lead + luck, 300: 0.7 + 0.001 * seed}
                 folder.trial(f"{data}-{name}", seed, {"dataset": data, "selector.name": name}, curve)
     report = read_report(folder.path)
     assert report.across.measure == "test/aubc"

@@ -119,6 +119,16 @@ def test_the_sign_flip_test_counts_sums_that_are_equal_but_for_rounding(seed):
     assert one.sign_flip == np.mean(np.array(sums) >= abs(images.sum()))
 
 
+@pytest.mark.parametrize("shift", [0.0, 0.3, 0.8])
+def test_of_many_seeds_the_sign_flip_test_is_drawn_and_scipys(shift):
+    differences = np.random.default_rng(1).normal(shift, 1, 40)
+    values = {"a": dict.fromkeys(range(40), 0.0), "b": dict(enumerate(differences))}
+    (one,) = judge({0: Scores(values)}, "a")[0].values()
+    peer = stats.permutation_test((differences,), np.mean, permutation_type="samples", rng=np.random.default_rng(3))
+    assert one.sign_flip == pytest.approx(peer.pvalue, abs=0.015)
+    assert one.sign_flip >= 1e-4
+
+
 def test_an_interval_ends_where_the_metric_does():
     found = estimate([0.99, 0.7], limits=(0, 1))
     assert (found.high, found.is_symmetric) == (1, False)

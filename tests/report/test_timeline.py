@@ -76,6 +76,17 @@ def test_shares_against_counting_each_second():
     assert sorted(work.trial for slot in slots for work in slot) == sorted(work.trial for work in done)
 
 
+def test_a_trial_goes_to_the_slot_that_has_been_free_for_the_shortest_time():
+    """As the plain loop over all slots has it."""
+    draw = random.Random(1)
+    done = [Work(f"{k}", draw.choice("ab"), [(ROUND, at := draw.random(), at + draw.random() / 9)]) for k in range(300)]
+    plain: list[list[Work]] = []
+    for work in sorted(done, key=lambda work: work.start):
+        free = [slot for slot in plain if slot[-1].node == work.node and slot[-1].end <= work.start + MILLISECOND]
+        (max(free, key=lambda slot: slot[-1].end) if free else plain.append(slot := []) or slot).append(work)
+    assert in_slots(done) == sorted(plain, key=lambda slot: (slot[0].node, slot[0].start))
+
+
 def test_slots_of_two_nodes_are_apart():
     done = [Work("a", "one", [(ROUND, 0, 10)]), Work("b", "two", [(ROUND, 10, 20)])]
     assert [[work.trial for work in slot] for slot in in_slots(done)] == [["a"], ["b"]]

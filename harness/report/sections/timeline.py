@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from bisect import bisect_right, insort
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -151,12 +152,15 @@ def without_pauses(done: Sequence[Work]) -> tuple[list[Work], float]:
 def in_slots(done: Iterable[Work]) -> list[list[Work]]:
     """The work of each slot: a trial goes to the slot of its node that has been free for the shortest time."""
     slots: list[list[Work]] = []
+    ends: dict[str, list[tuple[float, int]]] = {}  # of each node, in order: when a slot becomes free, and which
     for work in sorted(done, key=lambda work: work.start):
-        free = [slot for slot in slots if slot[-1].node == work.node and slot[-1].end <= work.start + MILLISECOND]
-        if free:
-            max(free, key=lambda slot: slot[-1].end).append(work)
-        else:
-            slots.append([work])
+        of_node = ends.setdefault(work.node, [])
+        place = bisect_right(of_node, work.start + MILLISECOND, key=lambda one: one[0])
+        number = of_node.pop(place - 1)[1] if place else len(slots)
+        if number == len(slots):
+            slots.append([])
+        slots[number].append(work)
+        insort(of_node, (work.end, number))
     return sorted(slots, key=lambda slot: (slot[0].node, slot[0].start))
 
 
