@@ -7,6 +7,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+from scipy import stats
 from sweep_folder import SweepFolder
 
 from benchmarks.statistics import Cell, Families, Headline, covers, differences

@@ -9,6 +9,7 @@ import pytest
 from sweep_folder import START
 
 from harness.report.sections.timeline import (
+    MILLISECOND,
     PRETRAINED,
     ROUND,
     Work,
