@@ -16,7 +16,8 @@ JOINT = "mode: joint, labels: {start: 20}, classifier: finetune"
 NEVER = [
     (f"pretrain: {WARM}", "trial.pretrain"),
     (f"labels: {{start: 20, budget: 20, rounds: 1}}, selection: {{pretrain: {WARM}}}", "trial.selection.pretrain"),
-    (f"{JOINT}, ssl_method: distill, teacher: {{backbone: dcnn3, ssl_method: simclr, pretrain: {WARM}}}", "trial.teacher.pretrain"),
+    (f"{JOINT}, ssl_method: distill, teacher: {{backbone: dcnn3, ssl_method: simclr, pretrain: {WARM}}}",
+     "trial.teacher.pretrain"),
     (f"{JOINT}, ssl_method: distill, teacher: {{classifier: {{name: mlp, epochs: 5, warmup_epochs: 5}}}}",
      "trial.teacher.classifier"),
     *((f"classifier: {{name: {name}, epochs: 5, warmup_epochs: 5}}", "trial.classifier")
