@@ -34,21 +34,21 @@ def _unmatched(space: Space, parameter: Parameter) -> Iterator[tuple[str, Any, s
     """The values of a condition under which the parameter never exists: path, value, and what there is instead."""
     if not any(len(values) > 1 for values in parameter.when.values()):
         return  # it holds, and so with each of them
-    found: dict[str, list[Any]] = {path: [] for path in parameter.when}
+    seen: dict[str, list[Any]] = {path: [] for path in parameter.when}
     for assignment in space.above(parameter):
         try:
             tree = space.looked_at(assignment)
         except ConfigError:  # said where the configuration is parsed
             return
         there = {path: lookup(tree, path) for path in parameter.when}
-        for path in found:
+        for path in seen:
             if all(there[other] in values for other, values in parameter.when.items() if other != path):
-                found[path].append(there[path])
+                seen[path].append(there[path])
     for path, values in parameter.when.items():
-        named = any(isinstance(one, Mapping) and "name" in one for one in found[path])
-        plain = dict.fromkeys(str(one) for one in found[path] if not isinstance(one, Mapping))
+        named = any(isinstance(one, Mapping) and "name" in one for one in seen[path])
+        plain = dict.fromkeys(str(one) for one in seen[path] if not isinstance(one, Mapping))
         for value in values:
-            if value not in found[path]:
+            if value not in seen[path]:
                 yield path, value, f"write {path}.name" if named else closest(value, plain)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.api import SemiSupervisedMethod, SSLMethod, TaughtMethod
 from harness.config.checks import built_selector, trains_encoder
-from harness.config.schema import Problems, as_dict, flatten, lies_in
+from harness.config.schema import Problems, flatten, lies_in
 from harness.config.space import CASE, Assignment, Parameter
 from harness.config.tasks import Candidate
 from harness.config.trial import ClassifierConfig, Optimization, PretrainConfig, TrialConfig
@@ -40,10 +40,7 @@ class Reading:
     def of(cls, candidate: Candidate, goals: Sequence[str]) -> Reading:
         """What a candidate reads, judged by these metrics."""
         unread = unread_of(candidate.trial, goals)
-        tree = as_dict(candidate.trial)
-        for path in unread:
-            _drop(tree, path)
-        return cls(digest_of(tree), unread)
+        return cls(digest_of(_read(candidate.described, unread)), unread)
 
     def why_not(self, path: str, value: Any) -> str | None:
         """Why a setting changes nothing here; None where it, or a part of it, is read."""
@@ -150,10 +147,11 @@ def _method(config: TrialConfig) -> type[SSLMethod]:
     return method
 
 
-def _drop(tree: Any, path: str) -> None:
-    """Takes out what lies at a dotted path of mappings and lists, if there is something."""
-    *above, last = path.split(".")
-    for key in above:
-        tree = tree[int(key)] if isinstance(tree, list) else (tree or {}).get(key)
-    if tree:
-        tree.pop(last, None)
+def _read(tree: Any, unread: Unread, within: str = "") -> Any:
+    """A trial's mapping without what lies at these paths."""
+    if isinstance(tree, dict):
+        kept = {key: item for key, item in tree.items() if f"{within}{key}" not in unread}
+        return {key: _read(item, unread, f"{within}{key}.") for key, item in kept.items()}
+    if isinstance(tree, list):
+        return [_read(item, unread, f"{within}{number}.") for number, item in enumerate(tree)]
+    return tree

@@ -100,9 +100,15 @@ class Candidate:
     bound: Bound | None = None
 
     @cached_property
+    def described(self) -> dict[str, Any]:
+        """The trial's mapping, complete with defaults."""
+        tree: dict[str, Any] = as_dict(self.trial)
+        return tree
+
+    @cached_property
     def configuration(self) -> str:
         """8 hexadecimal digits that name it."""
-        described = as_dict(self.trial)
+        described = self.described | {"labels": dict(self.described["labels"])}
         key = "budget" if isinstance(self.trial.labels.budget, tuple) else "rounds"
         if described["labels"][key] == self.growing:
             del described["labels"][key]

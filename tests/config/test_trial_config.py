@@ -343,8 +343,8 @@ MISTAKES = {
         "did you mean 'coreset'?",
     ),
     "one trial twice": (
-        with_parameter({"values": ["random", {"name": "random"}]}, "grid", "selector"),
-        'parameters {"selector": {"name": "random"}}',
+        with_parameter({"values": ["simclr", {"name": "simclr"}]}, "grid", "ssl_method"),
+        'parameters {"ssl_method": {"name": "simclr"}}',
         "the same trial as",
     ),
     "a grid without end": (
