@@ -181,6 +181,22 @@ def sample_loss_splits_the_loss(plugin: Factory) -> None:
     assert torch.allclose(mean, loss, rtol=1e-4, atol=1e-5), f"sample_loss has mean {mean:.6g}, the loss is {loss:.6g}"
 
 
+def sample_loss_changes_nothing(plugin: Factory) -> None:
+    """Asked in evaluation mode, as for selectors, `sample_loss` leaves state, modes and views as they were."""
+    method = new_method(plugin).eval()
+    if not method.has_sample_loss():
+        return
+    views, state = _views(method.num_views), copy.deepcopy(method.state_dict())
+    before, modes = [view.clone() for view in views], [module.training for module in method.modules()]
+    with seeded(0, "loss"), torch.no_grad():
+        method.sample_loss(views)
+    for name, value in method.state_dict().items():
+        assert torch.equal(value, state[name]), f"sample_loss changes {name}"
+    for (name, module), mode in zip(method.named_modules(), modes, strict=True):
+        assert module.training == mode, f"sample_loss changes the mode of {name or 'the method'}"
+    assert all(map(torch.equal, views, before)), "sample_loss changes the views"
+
+
 def training_lowers_the_loss(plugin: Factory) -> None:
     """Forty steps on sixteen images make the loss smaller."""
     losses = _train(new_method(plugin), num_steps=40)
@@ -230,6 +246,7 @@ SSL_METHOD_CHECKS: tuple[Check, ...] = (
             trains_in_half_precision,
             order_of_images_is_irrelevant,
             sample_loss_splits_the_loss,
+            sample_loss_changes_nothing,
             training_lowers_the_loss,
             same_seed_same_training,
             state_dict_resumes_the_training,

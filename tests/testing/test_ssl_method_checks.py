@@ -91,6 +91,35 @@ class ForgetfulQueue(GoodQueue):
         self.filled = torch.zeros((), dtype=torch.int64)
 
 
+class CountsItsLosses(GoodMethod):
+    """Keeps in its state how often it was asked for a loss."""
+
+    def __init__(self, backbone, *, dim: int = 8):
+        super().__init__(backbone, dim=dim)
+        self.register_buffer("calls", torch.zeros(()))
+
+    def sample_loss(self, views):
+        self.calls += 1
+        return super().sample_loss(views)
+
+
+def _training_mode(self, views):
+    self.train()
+    return GoodMethod.sample_loss(self, views)
+
+
+def _one_module_in_training_mode(self, views):
+    self.backbone.layers[1].train()
+    return GoodMethod.sample_loss(self, views)
+
+
+def _doubled_in_place(self, views):
+    a, b = (self.head(self.backbone(view.clone())) for view in views)
+    if not self.training:
+        views[1].mul_(2)
+    return (a - b).square().mean(1)
+
+
 BROKEN = [
     ("method_keeps_its_encoder", broken(GoodMethod, num_views="2"), "num_views is '2'"),
     ("method_keeps_its_encoder", WrongEncoder, "self.backbone is not the encoder"),
@@ -117,6 +146,14 @@ BROKEN = [
         "not [B]",
     ),
     ("sample_loss_splits_the_loss", _loss(lambda losses: {"loss": losses.sum()}), "sample_loss has mean"),
+    ("sample_loss_changes_nothing", CountsItsLosses, "sample_loss changes calls"),
+    ("sample_loss_changes_nothing", broken(GoodMethod, sample_loss=_training_mode), "changes the mode of the method"),
+    (
+        "sample_loss_changes_nothing",
+        broken(GoodMethod, sample_loss=_one_module_in_training_mode),
+        "sample_loss changes the mode of backbone.layers.1",
+    ),
+    ("sample_loss_changes_nothing", broken(GoodMethod, sample_loss=_doubled_in_place), "sample_loss changes the views"),
     (
         "training_lowers_the_loss",
         _loss(lambda losses: {"loss": 2 * losses.mean().detach() - losses.mean()}),  # its gradient points uphill
