@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import functools
 import os
 import re
 import shutil
@@ -251,7 +252,8 @@ def _check_output(option: str, output: Path, endings: Sequence[str] = ()) -> Non
 def write_embeddings(output: Path, pieces: Iterable[tuple[Sequence[Path], np.ndarray]], size: int) -> None:
     """Writes the file that the data set `embeddings` reads, or a .csv; whole, or not at all.
 
-    Paths that are not absolute are written as they are from the folder of the file.
+    Paths that are not absolute are written as they are from the folder of the file; where they lead up from it, links
+    to folders are followed first, for from there `..` is another folder.
 
     Args:
         output: .npz (`files` [N], `embeddings` [N, D]), uncompressed, so that it can be mapped; .parquet (a row per
@@ -264,8 +266,17 @@ def write_embeddings(output: Path, pieces: Iterable[tuple[Sequence[Path], np.nda
 
     def named() -> Iterator[tuple[list[str], np.ndarray]]:
         for files, vectors in pieces:
-            shown = (str(one) if one.is_absolute() else os.path.relpath(one, output.parent) for one in files)
-            yield list(shown), vectors
+            yield (
+                [str(one) if one.is_absolute() else os.path.join(below(one.parent), one.name) for one in files],
+                vectors,
+            )
+
+    @functools.cache
+    def below(folder: Path) -> str:
+        written = os.path.relpath(folder, output.parent)
+        if written.startswith(os.pardir):
+            return os.path.relpath(folder.resolve(), output.parent.resolve())
+        return "" if written == os.curdir else written
 
     try:
         write(temporary, named(), size)
