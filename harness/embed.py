@@ -118,7 +118,7 @@ def _write_onnx(encoder: SavedEncoder, file: Path) -> str:
     channels, height, width = to_onnx.write_onnx(encoder, file)
     return (
         f"{file}: ONNX, the same features as torch's to {to_onnx.TOLERANCE:g} of the largest; it takes float32 "
-        f"[B, {channels}, {height}, {width}] in [0, 1]"
+        f"[B, {channels}, {height}, {width}] in [0, 1], {to_onnx.image_steps(encoder)}"
     )
 
 
@@ -264,19 +264,17 @@ def write_embeddings(output: Path, pieces: Iterable[tuple[Sequence[Path], np.nda
     write = {".npz": _write_npz, ".parquet": _write_parquet, ".csv": _write_csv}[output.suffix]
     temporary = temporary_name(output)
 
-    def named() -> Iterator[tuple[list[str], np.ndarray]]:
-        for files, vectors in pieces:
-            yield (
-                [str(one) if one.is_absolute() else os.path.join(below(one.parent), one.name) for one in files],
-                vectors,
-            )
-
     @functools.cache
     def below(folder: Path) -> str:
         written = os.path.relpath(folder, output.parent)
         if written.startswith(os.pardir):
             return os.path.relpath(folder.resolve(), output.parent.resolve())
         return "" if written == os.curdir else written
+
+    def named() -> Iterator[tuple[list[str], np.ndarray]]:
+        for files, vectors in pieces:
+            names = (one if one.is_absolute() else os.path.join(below(one.parent), one.name) for one in files)
+            yield list(map(str, names)), vectors
 
     try:
         write(temporary, named(), size)
