@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import functools
 import os
 import re
 import shutil
@@ -117,7 +118,7 @@ def _write_onnx(encoder: SavedEncoder, file: Path) -> str:
     channels, height, width = to_onnx.write_onnx(encoder, file)
     return (
         f"{file}: ONNX, the same features as torch's to {to_onnx.TOLERANCE:g} of the largest; it takes float32 "
-        f"[B, {channels}, {height}, {width}] in [0, 1]"
+        f"[B, {channels}, {height}, {width}] in [0, 1], {to_onnx.image_steps(encoder)}"
     )
 
 
@@ -251,7 +252,8 @@ def _check_output(option: str, output: Path, endings: Sequence[str] = ()) -> Non
 def write_embeddings(output: Path, pieces: Iterable[tuple[Sequence[Path], np.ndarray]], size: int) -> None:
     """Writes the file that the data set `embeddings` reads, or a .csv; whole, or not at all.
 
-    Paths that are not absolute are written as they are from the folder of the file.
+    Paths that are not absolute are written as they are from the folder of the file; where they lead up from it, links
+    to folders are followed first, for from there `..` is another folder.
 
     Args:
         output: .npz (`files` [N], `embeddings` [N, D]), uncompressed, so that it can be mapped; .parquet (a row per
@@ -262,10 +264,17 @@ def write_embeddings(output: Path, pieces: Iterable[tuple[Sequence[Path], np.nda
     write = {".npz": _write_npz, ".parquet": _write_parquet, ".csv": _write_csv}[output.suffix]
     temporary = temporary_name(output)
 
+    @functools.cache
+    def below(folder: Path) -> str:
+        written = os.path.relpath(folder, output.parent)
+        if written.startswith(os.pardir):
+            return os.path.relpath(folder.resolve(), output.parent.resolve())
+        return "" if written == os.curdir else written
+
     def named() -> Iterator[tuple[list[str], np.ndarray]]:
         for files, vectors in pieces:
-            shown = (str(one) if one.is_absolute() else os.path.relpath(one, output.parent) for one in files)
-            yield list(shown), vectors
+            names = (one if one.is_absolute() else os.path.join(below(one.parent), one.name) for one in files)
+            yield list(map(str, names)), vectors
 
     try:
         write(temporary, named(), size)

@@ -245,7 +245,7 @@ def _embeddings(path: Path, place: str, loads: Mapping[str, Load]) -> Embeddings
 
 
 def _absolute(folder: Path, paths: np.ndarray) -> np.ndarray:
-    above = str(folder.absolute())  # with texts: an object for each of a million paths takes half a minute
+    above = str(folder.resolve())  # with texts: an object for each of a million paths takes half a minute
     given = ["" if path is None else path for path in paths.tolist()]
     texts = [os.fsdecode(path) if isinstance(path, bytes) else str(path) for path in given]
     return np.array([os.path.normpath(os.path.join(above, text)) for text in texts], dtype=np.str_)

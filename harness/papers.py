@@ -92,9 +92,10 @@ def read_exhibits(file: Path) -> list[Exhibit]:
     """
     if not file.exists():
         raise ValueError(f"{file}: no such file; it is part of the repository, so run this there")
-    content, problems, rows = read_yaml(file), Problems(str(file)), []
+    content, problems = read_yaml(file), Problems(str(file))
     if not isinstance(content, list):
         raise ValueError(f"{file}: expected a list of rows, `- source: ...`, not {cut(repr(content), 60)}")
+    rows: list[Exhibit] = []
     for number, item in enumerate(content):
         if row := parse(Exhibit, item, f"[{number}]", problems):
             rows.append(row if "small" in item else replace(row, small=(Path(row.question).name,)))

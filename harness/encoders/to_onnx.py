@@ -46,7 +46,7 @@ def write_onnx(encoder: SavedEncoder, file: Path) -> tuple[int, int, int]:
         file: the file appears whole and compared with torch, or not at all. It says in its metadata what it is.
 
     Returns:
-        (C, H, W) of the images; resizing to that size, bicubic, is left to the caller.
+        (C, H, W) of the images; bringing them to that size is left to the caller, see `image_steps`.
 
     Raises:
         ValueError: ONNX is not installed, the network cannot be exported, or what was exported gives other features.
@@ -79,6 +79,17 @@ def write_onnx(encoder: SavedEncoder, file: Path) -> tuple[int, int, int]:
     return shape
 
 
+def image_steps(encoder: SavedEncoder) -> str:
+    """What was done to an image before the network saw it, in order, but for the normalisation, which the file has."""
+    _, height, width = encoder.image_shape
+    steps = [f"cropped around the centre to {height}:{width}", f"resized to {height} x {width}"]
+    if encoder.about["upright"]:
+        steps.insert(0, "turned upright")
+    if encoder.input_size != (height, width):
+        steps.append(f"then to {encoder.input_size[0]} x {encoder.input_size[1]}")
+    return ", ".join([*steps, "bicubic and antialiased"])
+
+
 def _export(module: nn.Module, shape: tuple[int, int, int], file: Path) -> None:
     example = torch.rand(2, *shape)
     quiet = logging.getLogger("torch.onnx")
@@ -105,7 +116,9 @@ def _export(module: nn.Module, shape: tuple[int, int, int], file: Path) -> None:
 
 
 def _metadata(encoder: SavedEncoder, shape: tuple[int, int, int]) -> dict[str, object]:
-    names = ("trial", "backbone", "class_names")
-    return {"images": f"float32 [B, {shape[0]}, {shape[1]}, {shape[2]}] in [0, 1]"} | {
-        name: encoder.about[name] for name in names
-    }
+    names = ("trial", "backbone", "class_names", "image_shape", "upright")
+    return {
+        "images": f"float32 [B, {shape[0]}, {shape[1]}, {shape[2]}] in [0, 1]",
+        "preparation": image_steps(encoder),
+        "precision": "float32",
+    } | {name: encoder.about[name] for name in names}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -158,9 +157,10 @@ def of_embeddings(path: Path, table: Path | None) -> tuple[Candidates, tuple[str
         raise ValueError(f"{path} has images for {' and '.join(content.parts)} alone: there is nothing to choose from")
     count = sum(map(len, parts.values()))
     named = all(part.paths is not None for part in parts.values())
-    folder = os.path.abspath(path.parent if path.is_file() else path) + "/"
+    folder = path.parent if path.is_file() else path
+    root = f"{folder.resolve()}/"
     if named:
-        names = [name.removeprefix(folder) for part in parts.values() for name in part.paths.tolist()]  # type: ignore[union-attr]
+        names = [name.removeprefix(root) for part in parts.values() for name in part.paths.tolist()]  # type: ignore[union-attr]
     else:
         names = [str(number) for number in range(count)]
     embed.check_names(names)
@@ -168,7 +168,7 @@ def of_embeddings(path: Path, table: Path | None) -> tuple[Candidates, tuple[str
         ((doubled, times),) = Counter(names).most_common(1)
         raise ValueError(f"{table or path}: {doubled!r} stands there {times} times")
     order = in_random_order(torch.arange(count), ORDER_SEED, "pool").numpy()
-    pool = Candidates([names[row] for row in order], Path(folder), lambda: _read(list(parts.values()), order))
+    pool = Candidates([names[row] for row in order], folder.absolute(), lambda: _read(list(parts.values()), order))
     unread = [f"{path}: images for {split} are left out" for split in content.parts if split not in parts]
     return pool, (*content.notes, *unread)
 

@@ -266,12 +266,15 @@ def figures_of(report: Report) -> dict[str, float]:
     if not report.confirmed or report.mixed:
         return {}
     best, reference, measure = report.best, report.reference, report.measure
-    apart = best.judgement and best.judgement.difference
-    means = best.mean(measure), reference and reference.mean(measure), apart and apart.mean, apart and apart.half
-    values = {f"{kind}/{measure}": value for kind, value in zip(FIGURES, means, strict=True)}
-    return {name: value for name, value in values.items() if value is not None} | {
-        "best/n_seeds": float(len(best.seeds))
-    }
+    apart = best.judgement.difference if best.judgement else None
+    means = (
+        best.mean(measure),
+        reference.mean(measure) if reference else None,
+        apart.mean if apart else None,
+        apart.half if apart else None,
+    )
+    values = {f"{kind}/{measure}": value for kind, value in zip(FIGURES, means, strict=True) if value is not None}
+    return values | {"best/n_seeds": float(len(best.seeds))}
 
 
 def _to_show(figures: Mapping[str, float], held: Collection[Point], when: int) -> Iterator[Point]:

@@ -27,6 +27,7 @@ from harness.embeddings_file import read_embeddings
 from harness.encoders import export
 from harness.encoders.saved import PyfuncEncoder, SavedEncoder
 from harness.files import checksum, no_space
+from harness.pick import candidates
 from harness.pick.command import main as pick
 from harness.report import read
 from harness.report.model import Entry, Report
@@ -282,6 +283,29 @@ def test_what_is_written_is_what_a_data_set_of_embeddings_reads(sweep, pictures,
     source = EmbeddingsDataset(path=str(output), labels=str(tmp_path / "labels.csv")).open()
     assert source.splits["train"].labels.tolist() == [number % 2 for number in range(len(expected))]
     assert np.allclose(source.splits["train"].read(3, 70), expected[3:70], atol=1e-5)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".parquet"])
+@pytest.mark.parametrize("linked", ["output", "images"])
+def test_names_lead_to_the_images_through_links_to_folders(tmp_path, monkeypatch, suffix, linked):
+    (tmp_path / "far" / "away").mkdir(parents=True)
+    (tmp_path / "here" / "images").mkdir(parents=True)
+    (tmp_path / "here" / "images" / "a.png").write_bytes(b"")
+    (tmp_path / "here" / "images" / "b.png").symlink_to("a.png")
+    (tmp_path / "here" / "out").symlink_to(tmp_path / "far" / "away")
+    (tmp_path / "far" / "away" / "linked").symlink_to(tmp_path / "here" / "images")
+    monkeypatch.chdir(tmp_path / "here")
+    folder, images = {"output": ("out", "images"), "images": (".", "out/linked")}[linked]
+    output = Path(folder) / f"e{suffix}"
+    pieces = [([Path(images) / "a.png", Path(images) / "b.png"], np.eye(2, dtype=np.float32))]
+    embed.write_embeddings(output, pieces, 2)
+    for file in (output, output.absolute(), output.resolve()):
+        (part,) = read_embeddings(file).parts.values()
+        real = [Path(path).parent.resolve() / Path(path).name for path in part.paths]
+        assert real == [tmp_path / "here" / "images" / name for name in ("a.png", "b.png")]
+        assert linked == "output" or part.paths[0] == str(tmp_path / "here" / images / "a.png"), "as it was written"
+    pool, _ = candidates.of_embeddings(output, None)
+    assert all(Path(pool.file(position)).is_file() for position in range(2))
 
 
 def test_embedding_that_fails_leaves_no_file(tmp_path):

@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from baselines.backbones.dcnn3 import DCNN3
@@ -71,7 +72,31 @@ def test_the_file_gives_the_embeddings_of_any_number_of_images(tmp_path):
     about = json.loads(session.get_modelmeta().custom_metadata_map["selbench"])
     assert about["images"] == "float32 [B, 1, 16, 16] in [0, 1]"
     assert about["class_names"] == ["a", "b"]
+    assert about["preparation"] == to_onnx.image_steps(encoder)
+    assert (about["image_shape"], about["precision"]) == ([1, 8, 8], "float32")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["e.onnx", "model"]
+
+
+def test_how_images_are_brought_to_its_form_is_said(tmp_path):
+    """From a picture of any size to the trial's embedding, by nothing but what is said."""
+    encoder = SavedEncoder.load(save(tmp_path / "model", "dcnn3"), "cpu")
+    assert to_onnx.image_steps(encoder) == (
+        "turned upright, cropped around the centre to 8:8, resized to 8 x 8, then to 16 x 16, bicubic and antialiased"
+    )
+    picture, pixels = tmp_path / "wide.png", np.random.default_rng(0).integers(0, 256, (30, 50), dtype=np.uint8)
+    Image.fromarray(pixels).save(picture)
+    ((_, expected),) = embed.embedded(encoder, [picture], {})
+
+    def apart(*sides):
+        prepared = Image.fromarray(pixels[:, 10:40])
+        for side in sides:
+            prepared = prepared.resize((side, side), Image.Resampling.BICUBIC)
+        with torch.no_grad():
+            given = to_onnx.Normalised(encoder).eval()(torch.from_numpy(np.array(prepared))[None, None] / 255)
+        return np.abs(given.numpy() - expected).max() / np.abs(expected).max()
+
+    assert apart(8, 16) < 0.03, "torch rounds to another level of 256 here and there"
+    assert apart(16) > 0.1
 
 
 @pytest.mark.slow
