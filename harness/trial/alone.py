@@ -27,6 +27,7 @@ class Measured:
         data: the first digits of the data's fingerprint.
         images: how many are in which part, and what became of others, see `harness.trial.origin`.
         code: those of a digest of the code, see `harness.trial.origin`.
+        compute: device and precision, as in "cpu float32".
     """
 
     step_kind: str
@@ -35,6 +36,7 @@ class Measured:
     data: str
     images: Mapping[str, int]
     code: str
+    compute: str
 
 
 @dataclass(frozen=True)

@@ -364,8 +364,9 @@ class PoolOutputs:
             return self.features()
         return self._model.penultimate("pool", self._rows).clone()
 
+    @torch.no_grad()
     def last_layer(self, penultimate: Tensor) -> Tensor:
-        """f32 [n, K] of f32 [n, D']."""
+        """f32 [n, K] of f32 [n, D'], without gradients."""
         return self._trained().last_layer(penultimate)
 
     def logits(self) -> Tensor:
