@@ -191,7 +191,7 @@ class Desk:
         for name in ("search_spaces", "Makefile", "pyproject.toml", "constraints.txt", "docs", "README.md", "tests"):
             (folder / name).symlink_to(ROOT / name)
         (folder / "results").mkdir()
-        for kept in (ROOT / "results").glob("*/rows.jsonl"):
+        for kept in (ROOT / "results").glob("*/space.yaml"):
             shutil.copytree(kept.parent, folder / "results" / kept.parent.name)
         (folder / "results/papers.yaml").symlink_to(ROOT / "results/papers.yaml")
         self._swept = False
