@@ -46,7 +46,8 @@ EQUIVALENTS = [
     # what is written, what runs in its place, and why; each line is applied to what the lines above have made of it
     (r"(.*)<name>(.*)", r"\1augment\2", "a placeholder"),
     (r"(.*) FILE( .*)?", r"\1 search_spaces/ssl_methods.yaml\2", "a placeholder"),
-    (r"(.*) FOLDER", r"\1 results/runs/augment", "a placeholder"),
+    (r"(.*) FOLDER( .*)?", r"\1 results/runs/augment\2", "a placeholder"),
+    (r"(.*) --tracking-uri (?:URI|http://HOST:5000)", r"\1", "a server that is not here"),
     (r"python -m harness\.report", "python -m harness.report results/runs/augment", "named in passing"),
     (
         r"(python -m harness\.report) results/runs/one results/runs/other (.*)",

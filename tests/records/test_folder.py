@@ -69,7 +69,8 @@ def test_a_sweep_of_before_whose_reference_was_none_goes_on_with_one_that_is(tmp
     open_folder(tmp_path / "sweep", ask(tmp_path), resume=False).release()
     file = tmp_path / "sweep" / "space.yaml"
     file.write_text(file.read_text().replace("reference: null", "reference: {case: x}"))
-    open_folder(tmp_path / "sweep", ask(tmp_path, "reference.case=a"), resume=True).release()
+    named = ask(tmp_path, "reference.case=a", "confirm.references=[{case: a}]")
+    open_folder(tmp_path / "sweep", named, resume=True).release()
     assert yaml.safe_load(file.read_text())["reference"] == {"case": "a"}
 
 

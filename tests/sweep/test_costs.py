@@ -99,13 +99,13 @@ def test_a_pace_is_of_the_trials_own_training(plan):
     pace = measure_pace(plan().candidates[0].trial, (1, 12, 12), 3, seconds=60)
     assert (pace.steps, pace.batch) == (STEPS, 32)
     assert pace.step > pace.image > 0
-    untrained = plan(**{"trial.ssl_method": "none"}).candidates[0].trial
+    untrained = plan(**{"trial.ssl_method": "none", "parameters": {}}).candidates[0].trial
     assert measure_pace(untrained, (1, 12, 12), 3, seconds=60).step is None
 
 
 @pytest.mark.parametrize("change", [{"trial.ssl_method": "none"}, {"trial.mode": "joint"}])
 def test_other_trainings_of_the_encoder_are_measured_too(plan, change):
-    tuned = plan(**{"trial.classifier": "finetune"} | change)
+    tuned = plan(**{"trial.classifier": "finetune", "parameters": {}} | change)
     pace = measure_pace(tuned.candidates[0].trial, (1, 12, 12), 3, seconds=60)
     assert pace.steps == STEPS
     assert pace.step > 0
@@ -258,7 +258,7 @@ def test_show_writes_what_augmentations_do_and_trains_nothing(plan, tmp_path, ca
     two = ["--set", "parameters={augmentation: {values: [crop, flip]}}"]
     assert main([str(tmp_path / "q.yaml"), *place, *two, "--show", str(file)]) == 0
     assert image_size(tmp_path / "views_2.png") > (100, 100)
-    untrained = ["--set", "trial.ssl_method=none"]
+    untrained = ["--set", "trial.ssl_method=none", "--set", "parameters={labels.start: {values: [10, 20]}}"]
     assert main([str(tmp_path / "q.yaml"), *place, *untrained, "--show", str(file)]) == 2
     assert "no trial trains an encoder with an augmentation" in capsys.readouterr().err
 

@@ -209,7 +209,8 @@ def test_records_that_say_nothing_of_it_are_refused(tmp_path, cache):
 def test_a_trial_depends_on_the_plugins_that_it_uses(cache):
     def digests(**labels):
         trial = TRIAL | {"labels": {"start": 20, **labels}}
-        return [code_digest(candidate.trial) for candidate in planned(trial).candidates]
+        plans = [planned(trial | {"selector": name}, parameters={}) for name in ("random", "margin")]
+        return [code_digest(plan.candidates[0].trial) for plan in plans]
 
     random, margin = digests(budget=10, rounds=1)
     assert random != margin
