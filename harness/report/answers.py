@@ -34,8 +34,8 @@ def answer_of(report: Report) -> str:
 def beside_answer(report: Report) -> list[str]:
     """What else belongs to the answer, a paragraph each."""
     apart = report.across or not report.is_judged_by_area
-    over_rounds = round_tables.answer_over_rounds(report.rounds) if report.rounds and apart else ""
-    return [text for text in (over_rounds, _measured_on(report), _training(report)) if text]
+    over_rounds = round_tables.answers_over_rounds(report.rounds) if report.rounds and apart else []
+    return [text for text in (*over_rounds, _measured_on(report), _training(report)) if text]
 
 
 def _answer_of_last_round(report: Report) -> str:

@@ -23,9 +23,14 @@ MATRIX_COLUMNS = 10
 """A matrix of more cases is a picture and a CSV file only: as a table nobody could read it."""
 
 
+def answers_over_rounds(rounds: RoundComparison) -> list[str]:
+    """Which cases differ from the reference over all rounds, in which direction, and which do not: of each setting."""
+    return list(filter(None, (_answer(rounds, setting) for setting in rounds.settings)))
+
+
 def answer_over_rounds(rounds: RoundComparison) -> str:
-    """Which cases differ from the reference over all rounds, in which direction, and which do not."""
-    return " ".join(filter(None, (_answer(rounds, setting) for setting in rounds.settings)))
+    """The same in one text."""
+    return " ".join(answers_over_rounds(rounds))
 
 
 def _answer(rounds: RoundComparison, setting: Setting) -> str:
@@ -156,10 +161,11 @@ def _area_section(rounds: RoundComparison, setting: Setting) -> Section:
     if reference and setting.attainable:
         shares = [_share(rounds, setting, case) for case in order]
         columns.append(Column("of headroom", [Text(str(share)) if share else Empty() for share in shares]))
+    of_all = " over all" if len(rounds.settings) > 1 else ""
     if rounds.ranks:
-        columns.append(Column("rank", [Number(rounds.ranks.mean.get(case), ".1f") for case in order]))
+        columns.append(Column(f"rank{of_all}", [Number(rounds.ranks.mean.get(case), ".1f") for case in order]))
     penalty = dict(zip(rounds.cases, curves.overall_penalty(rounds.penalty), strict=True))
-    columns.append(Column("penalty", [Number(penalty[case], ".2f") for case in order]))
+    columns.append(Column(f"penalty{of_all}", [Number(penalty[case], ".2f") for case in order]))
     counts = [(len(areas.get(case, {})), setting.lacking.get(case, 0)) for case in order]
     columns = [column for column in columns if not column.says_nothing]
     columns.append(

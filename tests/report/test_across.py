@@ -195,7 +195,8 @@ def test_rounds_are_compared_within_their_data_set_whatever_varies(tmp_path):
         simclr = setting.by_area[rounds.measure]["simclr"]
         assert (simclr.kind, simclr.difference.mean) == ("better", pytest.approx(0.03, abs=0.01))
     assert (rounds.ranks.blocks, rounds.penalty.shape) == (len(LEVELS) * len(SEEDS), (3, 3))
-    assert report.about[0].startswith("cifar10: Better than no pre-training beyond doubt")
+    for name, said in zip(LEVELS, report.about, strict=False):  # a paragraph each
+        assert said.startswith(f"{name}: Better than no pre-training beyond doubt")
 
 
 def test_over_several_rounds_the_area_is_aggregated_as_it_is_answered_by(tmp_path):
