@@ -46,7 +46,13 @@ def begin(folder: Path, *before: str, number: int = NUMBER, **variables: str) ->
     command = [*before, sys.executable, "-m", "harness.sweep", str(file), *options(folder)]
     environment = surroundings(folder) | variables
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
+    settings = {"env": environment, "stdout": pipe, "stderr": pipe, "text": True, "start_new_session": True}
+    return subprocess.Popen(command, preexec_fn=hang_up_as_in_a_terminal, **settings)
+
+
+def hang_up_as_in_a_terminal() -> None:
+    """Who runs these tests under `nohup` ignores the signal, and so would the sweep, as it should there."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def surroundings(folder: Path) -> dict[str, str]:
