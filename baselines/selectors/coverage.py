@@ -43,8 +43,9 @@ class Kernel:
 
     def __init__(self, points: Tensor, targets: Tensor, radius: float):
         self.radius = radius
-        self.step = max(1, BLOCK_ELEMENTS // len(targets))
-        if len(points) <= FEW:
+        few = len(points) <= FEW
+        self.step = max(1, BLOCK_ELEMENTS // (len(points) if few else len(targets)))
+        if few:
             between = kept_distances(points)
             self._squared = lambda rows: between[rows].index_select(1, targets)
         else:

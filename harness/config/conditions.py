@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from harness.config.parsing import with_heads_apart
-from harness.config.schema import ConfigError, Problems, by_path
+from harness.config.parsing import parse_trial, with_heads_apart
+from harness.config.schema import ConfigError, Problems, by_path, lies_in
 from harness.config.space import CASE, Assignment, Parameter, Space, lookup
 from harness.messages import closest
 
@@ -48,8 +48,18 @@ def _unmatched(space: Space, parameter: Parameter) -> Iterator[tuple[str, Any, s
         named = any(isinstance(one, Mapping) and "name" in one for one in seen[path])
         plain = dict.fromkeys(str(one) for one in seen[path] if not isinstance(one, Mapping))
         for value in values:
-            if value not in seen[path]:
+            if value not in seen[path] and (named or not _is_possible(space, path, value)):
                 yield path, value, f"write {path}.name" if named else closest(value, plain)
+
+
+def _is_possible(space: Space, path: str, value: Any) -> bool:
+    """Whether a trial could have a value there, though none here has: of a question that was made narrower."""
+    if path == CASE:
+        return value in space.cases
+    problems = Problems()
+    parse_trial(space.apply(space.trial, {path: value}), "trial", problems)
+    places = [problem.partition(": ")[0].removeprefix("trial.") for problem in problems.found]
+    return not any(lies_in(place, path) or lies_in(path, place) for place in places)
 
 
 def _replaced(space: Space, parameter: Parameter) -> Iterator[tuple[str, str]]:

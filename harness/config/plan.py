@@ -5,8 +5,9 @@ Everything that can be wrong with the file is found here, before anything starts
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -301,7 +302,7 @@ def load_plan(source: Path | Mapping[str, Any], overrides: Mapping[str, Any]) ->
     known = [candidate.parameters for candidate in plan.some_candidates()]
     check_reference(plan.reference or {}, known, () if plan.method == "grid" else space.parameters, problems)
     if plan.confirm:
-        check_confirmed(plan.reference or {}, plan.confirm.references, problems)
+        check_confirmed(plan.reference or {}, plan.confirm, plan.candidates, problems)
     problems.raise_any()
     return plan
 
@@ -408,6 +409,13 @@ def _with_candidates(plan: Plan, problems: Problems) -> Plan:
         if candidate := parsed.get(name) or _check(plan, assignment, place, problems):
             parsed[name] = candidate
 
+    def combined() -> Iterator[Candidate]:
+        """Single values, then combinations of them and of the ends of ranges, those that make a trial."""
+        yield from probes
+        for assignment in plan.space.combinations():
+            with suppress(ConfigError):
+                yield parsed.get(_name_of(assignment)) or plan.candidate(assignment)
+
     for parameter, number, assignment in plan.space.probes():
         value = f".values[{number}]" if parameter.values else (".min", ".max")[number]
         check(assignment, f"parameters.{parameter.path}{value}")
@@ -420,12 +428,11 @@ def _with_candidates(plan: Plan, problems: Problems) -> Plan:
     problems.raise_any()
     references = tuple(parsed[_name_of(reference)] for reference in given)
     if plan.method == "bayes":
-        combinations = plan.space.combinations()
-        for assignment in combinations:
-            check(assignment, f"parameters {json.dumps(assignment)}")
-            problems.raise_any()  # one says enough
-        tried = [*probes, *(parsed[_name_of(assignment)] for assignment in combinations)]
-        check_read(plan.space.parameters, tried, _goals(plan), problems)
+        if all(parameter.values for parameter in plan.space.parameters):  # else what is left may be most of a range
+            for assignment in plan.space.combinations():
+                check(assignment, f"parameters {json.dumps(assignment)}")
+                problems.raise_any()  # one says enough
+        check_read(plan.space.parameters, combined(), _goals(plan), problems)
         return replace(plan, probes=probes, references=references)
     try:
         assignments = plan.space.grid() if plan.method == "grid" else _distinct_draws(plan)
@@ -435,7 +442,8 @@ def _with_candidates(plan: Plan, problems: Problems) -> Plan:
     for assignment in assignments:
         check(assignment, f"parameters {json.dumps(assignment)}")
     valid = [parsed[name] for name in map(_name_of, assignments) if name in parsed]
-    check_read(plan.space.parameters, valid, _goals(plan), problems)
+    some = combined() if plan.method == "random" else ()  # a draw of few may miss those that read it
+    check_read(plan.space.parameters, itertools.chain(valid, some), _goals(plan), problems)
     problems.raise_any()
     candidates = _different(plan, valid, problems)
     bounds = bounds_of(candidates, plan.headroom, problems) if plan.headroom else ()

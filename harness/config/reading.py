@@ -53,7 +53,7 @@ class Reading:
         differ = {path: value for path, value in parameters.items() if path in others and others[path] != value}
         unread = {path: why for path, value in differ.items() if (why := self.why_not(path, value))}
         reasons = "; ".join(f"{path} changes nothing there, {why}" for path, why in unread.items())
-        return f": {reasons}; give it a `when` that holds where it is read" if unread else ""
+        return f": {reasons}; give it a `when` that holds where it is read, below what that looks at" if unread else ""
 
 
 def check_read(

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.config.schema import SHOWN, Problems, by_path
+from harness.config.confirmation import Confirm
+from harness.config.schema import SHOWN, Problems, by_path, lies_in
 from harness.config.space import Assignment, Parameter
+from harness.config.tasks import Candidate
 from harness.messages import closest, cut
 
 
@@ -41,9 +43,23 @@ def check_reference(
         problems.add("reference", f"no configuration has all of {cut(repr(wanted), SHOWN)}; each has a part of it")
 
 
-def check_confirmed(reference: Mapping[str, Any], confirmed: Sequence[Assignment], problems: Problems) -> None:
-    """Notes a reference of a search that need not be confirmed: the best are, whichever these are, and `confirmed`."""
+def check_confirmed(
+    reference: Mapping[str, Any], confirm: Confirm, candidates: Sequence[Candidate], problems: Problems
+) -> None:
+    """Notes a reference of a search that need not be confirmed: the best are, whichever these are, and `references`.
+
+    Args:
+        reference: of the question.
+        confirm: what is confirmed.
+        candidates: all that are known in advance; none of a Bayesian search.
+        problems: notes it.
+    """
     wanted = by_path(reference)
-    if wanted and not any(wanted.items() <= by_path(one).items() for one in confirmed):
+    chosen = [one.parameters for one in candidates]
+    everything = bool(chosen) and (
+        confirm.top >= len(chosen) or all(wanted.items() <= by_path(c).items() for c in chosen)
+    )
+    of_each = all(any(lies_in(path, name) for name in confirm.distinct) for path in wanted)
+    if not everything and not of_each and not any(wanted.items() <= by_path(c).items() for c in confirm.references):
         shown = cut(repr(dict(reference)), SHOWN)
         problems.add("reference", f"{shown} is confirmed only if it is among the best; add it to confirm.references")

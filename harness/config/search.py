@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from harness.config.schema import Problems, setting
@@ -83,7 +83,8 @@ def check_objectives(objectives: Sequence[Objective], problems: Problems) -> Non
 
 def check_one_scale(trials: Sequence[TrialConfig], problems: Problems) -> None:
     """Whether early stopping compares like with like in these trials of a search."""
-    varied = [key for key in OF_ONE_SCALE if any(getattr(one, key) != getattr(trials[0], key) for one in trials)]
+    shown = [replace(one, data=replace(one.data, normalize=trials[0].data.normalize)) for one in trials]
+    varied = [key for key in OF_ONE_SCALE if any(getattr(one, key) != getattr(shown[0], key) for one in shown)]
     if varied:
         problems.add(
             "early_terminate",

@@ -433,10 +433,14 @@ class RoundComparison:
         return f"{kind}_{number + 1}" if len(self.settings) > 1 else kind
 
 
+AREA_UNDER = "area under "
+"""How the names of areas that have none of their own begin."""
+
+
 def area_name(measure: str) -> str:
     """`test/aubc` for `test/accuracy`; other scores have no name for it."""
     split, _, name = measure.partition("/")
-    return f"{split}/aubc" if name == "accuracy" else f"area under {measure}"
+    return f"{split}/aubc" if name == "accuracy" else f"{AREA_UNDER}{measure}"
 
 
 def by_area(settings: Sequence[Setting], measure: str) -> list[str]:

@@ -10,7 +10,7 @@ from harness.metrics import known
 from harness.records import names
 from harness.report.compare import NO_EVIDENCE, Estimate, Judgement
 from harness.report.inference import ALPHA_OF_FEW, FEW
-from harness.report.model import Entry, Report
+from harness.report.model import AREA_UNDER, Entry, Report
 from harness.report.sequential import Looks
 
 WHOLE_FROM = 999.5
@@ -24,7 +24,7 @@ def three_digits(value: float) -> str:
 
 def show_number(metric: str, value: float, sign: str = "") -> str:
     """Fractions with four decimals, counts whole, the rest with three significant digits."""
-    declared = known(metric)
+    declared = known(metric.removeprefix(AREA_UNDER))
     unit = declared.unit if declared else ""
     if unit == "seconds" and 0 < abs(value) < WHOLE_FROM:
         return format(value, f"{sign}#.3g").rstrip(".")  # 93.0 beside 90.8

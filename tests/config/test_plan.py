@@ -442,8 +442,12 @@ def test_a_combination_that_makes_no_trial_is_refused_whatever_the_method(tmp_pa
     text = (COMBINATIONS | ENDS)[varied]
     if method == "random" and varied == "an end":
         text = text.replace("min: 0, max: 20", "min: 0, max: 1")
+    question = f"{ROUND}method: {method}\n{cap}{text}"
+    if method == "bayes" and varied in ENDS:
+        assert read(tmp_path, question).probes  # which has no `when` for a range; it leaves out what makes no trial
+        return
     with pytest.raises(ConfigError, match=r"parameters \{.*\}: trial.labels.start: .*margin.* cannot start without"):
-        read(tmp_path, f"{ROUND}method: {method}\n{cap}{text}")
+        read(tmp_path, question)
     read(tmp_path, f"{ROUND}method: {method}\n{cap}{text.replace('margin', 'coreset')}")
 
 

@@ -101,7 +101,7 @@ def test_combinations_of_a_grid_that_read_the_same_are_refused_with_the_way_out(
     assert problem == (
         'parameters {"ssl_method": "none", "augmentation": "simclr"}: makes the same trial as {"ssl_method": "none", '
         '"augmentation": "pair"}: augmentation changes nothing there, for ssl_method none trains no encoder; give it a '
-        "`when` that holds where it is read"
+        "`when` that holds where it is read, below what that looks at"
     )
     views["augmentation"]["when"] = {"ssl_method.name": "simclr"}
     assert len(ask({}, methods | views).candidates) == 3

@@ -11,7 +11,7 @@ from scipy import stats
 from sweep_folder import SweepFolder, replace_rows
 
 from harness.records.rows import read_rows
-from harness.report import across_tables, curves, frames, round_tables, tables
+from harness.report import across_tables, curves, frames, round_tables, tables, words
 from harness.report.across import interquartile_mean, mean_ranks, profile
 from harness.report.blocks import places
 from harness.report.page.write import page_sections
@@ -213,6 +213,10 @@ def test_over_several_rounds_the_area_is_aggregated_as_it_is_answered_by(tmp_pat
     best = report.across.methods[0]
     assert (best.method, best.wins, best.ties, best.middle.value) == ("margin", 2, 0, pytest.approx(0.05, abs=0.01))
     assert report.answer.startswith("By test/aubc on 2 grounds")
+
+
+def test_an_area_without_a_name_of_its_own_is_shown_in_points_too():
+    assert words.scale("area under test/balanced_accuracy") == words.scale("test/balanced_accuracy") == (100.0, "%")
 
 
 def test_aggregates_over_data_sets(report):

@@ -80,6 +80,12 @@ def servers(process: subprocess.Popen, *names: str) -> list[psutil.Process]:
     return [one for one in psutil.Process(process.pid).children(recursive=True) if one.name() in names]
 
 
+def workers(process: subprocess.Popen) -> list[psutil.Process]:
+    """What trials run in."""
+    every = psutil.Process(process.pid).children(recursive=True)
+    return [one for one in every if one.cmdline()[:1] and one.cmdline()[0].startswith("ray::ImplicitFunc")]
+
+
 def end_group(process: subprocess.Popen) -> None:
     """What `timeout` does: to the process and its group."""
     process.send_signal(signal.SIGTERM)
@@ -194,6 +200,7 @@ def test_whatever_befalls_a_running_sweep_from_outside_it_ends_with_every_trial(
     shutil.rmtree(sweep, ignore_errors=True)
     wait_for_endings(sweep, 4, process)
     (folder / "slow_plugin.py").write_text(SLOW.replace("budget]", "budget] if True else None"))
+    workers(process)[0].kill()  # who has loaded the code goes on with it; its successor loads it anew
     out, errors = process.communicate(timeout=900)
     print(out, errors)
     assert process.returncode == 0, out + errors
