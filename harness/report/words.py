@@ -34,7 +34,7 @@ def show_number(metric: str, value: float, sign: str = "") -> str:
 
 def scale(metric: str) -> tuple[float, str]:
     """What a picture multiplies the metric by, and the unit that it then has: fractions are shown in per cent."""
-    declared = known(metric)
+    declared = known(metric.removeprefix(AREA_UNDER))
     unit = declared.unit if declared else ""
     return (100.0, "%") if unit == "fraction" else (1.0, {"seconds": "s"}.get(unit, unit))
 
