@@ -70,7 +70,7 @@ def pages() -> dict[str, str]:
         "questions.md": questions(),
         "papers.md": papers.exhibits_table(papers.read_exhibits(ROOT / papers.EXHIBITS), ROOT / "results"),
         "results/index.md": results(),
-        **{f"results/{name}/summary.md": content for name, content in summaries().items()},
+        **{f"results/{name}.md": content for name, content in summaries().items()},
     }
 
 
@@ -424,11 +424,11 @@ def header_of(file: Path) -> dict[str, str]:
 def results() -> str:
     """`results/README.md`, whose links lead to the copies of the summaries, with these as its sub-pages."""
     readme = (ROOT / "results" / "README.md").read_text(encoding="utf-8")
-    contents = "\n".join(f"{name}/summary" for name in summaries())
+    contents = "\n".join(summaries())
     return f"{readme}\n```{{toctree}}\n:hidden:\n\n{contents}\n```\n"
 
 
 def summaries() -> dict[str, str]:
-    """Name of a kept sweep -> its summary as a page."""
-    files = sorted((ROOT / "results").glob("*/summary.md"))
-    return {file.parent.name: file.read_text(encoding="utf-8") for file in files}
+    """Page below the results, such as `selectors/summary` -> its text: of each kept sweep, and what is told of one."""
+    files = sorted([*(ROOT / "results").glob("*/summary.md"), *(ROOT / "results").glob("*/README.md")])
+    return {f"{file.parent.name}/{file.stem}": file.read_text(encoding="utf-8") for file in files}
