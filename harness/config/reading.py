@@ -124,11 +124,10 @@ def _of_encoder(config: TrialConfig, within: str, *, views: bool) -> Unread:
     if trains_encoder(config):
         why = f"for optimizer {settings.optimizer} with schedule {settings.schedule} does not read it"
         return {f"{within}pretrain.{name}": why for name in Optimization.unread(settings)}
-    trains = (
-        "`pretrain.epochs: 0` trains" if _method(config).num_views else f"ssl_method {config.ssl_method.name} trains"
-    )
-    why = f"for {trains} no encoder"
-    names = {one.name for one in fields(PretrainConfig)} - ({"epochs"} if _method(config).num_views else set())
+    names, cause = {one.name for one in fields(PretrainConfig)}, f"ssl_method {config.ssl_method.name}"
+    if _method(config).num_views:  # then the epochs are what keeps it from training
+        names, cause = names - {"epochs"}, "`pretrain.epochs: 0`"
+    why = f"for {cause} trains no encoder"
     return {f"{within}pretrain.{name}": why for name in names} | ({} if views else {f"{within}augmentation": why})
 
 
