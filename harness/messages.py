@@ -72,7 +72,8 @@ def message_of(error: BaseException, length: int | None = None) -> str:
 
 def cause_of(error: BaseException, length: int | None = None) -> str:
     """An error's type and what it says, on one line, cut to `length`: `OutOfMemoryError: 3 GiB`."""
-    return cut(one_line(f"{type(error).__name__}: {error}"), length)
+    name, said = type(error).__name__, str(error)
+    return cut(one_line(f"{name}: {said}" if said else name), length)
 
 
 def count(number: int, noun: str) -> str:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from baselines.ssl_methods.heads import mlp
-from baselines.ssl_methods.hyperparameters import check_at_least
+from baselines.ssl_methods.hyperparameters import check_at_least, check_depth
 from harness.api import Backbone, SSLMethod
 
 
@@ -38,7 +38,7 @@ class BarlowTwins(SSLMethod):
         redundancy_weight: lambda, of the off-diagonal part, >= 0.
         hidden_dim: width of the projector's hidden layers, >= 1; 8,192 in the paper.
         projection_dim: D, >= 1; 8,192 in the paper.
-        depth: linear layers in the projector, >= 1.
+        depth: linear layers in the projector, 1 to 100.
     """
 
     def __init__(
@@ -52,7 +52,8 @@ class BarlowTwins(SSLMethod):
     ):
         super().__init__(backbone)
         check_at_least(0, redundancy_weight=redundancy_weight)
-        check_at_least(1, hidden_dim=hidden_dim, projection_dim=projection_dim, depth=depth)
+        check_at_least(1, hidden_dim=hidden_dim, projection_dim=projection_dim)
+        check_depth(depth)
         self.redundancy_weight = redundancy_weight
         self.hidden_dim = hidden_dim
         self.projection_dim = projection_dim

@@ -25,6 +25,20 @@ def check_share(**values: float) -> None:
             raise ValueError(f"{name} = {value} is not in [0, 1]")
 
 
+MOST_LAYERS = 100
+"""More in a row are a slip of the pen, and would not fit into the memory."""
+
+
+def check_depth(depth: int, low: int = 1) -> None:
+    """Checks a number of layers.
+
+    Raises:
+        ValueError: it is not in [`low`, `MOST_LAYERS`].
+    """
+    if not low <= depth <= MOST_LAYERS:
+        raise ValueError(f"depth = {depth} is not in [{low}, {MOST_LAYERS}]")
+
+
 def check_at_least(low: int, **values: float) -> None:
     """Checks sizes, counts and weights.
 

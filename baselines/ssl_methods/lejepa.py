@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from baselines.ssl_methods.heads import mlp
-from baselines.ssl_methods.hyperparameters import check_at_least, check_share
+from baselines.ssl_methods.hyperparameters import check_at_least, check_depth, check_share
 from baselines.ssl_methods.multi_crop import NUM_GLOBAL_VIEWS, forward_by_size
 from harness.api import Backbone, SSLMethod
 
@@ -53,7 +53,7 @@ class LeJEPA(SSLMethod):
         num_directions: drawn anew in every step, >= 1.
         hidden_dim: width of the projector's hidden layers, >= 1.
         projection_dim: D, >= 1.
-        depth: linear layers in the projector, >= 1.
+        depth: linear layers in the projector, 1 to 100.
         num_local_views: views beyond the two global ones, >= 0; 6 in the paper. The augmentation makes them smaller
             (`multi_crop`).
     """
@@ -72,7 +72,7 @@ class LeJEPA(SSLMethod):
         super().__init__(backbone)
         check_share(weight=weight)
         check_at_least(1, num_directions=num_directions, hidden_dim=hidden_dim, projection_dim=projection_dim)
-        check_at_least(1, depth=depth)
+        check_depth(depth)
         check_at_least(0, num_local_views=num_local_views)
         self.weight = weight
         self.num_directions = num_directions

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from baselines.ssl_methods.heads import mlp
-from baselines.ssl_methods.hyperparameters import check_at_least, check_positive, check_share
+from baselines.ssl_methods.hyperparameters import check_at_least, check_depth, check_positive, check_share
 from baselines.ssl_methods.key_queue import KeyQueue, info_nce
 from baselines.ssl_methods.momentum import follow, momentum_copy, rising_momentum
 from harness.api import Backbone, SSLMethod
@@ -28,7 +28,7 @@ class MoBY(SSLMethod):
         momentum: of the key encoder at the start, in [0, 1].
         hidden_dim: width of hidden layers of projector and predictor, >= 1.
         projection_dim: D of queries and keys, >= 1.
-        depth: linear layers in the projector, and in the predictor, >= 1.
+        depth: linear layers in the projector, and in the predictor, 1 to 100.
         with_projector: false: there is none, and features are predicted, whose length stands for `projection_dim`.
         with_predictor: false: there is none, and projections are compared.
     """
@@ -50,7 +50,8 @@ class MoBY(SSLMethod):
         check_positive(temperature=temperature)
         check_share(momentum=momentum)
         sizes = {"queue_size": queue_size, "hidden_dim": hidden_dim, "projection_dim": projection_dim}
-        check_at_least(1, **sizes, depth=depth)
+        check_at_least(1, **sizes)
+        check_depth(depth)
         self.temperature = temperature
         self.queue_size = queue_size
         self.momentum = momentum

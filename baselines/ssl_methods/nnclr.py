@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from baselines.ssl_methods.heads import mlp
-from baselines.ssl_methods.hyperparameters import check_at_least, check_positive
+from baselines.ssl_methods.hyperparameters import check_at_least, check_depth, check_positive
 from baselines.ssl_methods.key_queue import KeyQueue
 from harness.api import Backbone, SSLMethod
 
@@ -49,7 +49,7 @@ class NNCLR(SSLMethod):
         queue_size: Q, earlier projections, >= 1; 98,304 in the paper.
         hidden_dim: width of the projector's hidden layers, >= 1.
         projection_dim: D, >= 1.
-        depth: linear layers in the projector, >= 1; 3 in the paper, 2 in CIFAR recipes.
+        depth: linear layers in the projector, 1 to 100; 3 in the paper, 2 in CIFAR recipes.
         predictor_dim: width of the predictor's hidden layer, >= 1.
     """
 
@@ -67,7 +67,8 @@ class NNCLR(SSLMethod):
         super().__init__(backbone)
         check_positive(temperature=temperature)
         check_at_least(1, queue_size=queue_size, hidden_dim=hidden_dim, projection_dim=projection_dim)
-        check_at_least(1, depth=depth, predictor_dim=predictor_dim)
+        check_at_least(1, predictor_dim=predictor_dim)
+        check_depth(depth)
         self.temperature = temperature
         self.queue_size = queue_size
         self.hidden_dim = hidden_dim

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from baselines.ssl_methods.heads import CosineLayer, mlp
-from baselines.ssl_methods.hyperparameters import check_at_least, check_positive
+from baselines.ssl_methods.hyperparameters import check_at_least, check_depth, check_positive
 from baselines.ssl_methods.multi_crop import cross_view_entropy, forward_by_size
 from harness.api import Backbone, SSLMethod
 
@@ -58,7 +58,7 @@ class SelfClassifier(SSLMethod):
         column_temperature: of the softmax over the batch, > 0.
         hidden_dim: width of the head's hidden layers, >= 1.
         projection_dim: D, what the classifier reads, >= 1.
-        depth: linear layers before the classifier, >= 1.
+        depth: linear layers before the classifier, 1 to 100.
     """
 
     def __init__(
@@ -75,7 +75,8 @@ class SelfClassifier(SSLMethod):
         super().__init__(backbone)
         check_at_least(2, num_classes=num_classes)
         check_positive(row_temperature=row_temperature, column_temperature=column_temperature)
-        check_at_least(1, hidden_dim=hidden_dim, projection_dim=projection_dim, depth=depth)
+        check_at_least(1, hidden_dim=hidden_dim, projection_dim=projection_dim)
+        check_depth(depth)
         self.num_classes = num_classes
         self.row_temperature = row_temperature
         self.column_temperature = column_temperature

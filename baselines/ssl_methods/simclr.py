@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from baselines.initialization import Initialization, check_initialization, initialize
 from baselines.ssl_methods.heads import mlp
-from baselines.ssl_methods.hyperparameters import check_at_least, check_positive
+from baselines.ssl_methods.hyperparameters import check_at_least, check_depth, check_positive
 from baselines.ssl_methods.multi_crop import forward_by_size
 from harness.api import Backbone, SSLMethod
 
@@ -45,7 +45,7 @@ class SimCLR(SSLMethod):
         temperature: tau of NT-Xent, > 0.
         hidden_dim: width of the hidden layers of the head, >= 1.
         projection_dim: D of the projections, >= 1.
-        depth: linear layers in the head; 0 contrasts the features themselves.
+        depth: linear layers in the head, 0 to 100; 0 contrasts the features themselves.
         batch_norm: normalise the hidden layers, as released recipes for CIFAR do.
         output_norm: also normalise the projections, with weights, as Lightly's head does.
         output_relu: end with a ReLU, as SimCLR-UAL's head does.
@@ -67,7 +67,7 @@ class SimCLR(SSLMethod):
     ):
         super().__init__(backbone)
         check_positive(temperature=temperature)
-        check_at_least(0, depth=depth)
+        check_depth(depth, low=0)
         check_at_least(1, hidden_dim=hidden_dim, projection_dim=projection_dim)
         check_initialization(init)
         self.temperature = temperature

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from baselines.ssl_methods.heads import mlp
-from baselines.ssl_methods.hyperparameters import check_at_least
+from baselines.ssl_methods.hyperparameters import check_at_least, check_depth
 from harness.api import Backbone, SSLMethod
 
 
@@ -21,12 +21,13 @@ class SimSiam(SSLMethod):
         backbone: the encoder.
         projection_dim: D, also the width of the projector's hidden layers, >= 1.
         hidden_dim: width of the predictor's hidden layer, >= 1.
-        depth: linear layers in the projector, >= 1.
+        depth: linear layers in the projector, 1 to 100.
     """
 
     def __init__(self, backbone: Backbone, *, projection_dim: int = 2048, hidden_dim: int = 512, depth: int = 2):
         super().__init__(backbone)
-        check_at_least(1, projection_dim=projection_dim, hidden_dim=hidden_dim, depth=depth)
+        check_at_least(1, projection_dim=projection_dim, hidden_dim=hidden_dim)
+        check_depth(depth)
         self.projection_dim = projection_dim
         self.hidden_dim = hidden_dim
         self.depth = depth

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from baselines.ssl_methods.heads import mlp
-from baselines.ssl_methods.hyperparameters import check_at_least, check_positive
+from baselines.ssl_methods.hyperparameters import check_at_least, check_depth, check_positive
 from baselines.ssl_methods.multi_crop import forward_by_size
 from harness.api import UNKNOWN, Backbone, SupervisedMethod
 
@@ -51,7 +51,7 @@ class SupCon(SupervisedMethod):
         temperature: tau, > 0.
         hidden_dim: width of the head's hidden layers, >= 1; the feature's in the paper.
         projection_dim: D of the projections, >= 1.
-        depth: linear layers in the head; 0 contrasts the features themselves.
+        depth: linear layers in the head, 0 to 100; 0 contrasts the features themselves.
         batch_norm: normalise the hidden layers; not in the paper.
     """
 
@@ -68,7 +68,7 @@ class SupCon(SupervisedMethod):
     ):
         super().__init__(backbone)
         check_positive(temperature=temperature)
-        check_at_least(0, depth=depth)
+        check_depth(depth, low=0)
         check_at_least(1, hidden_dim=hidden_dim, projection_dim=projection_dim)
         self.temperature = temperature
         self.hidden_dim = hidden_dim

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from baselines.ssl_methods.heads import mlp
-from baselines.ssl_methods.hyperparameters import check_at_least
+from baselines.ssl_methods.hyperparameters import check_at_least, check_depth
 from harness.api import Backbone, SSLMethod
 
 
@@ -38,7 +38,7 @@ class VICReg(SSLMethod):
         covariance_weight: nu, >= 0.
         hidden_dim: width of the expander's hidden layers, >= 1; 8,192 in the paper.
         projection_dim: D, >= 1; 8,192 in the paper.
-        depth: linear layers in the expander, >= 1.
+        depth: linear layers in the expander, 1 to 100.
     """
 
     def __init__(
@@ -55,7 +55,8 @@ class VICReg(SSLMethod):
         super().__init__(backbone)
         check_at_least(0, invariance_weight=invariance_weight, variance_weight=variance_weight)
         check_at_least(0, covariance_weight=covariance_weight)
-        check_at_least(1, hidden_dim=hidden_dim, projection_dim=projection_dim, depth=depth)
+        check_at_least(1, hidden_dim=hidden_dim, projection_dim=projection_dim)
+        check_depth(depth)
         self.invariance_weight = invariance_weight
         self.variance_weight = variance_weight
         self.covariance_weight = covariance_weight

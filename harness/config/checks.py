@@ -10,7 +10,6 @@ from functools import cache, lru_cache
 from itertools import pairwise
 from typing import Any
 
-import torch
 from torch import nn
 
 from harness.api import Backbone, Selector, SemiSupervisedMethod, SSLMethod, SupervisedMethod, TaughtMethod
@@ -19,6 +18,7 @@ from harness.config.trial import Optimization, TrialConfig, method_arguments
 from harness.messages import cause_of, message_of
 from harness.metrics import ALIGNMENT, LABEL_FREE
 from harness.plugins import registry
+from harness.plugins.outline import in_outline
 from harness.plugins.registry import PluginSpec
 
 
@@ -428,7 +428,7 @@ def try_backbone(plugin: Tried) -> Backbone:
     """A backbone on the meta device for images whose size is not known yet: 64 pixels, or 224 if it refuses those."""
     of_features: bool = registry.find_plugin("backbones", plugin.spec.name).takes_features  # type: ignore[attr-defined]
     shape = (64,) if of_features else (3, 64, 64)
-    with torch.device("meta"):
+    with in_outline():
         try:
             backbone: Backbone = registry.build(plugin.spec, shape)
         except ValueError:
@@ -441,7 +441,7 @@ def try_method(plugin: Tried, backbone: Tried) -> tuple[int, int]:
     """Constructs an SSL method on a backbone: how many views it takes, and how many of these are local ones."""
     arguments = method_arguments(plugin.spec, num_classes=10)
     network = copy.deepcopy(try_backbone(backbone))  # a method may change what it is given
-    with torch.device("meta"):
+    with in_outline():
         method: SSLMethod = registry.build(plugin.spec, network, *arguments)
     return method.num_views, method.num_local_views
 

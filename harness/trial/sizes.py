@@ -13,6 +13,7 @@ from harness.config.trial import TrialConfig
 from harness.messages import cause_of
 from harness.plugins import registry
 from harness.plugins.inputs import Described, Inputs, inputs_of
+from harness.plugins.outline import in_outline
 from harness.plugins.registry import PluginSpec
 from harness.trial import runtime
 from harness.trial.pretraining import pretrains
@@ -120,7 +121,7 @@ def _check_taken(spec: PluginSpec, inputs: Inputs, size: Size, what: str, advice
 
 @lru_cache(maxsize=1)  # the trials of a search mostly share it
 def _backbone(plugin: Tried, image_shape: tuple[int, ...]) -> Backbone:
-    with torch.device("meta"):
+    with in_outline():
         backbone: Backbone = registry.build(plugin.spec, image_shape)
     return backbone.eval()
 

@@ -14,8 +14,10 @@ import pytest
 import yaml
 from test_trial_config import ODD, _mutate, _places
 
+from baselines import BUILTINS
 from harness.config.plan import load_plan
 from harness.config.schema import ConfigError
+from harness.plugins import registry
 
 ROOT = Path(__file__).parents[2]
 SPACES = sorted((ROOT / "search_spaces").rglob("*.yaml"))
@@ -172,6 +174,9 @@ BOMBS = {
     "a wide network": "trial: {backbone: {name: dcnn3, width: 100000000000}}",
     "a wide projection": "trial: {ssl_method: {name: simclr, projection_dim: 1000000000000000}}",
     "a long queue": "trial: {ssl_method: {name: moco_v2, queue_size: 1000000000000}}",
+    "a deep network": "trial: {backbone: {name: vit, depth: 1000000000}}",
+    "a deep projector": "trial: {ssl_method: {name: simclr, depth: 1000000000}}",
+    "a deep decoder": "trial: {backbone: vit, ssl_method: {name: mae, decoder_depth: 1000000000}}",
     "a billion rounds": "trial: {labels: {start: 10, budget: 1, rounds: 1000000000}}",
     "huge images": "trial: {dataset: {name: image_folder, size: 1000000000}}",
 }  # fmt: skip
@@ -184,3 +189,25 @@ def test_a_bomb_is_refused_or_planned_soon_and_in_little_memory(tmp_path, bomb):
     outcome = verdict(tmp_path / "bomb.yaml", BOMBS[bomb])
     print(bomb, outcome, f"{time.perf_counter() - started:.2f} s")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before < GROWTH
+
+
+SECTIONS = {
+    "augmentations": "augmentation",
+    "backbones": "backbone",
+    "selectors": "selector",
+    "ssl_methods": "ssl_method",
+}
+
+
+@pytest.mark.parametrize("kind", SECTIONS)
+def test_no_number_of_a_plugin_takes_the_memory(tmp_path, kind):
+    """A billion in the place of each whole number: of layers, heads, parts, views, steps or images."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    for name in (name for name in BUILTINS[kind] if not name.endswith("/")):
+        values = registry.defaults(registry.find_plugin(kind, name))
+        for setting, value in values.items():
+            if isinstance(value, int) and not isinstance(value, bool):
+                plugin = {"name": name, setting: 10**9}
+                verdict(tmp_path / "huge.yaml", yaml.safe_dump({"trial": {SECTIONS[kind]: plugin}}))
+                grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
+                assert grown < GROWTH, plugin
