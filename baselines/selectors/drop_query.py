@@ -24,10 +24,10 @@ class DropQuery(Selector):
     to each centroid is picked. Before the first label all images are candidates (the paper's centroid start). Follows
     the authors' code (sanketx/AL-foundation-models; of the paper only the beginning was at hand): while there are fewer
     than 25 candidates per pick, fewer changes suffice, at last one; where even so there are fewer than picks, all are
-    picked and the rest is drawn. Deviates: dropout acts on what the classifier's last layer reads, which under a
-    standardised or hidden layer is not the encoder's features themselves, though these are what is clustered; k-means
-    is `kmeans`', of one start as theirs, but of up to 25 iterations where theirs has 100. Ties are broken at random. No
-    backbone with dropout is needed. Costs num_samples x U x D x K, and k-means of the candidates.
+    picked and the rest is drawn. Deviates: dropout acts on what the classifier's last layer reads, which under a hidden
+    layer is not the encoder's features themselves, though these are what is clustered; k-means is `kmeans`', of one
+    start as theirs, but of up to 25 iterations where theirs has 100. Ties are broken at random. No backbone with
+    dropout is needed. Costs num_samples x U x D x K, and k-means of the candidates.
 
     Args:
         num_samples: passes, M in the paper, >= 1.

@@ -86,8 +86,8 @@ class Pool:
     def penultimate(self) -> Tensor:
         """f32 [N, D']: what the last layer of the current classifier reads of every image, on the CPU.
 
-        Under a fixed head its inputs, standardised if it standardises them; under `mlp` its hidden layer; of a network
-        that was fine-tuned or jointly trained, its own features. Before the first training, `features`.
+        Under a fixed head its inputs as they are, whether it standardises them or not; under `mlp` its hidden layer; of
+        a network that was fine-tuned or jointly trained, its own features. Before the first training, `features`.
         """
         return self.model.penultimate()
 

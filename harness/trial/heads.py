@@ -53,9 +53,11 @@ class Predictor:
     """The function of a trained head, f32 [n, D] -> scores f32 [n, K], to be read as logits.
 
     Attributes:
-        penultimate: f32 [n, D] -> f32 [n, D'], what the last layer reads: standardised inputs where the head
-            standardises them, under `mlp` the hidden layer.
-        last: the last layer, f32 [n, D'] -> f32 [n, K]; of a head without layers, all there is.
+        penultimate: f32 [n, D] -> f32 [n, D'], what the last layer reads: the inputs as they are, under `mlp` the
+            hidden layer.
+        last: the last layer, f32 [n, D'] -> f32 [n, K], with the standardisation of its inputs, which is linear, too,
+            and would give a dimension weight for hardly varying among a few labelled images; of a head without layers,
+            all there is.
     """
 
     penultimate: Callable[[Tensor], Tensor]
@@ -127,7 +129,8 @@ def predictor(config: ClassifierConfig, state: State, inputs: Tensor, labels: Te
         return (x - state["mean"]) / state["std"]
 
     if config.name == "svm":
-        return Predictor(scaled, svm_scores(state["svm"], scaled(inputs), labels, num_classes))
+        votes = svm_scores(state["svm"], scaled(inputs), labels, num_classes)
+        return Predictor(_as_they_are, lambda x: votes(scaled(x)))
     if config.name in ("logistic", "ridge"):
         scores = lambda x: F.linear(x, state["weight"], state["bias"])  # noqa: E731
     elif config.name == "kernel_ridge":
@@ -137,10 +140,17 @@ def predictor(config: ClassifierConfig, state: State, inputs: Tensor, labels: Te
         with torch.device("meta"):  # its weights come from the state: none are drawn
             head = _head(config, inputs.shape[1], num_classes)
         head.load_state_dict(state["head"], assign=True)
-        *below, last = head if isinstance(head, nn.Sequential) else [head]
-        return Predictor(_in_parts(lambda x: nn.Sequential(*below)(scaled(x))), _in_parts(last))
+        if isinstance(head, nn.Sequential):
+            *below, top = head
+            return Predictor(_in_parts(lambda x: nn.Sequential(*below)(scaled(x))), _in_parts(top))
+        return Predictor(_as_they_are, _in_parts(lambda x: head(scaled(x))))
     seen, num_labels = state["seen"], state["num_labels"]
-    return Predictor(scaled, _in_parts(lambda x: with_unseen(scores(x), seen, num_labels, num_classes)))
+    last = lambda x: with_unseen(scores(scaled(x)), seen, num_labels, num_classes)  # noqa: E731
+    return Predictor(_as_they_are, _in_parts(last))
+
+
+def _as_they_are(x: Tensor) -> Tensor:
+    return x
 
 
 def _in_parts(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
@@ -339,4 +349,4 @@ def _knn(config: ClassifierConfig, bank: Tensor, labels: Tensor, num_classes: in
         shares = knn.votes(x, bank, labels, num_classes, neighbors=config.neighbors, temperature=config.temperature)
         return shares.clamp_min(1e-6).log()
 
-    return Predictor(lambda x: x, predict)
+    return Predictor(_as_they_are, predict)

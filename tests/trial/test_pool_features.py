@@ -96,7 +96,19 @@ def test_features_are_the_pretrained_encoders_in_every_round(cache, tmp_path, mo
     for features, penultimate, logits, again in Watching.seen:
         torch.testing.assert_close(again, logits, rtol=1e-4, atol=1e-4)
         if settings["classifier"] == "linear":
-            assert penultimate.shape == features.shape
-            assert not torch.allclose(penultimate, features)  # standardised
+            assert torch.equal(penultimate, features)  # as they are, though the head standardises its inputs
         else:
             assert torch.equal(penultimate, features) != fixed
+
+
+@pytest.mark.parametrize("head", ["linear", "logistic", "ridge", "kernel_ridge", "svm", "knn"])
+def test_distances_are_those_of_the_encoder_whatever_a_head_makes_of_a_dimension(head):
+    """Of few labelled images a dimension that hardly varies would be blown up by their deviation."""
+    rng = torch.Generator().manual_seed(0)
+    inputs = torch.rand(8, 5, generator=rng) * torch.tensor([1, 1, 1, 1, 1e-3])
+    labels, others = torch.arange(8) % 4, torch.rand(60, 5, generator=rng)
+    config = ClassifierConfig(name=head, epochs=5)
+    predict = heads.predictor(config, heads.fit(config, inputs, labels, 4, seed=0), inputs, labels, 4)
+    assert torch.equal(
+        torch.cdist(predict.penultimate(others), predict.penultimate(inputs)), torch.cdist(others, inputs)
+    )
