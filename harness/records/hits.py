@@ -19,9 +19,10 @@ class Hits:
     """What the models of a trial's rounds got right, as one metric counts it.
 
     Attributes:
-        images: names the images and their order; models can be compared image by image where it is the same.
+        images: names the images; models can be compared image by image where it is the same.
         count: m, how many images there are.
-        bits: number of labels -> u8 [ceil(m / 8)], see `numpy.packbits`.
+        bits: number of labels -> u8 [ceil(m / 8)], see `numpy.packbits`; in the order of the data set's rows, for the
+            order of a split is its seed's own.
     """
 
     images: str

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
@@ -39,7 +40,7 @@ class Outcomes:
     """What each image contributes to a score that is a mean over images.
 
     Attributes:
-        images: names the images and their order.
+        images: names the images.
         values: [m], bool where these are hits, f64 for means over several models; their mean is the score.
     """
 
@@ -197,10 +198,10 @@ def estimate(
 
     Args:
         values: one a seed.
-        outcomes: of each seed, where they were kept.
+        outcomes: of the seeds of which they were kept.
         limits: of a value.
     """
-    moments = _moments([(one.images, one.values) for one in outcomes]) if len(outcomes) == len(values) else NO_IMAGES
+    moments = _moments([(one.images, one.values) for one in outcomes])
     return _estimate(inference.means(np.array(values, float), moments), limits)
 
 
@@ -229,11 +230,17 @@ def _known(value: np.ndarray) -> float | None:
 
 
 def _moments(by_seed: Sequence[tuple[str, np.ndarray]]) -> ImageMoments:
-    """Of the images' names and contributions under each seed."""
-    if len(by_seed) < 2 or len({len(x) for _, x in by_seed}) > 1 or len(by_seed[0][1]) < 2:
+    """Of the images' names and contributions under the seeds of which these are known, all or some: two are enough.
+
+    Where several seeds have the same images, and others have not, what the same images do is taken to hold for all.
+    """
+    count = Counter(images for images, _ in by_seed)
+    most, times = max(count.items(), key=lambda one: one[1], default=("", 0))
+    known = [x for images, x in by_seed if times == 1 or images == most]
+    if len(known) < 2 or len({len(x) for x in known}) > 1 or len(known[0]) < 2:
         return NO_IMAGES
-    x = np.stack([x.astype(np.int8) if x.dtype == bool else x for _, x in by_seed])
-    return inference.image_moments(x, same_images=len({images for images, _ in by_seed}) == 1)
+    x = np.stack([x.astype(np.int8) if x.dtype == bool else x for x in known])
+    return inference.image_moments(x, same_images=times > 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -316,7 +323,7 @@ def _moments_of_pairs(
 def _difference_moments(
     one: Mapping[Any, Outcomes], other: Mapping[Any, Outcomes], seeds: Sequence[Any]
 ) -> ImageMoments:
-    """Nothing is known where a seed's images are not the same for both."""
+    """By the seeds of which both sides are known, on the same images."""
     pairs = [(one.get(seed), other.get(seed)) for seed in seeds]
     return _moments(
         [
@@ -324,8 +331,6 @@ def _difference_moments(
             for a, b in pairs
             if a and b and a.images == b.images and len(a.values) == len(b.values)
         ]
-        if all(a and b and a.images == b.images for a, b in pairs)
-        else []
     )
 
 

@@ -234,14 +234,27 @@ class Report:
 
     @property
     def has_hits(self) -> bool:
-        """Whether it was kept which images each confirmed model got right."""
-        return bool(self.confirmed) and all(entry.outcomes(self.measure) for entry in self.confirmed)
+        """Whether it was kept which images the confirmed models got right, of each configuration by two seeds or more.
+
+        Two that have images in common, or nothing tells what other images would change.
+        """
+        kept = [[one.images for one in entry.outcomes(self.measure).values()] for entry in self.confirmed]
+        of_one = [len(entry.values.get(self.measure, {})) == 1 for entry in self.confirmed]
+        return bool(kept) and all(
+            len(images) > (0 if alone else len(set(images))) for images, alone in zip(kept, of_one, strict=True)
+        )
 
     @property
     def has_fresh_splits(self) -> bool:
         """Whether each seed draws a split of its own."""
         seeds = self.space.get("seeds")
         return isinstance(seeds, Mapping) and seeds.get("split") == "fresh"
+
+    @property
+    def has_fresh_tests(self) -> bool:
+        """Whether each seed draws test images of its own, for the data sets have none."""
+        sets = self.environment.get("datasets") or [{}]
+        return self.has_fresh_splits and all("test" in one.get("carved", ()) for one in sets)
 
     @property
     def looks(self) -> Looks | None:

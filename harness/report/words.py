@@ -73,14 +73,15 @@ INCOMPLETE = (
 
 def covered(report: Report) -> str:
     """What an interval covers."""
-    if report.has_fresh_splits:
+    if report.has_fresh_tests:
         return "Intervals cover other seeds and, since each seed draws its own, other splits of these images."
+    images = "and other test images of the same kind"
+    if not report.has_hits:
+        images = "on these very images, for the images' part in this metric is not known"
+    if report.has_fresh_splits:
+        return f"Intervals cover other seeds with other splits of the training images {images}."
     split = "the split is one and the same, and another would give other figures, differences less so."
-    if report.has_hits:
-        return f"Intervals cover other seeds and other test images of the same kind; {split}"
-    return (
-        f"Intervals cover other seeds on these very images, for the images' part in this metric is not known; {split}"
-    )
+    return f"Intervals cover other seeds {images}; {split}"
 
 
 def procedure(judgements: Sequence[Judgement], reference: str) -> list[str]:

@@ -466,9 +466,12 @@ class Rounds:
             return None
         parts = {"val": (data.val, data.val_labels), "test": (data.test, data.test_labels)}
         for name, one in right.items():
+            part = name.partition("/")[0]
+            rows, order = data.places[part][2].sort()
             if name not in self.hits:
-                self.hits[name] = Hits(_images_id(*parts[name.partition("/")[0]]), len(one), {})
-            self.hits[name].bits[self.context.oracle.used] = np.packbits(one.numpy())
+                images, labels = parts[part]
+                self.hits[name] = Hits(_images_id(rows, labels[order], images.subset(order)), len(one), {})
+            self.hits[name].bits[self.context.oracle.used] = np.packbits(one[order].numpy())
         return base64.b64encode(pack_hits(self.hits)).decode()
 
     def _logits_of_labeled(self, model: RoundModel, labeled: Tensor) -> Tensor:
@@ -477,7 +480,10 @@ class Rounds:
         return model.logits("pool", labeled)
 
 
-def _images_id(images: Images, labels: Tensor) -> str:
-    """Names images in their order: by all labels, and by some of the images, for data sets may have equal labels."""
-    some = images[torch.arange(min(len(images), 16))].cpu()
-    return digest(labels.numpy().tobytes() + some.numpy().tobytes())
+def _images_id(rows: Tensor, labels: Tensor, images: Images) -> str:
+    """Names a set of images, whatever order a split has them in: by all rows and labels, and by some of the images.
+
+    Splits of one data set differ by rows; data sets, which may have equal labels, by the images.
+    """
+    some = images[torch.linspace(0, len(images) - 1, min(len(images), 16)).long()].cpu()
+    return digest(rows.numpy().tobytes() + labels.numpy().tobytes() + some.numpy().tobytes())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import product
+from itertools import combinations, product
 
 import numpy as np
 import pytest
@@ -70,10 +70,40 @@ def test_other_images_are_not_compared_image_by_image():
     )
 
 
-def test_hits_of_some_seeds_alone_do_not_count():
+def kept_of(scores, *seeds):
+    """The scores with the hits of some seeds alone."""
+    return Scores(scores.values, lambda case: {seed: scores.outcomes(case)[seed] for seed in seeds})
+
+
+def test_hits_of_one_seed_alone_do_not_count():
     scores, *_ = family()
-    found = judge({0: Scores(scores.values, lambda case: {1: scores.outcomes(case)[1]})}, "c0")[0]
+    found = judge({0: kept_of(scores, 1)}, "c0")[0]
     assert not any(one.by_images for one in found.values())
+
+
+@pytest.mark.parametrize("seeds", list(combinations(SEEDS, 2)) + list(combinations(SEEDS, 4)))
+def test_hits_of_some_seeds_say_what_the_images_do_to_all(seeds):
+    """A lost file costs hardly any of an interval, which seeds alone would make far too narrow."""
+    halves = {"all": 0.0, "some": 0.0, "none": 0.0}
+    for draw in range(10):
+        scores, *_ = family(seed=draw)
+        for name, kept in (("all", SEEDS), ("some", seeds), ("none", ())):
+            one = kept_of(scores, *kept)
+            halves[name] += sum(judged.difference.half for judged in judge({0: one}, "c0")[0].values())
+            halves[name] += estimate(list(one.values["c0"].values()), list(one.outcomes("c0").values())).half
+    assert halves["some"] == pytest.approx(halves["all"], rel=0.1)
+    assert halves["none"] < 0.8 * halves["all"]
+
+
+def test_seeds_of_which_most_have_the_same_images_have_not_images_of_their_own():
+    scores, *_ = family()
+
+    def renamed(case):
+        return {s: replace(one, images="other" if s == 3 else one.images) for s, one in scores.outcomes(case).items()}
+
+    mixed, others = Scores(scores.values, renamed), kept_of(scores, *(s for s in SEEDS if s != 3))
+    for case, one in judge({0: mixed}, "c0")[0].items():
+        assert one.difference.half == judge({0: others}, "c0")[0][case].difference.half
 
 
 def test_a_small_difference_beyond_doubt_is_both():
@@ -144,7 +174,10 @@ def test_images_bound_the_interval_of_a_mean_from_below():
 
 
 def keep_hits(sweep, m=1000, images="0a"):
-    """Adds to every trial the hits that its test accuracies count, and rounds these to what m images can show."""
+    """Adds to every trial the hits that its test accuracies count, and rounds these to what m images can show.
+
+    Without `images` each seed has a name of its own.
+    """
     report = read_report(sweep.path)
     rng = np.random.default_rng(0)
     difficulty = rng.normal(size=m)
@@ -157,7 +190,7 @@ def keep_hits(sweep, m=1000, images="0a"):
                 right[order[: round(values[seed] * m)]] = True
                 bits[step] = np.packbits(right)
             (sweep.path / "trials" / trial / "hits.npz").write_bytes(
-                pack_hits({"test/accuracy": Hits(images, m, bits)})
+                pack_hits({"test/accuracy": Hits(images or f"of {seed}", m, bits)})
             )
 
 
@@ -181,8 +214,37 @@ def test_a_report_reads_hits_and_says_what_they_cover(tmp_path):
     assert known.by_images
     assert not seeds.by_images
     assert known.difference.half > 2 * seeds.difference.half
+    for name in ("random", "coreset"):
+        (sweep.path / "trials" / f"confirm-{name}-s5" / "hits.npz").unlink()
+    report = read_report(sweep.path)
+    assert report.has_hits
+    (some,) = (e.judgement for e in report.confirmed if e.judgement)
+    assert some.by_images
+    assert some.difference.half == pytest.approx(known.difference.half, rel=0.1)
     keep_hits(sweep, m=900)  # hits of another run: they do not add up to the accuracies
     assert not read_report(sweep.path).has_hits
+
+
+@pytest.mark.parametrize(
+    ("carved", "names", "said"),
+    [
+        ([], "one", "other seeds with other splits of the training images and other test images of the same kind."),
+        ([], "many", "other seeds with other splits of the training images on these very images, for the images' part"),
+        ([], "none", "other seeds with other splits of the training images on these very images, for the images' part"),
+        (["val", "test"], "many", "other seeds and, since each seed draws its own, other splits of these images."),
+        (["val", "test"], "none", "other seeds and, since each seed draws its own, other splits of these images."),
+    ],
+)
+def test_a_report_of_fresh_splits_says_whose_test_images_its_intervals_cover(tmp_path, carved, names, said):
+    """A data set's own test images are the same for all seeds: names that differ all the same say nothing of others."""
+    sweep, rng = SweepFolder(tmp_path / "s", seeds={"values": [1, 2, 3], "split": "fresh"}), np.random.default_rng(0)
+    sweep.environment["datasets"][0]["carved"] = carved
+    sweep.write_environment()
+    for name, seed in product(("random", "coreset"), (1, 2, 3)):
+        sweep.trial(name, seed, {"selector.name": name}, {200: exact(0.7 + rng.normal(0, 0.01)) + 0.01})
+    if names != "none":
+        keep_hits(sweep, images="0a" if names == "one" else None)
+    assert f"Intervals cover {said}" in summary(read_report(sweep.path))
 
 
 def test_areas_are_judged_by_images_too(tmp_path):

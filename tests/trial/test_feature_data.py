@@ -14,6 +14,7 @@ from baselines import BUILTINS
 from harness.config.parsing import read_trial
 from harness.config.schema import ConfigError, set_path
 from harness.plugins import registry
+from harness.records.hits import unpack_hits
 from harness.records.portrait import unpack
 from harness.trial import knn
 from harness.trial import run as trial
@@ -47,6 +48,38 @@ def configured(file, **settings):
     for path, value in settings.items():
         set_path(tree, path.replace("__", "."), value)
     return read_trial({"trial": tree}, {})
+
+
+def test_hits_of_images_that_splits_share_are_of_one_name_and_in_one_order(bench, tmp_path):
+    """The order of a split is its seed's own; validation and test images that the data set has are the same for all."""
+    file, parts = tmp_path / "own.npz", {"train": slice(60), "val": slice(60, 100), "test": slice(100, 180)}
+    noisy = VECTORS + 3 * np.random.default_rng(1).normal(size=VECTORS.shape)
+    arrays = {f"x_{part}": noisy[rows] for part, rows in parts.items()}
+    np.savez(file, **arrays, **{f"y_{part}": LABELS[rows] for part, rows in parts.items()})
+    kept = []
+    for split_seed in range(3):
+        config = configured(file, labels={"start": "all"}, data__split_seed=split_seed)
+        rows, _ = bench.run(config, with_test=True)
+        kept.append(unpack_hits(base64.b64decode(rounds_of(rows)[-1][3].hits)))
+    for part, count in (("val", 40), ("test", 80)):
+        first, *others = (hits[f"{part}/accuracy"] for hits in kept)
+        assert 0 < first.after(60).sum() < first.count == count
+        for other in others:
+            assert other.images == first.images
+            np.testing.assert_array_equal(other.after(60), first.after(60))  # fitted to the same labels
+    assert kept[0]["val/accuracy"].images != kept[0]["test/accuracy"].images
+
+
+def test_hits_of_images_that_splits_carve_are_not_of_one_name_though_they_look_alike(bench, tmp_path):
+    """Nor though the data set is sorted by class, so that in its order all labels are equal."""
+    file = tmp_path / "alike.npz"
+    np.savez(file, x_train=np.repeat(VECTORS[:3], 60, 0), y_train=np.repeat([0, 1, 2], 60))
+    names = set()
+    for split_seed in range(3):
+        config = configured(file, labels={"start": "all"}, data__split_seed=split_seed)
+        rows, _ = bench.run(config, with_test=True)
+        names.add(unpack_hits(base64.b64decode(rounds_of(rows)[-1][3].hits))["test/accuracy"].images)
+    assert len(names) == 3
 
 
 READERS = [
