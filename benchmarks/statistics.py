@@ -19,7 +19,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,8 @@ from harness.progress import track
 from harness.report import inference
 from harness.report.astray import astray
 from harness.report.compare import HOPELESS
-from harness.report.inference import FEW, Averages, Seen
-from harness.report.sequential import Looks
+from harness.report.inference import FEW, Averages
+from harness.report.sequential import Looks, Seen
 
 ACCURACY, DEVIATION, WORTH = 0.8, 0.01, 0.01
 """Of every configuration; of its seeds and of what a seed does to all; what is worth a difference."""
@@ -359,19 +359,23 @@ def until_resolved(scores: np.ndarray, hits: np.ndarray | None) -> tuple[np.ndar
     """
     families, rivals = len(scores), scores.shape[1] - 1
     active, taken = np.ones((families, rivals), bool), np.zeros((families, rivals + 1), int)
-    p, beyond = (np.full((families, rivals), np.nan) for _ in range(2))
+    seen: Seen | None = None
     for look, size in enumerate(PLANNED.sizes):
         taken[np.column_stack([active.any(-1), active])] = size
         now = _differences_of(scores[..., :size], None if hits is None else hits[:, :, :size], taken)
-        p = np.where(active, np.fmin(p, PLANNED.overall(look, now.p)), p)
-        beyond = np.where(active, np.fmin(beyond, PLANNED.overall(look, 2 * now.p_beyond(WORTH)) / 2), beyond)
-        decisions = inference.decide(now, WORTH, Seen(p, beyond, lambda count: count))
+        seen = _of_the_active(active, PLANNED.seen(look, now.mean, now.p, now.p_beyond(WORTH), seen), seen)
+        decisions = inference.decide(now, WORTH, seen)
         left = np.maximum(1, (~decisions.differs).sum(-1, keepdims=True))
         level = PLANNED.level(len(PLANNED.sizes) - 1, inference.ALPHA / left)
         hope = inference.chance_of_verdict(now, len(PLANNED.seeds), level, WORTH)
         active &= ~(decisions.differs | decisions.equivalent | (hope < HOPELESS))
     fixed = inference.decide(differences(scores, hits), WORTH)
     return decisions.differs, decisions.equivalent, taken.mean(-1) / len(PLANNED.seeds), fixed.differs, fixed.equivalent
+
+
+def _of_the_active(active: np.ndarray, after: Seen, before: Seen | None) -> Seen:
+    """What is known after a look, where it was one of the active comparisons bool [R, k] alone."""
+    return Seen(*(np.where(active, *pair) for pair in zip(astuple(after), astuple(before or after), strict=True)))
 
 
 def _differences_of(scores: np.ndarray, hits: np.ndarray | None, taken: np.ndarray) -> Averages:

@@ -8,7 +8,8 @@
 - not resolved, if it is no verdict, and untested with fewer seeds or none.
 
 A claim that there is no difference is reproduced by an equivalence and contradicted by a verdict of either kind. Each
-claim is judged alone, at the size that was run: small ones are smaller than the source's in images, network and epochs.
+claim is judged alone, by the first of its sweeps that tests it, those of the source's size before the small ones: small
+ones are smaller than the source's in images, network and epochs.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from harness.config.schema import Problems, by_path, parse, read_yaml
 from harness.files import check_output, replace_text
 from harness.messages import cut
 from harness.progress import until_reader_leaves
-from harness.records.rows import rows_file
-from harness.report.compare import judge
+from harness.records.rows import last, rows_file
 from harness.report.model import Entry, Report
+from harness.report.one_to_one import judge_pair
 from harness.report.read import read_report
 
 EXHIBITS = Path("results/papers.yaml")
@@ -55,6 +56,11 @@ class Claim:
     than: dict
     differs: bool = True
     metric: str = ""
+
+    @property
+    def sides(self) -> tuple[dict, dict]:
+        """Both configurations."""
+        return self.better, self.than
 
 
 @dataclass(frozen=True)
@@ -109,21 +115,20 @@ def folder_of(sweep: str, results: Path) -> Path | None:
     return next((place for place in places if rows_file(place).is_file()), None)
 
 
-def entry_of(report: Report, parameters: Mapping[str, Any]) -> Entry:
-    """The confirmed configuration that has these parameters.
+def entry_of(report: Report, parameters: Mapping[str, Any]) -> Entry | None:
+    """The confirmed configuration that has these parameters; None where it has no result.
 
     Raises:
-        ValueError: none has, or several have.
+        ValueError: several have.
     """
-    fitting = [
-        entry
-        for entry in report.confirmed
-        if all(entry.parameters.get(path) == value for path, value in by_path(parameters).items())
-    ]
-    if len(fitting) != 1:
-        many = "no" if not fitting else f"{len(fitting)}"
-        raise ValueError(f"{report.folder}: {many} configurations with {json.dumps(dict(parameters))}")
-    return fitting[0]
+    fitting = [entry for entry in report.confirmed if _fits(entry.parameters, parameters)]
+    if len(fitting) > 1:
+        raise ValueError(f"{report.folder}: {len(fitting)} configurations with {json.dumps(dict(parameters))}")
+    return fitting[0] if fitting else None
+
+
+def _fits(parameters: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
+    return all(parameters.get(path) == value for path, value in by_path(asked).items())
 
 
 def verdict(claim: Claim, report: Report) -> tuple[Finding, str]:
@@ -132,9 +137,7 @@ def verdict(claim: Claim, report: Report) -> tuple[Finding, str]:
         return "untested", "trials of different data"
     metric = claim.metric or report.measure
     ours, other = entry_of(report, claim.better), entry_of(report, claim.than)
-    scores = report.scores(metric, [ours, other])
-    first, second = scores.values
-    judged = judge({"": scores}, second, maximize=report.maximize, worth=report.worth(metric))[""].get(first)
+    judged = judge_pair(report, metric, ours, other, looks=report.looks) if ours and other else None
     if judged is None or judged.difference.n < FEWEST_SEEDS:
         return "untested", f"n = {judged.difference.n if judged else 0}"
     middle, half = judged.difference.mean, judged.difference.half
@@ -151,8 +154,8 @@ def figures(row: Exhibit, report: Report) -> str:
     """Each configuration's mean and interval in percent, and how many seeds."""
     entries = [entry for entry in report.confirmed if entry.values.get(report.measure)]
     if len(entries) > MOST_SHOWN:
-        claimed = [entry_of(report, side) for claim in row.claims for side in (claim.better, claim.than)]
-        entries = [entry for entry in entries if entry is entries[0] or entry in claimed]
+        claimed = [one for claim in row.claims for side in claim.sides if (one := entry_of(report, side))]
+        entries = [entry for entry in entries if any(entry is one for one in (entries[0], *claimed))]
     shown = []
     for entry in entries:
         mean = entry.estimate(report.measure)
@@ -169,7 +172,7 @@ def lines(rows: Sequence[Exhibit], results: Path) -> list[tuple[str, ...]]:
     """The cells of each row, in the order of `HEADER`.
 
     Raises:
-        ValueError: a claim names a configuration that its sweep lacks.
+        ValueError: a claim names a configuration that none of its sweeps asked for.
     """
     made: list[tuple[str, ...]] = []
     for row in rows:
@@ -186,12 +189,25 @@ def _reports(sweeps: Sequence[str], results: Path) -> list[Report]:
 
 
 def _said(row: Exhibit, reports: Mapping[str, Sequence[Report]]) -> str:
-    every = [*reports["large"], *reports["small"]]
     said = []
     for claim in row.claims:
-        outcome, about = verdict(claim, every[0]) if every else ("untested", "")
+        outcome, about = _judged(claim, reports)
         said.append(f"{claim.says}: **{outcome}**" + (f" ({about})" if about else "") + ".")
     return " ".join(said) or "–"
+
+
+def _judged(claim: Claim, reports: Mapping[str, Sequence[Report]]) -> tuple[Finding, str]:
+    """By the first sweep that tests it, the source's size before the small one; else why the first does not."""
+    every = [(report, size) for size in ("large", "small") for report in reports[size]]
+    for side in claim.sides:
+        asked = [by_path(last(history)["parameters"]) for report, _ in every for history in report.histories.values()]
+        if every and not any(_fits(parameters, side) for parameters in asked):
+            raise ValueError(f"{every[0][0].folder}: no configurations with {json.dumps(side)}")
+    outcomes: list[tuple[Finding, str]] = []
+    for report, size in every:
+        outcome, about = verdict(claim, report)
+        outcomes.append((outcome, f"{about}, {size} size" if reports["large"] and reports["small"] else about))
+    return next((one for one in outcomes if one[0] != "untested"), outcomes[0] if outcomes else ("untested", ""))
 
 
 def exhibits_table(rows: Sequence[Exhibit], results: Path) -> str:

@@ -12,6 +12,7 @@ from harness import papers
 from harness.config.plan import load_plan
 from harness.config.schema import by_path
 from harness.papers import Claim, Exhibit
+from harness.report.read import read_report
 
 ROOT = Path(__file__).resolve().parents[1]
 CORESET, RANDOM, KMEANS = ({"selector.name": name} for name in ("coreset", "random", "kmeans"))
@@ -80,6 +81,70 @@ def test_figures_stand_where_their_size_is(tmp_path):
 def test_what_was_not_run_is_untested(tmp_path):
     (line,) = papers.lines([row(BETTER)], tmp_path)
     assert line[-3:] == ("not run", "", "CoreSet is better: **untested**.")
+
+
+def test_a_claim_is_judged_by_the_first_sweep_that_tests_it(tmp_path):
+    """Three seeds at the source's size, or trials of others there, leave the word to five at the small one."""
+    sweep(tmp_path, 0.05)
+    sweep(tmp_path, -0.05, seeds=3, name="few")
+    other = SweepFolder(tmp_path / "other", reference=RANDOM)
+    for seed in range(5):
+        other.trial("k", seed, KMEANS, {100: 0.6})
+    for large in ("few", "other"):
+        (line,) = papers.lines([row(BETTER, large=(large,))], tmp_path)
+        assert re.search(r"\*\*reproduced\*\* \(.5.0 ± .*, n = 5, small size\)", line[-1]), large
+    sweep(tmp_path, -0.05, name="whole")
+    (line,) = papers.lines([row(BETTER, large=("whole",))], tmp_path)
+    assert "**contradicted**" in line[-1]
+    assert "n = 5, large size)" in line[-1]
+    (line,) = papers.lines([row(BETTER, large=("gone",))], tmp_path)
+    assert line[-1].endswith("n = 5).")
+
+
+def test_a_claimed_configuration_that_failed_everywhere_is_untested_and_the_others_are_listed(tmp_path):
+    folder = SweepFolder(tmp_path / "asked", reference=RANDOM)
+    for seed in range(5):
+        folder.trial("a", seed, RANDOM, {100: 0.6})
+        folder.trial("b", seed, CORESET, {}, status="failed", error="NaN")
+        for k in range(papers.MOST_SHOWN + 1):
+            folder.trial(f"k{k}", seed, {**KMEANS, "selector.n_init": k}, {100: 0.5})
+    (line,) = papers.lines([row(BETTER)], tmp_path)
+    assert line[-1] == "CoreSet is better: **untested** (n = 0)."
+    assert "random 59.0" in line[papers.HEADER.index("ours, small")]
+
+
+def test_configurations_of_one_method_on_two_grounds_can_be_claimed_about(tmp_path):
+    parameters = {"backbone.width": {"values": [8, 32]}, "selector.name": {"values": ["random", "coreset"]}}
+    folder = SweepFolder(tmp_path / "asked", parameters=parameters)
+    for seed, level in enumerate(LEVELS):
+        for width in (8, 32):
+            for selector in (RANDOM, CORESET):
+                value = level + width / 1000 + 0.001 * (-1) ** seed * (width > 8)
+                folder.trial(
+                    f"{selector}{width}".replace("'", ""), seed, {"backbone.width": width, **selector}, {100: value}
+                )
+    wide, narrow = ({"backbone.width": width, **RANDOM} for width in (32, 8))
+    claims = [Claim("Wider is better", wide, narrow), Claim("Narrower is better", narrow, wide)]
+    (line,) = papers.lines([row(*claims)], tmp_path)
+    assert re.search(r"Wider is better: \*\*reproduced\*\* .* Narrower is better: \*\*contradicted\*\*", line[-1])
+
+
+@pytest.mark.parametrize("until", [False, True])
+def test_a_claim_is_judged_as_the_report_of_its_sweep_judges(tmp_path, until):
+    """At the level of its looks, and as an indication where both sides failed under a seed."""
+    seeds = {"max": 30, "until": "resolved", "block": 5, "split": "same"} if until else list(range(6))
+    folder = SweepFolder(tmp_path / "asked", seeds=seeds, reference=RANDOM)
+    for seed, wobble in enumerate((0.011, -0.011, 0.0055, -0.0055, 0.0)):
+        for name, parameters, lead in (("a", RANDOM, 0.0), ("b", CORESET, 0.0125 + wobble)):
+            folder.trial(name, seed, parameters, {100: 0.6 + (lead if until else 4 * (lead - wobble) + wobble)})
+    for name, parameters in (("a", RANDOM), ("b", CORESET), ("c", KMEANS)) if not until else ():
+        folder.trial(
+            name, 5, parameters, {} if name < "c" else {100: 0.6}, status="failed" if name < "c" else "finished"
+        )
+    report = read_report(folder.path)
+    (kind,) = [one.kind for one in report.confirmed if one.id == "b"]
+    assert kind == ("none" if until else "indication")
+    assert papers.verdict(BETTER, report)[0] == "not resolved"
 
 
 ROW = "source: A, what: t, protocol: p, paper: '1', question: q"

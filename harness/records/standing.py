@@ -28,6 +28,23 @@ def standing(
     return sorted(values, key=lambda case: (case not in above, missing.get(case, 0), sign * above.get(case, 0.0), case))
 
 
+def level(values: Mapping[Block, float], reference: Mapping[Block, float]) -> float | None:
+    """The mean of a case as it would be under all blocks of the reference: that one's mean, and the mean difference.
+
+    Cases that get more seeds only while a comparison is open have different ones, easier or harder; the order is then
+    that of the paired differences by which they are judged. Where the reference has nothing it is the mean of what the
+    case has; without a block in common there is none.
+
+    Args:
+        values: block -> value of the case.
+        reference: the same of the reference.
+    """
+    if not reference:
+        return fmean(values.values()) if values else None
+    leads = [value - reference[block] for block, value in values.items() if block in reference]
+    return fmean(reference.values()) + fmean(leads) if leads else None
+
+
 def above_complete(values: Mapping[str, Mapping[Block, float]], missing: Mapping[str, int]) -> dict[str, float]:
     """By how much the values of each case that has any lie above those of the complete cases, on average.
 

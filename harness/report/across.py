@@ -40,6 +40,10 @@ class Judged:
     values: Mapping[str, Mapping[int, float]]
     kinds: Mapping[str, str]
 
+    def lacks(self, entry: Entry) -> bool:
+        """Whether a configuration has no value under a seed that was asked of it."""
+        return bool(entry.asked - self.values[entry.id].keys())
+
 
 def judged(report: Report) -> Judged:
     """The areas under the curves where each configuration has one, as in the answer on one ground; else at the end."""
@@ -64,7 +68,7 @@ def compare_across(report: Report) -> Across | None:
     if len(report.blocks) < 2 or report.reference is None or report.mixed:
         return None
     reference, sign = report.reference.method, 1.0 if report.maximize else -1.0
-    by, common = judged(report), report.looks is not None
+    by = judged(report)
     by_method: dict[str, dict[str, Entry]] = {}
     for entry in report.confirmed:
         by_method.setdefault(entry.method, {})[entry.block] = entry
@@ -76,13 +80,11 @@ def compare_across(report: Report) -> Across | None:
     }
     every = np.concatenate([np.zeros(1), *(one for strata in leads.values() for one in strata)])
     thresholds = np.linspace(every.min(), every.max(), THRESHOLDS)
-    ranks = mean_ranks({block: _runs(by, entries, sign, common=common) for block, entries in report.blocks.items()})
+    ranks = mean_ranks({block: _runs(by, entries, sign) for block, entries in report.blocks.items()})
     whole = {
         method: strata
         for method, strata in leads.items()
-        if len(strata) == len(grounds)
-        and all(map(len, strata))
-        and not any(e.lacking for e in by_method[method].values())
+        if len(strata) == len(grounds) and all(map(len, strata)) and not any(map(by.lacks, by_method[method].values()))
     }
     methods = [
         Aggregate(
@@ -105,12 +107,12 @@ def _lead(by: Judged, entry: Entry, reference: Entry, sign: float) -> np.ndarray
     return np.array([sign * (mine[seed] - other[seed]) for seed in mine if seed in other])
 
 
-def _runs(by: Judged, entries: Sequence[Entry], sign: float, *, common: bool) -> dict[str, dict[int, float]]:
-    """Method -> seed -> value, better upwards; of seeds that all have, where these are added until resolved."""
-    values = {entry.method: by.values[entry.id] for entry in entries}
-    shared = set.intersection(*map(set, values.values())) if common else None
+def _runs(by: Judged, entries: Sequence[Entry], sign: float) -> dict[str, dict[int, float]]:
+    """Method -> seed -> value, better upwards: of the methods that lack none, under the seeds that all have."""
+    values = {entry.method: by.values[entry.id] for entry in entries if not by.lacks(entry)}
+    shared = set.intersection(*map(set, values.values())) if values else set()
     return {
-        method: {seed: sign * value for seed, value in by_seed.items() if shared is None or seed in shared}
+        method: {seed: sign * value for seed, value in by_seed.items() if seed in shared}
         for method, by_seed in values.items()
     }
 
@@ -123,12 +125,20 @@ def _verdicts(kinds: Sequence[str]) -> tuple[int, int, int]:
 def interquartile_mean(strata: Sequence[np.ndarray]) -> Between:
     """The mean of the middle half of all runs; more robust than the mean, and than the median less wasteful.
 
+    Every ground weighs the same, however many runs it took; where these are equally many, it is the trimmed mean.
+
     Args:
         strata: f64 [n] of each ground.
     """
+    weights = np.concatenate([np.full(len(runs), 1 / len(runs) / len(strata)) for runs in strata])
+    out = int(MIDDLE * len(weights)) / len(weights)  # whole runs, as Agarwal et al.
 
     def statistic(drawn: Sequence[np.ndarray]) -> np.ndarray:
-        return stats.trim_mean(np.concatenate(drawn, axis=1), MIDDLE, axis=1)[:, None]
+        runs = np.concatenate(drawn, axis=1)
+        order = runs.argsort(1)
+        ends = weights[order].cumsum(1)
+        inside = np.clip(ends, out, 1 - out) - np.clip(ends - weights[order], out, 1 - out)
+        return (inside * np.take_along_axis(runs, order, 1)).sum(1, keepdims=True) / inside.sum(1, keepdims=True)
 
     return bootstrap(strata, statistic)[0]
 

@@ -69,8 +69,9 @@ def _notes(across: Across) -> list[str]:
         "(stratified bootstrap, 2,000 draws; where each has eight seeds). They describe; the tables above judge.",
         f"Mean rank by {across.measure} over grounds and seeds, 1 is best; rank, IQM and profile of the methods that "
         "lack none.",
-        f"IQM: interquartile mean of the differences to {across.reference} over all runs, better upwards (Agarwal et "
-        "al. 2021, https://arxiv.org/abs/2108.13264; there of scores that each task's own scale normalises).",
+        f"IQM: interquartile mean of the differences to {across.reference} over all runs, every ground weighing the "
+        "same, better upwards (Agarwal et al. 2021, https://arxiv.org/abs/2108.13264; there of scores that each task's "
+        "own scale normalises).",
         f"Wins, losses: grounds on which the method is better, or worse, than {across.reference} after Holm's "
         "correction for all comparisons on all grounds; ties: neither can be said, or equivalent.",
     ]

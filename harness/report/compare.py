@@ -11,15 +11,15 @@ import math
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field, replace
-from functools import cache, cached_property, lru_cache
+from dataclasses import astuple, dataclass, field, replace
+from functools import cache, cached_property, lru_cache, partial
 from typing import Any, Literal, TypeVar
 
 import numpy as np
 
 from harness.report import inference
-from harness.report.inference import NO_IMAGES, Averages, Decisions, ImageMoments, Seen
-from harness.report.sequential import Looks
+from harness.report.inference import NO_IMAGES, Averages, Decisions, ImageMoments
+from harness.report.sequential import Looks, Seen
 
 NO_EVIDENCE = "no evidence of a difference"
 NO_SEED = "no seed in common with the reference"
@@ -60,22 +60,12 @@ class Scores:
         values: case -> seed -> value.
         outcomes: case -> seed -> what the images contribute to the value; empty where it is no mean over images, or
             nobody kept it.
-        lacking: the cases that have no value under a seed that was asked of them; None: under one that another has.
+        lacking: the cases that have no value under a seed that was asked of them.
     """
 
     values: Cases
     outcomes: Callable[[str], Mapping[Any, Outcomes]] = field(default=_nothing_kept)
-    lacking: AbstractSet[str] | None = None
-
-    def lacks(self, case: str) -> bool:
-        """Whether a case has no value under some seed."""
-        if self.lacking is not None:
-            return case in self.lacking
-        return not self._seeds <= self.values[case].keys()
-
-    @cached_property
-    def _seeds(self) -> set[Any]:
-        return {seed for by_seed in self.values.values() for seed in by_seed}
+    lacking: AbstractSet[str] = frozenset()
 
     def under(self, seeds: AbstractSet[Any]) -> Scores:
         """Of these seeds alone."""
@@ -356,19 +346,21 @@ def judge(
         that lacks a seed that was asked of it, the rest cannot make it better, nor worse where the reference lacks one.
     """
     judgements: dict[Key, dict[str, Judgement]] = {key: {} for key in columns}
-    latest, seen, taken = _looked_at(columns, reference, worth, looks)
+    latest, seen, looked = _looked_at(columns, reference, worth, looks)
     if not latest:
         return judgements
     family = _together([mean for mean, _ in latest.values()])
-    decisions = inference.decide(family, worth, seen)
+    decisions = inference.decide(family, worth, seen, partial(_tests_at, looks, [at[-1] for at in looked.values()]))
     hope = _hope(family, worth, looks, max(1, int((~decisions.differs).sum())))
     for place, ((key, case), (mean, values)) in enumerate(latest.items()):
         one = _judgement(mean, values, decisions, place, maximize, worth)
-        one = _weakened(one, columns[key].lacks(case), columns[key].lacks(reference))
-        judgements[key][case] = replace(one, looks=taken[key, case], settled=one.kind not in OPEN) if looks else one
+        one = _weakened(one, case in columns[key].lacking, reference in columns[key].lacking)
+        if looks:
+            one = replace(one, looks=len(looked[key, case]), settled=one.kind not in OPEN)
         if looks and one.kind in OPEN and hope[place] < HOPELESS:
             more = f"{one.verdict}; {len(looks.seeds)} seeds would hardly bring one"
-            judgements[key][case] = replace(judgements[key][case], settled=True, verdict=more)
+            one = replace(one, settled=True, verdict=more)
+        judgements[key][case] = one
     return judgements
 
 
@@ -387,37 +379,33 @@ def _compared(columns: Mapping[Key, Scores], reference: str) -> Compared:
 
 def _looked_at(
     columns: Mapping[Key, Scores], reference: str, worth: float | None, looks: Looks | None
-) -> tuple[Compared, Seen | None, dict[tuple[Key, str], int]]:
-    """Each comparison as it was at its last look, what the looks before it change, and how many there were.
+) -> tuple[Compared, Seen | None, dict[tuple[Key, str], list[int]]]:
+    """Each comparison as it was at its last look, what was seen until then, and which looks there were.
 
     A look counts for a comparison where a seed of its block is there for both sides: what has a verdict gets no more.
     """
     if looks is None:
         return _compared(columns, reference), None, {}
     latest: Compared = {}
-    p: dict[tuple[Key, str], tuple[float, float]] = {}
-    number: dict[tuple[Key, str], list[int]] = {}
+    seen: dict[tuple[Key, str], Seen] = {}
+    looked: dict[tuple[Key, str], list[int]] = {}
     for look, size in enumerate(looks.sizes):
         seeds = set(looks.seeds[:size])
         here = _compared({key: scores.under(seeds) for key, scores in columns.items()}, reference)
         for pair, (mean, values) in here.items():
             if pair in latest and len(values) == len(latest[pair][1]):
                 continue
-            beyond = mean.p_beyond(worth) if worth is not None else np.nan
-            now = looks.overall(look, mean.p), looks.overall(look, 2 * beyond) / 2  # of the two tests each has one side
-            before = p.get(pair, (np.nan, np.nan))
-            p[pair] = float(np.fmin(before[0], now[0])), float(np.fmin(before[1], now[1]))
+            beyond = mean.p_beyond(worth) if worth is not None else np.array(np.nan)
+            seen[pair] = looks.seen(look, mean.mean, mean.p, beyond, seen.get(pair))
             latest[pair] = replace(mean, level=looks.level(look, inference.ALPHA)), values
-            number.setdefault(pair, []).append(look)
-    last = [number[pair][-1] for pair in latest]
+            looked.setdefault(pair, []).append(look)
+    return latest, Seen(*np.array([astuple(one) for one in seen.values()]).reshape(-1, 5).T), looked
 
-    def tests(count: np.ndarray) -> np.ndarray:
-        alpha = inference.ALPHA / np.maximum(count.item(), 1)
-        return np.array([inference.ALPHA / looks.level(look, alpha) for look in last])
 
-    differs, beyond = (np.array([p[pair][place] for pair in latest]) for place in (0, 1))
-    seen = Seen(differs, beyond if worth is not None else None, tests)
-    return latest, seen, {pair: len(places) for pair, places in number.items()}
+def _tests_at(looks: Looks | None, last: Sequence[int], count: np.ndarray) -> np.ndarray:
+    """Of so many tests, looked at once, each comparison has the level of its last look."""
+    alpha = inference.ALPHA / np.maximum(count.item(), 1)
+    return np.array([inference.ALPHA / looks.level(look, alpha) for look in last]) if looks else count
 
 
 def _hope(family: Averages, worth: float | None, looks: Looks | None, count: int) -> np.ndarray:
@@ -480,6 +468,8 @@ def _judgement(
         kind, verdict = "equivalent", f"equivalent within {small}"
     elif decisions.indicates[place]:
         kind, verdict = "indication", f"indication: {direction}"
+    elif decisions.faded[place]:
+        verdict = f"{NO_EVIDENCE}: an earlier look found one, more seeds do not"
     elif difference.excludes_zero and p_holm <= inference.ALPHA:
         verdict = f"{NO_EVIDENCE}: of two seeds p must be at most {inference.ALPHA_OF_FEW:g}"
     elif difference.excludes_zero:

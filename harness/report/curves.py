@@ -29,6 +29,14 @@ PENALTY_BY_CHANCE = ALPHA / 2
 """The most that an entry of the penalty matrix of one setting would be among equal cases."""
 
 
+def under(curves: Curves, seeds: AbstractSet[Any]) -> Curves:
+    """The curves of these seeds alone."""
+    return {
+        step: {case: {seed: of[seed] for seed in of if seed in seeds} for case, of in column.items()}
+        for step, column in curves.items()
+    }
+
+
 def areas(curves: Curves) -> dict[str, dict[Any, float]]:
     """The area under each curve: the mean height over the label budget (area under the budget curve, `aubc`).
 

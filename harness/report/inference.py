@@ -27,6 +27,8 @@ from functools import cache, cached_property, lru_cache
 import numpy as np
 from scipy import special, stats
 
+from harness.report.sequential import Seen
+
 ALPHA = 0.05
 POWER = 0.80
 FEW = 2
@@ -301,6 +303,7 @@ class Decisions:
         differs: it is one.
         indicates: the same at `ALPHA_OF_FEW`, of seeds too few to claim it.
         equivalent: it is smaller than what is worth a difference.
+        faded: a look before the last one found it to be one, and the last one does not.
         differences: what is judged.
         tests: among how many, see `smallest`.
     """
@@ -309,6 +312,7 @@ class Decisions:
     differs: np.ndarray
     indicates: np.ndarray
     equivalent: np.ndarray
+    faded: np.ndarray
     differences: Averages
     tests: np.ndarray
 
@@ -318,38 +322,30 @@ class Decisions:
         return np.where(self.differences.n > FEW, smallest(self.differences, self.tests), np.nan)
 
 
-@dataclass(frozen=True)
-class Seen:
-    """What looks before the last one change in a family; arrays [..., k] but for `tests`.
-
-    Attributes:
-        p: of no difference, sequential, see `sequential`; it stands in for that of the last look.
-        p_beyond: of more than what is worth a difference, likewise; None where that is not asked.
-        tests: number of comparisons [..., 1] -> of so many, looked at once, each has the level of its last look.
-    """
-
-    p: np.ndarray
-    p_beyond: np.ndarray | None
-    tests: Callable[[np.ndarray], np.ndarray]
-
-
-def decide(differences: Averages, worth: float | None, seen: Seen | None = None) -> Decisions:
+def decide(
+    differences: Averages,
+    worth: float | None,
+    seen: Seen | None = None,
+    tests_of: Callable[[np.ndarray], np.ndarray] = np.asarray,
+) -> Decisions:
     """Judges a family of differences: Holm's correction runs over all of them together.
 
     Args:
         differences: [..., k].
         worth: what is worth a difference; equivalence is asked by two one-sided tests, corrected in the same way. None:
             it is not asked.
-        seen: of a family that was looked at before.
+        seen: of a family that was looked at before: what an earlier look found counts as long as the last one finds it.
+        tests_of: number of comparisons [..., 1] -> of so many, looked at once, each has the level of its last look.
     """
     p = seen.p if seen else differences.p
     beyond = (seen.p_beyond if seen else differences.p_beyond(worth)) if worth is not None else None
     p_holm, enough = holm(p), differences.n > FEW
-    needed = p_holm <= np.where(enough, ALPHA, ALPHA_OF_FEW)
+    crossed = p_holm <= np.where(enough, ALPHA, ALPHA_OF_FEW)
+    needed = crossed & seen.stands(differences.mean, ALPHA) if seen else crossed
     equal = holm(beyond) <= ALPHA if beyond is not None else np.zeros(needed.shape, bool)
-    tests = np.isfinite(p_holm).sum(-1, keepdims=True)
-    tests = seen.tests(tests) if seen else tests
-    return Decisions(p_holm, needed & enough, needed & ~enough, equal & enough, differences, tests)
+    equal = equal & (seen.last_beyond <= ALPHA) if seen else equal
+    tests = tests_of(np.isfinite(p_holm).sum(-1, keepdims=True))
+    return Decisions(p_holm, needed & enough, needed & ~enough, equal & enough, crossed & ~needed, differences, tests)
 
 
 def chance_of_verdict(

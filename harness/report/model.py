@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import combinations
 from pathlib import Path
 from statistics import fmean
@@ -15,7 +16,7 @@ import numpy as np
 
 from harness.metrics import known
 from harness.records.rows import History
-from harness.records.standing import standing
+from harness.records.standing import level, standing
 from harness.records.trial_files import TrialFiles
 from harness.report.aggregates import Across
 from harness.report.compare import NO_SEED, Estimate, Judgement, Outcomes, Scores, estimate, flattery, judge
@@ -69,6 +70,11 @@ class Entry:
     method: str = ""
     judgement: Judgement | None = None
     verdict: str = ""
+
+    @property
+    def asked(self) -> set[int]:
+        """The seeds that were asked of it."""
+        return {*self.seeds, *self.lacking}
 
     @property
     def p_holm(self) -> float | None:
@@ -225,12 +231,25 @@ class Report:
         """By how much the best of the confirmed configurations would look better than it is, were all of them equal."""
         return flattery(self.scores(self.measure)) if len(self.blocks) == 1 else 0.0
 
+    def level(self, entry: Entry, metric: str) -> float | None:
+        """The mean of a metric; where seeds are added until resolved, as under all seeds of the reference."""
+        grounds = self.blocks.get(entry.block, []) if self.looks else []
+        reference = next((one.values.get(metric, {}) for one in grounds if self.is_reference(one)), {})
+        return level(entry.values.get(metric, {}), reference)
+
+    def by_standing(self, entries: Sequence[Entry], metric: str) -> list[Entry]:
+        """Confirmed configurations, best first, those that lack a seed last."""
+        named = {entry.id: entry for entry in entries}
+        values = {name: entry.values.get(metric, {}) for name, entry in named.items()}
+        if self.looks:
+            reached = {name: self.level(entry, metric) for name, entry in named.items()}
+            values = {name: {} if one is None else {0: one} for name, one in reached.items()}
+        lacking = {name: len(entry.lacking) for name, entry in named.items()}
+        return [named[name] for name in standing(values, lacking, maximize=self.maximize)]
+
     def ordered(self, metric: str) -> list[Entry]:
         """The confirmed configurations that have a metric, best first."""
-        entries = {entry.id: entry for entry in self.confirmed if entry.values.get(metric)}
-        values = {name: entry.values[metric] for name, entry in entries.items()}
-        lacking = {name: len(entry.lacking) for name, entry in entries.items()}
-        return [entries[name] for name in standing(values, lacking, maximize=self.maximize)]
+        return self.by_standing([entry for entry in self.confirmed if entry.values.get(metric)], metric)
 
     @property
     def has_hits(self) -> bool:
@@ -291,7 +310,7 @@ class Report:
         """A metric of some confirmed configurations, all if left out; cases go by method, or by id on one ground."""
         named = {entry.method or entry.id: entry for entry in (self.confirmed if entries is None else entries)}
         values = {name: entry.values.get(metric, {}) for name, entry in named.items()}
-        lacking = {name for name, entry in named.items() if entry.lacking} if self.looks else None
+        lacking = {name for name, entry in named.items() if entry.asked - values[name].keys()}
         return Scores(values, lambda name: named[name].outcomes(metric) if name in named else {}, lacking)
 
     def worth(self, metric: str) -> float | None:
@@ -343,7 +362,7 @@ class Setting:
         picks: case -> seed -> every position that was selected.
         files: case -> seed -> what the trial left on the disk.
         configurations: case -> id.
-        lacking: case -> how many seeds have no complete curve.
+        asked: case -> the seeds that were asked of it.
         looks: when the sweep is looked at; None: once.
         attainable: the upper bound of its cases, if there is one.
         estimated: the means that were asked, which pictures and tables ask again.
@@ -357,7 +376,7 @@ class Setting:
     picks: dict[str, dict[int, frozenset[int]]]
     files: dict[str, Mapping[int, TrialFiles]]
     configurations: dict[str, str]
-    lacking: dict[str, int]
+    asked: dict[str, set[int]]
     looks: Looks | None = None
     by_area: dict[str, dict[str, Judgement]] = field(default_factory=dict)
     by_round: dict[int, dict[str, Judgement]] = field(default_factory=dict)
@@ -368,7 +387,7 @@ class Setting:
         """A metric of all cases after so many labels; None: the area under its curve."""
         values = self.areas[measure] if step is None else self.curves[measure][step]
         steps = self.steps if step is None else [step]
-        lacking = self.lacking.keys() if self.looks else None
+        lacking = {case for case, seeds in self.asked.items() if seeds - values.get(case, {}).keys()}
         return Scores(values, lambda case: outcomes(self.files[case], measure, steps, values.get(case, {})), lacking)
 
     def estimate(self, measure: str, step: int | None, case: str) -> Estimate | None:
@@ -377,6 +396,13 @@ class Setting:
         if place not in self.estimated:
             self.estimated[place] = estimate_of(scores.values.get(case, {}), scores.outcomes(case), measure)
         return self.estimated[place]
+
+    @cached_property
+    def lacking(self) -> dict[str, list[int]]:
+        """Case -> the seeds under which it has no complete curve, though they were asked of it."""
+        areas = next(iter(self.areas.values()))
+        lacks = {case: sorted(seeds - areas.get(case, {}).keys()) for case, seeds in self.asked.items()}
+        return {case: seeds for case, seeds in lacks.items() if seeds}
 
     @property
     def steps(self) -> list[int]:
@@ -457,12 +483,19 @@ def area_name(measure: str) -> str:
 
 
 def by_area(settings: Sequence[Setting], measure: str) -> list[str]:
-    """Every case, best first: by its mean area over all settings, those that lack a complete curve last."""
+    """Every case, best first: by its mean area over all settings, those that lack a complete curve last.
+
+    Where seeds are added until resolved each setting weighs the same, and a case has its level beside the reference.
+    """
     values: dict[str, dict[tuple[int, int], float]] = {}
     lacking: dict[str, int] = {}
     for number, setting in enumerate(settings):
+        of_reference = setting.areas[measure].get(setting.reference or "", {})
         for case in setting.curves[measure][setting.steps[0]]:
             areas = setting.areas[measure].get(case, {})
+            if setting.looks:
+                reached = level(areas, of_reference)
+                areas = {} if reached is None else {0: reached}
             values.setdefault(case, {}).update({(number, seed): area for seed, area in areas.items()})
-            lacking[case] = lacking.get(case, 0) + setting.lacking.get(case, 0)
+            lacking[case] = lacking.get(case, 0) + len(setting.lacking.get(case, ()))
     return standing(values, lacking)

@@ -267,6 +267,8 @@ def _compare(report: Report, trials: Mapping[str, History]) -> None:
     report.confirmed = [entry for _, entries in sorted(report.blocks.items()) for entry in entries]
     methods = {name: where[name][1] if where else name for name in asked}
     report.reference = choose_reference(report, asked, methods)
+    by_block = report.blocks.values()
+    report.confirmed = [entry for entries in by_block for entry in report.by_standing(entries, report.measure)]
     judgements = report.judgements(report.measure)
     for entry in report.confirmed:
         entry.judgement = judgements.get(entry.id)

@@ -54,7 +54,8 @@ def _answer(rounds: RoundComparison, setting: Setting) -> str:
     if mean:
         by = "" if tested else f" by {area_name(rounds.measure)}, {setting.steps[0]} to {setting.steps[-1]} labels"
         whose = f"{best}, the reference" if best == reference else best
-        sentences.append(f"Highest mean of {len(order) + 1}{by}: {whose}, {words.points(mean)} %.")
+        highest = f"Highest by the differences to {reference}, of" if setting.looks else "Highest mean of"
+        sentences.append(f"{highest} {len(order) + 1}{by}: {whose}, {words.points(mean)} %.")
     if of_kind("worse"):
         sentences.append(f"Worse than {reference} beyond doubt: {named(of_kind('worse'))}.")
     if of_kind("equivalent"):
@@ -166,7 +167,7 @@ def _area_section(rounds: RoundComparison, setting: Setting) -> Section:
         columns.append(Column(f"rank{of_all}", [Number(rounds.ranks.mean.get(case), ".1f") for case in order]))
     penalty = dict(zip(rounds.cases, curves.overall_penalty(rounds.penalty), strict=True))
     columns.append(Column(f"penalty{of_all}", [Number(penalty[case], ".2f") for case in order]))
-    counts = [(len(areas.get(case, {})), setting.lacking.get(case, 0)) for case in order]
+    counts = [(len(areas.get(case, {})), len(setting.lacking.get(case, ()))) for case in order]
     columns = [column for column in columns if not column.says_nothing]
     columns.append(
         Column("n", [SeedCount(n, f"{lacks} of {n + lacks} missing" if lacks else "") for n, lacks in counts])
@@ -234,12 +235,15 @@ def _target_sections(rounds: RoundComparison, setting: Setting) -> list[Section]
     """How many labels each case needs for what the reference reaches at the end; none where that tells nothing."""
     reference, measure = setting.reference, rounds.measure
     assert reference is not None
-    target = curves.target_of(setting.curves[measure], reference)
+    order, areas = rounds.order(setting), setting.areas[measure]
+    lacking = {case for case in order if case != reference and setting.lacking.get(case)}
+    seeds = [areas.get(case, {}).keys() for case in order if case not in lacking]
+    shared = set.intersection(*map(set, seeds))
+    unequal = max(map(len, seeds)) > len(shared)
+    values = curves.under(setting.curves[measure], shared)
+    target = curves.target_of(values, reference)
     if target is None:
         return []
-    order = rounds.order(setting)
-    lacking = {case for case in order if case != reference and setting.lacking.get(case)}
-    values = setting.curves[measure]
     needed = {case: None if case in lacking else curves.labels_to(values, case, target) for case in order}
     columns = [Column("case", [Text(case) for case in order])]
     cells = [Ends(one, ".0f") if one else Empty() for one in needed.values()]
@@ -254,6 +258,7 @@ def _target_sections(rounds: RoundComparison, setting: Setting) -> list[Section]
         f"{100 * target:g} %: what {reference} reaches at the end, in whole per cent. The number of labels at which "
         "the mean curve first reaches it, on straight lines between the rounds; from eight seeds on in brackets its "
         "95 % interval by the bootstrap over seeds; never: not within these rounds."
+        + (f" Under the {messages.count(len(shared), 'seed')} that all have." if unequal else "")
         + (" Cases that lack a seed are left out." if lacking else "")
     )
     said = target_sentence(needed, reference, target)

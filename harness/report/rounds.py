@@ -12,7 +12,7 @@ from typing import Any
 
 from harness.records import names as record_names
 from harness.report import curves as curve_module
-from harness.report.compare import Cases, judge
+from harness.report.compare import judge
 from harness.report.curves import Curves, chance_overlap, penalties
 from harness.report.headroom import attainable
 from harness.report.model import SCORES, Entry, Report, RoundComparison, Setting, by_area
@@ -148,8 +148,6 @@ def _settings(
     }
     areas = {metric: curve_module.areas(curves[metric]) for metric in measures}
     selected = [step for step in steps if any(step in _selections(entry) for entry in with_curve.values())]
-    lacking = _lacking(areas[first], with_curve, apart=looks is not None)
-    notes += _missing(lacking, where)
     setting = Setting(
         name,
         curves,
@@ -159,10 +157,11 @@ def _settings(
         {case: picks for case, entry in with_curve.items() if (picks := _picks(entry, steps[-1]))},
         {case: entry.files for case, entry in with_curve.items()},
         {case: entry.id for case, entry in with_curve.items()},
-        {case: len(seeds) for case, seeds in lacking.items()},
+        {case: entry.asked for case, entry in with_curve.items()},
         looks,
         {measure: {} for measure in measures},
     )
+    notes += _missing(setting.lacking, where)
     return [setting]
 
 
@@ -171,19 +170,11 @@ def _selections(entry: Entry) -> list[int]:
     return list(entry.curves.get("stage/select_cached", {}))
 
 
-def _lacking(areas: Cases, entries: Mapping[str, Entry], *, apart: bool) -> dict[str, tuple[int, ...]]:
-    """The seeds under which a case has no complete curve, though they are the sweep's or, `apart`, its own."""
-    own = {case: {*entry.seeds, *entry.lacking} for case, entry in entries.items()}
-    every = set().union(*own.values())
-    lacks = {case: (own[case] if apart else every) - set(areas.get(case, {})) for case in entries}
-    return {case: tuple(sorted(missing)) for case, missing in lacks.items() if missing}
-
-
-def _missing(lacking: Mapping[str, tuple[int, ...]], where: str) -> list[str]:
+def _missing(lacking: Mapping[str, Sequence[int]], where: str) -> list[str]:
     """Says which seeds a case lacks."""
     by_seeds: dict[tuple[int, ...], list[str]] = {}
     for case, missing in lacking.items():
-        by_seeds.setdefault(missing, []).append(case)
+        by_seeds.setdefault(tuple(missing), []).append(case)
     return [
         f"Without a complete curve{where}: {', '.join(cases)} under seed {', '.join(map(str, missing))}; they stand "
         "below the others, and only seeds that both sides have are compared."
@@ -211,12 +202,14 @@ def _over_settings(columns: Sequence[Mapping[str, Mapping[int, Any]]]) -> dict[s
 
 
 def _ranked(settings: Sequence[Setting], measure: str) -> dict[str, dict[tuple[int, int], float]]:
-    """Case -> block -> area; where cases may have different numbers of seeds, of the seeds that all have."""
-    areas = _over_settings([setting.areas[measure] for setting in settings])
-    if not areas or not any(setting.looks for setting in settings):
-        return areas
-    common = set.intersection(*map(set, areas.values()))
-    return {case: {block: area for block, area in of.items() if block in common} for case, of in areas.items()}
+    """Case -> block -> area, of the cases that lack none, under the seeds that all of these have in a setting."""
+    lacking = {case for setting in settings for case in setting.lacking}
+    columns = []
+    for setting in settings:
+        whole = {case: areas for case, areas in setting.areas[measure].items() if case not in lacking}
+        shared = set.intersection(*map(set, whole.values())) if whole else set()
+        columns.append({case: {s: area for s, area in of.items() if s in shared} for case, of in whole.items()})
+    return _over_settings(columns)
 
 
 def _chance(environment: Mapping[str, Any], settings: Sequence[Setting]) -> float | None:

@@ -9,7 +9,8 @@ make looks more alike than that, which only makes the chance smaller.
 
 What counts of a comparison is its sequential p (Liu & Anderson 2008, https://doi.org/10.1198/016214508000000986): the
 smallest alpha at which one of its looks would have crossed. Holm's correction over these is the closed procedure of
-Maurer & Bretz 2013 (https://doi.org/10.1080/19466315.2013.807748).
+Maurer & Bretz 2013 (https://doi.org/10.1080/19466315.2013.807748). A look that crossed is believed as long as the
+last one by itself finds the same, in the same direction: that takes claims away and adds none.
 """
 
 from __future__ import annotations
@@ -26,6 +27,29 @@ NODES = 61
 
 ALPHAS = np.geomspace(1e-9, 0.8, 60)
 """Levels at which boundaries are known; between them they are interpolated."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was seen of comparisons at their looks so far; arrays of one shape, NaN where there was no test.
+
+    Attributes:
+        p: of no difference, sequential.
+        p_beyond: of more than what is worth a difference, likewise.
+        sign: of the mean at the look that `p` is of.
+        last: the level of all looks together at which the last one crosses.
+        last_beyond: the same of `p_beyond`.
+    """
+
+    p: np.ndarray
+    p_beyond: np.ndarray
+    sign: np.ndarray
+    last: np.ndarray
+    last_beyond: np.ndarray
+
+    def stands(self, mean: np.ndarray, alpha: float) -> np.ndarray:
+        """Whether the last look, of this mean, finds by itself what `p` is of: a difference, and in that direction."""
+        return (self.last <= alpha) & (np.sign(mean) == self.sign)
 
 
 @dataclass(frozen=True)
@@ -59,6 +83,24 @@ class Looks:
         levels, p = _levels(self.shares)[:, look], np.asarray(p)
         between = np.exp(np.interp(np.log(np.maximum(p, levels[0])), np.log(levels), np.log(ALPHAS)))
         return np.where(p >= levels[-1], 1.0, np.where(p < levels[0], ALPHAS[0] * p / levels[0], between))
+
+    def seen(
+        self, look: int, mean: np.ndarray, p: np.ndarray, p_beyond: np.ndarray, before: Seen | None = None
+    ) -> Seen:
+        """What is known after a look.
+
+        Args:
+            look: of `sizes`.
+            mean: of the differences.
+            p: of no difference, two-sided, of this look alone.
+            p_beyond: of more than what is worth a difference, likewise, one-sided; NaN where that is not asked.
+            before: after the looks before this one.
+        """
+        last, last_beyond, sign = self.overall(look, p), self.overall(look, 2 * p_beyond) / 2, np.sign(mean)
+        if before is None:
+            return Seen(last, last_beyond, sign, last, last_beyond)
+        least, beyond = np.fmin(before.p, last), np.fmin(before.p_beyond, last_beyond)
+        return Seen(least, beyond, np.where(before.p <= last, before.sign, sign), last, last_beyond)
 
 
 def spent(share: float | np.ndarray, alpha: float) -> np.ndarray:

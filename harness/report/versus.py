@@ -23,11 +23,13 @@ from harness.report.comparability import (
     settings_that_differ,
     sides_of,
 )
-from harness.report.compare import NO_EVIDENCE, OPEN, Judgement, Scores, judge
+from harness.report.compare import NO_EVIDENCE, OPEN, Judgement
 from harness.report.model import Entry, Report
+from harness.report.one_to_one import judge_pair
 from harness.report.page.document import PageHead, render
 from harness.report.pictures import style
 from harness.report.section import Column, Heading, Picture, Section, Table
+from harness.report.sequential import Looks
 
 BEST_SHOWN = 3
 """How many of the best of each sweep are set side by side."""
@@ -67,7 +69,7 @@ def _verdict(sides: Sequence[Side]) -> str:
 
 def _sentence(a: Side, b: Side) -> str:
     """How the best of one side lies to that of another."""
-    measure, judgement = a.report.measure, _judged_bests(a, b)
+    measure, judgement = a.report.measure, judge_bests(a, b)
     first, second = (side.best.method or side.best.label for side in (a, b))
     head = f"The best of {a.name}, {first}, against the best of {b.name}, {second}: {measure}"
     if judgement is None or judgement.p is None:
@@ -82,14 +84,14 @@ def _sentence(a: Side, b: Side) -> str:
     return f"{said} To be the best flatters, {' and '.join(by)} if all were equal; interval and verdict allow for it."
 
 
-def _judged_bests(a: Side, b: Side) -> Judgement | None:
+def judge_bests(a: Side, b: Side) -> Judgement | None:
     """The best of one side against that of another, with an interval that allows for both having been chosen.
 
     A verdict stands only if it does with what flatters either of them taken off.
     """
     report, sign = a.report, 1 if a.report.maximize else -1
-    judgement = _judged(report, a.best, b.best)
-    sober = [_judged(report, a.best, b.best, shift) for shift in (-sign * a.flattery, sign * b.flattery)]
+    judged = partial(judge_pair, report, report.measure, a.best, b.best, looks=_looks(report, b.report))
+    judgement, sober = judged(), [judged(shift=shift) for shift in (-sign * a.flattery, sign * b.flattery)]
     if judgement is None:
         return None
     below, above = (a.flattery, b.flattery)[::sign]
@@ -102,15 +104,10 @@ def _judged_bests(a: Side, b: Side) -> Judgement | None:
     return allowed if len(said) == 1 else replace(allowed, verdict=allowed.kind)
 
 
-def _judged(report: Report, entry: Entry, other: Entry, shift: float = 0.0) -> Judgement | None:
-    """The entry, its values shifted, against that of another sweep, over the seeds that both have: a family alone."""
-    measure, both = report.measure, {"entry": entry, "other": other}
-    common = set(entry.values.get(measure, {})) & set(other.values.get(measure, {}))
-    values = {name: {seed: one.values[measure][seed] for seed in sorted(common)} for name, one in both.items()}
-    values["entry"] = {seed: value + shift for seed, value in values["entry"].items()}
-    lacking = {name for name, one in both.items() if one.lacking}
-    family = {measure: Scores(values, lambda name: both[name].outcomes(measure), lacking)}
-    return judge(family, "other", maximize=report.maximize, worth=report.worth(measure))[measure].get("entry")
+def _looks(a: Report, b: Report) -> Looks | None:
+    """At which either sweep was looked at while seeds were added: of two plans the one with more looks."""
+    plans = [report.looks for report in (a, b) if report.looks]
+    return max(plans, key=lambda plan: len(plan.sizes), default=None)
 
 
 def _mean(report: Report, entry: Entry) -> Mean:
@@ -285,6 +282,6 @@ def _shared_row(configuration: str, one: tuple[str, Report], other: tuple[str, R
     row = [Text(left.label), Text(name_a), Text(name_b), _mean(a, left), _mean(b, right)]
     if between_sweeps(a, b) or between_entries(a, left, b, right):
         return [*row, Text("not comparable"), Empty(), Empty()]
-    judgement = _judged(a, right, left)
+    judgement = judge_pair(a, a.measure, right, left, looks=_looks(a, b))
     p = Probability(judgement.p if judgement else None)
     return [*row, Difference(a.measure, judgement), p, Count(judgement.difference.n if judgement else 0)]

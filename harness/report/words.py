@@ -114,7 +114,8 @@ def looked_at(looks: Looks, taken: int) -> str:
     return (
         f"Seeds were added {looks.block} at a time, {len(looks.seeds)} at most, until a comparison was resolved; "
         f"looked at {messages.count(taken, 'time')}. p is sequential, intervals are repeated ones, both by alpha "
-        "spending (Lan & DeMets 1983, Pocock's type), so that all looks together claim no more than one would. "
+        "spending (Lan & DeMets 1983, Pocock's type), so that all looks together claim no more than one would; what a "
+        "look found counts as long as the last look finds it, too. Rows stand by their differences to the reference. "
         "Smallest: at the last look, or more."
     )
 

@@ -126,8 +126,9 @@ def test_seeds_that_failed_flatter_and_take_words_away(lacks, better, worse):
         "third": {s: 0.5 + s / 100 - 0.001 * (s % 3) for s in SEEDS},
     }
     values[lacks] = {s: value for s, value in values[lacks].items() if s != 3}
-    assert judge({0: Scores(values)}, "a")[0]["other"].kind == better
-    assert judge({0: Scores(values)}, "a", maximize=False)[0]["other"].kind == worse
+    scores = Scores(values, lacking={lacks})
+    assert judge({0: scores}, "a")[0]["other"].kind == better
+    assert judge({0: scores}, "a", maximize=False)[0]["other"].kind == worse
 
 
 @pytest.mark.parametrize("n", [2, 5, 9])

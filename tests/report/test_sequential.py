@@ -63,7 +63,7 @@ LOOKS = Looks(tuple(range(30)), 5)
 
 def test_a_clear_difference_is_settled_at_the_first_look_and_a_narrow_one_is_not():
     values = scores([0.05, 0.012], [5, 5, 5])
-    judged = judge({0: Scores(values, lacking=set())}, "0", worth=0.01, looks=LOOKS)[0]
+    judged = judge({0: Scores(values)}, "0", worth=0.01, looks=LOOKS)[0]
     clear, narrow = judged["1"], judged["2"]
     assert (clear.kind, clear.settled, clear.looks) == ("better", True, 1)
     assert (narrow.kind, narrow.settled, narrow.looks) == ("none", False, 1)
@@ -75,8 +75,8 @@ def test_a_clear_difference_is_settled_at_the_first_look_and_a_narrow_one_is_not
 
 
 def test_a_verdict_stays_when_others_get_more_seeds_and_its_p_is_that_of_its_best_look():
-    few = judge({0: Scores(scores([0.05, 0.012], [5, 5, 5]), lacking=set())}, "0", looks=LOOKS)[0]
-    more = judge({0: Scores(scores([0.05, 0.012], [15, 5, 15]), lacking=set())}, "0", looks=LOOKS)[0]
+    few = judge({0: Scores(scores([0.05, 0.012], [5, 5, 5]))}, "0", looks=LOOKS)[0]
+    more = judge({0: Scores(scores([0.05, 0.012], [15, 5, 15]))}, "0", looks=LOOKS)[0]
     assert (more["1"].kind, more["1"].looks, more["1"].difference.n) == ("better", 1, 5)
     assert more["2"].looks == 3
     assert more["1"].p_holm <= few["1"].p_holm, "the first look stands; only the family around it moves"
@@ -89,15 +89,14 @@ def test_a_verdict_stays_when_others_get_more_seeds_and_its_p_is_that_of_its_bes
 
 def test_seeds_that_were_not_asked_for_are_not_lacking_and_failed_ones_are():
     values = scores([0.05, 0.0], [15, 5, 15])
-    assert judge({0: Scores(values)}, "0", looks=LOOKS)[0]["1"].kind == "indication"
-    assert judge({0: Scores(values, lacking=set())}, "0", looks=LOOKS)[0]["1"].kind == "better"
+    assert judge({0: Scores(values)}, "0", looks=LOOKS)[0]["1"].kind == "better"
     assert judge({0: Scores(values, lacking={"1"})}, "0", looks=LOOKS)[0]["1"].kind == "indication"
 
 
 def test_what_all_seeds_would_not_resolve_is_hopeless():
     a = {seed: 0.8 + seed / 1000 for seed in range(20)}
     values = {"a": a, "b": {seed: value + 0.001 + (-1) ** seed * 0.05 for seed, value in a.items()}}
-    judged = judge({0: Scores(values, lacking=set())}, "a", worth=0.001, looks=LOOKS)[0]["b"]
+    judged = judge({0: Scores(values)}, "a", worth=0.001, looks=LOOKS)[0]["b"]
     assert judged.settled
     assert judged.verdict == f"{NO_EVIDENCE}; 30 seeds would hardly bring one"
 

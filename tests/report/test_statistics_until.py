@@ -21,7 +21,7 @@ def test_a_simulated_family_is_that_of_a_report(gain, collapses):
         for size in statistics.PLANNED.sizes:
             taken |= dict.fromkeys(needed, size)
             known = {case: dict(enumerate(table[int(case), :n])) for case, n in taken.items()}
-            columns = {0: Scores(known, lacking=set())}
+            columns = {0: Scores(known)}
             judged = judge(columns, "0", worth=statistics.WORTH, looks=statistics.PLANNED)[0]
             needed &= {case for case, one in judged.items() if not one.settled}
             needed |= {"0"} if needed else set()

@@ -40,7 +40,7 @@ Means = Sequence[tuple[Entry, float]]
 def hyperparameters(report: Report) -> Section | None:
     """None where nothing or only cases were varied."""
     entries, measure = (report.searched, report.goal) if report.searched else (report.confirmed, report.measure)
-    means = [(entry, mean) for entry in entries if (mean := entry.mean(measure)) is not None]
+    means = [(entry, mean) for entry in entries if (mean := report.level(entry, measure)) is not None]
     varied = _varied(report, [entry for entry, _ in means])
     if len(means) < 3 or not varied:
         return None

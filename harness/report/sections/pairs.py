@@ -51,7 +51,7 @@ def pairs(report: Report) -> Section | None:
     for entry in entries:
         pair = names.show_value(entry.parameters[FIRST]), names.show_value(entry.parameters[SECOND])
         tried.add(pair)
-        mean = entry.mean(measure)
+        mean = report.level(entry, measure)
         if mean is not None:
             measured.setdefault(pair, []).append(mean)
     if not measured:

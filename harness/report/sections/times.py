@@ -67,7 +67,7 @@ def front(costs: Sequence[float], scores: Sequence[float]) -> list[int]:
 
 
 def _pareto(report: Report, entries: Sequence[Entry], measure: str) -> Picture:
-    means = [entry.mean(measure) or 0.0 for entry in entries]
+    means = [report.level(entry, measure) or 0.0 for entry in entries]
     whole = [k for k, entry in enumerate(entries) if not entry.lacking] or list(range(len(entries)))
     scores = [means[k] if report.maximize else -means[k] for k in whole]
     best = [whole[k] for k in front([entries[k].mean(TOTAL) or 0.0 for k in whole], scores)]

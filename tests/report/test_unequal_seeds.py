@@ -1,0 +1,248 @@
+"""Configurations of different seeds: what was resolved early, what failed, and what a verdict is then of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sweep_folder import SweepFolder
+
+from harness.report import round_tables
+from harness.report.across import interquartile_mean
+from harness.report.comparability import sides_of
+from harness.report.compare import NO_EVIDENCE, Scores, judge
+from harness.report.inference import ALPHA
+from harness.report.model import Report
+from harness.report.read import read_report
+from harness.report.sequential import Looks
+from harness.report.tables import comparison_tables
+from harness.report.unresolved import unresolved
+from harness.report.versus import judge_bests
+
+UNTIL = {"max": 30, "until": "resolved", "block": 5, "split": "same"}
+LEVELS = {"random": 0.6, "b": 0.603, "m": 0.58, "w1": 0.45, "w2": 0.45, "w3": 0.45, "w4": 0.45}
+
+
+def until_resolved(path: Path, levels: Mapping[str, float], noise: Mapping[str, float], rng, start: bool) -> Report:
+    """Seeds are added as a sweep adds them; with a start pool that all share the answer is by the area."""
+    sweep = SweepFolder(path, seeds=UNTIL, reference={"selector.name": "random"}, worth=0.001)
+    luck = rng.normal(0, 0.004, 30)
+    reached = {name: level + luck + rng.normal(0, noise.get(name, 0.004), 30) for name, level in levels.items()}
+    left, size = set(levels), 0
+    while left and size < UNTIL["max"]:
+        for name in sorted(left):
+            for seed in range(size, size + UNTIL["block"]):
+                curve = {50: 0.4 + luck[seed]} if start else {}
+                sweep.trial(name, seed, {"selector.name": name}, curve | {100: reached[name][seed]})
+        size += UNTIL["block"]
+        report = read_report(path)
+        left = unresolved(report, size)
+    return report
+
+
+@pytest.mark.parametrize("start", [False, True])
+@pytest.mark.parametrize("draw", range(3))
+def test_nobody_stands_above_the_reference_that_is_worse_or_below_it_that_is_better(tmp_path, start, draw):
+    """What is far off stops early; the reference goes on beside its last rivals, under seeds of its own."""
+    report = until_resolved(tmp_path / "q", LEVELS, {"b": 0.02}, np.random.default_rng(draw), start)
+    sizes = {entry.label: len(entry.seeds) for entry in report.confirmed}
+    assert sizes["b"] > sizes["w1"] == 5
+    for metric in (report.measure, report.chosen_by):
+        order, judged = [entry.id for entry in report.ordered(metric)], report.judgements(metric)
+        place = order.index("random")
+        assert not {name for name in order[:place] if judged[name].kind == "worse"}
+        assert not {name for name in order[place:] if name in judged and judged[name].kind == "better"}
+        leads = [judged[name].difference.mean if name in judged else 0.0 for name in order]
+        assert leads == sorted(leads, reverse=True)
+    assert [entry.id for entry in report.confirmed] == [entry.id for entry in report.ordered(report.measure)]
+    assert report.best.id != "m"
+    if start:
+        (setting,) = report.rounds.settings
+        judged = setting.by_area["test/accuracy"]
+        leads = [judged[case].difference.mean if case in judged else 0.0 for case in report.rounds.cases]
+        assert leads == sorted(leads, reverse=True)
+        assert report.rounds.best(setting) != "m"
+        assert "Highest by the differences to random, of 7: " in report.answer
+
+
+def test_labels_for_a_target_are_those_of_the_seeds_that_all_have(tmp_path):
+    """Five easy seeds of one that is as good as the reference, which has had five hard ones since."""
+    sweep = SweepFolder(tmp_path / "q", seeds=UNTIL, reference={"selector.name": "random"})
+    for name, seeds, lead in (("random", 10, 0), ("same", 5, 0), ("open", 10, 0.001)):
+        for seed in range(seeds):
+            low = 0.2 * (seed > 4) + 0.0001 * (seed % 3) * (name == "open")
+            curve = {100: 0.4 - low, 200: 0.6 - low + lead, 300: 0.8 - low + lead}
+            sweep.trial(name, seed, {"selector.name": name}, curve)
+    report = read_report(sweep.path)
+    (section,) = [one for one in round_tables.round_sections(report.rounds) if one.title.startswith("Labels for what")]
+    (table,) = section.tables
+    needed = dict(zip(map(str, table.columns[0].cells), map(str, table.columns[1].cells), strict=True))
+    assert needed["same"] == needed["random"]
+    assert "Under the 5 seeds that all have." in table.notes[0]
+
+
+def failing(path: Path, grounds: int, gain: float) -> Report:
+    """Coreset is the best wherever it does not fail; under one seed it does."""
+    sweep = SweepFolder(path, seeds=UNTIL, reference={"selector.name": "random"})
+    rng = np.random.default_rng(0)
+    for data in ["digits", "cifar10"][:grounds]:
+        for name, lead in (("random", 0.0), ("coreset", gain), ("margin", 0.03), ("same", 0.0)):
+            for seed in range(5):
+                bad = (data, name, seed) == ("digits", "coreset", 4)
+                curve = {100: 0.5} if bad else {100: 0.5 + rng.normal(0, 5e-4), 200: 0.6 + lead + rng.normal(0, 5e-4)}
+                parameters = {"dataset.name": data, "selector.name": name}
+                status = "failed" if bad else "finished"
+                sweep.trial(f"{data}-{name}", seed, parameters, curve, status=status, error="NaN" if bad else None)
+    return read_report(path)
+
+
+def test_what_lacks_a_seed_has_no_rank_and_takes_that_seed_from_nobody(tmp_path):
+    ranks = failing(tmp_path / "one", 1, 0.031).rounds.ranks
+    assert (set(ranks.mean), ranks.blocks) == ({"random", "margin", "same"}, 5)
+    report = failing(tmp_path / "two", 2, 0.031)
+    across = {one.method: one for one in report.across.methods}
+    assert (across["coreset"].rank, across["coreset"].middle) == (None, None)
+    assert across["margin"].rank.value == 1.0
+    assert "margin has the best mean rank of those that lack no run, 1.0." in report.answer
+    ranks = report.rounds.ranks
+    assert (set(ranks.mean), ranks.blocks) == ({"random", "margin", "same"}, 10)
+
+
+def test_every_ground_weighs_the_same_however_many_runs_it_took():
+    few, many = np.full(5, 0.1), np.full(30, 0.004)
+    assert interquartile_mean([few, many]).value == pytest.approx(0.052, abs=0.004)
+    assert interquartile_mean([few, np.full(5, 0.004)]).value == pytest.approx(0.052, abs=0.004)
+    rng = np.random.default_rng(0)
+    one, other = rng.normal(size=12), rng.normal(1, 1, 12)
+    twice = interquartile_mean([one, np.repeat(other, 2)]).value
+    assert twice == pytest.approx(interquartile_mean([one, other]).value)
+
+
+def test_nobody_leads_by_the_ground_on_which_it_took_most_seeds(tmp_path):
+    """Coreset is ten points better where it stopped early, and margin three points on either ground."""
+    sweep = SweepFolder(tmp_path / "q", seeds=UNTIL, reference={"selector.name": "random"})
+    rng = np.random.default_rng(0)
+    sizes = {("digits", "random"): 5, ("digits", "coreset"): 5, ("digits", "margin"): 5}
+    sizes |= {("cifar10", "random"): 30, ("cifar10", "coreset"): 30, ("cifar10", "margin"): 5}
+    gains = {"random": (0, 0), "coreset": (0.1, 0.004), "margin": (0.03, 0.03)}
+    for (data, name), size in sizes.items():
+        for seed in range(size):
+            top = 0.6 + gains[name][data == "cifar10"] + rng.normal(0, 0.003)
+            sweep.trial(data + name, seed, {"dataset.name": data, "selector.name": name}, {100: 0.5, 200: top})
+    report = read_report(sweep.path)
+    middle = {one.method: one.middle.value for one in report.across.methods if one.middle}
+    assert middle["coreset"] > middle["margin"]
+    assert report.rounds.cases == ["coreset", "margin", "random"]
+
+
+@pytest.mark.parametrize("others", [(), ("kmeans",)])
+@pytest.mark.parametrize("seeds", [[0, 1, 2, 3], {**UNTIL, "max": 4, "block": 4}])
+def test_a_seed_under_which_both_failed_takes_the_word_better_whoever_else_is_there(tmp_path, others, seeds):
+    sweep, rng = (
+        SweepFolder(tmp_path / "q", seeds=seeds, reference={"selector.name": "random"}),
+        np.random.default_rng(0),
+    )
+    for seed in range(4):
+        for name in ("random", "coreset", *others):
+            bad = seed == 3 and name not in others
+            curve = {100: 0.6} if bad else {100: 0.6, 200: 0.6 + 0.05 * (name == "coreset") + rng.normal(0, 0.002)}
+            status = "failed" if bad else "finished"
+            sweep.trial(name, seed, {"selector.name": name}, curve, status=status, error="NaN" if bad else None)
+    report = read_report(sweep.path)
+    verdicts = {entry.id: entry.verdict for entry in report.confirmed}
+    assert verdicts["coreset"] == "indication: better"
+    (setting,) = report.rounds.settings
+    assert setting.by_area["test/accuracy"]["coreset"].kind == "indication"
+    assert setting.lacking["coreset"] == [3]
+
+
+def test_a_value_that_is_not_finite_is_lacking_as_a_failed_seed_is(tmp_path):
+    sweep, rng = (
+        SweepFolder(tmp_path / "q", seeds=[0, 1, 2, 3], reference={"selector.name": "random"}),
+        np.random.default_rng(0),
+    )
+    for seed in range(4):
+        for name in ("random", "coreset"):
+            value = np.nan if seed == 3 else 0.6 + 0.05 * (name == "coreset") + rng.normal(0, 0.002)
+            sweep.trial(name, seed, {"selector.name": name}, {200: value})
+    assert {one.kind for one in read_report(sweep.path).confirmed} == {"", "indication"}
+
+
+WAVE = np.array([1, -1, 0.5, -0.5, 0.0]) * 0.011
+OTHER = np.array([0.5, 1, -1, 0, -0.5]) * 0.011
+
+
+def turned(first: float, then: float) -> dict[str, Mapping[int, float]]:
+    """Case a lies so much above the reference under the first five seeds and under the next; b is better throughout."""
+    base = 0.6 + 0.001 * (np.arange(10) % 3)
+    leads = {
+        "r": np.zeros(10),
+        "a": np.r_[first + WAVE, then + OTHER],
+        "b": np.r_[0.015 + OTHER[::-1], 0.034 + WAVE[::-1]],
+    }
+    return {case: dict(enumerate((base + lead).tolist())) for case, lead in leads.items()}
+
+
+TEN = Looks(tuple(range(10)), 5)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_verdict_is_of_the_data_that_its_difference_and_interval_are_of(sign):
+    """At the first look neither is resolved, by Holm's factor; at the second b is, which takes the factor from a."""
+    values = turned(0.014, -0.0145)
+    scores = Scores({case: {seed: sign * value for seed, value in of.items()} for case, of in values.items()})
+    first = judge({0: scores.under(set(range(5)))}, "r", looks=TEN)[0]
+    assert {one.kind for one in first.values()} == {"none"}
+    judged = judge({0: scores}, "r", looks=TEN)[0]
+    assert judged["b"].kind == ("better" if sign > 0 else "worse")
+    assert judged["a"].p_holm <= ALPHA
+    assert (judged["a"].kind, judged["a"].settled) == ("none", False)
+    assert judged["a"].verdict.startswith(f"{NO_EVIDENCE}: an earlier look found one, more seeds do not")
+
+
+def test_what_an_earlier_look_called_equivalent_must_be_so_at_the_last():
+    values = {"r": dict.fromkeys(range(10), 0.6)}
+    values["a"] = {seed: 0.6 + 0.0001 * (seed % 2) + 0.012 * (seed > 4) for seed in range(10)}
+    for size, kind in ((5, "equivalent"), (10, "none")):
+        scores = Scores(values).under(set(range(size)))
+        judged = judge({0: scores, 1: scores}, "r", worth=0.01, looks=TEN)[0]["a"]
+        assert judged.kind == kind, size
+
+
+@pytest.mark.parametrize("draw", range(40))
+def test_no_claim_without_an_interval_that_says_so(draw):
+    """Whatever the looks were: better lies above 0, worse below it, equivalent within what is worth a difference."""
+    rng, worth = np.random.default_rng(draw), 0.01
+    luck = rng.normal(0, 0.01, 30)
+    values = {
+        str(case): dict(enumerate((0.6 + gain + luck + rng.normal(0, 0.01, 30)).tolist()))
+        for case, gain in enumerate(rng.choice([0, 0.006, 0.01, -0.006], 5))
+    }
+    plan = Looks(tuple(range(30)), 5)
+    for size in plan.sizes:
+        for one in judge({0: Scores(values).under(set(range(size)))}, "0", worth=worth, looks=plan)[0].values():
+            if one.kind in ("better", "worse"):
+                assert one.difference.excludes_zero
+                assert (one.difference.mean > 0) == (one.kind == "better")
+            if one.kind == "equivalent":
+                assert abs(one.difference.mean) < worth
+
+
+def test_two_sweeps_are_compared_at_the_looks_of_the_one_that_grew(tmp_path):
+    """+1.25 points that one look would believe: a sweep that was asked at each block may have stopped at them."""
+    reports = []
+    for name, lead in (("one", 0.0125), ("other", 0.0)):
+        sweep = SweepFolder(tmp_path / name, name=name, seeds=UNTIL if lead else list(range(5)))
+        for seed in range(5):
+            sweep.trial("r", seed, {"selector.name": "random"}, {100: 0.6 + lead + (lead > 0) * WAVE[seed]})
+        reports.append(read_report(sweep.path))
+    a, b = (sides_of(report)[0] for report in reports)
+    assert judge_bests(a, b).kind == judge_bests(b, a).kind == "none"
+
+
+def test_the_notes_name_what_seeds_were_added_by(tmp_path):
+    report = failing(tmp_path / "q", 1, 0.031)
+    (section,) = comparison_tables(report)
+    assert any("counts as long as the last look finds it, too" in note for note in section.tables[0].notes)
