@@ -41,8 +41,9 @@ class Entry:
         block: the ground on which it is compared, such as its data set; empty where all are of one.
         method: the parameters in which it differs from the others on its ground; empty likewise.
         parameters: the searched parameters, by dotted path.
-        seeds: of the trials that count.
-        values: metric -> seed -> value at the largest number of labels.
+        seeds: of the trials that count; of those that finished, which have a value of what is compared.
+        values: metric -> seed -> value at the largest number of labels, if it is finite; one that was stopped early has
+            none of a goal.
         cached: the stages that some trial took from the cache.
         curves: metric -> number of labels -> seed -> value.
         trials: seed -> trial.
@@ -229,7 +230,7 @@ class Report:
         """The confirmed configurations that have a metric, best first."""
         entries = {entry.id: entry for entry in self.confirmed if entry.values.get(metric)}
         values = {name: entry.values[metric] for name, entry in entries.items()}
-        lacking = {name: len(entry.lacking) for name, entry in entries.items()}
+        lacking = {name: len(e.lacking) + len(set(e.seeds) - values[name].keys()) for name, e in entries.items()}
         return [entries[name] for name in standing(values, lacking, maximize=self.maximize)]
 
     @property

@@ -65,7 +65,14 @@ def read_report(folder: Path) -> Report:
         measure,
         goal["goal"] == "maximize",
         _entries(phases["confirm"], files, measure, goal["goal"] == "maximize", ("finished",), until=until),
-        _entries(phases["search"], files, goal["name"], goal["goal"] == "maximize", ("finished", "stopped")),
+        _entries(
+            phases["search"],
+            files,
+            goal["name"],
+            goal["goal"] == "maximize",
+            ("finished", "stopped"),
+            goals=[one["name"] for one in space["metric"]],
+        ),
         None,
         {
             trial: messages.one_line(record_rows.last(history).get("error") or "no cause was recorded")
@@ -134,10 +141,12 @@ def _entries(
     maximize: bool,
     endings: Sequence[str],
     *,
+    goals: Sequence[str] = (),
     until: bool = False,
 ) -> list[Entry]:
     """The configurations that have at least one trial with such an ending, best first; equals by name.
 
+    One that was stopped early has no value of the `goals`: what an epoch on the way reached is not what was asked.
     With `until` a seed without a trial is none that a configuration lacks: its comparison may be resolved without.
     """
     groups: dict[str, list[History]] = {}
@@ -152,6 +161,10 @@ def _entries(
     seeds = sorted({seed for by_seed in statuses.values() for seed in by_seed})
     for entry in entries.values():
         entry.label = labels[entry.id]
+        if entry.ending == "finished":
+            entry.seeds = [seed for seed in entry.seeds if seed in entry.values.get(measure, {})]
+        else:
+            entry.values = {metric: by_seed for metric, by_seed in entry.values.items() if metric not in goals}
         known = {seed: statuses[entry.id].get(seed, "missing") for seed in (statuses[entry.id] if until else seeds)}
         entry.lacking = {seed: status for seed, status in known.items() if seed not in entry.seeds}
     values = {name: entry.values.get(measure, {}) for name, entry in entries.items()}
@@ -166,8 +179,8 @@ def _entry(configuration: str, histories: Sequence[History], files: Mapping[str,
         seed = record_rows.last(history)["seed"]
         for name, value in _at_most_labels(history).items():
             values.setdefault(name, {})[seed] = value
-        for record in _by_labels(history):
-            for name, value in _finite(record).items():
+        for record in _by_labels(history) if record_rows.last(history)["status"] == "finished" else ():
+            for name, value in _finite(record["metrics"]).items():
                 curves.setdefault(name, {}).setdefault(record["step"], {})[seed] = value
     trials = {record_rows.last(history)["seed"]: record_rows.last(history)["trial"] for history in histories}
     stopped = [history for history in histories if record_rows.last(history)["status"] == "stopped"]
@@ -207,16 +220,19 @@ def _by_labels(history: History) -> list[dict[str, Any]]:
 
 
 def _at_most_labels(history: History) -> dict[str, float]:
-    """Every metric where the most labels were used; of pre-training, at its last epoch."""
+    """Every metric where the most labels were used; of pre-training, at its last epoch. None that is not finite there.
+
+    What an earlier round or epoch measured takes no place of it: what diverged would look as it was before.
+    """
     epochs = [record for record in history.values() if record["step_kind"] == "epoch"]
-    merged: dict[str, float] = {}
+    merged: dict[str, float | None] = {}
     for record in [*epochs, *_by_labels(history)]:
-        merged |= _finite(record)
-    return merged
+        merged |= record["metrics"]
+    return _finite(merged)
 
 
-def _finite(record: Mapping[str, Any]) -> dict[str, float]:
-    return {name: value for name, value in record["metrics"].items() if value is not None and math.isfinite(value)}
+def _finite(metrics: Mapping[str, float | None]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if value is not None and math.isfinite(value)}
 
 
 def _asked(trials: Mapping[str, History]) -> Assignments:

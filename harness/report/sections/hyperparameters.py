@@ -52,7 +52,7 @@ def hyperparameters(report: Report) -> Section | None:
     if len(varied) > 1:
         section.parts += [Heading("All of them at once"), _parallel(report, measure, means, varied)]
     if numeric:
-        stopped = [entry for entry in entries if entry.mean(measure) is None]
+        stopped = [entry for entry in entries if entry.ending != "finished"]
         section.parts += [Heading("One by one"), _scatter(report, measure, means, stopped, numeric)]
     return section if section.parts else None
 
