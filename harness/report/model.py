@@ -72,6 +72,11 @@ class Entry:
     verdict: str = ""
 
     @property
+    def name(self) -> str:
+        """For people, among the others on its ground."""
+        return self.method or self.label
+
+    @property
     def p_holm(self) -> float | None:
         """Of the judgement, adjusted for the number of comparisons."""
         return self.judgement.p_holm if self.judgement else None
@@ -104,6 +109,14 @@ class Entry:
         counted = f"{split}/accuracy" if name == "aubc" else metric
         steps = list(self.curves.get(counted, {}))
         return outcomes(self.files, counted, steps if name == "aubc" else steps[-1:], self.values.get(metric, {}))
+
+
+def by_ground(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
+    """Configurations by their ground, in their order; of a search there is one ground, without a name."""
+    grounds: dict[str, list[Entry]] = {}
+    for entry in entries:
+        grounds.setdefault(entry.block, []).append(entry)
+    return grounds
 
 
 def limits(metric: str) -> tuple[float, float]:
@@ -260,10 +273,7 @@ class Report:
     @property
     def blocks(self) -> dict[str, list[Entry]]:
         """The confirmed configurations by the ground on which they are compared; of most sweeps there is one."""
-        blocks: dict[str, list[Entry]] = {}
-        for entry in self.confirmed:
-            blocks.setdefault(entry.block, []).append(entry)
-        return blocks
+        return by_ground(self.confirmed)
 
     @property
     def uncompared(self) -> list[str]:
@@ -274,6 +284,15 @@ class Report:
         """Whether a confirmed configuration is the reference of its ground."""
         first = self.reference
         return first is not None and (entry is first or bool(first.method and entry.method == first.method))
+
+    def reference_on(self, block: str) -> Entry | None:
+        """The reference of a ground; None where it has no result."""
+        return next(filter(self.is_reference, self.blocks.get(block, [])), None)
+
+    @property
+    def reference_name(self) -> str:
+        """What the reference is on every ground; empty without one."""
+        return self.reference.name if self.reference else ""
 
     def scores(self, metric: str, entries: Sequence[Entry] | None = None) -> Scores:
         """A metric of some confirmed configurations, all if left out; cases go by method, or by id on one ground."""

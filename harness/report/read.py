@@ -326,13 +326,13 @@ def _without_result(report: Report, trials: Mapping[str, History]) -> list[str]:
 def _warnings(report: Report) -> list[str]:
     """What is missing or astray, and so takes some of its meaning from every figure beside it."""
     notes = []
-    reference = report.reference
-    if reference and reference.lacking and len(report.confirmed) > 1:
-        seeds = _seed_words(list(reference.lacking))
-        notes.append(
-            f"The reference, {reference.label}, has no result under {seeds}; nothing is compared with it there."
-        )
-    lacking = [entry for entry in report.confirmed if entry.lacking and entry is not reference]
+    for reference in filter(report.is_reference, report.confirmed if len(report.confirmed) > 1 else ()):
+        if reference.lacking:
+            seeds = _seed_words(list(reference.lacking))
+            notes.append(
+                f"The reference, {reference.label}, has no result under {seeds}; nothing is compared with it there."
+            )
+    lacking = [entry for entry in report.confirmed if entry.lacking and not report.is_reference(entry)]
     if lacking:
         said = ", ".join(f"{entry.label} ({_seed_words(list(entry.lacking))})" for entry in lacking)
         notes.append(f"Without a result: {said}. These stand below the others, whatever their other seeds reached.")

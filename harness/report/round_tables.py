@@ -135,7 +135,7 @@ def detailed_sections(rounds: RoundComparison) -> list[Section]:
 
 
 def _titled(title: str, setting: Setting) -> str:
-    return f"{title} ({setting.name})" if setting.name else title
+    return words.on_ground(title, setting.name)
 
 
 def _area_section(rounds: RoundComparison, setting: Setting) -> Section:

@@ -45,6 +45,11 @@ def axis(metric: str) -> str:
     return f"{metric} ({unit})" if unit else metric
 
 
+def on_ground(title: str, ground: str) -> str:
+    """A title with the ground that it speaks of, where there are several."""
+    return f"{title} ({ground})" if ground else title
+
+
 def seeds(entry: Entry) -> str:
     """What stands behind a mean."""
     count = "n = 1 seed, so no interval" if len(entry.seeds) == 1 else f"95 %, n = {len(entry.seeds)} seeds"

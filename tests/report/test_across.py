@@ -254,8 +254,8 @@ def test_methods_that_share_no_seed_on_a_ground_have_no_ranks(tmp_path):
 
 
 def test_the_report_shows_each_data_set_and_all_of_them(report):
-    (section,) = tables.comparison_tables(report)
-    assert [table.name.partition(":")[0] for table in section.tables] == ["cifar10", "digits", "fashion_mnist"]
+    titles = [section.title for section in tables.comparison_tables(report)]
+    assert titles == ["Confirmed (cifar10)", "Confirmed (digits)", "Confirmed (fashion_mnist)"]
     (over_all,) = across_tables.across_sections(report)
     (table,) = over_all.tables
     assert table.titles == ["method", "mean rank", "IQM of differences (points)", "wins", "ties", "losses", "runs"]

@@ -73,7 +73,7 @@ def class_accuracy(report: Report) -> Look | None:
     if not by_entry:
         return None
     best, shown = by_entry[0]
-    beside = next(((e, item) for e, item in by_entry[1:] if e is report.reference), None)
+    beside = next(((e, item) for e, item in by_entry[1:] if e is report.reference_on(best.block)), None)
     seeds = len(best.seeds)
     spread = f"Lines: 95 % interval over {seeds} seeds and the class's images."
     if seeds < SEEDS_FOR_INTERVALS:

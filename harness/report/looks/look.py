@@ -78,7 +78,7 @@ def whose(report: Report) -> str:
 def some(items: Sequence[tuple[Entry, T]], report: Report, most: int) -> list[tuple[Entry, T]]:
     """The first `most` of what is shown of configurations, the reference's among them."""
     chosen = list(items[:most])
-    reference = [item for item in items[most:] if item[0] is report.reference]
+    reference = [item for item in items[most:] if report.is_reference(item[0])]
     return [*chosen[: most - len(reference)], *reference]
 
 
