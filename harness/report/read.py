@@ -55,6 +55,7 @@ def read_report(folder: Path) -> Report:
     for trial, history in trials.items():
         phases[record_rows.last(history)["phase"]][trial] = history
     goal = space["metric"][0]
+    maximize = goal["goal"] == "maximize"
     measure = _measure(goal["name"], phases["confirm"])
     files = {trial: read_trial_files(folder / "trials" / trial) for trial in trials}
     until = isinstance(space.get("seeds"), Mapping) and bool(space["seeds"].get("until"))
@@ -63,16 +64,9 @@ def read_report(folder: Path) -> Report:
         space,
         environment,
         measure,
-        goal["goal"] == "maximize",
-        _entries(phases["confirm"], files, measure, goal["goal"] == "maximize", ("finished",), until=until),
-        _entries(
-            phases["search"],
-            files,
-            goal["name"],
-            goal["goal"] == "maximize",
-            ("finished", "stopped"),
-            goals=[one["name"] for one in space["metric"]],
-        ),
+        maximize,
+        _entries(phases["confirm"], files, measure, maximize, until=until),
+        _entries(phases["search"], files, goal["name"], maximize, searched_by=[one["name"] for one in space["metric"]]),
         None,
         {
             trial: messages.one_line(record_rows.last(history).get("error") or "no cause was recorded")
@@ -85,7 +79,7 @@ def read_report(folder: Path) -> Report:
         mixed_code(trials.values()) + mixed_compute(space, trials.values()),
         histories=trials,
         files=files,
-        bounds=_entries(_not_replaced(phases["headroom"]), files, measure, goal["goal"] == "maximize", ("finished",)),
+        bounds=_entries(_not_replaced(phases["headroom"]), files, measure, maximize),
     )
     for entry in (*report.confirmed, *report.searched, *report.bounds):
         if not entry.parameters:
@@ -139,14 +133,14 @@ def _entries(
     files: Mapping[str, TrialFiles],
     measure: str,
     maximize: bool,
-    endings: Sequence[str],
     *,
-    goals: Sequence[str] = (),
+    searched_by: Sequence[str] = (),
     until: bool = False,
 ) -> list[Entry]:
-    """The configurations that have at least one trial with such an ending, best first; equals by name.
+    """The configurations that have at least one trial that finished, best first; equals by name.
 
-    One that was stopped early has no value of the `goals`: what an epoch on the way reached is not what was asked.
+    Of a search, whose goals are given, also those that were stopped early. These have no value of a goal: what an
+    epoch on the way reached is not what was asked.
     With `until` a seed without a trial is none that a configuration lacks: its comparison may be resolved without.
     """
     groups: dict[str, list[History]] = {}
@@ -154,7 +148,7 @@ def _entries(
     for history in trials.values():
         last = record_rows.last(history)
         statuses.setdefault(last["configuration"], {})[last["seed"]] = last["status"]
-        if last["status"] in endings:
+        if last["status"] == "finished" or (searched_by and last["status"] == "stopped"):
             groups.setdefault(last["configuration"], []).append(history)
     entries = {configuration: _entry(configuration, group, files) for configuration, group in groups.items()}
     labels = _labels(_asked(trials))
@@ -164,7 +158,7 @@ def _entries(
         if entry.ending == "finished":
             entry.seeds = [seed for seed in entry.seeds if seed in entry.values.get(measure, {})]
         else:
-            entry.values = {metric: by_seed for metric, by_seed in entry.values.items() if metric not in goals}
+            entry.values = {metric: by_seed for metric, by_seed in entry.values.items() if metric not in searched_by}
         known = {seed: statuses[entry.id].get(seed, "missing") for seed in (statuses[entry.id] if until else seeds)}
         entry.lacking = {seed: status for seed, status in known.items() if seed not in entry.seeds}
     values = {name: entry.values.get(measure, {}) for name, entry in entries.items()}

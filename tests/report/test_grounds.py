@@ -108,6 +108,7 @@ def test_no_ground_beats_another_in_time_and_accuracy(report):
         above, alt = shown[stem]
         assert f"({ground})" in above
         assert alt.endswith("nothing beats random, margin in both")
+    assert shown["seconds"][0] == "Seconds per stage", "of all data sets"
 
 
 def test_looks_compare_with_the_reference_of_the_same_ground(tmp_path):

@@ -50,7 +50,7 @@ def times(report: Report) -> Section | None:
         heading = [Heading("What nothing beats")] if ground else []
         section.parts += of_ground([*heading, _pareto(report, of, measure)], ground, number)
     if any(entry.mean(f"time/{stage}_seconds") for entry in entries[:ROWS] for stage in STAGES):
-        section.parts += [_stages(entries[:ROWS])]
+        section.parts += [*([Heading("Seconds per stage")] if entries[0].block else []), _stages(entries[:ROWS])]
     shares = where_the_time_went(report, sorted(entries[:ROWS], key=lambda entry: entry.mean(TOTAL) or 0))
     section.parts += [Heading(shares.name), shares] if shares else []
     if words.scale(measure)[1] == "%" and report.maximize:
