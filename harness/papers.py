@@ -27,7 +27,8 @@ from harness.files import check_output, replace_text
 from harness.messages import cut
 from harness.progress import until_reader_leaves
 from harness.records.rows import last, rows_file
-from harness.report.model import Entry, Report
+from harness.report.entry import Entry
+from harness.report.model import Report
 from harness.report.one_to_one import judge_pair
 from harness.report.read import read_report
 

@@ -302,7 +302,8 @@ def load_plan(source: Path | Mapping[str, Any], overrides: Mapping[str, Any]) ->
     known = [candidate.parameters for candidate in plan.some_candidates()]
     check_reference(plan.reference or {}, known, () if plan.method == "grid" else space.parameters, problems)
     if plan.confirm:
-        check_confirmed(plan.reference or {}, plan.confirm, plan.candidates, problems)
+        stops = plan.judging_seed is not None
+        check_confirmed(plan.reference or {}, plan.confirm, plan.candidates, problems, stops=stops)
     problems.raise_any()
     return plan
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.config.confirmation import Confirm
-from harness.config.schema import SHOWN, Problems, by_path, lies_in
+from harness.config.schema import SHOWN, Problems, by_path
 from harness.config.space import Assignment, Parameter
 from harness.config.tasks import Candidate
 from harness.messages import closest, cut
@@ -44,22 +44,31 @@ def check_reference(
 
 
 def check_confirmed(
-    reference: Mapping[str, Any], confirm: Confirm, candidates: Sequence[Candidate], problems: Problems
+    reference: Mapping[str, Any],
+    confirm: Confirm,
+    candidates: Sequence[Candidate],
+    problems: Problems,
+    *,
+    stops: bool,
 ) -> None:
-    """Notes a reference of a search that need not be confirmed: the best are, whichever these are, and `references`.
+    """Notes a reference of a search that need not be confirmed, whichever come out best.
 
     Args:
         reference: of the question.
         confirm: what is confirmed.
         candidates: all that are known in advance; none of a Bayesian search.
         problems: notes it.
+        stops: whether some of them may be stopped early, so that they are not chosen from.
     """
     wanted = by_path(reference)
-    chosen = [one.parameters for one in candidates]
-    everything = bool(chosen) and (
-        confirm.top >= len(chosen) or all(wanted.items() <= by_path(c).items() for c in chosen)
-    )
-    of_each = all(any(lies_in(path, name) for name in confirm.distinct) for path in wanted)
-    if not everything and not of_each and not any(wanted.items() <= by_path(c).items() for c in confirm.references):
+
+    def fits(one: Assignment) -> bool:
+        return wanted.items() <= by_path(one).items()
+
+    last = [one.parameters for one in candidates if fits(one.parameters)]
+    worst = [one.parameters for one in candidates if not fits(one.parameters)]  # for the reference: all others first
+    if not stops or not worst:
+        worst += last
+    if wanted and not any(map(fits, [*confirm.references, *confirm.chosen(worst)])):
         shown = cut(repr(dict(reference)), SHOWN)
         problems.add("reference", f"{shown} is confirmed only if it is among the best; add it to confirm.references")

@@ -28,7 +28,8 @@ from harness.trial.heads import COMPLETE
 from harness.trial.stages import StageCache
 
 if TYPE_CHECKING:
-    from harness.report.model import Entry, Report  # with the libraries of statistics, which no first trial waits for
+    from harness.report.entry import Entry
+    from harness.report.model import Report  # with the libraries of statistics, which no first trial waits for
 
 BARE = {"weights": None, "freeze": False, "input_size": "auto", "normalize": "auto"}
 """Settings of a saved encoder's backbone: its weights lie beside it, and `inputs` says what it is shown."""

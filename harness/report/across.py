@@ -16,7 +16,8 @@ import numpy as np
 from scipy import stats
 
 from harness.report.aggregates import Across, Aggregate
-from harness.report.model import Entry, Report, area_name
+from harness.report.entry import Entry
+from harness.report.model import Report, area_name
 from harness.report.resampling import Between, bootstrap
 
 MIDDLE = 0.25

@@ -13,7 +13,8 @@ from harness.metrics import FEW_STEPS
 from harness.records import names
 from harness.report import across_tables, round_tables, words
 from harness.report.cells import Difference, Mean
-from harness.report.model import Entry, Report
+from harness.report.entry import Entry
+from harness.report.model import Report
 
 DATA_SETS_SHOWN = 3
 """So many data sets are described; of more their names are listed."""

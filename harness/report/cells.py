@@ -237,20 +237,25 @@ class Ends(Cell):
         between: the value.
         form: of the value and its ends.
         factor: what they are multiplied by.
+        least: the first that could be seen; a value of minus infinity lies there or below.
     """
 
     between: Between
     form: str
     factor: float = 1.0
+    least: float = -math.inf
 
     def show(self) -> Shown:
-        """`420 [380, 470]`."""
+        """`420 [380, 470]`, `never`, or `50 or fewer`."""
         value, low, high = self.between.value, self.between.low, self.between.high
         ends = "" if low is None or high is None else f" [{self._of(low)}, {self._of(high)}]"
-        return Shown(self._of(value), value if math.isfinite(value) else None, ends)
+        return Shown(self._of(value), max(value, self.least) if value < math.inf else None, ends)
 
     def _of(self, value: float) -> str:
-        return format(self.factor * value, self.form) if math.isfinite(value) else "never"
+        if value == math.inf:
+            return "never"
+        of_seen = format(self.factor * max(value, self.least), self.form)
+        return f"{of_seen} or fewer" if value == -math.inf else of_seen
 
     def fields(self, key: str) -> dict[str, Any]:
         """The value and both ends."""

@@ -14,8 +14,9 @@ from harness.records.names import EXACT, show_value
 from harness.records.rows import DIGITS, last
 from harness.report.blocks import GROUNDS
 from harness.report.compare import flattery
+from harness.report.entry import Entry
 from harness.report.mixture import DATA
-from harness.report.model import Entry, Report
+from harness.report.model import Report
 
 SETTINGS = 6
 """How many settings that differ are named."""

@@ -66,7 +66,9 @@ def target_of(curves: Curves, reference: str) -> float | None:
 
 
 def labels_to(curves: Curves, case: str, target: float) -> Between | None:
-    """The number of labels at which a case's mean curve first reaches a value, infinite where it never does.
+    """The number of labels at which a case's mean curve first reaches a value.
+
+    Infinite where it never does, and minus infinity where it is there from the start on: with how few is not known.
 
     Args:
         curves: at two numbers of labels or more.
@@ -86,7 +88,10 @@ def labels_to(curves: Curves, case: str, target: float) -> Between | None:
 
 
 def _crossing(steps: np.ndarray, means: np.ndarray, target: float) -> np.ndarray:
-    """f64 [R]: where each of the curves f64 [R, S] first reaches the target, on straight lines between its points."""
+    """f64 [R]: where each of the curves f64 [R, S] first reaches the target, on straight lines between its points.
+
+    Minus infinity where it does before the first, infinity where it never does.
+    """
     target -= ROUNDING
     reached = means >= target
     place = np.clip(reached.argmax(1), 1, None)  # at the first point there is nothing before it
@@ -94,7 +99,7 @@ def _crossing(steps: np.ndarray, means: np.ndarray, target: float) -> np.ndarray
     low, high = means[row, place - 1], means[row, place]
     with np.errstate(divide="ignore", invalid="ignore"):
         between = steps[place - 1] + (target - low) / (high - low) * (steps[place] - steps[place - 1])
-    return np.where(reached[:, 0], steps[0], np.where(reached.any(1), between, np.inf))
+    return np.where(reached[:, 0], -np.inf, np.where(reached.any(1), between, np.inf))
 
 
 def penalties(settings: Sequence[Mapping[int, Scores]], cases: Sequence[str]) -> np.ndarray:

@@ -14,7 +14,8 @@ from harness.records.rows import Record
 from harness.report import tables
 from harness.report.cells import HALF, Mean
 from harness.report.compare import Judgement
-from harness.report.model import Entry, Report, RoundComparison, area_name
+from harness.report.entry import Entry
+from harness.report.model import Report, RoundComparison, area_name
 from harness.report.section import Table
 
 

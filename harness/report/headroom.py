@@ -13,8 +13,8 @@ from scipy import stats
 
 from harness.config.headroom import NAME
 from harness.report.curves import Attainable, areas
+from harness.report.entry import Entry
 from harness.report.inference import ALPHA
-from harness.report.model import Entry
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,13 @@
-"""A sweep, read and compared: the types that every table, picture and page reads."""
+"""A sweep, read and compared: what every table, picture and page reads; `entry` has one of its configurations."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -19,8 +17,9 @@ from harness.records.rows import History
 from harness.records.standing import level, standing
 from harness.records.trial_files import TrialFiles
 from harness.report.aggregates import Across
-from harness.report.compare import NO_SEED, Estimate, Judgement, Outcomes, Scores, estimate, flattery, judge
+from harness.report.compare import NO_SEED, Estimate, Judgement, Scores, flattery, judge
 from harness.report.curves import Attainable, Curves, Ranks
+from harness.report.entry import Entry, by_ground, estimate_of, outcomes
 from harness.report.sequential import Looks
 
 WORTH = 0.01
@@ -30,120 +29,6 @@ SECONDS = ("pretrain", "selection_encoder", "teacher", "select", "train", "total
 
 NOT_COMPARED = "not compared"
 """The verdict where trials of different data stand in one table, and on a ground without its reference."""
-
-
-@dataclass
-class Entry:
-    """One configuration in one phase, over its seeds.
-
-    Attributes:
-        id: the configuration's hash.
-        label: the parameters in which it differs from the others, for people.
-        block: the ground on which it is compared, such as its data set; empty where all are of one.
-        method: the parameters in which it differs from the others on its ground; empty likewise.
-        parameters: the searched parameters, by dotted path.
-        seeds: of the trials that count.
-        values: metric -> seed -> value at the largest number of labels.
-        cached: the stages that some trial took from the cache.
-        curves: metric -> number of labels -> seed -> value.
-        trials: seed -> trial.
-        ending: "finished" or, in a search, "early-stopped at epoch 3".
-        files: seed -> what the trial left on the disk.
-        lacking: of the phase's seeds that are not in `seeds`: seed -> the status of its trial, or "missing".
-        judgement: by the report's measure, against the reference; None for the reference itself, in a search, and
-            without a seed in common.
-        verdict: the judgement in words; of a search empty.
-    """
-
-    id: str
-    parameters: dict[str, Any]
-    seeds: list[int]
-    values: dict[str, dict[int, float]]
-    cached: list[str]
-    curves: dict[str, dict[int, dict[int, float]]]
-    trials: dict[int, str]
-    ending: str
-    files: Mapping[int, TrialFiles] = field(default_factory=dict)
-    lacking: dict[int, str] = field(default_factory=dict)
-    label: str = ""
-    block: str = ""
-    method: str = ""
-    judgement: Judgement | None = None
-    verdict: str = ""
-
-    @property
-    def asked(self) -> set[int]:
-        """The seeds that were asked of it."""
-        return {*self.seeds, *self.lacking}
-
-    @property
-    def p_holm(self) -> float | None:
-        """Of the judgement, adjusted for the number of comparisons."""
-        return self.judgement.p_holm if self.judgement else None
-
-    @property
-    def link(self) -> str:
-        """To its first trial on the page."""
-        return f"#{self.trials[min(self.trials)]}" if self.trials else ""
-
-    @property
-    def kind(self) -> str:
-        """Of the judgement; empty without one."""
-        return self.judgement.kind if self.judgement else ""
-
-    def estimate(self, metric: str, step: int | None = None) -> Estimate | None:
-        """Mean and interval over the seeds that have the metric, at the largest number of labels if not at `step`."""
-        if step is None:
-            return estimate_of(self.values.get(metric, {}), self.outcomes(metric), metric)
-        values = self.curves.get(metric, {}).get(step, {})
-        return estimate_of(values, outcomes(self.files, metric, [step], values), metric)
-
-    def mean(self, metric: str) -> float | None:
-        """Mean over the seeds that have the metric."""
-        values = self.values.get(metric)
-        return fmean(values.values()) if values else None
-
-    def outcomes(self, metric: str) -> dict[int, Outcomes]:
-        """Seed -> what each image contributes to the metric at the largest number of labels, where that was kept."""
-        split, _, name = metric.partition("/")
-        counted = f"{split}/accuracy" if name == "aubc" else metric
-        steps = list(self.curves.get(counted, {}))
-        return outcomes(self.files, counted, steps if name == "aubc" else steps[-1:], self.values.get(metric, {}))
-
-
-def limits(metric: str) -> tuple[float, float]:
-    """The smallest and the largest possible value of a metric."""
-    about = known(metric)
-    return (about.low, about.high) if about else (-math.inf, math.inf)
-
-
-def estimate_of(values: Mapping[int, float], kept: Mapping[int, Outcomes], metric: str) -> Estimate | None:
-    """The mean of a metric and its interval; None without a value."""
-    if not values:
-        return None
-    return estimate(list(values.values()), [kept[seed] for seed in values if seed in kept], limits(metric))
-
-
-def outcomes(
-    files: Mapping[int, TrialFiles], metric: str, steps: Sequence[int], values: Mapping[int, float]
-) -> dict[int, Outcomes]:
-    """What each image contributes to an accuracy, or to the area under its curve.
-
-    Args:
-        files: seed -> what the trial left.
-        metric: an accuracy; of others nothing is kept.
-        steps: the numbers of labels, in rising order; over several the area is asked.
-        values: seed -> the accuracy or area, which the images must add up to: files of another run do not.
-    """
-    kept = {}
-    for seed, value in values.items():
-        hits = files[seed].hits.get(metric) if seed in files else None
-        if hits and steps and all(step in hits.bits for step in steps):
-            x = np.stack([hits.after(step) for step in steps])
-            x = x[0] if len(steps) == 1 else np.trapezoid(x.astype(float), steps, axis=0) / (steps[-1] - steps[0])
-            if abs(x.mean() - value) < 1e-5:
-                kept[seed] = Outcomes(hits.images, x)
-    return kept
 
 
 @dataclass(eq=False)
@@ -244,7 +129,7 @@ class Report:
         if self.looks:
             reached = {name: self.level(entry, metric) for name, entry in named.items()}
             values = {name: {} if one is None else {0: one} for name, one in reached.items()}
-        lacking = {name: len(entry.lacking) for name, entry in named.items()}
+        lacking = {name: len(entry.asked - entry.values.get(metric, {}).keys()) for name, entry in named.items()}
         return [named[name] for name in standing(values, lacking, maximize=self.maximize)]
 
     def ordered(self, metric: str) -> list[Entry]:
@@ -291,10 +176,7 @@ class Report:
     @property
     def blocks(self) -> dict[str, list[Entry]]:
         """The confirmed configurations by the ground on which they are compared; of most sweeps there is one."""
-        blocks: dict[str, list[Entry]] = {}
-        for entry in self.confirmed:
-            blocks.setdefault(entry.block, []).append(entry)
-        return blocks
+        return by_ground(self.confirmed)
 
     @property
     def uncompared(self) -> list[str]:
@@ -305,6 +187,15 @@ class Report:
         """Whether a confirmed configuration is the reference of its ground."""
         first = self.reference
         return first is not None and (entry is first or bool(first.method and entry.method == first.method))
+
+    def reference_on(self, block: str) -> Entry | None:
+        """The reference of a ground; None where it has no result."""
+        return next(filter(self.is_reference, self.blocks.get(block, [])), None)
+
+    @property
+    def reference_name(self) -> str:
+        """What the reference is on every ground; empty without one."""
+        return self.reference.name if self.reference else ""
 
     def scores(self, metric: str, entries: Sequence[Entry] | None = None) -> Scores:
         """A metric of some confirmed configurations, all if left out; cases go by method, or by id on one ground."""

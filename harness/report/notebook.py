@@ -95,7 +95,8 @@ class Findings:
         shown = tables.comparison_tables(self.report) or tables.search_tables(self.report, limit=10)
         blocks = [f"<p><b>{escape(self.report.space['name'])}</b>: {escape(self.answer)}</p>"]
         blocks += [f"<p>{escape(paragraph)}</p>" for paragraph in self.report.about]
-        for table in (table for section in shown for table in section.tables):
+        for title, table in ((section.title, table) for section in shown for table in section.tables):
+            blocks += [f"<p>{escape(title)}</p>"] if len(shown) > 1 else []
             texts = pd.DataFrame([list(map(str, row)) for row in table.rows], columns=table.titles)
             blocks.append(texts.to_html(index=False))
         return "\n".join(blocks)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from harness.report.compare import Judgement, Scores, judge
-from harness.report.model import Entry, Report
+from harness.report.entry import Entry
+from harness.report.model import Report
 from harness.report.sequential import Looks
 
 

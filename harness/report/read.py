@@ -21,8 +21,9 @@ from harness.report import answers, words
 from harness.report.across import compare_across
 from harness.report.astray import astray
 from harness.report.blocks import places
+from harness.report.entry import Entry
 from harness.report.mixture import mixed_code, mixed_compute, mixed_data
-from harness.report.model import SECONDS, Entry, Report
+from harness.report.model import SECONDS, Report
 from harness.report.references import Assignments, choose_reference
 from harness.report.rounds import compare_rounds
 
@@ -55,6 +56,7 @@ def read_report(folder: Path) -> Report:
     for trial, history in trials.items():
         phases[record_rows.last(history)["phase"]][trial] = history
     goal = space["metric"][0]
+    maximize = goal["goal"] == "maximize"
     measure = _measure(goal["name"], phases["confirm"])
     files = {trial: read_trial_files(folder / "trials" / trial) for trial in trials}
     until = isinstance(space.get("seeds"), Mapping) and bool(space["seeds"].get("until"))
@@ -63,9 +65,9 @@ def read_report(folder: Path) -> Report:
         space,
         environment,
         measure,
-        goal["goal"] == "maximize",
-        _entries(phases["confirm"], files, measure, goal["goal"] == "maximize", ("finished",), until=until),
-        _entries(phases["search"], files, goal["name"], goal["goal"] == "maximize", ("finished", "stopped")),
+        maximize,
+        _entries(phases["confirm"], files, measure, maximize, until=until),
+        _entries(phases["search"], files, goal["name"], maximize, searched_by=[one["name"] for one in space["metric"]]),
         None,
         {
             trial: messages.one_line(record_rows.last(history).get("error") or "no cause was recorded")
@@ -78,7 +80,7 @@ def read_report(folder: Path) -> Report:
         mixed_code(trials.values()) + mixed_compute(space, trials.values()),
         histories=trials,
         files=files,
-        bounds=_entries(_not_replaced(phases["headroom"]), files, measure, goal["goal"] == "maximize", ("finished",)),
+        bounds=_entries(_not_replaced(phases["headroom"]), files, measure, maximize),
     )
     for entry in (*report.confirmed, *report.searched, *report.bounds):
         if not entry.parameters:
@@ -132,12 +134,14 @@ def _entries(
     files: Mapping[str, TrialFiles],
     measure: str,
     maximize: bool,
-    endings: Sequence[str],
     *,
+    searched_by: Sequence[str] = (),
     until: bool = False,
 ) -> list[Entry]:
-    """The configurations that have at least one trial with such an ending, best first; equals by name.
+    """The configurations that have at least one trial that finished, best first; equals by name.
 
+    Of a search, whose goals are given, also those that were stopped early. These have no value of a goal: what an
+    epoch on the way reached is not what was asked.
     With `until` a seed without a trial is none that a configuration lacks: its comparison may be resolved without.
     """
     groups: dict[str, list[History]] = {}
@@ -145,13 +149,17 @@ def _entries(
     for history in trials.values():
         last = record_rows.last(history)
         statuses.setdefault(last["configuration"], {})[last["seed"]] = last["status"]
-        if last["status"] in endings:
+        if last["status"] == "finished" or (searched_by and last["status"] == "stopped"):
             groups.setdefault(last["configuration"], []).append(history)
     entries = {configuration: _entry(configuration, group, files) for configuration, group in groups.items()}
     labels = _labels(_asked(trials))
     seeds = sorted({seed for by_seed in statuses.values() for seed in by_seed})
     for entry in entries.values():
         entry.label = labels[entry.id]
+        if entry.ending == "finished":
+            entry.seeds = [seed for seed in entry.seeds if seed in entry.values.get(measure, {})]
+        else:
+            entry.values = {metric: by_seed for metric, by_seed in entry.values.items() if metric not in searched_by}
         known = {seed: statuses[entry.id].get(seed, "missing") for seed in (statuses[entry.id] if until else seeds)}
         entry.lacking = {seed: status for seed, status in known.items() if seed not in entry.seeds}
     values = {name: entry.values.get(measure, {}) for name, entry in entries.items()}
@@ -166,8 +174,8 @@ def _entry(configuration: str, histories: Sequence[History], files: Mapping[str,
         seed = record_rows.last(history)["seed"]
         for name, value in _at_most_labels(history).items():
             values.setdefault(name, {})[seed] = value
-        for record in _by_labels(history):
-            for name, value in _finite(record).items():
+        for record in _by_labels(history) if record_rows.last(history)["status"] == "finished" else ():
+            for name, value in _finite(record["metrics"]).items():
                 curves.setdefault(name, {}).setdefault(record["step"], {})[seed] = value
     trials = {record_rows.last(history)["seed"]: record_rows.last(history)["trial"] for history in histories}
     stopped = [history for history in histories if record_rows.last(history)["status"] == "stopped"]
@@ -207,16 +215,19 @@ def _by_labels(history: History) -> list[dict[str, Any]]:
 
 
 def _at_most_labels(history: History) -> dict[str, float]:
-    """Every metric where the most labels were used; of pre-training, at its last epoch."""
+    """Every metric where the most labels were used; of pre-training, at its last epoch. None that is not finite there.
+
+    What an earlier round or epoch measured takes no place of it: what diverged would look as it was before.
+    """
     epochs = [record for record in history.values() if record["step_kind"] == "epoch"]
-    merged: dict[str, float] = {}
+    merged: dict[str, float | None] = {}
     for record in [*epochs, *_by_labels(history)]:
-        merged |= _finite(record)
-    return merged
+        merged |= record["metrics"]
+    return _finite(merged)
 
 
-def _finite(record: Mapping[str, Any]) -> dict[str, float]:
-    return {name: value for name, value in record["metrics"].items() if value is not None and math.isfinite(value)}
+def _finite(metrics: Mapping[str, float | None]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if value is not None and math.isfinite(value)}
 
 
 def _asked(trials: Mapping[str, History]) -> Assignments:
@@ -312,13 +323,13 @@ def _without_result(report: Report, trials: Mapping[str, History]) -> list[str]:
 def _warnings(report: Report) -> list[str]:
     """What is missing or astray, and so takes some of its meaning from every figure beside it."""
     notes = []
-    reference = report.reference
-    if reference and reference.lacking and len(report.confirmed) > 1:
-        seeds = _seed_words(list(reference.lacking))
-        notes.append(
-            f"The reference, {reference.label}, has no result under {seeds}; nothing is compared with it there."
-        )
-    lacking = [entry for entry in report.confirmed if entry.lacking and entry is not reference]
+    for reference in filter(report.is_reference, report.confirmed if len(report.confirmed) > 1 else ()):
+        if reference.lacking:
+            seeds = _seed_words(list(reference.lacking))
+            notes.append(
+                f"The reference, {reference.label}, has no result under {seeds}; nothing is compared with it there."
+            )
+    lacking = [entry for entry in report.confirmed if entry.lacking and not report.is_reference(entry)]
     if lacking:
         said = ", ".join(f"{entry.label} ({_seed_words(list(entry.lacking))})" for entry in lacking)
         notes.append(f"Without a result: {said}. These stand below the others, whatever their other seeds reached.")

@@ -9,7 +9,8 @@ from typing import Any
 
 from harness.config.schema import by_path
 from harness.config.space import CASE
-from harness.report.model import Entry, Report
+from harness.report.entry import Entry
+from harness.report.model import Report
 
 Assignments = Mapping[str, Mapping[str, Any]]
 """Configuration -> its parameters as the question has them, of all trials of a phase, whatever became of them."""

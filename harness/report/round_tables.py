@@ -12,11 +12,11 @@ from harness import messages
 from harness.report import curves, words
 from harness.report.cells import Cell, Empty, Ends, Number, Points, Probability, SeedCount, Text
 from harness.report.compare import NO_EVIDENCE, OPEN, Judgement, Kind
+from harness.report.entry import estimate_of
 from harness.report.headroom import Share, share_of_headroom
 from harness.report.inference import ALPHA
-from harness.report.model import RoundComparison, Setting, area_name, estimate_of
+from harness.report.model import RoundComparison, Setting, area_name
 from harness.report.pictures import rounds as pictures
-from harness.report.resampling import Between
 from harness.report.section import Column, Picture, Section, Table
 
 MATRIX_COLUMNS = 10
@@ -137,7 +137,7 @@ def detailed_sections(rounds: RoundComparison) -> list[Section]:
 
 
 def _titled(title: str, setting: Setting) -> str:
-    return f"{title} ({setting.name})" if setting.name else title
+    return words.on_ground(title, setting.name)
 
 
 def _area_section(rounds: RoundComparison, setting: Setting) -> Section:
@@ -246,8 +246,8 @@ def _target_sections(rounds: RoundComparison, setting: Setting) -> list[Section]
         return []
     needed = {case: None if case in lacking else curves.labels_to(values, case, target) for case in order}
     columns = [Column("case", [Text(case) for case in order])]
-    cells = [Ends(one, ".0f") if one else Empty() for one in needed.values()]
-    columns.append(Column(f"labels for {100 * target:g} %", cells))
+    shown = {case: Ends(one, ".0f", least=setting.steps[0]) for case, one in needed.items() if one}
+    columns.append(Column(f"labels for {100 * target:g} %", [shown.get(case, Empty()) for case in order]))
     of_reference = needed[reference]
     reached = [one.value if one and math.isfinite(one.value) else None for one in needed.values()]
     unit = of_reference.value if of_reference and math.isfinite(of_reference.value) else None
@@ -257,22 +257,21 @@ def _target_sections(rounds: RoundComparison, setting: Setting) -> list[Section]
     note = (
         f"{100 * target:g} %: what {reference} reaches at the end, in whole per cent. The number of labels at which "
         "the mean curve first reaches it, on straight lines between the rounds; from eight seeds on in brackets its "
-        "95 % interval by the bootstrap over seeds; never: not within these rounds."
+        "95 % interval by the bootstrap over seeds; never: not within these rounds; or fewer: from the first round on."
         + (f" Under the {messages.count(len(shared), 'seed')} that all have." if unequal else "")
         + (" Cases that lack a seed are left out." if lacking else "")
     )
-    said = target_sentence(needed, reference, target)
+    said = target_sentence(shown, reference, target)
     return [Section(title, parts=[*([said] if said else []), Table(columns, [note], title)])]
 
 
-def target_sentence(needed: Mapping[str, Between | None], reference: str, target: float) -> str:
+def target_sentence(needed: Mapping[str, Ends], reference: str, target: float) -> str:
     """`random needs 900 labels for 80 %, typiclust 420 [380, 470]`: the reference, and the case that needs fewest."""
-    reached = {case: one for case, one in needed.items() if one and math.isfinite(one.value)}
-    fewest = min((case for case in reached if case != reference), key=lambda case: reached[case].value, default=None)
+    reached = {case: one.between.value for case, one in needed.items() if one.between.value < math.inf}
+    fewest = min((case for case in reached if case != reference), key=reached.__getitem__, default=None)
     if reference not in reached or fewest is None:
         return ""
-    shown = {case: str(Ends(reached[case], ".0f")) for case in (reference, fewest)}
-    return f"{reference} needs {shown[reference]} labels for {100 * target:g} %, {fewest} {shown[fewest]}."
+    return f"{reference} needs {needed[reference]} labels for {100 * target:g} %, {fewest} {needed[fewest]}."
 
 
 def _difference_sections(rounds: RoundComparison, setting: Setting, number: int) -> list[Section]:

@@ -14,8 +14,9 @@ from harness.records import names as record_names
 from harness.report import curves as curve_module
 from harness.report.compare import judge
 from harness.report.curves import Curves, chance_overlap, penalties
+from harness.report.entry import Entry
 from harness.report.headroom import attainable
-from harness.report.model import SCORES, Entry, Report, RoundComparison, Setting, by_area
+from harness.report.model import SCORES, Report, RoundComparison, Setting, by_area
 from harness.report.sequential import Looks
 
 

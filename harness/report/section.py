@@ -6,12 +6,13 @@ They hold data; `summary` writes them as Markdown, `page` as HTML, `terminal` in
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from harness.report import words
 from harness.report.cells import Cell, Shown
 from harness.report.pictures.style import Svg
 
@@ -122,6 +123,23 @@ class Heading:
 
 
 Part = Heading | Picture | Table | Markup | str
+
+
+def of_ground(parts: Sequence[Part], ground: str, number: int) -> list[Part]:
+    """Parts that speak of one ground: its name stands in their headings, and its number in their pictures' files.
+
+    Args:
+        parts: of the ground.
+        ground: its name; empty where there is one.
+        number: 0 for the first, whose files have none.
+    """
+
+    def placed(part: Part) -> Part:
+        if isinstance(part, Heading):
+            return Heading(words.on_ground(part.text, ground))
+        return replace(part, stem=f"{part.stem}_{number + 1}") if isinstance(part, Picture) and number else part
+
+    return list(map(placed, parts))
 
 
 @dataclass

@@ -26,7 +26,8 @@ from harness.report.cells import (
     Verdict,
 )
 from harness.report.compare import Judgement
-from harness.report.model import SECONDS, Entry, Report
+from harness.report.entry import Entry, by_ground
+from harness.report.model import SECONDS, Report
 from harness.report.section import Column, Section, Table
 
 CURVES = 20
@@ -57,13 +58,11 @@ def judged_columns(metric: str, judgements: Sequence[Judgement | None], verdicts
 
 def comparison_tables(report: Report) -> list[Section]:
     """The confirmed configurations with everything that was compared, a table for each ground; none without any."""
-    if not report.confirmed:
-        return []
     blocks = list(report.blocks.items())
-    return [Section("Confirmed", parts=[_comparison(report, *one, last=one is blocks[-1]) for one in blocks])]
+    return [_comparison(report, *one, last=one is blocks[-1]) for one in blocks]
 
 
-def _comparison(report: Report, block: str, entries: Sequence[Entry], *, last: bool) -> Table:
+def _comparison(report: Report, block: str, entries: Sequence[Entry], *, last: bool) -> Section:
     """Of one ground; the notes stand below the last."""
     measure, *others = _shown_metrics(report, entries)
     judgements = [entry.judgement for entry in entries]
@@ -77,9 +76,9 @@ def _comparison(report: Report, block: str, entries: Sequence[Entry], *, last: b
         *(_seconds(stage, entries) for stage in SECONDS),
     ]
     said = [column for column in columns if column.essential or not column.says_nothing]
-    of_block = f"{block}: confirmed" if block else "Confirmed"
-    name = f"{of_block} (mean ± 95 % half-width; difference to the reference, paired)"
-    return Table(said, _footnotes(report) if last else [], name)
+    title = words.on_ground("Confirmed", block)
+    name = f"{title}: mean ± 95 % half-width; difference to the reference, paired"
+    return Section(title, parts=[Table(said, _footnotes(report) if last else [], name)])
 
 
 def _shown_metrics(report: Report, entries: Sequence[Entry]) -> list[str]:
@@ -92,7 +91,7 @@ def _shown_metrics(report: Report, entries: Sequence[Entry]) -> list[str]:
 
 def _names(entries: Sequence[Entry]) -> Column:
     key = "method" if entries[0].method else "label"
-    cells = [Text(entry.method or entry.label, link=entry.link) for entry in entries]
+    cells = [Text(entry.name, link=entry.link) for entry in entries]
     return Column("configuration", cells, key, essential=True)
 
 
@@ -121,18 +120,21 @@ def label_count(entry: Entry) -> Count:
 
 
 def tables_of_other_classifiers(report: Report) -> list[Section]:
-    """The same comparison under each classifier beside the first; the p values of each are a family of their own."""
+    """The same comparison under each classifier beside the first, a table for each ground.
+
+    The p values of each classifier are a family of their own.
+    """
     measured = dict.fromkeys(metric for entry in report.confirmed for metric in entry.values)
     sections = []
     for metric in (name for name in measured if name.startswith(f"{report.measure}/")):
-        entries = report.ordered(metric)
         by_id = report.judgements(metric)
-        judgements = [by_id.get(entry.id) for entry in entries]
-        verdicts = [report.verdict(entry, one) for entry, one in zip(entries, judgements, strict=True)]
-        columns = [_names(entries), _means(metric, entries), *judged_columns(metric, judgements, verdicts)]
-        columns.append(_seeds(entries))
-        title = f"The same under {metric.rpartition('/')[2]}"
-        sections.append(Section(title, parts=[Table(columns, name=title)]))
+        for block, entries in sorted(by_ground(report.ordered(metric)).items()):
+            judgements = [by_id.get(entry.id) for entry in entries]
+            verdicts = [report.verdict(entry, one) for entry, one in zip(entries, judgements, strict=True)]
+            columns = [_names(entries), _means(metric, entries), *judged_columns(metric, judgements, verdicts)]
+            columns.append(_seeds(entries))
+            title = words.on_ground(f"The same under {metric.rpartition('/')[2]}", block)
+            sections.append(Section(title, parts=[Table(columns, name=title)]))
     return sections
 
 
@@ -140,7 +142,7 @@ def _footnotes(report: Report) -> list[str]:
     judgements = [entry.judgement for entry in report.confirmed if entry.judgement]
     notes = [f"Mean with its 95 % interval at the largest number of labels. {words.covered(report)}"]
     if report.reference and judgements:
-        notes += words.procedure(judgements, report.reference.label)
+        notes += words.procedure(judgements, report.reference_name)
         worth = report.worth(report.measure)
         if worth is not None and any(one.p_holm is not None for one in judgements):
             notes.append(f"Equivalent: within {worth:g}, by two one-sided tests, corrected by Holm's method, too.")
@@ -158,9 +160,12 @@ def _footnotes(report: Report) -> list[str]:
 
 
 def curve_tables(report: Report) -> list[Section]:
-    """The learning curves alone, where there are no two to compare."""
+    """The learning curves alone, where there are no two to compare, of each ground."""
     entries, measure = (report.confirmed, report.measure) if report.confirmed else (report.searched, report.goal)
-    entries = entries[:CURVES]
+    return [table for block, of in by_ground(entries).items() for table in _curves(block, of[:CURVES], measure)]
+
+
+def _curves(block: str, entries: Sequence[Entry], measure: str) -> list[Section]:
     steps = sorted({step for entry in entries for step in entry.curves.get(measure, {})})
     if len(steps) < 2:
         return []
@@ -169,7 +174,7 @@ def curve_tables(report: Report) -> list[Section]:
         return [Mean(measure, entry.estimate(measure, step)) for entry in entries]
 
     points = [Column(f"{step} labels", cells(step)) for step in steps]
-    title = f"Learning curves: {measure} by number of labels"
+    title = words.on_ground(f"Learning curves: {measure} by number of labels", block)
     return [Section(title, parts=[Table([_names(entries), *points], name=title)])]
 
 

@@ -24,7 +24,8 @@ from harness.report.comparability import (
     sides_of,
 )
 from harness.report.compare import NO_EVIDENCE, OPEN, Judgement
-from harness.report.model import Entry, Report
+from harness.report.entry import Entry
+from harness.report.model import Report
 from harness.report.one_to_one import judge_pair
 from harness.report.page.document import PageHead, render
 from harness.report.pictures import style

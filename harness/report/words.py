@@ -9,8 +9,9 @@ from harness import messages
 from harness.metrics import known
 from harness.records import names
 from harness.report.compare import NO_EVIDENCE, Estimate, Judgement
+from harness.report.entry import Entry
 from harness.report.inference import ALPHA_OF_FEW, FEW
-from harness.report.model import AREA_UNDER, Entry, Report
+from harness.report.model import AREA_UNDER, Report
 from harness.report.sequential import Looks
 
 WHOLE_FROM = 999.5
@@ -43,6 +44,11 @@ def axis(metric: str) -> str:
     """What stands beside an axis: `test/accuracy (%)`."""
     unit = scale(metric)[1]
     return f"{metric} ({unit})" if unit else metric
+
+
+def on_ground(title: str, ground: str) -> str:
+    """A title with the ground that it speaks of, where there are several."""
+    return f"{title} ({ground})" if ground else title
 
 
 def seeds(entry: Entry) -> str:

@@ -76,6 +76,38 @@ def test_a_reference_of_a_search_that_is_confirmed_is_confirmed_itself(method):
         assert ask(reference, **search, confirm=confirmed).reference == reference
 
 
+FOUR = {"selector": {"values": ["random", "margin", "entropy", "coreset"]}, "classifier.lr": {"values": [0.01, 0.001]}}
+OF_EACH = {"distinct": ["selector"], "seeds": [7]}
+STOPS = {"early_terminate": {"type": "asha"}}
+CONFIRMED = [  # whether a reference is confirmed whatever comes out best, and what of the question decides it
+    (True, {"selector": "random"}, OF_EACH | {"top": 4}, {}),
+    (False, {"selector": "random"}, OF_EACH | {"top": 3}, {}),  # of four selectors the three best
+    (False, {"selector": "random"}, OF_EACH | {"top": 1}, {}),
+    (False, {"selector": "random", "classifier.lr": 0.01}, OF_EACH | {"top": 8}, {}),  # it may lose to random at .001
+    (True, {"selector": "random", "classifier.lr": 0.01}, {"top": 8, "seeds": [7]}, {}),
+    (False, {"selector": "random", "classifier.lr": 0.01}, {"top": 7, "seeds": [7]}, {}),
+    (True, {"selector": "random"}, {"top": 7, "seeds": [7]}, {}),  # six are of other selectors
+    (False, {"selector": "random"}, {"top": 6, "seeds": [7]}, {}),
+    (False, {"selector": "random"}, OF_EACH | {"top": 4}, STOPS),  # both of its trials may be stopped
+    (False, {"selector": "random"}, {"top": 8, "seeds": [7]}, STOPS),
+    (False, {"selector": "random"}, OF_EACH | {"top": 4}, {"method": "bayes", "run_cap": 8}),  # it need not try it
+    (True, {"selector": "random"}, {"top": 1, "seeds": [7]}, STOPS | {
+        "parameters": FOUR | {"selector": {"values": ["random"]}}}),  # whatever is the best is it
+    (True, {"selector": "badge"}, OF_EACH | {"top": 1, "references": [{"selector": "badge"}]}, STOPS),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("sure", "reference", "confirm", "question"), CONFIRMED)
+def test_a_reference_is_accepted_where_it_is_confirmed_whatever_is_best(sure, reference, confirm, question):
+    trial = TRIAL | {"classifier": {"name": "linear"}}
+    asked = {"method": "grid", "trial": trial, "parameters": FOUR, "confirm": confirm} | question
+    if sure:
+        assert ask(reference, **asked).reference == reference
+    else:
+        with pytest.raises(ConfigError, match="is confirmed only if it is among the best"):
+            ask(reference, **asked)
+
+
 def test_a_reference_of_a_search_is_within_its_values_and_ranges():
     for reference in ({"selector": "coreset", "pretrain.lr": 0.3}, {"pretrain.lr": 0.1}):
         assert ask(reference, **SEARCH, parameters=RATES).reference == reference

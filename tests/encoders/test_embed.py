@@ -30,7 +30,8 @@ from harness.files import checksum, no_space
 from harness.pick import candidates
 from harness.pick.command import main as pick
 from harness.report import read
-from harness.report.model import Entry, Report
+from harness.report.entry import Entry
+from harness.report.model import Report
 from harness.trial import run as trial
 from harness.trial.rounds import Rounds
 

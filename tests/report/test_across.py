@@ -254,8 +254,8 @@ def test_methods_that_share_no_seed_on_a_ground_have_no_ranks(tmp_path):
 
 
 def test_the_report_shows_each_data_set_and_all_of_them(report):
-    (section,) = tables.comparison_tables(report)
-    assert [table.name.partition(":")[0] for table in section.tables] == ["cifar10", "digits", "fashion_mnist"]
+    titles = [section.title for section in tables.comparison_tables(report)]
+    assert titles == ["Confirmed (cifar10)", "Confirmed (digits)", "Confirmed (fashion_mnist)"]
     (over_all,) = across_tables.across_sections(report)
     (table,) = over_all.tables
     assert table.titles == ["method", "mean rank", "IQM of differences (points)", "wins", "ties", "losses", "runs"]
@@ -315,9 +315,11 @@ def test_labels_to_a_target():
     good, bad = [0.2, 0.4, 0.8], [0.2, 0.2, 0.4]
     sure = curves.labels_to(curve(*[good] * 10), "a", 0.5)
     assert (sure.value, sure.low, sure.high) == pytest.approx((250, 250, 250))
-    assert curves.labels_to(curve([0.6, 0.7, 0.8]), "a", 0.5).value == 100
+    assert curves.labels_to(curve([0.6, 0.7, 0.8]), "a", 0.5).value == -np.inf, "with how few nobody has seen"
     assert curves.labels_to(curve(*[good] * 7), "a", 0.5).low is None, "too few seeds"
     assert curves.labels_to(curve([0.1, 0.2, 0.3]), "a", 0.5).value == np.inf
+    early = curves.labels_to(curve(*[good, [0.7, 0.7, 0.7]] * 5), "a", 0.5)
+    assert early.low == -np.inf < early.value < early.high < 250, "of some draws the curve starts above"
     doubtful = curves.labels_to(curve(*[good, bad] * 5), "a", 0.5)
     assert 249 < doubtful.low < doubtful.value < doubtful.high == np.inf
     assert doubtful.value == pytest.approx(200 + 200 * 2 / 3)
@@ -342,4 +344,9 @@ def test_labels_that_a_selector_saves_are_said(tmp_path):
     sentence, table = sections["Labels for what random reaches at the end"].parts
     assert table.titles == ["case", "labels for 81 %", "of random's"]
     assert sentence.startswith("random needs ")
-    assert "coreset 100." in sentence, "five seeds"
+    assert sentence.endswith(", coreset 100 or fewer."), "five seeds"
+    shown = {str(row[0]): [str(cell) for cell in row[1:]] for row in table.rows}
+    assert shown["coreset"] == ["100 or fewer", "–"]
+    assert shown["margin"] == ["never", "–"]
+    assert shown["random"][1] == "100%"
+    assert [row[1].show().value for row in table.rows if str(row[0]) == "coreset"] == [100], "it is sorted by that"

@@ -9,15 +9,16 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
-from sweep_folder import SweepFolder
+from sweep_folder import OPERATIONS, SweepFolder
 
 from harness.report import __main__
 from harness.report.compare import NO_EVIDENCE
+from harness.report.page.write import page_sections
 from harness.report.read import read_report
 from harness.report.words import data_set
 from harness.report.write import write_report
 
-RANDOM, CORESET = {"selector.name": "random"}, {"selector.name": "coreset"}
+RANDOM, CORESET, BADGE = ({"selector.name": name} for name in ("random", "coreset", "badge"))
 
 
 def confirm(sweep, configuration, parameters, accuracies, **options):
@@ -168,6 +169,41 @@ def test_search_is_validation_only_and_says_what_stopped_and_failed(tmp_path):
     assert "1 trial did not finish" in text
 
 
+def test_what_was_stopped_early_has_no_value_of_the_goal_anywhere(tmp_path):
+    """By a score without labels an early epoch looks far better than the end of the others."""
+    pair = {"augmentation.first": {"values": ["crop", "flip"]}, "augmentation.second": {"values": ["crop", "flip"]}}
+    rate = {"ssl_method.temperature": {"min": 0.1, "max": 1.0}}
+    goals = [{"name": "pretrain/rankme", "goal": "maximize"}, {"name": "pretrain/alignment", "goal": "minimize"}]
+    sweep = SweepFolder(tmp_path / "s", method="random", seeds=[0], metric=goals, parameters=pair | rate)
+    for number in range(24):
+        first, second, stopped = OPERATIONS[number % 2], OPERATIONS[number // 2 % 2], number % 3 == 0
+        chosen = {
+            "augmentation.first": first,
+            "augmentation.second": second,
+            "ssl_method.temperature": 0.1 + number / 30,
+        }
+        rows = sweep.records(f"c{number}", 0, chosen, {} if stopped else {100: 0.5}, phase="search",
+                             status="stopped" if stopped else "finished", seconds=1 if stopped else 10)  # fmt: skip
+        for row in rows:
+            row["metrics"] |= {"pretrain/rankme": 70 + number if stopped else 40 + number / 10}
+            row["metrics"] |= {"pretrain/alignment": 0.1 if stopped else 0.9}
+        sweep.append(rows)
+    report = write_report(sweep.path)
+    stopped = [entry for entry in report.searched if entry.ending != "finished"]
+    assert len(stopped) == 8
+    assert not any(one.values.keys() & {"pretrain/rankme", "pretrain/alignment"} for one in stopped)
+    table = pd.read_csv(sweep.path / "leaderboard.csv")
+    assert table[table.ending != "finished"][["pretrain/rankme", "pretrain/alignment"]].isna().all(axis=None)
+    shown = {picture.stem: picture for section in page_sections(report) for picture in section.pictures}
+    assert "16 configurations that finished" in shown["importance"].caption
+    assert "one of the 16 configurations" in shown["parallel"].caption
+    assert "crosses: the 8 that were stopped early" in shown["scatter"].caption
+    drawn = shown["pairs"].draw.args[0]
+    assert max(value for panel in drawn.panels.values() for value in panel.values()) < 43
+    assert "temperature 0.1" not in shown["pareto"].alt.split(";")[1], "the first was stopped"
+    assert "Learning curves" not in (sweep.path / "summary.md").read_text()
+
+
 def test_summary_says_where_and_how(sweep):
     confirm(sweep, "r", RANDOM, [0.70, 0.72])
     confirm(sweep, "c", CORESET, [0.75, 0.78])
@@ -220,12 +256,31 @@ def test_a_resumed_trial_counts_once_with_its_later_values(sweep):
     assert entry.values["test/accuracy"] == pytest.approx({1: 0.7, 2: 0.8})
 
 
-def test_numbers_that_are_none_do_not_count(sweep):
-    rows = sweep.records("r", 1, RANDOM, {100: 0.51, 200: 0.7})
-    rows[-2]["metrics"]["test/accuracy"] = float("nan")
-    sweep.append(rows)
-    (entry,) = read_report(sweep.path).confirmed
-    assert entry.mean("test/accuracy") == pytest.approx(0.5)
+@pytest.mark.parametrize("value", [math.nan, math.inf, None])
+def test_a_last_value_that_is_no_number_is_not_an_earlier_rounds(sweep, value):
+    for name, parameters, level, without in (
+        ("r", RANDOM, 0.5, ()),
+        ("c", CORESET, 0.6, (2,)),
+        ("b", BADGE, 0.7, (1, 2, 3)),
+    ):
+        for seed in (1, 2, 3):
+            rows = sweep.records(name, seed, parameters, {100: 0.9, 200: level + 0.01 * seed})
+            for metric in ("test/accuracy", "test/loss") if seed in without else ():
+                rows[0]["metrics"] |= {metric: 0.5}
+                rows[-3]["metrics"] |= {metric: 0.5}
+                rows[-2]["metrics"][metric] = value
+            sweep.append(rows)
+    report = read_report(sweep.path)
+    found = {entry.label: entry for entry in report.confirmed}
+    assert [entry.label for entry in report.confirmed] == ["random", "coreset", "badge"], "they lack a seed"
+    assert {label: list(one.values.get("test/accuracy", {})) for label, one in found.items()} == {
+        "random": [1, 2, 3], "coreset": [1, 3], "badge": []}  # fmt: skip
+    assert {label: one.seeds for label, one in found.items()} == {"random": [1, 2, 3], "coreset": [1, 3], "badge": []}
+    assert found["coreset"].kind != "better"
+    assert not found["badge"].judgement
+    assert "test/loss" not in found["badge"].values
+    assert report.best is found["random"]
+    assert "Without a result: coreset (seed 2), badge (seeds 1, 2, 3)." in " ".join(report.notes)
 
 
 def test_half_a_line_is_noted(sweep):

@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 
 from harness.report.cells import Cell, Count, Empty, Number, Spread, Text
 from harness.report.compare import Estimate, estimate
+from harness.report.entry import Entry
 from harness.report.looks.look import Look, some
-from harness.report.model import Entry, Report
+from harness.report.model import Report
 from harness.report.pictures.style import REFERENCE, canvas, clean, short
 
 MOST_PANELS = 8
@@ -64,11 +65,12 @@ def of_picks(entry: Entry) -> Balance | None:
 def balance(report: Report) -> Look | None:
     """Bars of the picks' classes for each configuration, and how even they are."""
     entries = report.confirmed or report.searched[:1]
-    balances = [(entry, item) for entry in entries if (item := of_picks(entry))]
-    pool, names = _pool(report, [entry for entry, _ in balances])
-    balances = [(entry, item) for entry, item in balances if len(item.shares) == len(names)]  # else of other classes
-    if not balances or not names:
+    measured = [(entry, item) for entry in entries if (item := of_picks(entry)) and _names(entry)]
+    if not measured:
         return None
+    names = _names(measured[0][0])
+    balances = [(entry, item) for entry, item in measured if _names(entry) == names]
+    pool = _pool([entry for entry, _ in balances])
     shown = some(balances, report, MOST_PANELS)
     rows: list[list[Cell]] = [
         [Text(entry.label), *_cells(item, names), Count(item.evenness.n)] for entry, item in balances
@@ -78,6 +80,8 @@ def balance(report: Report) -> Look | None:
         rows.append([Text("(the pool)"), Count(pool.sum()), Number(evenness(pool), ".3f"), *extremes, Empty()])
     line = "in the pool" if pool is not None else "that equally many of each would have"
     rest = f" {len(shown)} of {len(balances)} configurations." if len(shown) < len(balances) else ""
+    others = [entry.label for entry, _ in measured if _names(entry) != names]
+    rest += f" Of other classes, and so not here: {', '.join(others)}." if others else ""
     return Look(
         "balance",
         "Class balance of the picks",
@@ -104,12 +108,15 @@ def _extremes(shares: np.ndarray, names: Sequence[str]) -> list[Cell]:
     return [Number(100 * float(shares[k]), ".1f", names[k]) for k in (int(shares.argmax()), int(shares.argmin()))]
 
 
-def _pool(report: Report, entries: Sequence[Entry]) -> tuple[np.ndarray | None, Sequence[str]]:
-    """The pool's class counts, where all trials share them, and the names of the classes."""
-    trials = [files for entry in entries for files in entry.files.values()]
-    pools = {tuple(files.pool_counts) for files in trials if files.pool_counts}
-    names = next((last.class_names for files in trials if (last := files.last_confusion)), ())
-    return (np.array(pools.pop(), float) if len(pools) == 1 else None), names
+def _pool(entries: Sequence[Entry]) -> np.ndarray | None:
+    """The pool's class counts, where all trials share them."""
+    pools = {tuple(files.pool_counts) for entry in entries for files in entry.files.values() if files.pool_counts}
+    return np.array(pools.pop(), float) if len(pools) == 1 else None
+
+
+def _names(entry: Entry) -> Sequence[str]:
+    """Of the classes of a configuration's data; empty where nothing says them."""
+    return next((last.class_names for files in entry.files.values() if (last := files.last_confusion)), ())
 
 
 def _figure(
@@ -125,7 +132,7 @@ def _figure(
     places = np.arange(count)
     expected = 100 * (pool / pool.sum() if pool is not None else np.full(count, 1 / count))
     for axes, (entry, item) in zip(grid.flat, shown, strict=False):
-        axes.bar(places, 100 * item.shares, 0.8, color=OWN if entry is report.reference else BAR)
+        axes.bar(places, 100 * item.shares, 0.8, color=OWN if report.is_reference(entry) else BAR)
         edges = np.arange(count + 1) - 0.5
         axes.stairs(expected, edges, baseline=None, color=REFERENCE, linestyle=(0, (4, 2)), linewidth=1.1)
         axes.set_title(short(entry.label, 24), fontsize=9, fontweight="bold", loc="left", pad=3)

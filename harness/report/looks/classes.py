@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 from harness.records.trial_files import Confusion
 from harness.report.cells import Cell, Count, Empty, Number, Text
 from harness.report.compare import Estimate, estimate_of_shares
+from harness.report.entry import Entry
 from harness.report.looks.look import Look
-from harness.report.model import Entry, Report
+from harness.report.model import Report
 from harness.report.pictures.matrix import confusion_svg
 from harness.report.pictures.style import canvas, clean, short, tell
 
@@ -73,7 +74,7 @@ def class_accuracy(report: Report) -> Look | None:
     if not by_entry:
         return None
     best, shown = by_entry[0]
-    beside = next(((e, item) for e, item in by_entry[1:] if e is report.reference), None)
+    beside = next(((e, item) for e, item in by_entry[1:] if e is report.reference_on(best.block)), None)
     seeds = len(best.seeds)
     spread = f"Lines: 95 % interval over {seeds} seeds and the class's images."
     if seeds < SEEDS_FOR_INTERVALS:

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 
 from harness.records.portrait import Portrait
 from harness.report.cells import Cell
-from harness.report.model import Entry, Report
+from harness.report.entry import Entry
+from harness.report.model import Report
 from harness.report.pictures.style import Svg
 from harness.report.section import Picture, Section, Table
 
@@ -78,7 +79,7 @@ def whose(report: Report) -> str:
 def some(items: Sequence[tuple[Entry, T]], report: Report, most: int) -> list[tuple[Entry, T]]:
     """The first `most` of what is shown of configurations, the reference's among them."""
     chosen = list(items[:most])
-    reference = [item for item in items[most:] if item[0] is report.reference]
+    reference = [item for item in items[most:] if report.is_reference(item[0])]
     return [*chosen[: most - len(reference)], *reference]
 
 

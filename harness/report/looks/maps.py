@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 
 from harness.records.portrait import Portrait
 from harness.report.cells import Number, Text
+from harness.report.entry import Entry
 from harness.report.looks.look import NAMED, Look, colours, marker, portraits, some, whose
-from harness.report.model import Entry, Report
+from harness.report.model import Report
 from harness.report.pictures.style import canvas, short
 
 MOST_MAPS = 8

@@ -12,10 +12,11 @@ from matplotlib.figure import Figure
 
 from harness.records.names import short_names, show_value
 from harness.report import words
+from harness.report.entry import Entry, by_ground
 from harness.report.importance import importances
-from harness.report.model import Entry, Report
+from harness.report.model import Report
 from harness.report.pictures import style
-from harness.report.section import Heading, Picture, Section
+from harness.report.section import Heading, Part, Picture, Section, of_ground
 
 CONFIGURATIONS_FOR_IMPORTANCES = 10
 """Fewer configurations than this have no importances worth showing."""
@@ -38,23 +39,30 @@ Means = Sequence[tuple[Entry, float]]
 
 
 def hyperparameters(report: Report) -> Section | None:
-    """None where nothing or only cases were varied."""
+    """Of each ground; None where nothing or only cases were varied."""
     entries, measure = (report.searched, report.goal) if report.searched else (report.confirmed, report.measure)
+    section = Section("Hyper-parameters", "hyperparameters")
+    for number, (ground, of) in enumerate(by_ground(entries).items()):
+        section.parts += of_ground(_of_ground(report, of, measure), ground, number)
+    return section if section.parts else None
+
+
+def _of_ground(report: Report, entries: Sequence[Entry], measure: str) -> list[Part]:
     means = [(entry, mean) for entry in entries if (mean := report.level(entry, measure)) is not None]
     varied = _varied(report, [entry for entry, _ in means])
     if len(means) < 3 or not varied:
-        return None
-    section = Section("Hyper-parameters", "hyperparameters")
+        return []
+    parts: list[Part] = []
     numeric = {path: values for path, values in varied.items() if _is_numeric(values)}
     matters = _importance(report, measure, means, varied)
     if matters:
-        section.parts += [Heading("Importance"), matters]
+        parts += [Heading("Importance"), matters]
     if len(varied) > 1:
-        section.parts += [Heading("All of them at once"), _parallel(report, measure, means, varied)]
+        parts += [Heading("All of them at once"), _parallel(report, measure, means, varied)]
     if numeric:
-        stopped = [entry for entry in entries if entry.mean(measure) is None]
-        section.parts += [Heading("One by one"), _scatter(report, measure, means, stopped, numeric)]
-    return section if section.parts else None
+        stopped = [entry for entry in entries if entry.ending != "finished"]
+        parts += [Heading("One by one"), _scatter(report, measure, means, stopped, numeric)]
+    return parts
 
 
 def _domains(report: Report) -> dict[str, Mapping[str, Any]]:

@@ -15,8 +15,9 @@ from markupsafe import Markup
 
 from harness.records.album import SHEET_COLUMNS, Album, sheet_of
 from harness.records.portrait import Portrait
+from harness.report.entry import Entry
 from harness.report.looks.look import some
-from harness.report.model import Entry, Report
+from harness.report.model import Report
 from harness.report.page.document import data
 from harness.report.section import Heading, Part, Section
 

@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 from harness.report import across_tables, tables, words
 from harness.report.cells import Difference, Mean
 from harness.report.compare import Estimate
-from harness.report.model import Entry, Report
+from harness.report.entry import Entry
+from harness.report.model import Report
 from harness.report.pictures import style
-from harness.report.section import Picture, Section
+from harness.report.section import Heading, Picture, Section
 
 PAGE_SEARCH_ROWS = 200
 """How many configurations of a search are listed on the page."""
@@ -25,10 +26,10 @@ DRAWN_ROWS = 30
 def comparison_section(report: Report) -> Section | None:
     """The comparison on test data."""
     section = Section("Leaderboard", "leaderboard")
-    for table_section in tables.comparison_tables(report):
-        pictures = _intervals(report)
-        for number, table in enumerate(table_section.parts):
-            section.parts += [*pictures[number : number + 1], table]
+    pictures = _intervals(report)
+    for number, part in enumerate(tables.comparison_tables(report)):
+        heading = [Heading(part.title)] if len(report.blocks) > 1 else []
+        section.parts += [*heading, *pictures[number : number + 1], *part.parts]
     for part in across_tables.across_sections(report):
         section.parts += part.below()
     for other in tables.tables_of_other_classifiers(report):
@@ -54,8 +55,7 @@ def _intervals(report: Report) -> list[Picture]:
 
 
 def _intervals_of(report: Report, block: str, entries: Sequence[Entry], stem: str) -> Picture:
-    assert report.reference is not None
-    reference = report.reference.method or report.reference.label
+    reference = report.reference_name
     shown, count = min(DRAWN_ROWS, len(entries)), len(entries)
     rows = f"The first {shown} of {count}. " if shown < count else ""
     where = f" on {block}" if block else ""
@@ -70,14 +70,14 @@ def _intervals_of(report: Report, block: str, entries: Sequence[Entry], stem: st
 
 
 def _draw(report: Report, entries: Sequence[Entry], reference: str) -> Figure:
-    names = [style.wrapped(entry.method or entry.label) for entry in entries]
+    names = [style.wrapped(entry.name) for entry in entries]
     figure = style.canvas(8.6, (0.36 if any("\n" in name for name in names) else 0.27) * len(entries) + 1.0)
     differences, means = figure.subplots(1, 2, sharey=True)  # what is judged by is beside the names, seen on a phone
     factor, unit = words.scale(report.measure)
     for place, entry in enumerate(entries):
         colour, marker = _look(report, entry)
         mean = entry.estimate(report.measure)
-        name = entry.method or entry.label
+        name = entry.name
         if mean:
             _interval(means, place, mean, factor, colour, marker)
             told = str(Mean(report.measure, mean))

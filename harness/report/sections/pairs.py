@@ -13,9 +13,10 @@ from matplotlib.figure import Figure
 
 from harness.records import names
 from harness.report import words
-from harness.report.model import Entry, Report
+from harness.report.entry import Entry, by_ground
+from harness.report.model import Report
 from harness.report.pictures import style
-from harness.report.section import Picture, Section
+from harness.report.section import Heading, Picture, Section, of_ground
 
 FIRST, SECOND = "augmentation.first", "augmentation.second"
 
@@ -40,8 +41,17 @@ class Pairs:
 
 
 def pairs(report: Report) -> Section | None:
-    """Best and mean of every pair that was tried; None unless both halves of the pair vary."""
+    """Best and mean of every pair that was tried on each ground; None unless both halves of the pair vary."""
     entries, measure = (report.searched, report.goal) if report.searched else (report.confirmed, report.measure)
+    section = Section("Augmentation pairs", "pairs")
+    for number, (ground, of) in enumerate(by_ground(entries).items()):
+        heading = [Heading("Best and mean of each pair")] if ground else []
+        if picture := _of_ground(report, of, measure):
+            section.parts += of_ground([*heading, picture], ground, number)
+    return section if section.parts else None
+
+
+def _of_ground(report: Report, entries: Sequence[Entry], measure: str) -> Picture | None:
     entries = [entry for entry in entries if {FIRST, SECOND} <= entry.parameters.keys()]
     rows, columns = (_operations(report, entries, path) for path in (FIRST, SECOND))
     if len(rows) < 2 or len(columns) < 2:
@@ -62,7 +72,7 @@ def pairs(report: Report) -> Section | None:
         panels["mean"] = {pair: float(np.mean(values)) for pair, values in measured.items()}
     best = choose(panels["best"], key=panels["best"].__getitem__)
     table = Pairs(measure, rows, columns, panels, tried - measured.keys())
-    return Section("Augmentation pairs", "pairs", [_picture(table, best)])
+    return _picture(table, best)
 
 
 def _operations(report: Report, entries: Sequence[Entry], path: str) -> list[str]:

@@ -22,6 +22,8 @@ def by_round(report: Report) -> Section | None:
     if report.rounds:
         parts = [part for section in round_tables.detailed_sections(report.rounds) for part in section.below()]
         return Section("Round by round", "by_round", parts)
-    for section in tables.curve_tables(report):
-        return Section("Learning curves", "curves", section.parts, section.title.partition(": ")[2])
-    return None
+    sections = tables.curve_tables(report)
+    if not sections:
+        return None
+    parts = [*sections[0].parts, *(part for section in sections[1:] for part in section.below())]
+    return Section("Learning curves", "curves", parts, sections[0].title.partition(": ")[2])

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from harness.records.rows import History, last
 from harness.report.cells import Number, Text
-from harness.report.model import Entry, Report
+from harness.report.entry import Entry
+from harness.report.model import Report
 from harness.report.section import Table
 
 SPENT = ("encoder", "select", "train", "evaluate", "pictures", "waiting", "rest")

@@ -13,9 +13,10 @@ from matplotlib.figure import Figure
 from harness.report import words
 from harness.report.cells import Cell, Empty, Mean, Number, Text
 from harness.report.compare import estimate
-from harness.report.model import Entry, Report
+from harness.report.entry import Entry, by_ground
+from harness.report.model import Report
 from harness.report.pictures import style
-from harness.report.section import Column, Heading, Picture, Section, Table
+from harness.report.section import Column, Heading, Picture, Section, Table, of_ground
 from harness.report.sections.shares import where_the_time_went
 
 TOTAL = "time/total_seconds"
@@ -46,9 +47,11 @@ def times(report: Report) -> Section | None:
     if len(entries) < 2 or measure.startswith("time/"):
         return None
     section = Section("Accuracy against time" if "accuracy" in measure else f"{measure} against time", "time")
-    section.parts += [_pareto(report, entries, measure)]
+    for number, (ground, of) in enumerate(by_ground(entries).items()):
+        heading = [Heading("What nothing beats")] if ground else []
+        section.parts += of_ground([*heading, _pareto(report, of, measure)], ground, number)
     if any(entry.mean(f"time/{stage}_seconds") for entry in entries[:ROWS] for stage in STAGES):
-        section.parts += [_stages(entries[:ROWS])]
+        section.parts += [*([Heading("Seconds per stage")] if entries[0].block else []), _stages(entries[:ROWS])]
     shares = where_the_time_went(report, sorted(entries[:ROWS], key=lambda entry: entry.mean(TOTAL) or 0))
     section.parts += [Heading(shares.name), shares] if shares else []
     if words.scale(measure)[1] == "%" and report.maximize:
@@ -67,6 +70,7 @@ def front(costs: Sequence[float], scores: Sequence[float]) -> list[int]:
 
 
 def _pareto(report: Report, entries: Sequence[Entry], measure: str) -> Picture:
+    """Of one ground."""
     means = [report.level(entry, measure) or 0.0 for entry in entries]
     whole = [k for k, entry in enumerate(entries) if not entry.lacking] or list(range(len(entries)))
     scores = [means[k] if report.maximize else -means[k] for k in whole]
@@ -74,15 +78,15 @@ def _pareto(report: Report, entries: Sequence[Entry], measure: str) -> Picture:
     few = " Configurations that lack a seed are never on the front." if len(whole) < len(entries) else ""
     if len(entries) > DOTS:
         few += f" Of {len(entries):,} configurations the front and the {DOTS} best."
-        kept = sorted({*best, *range(DOTS), *(k for k, entry in enumerate(entries) if entry is report.reference)})
+        kept = sorted({*best, *range(DOTS), *(k for k, entry in enumerate(entries) if report.is_reference(entry))})
         entries, best = [entries[k] for k in kept], [kept.index(k) for k in best]
     return Picture(
         "pareto",
         partial(_draw_pareto, report, entries, measure, best),
-        f"{measure} against total seconds; nothing beats {', '.join(entries[i].label for i in best)} in both",
+        f"{measure} against total seconds; nothing beats {', '.join(entries[i].name for i in best)} in both",
         "Blue, and joined by the line: nothing is both cheaper and better by its mean (the Pareto front). Bars: 95 % "
         "intervals. Stages from the cache count with the seconds that they first took."
-        + (" Diamond: the reference." if report.reference in entries else "")
+        + (" Diamond: the reference." if any(map(report.is_reference, entries)) else "")
         + few,
     )
 
@@ -99,7 +103,7 @@ def _draw_pareto(report: Report, entries: Sequence[Entry], measure: str, best: S
               drawstyle="steps-post", zorder=1)  # fmt: skip
     for index, entry in enumerate(entries):
         colour = style.BETTER if index in best else style.UNCLEAR
-        marker = "D" if entry is report.reference else "o"
+        marker = "D" if report.is_reference(entry) else "o"
         axes.errorbar(seconds[index], means[index], yerr=bars[index], fmt=marker, color=colour, markersize=5,
                       linewidth=1, alpha=0.9)  # fmt: skip
         told = f"{measure} {Mean(measure, estimates[index])}"
@@ -110,9 +114,9 @@ def _draw_pareto(report: Report, entries: Sequence[Entry], measure: str, best: S
         axes.margins(x=0.12)
     else:  # from 0: six seconds of five minutes are not half of the width
         axes.set_xlim(0, 1.12 * max(seconds))
-    reference = [index for index, entry in enumerate(entries) if entry is report.reference]
+    reference = [index for index, entry in enumerate(entries) if report.is_reference(entry)]
     named = range(len(entries)) if len(entries) <= 14 else [*best, *reference]
-    _label(axes, [(seconds[i], means[i], entries[i].label) for i in named])
+    _label(axes, [(seconds[i], means[i], entries[i].name) for i in named])
     axes.set_xlabel("seconds in total, mean over seeds")
     axes.set_ylabel(words.axis(measure))
     style.clean(axes)
@@ -194,9 +198,8 @@ def _draw_stages(order: Sequence[Entry]) -> Figure:
 
 def _gains(report: Report, entries: Sequence[Entry], measure: str) -> Table | None:
     """What more a minute bought than the reference's; None where no gain in time and in accuracy is beyond doubt."""
-    reference = report.reference if report.reference in entries else None
-    gains = Column("points more per minute more", [_gain(entry, reference) for entry in entries])
-    if reference is None or gains.says_nothing:
+    gains = Column("points more per minute more", [_gain(entry, report.reference_on(entry.block)) for entry in entries])
+    if gains.says_nothing:
         return None
     columns = [
         Column("configuration", [Text(entry.label) for entry in entries]),
@@ -204,9 +207,10 @@ def _gains(report: Report, entries: Sequence[Entry], measure: str) -> Table | No
         Column("minutes", [_three((entry.mean(TOTAL) or 0) / 60) for entry in entries]),
         gains,
     ]
+    where = " on the same ground" if len(report.blocks) > 1 else ""
     note = (
-        f"The gain over {reference.label}, in percentage points, against the time beyond it, where the verdict is "
-        "better and the 95 % interval of the difference in time leaves out 0."
+        f"The gain over {report.reference_name}{where}, in percentage points, against the time beyond it, where the "
+        "verdict is better and the 95 % interval of the difference in time leaves out 0."
     )
     return Table(columns, [note], GAINS)
 

@@ -12,7 +12,8 @@ from harness.metrics import known
 from harness.records import rows as record_rows
 from harness.report import words
 from harness.report.cells import Empty, Quantity, Text
-from harness.report.model import Entry, Report
+from harness.report.entry import Entry
+from harness.report.model import Report
 from harness.report.pictures import style
 from harness.report.section import Column, Heading, Picture, Section, Table
 
