@@ -35,8 +35,14 @@ def closest(name: object, known: Iterable[object], *, unlisted: Iterable[str] = 
 UNSHOWN = r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]"
 """What is no sign but a command, but for the tab and the end of a line."""
 
-MARKUP = r"\\(?=[!-/:-@\[-`{-~])|(?<!\w)_|_(?!\w)|[*$|`]|~~|<(?=[A-Za-z/!?])|\](?=[(\[:])|&(?=#?\w+;)"
-"""What means something in Markdown where it stands so; `moco_v2` and `p < 0.05` do not."""
+CODE = r"`[^`]+`"
+"""What is set as code in a text that may have some."""
+
+MARKUP = (
+    r"\\(?=[!-/:-@\[-`{-~]|$)|(?<!\w)_|_(?!\w)|[*$|`~]|<(?=[A-Za-z/!?])|[\[\]](?=[(\[:\]]|$)|&(?=#?\w+;)"
+    r"|^(?:[#>]|[-+](?=[-\s]|$)|\d+[.)](?=\s|$))|(?<!\S)#+$"
+)
+"""What means something in Markdown where it stands so, the last sign of it; `moco_v2` and `p < 0.05` do not."""
 
 
 def has_commands(name: str) -> bool:
@@ -55,14 +61,19 @@ def printable(text: str) -> str:
 
 
 def as_markdown(text: str, *, code: bool = False) -> str:
-    """Text in Markdown (CommonMark and GitHub's) that is shown as it is, whatever signs names in it have.
+    """Text on one line of Markdown (CommonMark and GitHub's) that is shown as it is, whatever signs names in it have.
 
     Args:
         text: plain.
         code: whether what stands in backquotes is set as code.
     """
-    parts = re.split("(`[^`]+`)", printable(text)) if code else [printable(text)]
-    return "".join(part if at % 2 else re.sub(MARKUP, r"\\\g<0>", part) for at, part in enumerate(parts))
+
+    def shown(match: re.Match[str]) -> str:
+        found = match[0]
+        return found if re.fullmatch(CODE, found) else f"{found[:-1]}\\{found[-1]}"
+
+    # In one pass over all of it: what a sign means depends on what follows.
+    return re.sub(rf"{CODE}|{MARKUP}" if code else MARKUP, shown, printable(one_line(text)))
 
 
 def message_of(error: BaseException, length: int | None = None) -> str:
