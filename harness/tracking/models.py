@@ -51,7 +51,7 @@ def fetch_model(model: str, uri: str, folder: Path) -> Path:
                 return file.parent
         cause = "no encoder was logged; was the sweep run with log_model?"
     except (MlflowException, OSError) as error:
-        cause = messages.public(messages.message_of(error, 300))
+        cause = messages.message_of(error, 300)
     raise ValueError(f"{model} in {messages.without_secrets(uri)}: {cause}")
 
 
