@@ -77,8 +77,8 @@ def as_markdown(text: str, *, code: bool = False) -> str:
     """
 
     def shown(match: re.Match[str]) -> str:
-        found = match[0]
-        return found if re.fullmatch(CODE, found) else f"{found[:-1]}\\{found[-1]}"
+        signs = match[0]
+        return signs if re.fullmatch(CODE, signs) else f"{signs[:-1]}\\{signs[-1]}"
 
     # In one pass over all of it: what a sign means depends on what follows.
     return re.sub(rf"{CODE}|{MARKUP}" if code else MARKUP, shown, printable(one_line(text)))
@@ -132,12 +132,12 @@ def without_secrets(uri: str) -> str:
     Where it cannot be told what belongs to a password, as `/`, `@`, `?`, `&` and blanks may stand in one as they are,
     more than the password goes.
     """
-    found = re.match(r"([^/?#@]*:/{1,2}|(?:[^/?#@]*=)?//)(.*)", uri, re.DOTALL) or re.match(
+    split = re.match(r"([^/?#@]*:/{1,2}|(?:[^/?#@]*=)?//)(.*)", uri, re.DOTALL) or re.match(
         "(.*?://)(.*)", uri, re.DOTALL
     )
-    if not found:
+    if not split:
         return uri
-    base, *parts = re.split("(?=[?&;#])", _without_login(*found.groups()))
+    base, *parts = re.split("(?=[?&;#])", _without_login(*split.groups()))
     secret = False
     for part in parts:
         name, named, value = part[1:].partition("=")

@@ -20,7 +20,7 @@ from typing import Any
 
 from harness import files
 from harness.config.schema import ConfigError
-from harness.messages import message_of, without_secrets
+from harness.messages import message_of, printable, without_secrets
 from harness.records.rows import ROWS
 
 MIRROR_SCHEMES = ("s3", "gs")
@@ -145,7 +145,11 @@ class Mirror:
                 if not self._complained:
                     self._complained = True
                     cause = message_of(error, 400)
-                    print(f"{self.uri} does not answer and is tried again ({cause})", file=sys.stderr, flush=True)
+                    print(
+                        printable(f"{self.uri} does not answer and is tried again ({cause})"),
+                        file=sys.stderr,
+                        flush=True,
+                    )
 
     def copy(self) -> None:
         """Copies what changed since the last time.

@@ -7,7 +7,6 @@ import functools
 import importlib
 import json
 import math
-import shlex
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,7 +22,7 @@ from harness.config.trial import TrialConfig
 from harness.data.splits import Data
 from harness.encoders import export
 from harness.files import CACHE, RESULTS, STAGES, replace_text
-from harness.messages import cause_of, traceback_of
+from harness.messages import cause_of, shell_word, traceback_of
 from harness.records import environment
 from harness.records.folder import Recorder, open_folder
 from harness.records.mirror import Mirror, is_remote, local_folder
@@ -272,7 +271,7 @@ def _report_by(deadline: float, outcome: Outcome) -> Report | None:
 
 
 def _report_command(outcome: Outcome) -> str:
-    return f"python -m harness.report {shlex.quote(str(outcome.folder))}"
+    return f"python -m harness.report {shell_word(str(outcome.folder))}"
 
 
 def _write_report(outcome: Outcome) -> Report | None:
