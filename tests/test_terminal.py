@@ -38,7 +38,7 @@ def printed(capsys) -> str:
         ("tracking.__main__", ["links", "{folder}"]),
         ("trial.__main__", [f"{NAME}.yaml"]),
         ("trial.__main__", ["{folder}/question.yaml"]),
-        ("embed", [NAME, "--data", NAME, "--output", "x.npz"]),
+        ("embed", [NAME, NAME]),
         ("pick.command", [NAME]),
         ("plugins.__main__", []),
     ],
