@@ -92,7 +92,7 @@ def _in_process(
     numbers = [f"--{name}={getattr(options, name)}" for name in ("seeds", "labels", "rounds")]
     command = [sys.executable, "-P", str(HERE), *selectors, f"--file={file}", f"--measure={folder}", *numbers]
     environment = {**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.PIPE, check=True, encoding="utf-8")
     return json.loads(done.stdout.splitlines()[-1])
 
 

@@ -164,7 +164,7 @@ def run_sweep(folder: Path, images: str, side: str, configurations: int, epochs:
 
     file, stopping = folder / "space.yaml", "asha" if side == "sweep_early" else "none"
     about = {"name": side, "images": images, "configurations": configurations, "epochs": epochs, "batch": batch}
-    file.write_text(SPACE.format(**about, stopping=stopping))
+    file.write_text(SPACE.format(**about, stopping=stopping), encoding="utf-8")
     places = ["--results", f"{folder}/runs", "--stages", f"{folder}/stages", "--cache", f"{folder}/data", "--quiet"]
     subprocess.run([sys.executable, "-m", "harness.sweep", str(file), *places], check=True, stdout=subprocess.DEVNULL)
     endings = [last(history) for history in by_trial(read_rows(folder / "runs" / side)[0]).values()]
@@ -180,7 +180,7 @@ def run_sweep(folder: Path, images: str, side: str, configurations: int, epochs:
 def measured(command: list[str]) -> tuple[float, Counter[str], dict[str, Any]]:
     """Wall seconds of a process, CPU seconds of it and all its descendants by kind, and what it printed last."""
     started, spent, kinds = time.perf_counter(), Counter[int](), dict[int, str]()
-    with tempfile.TemporaryFile("w+") as out:
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as out:
         process = subprocess.Popen(command, stdout=out, env=os.environ | {"OMP_NUM_THREADS": "1"})
         wall = 0.0
         while (seen := _descendants()) and time.perf_counter() - started < 24 * 3600:
@@ -218,7 +218,7 @@ def _descendants() -> dict[int, tuple[int, str, float]]:
     every: dict[int, tuple[int, str, float]] = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            fields = (folder / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()
             name = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
         except OSError:
             continue  # it has ended

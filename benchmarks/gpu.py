@@ -294,7 +294,9 @@ def tests(until: float) -> Log:
     command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", *TESTS]
     left = max(30.0, until - time.monotonic())
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=left, cwd=Path(__file__).parents[1])
+        done = subprocess.run(
+            command, capture_output=True, timeout=left, cwd=Path(__file__).parents[1], encoding="utf-8"
+        )
     except subprocess.TimeoutExpired:
         return {"status": None, "said": f"not done after {left:.0f} s"}
     return {"status": done.returncode, "said": "\n".join(done.stdout.strip().splitlines()[-15:])}

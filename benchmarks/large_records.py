@@ -42,7 +42,7 @@ def question(folder: Path, configurations: int, seeds: int, rounds: int) -> Path
     trial = TRIAL | {"labels": {"start": 20, "budget": 10, "rounds": rounds}}
     space = {"name": "large", "seeds": list(range(seeds)), "trial": trial, "parameters": rates, "portrait": False}
     file = folder / f"large_{configurations}_{seeds}.yaml"
-    file.write_text(to_yaml(space))
+    file.write_text(to_yaml(space), encoding="utf-8")
     return file
 
 
@@ -56,7 +56,7 @@ def multiply(first: Path, sweep_folder: Path, plan: Plan) -> int:
     (history,) = record_rows.by_trial(record_rows.read_rows(first)[0]).values()
     told = list(history.values())
     sweep_folder.mkdir(parents=True)
-    (sweep_folder / "space.yaml").write_text(plan.header + to_yaml(plan.as_dict()))
+    (sweep_folder / "space.yaml").write_text(plan.header + to_yaml(plan.as_dict()), encoding="utf-8")
     shutil.copy(first / "environment.json", sweep_folder)
     rng = np.random.default_rng(0)
     *tasks, _ = plan.first_tasks()
@@ -103,8 +103,8 @@ def measure(name: str, command: list[str], done: Path, *, until_more_than: int |
         process.send_signal(signal.SIGKILL)
         process.wait()
     else:
-        assert process.returncode == 0, output.read_text()
-        assert until_more_than is None, output.read_text()
+        assert process.returncode == 0, output.read_text(encoding="utf-8")
+        assert until_more_than is None, output.read_text(encoding="utf-8")
     print(f"figure large_{name}_s {wall:.1f}")
     print(f"figure large_{name}_cpu_s {seconds:.1f}")
     print(f"figure large_{name}_mb {memory / 2**20:.0f}", flush=True)
@@ -112,7 +112,7 @@ def measure(name: str, command: list[str], done: Path, *, until_more_than: int |
 
 def _peak(pid: int) -> int:
     """The most memory that a process has held, in bytes."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
     return 1024 * next((int(line.split()[1]) for line in lines if line.startswith("VmHWM")), 0)
 
 

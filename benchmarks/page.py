@@ -39,9 +39,9 @@ def make(folder: Path, trials: int) -> None:
     }
     space = {"name": "large", "description": "How large may it be?", "method": "random", "seeds": [0]}
     space |= {"metric": [{"name": "val/accuracy", "goal": "maximize"}], "parameters": domains}
-    (folder / "space.yaml").write_text(to_yaml(space))
+    (folder / "space.yaml").write_text(to_yaml(space), encoding="utf-8")
     data = {"name": "digits", "fingerprint": "0a" * 32, "train": 1200, "val": 150, "test": 300, "classes": 10}
-    (folder / "environment.json").write_text(json.dumps({"datasets": [data]}))
+    (folder / "environment.json").write_text(json.dumps({"datasets": [data]}), encoding="utf-8")
     rng = np.random.default_rng(0)
     with (folder / "rows.jsonl").open("wb") as file:
         for number in range(trials):
@@ -69,9 +69,9 @@ def make_compared(folder: Path, configurations: int) -> None:
     temperatures = {"ssl_method.temperature": {"values": [0.1 + 0.001 * number for number in range(configurations)]}}
     space = {"name": "large", "description": "How large may it be?", "method": "grid", "seeds": [0, 1, 2, 3]}
     space |= {"metric": [{"name": "val/accuracy", "goal": "maximize"}], "parameters": temperatures}
-    (folder / "space.yaml").write_text(to_yaml(space))
+    (folder / "space.yaml").write_text(to_yaml(space), encoding="utf-8")
     data = {"name": "digits", "fingerprint": "0a" * 32, "train": 1200, "val": 150, "test": 300, "classes": 10}
-    (folder / "environment.json").write_text(json.dumps({"datasets": [data]}))
+    (folder / "environment.json").write_text(json.dumps({"datasets": [data]}), encoding="utf-8")
     rng, seconds = np.random.default_rng(0), {"pretrain": 12.0, "select": 2.0, "train": 6.0, "total": 20.0}
     totals = {f"time/{stage}_seconds": value for stage, value in seconds.items()}
     with (folder / "rows.jsonl").open("wb") as file:

@@ -42,7 +42,7 @@ def write_pool(folder: Path, rows: int, dims: int) -> None:
         part = cluster[start : start + 10_000]
         features[start : start + 10_000] = centers[part] + rng.normal(0, 1.5, (len(part), dims))
     np.save(folder / "features.npy", np.maximum(features, 0))
-    with (folder / "labels.csv").open("w", newline="") as stream:
+    with (folder / "labels.csv").open("w", newline="", encoding="utf-8") as stream:
         lines = csv.writer(stream)
         lines.writerow(["path", "label"])
         lines.writerows((row, f"class {cluster[row] % CLASSES}") for row in rng.permutation(rows)[:LABELS].tolist())

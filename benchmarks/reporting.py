@@ -67,7 +67,7 @@ def _sweep(folder: Path, trials: int, number: int, every: float) -> tuple[list[t
     metric = {"name": "val/accuracy", "goal": "maximize"}
     space = {"name": "reporting", "description": "", "method": "grid", "metric": [metric]}
     about = {"sweep_id": "reporting", "datasets": [{"name": "none", "fingerprint": "0"}]}
-    (folder / "space.yaml").write_text(json.dumps(space))
+    (folder / "space.yaml").write_text(json.dumps(space), encoding="utf-8")
     uri = f"sqlite:///{folder}/mlflow.db"
     with connected():
         tracker = Tracker(uri, "reporting", folder, about)

@@ -127,7 +127,7 @@ def _measure_here(job: Job, case: Case, repeats: int, num_threads: int) -> Measu
     pool = case.pool()
     assert pool.features is not None, "computed before the clock starts"
     assert pool.logits is not None
-    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the peak counts from here
     before = _resident("VmRSS")
     seconds, cpu_seconds = [], []
     for _ in range(repeats):
@@ -143,7 +143,7 @@ def _measure_here(job: Job, case: Case, repeats: int, num_threads: int) -> Measu
 
 def _resident(field: str) -> int:
     """Bytes of a memory field of this process."""
-    status = Path("/proc/self/status").read_text()
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
     return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith(field))
 
 

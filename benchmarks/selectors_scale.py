@@ -125,7 +125,9 @@ def select(folder: Path, name: str, threads: int, limit: float) -> dict[str, flo
 
 def commit() -> str:
     """That of the checkout, with a plus where files differ from it."""
-    said = subprocess.run(["git", "describe", "--always", "--dirty=+"], capture_output=True, text=True, check=False)
+    said = subprocess.run(
+        ["git", "describe", "--always", "--dirty=+"], capture_output=True, check=False, encoding="utf-8"
+    )
     return said.stdout.strip()
 
 
@@ -179,7 +181,7 @@ def main() -> None:
     if min(args.rows) < 100:
         parser.error("--rows: 100 at least")
     lines = (
-        [json.loads(line) for line in args.results.read_text().splitlines()]
+        [json.loads(line) for line in args.results.read_text(encoding="utf-8").splitlines()]
         if args.results and args.results.exists()
         else []
     )
@@ -195,7 +197,7 @@ def main() -> None:
                 line |= run(folder, name, torch.get_num_threads(), 60 * args.limit)
                 lines.append(line)
                 if args.results:
-                    with args.results.open("a") as stream:
+                    with args.results.open("a", encoding="utf-8") as stream:
                         stream.write(json.dumps(line) + "\n")
                 print(json.dumps(line), flush=True)
     print("\n".join(table(lines)))

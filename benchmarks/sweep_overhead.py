@@ -127,7 +127,7 @@ def _simulate(trials: int) -> None:
 
 def _sweep(folder: Path, name: str, trials: int) -> Run:
     file = folder / f"{name}.yaml"
-    file.write_text(SPACE.format(name=name, seeds=list(range(trials))))
+    file.write_text(SPACE.format(name=name, seeds=list(range(trials))), encoding="utf-8")
     started, clock = time.time(), time.perf_counter()
     options = ["--results", f"{folder}/runs", "--stages", f"{folder}/stages", "--cache", f"{folder}/data", "--quiet"]
     command = [sys.executable, "-m", "harness.sweep", str(file), *options]
@@ -139,8 +139,10 @@ def _sweep(folder: Path, name: str, trials: int) -> Run:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(POLL_SECONDS)
     total = time.perf_counter() - clock
-    assert process.returncode == 0, (folder / f"{name}.out").read_text()
-    rows = [json.loads(line) for line in (folder / "runs" / name / "rows.jsonl").read_text().splitlines()]
+    assert process.returncode == 0, (folder / f"{name}.out").read_text(encoding="utf-8")
+    rows = [
+        json.loads(line) for line in (folder / "runs" / name / "rows.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     ends = sorted(row["time"] / 1000 - started for row in rows if row["status"] == "finished")
     assert len(ends) == trials
     if trials > 1:
@@ -152,7 +154,7 @@ def _sweep(folder: Path, name: str, trials: int) -> Run:
 def _sample(runs: Path, name: str, pid: int, seconds: float) -> Sample:
     memory = 0
     with contextlib.suppress(OSError, StopIteration):
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
         memory = 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
     rows = runs / name / "rows.jsonl"
     ended = rows.read_bytes().count(b'"status": "finished"') if rows.exists() else 0

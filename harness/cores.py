@@ -27,7 +27,7 @@ def usable_cores(root: Path = Path("/"), environment: Mapping[str, str] = os.env
 def _quotas(root: Path) -> Iterator[float]:
     """Cores' worth of time that each control group around this process may use, of either version; see cgroups(7)."""
     try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
+        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:
         return
     for line in lines:
@@ -39,8 +39,10 @@ def _quotas(root: Path) -> Iterator[float]:
         for group in (inner, *(parent for parent in inner.parents if parent.is_relative_to(groups))):
             with contextlib.suppress(OSError, ValueError):
                 if controllers:
-                    quota, period = ((group / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+                    quota, period = (
+                        (group / f"cpu.cfs_{name}_us").read_text(encoding="utf-8") for name in ("quota", "period")
+                    )
                 else:
-                    quota, period = (group / "cpu.max").read_text().split()
+                    quota, period = (group / "cpu.max").read_text(encoding="utf-8").split()
                 if float(quota) > 0:  # `max` is no number, and -1 is none either
                     yield float(quota) / float(period)

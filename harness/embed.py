@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.files import RESULTS, check_output, temporary_name
-from harness.messages import count, message_of
+from harness.messages import count, message_of, printable
 from harness.progress import forgive_output, until_reader_leaves
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None, prog: str = "python -m harness.embe
         with tempfile.TemporaryDirectory() as temporary:
             folder = model_folder(options.model, options.tracking_uri, Path(temporary))
             if options.onnx:
-                print(_write_onnx(SavedEncoder.load(folder, "cpu"), options.onnx))
+                print(printable(_write_onnx(SavedEncoder.load(folder, "cpu"), options.onnx)))
             if not options.images:
                 return 0
             encoder = SavedEncoder.load(folder, options.device)
@@ -67,8 +67,10 @@ def main(arguments: list[str] | None = None, prog: str = "python -m harness.embe
         return 2
     channels, height, width = encoder.image_shape
     print(
-        f"{len(files) - len(broken)} images, as {channels} x {height} x {width}, through "
-        f"{encoder.about['backbone']['name']} of {encoder.about['trial']}: {size} numbers each in {options.output}"
+        printable(
+            f"{len(files) - len(broken)} images, as {channels} x {height} x {width}, through "
+            f"{encoder.about['backbone']['name']} of {encoder.about['trial']}: {size} numbers each in {options.output}"
+        )
     )
     return 0
 

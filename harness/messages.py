@@ -6,6 +6,7 @@ import difflib
 import os
 import re
 import shlex
+import traceback
 import unicodedata
 from collections.abc import Iterable
 from urllib.parse import unquote
@@ -32,11 +33,18 @@ def closest(name: object, known: Iterable[object], *, unlisted: Iterable[str] = 
     return f"known: {', '.join(sorted(names)[:LISTED])}{more}"
 
 
-UNSHOWN = r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]"
-"""What is no sign but a command, but for the tab and the end of a line."""
+UNSHOWN = r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+"""What is no sign but a command, but for the tab and the end of a line; or half of a pair, as which a byte of a path
+stands that is no UTF-8."""
 
-MARKUP = r"\\(?=[!-/:-@\[-`{-~])|(?<!\w)_|_(?!\w)|[*$|`]|~~|<(?=[A-Za-z/!?])|\](?=[(\[:])|&(?=#?\w+;)"
-"""What means something in Markdown where it stands so; `moco_v2` and `p < 0.05` do not."""
+CODE = r"`[^`]+`"
+"""What is set as code in a text that may have some."""
+
+MARKUP = (
+    r"\\(?=[!-/:-@\[-`{-~]|$)|(?<!\w)_|_(?!\w)|[*$|`~]|<(?=[A-Za-z/!?])|[\[\]](?=[(\[:\]]|$)|&(?=#?\w+;)"
+    r"|^(?:[#>]|[-+](?=[-\s]|$)|\d+[.)](?=\s|$))|(?<!\S)#+$"
+)
+"""What means something in Markdown where it stands so, the last sign of it; `moco_v2` and `p < 0.05` do not."""
 
 
 def has_commands(name: str) -> bool:
@@ -51,29 +59,49 @@ def one_line(text: str) -> str:
 
 def printable(text: str) -> str:
     """The text with signs in place of what a terminal or a browser obeys and does not show: escapes, directions."""
-    return re.sub(UNSHOWN, lambda match: f"\\x{ord(match[0]):02x}", text)
+    return re.sub(UNSHOWN, lambda match: _as_bytes(match[0]), text)
+
+
+def _as_bytes(sign: str) -> str:
+    r"""A sign as bash's quotes with a dollar take it: `\x1b`."""
+    halves = "surrogateescape" if "\udc80" <= sign <= "\udcff" else "surrogatepass"
+    return "".join(f"\\x{byte:02x}" for byte in sign.encode("utf-8", halves))
 
 
 def as_markdown(text: str, *, code: bool = False) -> str:
-    """Text in Markdown (CommonMark and GitHub's) that is shown as it is, whatever signs names in it have.
+    """Text on one line of Markdown (CommonMark and GitHub's) that is shown as it is, whatever signs names in it have.
 
     Args:
         text: plain.
         code: whether what stands in backquotes is set as code.
     """
-    parts = re.split("(`[^`]+`)", printable(text)) if code else [printable(text)]
-    return "".join(part if at % 2 else re.sub(MARKUP, r"\\\g<0>", part) for at, part in enumerate(parts))
+
+    def shown(match: re.Match[str]) -> str:
+        signs = match[0]
+        return signs if re.fullmatch(CODE, signs) else f"{signs[:-1]}\\{signs[-1]}"
+
+    # In one pass over all of it: what a sign means depends on what follows.
+    return re.sub(rf"{CODE}|{MARKUP}" if code else MARKUP, shown, printable(one_line(text)))
 
 
 def message_of(error: BaseException, length: int | None = None) -> str:
-    """What an error says, on one line, cut to `length`; its type where it says nothing."""
-    return cut(one_line(str(error)) or type(error).__name__, length)
+    """What an error says, `public`, on one line, cut to `length`; its type where it says nothing."""
+    return cut(_said(error) or type(error).__name__, length)
 
 
 def cause_of(error: BaseException, length: int | None = None) -> str:
-    """An error's type and what it says, on one line, cut to `length`: `OutOfMemoryError: 3 GiB`."""
-    name, said = type(error).__name__, str(error)
-    return cut(one_line(f"{name}: {said}" if said else name), length)
+    """An error's type and what it says, `public`, on one line, cut to `length`: `OutOfMemoryError: 3 GiB`."""
+    name, said = type(error).__name__, _said(error)
+    return cut(f"{name}: {said}" if said else name, length)
+
+
+def _said(error: BaseException) -> str:
+    return printable(one_line(public(str(error))))
+
+
+def traceback_of(error: BaseException) -> str:
+    """Where an error came from, `public`."""
+    return public("".join(traceback.format_exception(error)))
 
 
 def count(number: int, noun: str) -> str:
@@ -104,45 +132,85 @@ def without_secrets(uri: str) -> str:
     Where it cannot be told what belongs to a password, as `/`, `@`, `?`, `&` and blanks may stand in one as they are,
     more than the password goes.
     """
-    scheme, slashes, rest = uri.partition("://")
-    if not slashes:
+    split = re.match(r"([^/?#@]*:/{1,2}|(?:[^/?#@]*=)?//)(.*)", uri, re.DOTALL) or re.match(
+        "(.*?://)(.*)", uri, re.DOTALL
+    )
+    if not split:
         return uri
-    port = r"(?!\d*[/?#])" if re.search("https?$", scheme) else ""  # else a password may begin so: SQLAlchemy takes `/`
-    if "@" in (rest if re.match(rf"[^/?#:@\[]*:{port}", rest) else re.split("[/?#]", rest)[0]):
-        rest = rest.rpartition("@")[2]
-    base, *parts = re.split("(?=[?&;#])", rest)
+    base, *parts = re.split("(?=[?&;#])", _without_login(*split.groups()))
     secret = False
     for part in parts:
-        named = re.match(r"(.)([A-Za-z][\w.%-]+)=", part)
-        if named and (named[1] == "&" or not secret):  # else it may belong to the secret before it
-            secret = _is_secret(unquote(named[2]))
+        name, named, value = part[1:].partition("=")
+        if named and (not secret or re.match(r"&[A-Za-z][\w.%-]+=", part)):  # else it may belong to the one before it
+            secret = _is_secret(_decoded(name)) or _holds_secret(_decoded(value))
         if not secret:
             base += part if "?" in base else re.sub("^&", "?", part)
-    return f"{scheme}://{base}"
+    return base
+
+
+def _without_login(scheme: str, rest: str) -> str:
+    """A URI, and each that stands in it, without user and password."""
+    port = (
+        r"(?!\d*[/?#])" if re.search("https?://$", scheme) else ""
+    )  # else a password may begin so: SQLAlchemy takes `/`
+    login = re.match(rf"[^/?#:@\[]*(?::|%3A){port}", rest, re.IGNORECASE)
+    if re.search("@|%40", rest if login else re.split("[/?#]", rest)[0]):
+        rest = re.split("@|%40", rest)[-1]
+    before, slashes, nested = rest.partition("://")
+    return scheme + (_without_login(before + slashes, nested) if slashes else rest)
+
+
+def _decoded(text: str) -> str:
+    """Without percent signs, however often it was encoded."""
+    while (once := unquote(text)) != text:
+        text = once
+    return text
 
 
 def _is_secret(name: str) -> bool:
     """Whether a parameter or variable of that name has a value that nobody is to see."""
-    return re.search(r"pass|pwd|secret|token|key|credential|auth|sig(nature)?$|cookie", name, re.IGNORECASE) is not None
+    parts = r"pass|pwd|secret|token|key|credential|auth|signature|cookie|bearer"
+    words = r"(?<![a-z])(pw|pat|jwt|sas|sig|access)(?![a-z])"
+    return re.search(f"{parts}|{words}", name, re.IGNORECASE) is not None
+
+
+def _holds_secret(value: str) -> bool:
+    """Whether there is a password within the value of a parameter: another URI's, or that of a connection string."""
+    return bool(re.search("//.*@", value)) or any(map(_is_secret, re.findall(r"([^\s=;&?#]+)\s*=", value)))
+
+
+def _secrets_of_environment() -> list[str]:
+    """The values of secret variables; folders and files, such as PWD, are none."""
+    secrets = (value for name, value in os.environ.items() if len(value) >= 8 and _is_secret(name))
+    return [value for value in secrets if not (os.path.isabs(value) and os.path.exists(value))]
 
 
 def public(text: str) -> str:
-    """The text with its URIs `without_secrets`, and without the values of secret variables of the environment.
+    """The text with its URIs `without_secrets`, and without other passwords and the environment's secret variables.
 
     A URI in quotes ends with them, another one at a blank, or with the password that has one.
     """
-    for name, value in os.environ.items():
-        if len(value) >= 8 and _is_secret(name):
-            text = text.replace(value, "***")
-    uri = r"[A-Za-z][\w+.-]*://"
+    for value in _secrets_of_environment():
+        text = text.replace(value, "***")
+    uri = r"(?:[A-Za-z][\w+.-]*:/{1,2}|(?<![\w:/])//)"
     login = rf"{uri}[^\s/:@'\"]*:(?!\d*[/\s]|//)(?:(?!://)[^\n'\"])*@\S*"
     pattern = rf"(?<=')({uri}[^'\n]*)(?=')|(?<=\")({uri}[^\"\n]*)(?=\")|({login})|({uri}\S*)"
-    return re.sub(pattern, lambda match: without_secrets(match[0]), text)
+    text = re.sub(pattern, lambda match: without_secrets(match[0]), text)
+    return re.sub(r"\b(pwd|passw(?:or)?d)=(?:\{[^}]*\}|[^\s;&'\"]+)", r"\1=***", text, flags=re.IGNORECASE)
+
+
+def shell_word(text: str) -> str:
+    """Text to be pasted into bash as one word, without what a terminal obeys and what ends code in Markdown."""
+    signs = rf"{UNSHOWN}|[\t\n`]"
+    if not re.search(signs, text):
+        return shlex.quote(text)
+    escaped = re.sub(rf"{signs}|([\\'])", lambda match: f"\\{match[1]}" if match[1] else _as_bytes(match[0]), text)
+    return f"$'{escaped}'"
 
 
 def public_command(prog: str, arguments: Iterable[str]) -> str:
     """A command to be pasted into a shell, its arguments `without_secrets`."""
-    return f"{prog} {shlex.join(map(without_secrets, arguments))}"
+    return " ".join([prog, *(shell_word(public(without_secrets(argument))) for argument in arguments)])
 
 
 CUT = " ...[cut]"

@@ -24,7 +24,7 @@ from typing import Any, Literal
 
 from harness.config.schema import Problems, by_path, parse, read_yaml
 from harness.files import check_output, replace_text
-from harness.messages import cut
+from harness.messages import cut, printable
 from harness.progress import until_reader_leaves
 from harness.records.rows import last, rows_file
 from harness.report.entry import Entry
@@ -238,7 +238,7 @@ def main(arguments: list[str] | None = None, prog: str = "python -m harness.pape
             raise ValueError(f"--results {options.results}: no such folder")
         table = exhibits_table(read_exhibits(options.rows), options.results or options.rows.parent)
     except ValueError as error:
-        print(error, file=sys.stderr)
+        print(printable(str(error)), file=sys.stderr)
         return 2
     if options.output:
         replace_text(options.output, f"{table}\n")

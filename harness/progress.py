@@ -91,6 +91,7 @@ def track(total: int, description: str) -> Iterator[Callable[[int], None]]:
     if _hushed.get():
         yield lambda n: None
         return
+    description = printable(description)
     if _on_terminal():
         with _bar(total, description) as advance:
             yield advance
@@ -120,7 +121,7 @@ def _bar(total: int, description: str) -> Iterator[Callable[[int], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(description, total=total)
         yield lambda n: progress.advance(task, n)

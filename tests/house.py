@@ -246,6 +246,22 @@ def floors(guide: str) -> dict[str, int]:
     return {room: int(floor) for floor, rooms in rows for room in re.findall(r"\w+", rooms)}
 
 
+def without_encoding(tree: ast.AST) -> Iterator[int]:
+    """The lines in which a file or another process is read or written as text in the encoding of whoever runs it."""
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+        named = {keyword.arg: keyword.value for keyword in call.keywords}
+        place = {"read_text": 0, "write_text": 1}.get(name, -1)  # of the encoding, where it has no name
+        text = len(call.args) <= place or isinstance(getattr(named.get("text"), "value", None), bool)
+        if name in ("open", "fdopen", "TemporaryFile", "NamedTemporaryFile"):
+            is_function = isinstance(call.func, ast.Name) or name == "fdopen"
+            mode = named.get("mode", next(iter(call.args[is_function:]), None))
+            kind = str(mode.value) if isinstance(mode, ast.Constant) else ""
+            text = bool(re.fullmatch("[rwax]t?[+]?", kind)) or (name == "open" and is_function and mode is None)
+        if text and "encoding" not in named:
+            yield call.lineno
+
+
 def private_uses(file: Path, package: str) -> list[str]:
     """Where a test imports or reaches for a private name of a package, also in the code and the names that it quotes.
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
 import pytest
-from house import House, floors, private_uses
+from house import House, floors, private_uses, without_encoding
 
 ROOT = Path(__file__).resolve().parents[1]
 GUIDE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -50,6 +51,14 @@ def test_no_two_things_have_one_name():
 
 def test_what_is_found_has_a_noun():
     none(HARNESS.variables("found") + BASELINES.variables("found"))
+
+
+def test_text_has_one_encoding_everywhere():
+    files = [
+        file for folder in ("harness", "baselines", "benchmarks", "examples") for file in ROOT.glob(f"{folder}/**/*.py")
+    ]
+    trees = {file.relative_to(ROOT): ast.parse(file.read_text(encoding="utf-8")) for file in files}
+    none([f"{file}:{line}" for file, tree in trees.items() for line in without_encoding(tree)])
 
 
 def test_modules_that_are_named_are_there():
@@ -205,6 +214,28 @@ def test_modules_that_are_not_there_are_seen(built):
 )
 def test_variables_are_seen(built, source):
     assert built({"a.py": f"\n{source}\nproblems.found\nf(found=1)"}).variables("found") == ["harness.a:2"]
+
+
+@pytest.mark.parametrize(
+    ("source", "is_seen"),
+    [
+        ("path.read_text()", True),
+        ("(folder / name).write_text(text)", True),
+        ("open(path)", True),
+        ("path.open('w')", True),
+        ("os.fdopen(number, 'r+')", True),
+        ("run(command, text=True)", True),
+        ("path.read_text(encoding='utf-8')", False),
+        ("path.write_text(text, 'utf-8')", False),
+        ("archive.open('a.npy', 'w')", False),
+        ("open(path, 'rb')", False),
+        ("path.open('w', encoding='utf-8')", False),
+        ("Image.open(path)", False),
+        ("os.open(path, flags)", False),
+    ],
+)
+def test_text_without_an_encoding_is_seen(source, is_seen):
+    assert list(without_encoding(ast.parse(source))) == [1] * is_seen
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
+import subprocess
 from urllib.parse import quote
 
 import pytest
@@ -16,7 +18,7 @@ from harness.messages import public, public_command, without_secrets
     ("error", "message", "cause"),
     [
         (ValueError("no such\n  file"), "no such file", "ValueError: no such file"),
-        (MemoryError(), "MemoryError", "MemoryError:"),
+        (MemoryError(), "MemoryError", "MemoryError"),
         (KeyError("name"), "'name'", "KeyError: 'name'"),
     ],
 )
@@ -43,7 +45,38 @@ def uris_with(secret: str, host: str) -> list[str]:
         f"postgresql://{host}/db?user=me@x&PassWord={encoded}&sslmode=require",
         f"s3://KEY:{secret}@bucket/prefix?endpoint_override={host}",
         f"s3://bucket/prefix?secret_key={secret}&region=eu",
+        f"//me:{secret}@{host}/mlflow",
+        f"postgresql:/me:{secret}@{host}/mlflow",
+        f"http://{host}/?proxy=http://me:{encoded}@{host}/&x=1",
+        f"http://{host}/?proxy={quote(f'http://me:{encoded}@{host}', safe='')}",
+        f"mssql+pyodbc:///?odbc_connect={quote(f'DRIVER=X;SERVER={host};UID=me;PWD={secret}', safe='')}",
+        f"postgresql://{host}/db?options={quote(f'-c password={secret}', safe='')}",
     ]
+
+
+NAMES = (
+    "password",
+    "passwd",
+    "pwd",
+    "pw",
+    "token",
+    "access_token",
+    "api-key",
+    "key",
+    "pat",
+    "jwt",
+    "sas",
+    "access",
+    "sig",
+)
+"""Of parameters whose values are secret."""
+
+
+def disguised(name: str, rng: random.Random) -> str:
+    """The name in a form that is the same to whoever reads it: letters encoded, once or twice, or something around."""
+    for _ in range(rng.randint(0, 2)):
+        name = "".join(f"%{ord(sign):02x}" if rng.random() < 0.3 else sign for sign in name)
+    return rng.choice(["{}", "_{}", "1_{}", "x[{}]", "-{}", "x.{}", "{}_"]).format(name)
 
 
 def test_no_secret_of_a_thousand_uris_is_shown():
@@ -54,11 +87,19 @@ def test_no_secret_of_a_thousand_uris_is_shown():
         secret = "".join(rng.choice(alphabet) for _ in range(rng.randint(6, 16))).strip()
         if len(secret) < 6 or re.search(r"&[A-Za-z][\w.%-]+=", secret):  # which says that it ends there
             continue
-        for uri in uris_with(secret, rng.choice(["box", "db.example.org:5432", "10.0.0.7:5000"])):
+        host = rng.choice(["box", "db.example.org:5432", "10.0.0.7:5000"])
+        name, encoded = disguised(rng.choice(NAMES), rng), quote(secret, safe="")
+        for uri in [
+            *uris_with(secret, host),
+            f"http://{host}/x?{name}={encoded}",
+            f"s3://{host}/x?a=b&{name}={encoded}",
+        ]:
             number += 1
             shown = [without_secrets(uri), public_command("sweep", ["a b.yaml", f"--tracking-uri={uri}"])]
             shown += [public(f"cannot reach '{uri}': refused")] if "'" not in secret else []
-            shown += [public(f"{uri} is away; ask me@x")] if not set(" '\"") & set(secret) else []
+            if not set(" '\"") & set(secret):
+                error = OSError(f"{uri} is away; ask me@x")
+                shown += [messages.cause_of(error), messages.message_of(error), messages.traceback_of(error)]
             pieces = {secret, quote(secret, safe=""), *(secret[at : at + 5] for at in range(len(secret) - 4))}
             assert not [text for text in shown for piece in pieces if piece in text], uri
 
@@ -79,6 +120,20 @@ def test_a_uri_without_a_secret_is_shown_as_it_is(uri):
     assert public(f"at '{uri}'") == f"at '{uri}'"
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["/data/a:b@c/x", "--cache=/data/me:x@y", "a // b: c@d", "sorted(x, key=len)", "no such file: me@x", os.getcwd()],
+)
+def test_what_is_no_uri_is_shown_as_it_is(text, monkeypatch):
+    monkeypatch.setenv("PWD", os.getcwd())
+    assert without_secrets(text) == public(text) == text
+
+
+def test_a_connection_string_is_shown_without_its_password():
+    text = "cannot log in: DRIVER=X;PWD={a;b c};UID=me host=box password=hunter2 dbname=x"
+    assert public(text) == "cannot log in: DRIVER=X;PWD=***;UID=me host=box password=*** dbname=x"
+
+
 def test_what_the_environment_keeps_secret_is_not_shown(monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI")
     monkeypatch.setenv("HARMLESS", "wJalrXUtnFEMJ")
@@ -91,3 +146,15 @@ def test_what_the_environment_keeps_secret_is_not_shown(monkeypatch):
 )
 def test_a_duration_is_said_no_finer_than_asked(seconds, text):
     assert messages.duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["a b", "it's", "\x1b[31mred\\", "a`b`", "\n\t", "\u202e学", "\udcff'\\x", "$(ls)", ""]
+)
+def test_a_word_for_the_shell_is_what_it_was_and_is_no_command_to_the_terminal(text):
+    word = messages.shell_word(text)
+    assert messages.printable(word) == word
+    assert not set("\n\t`") & set(word)
+    told = subprocess.run(["bash", "-c", f"printf %s {word}"], capture_output=True, check=True).stdout
+    assert os.fsdecode(told) == text
+    assert public_command("x", [text]) == f"x {word}"

@@ -344,7 +344,7 @@ def _check_images(table: _Table, part: str, column: str) -> None:
 def _saved(folder: Path) -> list[Path]:
     """The Arrow files of a split that was saved."""
     try:
-        state = json.loads((folder / "state.json").read_text())
+        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
         files = [folder / one["filename"] for one in state["_data_files"]]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{folder / 'state.json'} is not of a data set that was saved: {error}") from error

@@ -89,7 +89,7 @@ class Prepared:
     def image_name(self, split: str, row: int) -> str:
         """What an image that has a twin is called: its file, or its position in the data set's split."""
         file = self.folder / NAMES_FILE
-        names = json.loads(file.read_text()).get(split) if file.exists() else None
+        names = json.loads(file.read_text(encoding="utf-8")).get(split) if file.exists() else None
         place = int(torch.searchsorted(self.twins[split][:, 0].contiguous(), row))
         return names[place] if names else f"{split} {row}"
 
@@ -216,7 +216,7 @@ def _stamps(folder: Path) -> frozenset[tuple[str, int, int, int]]:
 def _mapped(folder: Path) -> Prepared | None:
     """The decoded data set in `folder`; None if it is damaged."""
     try:
-        meta = json.loads((folder / "meta.json").read_text())
+        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
         if meta.pop("checksum") != _digest(meta):
             raise ValueError("the checksum of meta.json differs")
         shape = tuple(meta["image_shape"])
@@ -292,7 +292,7 @@ def _write(source: Source, name: str, folder: Path, skip_broken: bool) -> None:
     try:
         meta = _decode(source, name, partial, skip_broken)
         meta["checksum"] = _digest(json.loads(json.dumps(meta)))
-        (partial / "meta.json").write_text(json.dumps(meta, indent=1))
+        (partial / "meta.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
         if folder.exists():
             shutil.rmtree(folder)  # damaged
         partial.rename(folder)
@@ -404,7 +404,7 @@ def _decode(source: Source, name: str, folder: Path, skip_broken: bool) -> dict[
         splits[split]["twins"] = len(twins)
         known = parts[split].names or parts[split].files
         twin_names[split] = known and [known[row] for row in twins[:, 0].tolist()]
-    (folder / NAMES_FILE).write_text(json.dumps(twin_names))
+    (folder / NAMES_FILE).write_text(json.dumps(twin_names), encoding="utf-8")
     return {
         "image_shape": source.image_shape,
         "dtype": form.array_type.str,

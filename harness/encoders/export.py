@@ -166,7 +166,7 @@ def _left_by(folder: Path, name: str) -> dict[str, Any]:
     stages = folder / "trials" / name / "stages.json"
     if not stages.is_file():
         raise ValueError(f"{stages} is missing: the trial left no stages")
-    return json.loads(stages.read_text())
+    return json.loads(stages.read_text(encoding="utf-8"))
 
 
 def _digests(about: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.files import CACHE, RESULTS
-from harness.messages import count, message_of
+from harness.messages import count, message_of, printable
 from harness.progress import forgive_output, until_reader_leaves
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None, prog: str = "python -m harness.pick
             warnings.filterwarnings("ignore", "The number of unique classes is greater than 50%", UserWarning)
             _run(options)
     except ConfigError as error:
-        print("\n".join(error.problems), file=sys.stderr)
+        print(printable("\n".join(error.problems)), file=sys.stderr)
         return 2
     except (ValueError, OSError) as error:
         print(message_of(error), file=sys.stderr)
@@ -84,7 +84,7 @@ def _run(options: argparse.Namespace) -> None:
     known = labels.Known(pool.names, pool.folder)
     named, notes = labels.read_labels(options.labels, known, options.label_column)
     for note in notes:
-        print(note, file=sys.stderr)
+        print(printable(note), file=sys.stderr)
     classes, whose = _classes(options.classes, trained_classes, set(named.values()))
     bought = labels.bought(named, classes)
     unlabeled = len(pool.names) - len(named)
@@ -116,11 +116,15 @@ def _run(options: argparse.Namespace) -> None:
     so_far = f"{count(len(named), 'label')} of {len(classes)} classes ({whose})"
     about = f"{way.selector.name}{asked.said} chose {len(picks)} of {unlabeled:,} images, knowing {so_far}"
     shown = sheet.write_sheet(table.with_suffix(".html"), f"Round {number}: to be labelled", [f"{about}."], picks, pool)
-    print(f"{about}: round {number}, seed {options.seed}, {seconds:.1f} s")
+    print(printable(f"{about}: round {number}, seed {options.seed}, {seconds:.1f} s"))
     if len(picks) < asked.budget:
-        print(f"only {len(picks)} of {asked.budget}: all others are duplicates of these or of labelled ones")
+        print(printable(f"only {len(picks)} of {asked.budget}: all others are duplicates of these or of labelled ones"))
     unseen = len(picks) - shown
-    print(f"{table}, .html{f' ({unseen} without a picture: no such file)' if unseen else ''}, .json for Label Studio")
+    print(
+        printable(
+            f"{table}, .html{f' ({unseen} without a picture: no such file)' if unseen else ''}, .json for Label Studio"
+        )
+    )
 
 
 def _tell_worth(way: Way, pool: Candidates, bought: Bought, classes: list[str], batch: int) -> None:
@@ -130,7 +134,7 @@ def _tell_worth(way: Way, pool: Candidates, bought: Bought, classes: list[str], 
     inputs = pool.features[bought.positions]
     curve = worth.measure_curve(inputs, bought.labels, bought.num_classes, way.classifier, way.seed)
     told = worth.worth_in_words(worth.worth_of(curve, batch, way.seed), curve, batch, way.classifier.name)
-    print("\n".join(told))
+    print(printable("\n".join(told)))
 
 
 def asked_of(options: argparse.Namespace) -> Asked:
@@ -172,7 +176,7 @@ def _pool(options: argparse.Namespace) -> tuple[Candidates, tuple[str, ...]]:
             raise ValueError(f"--encoder {options.encoder}: {options.images} is no folder of images to be embedded")
         pool, notes = candidates.of_embeddings(options.images, options.paths)
         for note in notes:
-            print(note, file=sys.stderr)
+            print(printable(note), file=sys.stderr)
         return pool, ()
 
     import tempfile

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from harness import files
 from harness.api import Backbone, PublishedWeights
-from harness.messages import closest, count, message_of
+from harness.messages import closest, count, message_of, printable
 
 Tensors = Mapping[str, Tensor]
 
@@ -50,7 +50,7 @@ def load_weights(backbone: Backbone, weights: str) -> None:
     if any(parameter.is_meta for parameter in backbone.parameters()):
         return
     content = published[weights].load() if file is None else read_checkpoint(file)
-    print(load_state(backbone, content, weights), file=sys.stderr)
+    print(printable(load_state(backbone, content, weights)), file=sys.stderr)
 
 
 def identity(backbone: type[Backbone], weights: str) -> str:

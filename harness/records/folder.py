@@ -26,7 +26,7 @@ from harness.config.search import Objective
 from harness.config.space import Assignment
 from harness.config.tasks import Task
 from harness.files import replace, replace_text
-from harness.messages import count
+from harness.messages import count, printable
 from harness.plain_yaml import parse_yaml, to_yaml
 from harness.progress import say
 from harness.records import rows as record_rows
@@ -177,7 +177,7 @@ class Recorder:
             return
         records = [record for history in self._trials.values() for record in history.values()]
         what = f"deleted or changed while the sweep runs; written anew, with {count(len(records), 'record')}"
-        print(f"{self._path} was {what}", file=sys.stderr, flush=True)
+        print(printable(f"{self._path} was {what}"), file=sys.stderr, flush=True)
         content = b"".join(map(record_rows.line, records))
         replace(self._path, content)
         self._file.close()

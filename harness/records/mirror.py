@@ -20,7 +20,7 @@ from typing import Any
 
 from harness import files
 from harness.config.schema import ConfigError
-from harness.messages import message_of, public, without_secrets
+from harness.messages import message_of, printable, without_secrets
 from harness.records.rows import ROWS
 
 MIRROR_SCHEMES = ("s3", "gs")
@@ -73,7 +73,7 @@ class Mirror:
             self._there = self._list()
             self._put(".selbench", b"a folder of selbench\n")
         except (OSError, ValueError) as error:
-            raise ConfigError([f"--results {shown}: {public(message_of(error, 400))}"]) from None
+            raise ConfigError([f"--results {shown}: {message_of(error, 400)}"]) from None
         self._copied: dict[str, Any] = {}
         self._stop = threading.Event()
         self._complained = False
@@ -100,7 +100,7 @@ class Mirror:
             with ThreadPoolExecutor(8) as threads:
                 list(threads.map(self._fetch_file, sorted(wanted, key=lambda name: name == RECORDS)))
         except OSError as error:
-            raise ConfigError([f"--results {self.uri}: {public(message_of(error, 400))}"]) from None
+            raise ConfigError([f"--results {self.uri}: {message_of(error, 400)}"]) from None
 
     def _fetch_file(self, name: str) -> None:
         file = self._folder / name
@@ -132,7 +132,7 @@ class Mirror:
                 return None
             except OSError as error:
                 if time.monotonic() > deadline:
-                    cause = public(message_of(error, 400))
+                    cause = message_of(error, 400)
                     return f"{self.uri} is not complete ({cause}); {self._folder} is, and --resume copies the rest"
                 time.sleep(1)
 
@@ -144,8 +144,12 @@ class Mirror:
             except OSError as error:
                 if not self._complained:
                     self._complained = True
-                    cause = public(message_of(error, 400))
-                    print(f"{self.uri} does not answer and is tried again ({cause})", file=sys.stderr, flush=True)
+                    cause = message_of(error, 400)
+                    print(
+                        printable(f"{self.uri} does not answer and is tried again ({cause})"),
+                        file=sys.stderr,
+                        flush=True,
+                    )
 
     def copy(self) -> None:
         """Copies what changed since the last time.

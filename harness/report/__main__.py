@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from harness.garbage import nothing_collected
+from harness.messages import printable
 from harness.progress import forgive_output, until_reader_leaves
 
 FIGURE_KINDS = ("pdf", "svg", "png")
@@ -50,14 +51,14 @@ def main(arguments: list[str] | None = None, prog: str = "python -m harness.repo
         if output:
             versus.write_comparison(reports, output)
     except ValueError as error:
-        print(error, file=sys.stderr)
+        print(printable(str(error)), file=sys.stderr)
         return 2
     for report in reports:
         print_report(report)
         if options.figures:
-            print(f"figures: {write_figures(report, options.figures)}", flush=True)
+            print(printable(f"figures: {write_figures(report, options.figures)}"), flush=True)
     if output:
-        print(f"compared: {output}")
+        print(printable(f"compared: {output}"))
     return 0
 
 
@@ -70,7 +71,7 @@ def _serve(options: argparse.Namespace) -> int:
             raise ValueError("--serve takes one folder, of a sweep or of several, and neither --output nor --figures")
         server = open_server(options.folders[0], options.port)
     except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
+        print(printable(str(error)), file=sys.stderr)
         return 2
     print(f"http://127.0.0.1:{server.server_address[1]}/  (Ctrl-C ends it)", flush=True)
     with server, contextlib.suppress(KeyboardInterrupt):

@@ -74,8 +74,9 @@ class ServedSweep:
             command = [sys.executable, "-m", "harness.report", str(self.folder)]
             self._tried, self._started = records, now
             self._writer = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-            )
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                encoding="utf-8", errors="replace",
+            )  # fmt: skip
 
     def _reap(self) -> None:
         if self._writer and self._writer.poll() is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from harness import messages
 from harness.messages import as_markdown
 from harness.report import across_tables, provenance, round_tables, tables
 from harness.report.cells import Shown
@@ -22,7 +21,7 @@ def summary(report: Report) -> str:
         f"# {as_markdown(report.space['name'])}",
         f"**Answer.** {_prose(report.answer)}",
         *map(_prose, report.about),
-        f"**Question.** {_prose(messages.one_line(report.space.get('description') or 'none was stated'))}",
+        f"**Question.** {_prose(report.space.get('description') or 'none was stated')}",
         *(f"**Note.** {_prose(note)}" for note in report.all_notes),
         *(block for section in _sections(report) for block in markdown(section)),
         "## How this was made",
@@ -58,7 +57,8 @@ def _part(part: Part) -> Iterable[str]:
         case Heading():
             yield f"### {as_markdown(part.text)}"
         case Picture():
-            yield f"![{as_markdown(part.alt)}]({part.stem}.svg)"
+            alt = part.alt.replace("[", "(").replace("]", ")")  # a link's own
+            yield f"![{as_markdown(alt)}]({part.stem}.svg)"
             yield _prose(part.caption)
         case Table() if part.rows:
             lines = [list(map(as_markdown, part.titles)), ["---"] * len(part.titles)]
@@ -74,5 +74,5 @@ def _prose(text: str) -> str:
 
 
 def _cell(cell: Shown) -> str:
-    text = as_markdown(messages.one_line(str(cell)))
+    text = as_markdown(str(cell))
     return f"**{text}**" if cell.tone == "strong" else text

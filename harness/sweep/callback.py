@@ -11,6 +11,7 @@ from typing import Any
 import ray
 from ray import tune
 
+from harness.messages import printable
 from harness.records.details import Details
 from harness.records.folder import Recorder
 from harness.records.rows import FINAL
@@ -53,7 +54,7 @@ class RecordCallback(tune.Callback):
         if "portrait" in result:
             self._keep(result["portrait_of"], Details(portrait=result["portrait"], album=result["album"]))
         elif "warning" in result:
-            print(f"{result['portrait_of']}: {result['warning']}", file=sys.stderr)
+            print(printable(f"{result['portrait_of']}: {result['warning']}"), file=sys.stderr)
         elif "portrait_of" in result:
             self._running[trial.trial_id] = result["portrait_of"], time.monotonic()
         elif "goes_on" in result:

@@ -64,14 +64,14 @@ def check_address(address: str) -> None:
     code = "import sys, ray; ray.init(address=sys.argv[1], logging_level='ERROR', log_to_driver=False)"
     try:
         done = subprocess.run(
-            [sys.executable, "-c", code, address], capture_output=True, text=True, timeout=JOIN_SECONDS, check=False
+            [sys.executable, "-c", code, address], capture_output=True, timeout=JOIN_SECONDS, check=False
         )
     except subprocess.TimeoutExpired:
         raise ConfigError(
             [f"{place}: no Ray cluster that this machine is a node of answers there within {JOIN_SECONDS:g} s"]
         ) from None
     if done.returncode:
-        raise ConfigError([f"{place}: {cause_in(done.stderr)}"])
+        raise ConfigError([f"{place}: {cause_in(done.stderr.decode(errors='replace'))}"])
 
 
 def cause_in(stderr: str) -> str:

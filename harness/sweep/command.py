@@ -6,7 +6,6 @@ import argparse
 import atexit
 import gc
 import os
-import shlex
 import sys
 import threading
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from harness.files import CACHE, RESULTS, STAGES, no_space
 from harness.garbage import nothing_collected
-from harness.messages import cause_of, printable, public_command, without_secrets
+from harness.messages import cause_of, printable, public_command, shell_word, without_secrets
 from harness.progress import drop_output, forgive_output, until_reader_leaves
 
 if TYPE_CHECKING:
@@ -77,14 +76,14 @@ def _look_ahead(plan: Plan, options: argparse.Namespace) -> int:
         from harness.sweep.show import show_views
 
         for line in show_views(plan, options.cache, options.show):
-            print(line)
+            print(printable(line))
     if options.dry_run:
         check_places(local_folder(options.results) / plan.name, options.stages, options.cache)
         print(printable(preview(plan)), flush=True)
         if not options.quiet:
             from harness.sweep.costs import expected_costs
 
-            print(expected_costs(plan, options.cache))
+            print(printable(expected_costs(plan, options.cache)))
     return FINISHED
 
 
@@ -141,8 +140,8 @@ def farewell(outcome: Outcome, resume: str) -> None:
     if outcome.complete:
         uri = without_secrets(outcome.tracking_uri)
         served = uri.startswith(("http://", "https://"))
-        print(f"\nreport:    python -m harness.report {shlex.quote(str(outcome.folder))}")
-        print(f"MLflow UI: {uri if served else f'mlflow ui --backend-store-uri {shlex.quote(uri)}'}")
+        print(f"\nreport:    python -m harness.report {shell_word(str(outcome.folder))}")
+        print(f"MLflow UI: {uri if served else f'mlflow ui --backend-store-uri {shell_word(uri)}'}")
         shown = links(uri, outcome.experiment) if outcome.experiment else {}
         for what, address in shown.items():
             print(f"  {what + ':':8} {address}")
@@ -153,7 +152,7 @@ def farewell(outcome: Outcome, resume: str) -> None:
     else:
         print(f"interrupted; go on with: {resume}", file=sys.stderr)
     if outcome.copy:
-        print(f"copy:      {outcome.copy}")
+        print(printable(f"copy:      {outcome.copy}"))
     causes = [f"failed: {trial}: {cause}" for trial, cause in outcome.failed.items()] if outcome.complete else []
     for line in (*causes, *outcome.problems):
         print(printable(line), file=sys.stderr)
@@ -166,7 +165,7 @@ def _last_words(error: Exception, folder: Path, resume: str) -> str:
     if isinstance(error, NoSpaceError) or no_space(error):
         full = error if isinstance(error, NoSpaceError) else NoSpaceError(error)
         return f"{full}\nmake room and go on with: {resume}"
-    where = shlex.quote(str(folder / "error.txt"))
+    where = shell_word(str(folder / "error.txt"))
     return f"stopped: {cause_of(error, 400)} (see {where}); nothing that finished is lost; go on with: {resume}"
 
 

@@ -170,5 +170,7 @@ def code_version() -> str:
     files: dict[str, str] = {}
     for root in OURS:
         for file in (*root.rglob("*.py"), *root.rglob("*.yaml")):
-            files[f"{root.name}/{file.relative_to(root).as_posix()}"] = digest_of({"text": file.read_text()})
+            files[f"{root.name}/{file.relative_to(root).as_posix()}"] = digest_of(
+                {"text": file.read_text(encoding="utf-8", errors="replace")}
+            )
     return digest_of(files)

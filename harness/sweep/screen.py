@@ -285,7 +285,7 @@ class Display:
             line = self._standing.status()
         if line:
             self._said = time.monotonic()
-            print(line, file=sys.stderr, flush=True)
+            print(printable(line), file=sys.stderr, flush=True)
 
 
 def clock(seconds: float) -> str:

@@ -25,6 +25,7 @@ from harness.config.search import MOST_OF_GP
 from harness.config.space import lookup
 from harness.config.tasks import Candidate, Task
 from harness.files import digest_of, replace
+from harness.messages import printable
 from harness.records.folder import Recorder
 from harness.records.rows import Record
 from harness.seeding import derive
@@ -156,7 +157,7 @@ class Study:
             there = self._file.read_bytes() if self._file.exists() else b""
             if not there.startswith(self._journal):
                 line = f"{self._file} was deleted or changed while the sweep runs; written anew"
-                print(line, file=sys.stderr, flush=True)
+                print(printable(line), file=sys.stderr, flush=True)
                 replace(self._file, bytes(self._journal))
         yield
         self._read_on()

@@ -202,8 +202,8 @@ def _give_token() -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch(0o600)
         file.chmod(0o600)
-        if not file.read_text().strip():
-            file.write_text(TOKEN)
+        if not file.read_text(encoding="utf-8").strip():
+            file.write_text(TOKEN, encoding="utf-8")
     except (OSError, RuntimeError):  # read-only, another's, or no home at all
         os.environ.setdefault("RAY_AUTH_TOKEN", TOKEN)
 

@@ -7,10 +7,8 @@ import functools
 import importlib
 import json
 import math
-import shlex
 import threading
 import time
-import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -24,7 +22,7 @@ from harness.config.trial import TrialConfig
 from harness.data.splits import Data
 from harness.encoders import export
 from harness.files import CACHE, RESULTS, STAGES, replace_text
-from harness.messages import cause_of
+from harness.messages import cause_of, shell_word, traceback_of
 from harness.records import environment
 from harness.records.folder import Recorder, open_folder
 from harness.records.mirror import Mirror, is_remote, local_folder
@@ -244,7 +242,7 @@ def _recording(
 def _keep_traceback(folder: Path, error: Exception) -> None:
     """Keeps where an error came from in the sweep's folder, if it can be written, for whoever mends that."""
     with contextlib.suppress(OSError):
-        replace_text(folder / "error.txt", "".join(traceback.format_exception(error)))
+        replace_text(folder / "error.txt", traceback_of(error))
 
 
 @contextlib.contextmanager
@@ -273,7 +271,7 @@ def _report_by(deadline: float, outcome: Outcome) -> Report | None:
 
 
 def _report_command(outcome: Outcome) -> str:
-    return f"python -m harness.report {shlex.quote(str(outcome.folder))}"
+    return f"python -m harness.report {shell_word(str(outcome.folder))}"
 
 
 def _write_report(outcome: Outcome) -> Report | None:

@@ -8,7 +8,6 @@ import os
 import signal
 import socket
 import time
-import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,7 +20,7 @@ from harness.config.schema import as_dict
 from harness.config.tasks import Task
 from harness.config.trial import ComputeConfig, TrialConfig
 from harness.files import refusal
-from harness.messages import cause_of
+from harness.messages import cause_of, traceback_of
 from harness.metrics import varies_by_run
 from harness.records.details import Details
 from harness.records.rows import Record
@@ -190,7 +189,7 @@ def _run(task: Task, job: Job) -> tuple[dict[str, float], dict[str, Any]]:
         _tell_refusal(error, job)
         if last_round:
             send("labels", **last_round)
-        details = Details(error=traceback.format_exc())
+        details = Details(error=traceback_of(error))
         return {}, report_of("labels", 0, {}, details, status="failed", error=cause_of(error))
     warning = {"warning": portrait.pop("warning")} if "warning" in portrait else {}
     of_round, details = last_round.get("metrics", {}), replace(last_round.get("details", Details()), **portrait)

@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None, prog: str = "python -m harness.trac
             if not options.folder.is_dir():
                 raise ValueError(f"{options.folder}: no such folder")
             uri = tracking_uri(options.tracking_uri, options.folder)
-            print("\n".join(links_of_all(uri)) or f"no sweep in {messages.without_secrets(uri)}")
+            print(messages.printable("\n".join(links_of_all(uri)) or f"no sweep in {messages.without_secrets(uri)}"))
             return 0
         uri = tracking_uri(options.tracking_uri, options.folder.resolve().parent)
         experiment = sync(options.folder, uri, options.experiment)
@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None, prog: str = "python -m harness.trac
     except Exception as error:
         print_line(told(error))
         return 1
-    print(f"delivered {options.folder} to {messages.without_secrets(uri)}, experiment {experiment}")
+    print(messages.printable(f"delivered {options.folder} to {messages.without_secrets(uri)}, experiment {experiment}"))
     return 0
 
 

@@ -70,8 +70,8 @@ def _write_confusion(folder: Path, target: Path) -> None:
     from harness.metrics import classification_report
 
     by_class = classification_report(torch.from_numpy(confusion.matrix), confusion.class_names)
-    (target / "classification_report.txt").write_text(by_class)
-    (target / "confusion_matrix.svg").write_text(on_paper(confusion_svg(confusion)))
+    (target / "classification_report.txt").write_text(by_class, encoding="utf-8")
+    (target / "confusion_matrix.svg").write_text(on_paper(confusion_svg(confusion)), encoding="utf-8")
 
 
 def _below(folder: Path, without: Collection[str] = ()) -> list[Path]:

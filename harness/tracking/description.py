@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.config.schema import flatten
-from harness.messages import as_markdown
+from harness.messages import as_markdown, printable
 from harness.records import rows
 from harness.records.names import SLOTS, run_name, varied, what_differs
 from harness.records.rows import History
@@ -41,7 +41,7 @@ class SweepDescription:
         self.space = rows.mapping(folder / "space.yaml")
         self.started = _milliseconds(environment.get("started"))
         self._folder = folder
-        self._environment = environment
+        self._environment = _sendable(environment)
         self._varied = varied(self.space)
         self._last_config: tuple[bytes, dict[str, Any]] = b"", {}
 
@@ -75,7 +75,7 @@ class SweepDescription:
 
     def trial_name(self, history: History, config: Mapping[str, Any]) -> str:
         """What differs from other trials, then the seed."""
-        return run_name(next(iter(history.values())), config, self._varied)
+        return printable(run_name(next(iter(history.values())), config, self._varied))
 
     def trial_tags(self, trial: str, history: History, config: Mapping[str, Any]) -> dict[str, Any]:
         """Of a trial's run before it has ended."""
@@ -135,7 +135,17 @@ class SweepDescription:
 
 def parameters_of(tree: Mapping[str, Any]) -> dict[str, str]:
     """Leaves as text by dotted path; a list is one leaf."""
-    return {path: value if isinstance(value, str) else json.dumps(value) for path, value in flatten(tree).items()}
+    flat = _sendable(flatten(tree))
+    return {path: value if isinstance(value, str) else json.dumps(value) for path, value in flat.items()}
+
+
+def _sendable(value: Any) -> Any:
+    """The same, with signs for what no server takes: a path may have bytes that are no UTF-8."""
+    if isinstance(value, Mapping):
+        return {key: _sendable(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return list(map(_sendable, value))
+    return printable(value) if isinstance(value, str) else value
 
 
 def _name(plugin: Any) -> str | None:

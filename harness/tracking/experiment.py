@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
@@ -14,7 +13,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from harness.messages import cut, without_secrets
+from harness.messages import cut, shell_word, without_secrets
 from harness.tracking.points import Point
 from harness.tracking.refusals import RefusedError
 from harness.tracking.server import database_of, import_mlflow, sqlite_uri, valid_name, valid_tags
@@ -132,7 +131,7 @@ class Experiment:
                 _connect_anew(uri)
             experiment = self.client.get_experiment_by_name(name)
             if experiment and experiment.lifecycle_stage == "deleted":
-                at = shlex.quote(f"MLFLOW_TRACKING_URI={without_secrets(uri)}")
+                at = shell_word(f"MLFLOW_TRACKING_URI={without_secrets(uri)}")
                 restore = f"env {at} mlflow experiments restore --experiment-id {experiment.experiment_id}"
                 raise RefusedError(
                     f"its experiment {name!r} was deleted",

@@ -51,7 +51,7 @@ def fetch_model(model: str, uri: str, folder: Path) -> Path:
                 return file.parent
         cause = "no encoder was logged; was the sweep run with log_model?"
     except (MlflowException, OSError) as error:
-        cause = messages.public(messages.message_of(error, 300))
+        cause = messages.message_of(error, 300)
     raise ValueError(f"{model} in {messages.without_secrets(uri)}: {cause}")
 
 
@@ -80,7 +80,7 @@ def log_model(experiment: Experiment, run: TrackedRun, trial: str, source: Path)
         return
     for model in logged:  # of other weights, or cut off while it was sent
         client.delete_logged_model(model.model_id)
-    about = json.loads((source / "model.json").read_text())
+    about = json.loads((source / "model.json").read_text(encoding="utf-8"))
     params = parameters_of({"backbone": about["backbone"], "image_shape": about["image_shape"]})
     tags = valid_tags({"content": content, "trial_id": trial})
     model = client.create_logged_model(experiment.id, MODEL, run.id, tags, params, "encoder")
@@ -110,7 +110,7 @@ def write_model(path: Path, source: Path, model_id: str, run_id: str) -> None:
     from harness.encoders import saved
     from harness.plugins import registry
 
-    about = json.loads((source / "model.json").read_text())
+    about = json.loads((source / "model.json").read_text(encoding="utf-8"))
     channels, height, width = about["image_shape"]
     example = np.random.default_rng(0).integers(0, 256, (2, height, width, channels), dtype=np.uint8)
     embeddings = saved.PyfuncEncoder(saved.SavedEncoder.load(source, "cpu")).predict(example)

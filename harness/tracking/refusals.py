@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from harness.messages import cause_of, public
+from harness.messages import cause_of
 
 WRONG_LOGIN, MAY_NOT = 401, 403
 """Answers of a server."""
@@ -49,4 +49,4 @@ def cure_of(error: Exception) -> str | None:
 def told(error: Exception) -> str:
     """An error in a line, without secrets and with what helps, if that is known."""
     cure = cure_of(error)
-    return public(cause_of(error, 300)) + (f"; {cure}" if cure else "")
+    return cause_of(error, 300) + (f"; {cure}" if cure else "")

@@ -102,7 +102,7 @@ def check_there(uri: str) -> None:
 
 def print_line(text: str) -> None:
     """One line on stderr that says who speaks."""
-    print(f"tracking: {text}", file=sys.stderr, flush=True)
+    print(messages.printable(f"tracking: {text}"), file=sys.stderr, flush=True)
 
 
 def import_mlflow() -> Any:
@@ -140,5 +140,7 @@ def valid_name(name: str) -> str:
 def valid_tags(tags: Mapping[str, Any]) -> dict[str, str]:
     """Tags as MLflow takes them; those whose value is None are left out."""
     return {
-        valid_name(name): messages.cut(str(value), MAX_TAG_LENGTH) for name, value in tags.items() if value is not None
+        valid_name(name): messages.cut(messages.printable(str(value)), MAX_TAG_LENGTH)
+        for name, value in tags.items()
+        if value is not None
     }

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from harness.files import CACHE, STAGES
+from harness.messages import printable
 from harness.progress import forgive_output, until_reader_leaves
 
 
@@ -38,15 +39,15 @@ def main(arguments: list[str] | None = None, prog: str = "python -m harness.tria
             show=lambda record: print(json.dumps(vars(record)), flush=True),
         )
     except optimizers.DivergedError as error:
-        print(error, file=sys.stderr)
+        print(printable(str(error)), file=sys.stderr)
         return 1
     except BrokenPipeError:  # the reader has left
         raise
     except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
+        print(printable(str(error)), file=sys.stderr)
         return 2
     if trial.warning:
-        print(trial.warning, file=sys.stderr)
+        print(printable(trial.warning), file=sys.stderr)
     return 0
 
 

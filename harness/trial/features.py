@@ -32,6 +32,7 @@ from torch import Tensor
 from harness.api import Augmentation, Backbone, Images
 from harness.config.schema import as_dict
 from harness.files import replace_text
+from harness.messages import printable
 from harness.plugins import registry
 from harness.plugins.registry import PluginSpec
 from harness.progress import track
@@ -90,7 +91,7 @@ class KeptFeatures:
 
     def _cost(self) -> dict[str, float]:
         try:
-            return json.loads((self.folder / "cost.json").read_text())
+            return json.loads((self.folder / "cost.json").read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError):
             return {"images": 0, "seconds": 0.0}
 
@@ -215,13 +216,15 @@ class _RowFile:
         except FileNotFoundError:
             return values, np.arange(len(rows))
         except (OSError, ValueError) as error:
-            print(f"{self._values}: damaged features are computed again ({error})", file=sys.stderr)
+            print(printable(f"{self._values}: damaged features are computed again ({error})"), file=sys.stderr)
             self._values.unlink()
             return values, np.arange(len(rows))
         known = sums[rows] != 0
         right = np.fromiter((_sum(row) for row in values), np.uint32, len(rows)) == sums[rows]
         if (known & ~right).any():
-            print(f"{self._values}: {(known & ~right).sum()} damaged rows are computed again", file=sys.stderr)
+            print(
+                printable(f"{self._values}: {(known & ~right).sum()} damaged rows are computed again"), file=sys.stderr
+            )
         return values, (~right).nonzero()[0]
 
     def write(self, rows: np.ndarray, values: np.ndarray) -> None:

@@ -29,7 +29,7 @@ class PeakMemory:
         import torch
 
         with contextlib.suppress(OSError):
-            Path("/proc/self/clear_refs").write_text("5")
+            Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
 
@@ -60,7 +60,7 @@ def can_watch_memory() -> bool:
 def _status(name: str) -> int | None:
     """Bytes, as the system counts them for this process; None where it does not."""
     try:
-        lines = STATUS.read_text().splitlines()
+        lines = STATUS.read_text(encoding="utf-8").splitlines()
         return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
     except (OSError, StopIteration):
         return None

@@ -26,6 +26,7 @@ from harness import files, messages
 from harness.api import UNKNOWN, Augmentation, Images
 from harness.config.tasks import MAPPED
 from harness.image_file import decode
+from harness.messages import printable
 from harness.plugins import registry
 from harness.records import portrait
 from harness.records.album import Album, pack_album
@@ -289,7 +290,7 @@ def _of_files(names: Sequence[str], positions: Tensor) -> np.ndarray:
     try:
         decoded = [decode(Path(name), (3, THUMBNAIL, THUMBNAIL)) for name in names]
     except ValueError as error:
-        print(f"no pictures of images in the report: {error}", file=sys.stderr)
+        print(printable(f"no pictures of images in the report: {error}"), file=sys.stderr)
         return none
     if not decoded:
         return none

@@ -13,6 +13,7 @@ from harness.config.trial import TrialConfig
 from harness.data import splits
 from harness.data.decode import Prepared, prepare
 from harness.data.oracle import Oracle
+from harness.messages import printable
 from harness.metrics import area_under_curve
 from harness.plugins import registry
 from harness.trial import portray
@@ -75,7 +76,7 @@ def run(
     check_sizes(config, data)
     inputs = encoder_inputs(config, data)
     if inputs.shape != data.image_shape or inputs.normalized_by not in ("data", "nothing"):
-        print(f"backbone {config.backbone.name} is shown {inputs}", file=sys.stderr)
+        print(printable(f"backbone {config.backbone.name} is shown {inputs}"), file=sys.stderr)
     runtime = runtime_of(config.compute, inputs)
     context = Context(
         config=config,

@@ -31,6 +31,7 @@ from filelock import FileLock
 
 from harness.code import Code, Root, code_of
 from harness.files import CHECKSUM_LENGTH, checksum, digest_of, replace_text, save_tensors
+from harness.messages import printable
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class Checkpoint:
         except FileNotFoundError:
             return None
         except Exception as error:  # torch.load raises many types for a damaged file
-            print(f"{self._file}: damaged checkpoint ignored ({type(error).__name__})", file=sys.stderr)
+            print(printable(f"{self._file}: damaged checkpoint ignored ({type(error).__name__})"), file=sys.stderr)
             return None
 
     @property
@@ -209,7 +210,7 @@ class StageCache:
 
 def _read(folder: Path, digest: str) -> Stage | None:
     try:
-        meta = json.loads((folder / "meta.json").read_text())
+        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
         content = folder / "result.pt"
         own = meta.pop("own_checksum")
         if checksum(content) != meta["checksum"] or own != digest_of(meta):
@@ -219,7 +220,7 @@ def _read(folder: Path, digest: str) -> Stage | None:
     except FileNotFoundError:
         return None
     except Exception as error:  # a damaged result is computed again, whatever the damage
-        print(f"{folder}: damaged stage is computed again ({error})", file=sys.stderr)
+        print(printable(f"{folder}: damaged stage is computed again ({error})"), file=sys.stderr)
         return None
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -375,3 +378,44 @@ def test_what_appears_in_the_folders_later_is_delivered(sweep, uri):
     before = dump(uri)
     sync(sweep.path, uri)
     assert dump(uri) == before
+
+
+def test_what_is_no_text_is_delivered_with_signs_for_its_bytes(sweep, uri):
+    path = os.fsdecode(b"/data/caf\xe9")
+    sweep.environment["command"] = f"python -m harness.sweep {path}.yaml"
+    sweep.environment["datasets"][0] |= {"path": path, "classes": [path]}
+    sweep.write_environment()
+    sweep.trial("c1", 1, {**SELECTORS, "dataset.path": path}, {100: 0.7})
+    sync(sweep.path, uri)
+    shown = runs(uri)
+    trial = shown["confirm-c1-s1"]
+    assert trial.data.tags["mlflow.source.name"] == "python -m harness.sweep /data/caf\\xe9.yaml"
+    assert trial.inputs.dataset_inputs[0].dataset.name == "caf\\xe9"
+    assert {run.info.status for run in shown.values()} == {"FINISHED"}
+
+
+NON_ASCII = """
+import sys
+from pathlib import Path
+from harness.report.write import write_report
+from harness.tracking.artifacts import gathered_of_trial
+folder = Path(sys.argv[1])
+write_report(folder)
+for trial in (folder / "trials").iterdir():
+    with gathered_of_trial(folder, trial.name) as gathered:
+        assert "\u5b66" in (gathered / "classification_report.txt").read_text(encoding="utf-8")
+"""
+
+
+def test_files_are_the_same_where_the_locale_has_ascii_alone(sweep):
+    sweep.environment["datasets"][0]["classes"] = ["学习", "学问"]
+    sweep.write_environment()
+    sweep.trial("c1", 1, SELECTORS, {100: 0.7})
+    for file in sweep.path.glob("trials/*/confusion_matrix_*.json"):
+        matrix = {"class_names": ["学习", "学问"], "matrix": [[5, 1], [2, 4]], "split": "test"}
+        file.write_text(json.dumps(matrix, ensure_ascii=False), encoding="utf-8")
+    ascii_alone = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", NON_ASCII, sweep.path], env=ascii_alone, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr.decode()

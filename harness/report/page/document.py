@@ -14,7 +14,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
 
-from harness.messages import cause_of, printable
+from harness.messages import CODE, cause_of, printable
 from harness.report.page.svg import inline
 from harness.report.pictures import style
 from harness.report.section import Heading, Picture, Section, Table
@@ -113,9 +113,18 @@ def _template() -> Template:
 
 def prose(text: str) -> Markup:
     """Plain text with `code` and links set as such."""
-    html = re.sub(r"(?<=\d) %", "\u00a0%", str(escape(text)))
-    html = re.sub(r"`([^`]+)`", lambda match: f"<code>{_breakable(match[1])}</code>", html)
-    return Markup(re.sub(r"(https?://[^\s,;)<]*[^\s,;)<.])", r'<a href="\1">\1</a>', html))
+    parts = re.split(f"({CODE})", text)
+    return Markup("").join(
+        Markup("<code>{}</code>").format(_breakable(part[1:-1])) if at % 2 else _linked(part)
+        for at, part in enumerate(parts)
+    )
+
+
+def _linked(text: str) -> Markup:
+    parts = re.split(r"(https?://[^\s,;)<>\"']*[^\s,;)<>\"'.])", re.sub(r"(?<=\d) %", "\u00a0%", text))
+    return Markup("").join(
+        Markup('<a href="{0}">{0}</a>').format(part) if at % 2 else escape(part) for at, part in enumerate(parts)
+    )
 
 
 def _label(text: str) -> str:

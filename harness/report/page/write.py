@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -66,11 +67,18 @@ def write_page(report: Report) -> None:
 
 
 def write_figures(report: Report, kind: str) -> Path:
-    """Writes every picture into the sweep's folder `figures`, as files of a kind such as `pdf`."""
+    """Writes every picture into the sweep's folder `figures`, as files of a kind such as `pdf`.
+
+    One that cannot be drawn is said, and costs no other.
+    """
     folder = report.folder / "figures"
     folder.mkdir(exist_ok=True)
     for picture in (picture for section in page_sections(report) for picture in section.pictures):
-        style.save_figure(picture.draw(), folder / f"{picture.stem}.{kind}")
+        try:
+            style.save_figure(picture.draw(), folder / f"{picture.stem}.{kind}")
+        except Exception as error:
+            cause = f"{picture.stem} could not be drawn: {messages.cause_of(error, 300)}"
+            print(messages.printable(f"{folder}: the picture {cause}"), file=sys.stderr)
     return folder
 
 

@@ -6,7 +6,9 @@ import base64
 import re
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from io import BytesIO, StringIO
 from pathlib import Path
 from textwrap import shorten, wrap
@@ -94,10 +96,68 @@ def save_figure(figure: Figure | Svg, path: Path) -> None:
 
     drawn = figure.figure() if isinstance(figure, Svg) else figure
     _take_dollars_for_dollars(drawn)
+    families = show_every_sign(drawn)
     dates = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
-    kept = {"svg.hashsalt": "selbench", "svg.fonttype": "none", "pdf.fonttype": 42}
+    kept = {"svg.hashsalt": "selbench", "svg.fonttype": "none", "pdf.fonttype": 42, "font.family": families}
     with matplotlib.rc_context(kept):
         drawn.savefig(path, dpi=300, metadata=dates.get(path.suffix))
+
+
+def show_every_sign(figure: Figure) -> list[str]:
+    """Lets names be told apart where they are drawn and not kept as text: by fonts of this machine that have their
+    signs, and what none has is written as its code point, such as `U+5B66`.
+
+    Returns:
+        The families of these fonts, for text that appears only as it is drawn.
+    """
+    from matplotlib import font_manager
+    from matplotlib.text import Text
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")
+        figure.draw_without_rendering()  # before, labels of axes have no text
+    texts = figure.findobj(Text)
+    lacking = {sign for text in texts for sign in text.get_text() if not sign.isspace()}
+    lacking -= _signs_of(font_manager.findfont(font_manager.FontProperties()))
+    families = ["sans-serif"]
+    if not lacking:
+        return families
+    known = {str(font.fname) for font in font_manager.fontManager.ttflist}
+    for file in set(font_manager.findSystemFonts()) - known:  # it remembers those that there were at its first use
+        with suppress(OSError, RuntimeError):
+            font_manager.fontManager.addfont(file)
+    for font in sorted(font_manager.fontManager.ttflist, key=lambda font: ("Sans" not in font.name, font.name)):
+        is_plain = font.weight == 400 and font.style == "normal" and not re.search("Last ?Resort|Color", font.name)
+        if is_plain and font.name not in families:
+            there = lacking & _signs_of(font.fname)
+            if there:
+                families.append(font.name)
+                lacking -= there
+        if not lacking:
+            break
+
+    def spelt(text: str) -> str:
+        return "".join(f"U+{ord(sign):04X} " if sign in lacking else sign for sign in text)
+
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        if lacking & set("".join(label.get_text() for label in axis.get_ticklabels())):
+            format_tick = axis.get_major_formatter()
+            axis.set_major_formatter(lambda value, place, said=format_tick: spelt(said(value, place)))
+    for text in texts:
+        text.set_fontfamily(families)
+        text.set_text(spelt(text.get_text()))
+    return families
+
+
+@cache
+def _signs_of(font: str) -> frozenset[str]:
+    """What a font file has."""
+    from matplotlib import font_manager
+
+    try:
+        return frozenset(map(chr, font_manager.get_font(font).get_charmap()))
+    except (OSError, RuntimeError):  # one that cannot be read
+        return frozenset()
 
 
 def svg(figure: Figure) -> Svg:
