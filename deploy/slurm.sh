@@ -16,8 +16,10 @@ source .venv/bin/activate
 # Ray's memory monitor would end the whole sweep, not the trial that needs too much; niceness would distort the times.
 export RAY_memory_monitor_refresh_ms=0 RAY_worker_niceness=0
 export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=300
-# Only who has the token may use the cluster's ports. The file lies in the home folder, which the nodes share.
-ray get-auth-token --generate >/dev/null
+# Only who has the token may use the cluster's ports. The file lies in the home folder, which the nodes share; Ray makes it
+# as open as the umask lets it.
+(umask 077 && ray get-auth-token --generate >/dev/null)
+[ ! -e ~/.ray/auth_token ] || chmod 600 ~/.ray/auth_token
 export RAY_AUTH_MODE=token
 
 head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)

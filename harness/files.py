@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -123,6 +124,17 @@ def checksum(file: Path, without: int = 0) -> str:
             digest.update(block)
             left -= len(block)
     return digest.hexdigest()
+
+
+def state_of(file: Path | int) -> tuple[int, int, int, int] | None:
+    """Which file it is, when it was written to last, and how long it is, by its path or descriptor; None without one.
+
+    Whoever keeps it after what it wrote itself sees by it that somebody else wrote, replaced or deleted the file.
+    """
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        about = os.stat(file)
+        return about.st_dev, about.st_ino, about.st_mtime_ns, about.st_size
+    return None
 
 
 def replace_text(file: Path, text: str) -> None:

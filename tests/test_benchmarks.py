@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -69,6 +71,9 @@ def test_a_benchmark_prints_its_figures(name):
     assert figures_of(name, SMALL[name], 500)
 
 
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+"""As benchmarks/page.py looks for it."""
+
 LIMITS = {
     "page --compared 500": {"page_mb": 10, "page_write_cpu_s": 60, "page_opened_s": 5},
     "large_records": {"large_report_cpu_s": 60, "large_resume_cpu_s": 60},
@@ -83,11 +88,13 @@ LIMITS = {
 def test_what_is_large_stays_below_its_limits(asked):
     """2,000 trials on a page; 200 MB of records; 1.1 GB of images: in the processor's seconds, on one page, in MB."""
     name, _, arguments = asked.partition(" ")
+    if "page_opened_s" in LIMITS[asked] and not (find_spec("playwright") and any(map(shutil.which, CHROMIUM))):
+        pytest.skip("there is no Chromium to open the page: make test-browser installs it")
     figures = figures_of(name, arguments, 1700)
     print(figures)
-    over = {figure: figures[figure] for figure, most in LIMITS[asked].items() if figures.get(figure, 0) > most}
+    assert figures.keys() >= LIMITS[asked].keys()
+    over = {figure: figures[figure] for figure, most in LIMITS[asked].items() if figures[figure] > most}
     assert over == {}
-    assert figures.keys() & LIMITS[asked].keys()
 
 
 def test_every_benchmark_is_tried():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -85,6 +87,55 @@ def test_the_sweeps_that_are_started_have_options_that_exist(command, monkeypatc
 def test_scripts_are_bash(script):
     done = subprocess.run(["bash", "-n", str(script)], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+SRUN = """#!/bin/bash
+case "$*" in
+  *hostname*) echo 10.0.0.1 ;;
+  *) echo "$RAY_AUTH_MODE $(stat -c %a ~/.ray/auth_token) $(wc -c <~/.ray/auth_token)" ;;
+esac
+"""
+"""In place of SLURM's: says what it was to start Ray with."""
+
+
+@pytest.mark.parametrize("before", [None, "0" * 64])
+def test_the_slurm_script_starts_ray_with_a_token_that_nobody_else_reads(tmp_path, before):
+    home, place = tmp_path / "home", tmp_path / "place"
+    for folder in (home / ".ray", place / ".venv/bin"):
+        folder.mkdir(parents=True)
+    if before:
+        (home / ".ray/auth_token").write_text(before)
+        (home / ".ray/auth_token").chmod(0o644)
+    for name, content in {"srun": SRUN, "scontrol": "#!/bin/bash\necho first\n"}.items():
+        (place / name).write_text(content)
+        (place / name).chmod(0o755)
+    (place / ".venv/bin/activate").write_text(f"PATH={place}:{Path(sys.executable).parent}:$PATH")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    environment |= {"HOME": str(home), "USER": "somebody", "SLURM_SUBMIT_DIR": str(place)}
+    environment |= {"SLURM_JOB_NODELIST": "first,second", "SLURM_JOB_NUM_NODES": "2"}
+    command = ["bash", "-c", 'umask 022 && exec bash "$0" FILE', str(DEPLOY / "slurm.sh")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout) == (0, "token 600 64\n"), done.stderr
+
+
+def test_no_cluster_is_started_without_a_token():
+    assert read("kuberay-rayjob.yaml")["spec"]["rayClusterSpec"]["authOptions"] == {"mode": "token"}
+    about = read("ray-cluster.yaml")
+    started = [line for key in ("head", "worker") for line in about[f"{key}_start_ray_commands"] if "ray start" in line]
+    assert len(started) == 2
+    assert all("RAY_AUTH_MODE=token " in line for line in started)
+    assert "~/.ray/auth_token" in about["file_mounts"]
+    page = (ROOT / "docs/cluster.md").read_text()
+    assert re.search(r"^    export .*RAY_AUTH_MODE=token\n    ray start --head", page, re.MULTILINE)
+
+
+def test_every_command_that_makes_a_token_closes_its_file():
+    pages = [*DEPLOY.iterdir(), ROOT / "docs/cluster.md"]
+    made = [
+        line for page in pages for line in page.read_text().splitlines() if "get-auth-token" in line and "`" not in line
+    ]
+    assert len(made) == 3
+    assert all("(umask 077 && ray get-auth-token --generate >/dev/null)" in line for line in made)
 
 
 def test_the_slurm_script_calls_ray_with_options_that_exist():

@@ -25,7 +25,7 @@ from harness.config.schema import ConfigError
 from harness.config.search import Objective
 from harness.config.space import Assignment
 from harness.config.tasks import Task
-from harness.files import replace, replace_text
+from harness.files import replace, replace_text, state_of
 from harness.messages import count, printable
 from harness.plain_yaml import parse_yaml, to_yaml
 from harness.progress import say
@@ -130,6 +130,13 @@ def _ends_a_line(file: Path) -> bool:
         return content.read() == b"\n"
 
 
+def _content(file: Path) -> bytes | None:
+    """What is in a file; None where it cannot be read."""
+    with contextlib.suppress(OSError):
+        return file.read_bytes()
+    return None
+
+
 class Recorder:
     """Appends records to a sweep's folder and answers what it holds.
 
@@ -151,8 +158,8 @@ class Recorder:
         self._going_on = going_on(records)
         self._beside = {name: file.read_bytes() for name in BESIDE if (file := folder / name).exists()}
         self._file = self._path.open("ab", buffering=0)
-        self._size = self._file.seek(0, os.SEEK_END)
-        if self._size and not _ends_a_line(self._path):
+        self._left = state_of(self._file.fileno())
+        if self._path.stat().st_size and not _ends_a_line(self._path):
             self._append(b"\n")  # a killed process left half a line
 
     @property
@@ -160,20 +167,20 @@ class Recorder:
         return self.folder / record_rows.ROWS
 
     def hold(self) -> None:
-        """Writes the records anew where their file was deleted, replaced or cut since the last one, and says so.
+        """Writes the records anew where anything was done to their file since the last one, and says so.
 
         An editor does that, or a checkout of another commit. What belongs to a sweep's folder beside them is written
-        where it is gone, which may be later: who deletes a folder deletes one file after the other.
+        where it is gone or another, which may be later: who deletes a folder deletes one file after the other.
 
         Raises:
             OSError: they cannot be written.
         """
-        gone = [name for name in self._beside if not (self.folder / name).exists()]
-        for name in gone:
+        changed = [name for name, content in self._beside.items() if _content(self.folder / name) != content]
+        for name in changed:
             replace(self.folder / name, self._beside[name])
-        if self._is_whole():
-            for name in gone:
-                say(f"{self.folder / name} was deleted while the sweep runs; written anew")
+        if state_of(self._path) == self._left:
+            for name in changed:
+                say(f"{self.folder / name} was deleted or changed while the sweep runs; written anew")
             return
         records = [record for history in self._trials.values() for record in history.values()]
         what = f"deleted or changed while the sweep runs; written anew, with {count(len(records), 'record')}"
@@ -182,16 +189,7 @@ class Recorder:
         replace(self._path, content)
         self._file.close()
         self._file = self._path.open("ab", buffering=0)
-        self._size = len(content)
-
-    def _is_whole(self) -> bool:
-        """Whether the file that is there is the one that is written to, as it was left."""
-        ours = os.fstat(self._file.fileno())
-        try:
-            there = self._path.stat()
-        except FileNotFoundError:
-            return False
-        return (there.st_dev, there.st_ino, there.st_size) == (ours.st_dev, ours.st_ino, self._size)
+        self._left = state_of(self._file.fileno())
 
     def write(self, record: Record, details: Details) -> None:
         """Keeps a record, and before it the files that belong to it."""
@@ -218,15 +216,16 @@ class Recorder:
 
     def _append(self, line: bytes) -> None:
         """Writes a line, or nothing at all where the disk is full."""
-        left = line
+        left, size = line, os.fstat(self._file.fileno()).st_size
         try:
             while left:
                 left = left[self._file.write(left) :]
         except OSError:
             with contextlib.suppress(OSError):
-                self._file.truncate(self._size)
+                self._file.truncate(size)
             raise
-        self._size += len(line)
+        finally:
+            self._left = state_of(self._file.fileno())
 
     def close(self) -> None:
         """Closes the file."""

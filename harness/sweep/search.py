@@ -24,7 +24,7 @@ from harness.config.schema import ConfigError
 from harness.config.search import MOST_OF_GP
 from harness.config.space import lookup
 from harness.config.tasks import Candidate, Task
-from harness.files import digest_of, replace
+from harness.files import digest_of, replace, state_of
 from harness.messages import printable
 from harness.records.folder import Recorder
 from harness.records.rows import Record
@@ -107,7 +107,7 @@ class Study:
                 configuration = plan.candidate(asked.user_attrs["parameters"]).configuration
                 self._numbers.setdefault(configuration, asked.number)
         self._journal = bytearray()
-        self._seen: tuple[int, int, int] | None = None  # the file as it was when the journal was read to its end
+        self._seen: tuple[int, ...] | None = None  # the file as it was when the journal was read to its end
         self._read_on()
 
     def _opened(self, storage: JournalStorage) -> optuna.Study:
@@ -153,7 +153,7 @@ class Study:
 
         It is read whole only where something else touched it, and else from where it was read to.
         """
-        if self._state() != self._seen:
+        if state_of(self._file) != self._seen:
             there = self._file.read_bytes() if self._file.exists() else b""
             if not there.startswith(self._journal):
                 line = f"{self._file} was deleted or changed while the sweep runs; written anew"
@@ -162,18 +162,11 @@ class Study:
         yield
         self._read_on()
 
-    def _state(self) -> tuple[int, int, int] | None:
-        """Which file it is, when it was changed last and how long it is; None without one."""
-        with contextlib.suppress(FileNotFoundError):
-            about = self._file.stat()
-            return about.st_ino, about.st_mtime_ns, about.st_size
-        return None
-
     def _read_on(self) -> None:
         with self._file.open("rb") as file:
             file.seek(len(self._journal))
             self._journal += file.read()
-        state = self._state()
+        state = state_of(self._file)
         self._seen = state if state and state[-1] == len(self._journal) else None  # or it was cut meanwhile
 
     @property

@@ -48,7 +48,8 @@ class Delivery:
         experiment: MLflow experiment, created if it does not exist.
         folder: the sweep's folder; its records are read when the server is first reached.
         environment: the content of `environment.json`.
-        live: whether the sweep is running, so that its run is shown as running.
+        live: whether the sweep is running: its run is shown as running, and a run that was closed is believed by its
+            tags. Else the server is asked for all that its runs hold.
         delivered: called with every trial whose run is closed and complete, now or since before.
     """
 
@@ -95,6 +96,7 @@ class Delivery:
                 running, KILLED where a trial is and FINISHED otherwise.
         """
         try:
+            self._ask_anew()
             self._deliver_all(list(self._trials), closing=True)
             self._sample_load(last=True)
         finally:
@@ -139,7 +141,7 @@ class Delivery:
     def _connect(self) -> Experiment:
         """The experiment, with the sweep's run in it."""
         if self._experiment and self._experiment.is_gone():
-            print_line(f"{self._experiment.database} was deleted or changed while the sweep runs; written anew")
+            self._say_changed(self._experiment)
             self._experiment, self._pending = None, dict.fromkeys(self._trials)
         if self._experiment is None:
             experiment, description = Experiment(*self._place), self._description
@@ -154,6 +156,17 @@ class Delivery:
                 experiment.reopen(run)
             self._experiment = experiment
         return self._experiment
+
+    def _ask_anew(self) -> None:
+        """Asks which runs there are: a backup that was copied over a database is the same file as before."""
+        before = self._experiment and self._connect()
+        left, self._experiment = before and before.left(), None
+        if self._connect().left() != left and before and before.database:
+            self._say_changed(before)
+
+    @staticmethod
+    def _say_changed(experiment: Experiment) -> None:
+        print_line(f"{experiment.database} was deleted or changed while the sweep runs; written anew")
 
     def _sample_load(self, last: bool = False) -> None:
         """Adds a sample of the machine's load to the sweep's run, if the sweep asks for it and one is due."""
@@ -172,10 +185,11 @@ class Delivery:
         history = self._trials[trial]
         run = experiment.runs.get(trial)
         digest = "" if ending == "RUNNING" else self._digest(trial)
-        if run and ending != "RUNNING" and (run.status, run.delivered) == (ending, digest):
+        points, dropped = points_of(history)
+        is_closed = run and ending != "RUNNING" and (run.status, run.delivered) == (ending, digest)
+        if run and is_closed and (self._live or self._is_whole(experiment, run, trial, points)):
             self._delivered(trial)
             return
-        points, dropped = points_of(history)
         if run and not experiment.points_of(run) <= set(points):
             # The trial was run again; MLflow can take no point back, so a new run takes the place of the old.
             experiment.delete(run)
@@ -197,6 +211,16 @@ class Delivery:
             self._send_files(experiment, run, trial)
             experiment.end(run, ending, closing, rows.last(history)["time"])
             self._delivered(trial)
+
+    def _is_whole(self, experiment: Experiment, run: TrackedRun, trial: str, points: Collection[Point]) -> bool:
+        """Whether the server still holds what was sent of a trial: its points, its files and its encoder."""
+        if experiment.points_of(run) != set(points):
+            return False
+        model = self._model(trial)
+        if model.is_file() and not models.is_logged(experiment, run, model.parent):
+            return False
+        with artifacts.gathered_of_trial(self._folder, trial) as gathered:
+            return experiment.has_files(run, gathered)
 
     def _digest(self, trial: str) -> str:
         """Names all that is delivered of a trial that has ended: its records and its files."""
@@ -235,9 +259,11 @@ class Delivery:
         about = self._description.note(answer) | {"best_model": best}
         sums = artifacts.checksums(artifacts.of_sweep(self._folder), self._folder)
         digest = files.digest_of({"files": sums, "about": about, "figures": figures})
-        if (run.status, run.delivered) == (ending, digest):
-            return
         with artifacts.gathered_of_sweep(self._folder) as gathered:
+            if (run.status, run.delivered) == (ending, digest):
+                shown = self._live or not list(_to_show(figures, experiment.points_of(run), 0))
+                if shown and (self._live or experiment.has_files(run, gathered)):
+                    return
             experiment.log_folder(run, gathered)
         times = [record["time"] for history in self._trials.values() for record in history.values()]
         if times:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -92,6 +92,26 @@ def folder_or_name(data: Mapping[str, Any]) -> str:
     return Path(str(data.get("path") or data["name"])).name
 
 
+def are_listed(folder: Path, listing: Callable[[str | None], Iterable[Any]], below: str | None = None) -> bool:
+    """Whether the server lists every file in a folder and its sub-folders, with its size where it tells one.
+
+    Args:
+        folder: on this machine.
+        listing: what the server has in a folder of its own; None: in the topmost.
+        below: that which the folder is to be compared with.
+    """
+    held = {entry.path.rpartition("/")[2]: entry for entry in listing(below)}
+    for file in folder.iterdir():
+        there = held.get(file.name)
+        if there is None or there.is_dir != file.is_dir():
+            return False
+        if there.is_dir and not are_listed(file, listing, there.path):
+            return False
+        if not there.is_dir and there.file_size not in (None, file.stat().st_size):
+            return False
+    return True
+
+
 def _remove_misnamed(quoted: Path, folder: Path) -> None:
     """Removes the empty folders that MLflow makes for a database whose URI has `%3F` and the like in its path."""
     with suppress(OSError):  # the first one that is not empty
@@ -150,6 +170,10 @@ class Experiment:
     def is_gone(self) -> bool:
         """Whether another file, or none, lies where the database was when this was made."""
         return self.database is not None and _file_of(self.database) != self._file
+
+    def left(self) -> dict[str, tuple[str, str, str | None]]:
+        """Every run's id, status and tag `delivered`, as they are on the server if nobody else changes them."""
+        return {trial: (run.id, run.status, run.delivered) for trial, run in self.runs.items()}
 
     def _find_runs(self, sweep_id: str) -> dict[str, TrackedRun]:
         """The sweep's run, as '', and its trials' runs.
@@ -271,6 +295,10 @@ class Experiment:
     def log_folder(self, run: TrackedRun, folder: Path) -> None:
         """Sends the files in a folder and its sub-folders; in one call, which looks up the run once."""
         self.client.log_artifacts(run.id, str(folder))
+
+    def has_files(self, run: TrackedRun, folder: Path) -> bool:
+        """Whether a run has the files in a folder and its sub-folders, by their names and sizes."""
+        return are_listed(folder, lambda path: self.client.list_artifacts(run.id, path))
 
     def end(self, run: TrackedRun, ending: str, tags: Mapping[str, Any], when: int | None) -> None:
         """Closes a run. The tag `delivered` may come before all is there: it counts with the status, sent last.

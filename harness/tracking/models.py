@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
 import re
@@ -12,7 +13,7 @@ from typing import Any
 from harness import files, messages
 from harness.code import code_of
 from harness.tracking.description import parameters_of
-from harness.tracking.experiment import Experiment, TrackedRun
+from harness.tracking.experiment import Experiment, TrackedRun, are_listed
 from harness.tracking.server import check_there, import_mlflow, valid_tags
 
 MODEL = "encoder"
@@ -64,6 +65,21 @@ def _models_of_run(client: Any, run_id: str) -> list[Any]:
     return list(client.search_logged_models([run.info.experiment_id], filter_string=of_run))
 
 
+def _logged(experiment: Experiment, run: TrackedRun) -> list[Any]:
+    of_run = f"source_run_id = '{run.id}' AND name = '{MODEL}'"
+    return list(experiment.client.search_logged_models([experiment.id], filter_string=of_run))
+
+
+def is_logged(experiment: Experiment, run: TrackedRun, source: Path) -> bool:
+    """Whether a trial's run has the very encoder in a folder, with its files."""
+    content, client = files.checksum(source / "model.json"), experiment.client
+    for model in _logged(experiment, run):
+        if model.tags.get("content") == content and model.status == "READY":
+            data = f"data/{source.name}"
+            return are_listed(source, functools.partial(client.list_logged_model_artifacts, model.model_id), data)
+    return False
+
+
 def log_model(experiment: Experiment, run: TrackedRun, trial: str, source: Path) -> None:
     """Logs a trial's saved encoder as the model `encoder` of its run, if that very encoder is not there already.
 
@@ -74,11 +90,9 @@ def log_model(experiment: Experiment, run: TrackedRun, trial: str, source: Path)
         source: the folder of the saved encoder.
     """
     client, content = experiment.client, files.checksum(source / "model.json")
-    of_run = f"source_run_id = '{run.id}' AND name = '{MODEL}'"
-    logged = client.search_logged_models([experiment.id], filter_string=of_run)
-    if any(model.tags.get("content") == content and model.status == "READY" for model in logged):
+    if is_logged(experiment, run, source):
         return
-    for model in logged:  # of other weights, or cut off while it was sent
+    for model in _logged(experiment, run):  # of other weights, cut off while it was sent, or without its files
         client.delete_logged_model(model.model_id)
     about = json.loads((source / "model.json").read_text(encoding="utf-8"))
     params = parameters_of({"backbone": about["backbone"], "image_shape": about["image_shape"]})

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,9 @@ from harness.config.schema import ConfigError, parse_overrides
 from harness.config.search import Objective
 from harness.files import no_space, replace_text
 from harness.records import environment, rows
+from harness.records import folder as folder_module
 from harness.records.details import Details
-from harness.records.folder import Recorder, open_folder
+from harness.records.folder import BESIDE, Recorder, open_folder
 from harness.report import read as read_module
 from harness.sweep import preflight
 from harness.tracking import tracker
@@ -332,7 +334,22 @@ def wiped(file):
     shutil.rmtree(file.parent)
 
 
-@pytest.mark.parametrize("damage", [deleted, replaced, emptied, wiped])
+def overwritten(file, content):
+    """The same file, as long as before, at another moment than its last write."""
+    time.sleep(0.02)  # file systems tell no moments closer than a few ms
+    with file.open("r+b") as there:
+        there.write(content)
+
+
+def one_byte(file):
+    overwritten(file, b"[")
+
+
+def zeroed(file):
+    overwritten(file, bytes(file.stat().st_size))
+
+
+@pytest.mark.parametrize("damage", [deleted, replaced, emptied, wiped, one_byte, zeroed])
 def test_records_whose_file_is_changed_while_they_are_written_are_kept(tmp_path, capsys, damage):
     sweep = tmp_path / "sweep"
     open_folder(sweep, ask(tmp_path), resume=False).release()
@@ -356,11 +373,35 @@ def test_records_whose_file_is_changed_while_they_are_written_are_kept(tmp_path,
     damage(sweep / "rows.jsonl")
     folder.recorder.hold()  # as before the report
     assert rows.by_trial(rows.read_rows(sweep)[0]) == rows.by_trial(again)
-    capsys.readouterr()
-    (sweep / "space.yaml").unlink()  # by who is still deleting the folder
-    folder.write("search-d-s0", "finished", {"val/accuracy": 0.8}, 20)
-    assert capsys.readouterr().err == f"{sweep}/space.yaml was deleted while the sweep runs; written anew\n"
-    assert {name: (sweep / name).read_bytes() for name in beside} == beside
+
+
+@pytest.mark.parametrize("name", BESIDE)
+@pytest.mark.parametrize("damage", [deleted, replaced, emptied, one_byte, zeroed])
+def test_what_lies_beside_the_records_stays_what_the_sweep_began_with(tmp_path, capsys, name, damage):
+    sweep = tmp_path / "sweep"
+    open_folder(sweep, ask(tmp_path), resume=False).release()
+    (sweep / "environment.json").write_text('{"sweep_id": "search-a-s0"}')
+    before = (sweep / name).read_bytes()
+    folder = Folder(sweep)
+    folder.write("search-a-s0", "finished", {"val/accuracy": 0.5}, 20)
+    damage(sweep / name)
+    if damage is replaced:
+        (sweep / name).write_bytes(b"of another commit: 1")
+    folder.write("search-b-s0", "finished", {"val/accuracy": 0.8}, 20)
+    assert (sweep / name).read_bytes() == before
+    said = f"{sweep / name} was deleted or changed while the sweep runs; written anew\n"
+    assert capsys.readouterr().err == said
+    folder.write("search-c-s0", "finished", {"val/accuracy": 0.8}, 20)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_folder_that_nobody_touches_is_written_once(tmp_path, capsys, monkeypatch):
+    folder = Folder(tmp_path)
+    monkeypatch.setattr(folder_module, "replace", lambda file, content: pytest.fail(f"{file} was written anew"))
+    for number in range(20):
+        folder.write(f"search-a-s{number}", "finished", {"val/accuracy": 0.5}, 20)
+        time.sleep(0.002)
+    assert capsys.readouterr().err == ""
 
 
 def test_a_full_disk_keeps_the_old_text(tmp_path):

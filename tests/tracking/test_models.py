@@ -19,7 +19,7 @@ from baselines.backbones.dcnn3 import DCNN3
 from harness import embed
 from harness.encoders import saved
 from harness.encoders.saved import SavedEncoder
-from harness.tracking.models import write_model
+from harness.tracking.models import fetch_model, write_model
 from harness.tracking.tracker import sync
 
 
@@ -103,6 +103,19 @@ def test_a_saved_encoder_becomes_a_model_that_loads_and_says_the_same(sweep, uri
         errors = capsys.readouterr().err
         assert message in errors
         assert errors.count("\n") == 1
+
+
+def test_sync_brings_back_a_model_whose_files_the_server_has_lost(sweep, uri, tmp_path):
+    sweep.trial("c1", 1, SELECTORS, {100: 0.7})
+    save_encoder(sweep, "confirm-c1-s1")
+    sync(sweep.path, uri)
+    (before,) = models(uri)
+    for file in (tmp_path / "mlflow_artifacts").rglob("model.json"):
+        file.unlink()
+    sync(sweep.path, uri)
+    (after,) = models(uri)
+    assert (after.model_id != before.model_id, after.status) == (True, "READY")
+    assert SavedEncoder.load(fetch_model(after.model_uri, uri, tmp_path / "fetched"), "cpu")
 
 
 def test_other_weights_take_the_place_of_a_model_and_a_cut_off_upload_is_sent_again(sweep, uri, monkeypatch):
