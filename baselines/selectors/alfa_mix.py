@@ -47,7 +47,7 @@ class AlfaMix(Selector):
         order = shuffled(pool, rng=rng)
         weight = last_layer_weight(pool, features, logits)
         known = ~weight.isnan().any(dim=1)
-        distance = torch.cdist(features[order], class_means(features[pool.labeled], pool.labels, pool.num_classes))
+        distance = distances_to_means(features, order, pool.labeled, pool.labels, pool.num_classes)
         changed = torch.zeros(len(order), dtype=torch.bool)
         size = 0.0
         while size < 1 and int(changed.sum()) <= budget:
@@ -67,6 +67,12 @@ def class_means(features: Tensor, labels: Tensor, num_classes: int) -> Tensor:
     for label in labels.unique().tolist():
         means[label] = features[labels == label].mean(dim=0)
     return means
+
+
+def distances_to_means(features: Tensor, rows: Tensor, labeled: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+    """f32 [n, K]: of the rows i64 [n] of f32 [N, D] features from the mean of each class, as `class_means` has it."""
+    centered = features - features.mean(dim=0)  # products round off less near the origin
+    return torch.cdist(centered[rows], class_means(centered[labeled], labels, num_classes))
 
 
 def class_changes(logits: Tensor, weight: Tensor, steps: Tensor) -> Tensor:

@@ -17,11 +17,12 @@ class Badge(Selector):
     The gradient of the loss at the predicted label with respect to the last layer's weights is the outer product of
     p - onehot(argmax p) and what that layer reads (section 3); k-means++ seeding on these picks a batch that is
     uncertain (long gradients) and diverse. As described, the first pick is uniform, where the authors' code takes the
-    longest gradient. Labelled images play no part in the seeding, and the bias none in the gradient, as there. The
-    N x (K D) embedding is never formed: products of outer products are products of products.
+    longest gradient. Labelled images play no part in the seeding, and the bias none in the gradient, as there. Heads
+    whose last layer is not linear, of which this is not the gradient, are refused. The N x (K D) embedding is never
+    formed: products of outer products are products of products.
     """
 
-    needs = frozenset({"probabilities"})
+    needs = frozenset({"probabilities", "linear_layer"})
 
     def select(self, pool: Pool, budget: int, *, rng: torch.Generator) -> Tensor:
         """See `Selector.select`."""

@@ -13,6 +13,9 @@ from harness.api import Pool, Selector
 
 MOST_CANDIDATES = 50_000
 
+LEAST_REGULARIZATION = 1e-5
+"""Of the largest |x|^2: below 1e-6 rank-one updates of M^-1 lose so many digits that other images are picked."""
+
 
 class Bait(Selector):
     """BAIT, Ash et al. 2021, https://arxiv.org/abs/2106.09675, in the binary form of Huseljic et al. 2024.
@@ -24,16 +27,17 @@ class Bait(Selector):
     right, so that an image's information is p (1 - p) h h^T of what the last layer reads of it, h, and F has D rows.
     Follows the code of the authors of both (JordanAsh/badge, dhuseljic/dal-toolbox; of the papers only the beginnings
     were at hand), also in its weights: with L labelled and B picks M is regularization I + L / (L + B) times the
-    labelled images' mean + B / (L + B) times the sum over S. The bias takes no part. Deviates: the regularization is at
-    least 1e-10 of the largest |h|^2 p (1 - p), where float64 ends; of more than 50,000 unlabelled images a random
-    50,000, or four times the picks, are candidates, while F is that of all. Ties are broken at random. Costs
-    candidates x D per pick, twice, and D^3 once; float64 copies of [candidates, D] and [D, D].
+    labelled images' mean + B / (L + B) times the sum over S. The bias takes no part. Heads whose last layer is not
+    linear, of which this is not the information, are refused. Deviates: the regularization is at least 1e-5 of the
+    largest |h|^2 p (1 - p), for the sake of rounding; of more than 50,000 unlabelled images a random 50,000, or four
+    times the picks, are candidates, while F is that of all. Ties are broken at random. Costs candidates x D per pick,
+    twice, and D^3 twice; float64 copies of [candidates, D] and [D, D].
 
     Args:
         regularization: lambda, > 0; in the authors' code 1, and 0.01 for CIFAR-10.
     """
 
-    needs = frozenset({"probabilities"})
+    needs = frozenset({"probabilities", "linear_layer"})
 
     def __init__(self, *, regularization: float = 1.0):
         if not regularization > 0:
@@ -58,7 +62,7 @@ class Bait(Selector):
             longest = max(longest, float(part.square().sum(dim=1).max()))
         known = gradients(pool.labeled)
         start = known.T @ known / (num_labeled + budget)
-        start.diagonal().add_(max(self.regularization, 1e-10 * longest))
+        start.diagonal().add_(max(self.regularization, LEAST_REGULARIZATION * longest))
         scale = (budget / (num_labeled + budget)) ** 0.5
         picks = forward_backward(gradients(candidates).mul_(scale), start, fisher, budget)
         return candidates[picks]
@@ -88,7 +92,8 @@ def forward_backward(x: Tensor, start: Tensor, fisher: Tensor, budget: int) -> T
         left[picks[-1]] = False
         trace.update(picks[-1], sign=1)
     chosen = torch.tensor(picks)
-    trace.keep(chosen)
+    x = x[chosen]
+    trace = _Trace(x, start + x.T @ x, fisher)
     kept = torch.arange(len(chosen))
     while len(kept) > budget:
         loss = trace.quadratic[kept] / (1 - trace.leverage[kept]).clamp(min=1e-12)
@@ -112,10 +117,6 @@ class _Trace:
         self._inverse = torch.cholesky_inverse(torch.linalg.cholesky(start))
         self.leverage = (x @ self._inverse * x).sum(dim=1)
         self.quadratic = (x @ (self._inverse @ fisher @ self._inverse) * x).sum(dim=1)
-
-    def keep(self, rows: Tensor) -> None:
-        """Forgets all rows but these i64 [n]."""
-        self._x, self.leverage, self.quadratic = self._x[rows], self.leverage[rows], self.quadratic[rows]
 
     def update(self, row: int, *, sign: int) -> None:
         """Adds x x^T of a row to M, or takes it away (Sherman-Morrison)."""

@@ -39,12 +39,12 @@ class Balls:
     """
 
     def __init__(self, points: Tensor, radius: float, *, rng: torch.Generator):
+        points = points - points.mean(dim=0)  # products round off less near the origin
         self._cell, self._members, self._near_cells = cells(points, radius, rng=rng)
         self._place = np.empty(len(points), dtype=np.int64)  # of each point among the members of its cell
         self._columns, self._bits = [], []
         self.uncovered = np.ones(len(points), dtype=bool)
         self.gain: np.ndarray = np.empty(len(points), dtype=np.int64)
-        points = points - points.mean(dim=0)  # products round off less near the origin
         squares = points.square().sum(dim=1)
         for own, near in zip(self._members, self._near_cells, strict=True):
             self._place[own] = np.arange(len(own))

@@ -58,11 +58,14 @@ class Kernel:
 
 def squared_distances(points: Tensor, targets: Tensor) -> Callable[[Tensor], Tensor]:
     """Of the points i64 [n] of f32 [N, D] to the targets f32 [S, D]: f32 [n, S], >= 0."""
-    turned, squares, target_squares = targets.T.contiguous(), points.square().sum(dim=1), targets.square().sum(dim=1)
+    middle = points.mean(dim=0)  # products round off less near the origin
+    centered = targets - middle
+    turned, target_squares = centered.T.contiguous(), centered.square().sum(dim=1)
 
     def of_rows(rows: Tensor) -> Tensor:
-        squared = torch.addmm(target_squares, points[rows], turned, alpha=-2)
-        squared += squares[rows].unsqueeze(1)
+        part = points[rows] - middle
+        squared = torch.addmm(target_squares, part, turned, alpha=-2)
+        squared += part.square().sum(dim=1, keepdim=True)
         return squared.clamp_(min=0)
 
     return of_rows

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -86,10 +87,10 @@ class DCoM(Selector):
     def competence(self, coverage: float) -> float:
         """A logistic function of the coverage that is 1 at 1."""
 
-        def falling(x: float) -> float:
-            return 1 + math.exp(-self.steepness * (x - self.center))
+        def log_falling(x: float) -> float:
+            return float(np.logaddexp(0, -self.steepness * (x - self.center)))  # of 1 + exp(...), which may be infinite
 
-        return falling(1.0) / falling(coverage)
+        return math.exp(log_falling(1.0) - log_falling(coverage))
 
 
 def margins(p: Tensor) -> Tensor:

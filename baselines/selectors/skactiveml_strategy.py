@@ -65,6 +65,9 @@ FORMS: dict[str, FeatureForm | None] = {
 None for those that compare no features, and for the gradients of BADGE, which are of the features as they are.
 """
 
+GRADIENTS = frozenset({"Badge"})
+"""Strategies that take (p - onehot) x features for the gradient of a linear layer."""
+
 OTHER_DEFAULTS = {"ProbabilisticAL": {"metric": "rbf"}}
 """Strategy -> defaults in place of the library's, which asks for a classifier that counts neighbours itself."""
 
@@ -139,7 +142,7 @@ class SkactivemlStrategy(Family, Selector):
             "supports_cold_start": not asks & {"clf", "estimator", "ensemble"} and name not in NEED_LABELS,
             "normalize": FORMS.get(name, "none"),
             "reads": frozenset({"stochastic_logits"} if "ensemble" in asks else ()),
-            "needs": frozenset({"probabilities"} if asks & {"clf", "estimator", "ensemble"} else ()),
+            "needs": _needs(name, asks),
         }
         return type(name, (cls,), attributes)
 
@@ -223,6 +226,13 @@ def settings_of(name: str) -> dict[str, Any]:
     """A strategy's hyper-parameters with their defaults."""
     parameters = inspect.signature(strategies()[name]).parameters.values()
     return {p.name: p.default for p in parameters if p.name not in NOT_SETTINGS} | OTHER_DEFAULTS.get(name, {})
+
+
+def _needs(name: str, asks: frozenset[str]) -> frozenset[str]:
+    """Those of `CLASSIFIER_TRAITS` that a strategy relies on, which is asked for these arguments."""
+    if not asks & {"clf", "estimator", "ensemble"}:
+        return frozenset()
+    return frozenset({"probabilities", "linear_layer"} if name in GRADIENTS else {"probabilities"})
 
 
 def _docstring(name: str) -> str:

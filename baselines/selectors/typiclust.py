@@ -138,6 +138,7 @@ def most_typical(points: Tensor, count: int, num_neighbors: int) -> Tensor:
 
 def nearest_others(points: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """f32 [n, count], ascending Euclidean distances of f32 [n, D] to their nearest others; i64, which these are."""
+    points = points - points.mean(dim=0)  # products round off less near the origin
     distances, neighbors = [], []
     for part in torch.arange(len(points)).split(max(1, BLOCK_ELEMENTS // len(points))):
         distance = torch.cdist(points[part], points)

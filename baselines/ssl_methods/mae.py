@@ -28,7 +28,7 @@ class MAE(SSLMethod):
         standardize: whether each patch's pixels are standardised before they are compared.
 
     Raises:
-        ValueError: the backbone does not encode patches.
+        ValueError: the backbone does not encode patches, or a patch to be standardised is a single number.
     """
 
     num_views = 1
@@ -59,6 +59,10 @@ class MAE(SSLMethod):
         self.decoder_heads = decoder_heads
         self.standardize = standardize
         channels, height, width = backbone.patch_shape
+        if standardize and channels * height * width == 1:
+            raise ValueError(
+                "a patch is one number, which cannot be standardised; use standardize = false or a larger patch"
+            )
         self.narrow = nn.Linear(backbone.feature_dim, decoder_dim)
         self.hidden_token = nn.Parameter(torch.randn(1, 1, decoder_dim) * 0.02)
         self.decoder = nn.Sequential(

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from baselines.ssl_methods.hyperparameters import check_at_least, check_positive, check_share
-from harness.api import Backbone, SemiSupervisedMethod
+from harness.api import Backbone, SemiSupervisedMethod, UnlabeledBatch
 
 
 def sharpen(probabilities: Tensor, temperature: float) -> Tensor:
@@ -84,12 +84,12 @@ class MixMatch(SemiSupervisedMethod):
         return sharpen(views.mean(dim=0), self.temperature)
 
     def joint_loss(
-        self, classifier: nn.Module, labeled: Tensor, labels: Tensor, unlabeled: list[Tensor]
+        self, classifier: nn.Module, labeled: Tensor, labels: Tensor, unlabeled: UnlabeledBatch
     ) -> dict[str, Tensor]:
         """L_X + lambda_U L_U, Eqs. (3) to (5), on the mixed images."""
-        guessed = self.guess(classifier, unlabeled)
-        targets = torch.cat([F.one_hot(labels, guessed.shape[1]).float(), *[guessed] * len(unlabeled)])
-        images = torch.cat([labeled, *unlabeled])
+        guessed = self.guess(classifier, unlabeled.views)
+        targets = torch.cat([F.one_hot(labels, guessed.shape[1]).float(), *[guessed] * len(unlabeled.views)])
+        images = torch.cat([labeled, *unlabeled.views])
         other = torch.randperm(len(images), device=images.device)  # W, algorithm 1, line 12
         alpha = torch.full((len(images),), self.alpha, device=images.device)
         share = torch.distributions.Beta(alpha, alpha).sample()

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from baselines.ssl_methods.hyperparameters import check_at_least, check_share
-from harness.api import Backbone, SemiSupervisedMethod
+from harness.api import Backbone, SemiSupervisedMethod, UnlabeledBatch
 
 
 class PseudoLabel(SemiSupervisedMethod):
@@ -54,10 +54,10 @@ class PseudoLabel(SemiSupervisedMethod):
         return self.weight * ((self.progress - self.start) / (self.full - self.start)).clamp(0, 1)
 
     def joint_loss(
-        self, classifier: nn.Module, labeled: Tensor, labels: Tensor, unlabeled: list[Tensor]
+        self, classifier: nn.Module, labeled: Tensor, labels: Tensor, unlabeled: UnlabeledBatch
     ) -> dict[str, Tensor]:
         """Eq. (15)."""
-        logits = classifier(torch.cat([labeled, unlabeled[0]])).float()
+        logits = classifier(torch.cat([labeled, unlabeled.views[0]])).float()
         known, unknown = logits[: len(labeled)], logits[len(labeled) :]
         confidence, pseudo = unknown.detach().softmax(dim=1).max(dim=1)
         counts = (confidence >= self.threshold).float()

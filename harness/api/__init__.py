@@ -24,7 +24,14 @@ from harness.api.selectors import (
     Reason,
     Selector,
 )
-from harness.api.ssl_methods import UNKNOWN, SemiSupervisedMethod, SSLMethod, SupervisedMethod, TaughtMethod
+from harness.api.ssl_methods import (
+    UNKNOWN,
+    SemiSupervisedMethod,
+    SSLMethod,
+    SupervisedMethod,
+    TaughtMethod,
+    UnlabeledBatch,
+)
 
 __all__ = [
     "CLASSIFIER_TRAITS",
@@ -54,4 +61,5 @@ __all__ = [
     "Split",
     "SupervisedMethod",
     "TaughtMethod",
+    "UnlabeledBatch",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -137,6 +138,21 @@ class TaughtMethod(SSLMethod):
         raise NotImplementedError(f"{type(self).__name__} learns from a teacher: use it in mode joint")
 
 
+@dataclass(frozen=True)
+class UnlabeledBatch:
+    """The unlabelled images of one step.
+
+    Attributes:
+        views: V tensors f32 [M, C, H, W], normalised; row i of each shows the same image.
+        rows: i64 [M], distinct, which images these are among all unlabelled ones of this training, 0 .. total - 1.
+        total: how many unlabelled images this training has.
+    """
+
+    views: list[Tensor]
+    rows: Tensor
+    total: int
+
+
 class SemiSupervisedMethod(SSLMethod):
     """A learner that trains classifier and encoder together, from labelled and unlabelled images: `mode: joint` only.
 
@@ -146,7 +162,7 @@ class SemiSupervisedMethod(SSLMethod):
 
     @abstractmethod
     def joint_loss(
-        self, classifier: nn.Module, labeled: Tensor, labels: Tensor, unlabeled: list[Tensor]
+        self, classifier: nn.Module, labeled: Tensor, labels: Tensor, unlabeled: UnlabeledBatch
     ) -> dict[str, Tensor]:
         """The training loss of one step.
 
@@ -154,7 +170,8 @@ class SemiSupervisedMethod(SSLMethod):
             classifier: normalised images f32 [B, C, H, W] -> logits f32 [B, K], through `self.backbone`.
             labeled: f32 [B, C, H, W], normalised.
             labels: i64 [B] in 0 .. K-1.
-            unlabeled: V tensors f32 [M, C, H, W], normalised; row i of each shows the same image.
+            unlabeled: M images, of which no label is known; a method may keep what it found of each in a buffer, until
+                `before_training` begins another training, whose rows are other images.
 
         Returns:
             `{"loss": []}` to back-propagate, plus any scalars to log.

@@ -9,7 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harness.api import UNKNOWN, Backbone, SemiSupervisedMethod, SSLMethod, SupervisedMethod, TaughtMethod
+from harness.api import (
+    UNKNOWN,
+    Backbone,
+    SemiSupervisedMethod,
+    SSLMethod,
+    SupervisedMethod,
+    TaughtMethod,
+    UnlabeledBatch,
+)
 from harness.seeding import generator, seeded
 from harness.testing.common import (
     NUM_CLASSES,
@@ -64,7 +72,9 @@ def _losses(method: SSLMethod, views: list[Tensor], order: Tensor | None = None)
         with torch.random.fork_rng(devices=[]), seeded(0, "classifier"):
             classifier = nn.Sequential(method.backbone, nn.Linear(method.backbone.feature_dim, NUM_CLASSES))
         if isinstance(method, SemiSupervisedMethod):
-            return method.joint_loss(classifier, _views(1, seed=2)[0], labels, views)
+            places = torch.arange(_BATCH_SIZE) if order is None else order
+            unlabeled = UnlabeledBatch(views, rows=2 * places + 1, total=2 * _BATCH_SIZE)  # every second image
+            return method.joint_loss(classifier, _views(1, seed=2)[0], labels, unlabeled)
         scores = 3 * torch.randn(_BATCH_SIZE, NUM_CLASSES, generator=generator(0, "scores"))
         whole = slice(None) if order is None else order
         return method.taught_loss(classifier, views, scores[whole], labels[whole])

@@ -18,7 +18,16 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from harness.api import Augmentation, Backbone, Images, SemiSupervisedMethod, SSLMethod, SupervisedMethod, TaughtMethod
+from harness.api import (
+    Augmentation,
+    Backbone,
+    Images,
+    SemiSupervisedMethod,
+    SSLMethod,
+    SupervisedMethod,
+    TaughtMethod,
+    UnlabeledBatch,
+)
 from harness.config.trial import ClassifierConfig, JointConfig
 from harness.seeding import generator, seeded
 from harness.trial.batches import even_batches
@@ -273,8 +282,9 @@ class _Untaught(_Trainer):
         inputs = self._view(images, material.labeled.view, 0)
         if isinstance(method, SemiSupervisedMethod):
             views = self._views(material.unlabeled[unlabeled], material.views)
+            others = UnlabeledBatch(views, unlabeled.to(labels.device), len(material.unlabeled))
             with self.runtime.autocast():
-                losses = method.joint_loss(self.model, inputs, labels, views)
+                losses = method.joint_loss(self.model, inputs, labels, others)
             self._descend(losses["loss"], end)
             return {f"joint/{name}": value for name, value in losses.items()}
         views = self._views(images, material.views)

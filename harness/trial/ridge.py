@@ -188,7 +188,7 @@ def fit_kernel_ridge(inputs: Tensor, labels: Tensor, weights: Tensor, rng: torch
     """
     x, w, targets = inputs.double(), weights.double(), _targets(labels)
     drawn = draw_of(labels, LEFT_OUT, rng)
-    distances = torch.cdist(x[drawn], x[drawn]).square()
+    distances = squared_distances(x[drawn], x[drawn])
     apart = distances[~torch.eye(len(drawn), dtype=torch.bool)]
     median = (float(apart.median()) if len(apart) else 0.0) or 1.0
     tried = []
@@ -205,7 +205,13 @@ def fit_kernel_ridge(inputs: Tensor, labels: Tensor, weights: Tensor, rng: torch
 
 def rbf(first: Tensor, second: Tensor, gamma: float) -> Tensor:
     """exp(-gamma |a - b|^2), [n, m] of [n, D] and [m, D]."""
-    return torch.cdist(first, second).square().mul_(-gamma).exp_()
+    return squared_distances(first, second).mul_(-gamma).exp_()
+
+
+def squared_distances(first: Tensor, second: Tensor) -> Tensor:
+    """|a - b|^2, [n, m] of [n, D] and [m, D]."""
+    middle = second.mean(dim=0)  # products round off less near the origin
+    return torch.cdist(first - middle, second - middle).square()
 
 
 def sharpness(scores: Tensor, targets: Tensor, weights: Tensor) -> float:

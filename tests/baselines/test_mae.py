@@ -93,6 +93,20 @@ def test_every_image_hides_its_own_share(ratio, num_shown):
     assert float(((counts - expected) ** 2 / expected).sum()) < 20.5  # the 0.999 quantile with 5 degrees of freedom
 
 
+@pytest.mark.parametrize(("shape", "patch"), [((1, 4, 4), 1), ((3, 4, 4), 1), ((1, 4, 4), 2)])
+@pytest.mark.parametrize("standardize", [True, False])
+def test_the_loss_of_the_smallest_patches_is_a_number_or_refused(shape, patch, standardize):
+    encoder = ViT(shape, patch=patch, dim=12, depth=1, heads=2)
+    if standardize and shape[0] * patch**2 == 1:
+        with pytest.raises(
+            ValueError, match="a patch is one number, which cannot be standardised; use standardize = false"
+        ):
+            MAE(encoder, decoder_dim=8, decoder_heads=2)
+        return
+    method = MAE(encoder, decoder_dim=8, decoder_heads=2, standardize=standardize)
+    assert method.loss([torch.randn(3, *shape)])["loss"].isfinite()
+
+
 def test_what_cannot_be_masked_is_refused():
     with pytest.raises(ValueError, match="which DCNN3 does not encode one by one; use vit"):
         MAE(DCNN3((3, 32, 32)))

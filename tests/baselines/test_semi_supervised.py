@@ -1,5 +1,6 @@
 """Pseudo-Label, FixMatch and MixMatch against their equations, written out image by image."""
 
+from collections import Counter
 from unittest import mock
 
 import pytest
@@ -10,6 +11,8 @@ from torch import nn
 from baselines.ssl_methods.fixmatch import FixMatch
 from baselines.ssl_methods.mixmatch import MixMatch, mix_up, sharpen
 from baselines.ssl_methods.pseudo_label import PseudoLabel
+from harness.api import UnlabeledBatch
+from harness.testing.ssl_methods import check_ssl_method
 
 LABELS = torch.tensor([0, 1, 2, 0])
 
@@ -45,6 +48,11 @@ def images(count, seed=0):
     return make_views(1, batch=count, seed=seed)[0]
 
 
+def unlabeled(*views):
+    """All the unlabelled images that there are."""
+    return UnlabeledBatch(list(views), torch.arange(len(views[0])), len(views[0]))
+
+
 # --- Pseudo-Label ---
 
 
@@ -52,7 +60,7 @@ def test_pseudo_label_is_eq_15():
     logits = 3 * vectors(9, 3).float()
     method = new(PseudoLabel, weight=2.0, start=0.0, full=0.5)
     method.after_step(0.25)  # half of the way to the full weight
-    losses = method.joint_loss(Fixed(logits), images(4), LABELS, [images(5, seed=1)])
+    losses = method.joint_loss(Fixed(logits), images(4), LABELS, unlabeled(images(5, seed=1)))
     supervised = sum(cross_entropy(logits[i], one_hot(LABELS[i])) for i in range(4)) / 4
     guessed = sum(cross_entropy(logits[i], one_hot(logits[i].argmax())) for i in range(4, 9)) / 5
     assert losses["loss"].item() == pytest.approx((supervised + 1.0 * guessed).item(), rel=1e-5)
@@ -68,7 +76,7 @@ def test_pseudo_labels_weigh_as_in_eq_16(progress, weight):
 def test_pseudo_labels_below_the_threshold_do_not_count():
     logits = torch.tensor([[0.0, 0, 0], [9.0, 0, 0], [0.1, 0, 0]])
     method = new(PseudoLabel, start=0.0, full=0.0, threshold=0.9)
-    losses = method.joint_loss(Fixed(logits), images(1), LABELS[:1], [images(2, seed=1)])
+    losses = method.joint_loss(Fixed(logits), images(1), LABELS[:1], unlabeled(images(2, seed=1)))
     assert losses["unlabeled"].item() == pytest.approx(cross_entropy(logits[1], one_hot(0)).item() / 2, rel=0.01)
     assert losses["used"].item() == 0.5
 
@@ -79,7 +87,7 @@ def test_pseudo_labels_below_the_threshold_do_not_count():
 def test_fixmatch_is_eqs_3_and_4():
     logits = 4 * vectors(14, 3).float()
     method = new(FixMatch, threshold=0.8, weight=0.5)
-    losses = method.joint_loss(Fixed(logits), images(4), LABELS, [images(5, seed=1), images(5, seed=2)])
+    losses = method.joint_loss(Fixed(logits), images(4), LABELS, unlabeled(images(5, seed=1), images(5, seed=2)))
     known, weak, strong = logits[:4], logits[4:9], logits[9:]
     supervised = sum(cross_entropy(known[i], one_hot(LABELS[i])) for i in range(4)) / 4
     guessed, used = 0.0, 0
@@ -95,7 +103,7 @@ def test_fixmatch_is_eqs_3_and_4():
 def test_no_gradient_flows_through_fixmatchs_pseudo_labels():
     logits = (4 * vectors(6, 3)).float().requires_grad_()
     method = new(FixMatch, threshold=0.0)
-    losses = method.joint_loss(Fixed(logits), images(2), LABELS[:2], [images(2, seed=1), images(2, seed=2)])
+    losses = method.joint_loss(Fixed(logits), images(2), LABELS[:2], unlabeled(images(2, seed=1), images(2, seed=2)))
     (gradient,) = torch.autograd.grad(losses["unlabeled"], logits)
     assert not gradient[:4].any()
     assert gradient[4:].any()
@@ -108,29 +116,70 @@ def batches(count=5):
     return [4 * vectors(2 + 2 * 6, 3, seed=seed).float() for seed in range(count)]
 
 
-def counted(method, logits):
+def counted(method, logits, rows=None, total=6):
     """What share of the unlabelled images counted."""
-    losses = method.joint_loss(Fixed(logits), images(2), LABELS[:2], [images(6, seed=1), images(6, seed=2)])
-    return losses["used"].item()
+    views = [images(6, seed=1), images(6, seed=2)]
+    batch = UnlabeledBatch(views, torch.arange(6) if rows is None else rows, total)
+    return method.joint_loss(Fixed(logits), images(2), LABELS[:2], batch)["used"].item()
 
 
 def probabilities_of(logits):
     return torch.stack([(one - one.max()).exp() / (one - one.max()).exp().sum() for one in logits[2:8]])
 
 
-def test_flexmatch_asks_less_of_classes_that_are_learnt_less():
-    method, sigma = new(FixMatch, threshold=0.8, thresholds="flexmatch", momentum=0.7), [0.0] * 3
-    for logits in batches():
-        p = probabilities_of(logits)
-        assigned = [
-            sum(float(one.max()) > 0.8 and int(one.argmax()) == c for one in p) / 6 for c in range(3)
-        ]  # sigma of the batch
-        sigma = [0.7 * old + 0.3 * share for old, share in zip(sigma, assigned, strict=True)]
-        beta = [share / max(max(sigma), 1 - sum(sigma)) for share in sigma]  # with the warm-up
-        asked = [0.8 * b / (2 - b) for b in beta]  # M(beta) tau
-        expected = sum(float(one.max()) >= asked[int(one.argmax())] for one in p) / 6
-        assert counted(method, logits) == pytest.approx(expected)
-    assert len({round(a, 6) for a in asked}) > 1
+class Released:
+    """FlexMatch's thresholds as its authors' code finds them: by the last sure class of each of `total` images."""
+
+    def __init__(self, total, num_classes, tau):
+        self.tau, self.selected, self.accuracy = tau, [None] * total, [0.0] * num_classes
+
+    def used(self, probabilities, rows):
+        tops = [(float(one.max()), int(one.argmax())) for one in probabilities]
+        asked = [self.tau * beta / (2 - beta) for beta in self.accuracy]
+        share = sum(sure >= asked[label] for sure, label in tops) / len(tops)
+        for row, (sure, label) in zip(rows.tolist(), tops, strict=True):
+            if sure >= self.tau:
+                self.selected[row] = label
+        counter = Counter(self.selected)
+        if max(counter.values()) < len(self.selected):
+            self.accuracy = [counter[c] / max(counter.values()) for c in range(len(self.accuracy))]
+        return share
+
+
+def epochs_of(total, count):
+    """i64 [6] rows of each step of some epochs over `total` images, a multiple of six."""
+    for epoch in range(count):
+        yield from torch.randperm(total, generator=torch.Generator().manual_seed(epoch)).split(6)
+
+
+def test_flexmatch_asks_what_the_released_rule_asks():
+    method, released = new(FixMatch, threshold=0.8, thresholds="flexmatch"), Released(24, 3, 0.8)
+    used = []
+    for step, rows in enumerate(epochs_of(24, 12)):
+        logits = 3 * vectors(2 + 2 * 6, 3, seed=step).float()
+        logits[2:8, 2] -= 1.5  # a class that few are assigned to
+        used.append(counted(method, logits, rows, total=24))
+        assert used[-1] == pytest.approx(released.used(probabilities_of(logits), rows))
+    assert 0 < sum(used[24:]) < 24
+    assert len(set(released.accuracy)) == 3
+
+
+def test_flexmatchs_warm_up_ends_once_an_epoch_has_assigned_the_images():
+    """Also where an image is sure in one of the epochs alone: it stays assigned."""
+    method, total = new(FixMatch, thresholds="flexmatch"), 60
+    for step, rows in enumerate(epochs_of(total, 4)):
+        sure = rows % 4 == step // 10
+        logits = torch.where(sure.unsqueeze(1), 9.0, 1.0) * torch.eye(3)[rows % 3]
+        share = counted(method, torch.cat([torch.zeros(2, 3), logits, logits]), rows, total)
+    for rows in epochs_of(total, 1):
+        logits = torch.eye(3)[rows % 3]
+        share = counted(method, torch.cat([torch.zeros(2, 3), logits, logits]), rows, total)
+        assert share == 0  # all classes are learnt alike, so that each asks the whole threshold
+
+
+@pytest.mark.parametrize("thresholds", ["flexmatch", "freematch"])
+def test_each_rule_keeps_the_promises_of_a_method(thresholds):
+    check_ssl_method(lambda backbone: FixMatch(backbone, threshold=0.3, thresholds=thresholds))
 
 
 def test_freematch_asks_the_confidence_that_there_is():
@@ -147,16 +196,16 @@ def test_freematch_asks_the_confidence_that_there_is():
     assert 0 < sum(used) < len(used)
 
 
-@pytest.mark.parametrize("thresholds", ["flexmatch", "freematch"])
-def test_thresholds_survive_a_checkpoint(thresholds):
+@pytest.mark.parametrize(("thresholds", "kept"), [("flexmatch", "assigned"), ("freematch", "shares")])
+def test_thresholds_survive_a_checkpoint(thresholds, kept):
     method, resumed = (new(FixMatch, threshold=0.8, thresholds=thresholds, momentum=0.5) for _ in range(2))
     for logits in batches(3):
         counted(method, logits)
+    assert len(getattr(method, kept))
     resumed.load_state_dict(method.state_dict())
     for logits in batches():
         assert counted(method, logits) == counted(resumed, logits)
-    assert torch.equal(method.shares, resumed.shares)
-    assert method.shares.any()
+    assert torch.equal(getattr(method, kept), getattr(resumed, kept))
 
 
 def test_an_unknown_rule_is_named():
@@ -217,7 +266,7 @@ def test_mixmatch_is_eqs_3_to_5():
         mock.patch("torch.randperm", return_value=order),
         mock.patch("torch.distributions.Beta", return_value=mock.Mock(sample=lambda: share)),
     ):
-        losses = method.joint_loss(classifier, labeled, labels, views)
+        losses = method.joint_loss(classifier, labeled, labels, unlabeled(*views))
 
     guessed = [sharpen(((guesses[i].softmax(0) + guesses[3 + i].softmax(0)) / 2)[None], 0.5)[0] for i in range(3)]
     targets = [one_hot(0), one_hot(1), *guessed, *guessed]

@@ -212,6 +212,16 @@ MISTAKES = {
         "trial.classifier.name",
         "refine needs a linear last layer, which kernel_ridge does not give; use logistic",
     ),
+    "the gradients of a linear layer, of kernels": (
+        trial(labels=ROUNDS, selector="badge", classifier="kernel_ridge"),
+        "trial.classifier.name",
+        "badge needs a linear last layer, which kernel_ridge does not give; use logistic",
+    ),
+    "the Fisher information of a linear layer, of neighbours": (
+        trial(labels=ROUNDS, selector="bait", classifier="knn"),
+        "trial.classifier.name",
+        "bait needs a linear last layer, which knn does not give; use logistic",
+    ),
     "a companion of a fixed head": (
         trial(labels=ROUNDS, selector="learning_loss", classifier="svm"),
         "trial.classifier.name",

@@ -247,6 +247,14 @@ def test_kernel_ridge_is_ridge_in_the_kernels_space(class_weight):
     torch.testing.assert_close(ours, factor * theirs, atol=1e-3, rtol=1e-3)
 
 
+def test_kernel_ridge_scores_alike_far_from_the_origin():
+    (x, y), (queries, _) = overlapping(n=96), overlapping(n=60, seed=1)
+    x, queries = ((64 * values).round() / 64 for values in (x, queries))  # so that 4096 is added without rounding
+    _, near = scores_of("kernel_ridge", x, y, queries, standardize=False)
+    _, far = scores_of("kernel_ridge", x + 4096, y, queries + 4096, standardize=False)
+    torch.testing.assert_close(far, near, atol=1e-3, rtol=1e-3)
+
+
 def test_kernel_ridge_chooses_by_the_error_of_images_left_out():
     """Every width and penalty, each image left out and predicted by a model of its own."""
     x, y = overlapping(n=24)

@@ -23,7 +23,7 @@ from baselines.ssl_methods.mixmatch import MixMatch
 from baselines.ssl_methods.moby import MoBY
 from baselines.ssl_methods.pseudo_label import PseudoLabel
 from baselines.ssl_methods.simclr import SimCLR
-from harness.api import Images, SSLMethod
+from harness.api import Images, SSLMethod, UnlabeledBatch
 from harness.config.schema import ConfigError
 from harness.config.trial import ClassifierConfig, ComputeConfig, JointConfig
 from harness.seeding import generator, seeded
@@ -128,17 +128,23 @@ def ssl_loss(model: JointModel, pixels: Tensor) -> Tensor:
 
 
 def test_a_semi_supervised_method_gets_both_batches_in_one_step(tmp_path):
-    seen = []
+    seen, rows = [], []
 
     class Spy(FixMatch):
-        def joint_loss(self, classifier: nn.Module, labeled: Tensor, labels: Tensor, unlabeled: list[Tensor]) -> Any:
-            seen.append((len(labeled), len(labels), [len(view) for view in unlabeled]))
+        def joint_loss(self, classifier: nn.Module, labeled: Tensor, labels: Tensor, unlabeled: UnlabeledBatch) -> Any:
+            seen.append((len(labeled), len(labels), [len(view) for view in unlabeled.views]))
+            rows.append(unlabeled.rows)
             assert classifier is model
+            assert unlabeled.total == 16
+            pixels = (POOL[8 + unlabeled.rows].float() / 255 - 0.5) / 0.25
+            assert all(torch.allclose(view, pixels, atol=1e-6) for view in unlabeled.views)
             return super().joint_loss(classifier, labeled, labels, unlabeled)
 
     model = model_of(Spy, threshold=0.0)
     result = train(model, tmp_path, material(num_unlabeled=16), unlabeled_ratio=2)
     assert seen == [(4, 4, [8, 8])] * 4  # two steps in an epoch
+    for epoch in (rows[:2], rows[2:]):
+        assert torch.cat(epoch).sort().values.tolist() == list(range(16))
     assert losses(result)[0].keys() == {"joint/loss", "joint/supervised", "joint/unlabeled", "joint/used"}
 
 
@@ -183,12 +189,15 @@ def test_what_is_validated_is_the_model_that_would_be_kept(tmp_path, ema):
         assert torch.equal(unseen.state_dict()[name], kept), name  # looking changes nothing
 
 
-@pytest.mark.parametrize("cls", [MoBY, SimCLR])
+NARROW = {"hidden_dim": 6, "projection_dim": 4}
+FLEXMATCH = {"threshold": 0.4, "thresholds": "flexmatch"}
+
+
+@pytest.mark.parametrize(("cls", "small"), [(MoBY, NARROW), (SimCLR, NARROW), (FixMatch, FLEXMATCH)])
 @pytest.mark.parametrize("ema", [0.0, 0.9])
-def test_a_resumed_training_is_the_uninterrupted_one_to_the_bit(tmp_path, cls, ema, monkeypatch):
+def test_a_resumed_training_is_the_uninterrupted_one_to_the_bit(tmp_path, cls, small, ema, monkeypatch):
     settings = ClassifierConfig(**{**vars(SETTINGS), "epochs": 3})
     options = {"settings": settings, "what": material(view=Noise), "ema": ema}
-    small = {"hidden_dim": 6, "projection_dim": 4}
     (tmp_path / "whole").mkdir()
     whole = train(model_of(cls, **small), tmp_path / "whole", **options)
 
@@ -228,6 +237,14 @@ def test_a_training_from_the_weights_of_another_begins_its_schedule_anew(tmp_pat
     first, second = seen[: len(seen) // 2], seen[len(seen) // 2 :]
     assert first[0] == 0 < first[-1]
     assert second == first
+
+
+def test_a_training_from_the_weights_of_another_knows_nothing_of_its_images(tmp_path):
+    model = model_of(FixMatch, **FLEXMATCH)
+    for name, count in (("first", 16), ("second", 12)):
+        (tmp_path / name).mkdir()
+        train(model, tmp_path / name, material(num_unlabeled=count))
+        assert len(model.method.assigned) == count
 
 
 # ---------------------------------------------------------------- the unlabelled images

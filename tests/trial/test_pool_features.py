@@ -10,6 +10,7 @@ from trials import Bench, configure
 from baselines.backbones.dcnn3 import DCNN3
 from baselines.selectors.badge import GradientDistance
 from harness.api import Selector
+from harness.config.schema import ConfigError
 from harness.config.trial import ClassifierConfig
 from harness.trial import heads
 
@@ -35,7 +36,25 @@ def test_the_last_layer_makes_the_logits_of_what_it_reads(name):
         assert (hidden >= 0).all()
 
 
-@pytest.mark.parametrize("name", ["linear", "mlp", "logistic", "ridge"])
+LINEAR = [name for name in HEADS if "linear_layer" in ClassifierConfig(name=name).traits]
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_a_last_layer_is_linear_where_a_head_says_so(name):
+    predict, x = a_head(name)
+    a, b = predict.penultimate(x).split(15)
+    mean = (predict.last(a) + predict.last(b)) / 2
+    assert torch.allclose(predict.last((a + b) / 2), mean, atol=1e-3) == (name in LINEAR)
+
+
+@pytest.mark.parametrize("head", sorted(set(HEADS) - set(LINEAR)))
+@pytest.mark.parametrize("selector", ["badge", "bait", "alfa_mix", "refine", "skactiveml/Badge"])
+def test_a_selector_that_derives_by_the_last_layers_weights_asks_for_a_linear_one(head, selector):
+    with pytest.raises(ConfigError, match=f"needs a linear last layer, which {head} does not give"):
+        configure(selector=selector, classifier=head)
+
+
+@pytest.mark.parametrize("name", LINEAR)
 @pytest.mark.parametrize("standardize", [True, False])
 def test_badges_embedding_is_the_gradient_of_the_heads_last_layer(name, standardize):
     predict, x = a_head(name, standardize=standardize)

@@ -94,6 +94,46 @@ def test_many_updates_keep_the_forms_exact():
     assert trace(picks) < np.mean(swaps)
 
 
+def fresh(x, start, fisher, budget):
+    """The picks where M^-1 is found anew for each of them."""
+    picks = []
+
+    def forms(rows):
+        inverse = torch.linalg.inv(start + x[rows].T @ x[rows])
+        return ((x @ inverse @ fisher @ inverse) * x).sum(dim=1), ((x @ inverse) * x).sum(dim=1)
+
+    for _ in range(min(2 * budget, len(x))):
+        quadratic, leverage = forms(picks)
+        gain = quadratic / (1 + leverage)
+        gain[picks] = -torch.inf
+        picks.append(int(gain.argmax()))
+    while len(picks) > budget:
+        quadratic, leverage = forms(picks)
+        picks.pop(int((quadratic / (1 - leverage))[picks].argmin()))
+    return picks
+
+
+@pytest.mark.parametrize(("num_images", "dims", "budget"), [(400, 64, 100), (300, 64, 40), (200, 32, 10)])
+@pytest.mark.parametrize("regularization", [1e-20, 1e-9, 1e-7])
+def test_a_small_regularization_costs_no_digits_that_decide(num_images, dims, budget, regularization):
+    features = torch.randn(num_images, dims, generator=rng(1))
+    pool = make_pool(penultimate=features, logits=torch.zeros(num_images, 2), labeled=[0])
+    x = features.double() / 2  # p = 1/2
+    fisher, longest = x.T @ x / num_images, float(x.square().sum(dim=1).max())
+    start = torch.eye(dims, dtype=torch.float64) * 1e-5 * longest + torch.outer(x[0], x[0]) / (1 + budget)
+    picks = Bait(regularization=regularization * longest).select(pool, budget, rng=rng())
+    scaled = x[1:] * (budget / (1 + budget)) ** 0.5
+    assert sorted(picks.tolist()) == sorted(1 + row for row in fresh(scaled, start, fisher, budget))
+
+
+@pytest.mark.parametrize("regularization", [1e-5, 1e-3, 1.0])
+def test_a_regularization_from_there_on_is_the_one_that_is_asked_for(regularization):
+    x = torch.randn(200, 16, generator=rng(2), dtype=torch.float64)
+    start = torch.eye(16, dtype=torch.float64) * regularization * float(x.square().sum(dim=1).max())
+    fisher = x.T @ x / 200
+    assert sorted(forward_backward(x, start, fisher, 30).tolist()) == sorted(fresh(x, start, fisher, 30))
+
+
 def test_uncertain_images_in_unknown_directions_are_taken():
     features = 5 * torch.eye(4).repeat_interleave(10, dim=0) + 0.1 * torch.randn(40, 4, generator=rng())
     logits = torch.tensor([0.2, 0.0]).repeat(40, 1)

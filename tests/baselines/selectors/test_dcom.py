@@ -126,6 +126,17 @@ def test_competence_rises_to_1_at_full_coverage():
     assert competence[2] == pytest.approx(0.5, abs=1e-4)
 
 
+@pytest.mark.parametrize("steepness", [1e-300, 1.0, 1e3, 1e6, 1e300])
+@pytest.mark.parametrize("center", [0.0, 0.8, 1.0])
+def test_competence_is_a_share_however_steep_it_rises(steepness, center):
+    competence = [DCoM(steepness=steepness, center=center).competence(x) for x in (0.0, 0.05, 0.5, 0.8, 0.95, 1.0)]
+    assert competence == sorted(competence)
+    assert competence[0] >= 0
+    assert competence[-1] == 1
+    if steepness >= 1e3 and center == 0.8:
+        assert competence == pytest.approx([0, 0, 0, 0.5, 1, 1])
+
+
 def test_unit_range_of_equals_is_0():
     assert unit_range(torch.tensor([2.0, 4.0, 3.0])).tolist() == [0.0, 1.0, 0.5]
     assert unit_range(torch.full((3,), 7.0)).tolist() == [0.0] * 3
