@@ -29,6 +29,8 @@ CHECKSUM_LENGTH = 24
 
 def unusable_name(name: str) -> str:
     """Why a sweep's folder cannot be called so; empty if it can."""
+    if name.startswith("-"):
+        return f"{name!r} would be read as an option where a command names it; did you mean {name.lstrip('-')!r}?"
     if not name or set(name) & set('/\\:*?"<>|') or name in (".", "..") or not name.isprintable():
         return f"{name!r} cannot name a folder"
     if name != name.strip():

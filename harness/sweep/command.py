@@ -64,7 +64,8 @@ def main(
 def resume_command(prog: str, arguments: list[str]) -> str:
     """The command that was given, with --resume and without the password of a URI."""
     given = [argument for argument in arguments if argument != "--resume"]
-    return public_command(prog, [*given, "--resume"])
+    options = given.index("--") if "--" in given else len(given)
+    return public_command(prog, [*given[:options], "--resume", *given[options:]])
 
 
 @until_reader_leaves
@@ -137,9 +138,11 @@ def farewell(outcome: Outcome, resume: str) -> None:
     """Says where the results are, what failed and how to go on."""
     from harness.sweep.interrupts import AbandonedError
     from harness.tracking.links import links
+    from harness.tracking.server import database_of
 
     if outcome.complete:
-        uri = without_secrets(outcome.tracking_uri)
+        file = database_of(outcome.tracking_uri)  # which has no password, and may have any name
+        uri = outcome.tracking_uri if file and file.exists() else without_secrets(outcome.tracking_uri)
         served = uri.startswith(("http://", "https://"))
         print(f"\nreport:    python -m harness.report {shlex.quote(str(outcome.folder))}")
         print(f"MLflow UI: {uri if served else f'mlflow ui --backend-store-uri {shlex.quote(uri)}'}")

@@ -179,19 +179,19 @@ def folder_for_ray(candidates: Iterable[str] = ("/tmp", "/var/tmp", "/dev/shm"))
     """The first folder, of those of the environment and then these, in which Ray can make its own.
 
     Raises:
-        ConfigError: none is both writable and short enough.
+        ConfigError: none can be written, is short enough, and has the only signs that Ray takes, those of ASCII.
     """
     named = (os.environ.get("RAY_TMPDIR"), os.environ.get("TMPDIR"))
     given = [path for path in (*named, *candidates) if path]
     for path in given:
         folder = Path(path).absolute() / "ray"
         nearest = folder if folder.exists() else folder.parent
-        if len(os.fsencode(folder)) <= LONGEST_FOLDER and os.access(nearest, os.W_OK | os.X_OK):
+        if str(folder).isascii() and len(str(folder)) <= LONGEST_FOLDER and os.access(nearest, os.W_OK | os.X_OK):
             return folder
     most = LONGEST_FOLDER - len("/ray")
     raise ConfigError(
-        [f"Ray has no folder for its sockets: none of {', '.join(given)} can be written and has at most {most} bytes; "
-         "let RAY_TMPDIR name one"]
+        [f"Ray has no folder for its sockets: none of {', '.join(given)} can be written and has at most {most} "
+         "signs, all of ASCII; let RAY_TMPDIR name one"]
     )  # fmt: skip
 
 

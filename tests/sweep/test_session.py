@@ -200,6 +200,10 @@ def test_sockets_of_ray_get_a_short_folder(tmp_path, monkeypatch):
         assert servers.folder_for_ray(["/no/such", short]) == Path(short, "ray")
     with pytest.raises(ConfigError, match=r"Ray has no folder for its sockets: none of .*; let RAY_TMPDIR name one"):
         servers.folder_for_ray(["/no/such"])
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        odd = Path(short, "é")
+        odd.mkdir()
+        assert servers.folder_for_ray([str(odd), short]) == Path(short, "ray")
     session = "session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
     assert servers.LONGEST_FOLDER + len(f"/{session}") < 108  # of which the last is a zero byte
 
