@@ -53,6 +53,14 @@ def digest(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=CHECKSUM_LENGTH // 2).hexdigest()
 
 
+def give_home() -> None:
+    """Gives a user id with neither a name nor `HOME` the home `/`, as containers do: Ray raises where there is none."""
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = "/"
+
+
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE)
 

@@ -27,6 +27,7 @@ from ray.tune.execution import class_cache
 from harness.config.schema import ConfigError
 from harness.cores import usable_cores
 from harness.messages import message_of
+from harness.sweep.watch import how_it_ended
 
 NEEDED = ("raylet", "gcs_server")
 """The processes of Ray's without which no trial can run."""
@@ -64,14 +65,21 @@ class Servers:
     def __init__(self, processes: Mapping[str, subprocess.Popen] | None = None):
         self.abandoned = False
         self._processes = dict(processes or {})
+        self._agents: dict[str, psutil.Process] = {}
+        if "raylet" in self._processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                started = psutil.Process(self._processes["raylet"].pid).children()
+                self._agents = {one.name().removeprefix("ray::"): one for one in started if "Agent" in one.name()}
 
     def dead(self) -> str:
         """Which of those that are needed has died, and of what, in words; empty as long as all are there."""
         for name in NEEDED:
             status = self._processes[name].poll() if name in self._processes else None
             if status is not None:
-                how = f"was killed ({signal.Signals(-status).name})" if status < 0 else f"ended with status {status}"
-                return f"{name}, a server of Ray's that this sweep runs on, {how}"
+                return f"{name}, a server of Ray's that this sweep runs on, {how_it_ended(status)}"
+        for name, agent in self._agents.items():
+            if _has_ended(agent):  # the raylet ends with it, in an eighth of a second, and then Ray ends this process
+                return f"{name}, a server of Ray's that this sweep runs on, has ended"
         return ""
 
     def end(self) -> None:
@@ -139,7 +147,11 @@ def start_private_ray(threads: int = 1, at_once: int = 1) -> Servers:
     try:
         _give_token()
         with (
-            _set(utils, set_kill_on_parent_death_linux=_begin_group),
+            _set(
+                utils,
+                set_kill_on_parent_death_linux=_begin_group,
+                set_sigterm_handler=lambda _: None,  # `Interrupts` is ours, also while Ray starts
+            ),
             _set(ray_constants, ENABLE_RAY_CLUSTER=False),
             _set(Node, **dict.fromkeys(UNUSED, lambda *_, **__: None)),
             _set(services, multiprocessing=SimpleNamespace(cpu_count=lambda: at_once)),  # by which it counts workers

@@ -398,7 +398,9 @@ def test_an_interrupted_sweep_goes_on_where_it_was(tmp_path, blow):
 
 
 def test_printed_commands_can_be_pasted(tmp_path, capsys):
-    assert resume_command("selbench sweep", ["--quiet", "--", "-q.yaml"]) == "selbench sweep --quiet --resume -- -q.yaml"
+    assert (
+        resume_command("selbench sweep", ["--quiet", "--", "-q.yaml"]) == "selbench sweep --quiet --resume -- -q.yaml"
+    )
     folder = tmp_path / "a;key=1&token=2"
     folder.mkdir()
     uri = sqlite_uri(folder / "mlflow.db")
