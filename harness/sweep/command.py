@@ -16,7 +16,7 @@ from harness.garbage import nothing_collected
 from harness.messages import cause_of, printable, public_command, without_secrets
 from harness.progress import drop_output, forgive_output, until_reader_leaves
 from harness.sweep.interrupts import AbandonedError, Interrupts, NoSpaceError
-from harness.sweep.watch import INTERRUPTED, leave, tell, watch
+from harness.sweep.watch import INTERRUPTED, leave, tell_status, watch
 
 if TYPE_CHECKING:
     from harness.config.plan import Plan
@@ -54,7 +54,7 @@ def main(
             status = _run(options, typed, resume, guard) if runs else _look_ahead(options, guard)
         except (Exception, KeyboardInterrupt) as error:  # before the first record: what comes later is in the outcome
             status = _nothing_ran(error, resume, interrupted=guard.pressed)
-        tell(status)
+        tell_status(status)
     return status
 
 

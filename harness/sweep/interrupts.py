@@ -12,16 +12,13 @@ from collections.abc import Callable
 from concurrent.futures import Future, wait
 
 from harness.progress import drop_output
-from harness.sweep.watch import INTERRUPTED, leave, tell
+from harness.sweep.watch import INTERRUPTED, leave, tell_status
 
 GRACE_SECONDS = 4.0
 """How long trials may take to end after the first; Ray may no longer be there to end them."""
 
 ECHO_SECONDS = 0.3
 """Within which a second Ctrl-C is the first one: `kill` to a group reaches this process, and once more by `watch`."""
-
-LOOK_SECONDS = 0.1
-"""How often it is looked whether what trials need is still there: less than Ray takes to end what has lost it."""
 
 PATIENCE = {signal.SIGTERM: 7.0, signal.SIGHUP: 7.0}
 """Seconds in which whoever sends such a signal expects us to be done, a few less than the ten after which some kill."""
@@ -112,13 +109,13 @@ class Interrupts:
         self._attending = True
         try:
             threading.Thread(target=run, name="trials", daemon=True).start()
-            while not wait([outcome], timeout=LOOK_SECONDS).done:
+            while not wait([outcome], timeout=0.2).done:
                 dead = died()
                 pressed = pressed or (time.monotonic() if self.pressed else 0.0)
                 if dead:  # Ray ends this process soon, without a word, so ours comes at once
                     self.deadline = 0.0
                     if self.own_process:
-                        tell(INTERRUPTED)
+                        tell_status(INTERRUPTED)
                     if self.own_process and not self.pressed:
                         self._say(f"stopped: {dead}; nothing that finished is lost; go on with: {self._resume}")
                 if dead or (pressed and time.monotonic() > pressed + GRACE_SECONDS):

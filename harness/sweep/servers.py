@@ -6,10 +6,12 @@ import contextlib
 import functools
 import os
 import secrets
+import select
 import signal
 import socket
 import subprocess
 import sysconfig
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -65,25 +67,40 @@ class Servers:
     def __init__(self, processes: Mapping[str, subprocess.Popen] | None = None):
         self.abandoned = False
         self._processes = dict(processes or {})
-        self._agents: dict[str, psutil.Process] = {}
+        self._agent = ""
+        self._ended = False
         if "raylet" in self._processes:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                started = psutil.Process(self._processes["raylet"].pid).children()
-                self._agents = {one.name().removeprefix("ray::"): one for one in started if "Agent" in one.name()}
+            threading.Thread(target=self._watch_agents, name="agents", daemon=True).start()
+
+    def _watch_agents(self) -> None:
+        """Kills all once an agent dies: of that the raylet would end in order, and Ray's C++ then this process."""
+        raylet = self._processes["raylet"]
+        ended, names = select.poll(), {}
+        with contextlib.ExitStack() as opened, contextlib.suppress(psutil.NoSuchProcess, OSError):
+            for child in psutil.Process(raylet.pid).children():
+                if "Agent" in child.name():
+                    descriptor = os.pidfd_open(child.pid)
+                    opened.callback(os.close, descriptor)
+                    ended.register(descriptor, select.POLLIN)
+                    names[descriptor] = child.name().removeprefix("ray::")
+            (first, _), *_ = ended.poll()
+            if not self._ended and raylet.poll() is None:
+                self._agent = names[first]
+                self.kill()
 
     def dead(self) -> str:
         """Which of those that are needed has died, and of what, in words; empty as long as all are there."""
+        if self._agent:
+            return f"{self._agent}, a server of Ray's that this sweep runs on, has ended"
         for name in NEEDED:
             status = self._processes[name].poll() if name in self._processes else None
             if status is not None:
                 return f"{name}, a server of Ray's that this sweep runs on, {how_it_ended(status)}"
-        for name, agent in self._agents.items():
-            if _has_ended(agent):  # the raylet ends with it, in an eighth of a second, and then Ray ends this process
-                return f"{name}, a server of Ray's that this sweep runs on, has ended"
         return ""
 
     def end(self) -> None:
         """Ends Ray, also where it does not answer: then this process still counts as one that uses Ray."""
+        self._ended = True
         if self.abandoned or self.dead():
             self.kill()  # Ray itself would wait for a minute for what is gone
             return

@@ -202,8 +202,6 @@ def _run_in_folder(
         except KeyboardInterrupt:
             pass
         except AbandonedError as error:
-            if servers.dead():
-                servers.kill()  # before what is left of Ray ends this process, which has records to deliver
             servers.abandoned = interrupts.own_process  # a notebook goes on, and waits for Ray as long as that takes
             outcome.error = error if str(error) else None
         except Exception as error:

@@ -74,7 +74,7 @@ def _begin(parent: int, reading: int, writing: int) -> None:
         os._exit(INTERRUPTED)
 
 
-def tell(status: int) -> None:
+def tell_status(status: int) -> None:
     """From here on, whatever ends this process, its exit status is this one, and who watches says nothing."""
     if _told is not None:
         with contextlib.suppress(OSError):
@@ -83,7 +83,7 @@ def tell(status: int) -> None:
 
 def leave(status: int) -> None:
     """Ends the process at once, with this exit status."""
-    tell(status)
+    tell_status(status)
     os._exit(status)
 
 

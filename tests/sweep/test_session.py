@@ -301,9 +301,12 @@ def test_an_agent_of_ray_that_dies_is_noticed(tmp_path):
         while [one.name() for one in psutil.Process(raylet.pid).children()] != [agent.name]:
             assert time.monotonic() < deadline
         there = servers.Servers({"raylet": raylet, "gcs_server": gcs})
+        time.sleep(0.5)
         assert there.dead() == ""
         psutil.Process(raylet.pid).children()[0].kill()
-        time.sleep(0.2)
+        while not there.dead():
+            assert time.monotonic() < deadline + 20
+        assert raylet.wait(timeout=20) == -signal.SIGKILL
         assert there.dead() == "RuntimeEnvAgent, a server of Ray's that this sweep runs on, has ended"
     finally:
         there.kill()

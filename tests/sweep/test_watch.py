@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 WATCHED = """
 import os, signal, sys, time
-from harness.sweep.watch import leave, tell, watch
+from harness.sweep.watch import leave, tell_status, watch
 
 status = watch("again")
 if status is not None:
@@ -56,9 +56,9 @@ def begin(body: str, **settings) -> subprocess.Popen:
         ("os.abort()", 130, "was killed (SIGABRT)"),
         ("leave(1)", 1, ""),
         ("leave(0)", 0, ""),
-        ("tell(2); sys.exit(2)", 2, ""),
-        ("tell(0); os.abort()", 0, ""),  # after all was said
-        ("tell(130); tell(1); os._exit(3)", 1, ""),
+        ("tell_status(2); sys.exit(2)", 2, ""),
+        ("tell_status(0); os.abort()", 0, ""),  # after all was said
+        ("tell_status(130); tell_status(1); os._exit(3)", 1, ""),
     ],
 )
 def test_an_end_that_was_not_told_is_told(body, status, how):
