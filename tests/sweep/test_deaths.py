@@ -159,10 +159,9 @@ def test_a_sweep_that_is_ended_says_so_and_goes_on(tmp_path, blow):
         command = lines[0].removeprefix("stopping; go on with: ")
         assert lines == [f"stopping; go on with: {command}", f"interrupted; go on with: {command}"]
         assert (sweep / "report.html").exists() or (late and busy > 2), errors
-    statuses = mlflow_statuses(folder, "it's #1")
-    assert blow == "driver" or undelivered or (statuses[""] == "KILLED" and "RUNNING" not in statuses.values()), (
-        statuses
-    )
+    if blow != "driver":  # which could not say so to MLflow
+        statuses = mlflow_statuses(folder, "it's #1")
+        assert undelivered or (statuses[""] == "KILLED" and "RUNNING" not in statuses.values()), statuses
     assert not psutil.wait_procs(started, timeout=20)[1], "Ray's processes outlived the driver"
 
     ascii_terminal = {"PYTHONIOENCODING": "ascii"} if blow == "hangup" else {}
