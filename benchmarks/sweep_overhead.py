@@ -153,8 +153,11 @@ def _sweep(folder: Path, name: str, trials: int) -> Run:
 
 def _sample(runs: Path, name: str, pid: int, seconds: float) -> Sample:
     memory = 0
-    with contextlib.suppress(OSError, StopIteration):
-        lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
+    with contextlib.suppress(OSError, StopIteration, ValueError):
+        driver = int(
+            Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8")
+        )  # of the process that watches it
+        lines = Path(f"/proc/{driver}/status").read_text(encoding="utf-8").splitlines()
         memory = 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
     rows = runs / name / "rows.jsonl"
     ended = rows.read_bytes().count(b'"status": "finished"') if rows.exists() else 0

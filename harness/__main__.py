@@ -11,7 +11,7 @@ from harness.messages import closest
 
 COMMANDS = {
     "demo": ("harness.sweep.demo", "run the question that comes with selbench, on data that needs no download"),
-    "sweep": ("harness.sweep.command", "run a search space"),
+    "sweep": ("harness.sweep.__main__", "run a search space"),
     "trial": ("harness.trial.__main__", "run one trial, without Ray"),
     "report": ("harness.report.__main__", "tell what sweeps found"),
     "papers": ("harness.papers", "set the sources' tables beside our sweeps"),

@@ -30,6 +30,8 @@ CHECKSUM_LENGTH = 24
 
 def unusable_name(name: str) -> str:
     """Why a sweep's folder cannot be called so; empty if it can."""
+    if name.startswith("-"):
+        return f"{name!r} would be read as an option where a command names it; did you mean {name.lstrip('-')!r}?"
     if not name or set(name) & set('/\\:*?"<>|') or name in (".", "..") or not name.isprintable():
         return f"{name!r} cannot name a folder"
     if name != name.strip():
@@ -50,6 +52,14 @@ def digest_of(key: Mapping[str, Any]) -> str:
 def digest(content: bytes) -> str:
     """24 hexadecimal digits that name a content."""
     return hashlib.blake2b(content, digest_size=CHECKSUM_LENGTH // 2).hexdigest()
+
+
+def give_home() -> None:
+    """Gives a user id with neither a name nor `HOME` the home `/`, as containers do: Ray raises where there is none."""
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = "/"
 
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.config.plan import load_plan
-from harness.files import CACHE, RESULTS, STAGES
+from harness.files import CACHE, RESULTS, STAGES, give_home
 from harness.report.notebook import Findings
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ def run_sweep(
     """
     plan = load_plan(Path(question) if isinstance(question, str) else question, set or {})
 
+    give_home()
     from harness.sweep.session import Options, run_plan  # and with it Ray
 
     places = str(results), Path(stages), Path(cache)

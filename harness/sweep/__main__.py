@@ -1,8 +1,20 @@
 """`python -m harness.sweep FILE`: runs a search space."""
 
+import os
+import signal
 import sys
 
-from harness.sweep.command import main
+if __name__ == "__main__":
+    for number in (signal.SIGINT, signal.SIGTERM):  # until `main` has its own
+        signal.signal(number, lambda *_: os._exit(130))
+
+from harness.sweep import command
+
+
+def main(arguments: list[str] | None = None, prog: str = "python -m harness.sweep") -> int:
+    """The command line, as `prog`, of a process that is the sweep's alone; returns the exit status."""
+    return command.main(arguments, prog, watched=True)
+
 
 if __name__ == "__main__":
     sys.exit(main())

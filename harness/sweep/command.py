@@ -5,27 +5,32 @@ from __future__ import annotations
 import argparse
 import atexit
 import gc
-import os
 import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.files import CACHE, RESULTS, STAGES, no_space
+from harness.files import CACHE, RESULTS, STAGES, give_home, no_space
 from harness.garbage import nothing_collected
 from harness.messages import cause_of, printable, public_command, shell_word, without_secrets
 from harness.progress import drop_output, forgive_output, until_reader_leaves
+from harness.sweep.interrupts import AbandonedError, Interrupts, NoSpaceError
+from harness.sweep.watch import INTERRUPTED, leave, tell_status, watch
 
 if TYPE_CHECKING:
     from harness.config.plan import Plan
     from harness.sweep.session import Outcome
 
-FINISHED, SOME_FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
-"""Exit statuses."""
+FINISHED, SOME_FAILED, WRONG = 0, 1, 2
+"""Exit statuses, beside `INTERRUPTED`."""
 
 
 def main(
-    arguments: list[str] | None = None, prog: str = "python -m harness.sweep", question: Path | None = None
+    arguments: list[str] | None = None,
+    prog: str = "python -m harness.sweep",
+    question: Path | None = None,
+    *,
+    watched: bool = False,
 ) -> int:
     """The command line, as `prog`; returns the exit status.
 
@@ -33,45 +38,67 @@ def main(
         arguments: those of this process if left out.
         prog: what was typed before them.
         question: the search space, where the arguments name none.
+        watched: whether a sweep runs in a child of this process, which then tells what ends that one without a word.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     options = _parser(prog, question).parse_args(arguments)
     forgive_output()
+    runs = not (options.show or options.dry_run)
     typed = public_command(prog, arguments)
-    resume = typed if options.dry_run else resume_command(prog, arguments)
+    resume = resume_command(prog, arguments) if runs else typed
+    if watched and runs and (ended := watch(resume)) is not None:
+        return ended
+    with Interrupts(resume, begun=False) as guard:
+        try:
+            status = _run(options, typed, resume, guard) if runs else _look_ahead(options, guard)
+        except (Exception, KeyboardInterrupt) as error:  # before the first record: what comes later is in the outcome
+            status = _nothing_ran(error, resume, interrupted=guard.pressed)
+        tell_status(status)
+    return status
 
+
+def _nothing_ran(error: BaseException, resume: str, *, interrupted: bool) -> int:
+    """Says why, and how to go on; returns the exit status.
+
+    Args:
+        error: what was raised.
+        resume: the command that was given, to be given again.
+        interrupted: whether that is what an interrupt became in the libraries that it hit.
+    """
+    if interrupted or isinstance(error, KeyboardInterrupt):
+        said, status = f"interrupted; go on with: {resume}", INTERRUPTED
+    elif no_space(error):
+        said, status = _last_words(error, Path(), resume), INTERRUPTED
+    else:
+        said, status = str(error) if isinstance(error, ValueError | OSError) else cause_of(error, 400), WRONG
+    print(printable(said), file=sys.stderr)
+    return status
+
+
+def _plan_of(options: argparse.Namespace) -> Plan:
     with nothing_collected():
         from harness.config.plan import load_plan
         from harness.config.schema import parse_overrides
 
-    try:
-        plan = load_plan(options.file, parse_overrides(options.set))
-        if options.show or options.dry_run:
-            return _look_ahead(plan, options)
-        return _run(plan, options, typed, resume)
-    except (ValueError, OSError) as error:  # before the first record: what comes later is in the outcome
-        if no_space(error):
-            print(_last_words(error, Path(), resume), file=sys.stderr)
-            return INTERRUPTED
-        print(printable(str(error)), file=sys.stderr)
-        return WRONG
-    except KeyboardInterrupt:
-        print(f"interrupted; go on with: {resume}", file=sys.stderr)
-        return INTERRUPTED
+    return load_plan(options.file, parse_overrides(options.set))
 
 
 def resume_command(prog: str, arguments: list[str]) -> str:
     """The command that was given, with --resume and without the password of a URI."""
     given = [argument for argument in arguments if argument != "--resume"]
-    return public_command(prog, [*given, "--resume"])
+    options = given.index("--") if "--" in given else len(given)
+    return public_command(prog, [*given[:options], "--resume", *given[options:]])
 
 
 @until_reader_leaves
-def _look_ahead(plan: Plan, options: argparse.Namespace) -> int:
+def _look_ahead(options: argparse.Namespace, guard: Interrupts) -> int:
     """What `--show` and `--dry-run` ask for."""
+    plan = _plan_of(options)
+
     from harness.records.mirror import local_folder
     from harness.sweep.preflight import check_places, preview
 
+    guard.begun = True
     if options.show:
         from harness.sweep.show import show_views
 
@@ -87,13 +114,15 @@ def _look_ahead(plan: Plan, options: argparse.Namespace) -> int:
     return FINISHED
 
 
-def _run(plan: Plan, options: argparse.Namespace, typed: str, resume: str) -> int:
+def _run(options: argparse.Namespace, typed: str, resume: str, guard: Interrupts) -> int:
+    plan = _plan_of(options)
     with nothing_collected():
+        give_home()
         import ray
 
-        from harness.sweep.interrupts import Interrupts
         from harness.sweep.session import REPORTING, Options, run_plan
 
+    guard.begun = True
     asked = Options(
         results=options.results,
         stages=options.stages,
@@ -105,8 +134,8 @@ def _run(plan: Plan, options: argparse.Namespace, typed: str, resume: str) -> in
         command=typed,
         loggers=tuple(options.logger),
     )
-    outcome = run_plan(plan, asked, Interrupts(resume))
-    status = status_of(outcome)
+    outcome = run_plan(plan, asked, guard)
+    guard.status = status_of(outcome)
     try:
         from harness.report import terminal
 
@@ -120,9 +149,9 @@ def _run(plan: Plan, options: argparse.Namespace, typed: str, resume: str) -> in
     except OSError:  # nobody reads it any more: `| head`, a terminal that is closed
         drop_output()
     if ray.is_initialized() or any(thread.name == REPORTING for thread in threading.enumerate()):
-        os._exit(status)  # what could not be ended in time would keep this process, or break it as it goes
+        leave(guard.status)  # what could not be ended in time would keep this process, or break it as it goes
     atexit.register(gc.freeze)  # what is there goes with the process: no garbage is looked for in it
-    return status
+    return guard.status
 
 
 def status_of(outcome: Outcome) -> int:
@@ -134,11 +163,12 @@ def status_of(outcome: Outcome) -> int:
 
 def farewell(outcome: Outcome, resume: str) -> None:
     """Says where the results are, what failed and how to go on."""
-    from harness.sweep.interrupts import AbandonedError
     from harness.tracking.links import links
+    from harness.tracking.server import database_of
 
     if outcome.complete:
-        uri = without_secrets(outcome.tracking_uri)
+        file = database_of(outcome.tracking_uri)  # which has no password, and may have any name
+        uri = outcome.tracking_uri if file and file.exists() else without_secrets(outcome.tracking_uri)
         served = uri.startswith(("http://", "https://"))
         print(f"\nreport:    python -m harness.report {shell_word(str(outcome.folder))}")
         print(f"MLflow UI: {uri if served else f'mlflow ui --backend-store-uri {shell_word(uri)}'}")
@@ -158,10 +188,8 @@ def farewell(outcome: Outcome, resume: str) -> None:
         print(printable(line), file=sys.stderr)
 
 
-def _last_words(error: Exception, folder: Path, resume: str) -> str:
+def _last_words(error: BaseException, folder: Path, resume: str) -> str:
     """What ended a sweep early and how it goes on."""
-    from harness.sweep.interrupts import NoSpaceError
-
     if isinstance(error, NoSpaceError) or no_space(error):
         full = error if isinstance(error, NoSpaceError) else NoSpaceError(error)
         return f"{full}\nmake room and go on with: {resume}"

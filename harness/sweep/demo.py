@@ -12,4 +12,4 @@ QUESTION = Path(__file__).with_name("augment.yaml")
 
 def main(arguments: list[str] | None = None, prog: str = "selbench demo") -> int:
     """The command line, as `prog`: that of a sweep whose file is known; returns the exit status."""
-    return command.main(arguments, prog, QUESTION)
+    return command.main(arguments, prog, QUESTION, watched=True)

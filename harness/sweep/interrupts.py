@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextvars
 import math
-import os
 import signal
 import sys
 import threading
@@ -13,12 +12,13 @@ from collections.abc import Callable
 from concurrent.futures import Future, wait
 
 from harness.progress import drop_output
-
-STOPPED_AT_ONCE = 130
-"""The exit status after a second Ctrl-C."""
+from harness.sweep.watch import INTERRUPTED, leave, tell_status
 
 GRACE_SECONDS = 4.0
 """How long trials may take to end after the first; Ray may no longer be there to end them."""
+
+ECHO_SECONDS = 0.3
+"""Within which a second Ctrl-C is the first one: `kill` to a group reaches this process, and once more by `watch`."""
 
 PATIENCE = {signal.SIGTERM: 7.0, signal.SIGHUP: 7.0}
 """Seconds in which whoever sends such a signal expects us to be done, a few less than the ten after which some kill."""
@@ -34,19 +34,27 @@ class Interrupts:
     Args:
         resume: the command that continues the sweep, whose process a second Ctrl-C ends; None in a process that is
             not the sweep's, such as a notebook's: the second Ctrl-C raises KeyboardInterrupt.
+        begun: whether there is something to end tidily. Before, the first Ctrl-C ends the process: an exception may be
+            lost, or become another one, in the libraries that are imported then.
 
     Attributes:
+        begun: as above; to be set when there is.
+        status: the exit status, once all is done but to say so: then Ctrl-C ends the process with it, and the rest is
+            not listened to.
         pressed: whether Ctrl-C was pressed, or such a signal came.
         deadline: by when, in monotonic time, what follows the trials is to be done; a person who waits may press again.
         at_once: called before a second Ctrl-C ends the process.
     """
 
-    def __init__(self, resume: str | None = None):
+    def __init__(self, resume: str | None = None, *, begun: bool = True):
+        self.begun = begun
+        self.status: int | None = None
         self.pressed = False
         self.deadline = math.inf
         self.at_once: Callable[[], object] = lambda: None
         self._resume = resume
         self._attending = False
+        self._since = -math.inf
         self._before: dict[signal.Signals, object] = {}
 
     @property
@@ -106,6 +114,8 @@ class Interrupts:
                 pressed = pressed or (time.monotonic() if self.pressed else 0.0)
                 if dead:  # Ray ends this process soon, without a word, so ours comes at once
                     self.deadline = 0.0
+                    if self.own_process:
+                        tell_status(INTERRUPTED)
                     if self.own_process and not self.pressed:
                         self._say(f"stopped: {dead}; nothing that finished is lost; go on with: {self._resume}")
                 if dead or (pressed and time.monotonic() > pressed + GRACE_SECONDS):
@@ -119,15 +129,23 @@ class Interrupts:
             self._attending = False
 
     def _interrupt(self, number: int, frame: object) -> None:
-        if self.pressed and number != signal.SIGINT:
+        if (self.pressed or self.status is not None) and number != signal.SIGINT:
             return  # whoever ends jobs may say so twice, to the process and to its group
+        if self.own_process and time.monotonic() < self._since + ECHO_SECONDS:
+            return
+        if self.status is not None:
+            leave(self.status)
+        if not self.begun:
+            self._say(f"interrupted; go on with: {self._resume}")
+            leave(INTERRUPTED)
         if self.pressed and not self.own_process:
             raise KeyboardInterrupt
         if self.pressed:
             self._say(f"stopped at once; go on with: {self._resume}")
             self.at_once()
-            os._exit(STOPPED_AT_ONCE)
+            leave(INTERRUPTED)
         self.pressed = True
+        self._since = time.monotonic()
         self.deadline = time.monotonic() + PATIENCE.get(signal.Signals(number), math.inf)
         again = number == signal.SIGINT or not self.own_process
         self._say("stopping; Ctrl-C again stops at once" if again else f"stopping; go on with: {self._resume}")

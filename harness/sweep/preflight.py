@@ -101,17 +101,17 @@ def _check_tested(config: TrialConfig, data: Data, tested: dict[str, set[int]], 
 
 
 def check_places(folder: Path, stages: Path, cache: Path) -> None:
-    """Whether what may be deleted at any time lies outside the sweep's folder.
+    """Whether what may be deleted at any time and the sweep's folder lie apart.
 
     Raises:
-        ConfigError: it does not.
+        ConfigError: one lies in the other.
     """
-    inside = {"--stages": stages, "--cache": cache}
-    problems = [
-        f"{option} {place} is the sweep's own folder, {folder}, or in it"
-        for option, place in inside.items()
-        if place.resolve().is_relative_to(folder.resolve())
-    ]
+    own, problems = folder.resolve(), []
+    for option, place in {"--stages": stages, "--cache": cache}.items():
+        if place.resolve().is_relative_to(own):
+            problems.append(f"{option} {place} is the sweep's own folder, {folder}, or in it")
+        elif own.is_relative_to(place.resolve()):
+            problems.append(f"{option} {place} may be deleted at any time, and the sweep's folder, {folder}, is in it")
     if problems:
         raise ConfigError(problems)
 

@@ -6,10 +6,12 @@ import contextlib
 import functools
 import os
 import secrets
+import select
 import signal
 import socket
 import subprocess
 import sysconfig
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -27,6 +29,7 @@ from ray.tune.execution import class_cache
 from harness.config.schema import ConfigError
 from harness.cores import usable_cores
 from harness.messages import message_of
+from harness.sweep.watch import how_it_ended
 
 NEEDED = ("raylet", "gcs_server")
 """The processes of Ray's without which no trial can run."""
@@ -64,18 +67,40 @@ class Servers:
     def __init__(self, processes: Mapping[str, subprocess.Popen] | None = None):
         self.abandoned = False
         self._processes = dict(processes or {})
+        self._agent = ""
+        self._ended = False
+        if "raylet" in self._processes:
+            threading.Thread(target=self._watch_agents, name="agents", daemon=True).start()
+
+    def _watch_agents(self) -> None:
+        """Kills all once an agent dies: of that the raylet would end in order, and Ray's C++ then this process."""
+        raylet = self._processes["raylet"]
+        ended, names = select.poll(), {}
+        with contextlib.ExitStack() as opened, contextlib.suppress(psutil.NoSuchProcess, OSError):
+            for child in psutil.Process(raylet.pid).children():
+                if "Agent" in child.name():
+                    descriptor = os.pidfd_open(child.pid)
+                    opened.callback(os.close, descriptor)
+                    ended.register(descriptor, select.POLLIN)
+                    names[descriptor] = child.name().removeprefix("ray::")
+            (first, _), *_ = ended.poll()
+            if not self._ended and raylet.poll() is None:
+                self._agent = names[first]
+                self.kill()
 
     def dead(self) -> str:
         """Which of those that are needed has died, and of what, in words; empty as long as all are there."""
+        if self._agent:
+            return f"{self._agent}, a server of Ray's that this sweep runs on, has ended"
         for name in NEEDED:
             status = self._processes[name].poll() if name in self._processes else None
             if status is not None:
-                how = f"was killed ({signal.Signals(-status).name})" if status < 0 else f"ended with status {status}"
-                return f"{name}, a server of Ray's that this sweep runs on, {how}"
+                return f"{name}, a server of Ray's that this sweep runs on, {how_it_ended(status)}"
         return ""
 
     def end(self) -> None:
         """Ends Ray, also where it does not answer: then this process still counts as one that uses Ray."""
+        self._ended = True
         if self.abandoned or self.dead():
             self.kill()  # Ray itself would wait for a minute for what is gone
             return
@@ -139,7 +164,11 @@ def start_private_ray(threads: int = 1, at_once: int = 1) -> Servers:
     try:
         _give_token()
         with (
-            _set(utils, set_kill_on_parent_death_linux=_begin_group),
+            _set(
+                utils,
+                set_kill_on_parent_death_linux=_begin_group,
+                set_sigterm_handler=lambda _: None,  # `Interrupts` is ours, also while Ray starts
+            ),
             _set(ray_constants, ENABLE_RAY_CLUSTER=False),
             _set(Node, **dict.fromkeys(UNUSED, lambda *_, **__: None)),
             _set(services, multiprocessing=SimpleNamespace(cpu_count=lambda: at_once)),  # by which it counts workers
@@ -179,19 +208,19 @@ def folder_for_ray(candidates: Iterable[str] = ("/tmp", "/var/tmp", "/dev/shm"))
     """The first folder, of those of the environment and then these, in which Ray can make its own.
 
     Raises:
-        ConfigError: none is both writable and short enough.
+        ConfigError: none can be written, is short enough, and has the only signs that Ray takes, those of ASCII.
     """
     named = (os.environ.get("RAY_TMPDIR"), os.environ.get("TMPDIR"))
     given = [path for path in (*named, *candidates) if path]
     for path in given:
         folder = Path(path).absolute() / "ray"
         nearest = folder if folder.exists() else folder.parent
-        if len(os.fsencode(folder)) <= LONGEST_FOLDER and os.access(nearest, os.W_OK | os.X_OK):
+        if str(folder).isascii() and len(str(folder)) <= LONGEST_FOLDER and os.access(nearest, os.W_OK | os.X_OK):
             return folder
     most = LONGEST_FOLDER - len("/ray")
     raise ConfigError(
-        [f"Ray has no folder for its sockets: none of {', '.join(given)} can be written and has at most {most} bytes; "
-         "let RAY_TMPDIR name one"]
+        [f"Ray has no folder for its sockets: none of {', '.join(given)} can be written and has at most {most} "
+         "signs, all of ASCII; let RAY_TMPDIR name one"]
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -117,12 +118,17 @@ def run_plan(plan: Plan, options: Options, interrupts: Interrupts | None = None)
 
     Shows its progress on stderr, unless `options.quiet`.
 
+    Args:
+        plan: what is run.
+        options: where and how.
+        interrupts: those of the caller, which hold already; None: those of a process that is not the sweep's.
+
     Raises:
         ConfigError: something does not fit; nothing was run. What happens after the first record raises nothing.
         ValueError, OSError: likewise.
         KeyboardInterrupt: before the first trial, or after the last one.
     """
-    with progress.hushed(options.quiet), interrupts or Interrupts() as guard:
+    with progress.hushed(options.quiet), _held(interrupts) as guard:
         results = local_folder(options.results)
         outcome = Outcome(results / plan.name, tracking_uri(options.tracking_uri, results))
         prepared = _check(plan, options, outcome.folder)
@@ -146,6 +152,10 @@ def run_plan(plan: Plan, options: Options, interrupts: Interrupts | None = None)
             finally:
                 lock.release()
     return outcome
+
+
+def _held(interrupts: Interrupts | None) -> AbstractContextManager[Interrupts]:
+    return contextlib.nullcontext(interrupts) if interrupts else Interrupts()
 
 
 def _check(plan: Plan, options: Options, folder: Path) -> list[tuple[TrialConfig, Data]]:

@@ -8,6 +8,7 @@ import errno
 import json
 import os
 import pickle
+import pwd
 import re
 import shutil
 import signal
@@ -19,16 +20,19 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 import torch
+from ray.exceptions import RaySystemError
 from test_sweep import TRIAL, endings, write
 
 from harness.config.plan import load_plan
 from harness.config.schema import ConfigError
 from harness.config.tasks import Task
 from harness.config.trial import ComputeConfig, PretrainConfig, TrialConfig
+from harness.files import give_home
 from harness.records.details import Details
-from harness.sweep import connection, servers, session, worker
+from harness.sweep import command, connection, servers, session, worker
 from harness.sweep.command import main
 from harness.sweep.interrupts import AbandonedError, Interrupts
 from harness.sweep.objectives import judged_by
@@ -45,7 +49,9 @@ def handlers() -> list[object]:
     return [signal.getsignal(number) for number in SIGNALS]
 
 
-@pytest.mark.parametrize("module", ["preflight", "costs", "command", "interrupts", "screen", "placement", "inquiry"])
+@pytest.mark.parametrize(
+    "module", ["preflight", "costs", "command", "interrupts", "watch", "screen", "placement", "inquiry"]
+)
 def test_what_a_dry_run_needs_imports_no_ray(module):
     code = f"import sys, harness.sweep.{module}; assert 'ray' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -200,6 +206,10 @@ def test_sockets_of_ray_get_a_short_folder(tmp_path, monkeypatch):
         assert servers.folder_for_ray(["/no/such", short]) == Path(short, "ray")
     with pytest.raises(ConfigError, match=r"Ray has no folder for its sockets: none of .*; let RAY_TMPDIR name one"):
         servers.folder_for_ray(["/no/such"])
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        odd = Path(short, "é")
+        odd.mkdir()
+        assert servers.folder_for_ray([str(odd), short]) == Path(short, "ray")
     session = "session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
     assert servers.LONGEST_FOLDER + len(f"/{session}") < 108  # of which the last is a zero byte
 
@@ -242,6 +252,8 @@ class Undelivered:
         (PermissionError(13, "Permission denied", "/x"), 1, 130, "stopped: PermissionError: .*; go on with: python -m"),
         (OSError(errno.ENOSPC, "No space left"), 1, 130, "no space left"),
         (KeyboardInterrupt(), 0, 130, "interrupted; go on with: python -m"),
+        (RuntimeError("Ray is\nodd"), 0, 2, "RuntimeError: Ray is odd"),
+        (RaySystemError("gone"), 0, 2, "RaySystemError: .*gone"),
         (ConfigError(["optuna.log: line 2 is damaged"]), 0, 2, "optuna.log: line 2 is damaged"),
     ],
 )  # fmt: skip
@@ -258,6 +270,60 @@ def test_the_moment_decides_the_exit_status(tmp_path, monkeypatch, capsys, cache
     assert not [line for line in last if "Traceback" in line]
     kept = tmp_path / "runs/moment/error.txt"
     assert kept.exists() == (records > 0 and isinstance(error, Exception))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("complete", [True, False])
+def test_a_sweep_that_has_ended_says_so_whatever_signal_comes(tmp_path, monkeypatch, capsys, number, complete):
+    heard = []
+    before = signal.signal(number, lambda *_: heard.append(number))
+    monkeypatch.setattr(session, "run_plan", lambda *_: Outcome(tmp_path, "https://box", complete=complete))
+    told = command.farewell
+    monkeypatch.setattr(command, "farewell", lambda *given: (signal.raise_signal(number), told(*given)))
+    try:
+        file = write(tmp_path, name="ended", trial={**TRIAL, "ssl_method": "none"})
+        assert main([str(file)]) == (0 if complete else 130)
+    finally:
+        signal.signal(number, before)
+    assert not heard
+    said = capsys.readouterr()
+    assert said.out.startswith("\nreport:") if complete else said.err.startswith("interrupted; go on with")
+
+
+def test_an_agent_of_ray_that_dies_is_noticed(tmp_path):
+    """Before the raylet ends with it: here what stands for both does nothing."""
+    agent = tmp_path / "RuntimeEnvAgent"
+    shutil.copy(shutil.which("sleep"), agent)
+    raylet = subprocess.Popen(["sh", "-c", f"{agent} 100 & wait; exec sleep 100"], process_group=0)
+    gcs = subprocess.Popen(["sleep", "100"], process_group=0)
+    try:
+        deadline = time.monotonic() + 20
+        while [one.name() for one in psutil.Process(raylet.pid).children()] != [agent.name]:
+            assert time.monotonic() < deadline
+        there = servers.Servers({"raylet": raylet, "gcs_server": gcs})
+        time.sleep(0.5)
+        assert there.dead() == ""
+        psutil.Process(raylet.pid).children()[0].kill()
+        while not there.dead():
+            assert time.monotonic() < deadline + 20
+        assert raylet.wait(timeout=20) == -signal.SIGKILL
+        assert there.dead() == "RuntimeEnvAgent, a server of Ray's that this sweep runs on, has ended"
+    finally:
+        there.kill()
+        raylet.wait()
+        gcs.wait()
+
+
+def test_who_has_no_home_gets_one(monkeypatch):
+    monkeypatch.setenv("HOME", "/some/where")
+    give_home()
+    assert os.environ["HOME"] == "/some/where"
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", lambda _: {}["no such user"])
+    with pytest.raises(RuntimeError):
+        Path.home()
+    give_home()
+    assert Path.home() == Path("/")
 
 
 WARM = """

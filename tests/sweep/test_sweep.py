@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from harness.records import rows as record_rows
 from harness.records import trial_files
 from harness.sweep.command import farewell, main, resume_command
 from harness.sweep.session import Outcome
+from harness.tracking.server import sqlite_uri
 
 HERE = Path(__file__).parents[1]
 
@@ -395,6 +397,19 @@ def test_an_interrupted_sweep_goes_on_where_it_was(tmp_path, blow):
     assert {run.info.status for run in tracked} == {"FINISHED"}
 
 
+def test_printed_commands_can_be_pasted(tmp_path, capsys):
+    assert (
+        resume_command("selbench sweep", ["--quiet", "--", "-q.yaml"]) == "selbench sweep --quiet --resume -- -q.yaml"
+    )
+    folder = tmp_path / "a;key=1&token=2"
+    folder.mkdir()
+    uri = sqlite_uri(folder / "mlflow.db")
+    (folder / "mlflow.db").touch()
+    farewell(Outcome(folder, uri, complete=True), "")
+    printed = capsys.readouterr().out.splitlines()[-1].removeprefix("MLflow UI: ")
+    assert shlex.split(printed) == ["mlflow", "ui", "--backend-store-uri", uri]
+
+
 def test_the_password_of_a_server_is_not_shown(tmp_path, capsys):
     resume = resume_command(
         "python -m harness.sweep", ["a question.yaml", "--tracking-uri", "postgresql://me:secret@box/db"]
@@ -471,6 +486,7 @@ def test_wrong_input_is_one_line_and_exit_2(tmp_path, capsys, change, message):
     ("name", "message"),
     [
         *((name, "is taken: ") for name in ("data", "Stages", "mlflow.db", "mlflow_artifacts", "s3")),
+        *((name, "would be read as an option") for name in ("-x", "--help")),
         *((name, "cannot name a folder") for name in ("a\nb", "\x1b[31mred", "..", "a/b", "\u202eabc")),
         ("x" * 300, "at most 200 can name a folder"),
         ("学" * 67, "at most 200 can name a folder"),
@@ -492,6 +508,9 @@ def test_a_sweep_does_not_move_into_its_caches(tmp_path, capsys):
         for place in ("runs/mine", "runs/mine/inside"):
             assert run(tmp_path, file, option, str(tmp_path / place), "--dry-run") == 2
             assert f"{option} {tmp_path / place} is the sweep's own folder" in capsys.readouterr().err
+        for place in ("runs", "."):
+            assert run(tmp_path, file, option, str(tmp_path / place), "--dry-run") == 2
+            assert f"{option} {tmp_path / place} may be deleted at any time" in capsys.readouterr().err
 
 
 def test_dry_run_shows_trials_and_shared_stages(tmp_path, capsys):

@@ -139,10 +139,12 @@ def show_every_sign(figure: Figure) -> list[str]:
     def spelt(text: str) -> str:
         return "".join(f"U+{ord(sign):04X} " if sign in lacking else sign for sign in text)
 
+    def spelling(formatter: Callable[[float, int], str]) -> Callable[[float, float], str]:
+        return lambda value, place: spelt(formatter(value, int(place)))
+
     for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
         if lacking & set("".join(label.get_text() for label in axis.get_ticklabels())):
-            format_tick = axis.get_major_formatter()
-            axis.set_major_formatter(lambda value, place, said=format_tick: spelt(said(value, place)))
+            axis.set_major_formatter(spelling(axis.get_major_formatter()))
     for text in texts:
         text.set_fontfamily(families)
         text.set_text(spelt(text.get_text()))

@@ -1,0 +1,139 @@
+"""What ends the process of a sweep without a word is said by the one that watches it, and signals reach it once."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+WATCHED = """
+import os, signal, sys, time
+from harness.sweep.watch import leave, tell_status, watch
+
+status = watch("again")
+if status is not None:
+    assert not {"ray", "torch", "numpy"} & set(sys.modules)
+    sys.exit(status)
+heard = []
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, lambda number, _: heard.append(number))
+"""
+
+LISTEN = """
+print("ready", flush=True)
+while not heard:
+    time.sleep(0.01)
+time.sleep(0.5)
+print(*map(int, heard), flush=True)
+leave(0)
+"""
+
+
+def begin(body: str, **settings) -> subprocess.Popen:
+    """A process that is watched and does so, in a session of its own."""
+    settings = {"preexec_fn": lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL)} | settings
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", WATCHED + body]
+    return subprocess.Popen(command, env=environment, **pipes, **settings)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "how"),
+    [
+        ("os._exit(1)", 130, "ended with status 1"),
+        ("os._exit(0)", 130, "ended with status 0"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", 130, "was killed (SIGKILL)"),
+        ("os.abort()", 130, "was killed (SIGABRT)"),
+        ("leave(1)", 1, ""),
+        ("leave(0)", 0, ""),
+        ("tell_status(2); sys.exit(2)", 2, ""),
+        ("tell_status(0); os.abort()", 0, ""),  # after all was said
+        ("tell_status(130); tell_status(1); os._exit(3)", 1, ""),
+    ],
+)
+def test_an_end_that_was_not_told_is_told(body, status, how):
+    out, errors = (process := begin(body)).communicate(timeout=60)
+    assert process.returncode == status, out + errors
+    said = f"stopped: the process of this sweep {how}; nothing that finished is lost; go on with: again\n"
+    assert errors == (said if how else "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_to_the_process_reaches_the_sweep(number):
+    process = begin(LISTEN)
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(number)
+    out, errors = process.communicate(timeout=60)
+    assert (process.returncode, out) == (0, f"{int(number)}\n"), errors
+
+
+def test_ctrl_c_in_a_terminal_reaches_the_sweep_once():
+    ours, theirs = pty.openpty()
+    take = "import fcntl, termios\nfcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"  # the terminal of this session
+    command = [sys.executable, "-c", take + WATCHED + LISTEN]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        command, env=environment, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    assert process.stdout.readline() == "ready\n", process.communicate()
+    os.write(ours, b"\x03")
+    out, errors = process.communicate(timeout=60)
+    os.close(ours)
+    os.close(theirs)
+    assert (process.returncode, out) == (0, f"{int(signal.SIGINT)}\n"), errors
+
+
+def test_the_sweep_does_not_outlive_who_watches_it():
+    process = begin(LISTEN)
+    assert process.stdout.readline() == "ready\n"
+    (child,) = psutil.Process(process.pid).children()
+    assert os.getpgid(child.pid) == os.getpgid(process.pid)
+    process.kill()
+    process.communicate(timeout=60)
+    assert not psutil.wait_procs([child], timeout=20)[1]
+
+
+def test_a_hangup_that_is_ignored_reaches_nobody():
+    process = begin(LISTEN, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGHUP)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGTERM)
+    out, errors = process.communicate(timeout=60)
+    assert (process.returncode, out) == (0, f"{int(signal.SIGTERM)}\n"), errors
+
+
+SWALLOWS = """
+import os, signal
+
+try:
+    os.kill(os.getpid(), signal.{name})
+    sum(range(10**6))
+except BaseException as error:
+    raise RecursionError("another one") from error
+from baselines.selectors.random import Random
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_an_interrupt_within_an_import_ends_the_command_in_a_line(tmp_path, name):
+    (tmp_path / "odd_plugin.py").write_text(SWALLOWS.format(name=name))
+    file = tmp_path / "q.yaml"
+    file.write_text("name: q\ntrial: {dataset: digits, ssl_method: none, selector: 'odd_plugin:Random'}\n")
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    command = [sys.executable, "-m", "harness.sweep", str(file), "--dry-run", "--results", str(tmp_path / "runs")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 130, done
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"interrupted; go on with: python -m harness.sweep {file} --dry-run")
