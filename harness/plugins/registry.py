@@ -163,7 +163,8 @@ def _load(kind: str, name: str, target: str) -> Any:
         raise ValueError(f"{singular} {name!r} cannot be imported from {target!r}: {cause_of(error)}") from error
     if not (inspect.isclass(plugin) and issubclass(plugin, CONTRACTS[kind])):
         raise ValueError(f"{singular} {name!r}: {target} does not derive from harness.api.{CONTRACTS[kind].__name__}")
-    if problem := constructor_problem(plugin):
+    constructed: type = plugin
+    if problem := constructor_problem(constructed):
         raise ValueError(f"{singular} {name!r}: {problem}")
     return plugin
 
@@ -219,7 +220,7 @@ def hints(plugin: type) -> Mapping[str, Any]:
 def argument_types(function: Any) -> dict[str, Any]:
     """The resolved type of each annotated argument; Any where it names what only type checkers import."""
     function = inspect.unwrap(function)
-    resolved = {}
+    resolved: dict[str, Any] = {}
     for name, annotation in getattr(function, "__annotations__", {}).items():
         alone = SimpleNamespace(__annotations__={name: annotation})
         try:

@@ -39,7 +39,7 @@ def prepare_backbone(
 
     Raises:
         ValueError: no such file, weights of another network, more stages than there are, a form of images that is
-            not known or none. On torch's meta device, where nothing is loaded, weights are only looked for.
+            not known or none. Of a network in outline, into which nothing is loaded, weights are only looked for.
         FileNotFoundError: published weights that cannot be fetched.
     """
     for name, value in (("input_size", input_size), ("normalize", normalize)):
