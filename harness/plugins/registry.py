@@ -163,14 +163,12 @@ def _load(kind: str, name: str, target: str) -> Any:
         raise ValueError(f"{singular} {name!r} cannot be imported from {target!r}: {cause_of(error)}") from error
     if not (inspect.isclass(plugin) and issubclass(plugin, CONTRACTS[kind])):
         raise ValueError(f"{singular} {name!r}: {target} does not derive from harness.api.{CONTRACTS[kind].__name__}")
-    constructed: type = plugin
-    if problem := constructor_problem(constructed):
+    if problem := constructor_problem(plugin):
         raise ValueError(f"{singular} {name!r}: {problem}")
     return plugin
 
 
-@cache
-def constructor_problem(plugin: type) -> str | None:
+def constructor_problem(plugin: Any) -> str | None:
     """Why the hyper-parameters of a class cannot be set, if so: one without a default, or not by keyword alone."""
     parameters = inspect.signature(plugin).parameters.values()
     positional = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
