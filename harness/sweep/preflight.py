@@ -101,16 +101,22 @@ def _check_tested(config: TrialConfig, data: Data, tested: dict[str, set[int]], 
 
 
 def check_places(folder: Path, stages: Path, cache: Path) -> None:
-    """Whether what may be deleted at any time lies outside the sweep's folder.
+    """Whether what may be deleted at any time lies outside the sweep's folder, and all can be folders.
 
     Raises:
-        ConfigError: it does not.
+        ConfigError: it does not, or a file is where a folder should be.
     """
     inside = {"--stages": stages, "--cache": cache}
     problems = [
         f"{option} {place} is the sweep's own folder, {folder}, or in it"
         for option, place in inside.items()
         if place.resolve().is_relative_to(folder.resolve())
+    ]
+    problems += [
+        f"{option} {place}: {above} is a file, not a folder"
+        for option, place in (inside | {"--results": folder}).items()
+        for above in (place, *place.parents)
+        if above.is_file()
     ]
     if problems:
         raise ConfigError(problems)
