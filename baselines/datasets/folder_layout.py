@@ -7,6 +7,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import permutations
 from typing import Literal
 
 from harness.image_file import SOME_ENDINGS, Folder, ImageFile, in_order, scan
@@ -214,6 +215,10 @@ def _without(folder: Folder, gone: Folder) -> Folder:
 def _splits(reading: _Reading, top: Folder, named: Mapping[str, str]) -> dict[str, Folder]:
     """Split -> its folder; `train` is there."""
     given = {split: _named_folder(top, split, path) for split, path in named.items()}
+    for (split, folder), (other, held) in permutations(given.items(), 2):
+        labelled = "unlabeled" not in (split, other)
+        if folder.path == held.path or (labelled and folder is not top and _holds(folder, held)):
+            raise ValueError(f"{other}: {held.path} is {split}'s folder, {folder.path}, or in it; name another one")
     rest = [folder for folder in top.filled if not any(_holds(folder, one) for one in given.values())]
     without_given = replace(
         top, folders=tuple(f for f in top.folders if not any(_holds(f, one) for one in given.values()))

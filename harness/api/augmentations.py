@@ -16,8 +16,9 @@ class Augmentation(ABC):
     Example:
         >>> class Dim(Augmentation):
         ...     def __call__(self, images, *, view, rng):
-        ...         return images / 255 * torch.rand(len(images), 1, 1, 1, generator=rng)
-        >>> dimmed = Dim()(torch.full((2, 3, 8, 8), 255), view=0, rng=torch.Generator())
+        ...         unit = images / 255 if images.dtype == torch.uint8 else images
+        ...         return unit * torch.rand(len(images), 1, 1, 1, generator=rng, device=images.device)
+        >>> dimmed = Dim()(torch.full((2, 3, 8, 8), 255, dtype=torch.uint8), view=0, rng=torch.Generator())
         >>> dimmed.shape, bool((dimmed[0] != dimmed[1]).all())
         (torch.Size([2, 3, 8, 8]), True)
     """

@@ -238,6 +238,17 @@ class Reason:
     score: float | None = None
     classes: tuple[int, ...] = ()
 
+    def naming(self, classes: Sequence[str]) -> str:
+        """`why` with the names of its classes, of all K names; other braces stay as they are.
+
+        Raises:
+            ValueError: `why` does not have one `{}` for each class.
+        """
+        parts = self.why.split("{}")
+        if len(parts) != len(self.classes) + 1:
+            raise ValueError(f"{self}: one class for each {{}} of why")
+        return "".join(part + name for part, name in zip(parts, [*(classes[k] for k in self.classes), ""], strict=True))
+
 
 class Selector(ABC):
     """Chooses which unlabelled images a person should label next.

@@ -18,7 +18,7 @@ from harness.config.trial import Optimization, TrialConfig, method_arguments
 from harness.messages import cause_of, message_of
 from harness.metrics import ALIGNMENT, LABEL_FREE
 from harness.plugins import registry
-from harness.plugins.outline import in_outline
+from harness.plugins.outline import in_outline, without_values
 from harness.plugins.registry import PluginSpec
 
 
@@ -425,14 +425,18 @@ def built_selector(spec: PluginSpec) -> Selector | None:
 
 @lru_cache(maxsize=1)  # the SSL methods of a search mostly share it
 def try_backbone(plugin: Tried) -> Backbone:
-    """A backbone on the meta device for images whose size is not known yet: 64 pixels, or 224 if it refuses those."""
+    """A backbone in outline for images whose size is not known yet."""
+    return in_outline(lambda: _of_any_size(plugin))
+
+
+def _of_any_size(plugin: Tried) -> Backbone:
+    """A backbone for images of 64 pixels, or of 224 if it refuses those."""
     of_features: bool = registry.find_plugin("backbones", plugin.spec.name).takes_features  # type: ignore[attr-defined]
     shape = (64,) if of_features else (3, 64, 64)
-    with in_outline():
-        try:
-            backbone: Backbone = registry.build(plugin.spec, shape)
-        except ValueError:
-            backbone = registry.build(plugin.spec, shape if of_features else (3, 224, 224))
+    try:
+        backbone: Backbone = registry.build(plugin.spec, shape)
+    except ValueError:
+        backbone = registry.build(plugin.spec, shape if of_features else (3, 224, 224))
     return backbone
 
 
@@ -440,9 +444,15 @@ def try_backbone(plugin: Tried) -> Backbone:
 def try_method(plugin: Tried, backbone: Tried) -> tuple[int, int]:
     """Constructs an SSL method on a backbone: how many views it takes, and how many of these are local ones."""
     arguments = method_arguments(plugin.spec, num_classes=10)
-    network = copy.deepcopy(try_backbone(backbone))  # a method may change what it is given
-    with in_outline():
-        method: SSLMethod = registry.build(plugin.spec, network, *arguments)
+    outlined = try_backbone(backbone)
+
+    def construct() -> SSLMethod:
+        # a copy, for a method may change what it is given
+        network = copy.deepcopy(outlined) if without_values() else _of_any_size(backbone)
+        built: SSLMethod = registry.build(plugin.spec, network, *arguments)
+        return built
+
+    method = in_outline(construct)
     return method.num_views, method.num_local_views
 
 

@@ -30,7 +30,7 @@ PLAIN: dict[Any, Schema] = {
 
 
 def schema() -> Schema:
-    """The schema of a search-space file, draft 7; plugins are those that are installed here."""
+    """The schema of a search-space file, draft 7; plugins are those that are installed here and can be used."""
     definitions: dict[str, Schema] = {kind: _plugin(kind) for kind in registry.CONTRACTS}
     top = _section(plan.SweepSettings, definitions)
     trial = {"$ref": f"#/definitions/{TrialConfig.__name__}"}
@@ -128,17 +128,16 @@ def _plugin(kind: str) -> Schema:
     everything: dict[str, Schema] = {}
     named: list[Schema] = []
     elsewhere = {"type": "string", "pattern": "^[^/]+/.+|:"}  # a member of a family, or `module:Class`
-    for entry in registry.describe_plugins():
-        if entry["kind"] != kind or entry["name"].endswith("<name>"):
+    usable = [entry for entry in registry.describe_plugins() if entry["kind"] == kind and "error" not in entry]
+    families = [entry for entry in usable if entry["name"].endswith("<name>")]
+    for entry in usable:
+        if entry in families:
             continue
         cls = registry.find_plugin(kind, entry["name"])
         own = {key: _hyperparameter(cls, key, default) for key, default in entry["hyperparameters"].items()}
         everything |= {key: {} for key in own}
         name = {"const": entry["name"], "description": entry["summary"]}
         named.append(_mapping({"name": name, **own}, ["name"]))
-    families = [
-        entry for entry in registry.describe_plugins() if entry["kind"] == kind and entry["name"].endswith("<name>")
-    ]
     everything |= {key: {} for entry in families for key in entry["hyperparameters"]}
     names = [option["properties"]["name"]["const"] for option in named]
     other = {"type": "object", "properties": {"name": elsewhere}, "required": ["name"]}

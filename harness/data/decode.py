@@ -31,6 +31,7 @@ from harness.api import SOURCE_SPLITS, Dataset, Source, Split
 from harness.code import code_of
 from harness.data.duplicates import twins_of
 from harness.data.pixels import Form, digests_of, write_images
+from harness.data.source import opened
 from harness.files import digest_of
 from harness.image_file import CONVERSIONS, broken_in_words
 from harness.messages import has_commands, in_bytes
@@ -156,7 +157,7 @@ def prepare(
             log.warning("%s is damaged (its fingerprint differs); decoding again", folder)
             prepared = None
         if prepared is None:
-            source = dataset.open()
+            source = opened(dataset, name)
             _check(source, name, dataset.has_labels)
             _write(source, name, folder, skip_broken)
             prepared = _open(folder)

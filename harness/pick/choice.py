@@ -160,9 +160,8 @@ def picks_in_words(selection: Selection, name: str, classes: Sequence[str]) -> l
     positions = selection.picks.tolist()
     reasons = selection.reasons()
     if reasons:
-        names = [[classes[label] for label in reason.classes] for reason in reasons]
-        told = zip(positions, reasons, names, strict=True)
-        return [Pick(position, reason.score, reason.why.format(*of)) for position, reason, of in told]
+        told = zip(positions, reasons, strict=True)
+        return [Pick(position, reason.score, reason.naming(classes)) for position, reason in told]
     looked = [part for part in ("features", "penultimate", "logits") if part in vars(selection.pool)]
     at = f" by {' and '.join(looked)}" if looked else ""
     return [Pick(position, None, f"part of the batch that {name} chose as a whole{at}") for position in positions]

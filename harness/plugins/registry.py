@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 from baselines import BUILTINS
@@ -117,7 +117,8 @@ def find_plugin(kind: str, name: str) -> type:
     """The class of a plugin.
 
     Raises:
-        ValueError: no such plugin, offered by two providers, not importable, or not of this kind.
+        ValueError: no such plugin, offered by two providers, not importable, not of this kind, or with a constructor
+            whose hyper-parameters cannot be set.
     """
     if ":" in name:
         return _load(kind, name, name)
@@ -162,7 +163,30 @@ def _load(kind: str, name: str, target: str) -> Any:
         raise ValueError(f"{singular} {name!r} cannot be imported from {target!r}: {cause_of(error)}") from error
     if not (inspect.isclass(plugin) and issubclass(plugin, CONTRACTS[kind])):
         raise ValueError(f"{singular} {name!r}: {target} does not derive from harness.api.{CONTRACTS[kind].__name__}")
+    if problem := constructor_problem(plugin):
+        raise ValueError(f"{singular} {name!r}: {problem}")
     return plugin
+
+
+def constructor_problem(plugin: Any) -> str | None:
+    """Why the hyper-parameters of a class cannot be set, if so: one without a default, or not by keyword alone."""
+    parameters = inspect.signature(plugin).parameters.values()
+    positional = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    given = _num_given(plugin)
+    if len(positional) != given:
+        return (
+            f"the constructor takes {positional} by position, {given} expected; "
+            "hyper-parameters are keyword-only, after a `*`"
+        )
+    without = next((p for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty), None)
+    return f"hyper-parameter {without.name!r} has no default; give it one" if without else None
+
+
+def _num_given(plugin: type) -> int:
+    """How many arguments the harness gives the constructor: an image shape, a backbone, a number of classes."""
+    if issubclass(plugin, api.SupervisedMethod):
+        return 2
+    return int(issubclass(plugin, api.Backbone | api.SSLMethod))
 
 
 @cache
@@ -185,10 +209,23 @@ def defaults(plugin: type) -> dict[str, Any]:
 @cache
 def hints(plugin: type) -> Mapping[str, Any]:
     """The resolved type of each hyper-parameter that has one."""
-    resolved = typing.get_type_hints(plugin.__init__)  # type: ignore[misc]
+    resolved = argument_types(plugin.__init__)  # type: ignore[misc]
     if prepare := preparation(plugin):
-        resolved |= typing.get_type_hints(prepare)
+        resolved |= argument_types(prepare)
     return MappingProxyType({name: resolved[name] for name in defaults(plugin) if name in resolved})
+
+
+def argument_types(function: Any) -> dict[str, Any]:
+    """The resolved type of each annotated argument; Any where it names what only type checkers import."""
+    function = inspect.unwrap(function)
+    resolved: dict[str, Any] = {}
+    for name, annotation in getattr(function, "__annotations__", {}).items():
+        alone = SimpleNamespace(__annotations__={name: annotation})
+        try:
+            resolved |= typing.get_type_hints(alone, function.__globals__)
+        except Exception:  # what is written there may fail in any way
+            resolved[name] = Any
+    return resolved
 
 
 def nested_kind(annotation: Any) -> str | None:

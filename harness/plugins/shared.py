@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
-from harness.api import Backbone, FeatureForm, ImageForm, Selector
+from harness.api import CLASSIFIER_TRAITS, CONDITIONAL_PARTS, Backbone, FeatureForm, ImageForm, Selector
 from harness.messages import closest
 from harness.plugins.weights import load_weights
 
@@ -39,7 +39,7 @@ def prepare_backbone(
 
     Raises:
         ValueError: no such file, weights of another network, more stages than there are, a form of images that is
-            not known or none. On torch's meta device, where nothing is loaded, weights are only looked for.
+            not known or none. Of a network in outline, into which nothing is loaded, weights are only looked for.
         FileNotFoundError: published weights that cannot be fetched.
     """
     for name, value in (("input_size", input_size), ("normalize", normalize)):
@@ -86,8 +86,9 @@ def prepare_selector(
             be set.
 
     Raises:
-        ValueError: `pool_subset` is below 1; the selector takes no `normalize`.
+        ValueError: `pool_subset` is below 1; the selector takes no `normalize`, or declares what there is not.
     """
+    check_declared(selector)
     if pool_subset is not None and pool_subset < 1:
         raise ValueError(f"pool_subset = {pool_subset} is not >= 1")
     selector.pool_subset = pool_subset
@@ -101,6 +102,20 @@ def prepare_selector(
             "classifier's last layer does, raw; leave it out"
         )
     selector.normalize = normalize
+
+
+def check_declared(selector: Selector) -> None:
+    """Whether the `reads` and `needs` of a selector are sets of what there is.
+
+    Raises:
+        ValueError: in one line.
+    """
+    for what, known in (("reads", CONDITIONAL_PARTS), ("needs", CLASSIFIER_TRAITS)):
+        declared = getattr(selector, what)
+        if not isinstance(declared, frozenset):
+            raise ValueError(f"{what} is {declared!r}, not a frozenset")
+        for name in declared - known:
+            raise ValueError(f"{what} has {name!r}; {closest(name, known)}")
 
 
 PREPARATIONS: Mapping[type, Callable[..., None]] = {Backbone: prepare_backbone, Selector: prepare_selector}

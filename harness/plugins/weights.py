@@ -26,6 +26,7 @@ from torch import Tensor
 from harness import files
 from harness.api import Backbone, PublishedWeights
 from harness.messages import closest, count, message_of, printable
+from harness.plugins.outline import outlining
 
 Tensors = Mapping[str, Tensor]
 
@@ -39,7 +40,7 @@ TORCH_STARTS = (b"PK", b"\x80")
 def load_weights(backbone: Backbone, weights: str) -> None:
     """Loads a checkpoint file or published weights into a backbone, and reports on stderr.
 
-    On torch's meta device the weights are only looked for.
+    Where the network is constructed for its shapes alone, the weights are only looked for.
 
     Raises:
         ValueError: neither a file nor published, not readable, or of another network.
@@ -47,7 +48,7 @@ def load_weights(backbone: Backbone, weights: str) -> None:
     """
     published = backbone.published_weights()
     file = None if weights in published else _existing(weights, published)
-    if any(parameter.is_meta for parameter in backbone.parameters()):
+    if outlining() or any(parameter.is_meta for parameter in backbone.parameters()):
         return
     content = published[weights].load() if file is None else read_checkpoint(file)
     print(printable(load_state(backbone, content, weights)), file=sys.stderr)

@@ -27,7 +27,7 @@ from harness.sweep.preflight import check_data, data_name
 from harness.trial.lengths import images_learnt_from, settled
 from harness.trial.lengths import steps as steps_of
 from harness.trial.measures import SAMPLE
-from harness.trial.pace import Pace, RoundPace, measure_pace, measure_some_rounds
+from harness.trial.pace import Pace, RoundPace, StepFailedError, measure_pace, measure_some_rounds
 from harness.trial.pretraining import pretrain_key, pretrains
 
 CLASSES_SHOWN = 10
@@ -47,7 +47,7 @@ def expected_costs(plan: Plan, cache: Path) -> str:
     to be downloaded for that are not looked at.
 
     Raises:
-        ConfigError, FileNotFoundError: as of `check_data`.
+        ConfigError, FileNotFoundError: as of `check_data`; a trial fails in its first step.
     """
     prepared = check_data(plan, cache, download=False)
     known = {_data_of(config): data for config, data in prepared}
@@ -257,6 +257,9 @@ def _measured(plan: Plan, known: Mapping[str, Data], cache: Path) -> _Measured:
             channels, height, width = data.image_shape
             shape = channels, height, width
             paces[kind] = measure_pace(config, shape, data.num_classes, MEASURED_SECONDS / len(kinds))
+        except StepFailedError as error:
+            names = f"{config.ssl_method.name} with {config.backbone.name}"
+            raise ConfigError([f"trial: the first step of training ({names}) fails: {error}"]) from error
         except Exception as error:  # a plugin may fail in any way, and the sweep's own checks say it better
             problems[kind] = cause_of(error, 200)
     slow = {kind: on_features[kind] for kind, pace in rounds.items() if pace.is_least}

@@ -101,17 +101,21 @@ def _check_tested(config: TrialConfig, data: Data, tested: dict[str, set[int]], 
 
 
 def check_places(folder: Path, stages: Path, cache: Path) -> None:
-    """Whether what may be deleted at any time and the sweep's folder lie apart.
+    """Whether what may be deleted at any time and the sweep's folder lie apart, and all can be folders.
 
     Raises:
-        ConfigError: one lies in the other.
+        ConfigError: one lies in the other, or a file is where a folder should be.
     """
-    own, problems = folder.resolve(), []
-    for option, place in {"--stages": stages, "--cache": cache}.items():
+    own, problems, apart = folder.resolve(), [], {"--stages": stages, "--cache": cache}
+    for option, place in apart.items():
         if place.resolve().is_relative_to(own):
             problems.append(f"{option} {place} is the sweep's own folder, {folder}, or in it")
         elif own.is_relative_to(place.resolve()):
             problems.append(f"{option} {place} may be deleted at any time, and the sweep's folder, {folder}, is in it")
+    for option, place in (apart | {"--results": folder}).items():
+        problems += [
+            f"{option} {place}: {above} is a file, not a folder" for above in (place, *place.parents) if above.is_file()
+        ]
     if problems:
         raise ConfigError(problems)
 

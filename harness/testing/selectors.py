@@ -11,14 +11,13 @@ from torch import Tensor
 
 from harness import messages
 from harness.api import (
-    CLASSIFIER_TRAITS,
     CONDITIONAL_PARTS,
     Companion,
     FeatureForm,
     Pool,
     Reason,
 )
-from harness.plugins.shared import prepare_selector
+from harness.plugins.shared import check_declared, prepare_selector
 from harness.seeding import generator, seeded
 from harness.testing.common import (
     Check,
@@ -195,10 +194,8 @@ def _share_of_divisions(counts: Tensor) -> float:
 
 def reads_are_as_declared(plugin: Factory) -> None:
     """`reads` names the conditional parts of the pool that selecting asks for, no fewer and no more."""
+    check_declared(plugin())
     declared = plugin().reads
-    assert isinstance(declared, frozenset), f"reads is {declared!r}, not a frozenset"
-    for name in declared - CONDITIONAL_PARTS:
-        raise AssertionError(f"reads has {name!r}; {messages.closest(name, CONDITIONAL_PARTS)}")
     asked: set[str] = set()
     for num_labeled in (8, 38, *[0] * plugin().supports_cold_start):
         pool, read = recording(make_pool(num_labeled=num_labeled))
@@ -213,11 +210,8 @@ def reads_are_as_declared(plugin: Factory) -> None:
 
 def needs_are_as_declared(plugin: Factory) -> None:
     """`needs` names what it relies on: without `probabilities`, picks follow from the order of an image's classes."""
-    needs = plugin().needs
-    assert isinstance(needs, frozenset), f"needs is {needs!r}, not a frozenset"
-    for name in needs - CLASSIFIER_TRAITS:
-        raise AssertionError(f"needs has {name!r}; {messages.closest(name, CLASSIFIER_TRAITS)}")
-    if needs:
+    check_declared(plugin())
+    if plugin().needs:
         return
     pool = make_pool()
     picks, voted = (_select(plugin(), shown, 20) for shown in (pool, voting(pool)))
@@ -242,7 +236,7 @@ def reasons_fit_the_picks(plugin: Factory) -> None:
         for reason in reasons:
             assert isinstance(reason, Reason), f"explain gave {type(reason).__name__}, not a Reason"
             assert all(0 <= label < pool.num_classes for label in reason.classes), f"{reason} names classes of no label"
-            assert reason.why.count("{}") == len(reason.classes), f"{reason}: one class for each {{}} of why"
+            reason.naming([str(label) for label in range(pool.num_classes)])
 
 
 def companion_is_as_declared(plugin: Factory) -> None:

@@ -180,6 +180,10 @@ def _measure_all(
             answers.send(cause_of(error, 200))
 
 
+class StepFailedError(RuntimeError):
+    """A training step that a trial would take fails: the trial would, too. Says why."""
+
+
 class _EnoughError(Exception):
     """The time is up."""
 
@@ -192,6 +196,9 @@ def measure_pace(config: TrialConfig, image_shape: tuple[int, int, int], num_cla
         image_shape: (C, H, W) of its images.
         num_classes: K.
         seconds: no step is begun so long after the first, but for the second.
+
+    Raises:
+        StepFailedError: a step fails, for no want of memory.
     """
     memory = PeakMemory()
     settings: Optimization = config.pretrain if pretrains(config) else config.classifier
@@ -206,8 +213,14 @@ def measure_pace(config: TrialConfig, image_shape: tuple[int, int, int], num_cla
 
     train = _training(config, data, runtime, Watch(on_epoch=on_epoch))
     if train:
-        with contextlib.suppress(_EnoughError):
+        try:
             train()
+        except _EnoughError:
+            pass
+        except Exception as error:  # a plugin may fail in any way
+            if _is_of_the_machine(error):
+                raise
+            raise StepFailedError(cause_of(error, 200)) from error
     method = build_method(config, data, 0, runtime)
     started = time.perf_counter()
     runtime.forward(method.backbone, data.pool)
@@ -215,6 +228,13 @@ def measure_pace(config: TrialConfig, image_shape: tuple[int, int, int], num_cla
     steps = max(0, len(ends) - 1)
     mean = (ends[-1] - ends[0]) / steps if steps else None
     return Pace(mean, len(data.pool), steps, image, memory.peak(runtime.device))
+
+
+def _is_of_the_machine(error: Exception) -> bool:
+    """Whether another machine might not fail so: there is no more memory, or no such device."""
+    return isinstance(error, MemoryError | OSError | torch.OutOfMemoryError | torch.AcceleratorError) or (
+        "alloc" in str(error)
+    )
 
 
 def _training(config: TrialConfig, data: Data, runtime: Runtime, watch: Watch) -> Callable[[], object] | None:

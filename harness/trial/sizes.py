@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
+from torch import Tensor
 
 from harness.api import Backbone, SemiSupervisedMethod
 from harness.config.checks import Tried, try_method
 from harness.config.trial import TrialConfig
-from harness.messages import cause_of
+from harness.messages import cause_of, message_of
 from harness.plugins import registry
 from harness.plugins.inputs import Described, Inputs, inputs_of
-from harness.plugins.outline import in_outline
+from harness.plugins.outline import in_outline, without_values
 from harness.plugins.registry import PluginSpec
 from harness.trial import runtime
 from harness.trial.pretraining import pretrains
@@ -24,7 +25,7 @@ Size = tuple[int, int]
 
 
 def check_sizes(config: TrialConfig, images: Described) -> None:
-    """Tries the backbone at the size of every view, without memory or arithmetic.
+    """Tries the backbone at the size of the images and of every view, mostly without memory or arithmetic.
 
     Args:
         config: of the trial.
@@ -110,33 +111,43 @@ def _check_alike(method: str, sizes: Sequence[Size]) -> None:
 
 
 def _check_taken(spec: PluginSpec, inputs: Inputs, size: Size, what: str, advice: str) -> None:
-    backbone = _backbone(Tried.of(spec), inputs.shape)  # which may refuse the images of the data
+    plugin = Tried.of(spec)
+    kind = type(_backbone(plugin, inputs.shape)).__name__  # which may refuse the images of the data
     seen = runtime.shown_size(size, inputs.scale)
-    problem = _problem(backbone, (inputs.shape[0], *seen)) if seen != inputs.shape[1:] else None
-    if problem:
+    if problem := _problem(plugin, inputs.shape, inputs.shape):
+        raise ValueError(f"backbone: {kind} does not take images of {_said(inputs.shape[1:])} ({problem}); change it")
+    if problem := _problem(plugin, inputs.shape, (inputs.shape[0], *seen)):
         what += f", {_said(seen)} to the encoder" if seen != size else ""
-        kind = type(backbone).__name__
         raise ValueError(f"{what}, which {kind} does not take ({problem}); change {advice} or the backbone")
 
 
 @lru_cache(maxsize=1)  # the trials of a search mostly share it
 def _backbone(plugin: Tried, image_shape: tuple[int, ...]) -> Backbone:
-    with in_outline():
-        backbone: Backbone = registry.build(plugin.spec, image_shape)
+    backbone: Backbone = in_outline(lambda: registry.build(plugin.spec, image_shape))
     return backbone.eval()
 
 
-def _problem(backbone: Backbone, image_shape: tuple[int, ...]) -> str | None:
-    try:
+@lru_cache(maxsize=64)  # the sizes of all views of a trial, and of those that share its backbone
+def _problem(plugin: Tried, image_shape: tuple[int, ...], shown: tuple[int, ...]) -> str | None:
+    """Why a backbone for images of one shape does not take those of another, or of the same; None where it does."""
+    expected = _backbone(plugin, image_shape).feature_dim
+
+    def forward() -> Tensor:
+        network = _backbone(plugin, image_shape)
+        if not without_values():
+            network = registry.build(plugin.spec, image_shape).eval()
         with torch.no_grad():
-            length = backbone(torch.empty(2, *image_shape, device="meta")).shape[1]
-    except NotImplementedError:  # an operation that knows no shapes without values: the first step will tell
-        return None
-    except (RuntimeError, ValueError) as error:
-        return str(error).partition("\n")[0]
-    expected = backbone.feature_dim
-    return None if length == expected else f"{length} features instead of {expected}"
+            features: Tensor = network(torch.zeros(2, *shown))
+        return features
+
+    try:
+        shape = tuple(in_outline(forward).shape)
+    except Exception as error:  # a plugin may fail in any way
+        return message_of(error).partition("\n")[0] if isinstance(error, RuntimeError | ValueError) else cause_of(error)
+    if len(shape) != 2:
+        return f"its output for 2 images is {list(shape)} instead of [2, {expected}]"
+    return None if shape[1] == expected else f"{shape[1]} features instead of {expected}"
 
 
-def _said(size: Size) -> str:
+def _said(size: Sequence[int]) -> str:
     return f"{size[0]}x{size[1]}"

@@ -348,3 +348,18 @@ def test_two_folders_without_labels_in_train_are_both_no_class(tmp_path):
     layout = read_layout(str(tmp_path), {}, None)
     assert list(layout.splits["train"]) == ["cat", "dog"]
     assert {Path(image.path).name for image in layout.unlabeled} == {"1.png", "2.png"}
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        {"train": "train", "test": "train"},
+        {"train": ".", "val": "."},
+        {"train": "train", "val": "train/cat"},
+        {"val": "train/dog", "test": "train"},
+    ],
+)
+def test_two_splits_do_not_share_images(tmp_path, named):
+    lay(tmp_path, *of_classes("train", "more"))
+    assert "folder, " in refusal(tmp_path, **named)
+    read(tmp_path, train="train", test="more")

@@ -12,6 +12,8 @@ import torch
 import yaml
 from trials import SMALL
 
+from baselines.backbones.dcnn3 import DCNN3
+from baselines.ssl_methods.simclr import SimCLR
 from harness.config import checks
 from harness.config.parsing import apply_overrides, parse_trial
 from harness.config.plan import Plan, load_plan
@@ -25,7 +27,7 @@ from harness.config.schema import (
 )
 from harness.config.trial import TrialConfig
 from harness.plain_yaml import parse_yaml
-from harness.plugins import registry
+from harness.plugins import registry, weights
 
 VALID = """
 name: question
@@ -599,6 +601,57 @@ def test_garbage_is_a_config_error(tmp_path):
         for _ in range(rng.randint(1, 6)):
             cut[rng.randrange(len(cut))] = rng.choice(alphabet)
         _acceptable(tmp_path, "".join(cut[: rng.randint(1, len(cut))]))
+
+
+class NeedsValues(DCNN3):
+    """Computes with the values of tensors, as ViTs do with their drop path rates."""
+
+    def __init__(self, image_shape, *, rate: float = 0.1):
+        super().__init__(image_shape, width=4)
+        self.rate = rate
+        self.rates = [x.item() for x in torch.linspace(0, rate, 3)]
+        weight = next(self.parameters()).detach().numpy()
+        weight -= weight.mean()
+
+
+class Probes(SimCLR):
+    """Asks its backbone how many features it has, and a tensor for numbers."""
+
+    def __init__(self, backbone, *, steps: int = 3):
+        super().__init__(backbone)
+        self.steps = steps
+        with torch.no_grad():
+            self.probed = backbone(torch.zeros(2, 3, 64, 64)).shape[1]
+        self.temperatures = torch.linspace(0.04, 0.07, steps).tolist()
+
+
+class BadNumber(NeedsValues):
+    """Fails of itself where there are values."""
+
+    def __init__(self, image_shape, *, rate: float = 0.1):
+        super().__init__(image_shape, rate=rate)
+        raise RuntimeError("no such rate")
+
+
+@pytest.mark.parametrize("method", ["simclr", "byol", f"{__name__}:Probes"])
+@pytest.mark.parametrize("backbone", [{"name": "dcnn3", "width": 4}, f"{__name__}:NeedsValues"])
+def test_networks_that_compute_with_values_are_constructed(backbone, method):
+    before, problems = torch.get_rng_state(), Problems()
+    config = parse_trial({**SMALL, "backbone": backbone, "ssl_method": method}, "trial", problems)
+    assert problems.found == []
+    outlined = checks.try_backbone(checks.Tried.of(config.backbone))
+    assert all(parameter.is_meta for parameter in outlined.parameters())
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_what_fails_with_values_says_so_and_weights_are_not_loaded_for_it(monkeypatch):
+    problems = Problems()
+    parse_trial({**SMALL, "backbone": f"{__name__}:BadNumber"}, "trial", problems)
+    assert problems.found == ["trial.backbone: RuntimeError: no such rate"]
+    monkeypatch.setattr(weights, "read_checkpoint", lambda _: pytest.fail("weights were loaded"))
+    problems = Problems()
+    parse_trial({**SMALL, "backbone": {"name": f"{__name__}:NeedsValues", "weights": __file__}}, "trial", problems)
+    assert problems.found == []
 
 
 def test_a_method_that_changes_its_backbone_does_not_change_that_of_the_next(monkeypatch):

@@ -9,11 +9,13 @@ import sys
 import textwrap
 import time
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from harness.api import Dataset, Images, Source, Split
 from harness.data import pixels, splits
@@ -70,6 +72,46 @@ def folder_of(cache):
 
 
 # --- prepare
+
+
+class Odd(Synthetic):
+    """Opens what a function makes of a source."""
+
+    def __init__(self, change):
+        super().__init__()
+        self.change = change
+
+    def open(self):
+        return self.change(super().open())
+
+
+def labelled(change):
+    """A function that changes the labels of a source's training images."""
+    return lambda source: replace(
+        source, splits={"train": replace(source.splits["train"], labels=change(source.splits["train"].labels))}
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (labelled(Tensor.tolist), "labels of split 'train' is of type list, not Tensor: [0, 1"),
+        (labelled(Tensor.numpy), "labels of split 'train' is of type ndarray, not Tensor"),
+        (lambda source: replace(source, class_names=(0, 1, 2, 3)), "one of class_names is of type int, not str: 0"),
+        (lambda source: replace(source, class_names="abcd"), "class_names is 'abcd', not a tuple"),
+        (lambda source: replace(source, notes="hello"), "notes is 'hello', not a tuple"),
+        (lambda source: replace(source, tally={"foo": 3}), "tally has 'foo'; known: "),
+        (lambda source: replace(source, image_shape=5), "image_shape is 5, not a tuple"),
+        (lambda source: replace(source, splits=[1]), "splits is of type list, not Mapping: [1]"),
+        (lambda source: replace(source, splits={"train": 1}), "split 'train' is of type int, not Split: 1"),
+        (lambda source: None, "open() returned NoneType, not a Source"),
+        (lambda source: source.splits["dev"], "it cannot be opened: KeyError: 'dev'"),
+    ],
+)
+def test_a_source_of_other_types_is_refused_in_one_line(tmp_path, change, words):
+    with pytest.raises(ValueError, match=re.escape(f"data set odd: {words}")) as caught:
+        prepare(Odd(change), "odd", tmp_path)
+    assert "\n" not in str(caught.value)
 
 
 def test_decoded_images_labels_and_moments_are_those_of_the_source(tmp_path):

@@ -16,6 +16,7 @@ from trials import configure
 
 from baselines.datasets.image_folder import ImageFolder
 from harness import embed
+from harness.api import Reason
 from harness.data.splits import in_random_order
 from harness.encoders import export
 from harness.pick import candidates, command
@@ -31,6 +32,12 @@ SELECTORS = {
     "coreset": {"name": "coreset", "pool_subset": 30},
     "badge": "badge",
 }
+
+
+@pytest.mark.parametrize("why", ["in set {a}", "{0} of {", "}"])
+def test_braces_of_a_selectors_own_words_stay(why):
+    assert Reason(why).naming(CLASSES) == why
+    assert Reason(f"{{}} {why} {{}}", classes=(2, 0)).naming(CLASSES) == f"owl {why} cat"
 
 
 @pytest.fixture(scope="module")

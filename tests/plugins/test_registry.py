@@ -3,6 +3,7 @@
 import json
 import re
 from importlib.metadata import Distribution, EntryPoint
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from baselines.selectors.random import Random
 from baselines.ssl_methods.simclr import SimCLR
 from harness import messages
 from harness.api import Backbone, Family, Selector
+from harness.config.json_schema import schema
 from harness.config.schema import Problems, parse_plugin
 from harness.plugins import registry
 from harness.plugins.__main__ import main
@@ -230,6 +232,76 @@ def test_as_spec_leaves_its_argument_alone():
     value = {"name": "dcnn3", "width": 3}
     assert as_spec("backbones", value) == PluginSpec("backbones", "dcnn3", {"width": 3})
     assert value == {"name": "dcnn3", "width": 3}
+
+
+class ForCheckers(Random):
+    """Names a type that type checkers alone import."""
+
+    def __init__(self, *, weights: "Sequence[float]" = (1.0, 2.0), depth: int = 3):  # noqa: F821
+        self.weights, self.depth = weights, depth
+
+
+def test_a_type_that_only_type_checkers_know_takes_any_value():
+    assert registry.hints(ForCheckers) == {**registry.hints(Random), "weights": Any, "depth": int}
+    problems = Problems()
+    spec = parse_plugin("selectors", {"name": f"{__name__}:ForCheckers", "weights": [3], "depth": "x"}, "s", problems)
+    assert problems.found == ["s.depth: expected a whole number, not 'x'"]
+    assert spec.hyperparameters["weights"] == [3]
+    assert build(PluginSpec("selectors", f"{__name__}:ForCheckers", {"weights": [3]})).weights == [3]
+
+
+class NoDefault(Random):
+    """Cannot be built from its name."""
+
+    def __init__(self, *, beta: float):
+        self.beta = beta
+
+
+class ByPosition(Random):
+    """Has a hyper-parameter that no configuration reaches."""
+
+    def __init__(self, beta: float = 1.0):
+        self.beta = beta
+
+
+class NoShape(DCNN3):
+    """Takes no image shape."""
+
+    def __init__(self, *, width: int = 3):
+        super().__init__((3, 8, 8), width=width)
+
+
+@pytest.mark.parametrize(
+    ("kind", "plugin", "words"),
+    [
+        ("selectors", NoDefault, "hyper-parameter 'beta' has no default; give it one"),
+        ("selectors", ByPosition, "takes ['beta'] by position, 0 expected; hyper-parameters are keyword-only"),
+        ("backbones", NoShape, "takes [] by position, 1 expected"),
+    ],
+)
+def test_a_constructor_whose_settings_cannot_be_set_is_refused(install, kind, plugin, words):
+    target = f"{__name__}:{plugin.__name__}"
+    with refused(words):
+        find_plugin(kind, target)
+    install("theirs", kind, "unusable", target)
+    (entry,) = (item for item in describe_plugins() if item["name"] == "unusable")
+    assert words in entry["error"]
+    assert not entry["hyperparameters"]
+
+
+@pytest.mark.parametrize(
+    ("declared", "words"),
+    [
+        ({"needs": frozenset({"probability"})}, "needs has 'probability'; did you mean 'probabilities'?"),
+        ({"reads": frozenset({"imgs"})}, "reads has 'imgs'; did you mean 'images'?"),
+        ({"reads": "images"}, "reads is 'images', not a frozenset"),
+        ({"needs": {"probabilities"}}, "needs is {'probabilities'}, not a frozenset"),
+    ],
+)
+def test_a_selector_that_declares_what_there_is_not_is_refused(monkeypatch, declared, words):
+    monkeypatch.setattr("baselines.selectors.random.Random", type("Odd", (Random,), declared))
+    with refused(f"selector 'random': {words}"):
+        build(PluginSpec("selectors", "random"))
 
 
 # --- what every plugin of a kind has ---
@@ -474,6 +546,17 @@ def test_the_code_of_a_plugin_includes_that_of_its_plugins():
 
 
 # --- the command line ---
+
+
+def test_the_schema_leaves_out_what_cannot_be_used(install):
+    whole = schema()
+    install("broken-package", "selectors", "their_selector", "not_there:Theirs")
+    install("sneaky", "selectors", "random", "sneaky:Random")
+    install("odd", "selectors", "odd", f"{__name__}:NoDefault")
+    install("odd", "backbones", "odd/", "not_there:Family")
+    install("typed", "selectors", "typed", f"{__name__}:ForCheckers")
+    known, names = (set(made["definitions"]["selectors"]["anyOf"][0]["enum"]) for made in (whole, schema()))
+    assert names == known - {"random"} | {"typed"}
 
 
 def test_json_lists_every_plugin(capsys, install):

@@ -8,7 +8,9 @@ from PIL import Image
 
 from baselines.datasets.cifar10 import CIFAR10
 from baselines.datasets.npz import Npz
+from baselines.ssl_methods.simclr import SimCLR
 from harness.config.plan import load_plan
+from harness.config.schema import ConfigError
 from harness.sweep import costs
 from harness.sweep.command import main
 from harness.sweep.costs import expected_costs
@@ -44,6 +46,25 @@ def plan(tmp_path):
 def paced(monkeypatch):
     """Nothing is measured."""
     monkeypatch.setattr(costs, "measure_pace", lambda *_: Pace(step=100.0, batch=32, steps=5, image=0.0, peak=3e8))
+
+
+class Lossless(SimCLR):
+    """Forgets its loss."""
+
+    def loss(self, views):
+        return {"lost": super().loss(views)["loss"]}
+
+
+def test_a_trial_whose_first_step_fails_is_refused_and_one_without_memory_is_not(plan, tmp_path, monkeypatch):
+    lossless = plan(**{"trial.ssl_method": f"{__name__}:Lossless"})
+    with pytest.raises(ConfigError, match=r"the first step of training \(.*Lossless with dcnn3\) fails: KeyError"):
+        expected_costs(lossless, tmp_path / "cache")
+
+    def no_memory(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(SimCLR, "loss", no_memory)
+    assert "time: no estimate: MemoryError" in expected_costs(plan(), tmp_path / "cache")
 
 
 def test_the_data_are_told_with_where_parts_come_from_and_what_is_in_two_of_them(plan, tmp_path, paced):

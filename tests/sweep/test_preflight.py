@@ -14,7 +14,7 @@ from baselines.datasets.image_folder import ImageFolder
 from harness.config.plan import load_plan
 from harness.config.schema import ConfigError
 from harness.records.environment import describe_environment
-from harness.sweep.preflight import check_data, say_notes
+from harness.sweep.preflight import check_data, check_places, say_notes
 
 
 @pytest.fixture
@@ -144,3 +144,14 @@ def test_five_thousand_trials_are_planned_in_seconds_and_in_a_gigabyte(tmp_path)
     assert re.search(r"\b5,?000\b", text), text
     assert seconds < 30
     assert mebibytes < 1024
+
+
+@pytest.mark.parametrize("option", ["--results", "--stages", "--cache"])
+@pytest.mark.parametrize("below", ["", "deep/er"])
+def test_a_file_where_a_folder_should_be_is_refused(tmp_path, option, below):
+    (tmp_path / "file").touch()
+    places = {name: tmp_path / name[2:] for name in ("--results", "--stages", "--cache")}
+    places[option] = tmp_path / "file" / below
+    with pytest.raises(ConfigError, match="is a file, not a folder") as caught:
+        check_places(places["--results"] / "mine", places["--stages"], places["--cache"])
+    assert str(caught.value).startswith(option)

@@ -68,14 +68,6 @@ class NoDocstring(GoodSelector):
     pass
 
 
-class ReadsItsWeights(GoodBackbone):
-    """Decides by the value of a weight."""
-
-    def __init__(self, image_shape):
-        super().__init__(image_shape)
-        self.scale = 2.0 if float(self.conv.weight.sum()) > 0 else 1.0
-
-
 class OwnWeights(GoodBackbone):
     """Has a hyper-parameter of a name that is taken.
 
@@ -121,7 +113,6 @@ BROKEN = [
     ("selectors", "docstring_has_a_summary", NoDocstring, "no docstring"),
     ("selectors", "docstring_has_a_summary", TwoLineSummary, "not a summary: 'A sentence that goes on'"),
     ("selectors", "docstring_has_a_summary", Unexplained, "does not say what hyper-parameter 'beta' does"),
-    ("backbones", "constructor_needs_no_values", ReadsItsWeights, "raised RuntimeError"),
     ("backbones", "hyperparameters_are_keywords", OwnWeights, "'freeze' is a hyper-parameter that all backbones have"),
     ("ssl_methods", "hyperparameters_are_keywords", partial(NoDefault, beta=1.0), "'beta' has no default"),
 ]

@@ -3,6 +3,7 @@
 import itertools
 import random
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -37,6 +38,11 @@ def _opened(**changes):
         return Split(**(fields | changes))
 
     return broken(GoodDataset, train=train)
+
+
+def _told(**changes):
+    """A data set that says something else of itself."""
+    return broken(GoodDataset, open=lambda self: replace(GoodDataset().open(), **changes))
 
 
 class SharedCursor(GoodDataset):
@@ -94,8 +100,12 @@ BROKEN = [
     ("source_is_complete", broken(GoodDataset, image_shape=(8, 8)), "image_shape is (8, 8)"),
     ("source_is_complete", broken(GoodDataset, gives_features=True), "gives_features True"),
     ("source_is_complete", broken(GoodFeatures, gives_features=False), "gives_features False"),
-    ("source_is_complete", _opened(files=["a.png"]), "files are not as many"),
-    ("source_is_complete", _opened(names=["a.png"]), "names are not as many"),
+    ("source_is_complete", _opened(files=["a.png"]), "files of split 'train' are not as many"),
+    ("source_is_complete", _opened(names=["a.png"]), "names of split 'train' are not as many"),
+    ("source_is_complete", _opened(labels=[0, 1] * 6), "labels of split 'train' is of type list, not Tensor"),
+    ("source_is_complete", broken(GoodDataset, class_names=(0, 1)), "one of class_names is of type int, not str"),
+    ("source_is_complete", _told(notes="hello"), "notes is 'hello', not a tuple"),
+    ("source_is_complete", _told(tally={"skiped": 3}), "tally has 'skiped'; did you mean 'skipped'?"),
     ("source_is_complete", broken(GoodDataset, class_names=("cat", "cat")), "distinct names"),
     (
         "source_is_complete",

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from trials import configure
 
-from harness.api import Augmentation
+from harness.api import Augmentation, Backbone
 from harness.plugins.registry import PluginSpec
 from harness.trial import __main__ as command
 from harness.trial.sizes import check_sizes, view_sizes
@@ -111,6 +112,51 @@ def test_a_size_that_does_not_fit_is_refused(settings, message):
 )
 def test_a_size_that_fits_is_not(settings):
     check_sizes(configure(**{"labels": {"start": 20}, **settings}), IMAGES)
+
+
+class Wrong(Backbone):
+    """Says that it has more features than it gives."""
+
+    def __init__(self, image_shape, *, more: int = 1, values: bool = False):
+        super().__init__()
+        self.conv = nn.Conv2d(image_shape[0], 4, 17)
+        self.more, self.values = more, values
+        self.feature_dim = 4 + more
+
+    def forward(self, images):
+        features = self.conv(images).mean((2, 3))
+        return features * features.abs().max().item() if self.values else features
+
+
+class Map(Wrong):
+    """Gives a map."""
+
+    def forward(self, images):
+        return self.conv(images)
+
+
+@pytest.mark.parametrize("method", ["none", "simclr"])
+@pytest.mark.parametrize(
+    ("backbone", "side", "words"),
+    [
+        ({"name": "Wrong"}, 32, "backbone: Wrong does not take images of 32x32 (4 features instead of 5); change it"),
+        ({"name": "Wrong", "values": True}, 32, "does not take images of 32x32 (4 features instead of 5)"),
+        ({"name": "Map"}, 32, "does not take images of 32x32 (its output for 2 images is [2, 4, 16, 16] instead of"),
+        ({"name": "Wrong", "more": 0}, 8, "backbone: Wrong does not take images of 8x8 ("),
+        ({"name": "Wrong", "more": 0, "values": True}, 8, "backbone: Wrong does not take images of 8x8 ("),
+        ({"name": "Wrong", "more": 0, "values": True}, 32, None),
+    ],
+)
+def test_a_backbone_is_tried_on_the_images_themselves(method, backbone, side, words):
+    named = {**backbone, "name": f"{__name__}:{backbone['name']}"}
+    config = configure(backbone=named, ssl_method=method, labels={"start": 20}, augmentation="flip")
+    images = SimpleNamespace(image_shape=(3, side, side), mean=(0.5,) * 3, std=(0.2,) * 3)
+    if words is None:
+        return check_sizes(config, images)
+    with pytest.raises(ValueError, match="does not take images of") as caught:
+        check_sizes(config, images)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 class Halved(Augmentation):
