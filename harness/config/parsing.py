@@ -41,7 +41,7 @@ def parse_trial(value: Any, path: str, problems: Problems, own: Recipes | None =
         problems: notes what is wrong.
         own: recipes that are known already; others are read from their files.
     """
-    before = len(problems.found)
+    before, given = len(problems.found), value
     value = over_features(over_recipe(value, path, problems, own or {}))
     config = parse(TrialConfig, value, path, problems, beside=(RECIPE,))
     if config is None or len(problems.found) > before:
@@ -63,7 +63,23 @@ def parse_trial(value: Any, path: str, problems: Problems, own: Recipes | None =
             f"{path}.compute.device", "cuda was asked for, but this machine has no CUDA device; use cpu or auto"
         )
     try_plugins(config, path, problems)
-    return config if len(problems.found) == before else None
+    if len(problems.found) == before:
+        return config
+    _tell_of_recipe(given, path, problems, before, own or {})
+    return None
+
+
+def _tell_of_recipe(value: Any, path: str, problems: Problems, before: int, own: Recipes) -> None:
+    """Names the recipe in what is wrong with it by itself and stayed so, of the problems since so many."""
+    name = value.get(RECIPE) if isinstance(value, Mapping) else None
+    if not isinstance(name, str):
+        return
+    alone = Problems(problems.file)
+    parse_trial(own[name] if name in own else recipe_trial(name, "", Problems()), path, alone)
+    found, problems.found = problems.found[before:], problems.found[:before]
+    for line in found:
+        said = line.removeprefix(f"{problems.file}: ")
+        problems.add(*((f"{path}.{RECIPE}", f"{name}: {said}") if line in alone.found else ("", said)))
 
 
 def parse_settings(value: Any, path: str, problems: Problems, own: Recipes | None = None) -> TrialConfig | None:

@@ -289,10 +289,13 @@ def load_plan(source: Path | Mapping[str, Any], overrides: Mapping[str, Any]) ->
     if settings is None:
         problems.raise_any()
     assert settings is not None
+    sound = not problems.found  # else a setting that was misread has its default, which nothing else is judged by
     recipes = _recipes(content, settings, problems)
-    space = _space(content, settings.method, recipes, problems)
+    space = _space(content, settings.method if sound else "random", recipes, problems)
     paths = [parameter.path for parameter in space.parameters]
-    _check_settings(settings, paths, bool(content.get("parameters") or content.get("cases")), problems)
+    if sound:
+        varies = bool(content.get("parameters") or content.get("cases"))
+        _check_settings(settings, paths, varies, problems)
     problems.raise_any()
     header = opening_comment(source) if isinstance(source, Path) else ""
     seeds = _seeds_of(settings)
@@ -420,13 +423,14 @@ def _with_candidates(plan: Plan, problems: Problems) -> Plan:
 
 
 def _references(plan: Plan, verdicts: Verdicts, problems: Problems) -> tuple[Candidate, ...]:
-    given = plan.confirm.references if plan.confirm else ()
-    for number, reference in enumerate(given):
+    found: list[Candidate] = []
+    for number, reference in enumerate(plan.confirm.references if plan.confirm else ()):
         place = f"confirm.references[{number}]"
         if plan.space.knows_case(reference, place, problems):
+            found += verdicts.candidates([reference])
             for line in verdicts.wrong(reference):
                 problems.add(place, line)
-    return tuple(verdicts.candidates(given))
+    return tuple(found)
 
 
 def _combined(verdicts: Verdicts, probes: Sequence[Candidate], space: Space) -> Iterator[Candidate]:

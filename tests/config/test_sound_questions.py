@@ -315,3 +315,18 @@ def test_a_grid_that_is_tested_at_once_needs_no_validation_images():
     assert len(load_plan(question, {}).candidates) == 2
     with pytest.raises(ConfigError, match="metric val/accuracy needs validation images"):
         load_plan(question | {"confirm": {"seeds": [1]}}, {})
+
+
+RANGE = {"parameters": {"pretrain.epochs": {"min": 1, "max": 9}}}
+MISREAD = {
+    "method": {"method": "bayesian", "run_cap": 3} | RANGE,
+    "run_cap": {"method": "random", "run_cap": "1e1"} | RANGE,
+    "seeds.mx": {"seeds": {"mx": 10, "until": "resolved"}},
+}
+
+
+@pytest.mark.parametrize("key", MISREAD)
+def test_nothing_is_judged_by_the_default_of_a_setting_that_was_misread(key):
+    with pytest.raises(ConfigError) as caught:
+        load_plan(MISREAD[key], {})
+    assert [line.partition(": ")[0] for line in caught.value.problems] == [key]
