@@ -201,7 +201,7 @@ def test_a_comparison_without_validation_images_runs_is_reported_and_goes_on(tmp
     assert all("test/accuracy" in row["metrics"] and "val/accuracy" not in row["metrics"] for row in ended)
     assert run(tmp_path, write(tmp_path, **asked, seeds=[0, 1]), "--resume") == 0
     assert endings(folder) == {"finished": 4}
-    assert "test/accuracy" in (folder / "report" / "index.html").read_text()
+    assert "test/aubc" in (folder / "summary.md").read_text()
 
 
 def test_a_search_is_confirmed_with_fresh_seeds_and_reads_the_test_set_only_then(tmp_path):
