@@ -76,8 +76,8 @@ def _tell_of_recipe(value: Any, path: str, problems: Problems, before: int, own:
         return
     alone = Problems(problems.file)
     parse_trial(own[name] if name in own else recipe_trial(name, "", Problems()), path, alone)
-    found, problems.found = problems.found[before:], problems.found[:before]
-    for line in found:
+    lines, problems.found = problems.found[before:], problems.found[:before]
+    for line in lines:
         said = line.removeprefix(f"{problems.file}: ")
         problems.add(*((f"{path}.{RECIPE}", f"{name}: {said}") if line in alone.found else ("", said)))
 

@@ -293,9 +293,10 @@ def load_plan(source: Path | Mapping[str, Any], overrides: Mapping[str, Any]) ->
     recipes = _recipes(content, settings, problems)
     space = _space(content, settings.method if sound else "random", recipes, problems)
     paths = [parameter.path for parameter in space.parameters]
+    _check_settings(settings, problems)
     if sound:
         varies = bool(content.get("parameters") or content.get("cases"))
-        _check_settings(settings, paths, varies, problems)
+        _check_together(settings, paths, varies, problems)
     problems.raise_any()
     header = opening_comment(source) if isinstance(source, Path) else ""
     seeds = _seeds_of(settings)
@@ -360,15 +361,21 @@ def _seeds_of(settings: SweepSettings) -> Seeds:
     return settings.seeds if isinstance(settings.seeds, Seeds) else Seeds(settings.seeds)
 
 
-def _check_settings(settings: SweepSettings, paths: Sequence[str], varies: bool, problems: Problems) -> None:
+def _check_settings(settings: SweepSettings, problems: Problems) -> None:
+    """What a setting must be by itself."""
     if why := unusable_name(settings.name):
         problems.add("name", why)
     check_objectives(settings.metric, problems)
     seeds = _seeds_of(settings).all
-    if _seeds_of(settings).until and (settings.method != "grid" or settings.confirm):
-        problems.add("seeds.until", "is for a grid without `confirm`: a search does not compare with a reference")
     if len(set(seeds)) != len(seeds) or not seeds:
         problems.add("seeds", f"{list(seeds)} must be one or more different numbers")
+    check_custom(settings.resources.custom or {}, problems)
+
+
+def _check_together(settings: SweepSettings, paths: Sequence[str], varies: bool, problems: Problems) -> None:
+    """What settings ask of each other."""
+    if _seeds_of(settings).until and (settings.method != "grid" or settings.confirm):
+        problems.add("seeds.until", "is for a grid without `confirm`: a search does not compare with a reference")
     if settings.method != "grid" and settings.run_cap is None:
         problems.add("run_cap", f"method {settings.method} needs a number of configurations to try")
     if settings.sampler != "tpe" and settings.method != "bayes":
@@ -383,9 +390,8 @@ def _check_settings(settings: SweepSettings, paths: Sequence[str], varies: bool,
         problems.add("headroom", "bounds what the selectors of a grid without `confirm` can gain")
     if settings.early_terminate.type != "none" and settings.method == "grid" and settings.confirm is None:
         problems.add("early_terminate", "a grid without `confirm` is a comparison, in which every trial must finish")
-    check_custom(settings.resources.custom or {}, problems)
     if settings.confirm:
-        settings.confirm.check(seeds, paths, problems)
+        settings.confirm.check(_seeds_of(settings).all, paths, problems)
 
 
 def _with_candidates(plan: Plan, problems: Problems) -> Plan:
@@ -423,14 +429,14 @@ def _with_candidates(plan: Plan, problems: Problems) -> Plan:
 
 
 def _references(plan: Plan, verdicts: Verdicts, problems: Problems) -> tuple[Candidate, ...]:
-    found: list[Candidate] = []
+    valid: list[Candidate] = []
     for number, reference in enumerate(plan.confirm.references if plan.confirm else ()):
         place = f"confirm.references[{number}]"
         if plan.space.knows_case(reference, place, problems):
-            found += verdicts.candidates([reference])
+            valid += verdicts.candidates([reference])
             for line in verdicts.wrong(reference):
                 problems.add(place, line)
-    return tuple(found)
+    return tuple(valid)
 
 
 def _combined(verdicts: Verdicts, probes: Sequence[Candidate], space: Space) -> Iterator[Candidate]:

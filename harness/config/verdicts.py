@@ -50,22 +50,22 @@ class Verdicts:
         """
         probes = list(self._space.probes())
         suspects = [one for one in probes if self.wrong(one[2])]
-        found = self.candidates(probe for _, _, probe in probes)
-        if suspects:
+        valid = self.candidates(probe for _, _, probe in probes)
+        if suspects or any(map(self.wrong, known)):
             having: dict[Value, list[Assignment]] = {}
             for assignment in known:
                 for value in _values(assignment):
                     having.setdefault(value, []).append(assignment)
-            more = max(LOOKED_AT // len(suspects), 20)
+            more = max(LOOKED_AT // max(len(suspects), 1), 20)
             tried = []
             for parameter, number, probe in suspects:
                 value = _value(parameter.path, probe[parameter.path])
                 there = [] if complete else list(itertools.islice(self._space.completions(parameter, probe), more))
                 there = having.get(value, []) + there
-                found += self.candidates(there)[:1]
+                valid += self.candidates(there)[:1]
                 tried.append((_place(parameter, number), value, self.wrong(probe), there))
             self._blame(tried, known, problems)
-        return found
+        return valid
 
     def _blame(
         self,
