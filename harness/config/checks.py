@@ -310,6 +310,11 @@ def check_resolutions(shares: tuple[float, ...], path: str, problems: Problems) 
         problems.add(path, f"{list(shares)} must not fall and must end with 1, as [0.5, 0.75, 1.0] does")
 
 
+def goals_of(config: TrialConfig, goals: Sequence[str], searched: bool) -> list[str]:
+    """The metrics that a trial has to give: one that is judged on the test set may have no validation images."""
+    return [name for name in goals if searched or config.data.val or not name.startswith("val/")]
+
+
 def check_measured(config: TrialConfig, goals: Sequence[str], stops_early: bool, path: str, problems: Problems) -> None:
     """Whether a trial measures what a search improves, and what early stopping judges by."""
     if stops_early:

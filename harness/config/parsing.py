@@ -29,7 +29,7 @@ RECIPE = "recipe"
 """The key of a trial that names a recipe; it is resolved, so that a TrialConfig does not hold it."""
 
 Recipes = Mapping[str, Mapping[str, Any]]
-"""Name -> a trial's mapping, complete with defaults."""
+"""Name -> a trial's mapping, complete with defaults but for what the data set decides (`FEATURES`)."""
 
 
 def parse_trial(value: Any, path: str, problems: Problems, own: Recipes | None = None) -> TrialConfig | None:
@@ -41,7 +41,7 @@ def parse_trial(value: Any, path: str, problems: Problems, own: Recipes | None =
         problems: notes what is wrong.
         own: recipes that are known already; others are read from their files.
     """
-    before = len(problems.found)
+    before, given = len(problems.found), value
     value = over_features(over_recipe(value, path, problems, own or {}))
     config = parse(TrialConfig, value, path, problems, beside=(RECIPE,))
     if config is None or len(problems.found) > before:
@@ -63,7 +63,29 @@ def parse_trial(value: Any, path: str, problems: Problems, own: Recipes | None =
             f"{path}.compute.device", "cuda was asked for, but this machine has no CUDA device; use cpu or auto"
         )
     try_plugins(config, path, problems)
-    return config if len(problems.found) == before else None
+    if len(problems.found) == before:
+        return config
+    _tell_of_recipe(given, path, problems, before, own or {})
+    return None
+
+
+def _tell_of_recipe(value: Any, path: str, problems: Problems, before: int, own: Recipes) -> None:
+    """Names the recipe in what is wrong with it by itself and stayed so, of the problems since so many."""
+    name = value.get(RECIPE) if isinstance(value, Mapping) else None
+    if not isinstance(name, str):
+        return
+    alone = Problems(problems.file)
+    parse_trial(own[name] if name in own else recipe_trial(name, "", Problems()), path, alone)
+    lines, problems.found = problems.found[before:], problems.found[:before]
+    for line in lines:
+        said = line.removeprefix(f"{problems.file}: ")
+        problems.add(*((f"{path}.{RECIPE}", f"{name}: {said}") if line in alone.found else ("", said)))
+
+
+def parse_settings(value: Any, path: str, problems: Problems, own: Recipes | None = None) -> TrialConfig | None:
+    """A trial's mapping as a TrialConfig, each setting checked by itself: its name, its type, its range."""
+    value = over_features(over_recipe(value, path, problems, own or {}))
+    return parse(TrialConfig, value, path, problems, beside=(RECIPE,))
 
 
 def _check_unnamed_heads(value: Mapping[str, Any], path: str, problems: Problems) -> None:
@@ -94,8 +116,8 @@ def over_recipe(value: Any, path: str, problems: Problems, own: Recipes) -> Any:
     if name is None:
         return value
     known = own.get(name) if isinstance(name, str) else None
-    base = known or recipe_trial(name, f"{path}.{RECIPE}", problems)
-    return recipes.merged(base, value) if base else value
+    base = recipe_trial(name, f"{path}.{RECIPE}", problems) if known is None else known
+    return value if base is None else recipes.merged(base, value)
 
 
 FEATURES = {"backbone": "given", "ssl_method": "none", "augmentation": "identity"}
@@ -110,7 +132,7 @@ def over_features(value: Any) -> Any:
 
 
 def recipe_trial(name: Any, path: str, problems: Problems) -> dict[str, Any] | None:
-    """The trial of a recipe, complete with defaults; None, and noted problems, where it is none."""
+    """The settings of a recipe, as `Recipes` hold them; None, and noted problems, where there are none."""
     if not isinstance(name, str):
         problems.add(path, f"expected a recipe's name, or the path of a recipe file, not {name!r}")
         return None
@@ -124,10 +146,10 @@ def recipe_trial(name: Any, path: str, problems: Problems) -> dict[str, Any] | N
         problems.add(path, str(error))
         return None
     inside = Problems(str(file))
-    config = parse_trial(recipe.tree(variant), f"variants.{variant}.trial" if variant else "trial", inside)
+    settings = _settings_of_recipe(recipe.tree(variant), f"variants.{variant}.trial" if variant else "trial", inside)
     for problem in inside.found:
         problems.add(path, problem)
-    return as_dict(config) if config else None
+    return None if inside.found else settings
 
 
 def parse_recipes(value: Any, path: str, problems: Problems) -> Recipes:
@@ -135,8 +157,15 @@ def parse_recipes(value: Any, path: str, problems: Problems) -> Recipes:
     if value is not None and not isinstance(value, Mapping):
         problems.add(path, f"expected a mapping from names to settings of a trial, not {value!r}")
         return {}
-    parsed = {name: parse_trial(tree, f"{path}.{name}", problems) for name, tree in (value or {}).items()}
-    return {name: as_dict(config) for name, config in parsed.items() if config}
+    return {name: _settings_of_recipe(tree, f"{path}.{name}", problems) for name, tree in (value or {}).items()}
+
+
+def _settings_of_recipe(tree: Any, path: str, problems: Problems) -> dict[str, Any]:
+    """Settings with defaults beside them. What cannot go together is looked for in the trials that build on them."""
+    config = parse_settings(tree, path, problems)
+    given = over_recipe(tree, path, Problems(), {})
+    complete = as_dict(config) if config else {}
+    return {key: item for key, item in complete.items() if key not in FEATURES or (given and key in given)}
 
 
 def with_heads_apart(value: Any) -> Any:

@@ -8,12 +8,11 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from harness.config.checks import check_measured
+from harness.config.checks import check_measured, gives_features, goals_of
 from harness.config.comment import opening_comment, question_in
 from harness.config.conditions import check_conditions
 from harness.config.confirmation import Confirm
@@ -23,20 +22,19 @@ from harness.config.parsing import (
     RECIPE,
     Recipes,
     apply_overrides,
-    over_recipe,
     parse_recipes,
     parse_trial,
     recipe_trial,
 )
 from harness.config.reading import check_read, check_told_apart
-from harness.config.recipes import merged
 from harness.config.reference import check_confirmed, check_reference
 from harness.config.resources import Resources, check_custom
-from harness.config.schema import ConfigError, Problems, as_dict, content_of, parse, setting
+from harness.config.schema import Problems, as_dict, content_of, parse, setting
 from harness.config.search import MOST_OF_GP, EarlyTerminate, Objective, SamplerName, check_objectives, check_one_scale
+from harness.config.settings import check_each_setting, complete_settings
 from harness.config.space import CASE, Assignment, Parameter, Space, lookup, parse_cases, parse_parameters
 from harness.config.tasks import MAX_TRIALS, Candidate, Phase, Seeds, SeedSplit, Task, mapped
-from harness.config.trial import TrialConfig
+from harness.config.verdicts import Verdicts, name_of
 from harness.files import unusable_name
 from harness.messages import closest
 from harness.metrics import LABEL_FREE
@@ -161,7 +159,8 @@ class Plan(SweepSettings):
         """
         candidate, problems = self.candidate(assignment), Problems()
         check = check_measured if has_labels(candidate.trial) else check_measured_without_labels
-        check(candidate.trial, _goals(self), self.judging_seed is not None, "", problems)
+        goals = goals_of(candidate.trial, _goals(self), self.searches)
+        check(candidate.trial, goals, self.judging_seed is not None, "", problems)
         problems.raise_any()
         return candidate
 
@@ -225,6 +224,11 @@ class Plan(SweepSettings):
         compared = [*(self.confirm.references if self.confirm else ()), self.reference or {}]
         return bool(self.recipes) and any(merges(path) for path in self._varied().union(*compared))
 
+    @property
+    def _mixes_features(self) -> bool:
+        """Whether some configurations read features, which have other defaults than images."""
+        return len({gives_features(one.trial.dataset) for one in self.some_candidates()}) > 1
+
     def _varied(self) -> set[str]:
         """The paths that parameters and cases set."""
         return {p.path for p in self.space.parameters} | {path for case in self.space.cases.values() for path in case}
@@ -235,7 +239,7 @@ class Plan(SweepSettings):
         Where the search builds on recipes, the trial as given: these hold the defaults. So where it fits with what
         varies alone, which decides about them.
         """
-        if self._builds_on_recipes or self.space.always:
+        if self._builds_on_recipes or not self.space.alone or self._mixes_features:
             return json.loads(json.dumps(self.tree))
         resolved: dict[str, Any] = json.loads(json.dumps(self.space.trial))
         resolved.pop(RECIPE, None)
@@ -285,10 +289,14 @@ def load_plan(source: Path | Mapping[str, Any], overrides: Mapping[str, Any]) ->
     if settings is None:
         problems.raise_any()
     assert settings is not None
+    sound = not problems.found  # else a setting that was misread has its default, which nothing else is judged by
     recipes = _recipes(content, settings, problems)
-    space = _space(content, settings.method, recipes, problems)
+    space = _space(content, settings.method if sound else "random", recipes, problems)
     paths = [parameter.path for parameter in space.parameters]
-    _check_settings(settings, paths, bool(content.get("parameters") or content.get("cases")), problems)
+    _check_settings(settings, problems)
+    if sound:
+        varies = bool(content.get("parameters") or content.get("cases"))
+        _check_together(settings, paths, varies, problems)
     problems.raise_any()
     header = opening_comment(source) if isinstance(source, Path) else ""
     seeds = _seeds_of(settings)
@@ -333,54 +341,42 @@ def _recipes(content: Mapping[str, Any], settings: SweepSettings, problems: Prob
 
 def _space(content: Mapping[str, Any], method: str, recipes: Recipes, problems: Problems) -> Space:
     given = {} if content.get("trial") is None else content["trial"]
-    alone = Problems(problems.file)
-    trial = parse_trial(given, "trial", alone, recipes)
     parameters = parse_parameters(content.get("parameters"), "parameters", method, problems)
     cases = parse_cases(content.get("cases"), "cases", problems)
+    if not cases and any(parameter.path == CASE for parameter in parameters):
+        problems.add(f"parameters.{CASE}", "there are no `cases`; written beside `parameters`, they vary by themselves")
     if cases:
         parameters = (Parameter(CASE, tuple(cases)), *parameters)
+    space = Space(parameters, given if isinstance(given, Mapping) else {}, cases)
+    check_each_setting(space, given, recipes, problems)
     if not isinstance(given, Mapping):
-        problems.found += alone.found
-        return Space(parameters, {}, cases)
+        return space
     chosen = {RECIPE: given[RECIPE]} if RECIPE in given else {}
-    under = {name: _complete({**given, RECIPE: name}, recipes) for name in recipes}
-    if trial:
-        return Space(parameters, as_dict(trial) | chosen, cases, under)
-    always = _always(Space(parameters, given, cases), recipes)
-    problems.found += alone.found if always is None else []
-    complete = merged(as_dict(TrialConfig()), over_recipe(given, "trial", Problems(), recipes))
-    return Space(parameters, complete | chosen, cases, under, always or {})
-
-
-def _always(space: Space, recipes: Recipes) -> Assignment | None:
-    """With which of the parameters that every trial has a trial fits that alone does not: one, or else all of them."""
-    first = {parameter.path: parameter.extremes()[0] for parameter in space.parameters if not parameter.when}
-    for always in (*({path: value} for path, value in first.items()), first):
-        with suppress(ConfigError):
-            if parse_trial(space.apply(space.trial, always), "trial", Problems(), recipes):
-                return always
-    return None
-
-
-def _complete(given: Mapping[str, Any], recipes: Recipes) -> Mapping[str, Any]:
-    """The trial's mapping over its recipe with every default, or without where the search has to make it valid."""
-    trial = parse_trial(given, "trial", Problems(), recipes)
-    return as_dict(trial) if trial else over_recipe(given, "trial", Problems(), recipes)
+    under = {name: complete_settings({**given, RECIPE: name}, recipes) for name in recipes}
+    alone = parse_trial(given, "trial", Problems(), recipes)
+    complete = as_dict(alone) if alone else complete_settings(given, recipes)
+    return replace(space, trial=complete | chosen, under=under, alone=alone is not None)
 
 
 def _seeds_of(settings: SweepSettings) -> Seeds:
     return settings.seeds if isinstance(settings.seeds, Seeds) else Seeds(settings.seeds)
 
 
-def _check_settings(settings: SweepSettings, paths: Sequence[str], varies: bool, problems: Problems) -> None:
+def _check_settings(settings: SweepSettings, problems: Problems) -> None:
+    """What a setting must be by itself."""
     if why := unusable_name(settings.name):
         problems.add("name", why)
     check_objectives(settings.metric, problems)
     seeds = _seeds_of(settings).all
-    if _seeds_of(settings).until and (settings.method != "grid" or settings.confirm):
-        problems.add("seeds.until", "is for a grid without `confirm`: a search does not compare with a reference")
     if len(set(seeds)) != len(seeds) or not seeds:
         problems.add("seeds", f"{list(seeds)} must be one or more different numbers")
+    check_custom(settings.resources.custom or {}, problems)
+
+
+def _check_together(settings: SweepSettings, paths: Sequence[str], varies: bool, problems: Problems) -> None:
+    """What settings ask of each other."""
+    if _seeds_of(settings).until and (settings.method != "grid" or settings.confirm):
+        problems.add("seeds.until", "is for a grid without `confirm`: a search does not compare with a reference")
     if settings.method != "grid" and settings.run_cap is None:
         problems.add("run_cap", f"method {settings.method} needs a number of configurations to try")
     if settings.sampler != "tpe" and settings.method != "bayes":
@@ -395,60 +391,64 @@ def _check_settings(settings: SweepSettings, paths: Sequence[str], varies: bool,
         problems.add("headroom", "bounds what the selectors of a grid without `confirm` can gain")
     if settings.early_terminate.type != "none" and settings.method == "grid" and settings.confirm is None:
         problems.add("early_terminate", "a grid without `confirm` is a comparison, in which every trial must finish")
-    check_custom(settings.resources.custom or {}, problems)
     if settings.confirm:
-        settings.confirm.check(seeds, paths, problems)
+        settings.confirm.check(_seeds_of(settings).all, paths, problems)
 
 
 def _with_candidates(plan: Plan, problems: Problems) -> Plan:
-    """The plan with every configuration that is known in advance, each value of each parameter checked by itself."""
+    """The plan with every configuration that is known in advance, and of bayes with one for each value."""
     check_conditions(plan.space, problems)
-    parsed: dict[str, Candidate] = {}
-
-    def check(assignment: Assignment, place: str) -> None:
-        name = _name_of(assignment)
-        if candidate := parsed.get(name) or _check(plan, assignment, place, problems):
-            parsed[name] = candidate
-
-    def combined() -> Iterator[Candidate]:
-        """Single values, then combinations of them and of the ends of ranges, those that make a trial."""
-        yield from probes
-        for assignment in plan.space.combinations():
-            with suppress(ConfigError):
-                yield parsed.get(_name_of(assignment)) or plan.candidate(assignment)
-
-    for parameter, number, assignment in plan.space.probes():
-        value = f".values[{number}]" if parameter.values else (".min", ".max")[number]
-        check(assignment, f"parameters.{parameter.path}{value}")
-    probes = tuple(parsed.values())
-    given = plan.confirm.references if plan.confirm else ()
-    for number, reference in enumerate(given):
-        place = f"confirm.references[{number}]"
-        if plan.space.knows_case(reference, place, problems):
-            check(reference, place)
     problems.raise_any()
-    references = tuple(parsed[_name_of(reference)] for reference in given)
+    verdicts, space, goals = Verdicts(plan.space, plan.checked), plan.space, _goals(plan)
+    references = _references(plan, verdicts, problems)
+    if plan.method == "grid":
+        try:
+            assignments, complete = space.grid(), True
+        except ValueError as error:
+            problems.add("parameters", str(error))
+            assignments, complete = space.combinations(), False
+    else:  # a draw of few may miss values
+        drawn = _distinct_draws(plan) if plan.method == "random" else []
+        known = all(parameter.values for parameter in space.parameters)  # else what is left may be most of a range
+        assignments, complete = drawn if plan.method == "random" else space.combinations() if known else [], False
+    valid = verdicts.candidates(assignments)
+    if plan.method == "grid" and complete and len(valid) == len(assignments):
+        probes = []
+    else:
+        probes = verdicts.values(assignments, complete, problems)
+        problems.raise_any()
+        verdicts.combinations(assignments, problems)
+        problems.raise_any()
+    combined = () if plan.method == "grid" else _combined(verdicts, probes, space)
+    check_read(space.parameters, itertools.chain(valid, combined), goals, problems)
+    problems.raise_any()
     if plan.method == "bayes":
-        if all(parameter.values for parameter in plan.space.parameters):  # else what is left may be most of a range
-            for assignment in plan.space.combinations():
-                check(assignment, f"parameters {json.dumps(assignment)}")
-                problems.raise_any()  # one says enough
-        check_read(plan.space.parameters, combined(), _goals(plan), problems)
-        return replace(plan, probes=probes, references=references)
-    try:
-        assignments = plan.space.grid() if plan.method == "grid" else _distinct_draws(plan)
-    except ValueError as error:
-        problems.add("parameters", str(error))
-        return plan
-    for assignment in assignments:
-        check(assignment, f"parameters {json.dumps(assignment)}")
-    valid = [parsed[name] for name in map(_name_of, assignments) if name in parsed]
-    some = combined() if plan.method == "random" else ()  # a draw of few may miss those that read it
-    check_read(plan.space.parameters, itertools.chain(valid, some), _goals(plan), problems)
-    problems.raise_any()
+        return replace(plan, probes=_once(probes), references=references)
     candidates = _different(plan, valid, problems)
     bounds = bounds_of(candidates, plan.headroom, problems) if plan.headroom else ()
     return replace(plan, candidates=candidates, references=references, bounds=bounds)
+
+
+def _references(plan: Plan, verdicts: Verdicts, problems: Problems) -> tuple[Candidate, ...]:
+    valid: list[Candidate] = []
+    for number, reference in enumerate(plan.confirm.references if plan.confirm else ()):
+        place = f"confirm.references[{number}]"
+        if plan.space.knows_case(reference, place, problems):
+            valid += verdicts.candidates([reference])
+            for line in verdicts.wrong(reference):
+                problems.add(place, line)
+    return tuple(valid)
+
+
+def _combined(verdicts: Verdicts, probes: Sequence[Candidate], space: Space) -> Iterator[Candidate]:
+    """Single values, then combinations of them and of the ends of ranges, those that make a trial."""
+    yield from probes
+    for assignment in space.combinations():
+        yield from verdicts.candidates([assignment])
+
+
+def _once(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
+    return tuple({name_of(one.parameters): one for one in candidates}.values())
 
 
 def _different(plan: Plan, candidates: Sequence[Candidate], problems: Problems) -> tuple[Candidate, ...]:
@@ -468,26 +468,13 @@ def _goals(plan: Plan) -> list[str]:
     return [objective.name for objective in plan.metric]
 
 
-def _name_of(assignment: Assignment) -> str:
-    return json.dumps(assignment, default=str)
-
-
-def _check(plan: Plan, assignment: Assignment, place: str, problems: Problems) -> Candidate | None:
-    try:
-        return plan.checked(assignment)
-    except ConfigError as error:
-        for problem in error.problems:
-            problems.add(place, problem)
-        return None
-
-
 def _distinct_draws(plan: Plan) -> list[Assignment]:
     """Up to run_cap different random assignments; fewer where the space has no more."""
     assert plan.run_cap is not None
     distinct: dict[str, Assignment] = {}
     repeated = 0
     for assignment in plan.space.draws(seed=plan.seeds[0]):
-        name = _name_of(assignment)
+        name = name_of(assignment)
         repeated = repeated + 1 if name in distinct else 0
         distinct.setdefault(name, assignment)
         # Of n equally likely assignments one stays unseen over 20 n repetitions with probability e^-20.

@@ -94,7 +94,7 @@ def parse(cls: type[T] | Any, value: Any, path: str, problems: Problems, *, besi
         problems.add(path, f"expected a mapping with keys {', '.join(known)}, not {value!r}")
         return None
     hints = _hints(cls)  # type: ignore[arg-type]
-    chosen = {}
+    chosen, so_far = {}, len(problems.found)
     for key, item in value.items():
         place = f"{path}.{key}" if path else str(key)
         if key not in known:
@@ -115,7 +115,8 @@ def parse(cls: type[T] | Any, value: Any, path: str, problems: Problems, *, besi
     try:
         return cls(**chosen) if chosen.keys() >= set(required) else None
     except ValueError as error:  # values that no range describes
-        problems.add(path, str(error))
+        if len(problems.found) == so_far:  # else of the default of a key that was misread, perhaps
+            problems.add(path, str(error))
         return None
 
 

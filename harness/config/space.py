@@ -166,14 +166,14 @@ class Space:
         trial: the trial's mapping, complete with defaults; conditions look at it too.
         cases: named groups of settings, dotted path -> value; the parameter CASE chooses one of them.
         under: for each recipe that parameters and cases may choose, the trial's mapping complete under that recipe.
-        always: the first values of parameters that every trial has, with which alone the trial fits; probes have them.
+        alone: whether the trial is one without any of the parameters.
     """
 
     parameters: tuple[Parameter, ...]
     trial: Mapping[str, Any]
     cases: Mapping[str, Assignment] = field(default_factory=dict)
     under: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    always: Assignment = field(default_factory=dict)
+    alone: bool = True
 
     def apply(self, tree: Mapping[str, Any], assignment: Assignment) -> dict[str, Any]:
         """The trial's mapping with the assigned values in it; a shorter path is set before those below it.
@@ -269,7 +269,24 @@ class Space:
             if base is None:
                 continue
             for index, value in enumerate(parameter.extremes()):
-                yield parameter, index, self.always | base | {parameter.path: value}
+                yield parameter, index, base | {parameter.path: value}
+
+    def completions(self, parameter: Parameter, probe: Assignment) -> Iterator[Assignment]:
+        """Combinations with a parameter's value: first the others one by one, then at random, of ranges the ends.
+
+        Args:
+            parameter: that one.
+            probe: its value, below what it depends on.
+        """
+        for other in self.parameters:
+            for value in other.extremes():
+                fixed = {other.path: value} | probe
+                yield self._assign(lambda one, fixed=fixed: fixed.get(one.path, one.extremes()[0]))
+        rng = random.Random(0)
+        for _ in range(LOOKED_AT):
+            one = self._assign(lambda p: probe[p.path] if p is parameter else rng.choice(p.extremes()))
+            if parameter.path in one:
+                yield one
 
     def _assign(self, choose: Any) -> Assignment:
         assignment: Assignment = {}

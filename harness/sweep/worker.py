@@ -16,6 +16,7 @@ import torch
 from ray import tune
 from ray.tune.result import DONE
 
+from harness.config.checks import goals_of
 from harness.config.schema import as_dict
 from harness.config.tasks import Task
 from harness.config.trial import ComputeConfig, TrialConfig
@@ -98,7 +99,8 @@ def run_in_worker(config: dict[str, Any], job: Job) -> None:
         totals, ending = ended_before(tune.get_context().get_trial_id(), task.trial_id), {}
         if totals is None:
             totals, ending = _run(task, job)
-        values.append([totals.get(name, math.nan) for name in job.metrics])
+        goals = goals_of(task.trial, job.metrics, task.phase == "search")
+        values.append([totals.get(name, math.nan if name in goals else 0.0) for name in job.metrics])
     means = [sum(column) / len(column) for column in zip(*values, strict=True)]
     failed = any(math.isnan(mean) for mean in means)
     # With the last ending, and as the end: each report waits until the driver has taken it.
@@ -182,7 +184,7 @@ def _run(task: Task, job: Job) -> tuple[dict[str, float], dict[str, Any]]:
             with_test, bound = task.phase != "search", task.candidate.bound
             totals = run(job.as_run(task.trial), task.seed, job.folders, tell, with_test=with_test, deliver=deliver,
                          mapped=task.portrait, bound=bound)  # fmt: skip
-        for name in job.metrics:
+        for name in goals_of(task.trial, job.metrics, task.phase == "search"):
             if not math.isfinite(totals.get(name, math.nan)):
                 raise ValueError(f"{name} is {totals.get(name, 'not measured in this trial')}")
     except Exception as error:

@@ -288,7 +288,7 @@ def test_a_trial_that_fits_with_what_always_varies_alone_is_judged_with_it(tmp_p
         (f"parameters: {{{SELECTORS}}}", ["trial.backbone: given takes features, and digits gives images"]),
         (
             f"parameters: {{{FILES}}}".replace("[{", "[digits, {"),
-            ["trial.backbone: given takes features, and digits gives images"],
+            ["parameters.dataset.values[0]: trial.backbone: given takes features, and digits gives images"],
         ),
         (
             f"parameters: {{{FILES}}}".replace("}]", "}, digits]"),

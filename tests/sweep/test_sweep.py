@@ -193,6 +193,19 @@ def test_resuming_another_question_is_refused(compared, capsys):
     assert "space.yaml: trial.pretrain.epochs: 2 -> 3; the trials that are here would be others" in line
 
 
+def test_a_comparison_without_validation_images_runs_is_reported_and_goes_on(tmp_path):
+    trial = TRIAL | {"data": {"val": 0}}
+    asked = {"trial": trial, "name": "tested", "parameters": {"selector": {"values": ["random", "margin"]}}}
+    assert run(tmp_path, write(tmp_path, **asked)) == 0
+    folder = tmp_path / "runs" / "tested"
+    ended = [row for row in rows(folder) if row["status"] == "finished"]
+    assert len(ended) == 2
+    assert all("test/accuracy" in row["metrics"] and "val/accuracy" not in row["metrics"] for row in ended)
+    assert run(tmp_path, write(tmp_path, **asked, seeds=[0, 1]), "--resume") == 0
+    assert endings(folder) == {"finished": 4}
+    assert "test/aubc" in (folder / "summary.md").read_text()
+
+
 def test_a_search_is_confirmed_with_fresh_seeds_and_reads_the_test_set_only_then(tmp_path):
     file = write(
         tmp_path,
