@@ -41,7 +41,7 @@ CODE = r"`[^`]+`"
 """What is set as code in a text that may have some."""
 
 MARKUP = (
-    r"\\(?=[!-/:-@\[-`{-~]|$)|(?<!\w)_|_(?!\w)|[*$|`~]|<(?=[A-Za-z/!?])|[\[\]](?=[(\[:\]]|$)|&(?=#?\w+;)"
+    r"\\(?=[!-/:-@\[-`{-~]|$)|(?<!\w)_|_(?!\w)|[*$|`~]|<(?=[A-Za-z/!?])|[\[\]](?=[(\[:\]])|&(?=#?\w+;)"
     r"|^(?:[#>]|[-+](?=[-\s]|$)|\d+[.)](?=\s|$))|(?<!\S)#+$"
 )
 """What means something in Markdown where it stands so, the last sign of it; `moco_v2` and `p < 0.05` do not."""

@@ -35,8 +35,9 @@ def check_depth(depth: int, low: int = 1) -> None:
     Raises:
         ValueError: it is not in [`low`, `MOST_LAYERS`].
     """
-    if not low <= depth <= MOST_LAYERS:
-        raise ValueError(f"depth = {depth} is not in [{low}, {MOST_LAYERS}]")
+    check_at_least(low, depth=depth)
+    if depth > MOST_LAYERS:
+        raise ValueError(f"depth = {depth} is not <= {MOST_LAYERS}")
 
 
 def check_at_least(low: int, **values: float) -> None:

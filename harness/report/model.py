@@ -129,7 +129,10 @@ class Report:
         if self.looks:
             reached = {name: self.level(entry, metric) for name, entry in named.items()}
             values = {name: {} if one is None else {0: one} for name, one in reached.items()}
-        lacking = {name: len(entry.asked - entry.values.get(metric, {}).keys()) for name, entry in named.items()}
+        lacking = {
+            name: len({*entry.lacking} | (entry.asked - entry.values.get(metric, {}).keys()))
+            for name, entry in named.items()
+        }
         return [named[name] for name in standing(values, lacking, maximize=self.maximize)]
 
     def ordered(self, metric: str) -> list[Entry]:

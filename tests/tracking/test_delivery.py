@@ -473,7 +473,7 @@ def test_what_is_no_text_is_delivered_with_signs_for_its_bytes(sweep, uri):
     assert {run.info.status for run in shown.values()} == {"FINISHED"}
 
 
-NON_ASCII = """
+NON_ASCII = r"""
 import sys
 from pathlib import Path
 from harness.report.write import write_report
