@@ -7,6 +7,8 @@ the first is a number, the second a text, such as the name of a class, and the t
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any
 
 import yaml
@@ -42,8 +44,22 @@ for _resolver in (_Loader, _Dumper):
     _resolver.add_implicit_resolver(FLOAT, WITH_EXPONENT, list("-+.0123456789"))
 
 
+def _of_program(dumper: Any, value: Any) -> yaml.Node:
+    """What a program has in the place of a plain value: a path, a mapping of another type, a number of numpy's."""
+    if isinstance(value, PurePath):
+        return dumper.represent_data(str(value))
+    if isinstance(value, Mapping):
+        return dumper.represent_data(dict(value))
+    if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0:
+        return dumper.represent_data(value.item())
+    return dumper.represent_undefined(value)
+
+
+_Dumper.add_multi_representer(object, _of_program)
+
+
 def to_yaml(value: Any) -> str:
-    """Plain values as a YAML document, keys in their order.
+    """Plain values as a YAML document, keys in their order; paths are texts, and numpy's numbers are numbers.
 
     Raises:
         ValueError: there is something else in them.

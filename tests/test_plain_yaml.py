@@ -3,8 +3,10 @@
 import ast
 import random
 import re
+from collections import OrderedDict
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -214,3 +216,13 @@ def test_every_committed_file_reads_as_before_but_for_its_numbers():
 
     for file in files:
         assert parse_yaml(file.read_text("utf-8")) == as_numbers(yaml.safe_load(file.read_text("utf-8"))), file
+
+
+def test_what_a_program_computes_stands_as_the_value_that_it_is():
+    given = OrderedDict(
+        a=np.float64(0.5), b=[np.int64(3), np.float32(0.25)], c=Path("data/x"), d=np.str_("x"), e=np.bool_(True)
+    )
+    assert parse_yaml(to_yaml(given)) == {"a": 0.5, "b": [3, 0.25], "c": str(Path("data/x")), "d": "x", "e": True}
+    for odd in (np.zeros(2), object()):
+        with pytest.raises(ValueError, match="neither a text"):
+            to_yaml({"a": odd})

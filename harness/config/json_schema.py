@@ -112,7 +112,8 @@ def _value(hint: Any, metadata: Mapping[str, Any], definitions: dict[str, Schema
     if isinstance(hint, types.UnionType) or origin is typing.Union:
         return {"anyOf": [_value(option, metadata, definitions) for option in inner]}
     if origin in (tuple, list):
-        item = _value(inner[0], metadata, definitions)
+        kinds = [_value(one, metadata, definitions) for one in dict.fromkeys(inner) if one is not Ellipsis]
+        item = kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
         listed = {"type": "array", "items": item}
         return {"anyOf": [listed, item]} if dataclasses.is_dataclass(inner[0]) else listed
     if metadata.get("auto"):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -17,6 +16,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from harness.config.conversion import NOT_ONE, convert, to_number
 from harness.messages import closest, cut
 from harness.plain_yaml import parse_yaml, to_yaml
 from harness.plugins import registry
@@ -153,7 +153,7 @@ def parse_value(hint: Any, value: Any, path: str, problems: Problems, about: dat
             else parse(sections[0], value, path, problems)
         )
     for option in options:
-        converted = _convert(option, value)
+        converted = convert(option, value)
         if converted is not NOT_ONE:
             _check_range(converted, path, problems, metadata)
             return converted
@@ -171,50 +171,6 @@ def _parse_section(sections: list[Any], value: Mapping[str, Any], path: str, pro
         )
         return None
     return parse(kinds[value["kind"]], value, path, problems)
-
-
-NOT_ONE = object()
-
-
-def _convert(option: Any, value: Any) -> Any:
-    """`value` as this type, or NOT_ONE."""
-    if option in (None, type(None)):
-        return None if value is None else NOT_ONE
-    if typing.get_origin(option) is Literal:
-        return (
-            value
-            if any(value is c or (type(value) is type(c) and value == c) for c in typing.get_args(option))
-            else NOT_ONE
-        )
-    if typing.get_origin(option) in (tuple, list):
-        if not isinstance(value, list | tuple):
-            return NOT_ONE
-        inner = typing.get_args(option)[0]
-        is_union = isinstance(inner, types.UnionType) or typing.get_origin(inner) is typing.Union
-        choices = typing.get_args(inner) if is_union else (inner,)
-        items = [next((c for o in choices if (c := _convert(o, item)) is not NOT_ONE), NOT_ONE) for item in value]
-        return NOT_ONE if any(item is NOT_ONE for item in items) else typing.get_origin(option)(items)
-    if option is bool:
-        return value if isinstance(value, bool) else NOT_ONE
-    if option in (int, float):
-        return to_number(option, value)
-    if option is str:
-        return value if isinstance(value, str) else NOT_ONE
-    if option is Path:
-        return Path(value) if isinstance(value, str | Path) else NOT_ONE
-    return value if option is Any or (isinstance(option, type) and isinstance(value, option)) else NOT_ONE
-
-
-def to_number(option: type, value: Any) -> Any:
-    """`value` as int or float, or NOT_ONE."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return NOT_ONE
-    if option is int:
-        return value if isinstance(value, int) else NOT_ONE
-    try:
-        return float(value) if math.isfinite(value) else NOT_ONE
-    except OverflowError:  # a whole number beyond every float
-        return NOT_ONE
 
 
 def _check_range(value: Any, path: str, problems: Problems, metadata: Mapping[str, Any]) -> None:

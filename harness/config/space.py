@@ -15,9 +15,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from harness.config.conversion import to_number
 from harness.config.parsing import RECIPE, with_heads_apart
 from harness.config.recipes import merged
-from harness.config.schema import ConfigError, Problems, lies_in, set_path, to_number
+from harness.config.schema import ConfigError, Problems, lies_in, set_path
 from harness.messages import closest
 
 DISTRIBUTIONS = {
