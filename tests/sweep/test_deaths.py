@@ -61,9 +61,9 @@ def surroundings(folder: Path) -> dict[str, str]:
 
 
 def go_on(command: str, folder: Path, *before: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Pastes a command into a shell."""
+    """Pastes a command into bash."""
     python = command.replace("python", sys.executable, 1)
-    shell = [*before, "sh", "-c", python]
+    shell = [*before, "bash", "-c", python]
     return subprocess.run(
         shell, env=surroundings(folder) | variables, capture_output=True, text=True, timeout=900, check=False
     )

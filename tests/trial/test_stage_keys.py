@@ -53,7 +53,6 @@ USER = {
         from harness.api import Selector
 
         class Base(Selector):
-            reads = ("logits",)
             step = 1
 
             def first(self):
