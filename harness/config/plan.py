@@ -158,8 +158,9 @@ class Plan(SweepSettings):
             ConfigError: it makes no valid trial, or one that does not measure what is asked.
         """
         candidate, problems = self.candidate(assignment), Problems()
-        check = check_measured if has_labels(candidate.trial) else check_measured_without_labels
-        goals = goals_of(candidate.trial, _goals(self), self.searches)
+        labeled, goals = has_labels(candidate.trial), _goals(self)
+        check = check_measured if labeled else check_measured_without_labels
+        goals = goals_of(candidate.trial, goals, self.searches) if labeled else goals
         check(candidate.trial, goals, self.judging_seed is not None, "", problems)
         problems.raise_any()
         return candidate
