@@ -168,6 +168,7 @@ def _load(kind: str, name: str, target: str) -> Any:
     return plugin
 
 
+@cache
 def constructor_problem(plugin: Any) -> str | None:
     """Why the hyper-parameters of a class cannot be set, if so: one without a default, or not by keyword alone."""
     parameters = inspect.signature(plugin).parameters.values()

@@ -152,10 +152,12 @@ def test_a_sweep_that_is_ended_says_so_and_goes_on(tmp_path, blow):
     assert not undelivered or busy > 2, errors
     lines = [line for line in lines if line not in late + undelivered]
     if blow in DIED:
-        *of_ray, line = lines
-        assert all(re.match(r"\[.* E .*\] core_worker\.cc", one) for one in of_ray), errors
-        said = [DIED[blow], "the process of this sweep ended with status 1"] if "Agent" in blow else [DIED[blow]]
-        assert line.startswith(tuple(f"stopped: {one}" for one in said)), "where Ray ends it first, who watches says so"
+        said = [DIED[blow]]
+        if "Agent" in blow:  # Ray's C++ may be faster, with a line of its own, and then who watches says it
+            lines = [one for one in lines if not re.match(r"\[.* E .*\] core_worker\.cc", one)]
+            said.append("the process of this sweep ended with status 1")
+        (line,) = lines
+        assert line.startswith(tuple(f"stopped: {one}" for one in said))
         assert "; nothing that finished is lost; go on with: " in line
     else:
         command = lines[0].removeprefix("stopping; go on with: ")

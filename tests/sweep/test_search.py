@@ -171,7 +171,7 @@ def test_what_a_task_costs_does_not_grow_with_the_number_of_tasks(encoders, monk
             one()
     finally:
         sys.setprofile(None)
-    assert calls < 4500 * 100, "each of two thousand tasks is looked at"
+    assert calls < 3000 * 100, "each of two thousand tasks is looked at"
 
 
 def test_the_epoch_that_ends_a_trial_is_told_too_and_an_accuracy_counts_as_one(tmp_path):
