@@ -168,10 +168,9 @@ def _load(kind: str, name: str, target: str) -> Any:
     return plugin
 
 
-@cache
 def constructor_problem(plugin: Any) -> str | None:
     """Why the hyper-parameters of a class cannot be set, if so: one without a default, or not by keyword alone."""
-    parameters = inspect.signature(plugin).parameters.values()
+    parameters = _parameters(plugin)
     positional = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     given = _num_given(plugin)
     if len(positional) != given:
@@ -191,9 +190,13 @@ def _num_given(plugin: type) -> int:
 
 
 @cache
+def _parameters(function: Any) -> tuple[inspect.Parameter, ...]:
+    return tuple(inspect.signature(function).parameters.values())
+
+
+@cache
 def _keywords(function: Any) -> Mapping[str, Any]:
-    parameters = inspect.signature(function).parameters.values()
-    return MappingProxyType({p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY})
+    return MappingProxyType({p.name: p.default for p in _parameters(function) if p.kind is p.KEYWORD_ONLY})
 
 
 def shared(plugin: type) -> dict[str, Any]:
