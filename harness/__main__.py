@@ -21,7 +21,7 @@ COMMANDS = {
     "tracking": ("harness.tracking.__main__", "deliver records to MLflow"),
     "schema": ("harness.config.__main__", "write the JSON schema of search spaces, for editors"),
 }
-"""Name -> the module whose `main` it is, and what it does."""
+"""Name -> the module whose `main` it is, and what it does. A `program` beside it may fork: that of a process's own."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -42,8 +42,9 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"no command {name!r}; {closest(name, COMMANDS)}")
     if os.getcwd() not in sys.path:  # as for `python -m`: `selector: my_module:Mine` is found beside the question
         sys.path.insert(0, os.getcwd())
-    module, _ = COMMANDS[name]
-    return importlib.import_module(module).main(given[1:], f"selbench {name}")
+    module = importlib.import_module(COMMANDS[name][0])
+    run = module.main if arguments is not None else getattr(module, "program", module.main)
+    return run(given[1:], f"selbench {name}")
 
 
 if __name__ == "__main__":

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import atexit
-import gc
 import sys
 import threading
 from pathlib import Path
@@ -150,7 +148,6 @@ def _run(options: argparse.Namespace, typed: str, resume: str, guard: Interrupts
         drop_output()
     if ray.is_initialized() or any(thread.name == REPORTING for thread in threading.enumerate()):
         leave(guard.status)  # what could not be ended in time would keep this process, or break it as it goes
-    atexit.register(gc.freeze)  # what is there goes with the process: no garbage is looked for in it
     return guard.status
 
 

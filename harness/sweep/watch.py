@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import os
@@ -15,6 +16,9 @@ PR_SET_PDEATHSIG = 1  # prctl(2)
 
 _told: int | None = None
 """In a process that is watched: the pipe by which it tells its exit status."""
+
+_status: int | None = None
+"""What was told last."""
 
 
 def watch(resume: str) -> int | None:
@@ -65,9 +69,10 @@ def watch(resume: str) -> int | None:
 
 
 def _begin(parent: int, reading: int, writing: int) -> None:
-    """In the child: ends with its parent, and tells it by the pipe."""
+    """In the child: ends with its parent, tells it by the pipe, and takes nothing down that goes with the process."""
     global _told
     _told = writing
+    atexit.register(_end)  # first of all, so it is called last
     os.close(reading)
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
@@ -76,9 +81,19 @@ def _begin(parent: int, reading: int, writing: int) -> None:
 
 def tell_status(status: int) -> None:
     """From here on, whatever ends this process, its exit status is this one, and who watches says nothing."""
+    global _status
+    _status = status
     if _told is not None:
         with contextlib.suppress(OSError):
             os.write(_told, bytes([status]))
+
+
+def _end() -> None:
+    if _status is not None:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(_status)
 
 
 def leave(status: int) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
@@ -36,6 +38,8 @@ time.sleep(0.5)
 print(*map(int, heard), flush=True)
 leave(0)
 """
+
+RUN = "sys.argv = sys.argv[1:]; runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)"
 
 
 def begin(body: str, **settings) -> subprocess.Popen:
@@ -137,3 +141,29 @@ def test_an_interrupt_within_an_import_ends_the_command_in_a_line(tmp_path, name
     assert done.returncode == 130, done
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"interrupted; go on with: python -m harness.sweep {file} --dry-run")
+
+
+@pytest.mark.parametrize("call", ["harness.__main__", "harness.sweep.__main__", "harness.sweep.demo"])
+def test_a_process_of_somebody_else_is_not_forked(call, monkeypatch, tmp_path, capsys):
+    def fork() -> int:
+        pytest.fail("this process has threads, and goes on when the sweep has ended")
+
+    monkeypatch.setattr(os, "fork", fork)
+    sweeps = ["sweep"] if call == "harness.__main__" else []
+    file = [] if call.endswith("demo") else [str(ROOT / "search_spaces/augment.yaml")]
+    wrong = ["--set", "trial.backbone=resnet", "--results", str(tmp_path)]
+    assert importlib.import_module(call).main([*sweeps, *file, *wrong]) == 2
+    assert "resnet" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("program", ["harness sweep augment.yaml", "harness.sweep augment.yaml", "harness demo"])
+def test_a_program_is_watched_and_ends_with_the_status_of_its_sweep(program, tmp_path):
+    shutil.copy(ROOT / "search_spaces/augment.yaml", tmp_path)
+    wrong = ["--set", "trial.backbone=resnet", "--results", str(tmp_path)]
+    traced = f"import os, runpy, sys; fork = os.fork; os.fork = lambda: print('forked', flush=True) or fork(); {RUN}"
+    command = [sys.executable, "-c", traced, *program.split(), *wrong]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert (ended.returncode, ended.stdout) == (2, "forked\n"), ended.stderr
+    assert ended.stderr.count("\n") == 1
+    assert "resnet" in ended.stderr
