@@ -12,6 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 
 import psutil
@@ -22,6 +23,8 @@ from test_sweep import HERE, SLOW, TRIAL, options, wait_for_endings, without_age
 from harness.cores import usable_cores
 from harness.records import rows as record_rows
 from harness.tracking.server import sqlite_uri
+
+ROOT = HERE.parent
 
 NUMBER = 12
 
@@ -171,11 +174,11 @@ def test_a_sweep_that_is_ended_says_so_and_goes_on(tmp_path, blow):
     ascii_terminal = {"PYTHONIOENCODING": "ascii"} if blow == "hangup" else {}
     again = go_on(lines[-1].rpartition("go on with: ")[2], folder, **ascii_terminal)
     assert again.returncode == 0, again.stderr
+    assert [file.name for file in tmp_path.iterdir()] == [ODD]  # before MLflow is asked from here, which makes another
     assert len(finished(sweep)) == NUMBER
     assert finished(sweep) | kept == finished(sweep)
     assert Counter(mlflow_statuses(folder, "it's #1").values()) == {"FINISHED": NUMBER + 1}
     assert {"mlflow.db", "mlflow_artifacts", "it's #1"} <= {file.name for file in (folder / "runs").iterdir()}
-    assert [file.name for file in tmp_path.iterdir()] == [ODD]
     if not ascii_terminal:
         said = dict(
             line.split(":", 1) for line in again.stdout.splitlines() if line.startswith(("report:", "MLflow UI:"))
@@ -236,6 +239,80 @@ def test_whatever_befalls_a_running_sweep_from_outside_it_ends_with_every_trial(
     assert ended | kept == ended
     assert Counter(mlflow_statuses(folder, "it's #1").values()) == {"FINISHED": FEW + 1}
     assert "ran different code or packages" in (sweep / "summary.md").read_text()
+
+
+CLOCK = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+
+static time_t back(void) {
+    const char *file = getenv("SET_BACK");
+    return file && !access(file, F_OK) ? 3600 : 0;
+}
+
+int clock_gettime(clockid_t id, struct timespec *now) {
+    int (*real)(clockid_t, struct timespec *) = dlsym(RTLD_NEXT, "clock_gettime");
+    int failed = real(id, now);
+    now->tv_sec -= id == CLOCK_REALTIME ? back() : 0;
+    return failed;
+}
+
+int gettimeofday(struct timeval *restrict now, void *restrict zone) {
+    int (*real)(struct timeval *restrict, void *restrict) = dlsym(RTLD_NEXT, "gettimeofday");
+    int failed = real(now, zone);
+    now->tv_sec -= back();
+    return failed;
+}
+
+time_t time(time_t *now) {
+    time_t (*real)(time_t *) = dlsym(RTLD_NEXT, "time");
+    time_t seconds = real(NULL) - back();
+    if (now) *now = seconds;
+    return seconds;
+}
+"""
+"""A clock that stands an hour back as soon as the file of the variable `SET_BACK` is there, for all of a sweep."""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler")
+def test_a_clock_set_back_and_a_harness_pulled_under_a_sweep_change_no_trial(tmp_path):
+    clock, set_back = tmp_path / "clock.so", tmp_path / "set_back"
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", str(clock), "-xc", "-", "-ldl"], input=CLOCK, text=True, check=True)
+    for package in ("harness", "baselines"):
+        shutil.copytree(ROOT / package, tmp_path / "code" / package, ignore=shutil.ignore_patterns("__pycache__"))
+    folder, sweep = tmp_path / "a", tmp_path / "a/runs/it's #1"
+    in_clone = ["env", "-C", str(tmp_path / "code")]
+    process = begin(folder, *in_clone, number=FEW, LD_PRELOAD=str(clock), SET_BACK=str(set_back))
+    wait_for_endings(sweep, 1, process)
+    set_back.touch()
+    wait_for_endings(sweep, 3, process)
+    before = finished(sweep)
+    with (tmp_path / "code/harness/trial/rounds.py").open("a") as file:
+        file.write("\nPULLED = True\n")
+    workers(process)[0].kill()  # who has loaded the code goes on with it; its successor loads it anew
+    out, errors = process.communicate(timeout=900)
+    print(out, errors)
+    assert process.returncode == 0, out + errors
+    assert "Traceback" not in errors
+    ended = finished(sweep)
+    assert (len(ended), ended | before) == (FEW, ended)
+    times = [record["time"] for record in record_rows.read_rows(sweep)[0]]
+    assert 3000 < max(earlier - later for earlier, later in pairwise(times)) / 1000 <= 3600
+    assert Counter(mlflow_statuses(folder, "it's #1").values()) == {"FINISHED": FEW + 1}
+    assert "ran different code or packages" in (sweep / "summary.md").read_text()
+    begin(tmp_path / "b", number=FEW).communicate(timeout=900)  # a clock that goes on, one code
+    alone = finished(tmp_path / "b/runs/it's #1")
+    assert by_seed(alone) == by_seed(ended)
+
+
+def by_seed(trials: dict[str, dict]) -> dict[int, float]:
+    return {record["seed"]: record["metrics"]["test/accuracy"] for record in trials.values()}
 
 
 NOBODY = 54321
