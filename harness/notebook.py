@@ -69,7 +69,8 @@ def run_sweep(
     plan = load_plan(Path(question) if isinstance(question, str) else question, set or {})
 
     give_home()
-    from harness.sweep.session import Options, run_plan  # and with it Ray
+    from harness.sweep.options import Options
+    from harness.sweep.session import run_plan  # and with it Ray
 
     places = str(results), Path(stages), Path(cache)
     options = Options(

@@ -123,7 +123,7 @@ class House:
         homes: dict[str, list[str]] = defaultdict(list)
         for module, tree in self.modules.items():
             for name in _definitions(tree):
-                if len(name) > 1 and name[0] != "_" and name not in {"main", *allowed}:
+                if len(name) > 1 and name[0] != "_" and name not in {"main", "program", *allowed}:
                     homes[name].append(module)
         return sorted(f"{name}: {', '.join(sorted(of))}" for name, of in homes.items() if len(of) > 1)
 

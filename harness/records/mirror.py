@@ -38,10 +38,17 @@ def is_remote(results: str) -> bool:
 
 
 def local_folder(results: str) -> Path:
-    """The folder of `--results`; of an object store the one on this machine that is copied: `results/runs/s3/...`."""
+    """The folder of `--results`; of an object store the one on this machine that is copied: `results/runs/s3/...`.
+
+    Raises:
+        ConfigError: no such kind of store.
+    """
     if not is_remote(results):
         return Path(results)
     scheme, _, place = without_secrets(results).partition("://")
+    if scheme not in MIRROR_SCHEMES:
+        shown = without_secrets(results)
+        raise ConfigError([f"--results {shown}: expected a folder, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX"])
     return Path("results/runs", scheme, *Path(place.partition("?")[0]).parts)
 
 
@@ -62,10 +69,7 @@ class Mirror:
         self._folder = folder
         shown = without_secrets(uri)
         self.uri = f"{shown.partition('?')[0].rstrip('/')}/{folder.name}"
-        scheme = uri.partition("://")[0]
-        if scheme not in MIRROR_SCHEMES:
-            raise ConfigError([f"--results {shown}: expected a folder, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX"])
-        if scheme == "gs" and "retry_limit_seconds" not in uri:
+        if uri.startswith("gs://") and "retry_limit_seconds" not in uri:
             uri += f"{'&' if '?' in uri else '?'}retry_limit_seconds=30"  # by default it tries for minutes
         try:
             self._store, path = fs.FileSystem.from_uri(uri)

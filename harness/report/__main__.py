@@ -16,6 +16,8 @@ from harness.progress import forgive_output, until_reader_leaves
 FIGURE_KINDS = ("pdf", "svg", "png")
 """Of pictures for papers; kept here, for help must not wait until numpy is there."""
 
+PORT = 8770
+
 
 @until_reader_leaves
 def main(arguments: list[str] | None = None, prog: str = "python -m harness.report") -> int:
@@ -32,7 +34,7 @@ def main(arguments: list[str] | None = None, prog: str = "python -m harness.repo
         "--serve", action="store_true", help="show a sweep, or all of a results folder, in a browser while they run"
     )
     parser.add_argument(
-        "--port", type=int, default=8770, metavar="N", help="of --serve on this machine; 0: any free one"
+        "--port", type=int, metavar="N", help=f"of --serve on this machine; default: {PORT}; 0: any free one"
     )
     options = parser.parse_args(arguments)
     forgive_output()
@@ -46,6 +48,8 @@ def main(arguments: list[str] | None = None, prog: str = "python -m harness.repo
         from harness.report.write import write_report
 
     try:
+        if options.port is not None:
+            raise ValueError(f"--port {options.port} is of --serve; add it, or leave both out")
         output = _output(options.output, len(options.folders))
         reports = [write_report(folder) for folder in options.folders]
         if output:
@@ -69,7 +73,7 @@ def _serve(options: argparse.Namespace) -> int:
     try:
         if len(options.folders) > 1 or options.output or options.figures:
             raise ValueError("--serve takes one folder, of a sweep or of several, and neither --output nor --figures")
-        server = open_server(options.folders[0], options.port)
+        server = open_server(options.folders[0], PORT if options.port is None else options.port)
     except (ValueError, OSError) as error:
         print(printable(str(error)), file=sys.stderr)
         return 2

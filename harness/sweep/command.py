@@ -17,6 +17,7 @@ from harness.sweep.watch import INTERRUPTED, leave, tell_status, watch
 
 if TYPE_CHECKING:
     from harness.config.plan import Plan
+    from harness.sweep.options import Options
     from harness.sweep.session import Outcome
 
 FINISHED, SOME_FAILED, WRONG = 0, 1, 2
@@ -93,17 +94,16 @@ def _look_ahead(options: argparse.Namespace, guard: Interrupts) -> int:
     """What `--show` and `--dry-run` ask for."""
     plan = _plan_of(options)
 
-    from harness.records.mirror import local_folder
-    from harness.sweep.preflight import check_places, preview
+    from harness.sweep.preflight import preview
 
     guard.begun = True
+    _asked(options, command="").places_of(plan.name)
     if options.show:
         from harness.sweep.show import show_views
 
         for line in show_views(plan, options.cache, options.show):
             print(printable(line))
     if options.dry_run:
-        check_places(local_folder(options.results) / plan.name, options.stages, options.cache)
         print(printable(preview(plan)), flush=True)
         if not options.quiet:
             from harness.sweep.costs import expected_costs
@@ -118,21 +118,10 @@ def _run(options: argparse.Namespace, typed: str, resume: str, guard: Interrupts
         give_home()
         import ray
 
-        from harness.sweep.session import REPORTING, Options, run_plan
+        from harness.sweep.session import REPORTING, run_plan
 
     guard.begun = True
-    asked = Options(
-        results=options.results,
-        stages=options.stages,
-        cache=options.cache,
-        resume=options.resume,
-        quiet=options.quiet,
-        address=options.address,
-        tracking_uri=options.tracking_uri,
-        command=typed,
-        loggers=tuple(options.logger),
-    )
-    outcome = run_plan(plan, asked, guard)
+    outcome = run_plan(plan, _asked(options, typed), guard)
     guard.status = status_of(outcome)
     try:
         from harness.report import terminal
@@ -149,6 +138,22 @@ def _run(options: argparse.Namespace, typed: str, resume: str, guard: Interrupts
     if ray.is_initialized() or any(thread.name == REPORTING for thread in threading.enumerate()):
         leave(guard.status)  # what could not be ended in time would keep this process, or break it as it goes
     return guard.status
+
+
+def _asked(options: argparse.Namespace, command: str) -> Options:
+    from harness.sweep.options import Options
+
+    return Options(
+        results=options.results,
+        stages=options.stages,
+        cache=options.cache,
+        resume=options.resume,
+        quiet=options.quiet,
+        address=options.address,
+        tracking_uri=options.tracking_uri,
+        command=command,
+        loggers=tuple(options.logger),
+    )
 
 
 def status_of(outcome: Outcome) -> int:

@@ -100,26 +100,6 @@ def _check_tested(config: TrialConfig, data: Data, tested: dict[str, set[int]], 
         )
 
 
-def check_places(folder: Path, stages: Path, cache: Path) -> None:
-    """Whether what may be deleted at any time and the sweep's folder lie apart, and all can be folders.
-
-    Raises:
-        ConfigError: one lies in the other, or a file is where a folder should be.
-    """
-    own, problems, apart = folder.resolve(), [], {"--stages": stages, "--cache": cache}
-    for option, place in apart.items():
-        if place.resolve().is_relative_to(own):
-            problems.append(f"{option} {place} is the sweep's own folder, {folder}, or in it")
-        elif own.is_relative_to(place.resolve()):
-            problems.append(f"{option} {place} may be deleted at any time, and the sweep's folder, {folder}, is in it")
-    for option, place in (apart | {"--results": folder}).items():
-        problems += [
-            f"{option} {place}: {above} is a file, not a folder" for above in (place, *place.parents) if above.is_file()
-        ]
-    if problems:
-        raise ConfigError(problems)
-
-
 def say_notes(prepared: Iterable[tuple[TrialConfig, Data]]) -> None:
     """Says what was decided, converted, left out or is there twice of all data, each line once."""
     for note in dict.fromkeys(note for _, data in prepared for note in data.notes):

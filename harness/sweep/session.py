@@ -22,27 +22,26 @@ from harness.config.schema import ConfigError
 from harness.config.trial import TrialConfig
 from harness.data.splits import Data
 from harness.encoders import export
-from harness.files import CACHE, RESULTS, STAGES, replace_text
+from harness.files import replace_text
 from harness.messages import cause_of, shell_word, traceback_of
 from harness.records import environment
 from harness.records.folder import Recorder, open_folder
-from harness.records.mirror import Mirror, is_remote, local_folder
+from harness.records.mirror import Mirror, is_remote
 from harness.records.rows import Record
 from harness.sweep import cluster
 from harness.sweep.connection import connected, nodes_for
 from harness.sweep.driver import Sweep
 from harness.sweep.interrupts import AbandonedError, Interrupts
+from harness.sweep.options import Options
 from harness.sweep.origins import check_origins
 from harness.sweep.placement import Placement, place, this_machine
-from harness.sweep.preflight import check_data, check_places, say_notes
+from harness.sweep.preflight import check_data, say_notes
 from harness.sweep.screen import Display, Standing
 from harness.sweep.servers import Servers
-from harness.tracking.loggers import Loggers, find_logger
-from harness.tracking.server import tracking_uri
+from harness.tracking.loggers import Loggers
 from harness.tracking.tracker import Tracker
 from harness.trial.memory import can_watch_memory
 from harness.trial.origin import code_behind
-from harness.trial.run import Folders
 
 if TYPE_CHECKING:
     from harness.report.model import Report
@@ -52,38 +51,6 @@ REPORTING = "report"
 
 SETTLED = 20.0
 """Seconds after which the first trials train, and the driver has time to import what the report needs."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """Where and how a plan is run; nothing of it changes a result.
-
-    Attributes:
-        results: folder of sweeps, or a place in an object store: s3://BUCKET/PREFIX, gs://BUCKET/PREFIX.
-        stages: folder of the results of stages.
-        cache: folder of decoded data sets.
-        resume: whether a sweep of the same name is continued: one that was interrupted, or whose question grew.
-        quiet: whether nothing is shown but what is wrong.
-        address: of a Ray cluster to run on, `auto` or HOST:PORT; None: this machine.
-        tracking_uri: of MLflow; None: MLFLOW_TRACKING_URI, else a SQLite file in the results.
-        command: what was typed or called, for the records.
-        loggers: what listens beside MLflow, by name or as `module:Class`.
-    """
-
-    results: str = str(RESULTS)
-    stages: Path = STAGES
-    cache: Path = CACHE
-    resume: bool = False
-    quiet: bool = False
-    address: str | None = None
-    tracking_uri: str | None = None
-    command: str = "harness.run_sweep"
-    loggers: tuple[str, ...] = ()
-
-    @property
-    def folders(self) -> Folders:
-        """The caches, absolute."""
-        return Folders(self.cache.resolve(), self.stages.resolve())
 
 
 @dataclass
@@ -129,9 +96,8 @@ def run_plan(plan: Plan, options: Options, interrupts: Interrupts | None = None)
         KeyboardInterrupt: before the first trial, or after the last one.
     """
     with progress.hushed(options.quiet), _held(interrupts) as guard:
-        results = local_folder(options.results)
-        outcome = Outcome(results / plan.name, tracking_uri(options.tracking_uri, results))
-        prepared = _check(plan, options, outcome.folder)
+        outcome = Outcome(*options.places_of(plan.name))
+        prepared = _check(plan, options)
         mirror = Mirror(options.results, outcome.folder) if is_remote(options.results) else None
         if mirror:
             mirror.fetch()
@@ -158,11 +124,8 @@ def _held(interrupts: Interrupts | None) -> AbstractContextManager[Interrupts]:
     return contextlib.nullcontext(interrupts) if interrupts else Interrupts()
 
 
-def _check(plan: Plan, options: Options, folder: Path) -> list[tuple[TrialConfig, Data]]:
+def _check(plan: Plan, options: Options) -> list[tuple[TrialConfig, Data]]:
     """What can be known before Ray is started; a trial of each data set and split, with its data."""
-    check_places(folder, options.stages, options.cache)
-    for name in options.loggers:
-        find_logger(name)
     if options.address:
         cluster.check_address(options.address)
     else:

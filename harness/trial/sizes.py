@@ -24,7 +24,7 @@ from harness.trial.resolutions import scaled
 Size = tuple[int, int]
 """Height and width in pixels."""
 
-SMALL = 2e10
+SMALL_NETWORK = 2e10
 """Weights times pixels up to which a network is tried on the CPU; a ResNet-18 at 32 x 32 takes it less than 0.1 s."""
 
 
@@ -135,7 +135,7 @@ def _backbone(plugin: Tried, image_shape: tuple[int, ...]) -> Backbone:
 def _problem(plugin: Tried, image_shape: tuple[int, ...], shown: tuple[int, ...]) -> str | None:
     """Why a backbone for images of one shape does not take those of another, or of the same; None where it does."""
     outline = _backbone(plugin, image_shape)
-    is_small = sum(weight.numel() for weight in outline.parameters()) * math.prod(shown[1:]) <= SMALL
+    is_small = sum(weight.numel() for weight in outline.parameters()) * math.prod(shown[1:]) <= SMALL_NETWORK
 
     def forward() -> Tensor:
         network = outline if without_values() else registry.build(plugin.spec, image_shape).eval()

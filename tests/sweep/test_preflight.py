@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,9 @@ from baselines.datasets.image_folder import ImageFolder
 from harness.config.plan import load_plan
 from harness.config.schema import ConfigError
 from harness.records.environment import describe_environment
-from harness.sweep.preflight import check_data, check_places, say_notes
+from harness.sweep.command import main as sweep_command
+from harness.sweep.options import check_places
+from harness.sweep.preflight import check_data, say_notes
 
 
 @pytest.fixture
@@ -155,3 +158,25 @@ def test_a_file_where_a_folder_should_be_is_refused(tmp_path, option, below):
     with pytest.raises(ConfigError, match="is a file, not a folder") as caught:
         check_places(places["--results"] / "mine", places["--stages"], places["--cache"])
     assert str(caught.value).startswith(option)
+
+
+@pytest.mark.parametrize("look", [["--dry-run"], ["--dry-run", "--quiet"], ["--show", "views.png"], []])
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        (["--logger", "nonesuch"], "--logger: no logger 'nonesuch'"),
+        (["--tracking-uri", "postgres://box/db"], "did you mean 'postgresql://box/db'?"),
+        (["--results", "ftp://box/here"], "--results ftp://box/here: expected a folder, s3://"),
+        (["--stages", "there/tiny/stages", "--results", "there"], "is the sweep's own folder"),
+    ],
+)
+def test_options_are_looked_at_in_a_look_ahead_too(look, option, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    trial = {"dataset": "digits", "backbone": {"name": "dcnn3", "width": 4}, "ssl_method": "none"}
+    Path("tiny.yaml").write_text(yaml.safe_dump({"name": "tiny", "trial": trial, "parameters": {}}))
+    assert sweep_command(["tiny.yaml", *look, *option]) == 2
+    out, errors = capsys.readouterr()
+    assert said in errors
+    assert errors.count("\n") == 1
+    assert not out
+    assert [file.name for file in tmp_path.iterdir()] == ["tiny.yaml"]

@@ -36,9 +36,10 @@ from harness.sweep import command, connection, servers, session, worker
 from harness.sweep.command import main
 from harness.sweep.interrupts import AbandonedError, Interrupts
 from harness.sweep.objectives import judged_by
+from harness.sweep.options import Options
 from harness.sweep.placement import this_machine
 from harness.sweep.search import early_stopping
-from harness.sweep.session import Options, Outcome, run_plan
+from harness.sweep.session import Outcome, run_plan
 from harness.sweep.worker import check_device, tasks_in, tune_config
 from harness.trial.run import Folders
 
