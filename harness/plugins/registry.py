@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
@@ -157,6 +158,10 @@ def _load(kind: str, name: str, target: str) -> Any:
     """The class at `module:Class`."""
     singular = kind[:-1]
     module_name, _, class_name = target.partition(":")
+    if "/" in module_name or module_name.endswith(".py"):
+        nearest = ".".join(part for part in Path(module_name).with_suffix("").parts if part.isidentifier())
+        wanted = "a module is named as in an import, its folder being the current one or in PYTHONPATH"
+        raise ValueError(f"{singular} {name!r}: {wanted}; did you mean '{nearest}:{class_name}'?")
     try:
         plugin = getattr(code.load_module(module_name), class_name)
     except Exception as error:  # a plugin's module may fail in any way; the others stay usable

@@ -35,6 +35,7 @@ def watch(resume: str) -> int | None:
         `INTERRUPTED`, for then the child ended otherwise than it meant to, and that is said.
     """
     if sys.platform != "linux":
+        atexit.register(_end)
         return None
     heard = {signal.SIGINT, signal.SIGTERM}
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:

@@ -121,6 +121,9 @@ def test_a_class_can_be_named_by_its_module():
 @pytest.mark.parametrize(
     ("target", "message"),
     [
+        ("./my_plugin.py:Mine", "did you mean 'my_plugin:Mine'?"),
+        ("here/my_plugin.py:Mine", "did you mean 'here.my_plugin:Mine'?"),
+        ("my_plugin.py:Mine", "did you mean 'my_plugin:Mine'?"),
         ("no_such_module:Class", "cannot be imported from 'no_such_module:Class': ModuleNotFoundError"),
         ("baselines.selectors.random:Rando", "AttributeError"),
         ("baselines.selectors.random:", "cannot be imported"),

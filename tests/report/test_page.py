@@ -510,6 +510,7 @@ def test_the_command_compares_several_folders(tmp_path, monkeypatch, capsys):
         (["a", "b", "--output", "no/x.html"], "there is no folder no"),
         (["a", "none"], "none is not a sweep's folder"),
         (["a", "b", "--serve"], "--serve takes one folder"),
+        (["a", "--port", "1"], "--port 1 is of --serve"),
         (["none", "--serve"], "none is no folder"),
         (["a", "--serve", "--port", "70000"], "--port 70000 is none"),
     ],
