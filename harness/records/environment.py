@@ -98,18 +98,19 @@ def _dataset(config: TrialConfig, data: Data) -> dict[str, Any]:
 
 
 def _code() -> dict[str, Any]:
-    """The commit of the code that runs, and whether it was changed since; None outside a checkout."""
-    here = Path(__file__).resolve().parent.parent
+    """The commit of the code that runs, and whether it was changed since; None outside a checkout of it."""
+    here = Path(__file__).resolve()
 
     def git(*arguments: str) -> str | None:
         try:
-            done = subprocess.run(["git", *arguments], cwd=here, capture_output=True, timeout=10, check=True)
+            done = subprocess.run(["git", *arguments], cwd=here.parents[1], capture_output=True, timeout=10, check=True)
         except (OSError, subprocess.SubprocessError):
             return None
         return done.stdout.decode(errors="replace").strip()
 
-    changes = git("status", "--porcelain", "--untracked-files=no")
-    return {"commit": git("rev-parse", "HEAD"), "dirty": None if changes is None else bool(changes)}
+    if git("ls-files", "--error-unmatch", str(here)) is None:  # installed below somebody else's checkout, for example
+        return {"commit": None, "dirty": None}
+    return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--untracked-files=no"))}
 
 
 def cpu() -> str:
