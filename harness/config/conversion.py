@@ -6,7 +6,7 @@ import dataclasses
 import math
 import types
 import typing
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,9 +14,6 @@ from harness.plugins import registry
 
 NOT_ONE = object()
 """In the place of a value that is not of a type."""
-
-COLLECTIONS: Mapping[Any, type] = {tuple: tuple, list: list, Sequence: tuple, Collection: tuple, Iterable: tuple}
-"""Type of a list of values -> what the list becomes."""
 
 
 def convert(hint: Any, value: Any) -> Any:
@@ -29,8 +26,8 @@ def convert(hint: Any, value: Any) -> Any:
         return value if is_choice else NOT_ONE
     if origin in (types.UnionType, typing.Union):
         return next((one for option in inner if (one := convert(option, value)) is not NOT_ONE), NOT_ONE)
-    if origin in COLLECTIONS:
-        return _convert_list(COLLECTIONS[origin], inner, value)
+    if origin in registry.COLLECTIONS:
+        return _convert_list(registry.COLLECTIONS[origin], inner, value)
     if origin in (dict, Mapping):
         return _convert_mapping(inner, value)
     if hint in (int, float):

@@ -153,7 +153,10 @@ def _hyperparameter(cls: type, name: str, default: Any) -> Schema:
     hint = registry.hints(cls).get(name, Any)
     nested = registry.nested_kind(hint)
     if nested and registry.takes_list(hint):
-        return {"type": "array", "items": _ref(nested), "default": default}
+        several = {"type": "array", "items": _ref(nested)}
+        others = [_ref(nested)] if registry.takes_one(hint) else []
+        others += [PLAIN[type(None)]] if type(None) in typing.get_args(hint) else []
+        return {**({"anyOf": [several, *others]} if others else several), "default": default}
     return {**(_about(_ref(nested), None) if nested else _value(hint, {}, {})), "default": default}
 
 

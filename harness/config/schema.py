@@ -204,7 +204,7 @@ def _say(options: tuple[Any, ...]) -> str:
         elif dataclasses.is_dataclass(option):
             parts.append(f"a mapping of {', '.join(item.name for item in dataclasses.fields(option))}")
         else:
-            parts.append(words.get(option) or ("a list" if typing.get_origin(option) else "a mapping"))
+            parts.append(words.get(option) or ("a list" if registry.takes_list(option) else "a mapping"))
     return " or ".join(parts)
 
 
@@ -273,7 +273,7 @@ def parse_plugin(kind: str, value: Any, path: str, problems: Problems, default: 
         nested = registry.nested_kind(hint)
         if nested and registry.takes_list(hint) and isinstance(item, list | tuple):
             chosen[key] = tuple(parse_plugin(nested, one, f"{place}[{n}]", problems) for n, one in enumerate(item))
-        elif nested and isinstance(item, str | Mapping) and not registry.takes_list(hint):
+        elif nested and isinstance(item, str | Mapping) and registry.takes_one(hint):
             chosen[key] = parse_plugin(nested, item, place, problems)
         else:
             chosen[key] = parse_value(hint, item, place, problems)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import torch
 
-from harness.api import CLASSIFIER_TRAITS, SupervisedMethod
+from harness.api import CLASSIFIER_TRAITS
 from harness.config.schema import as_dict, plugin, setting
 from harness.data.splits import Splitting
 from harness.plugins import registry
@@ -355,4 +355,4 @@ class TrialConfig:
 
 def method_arguments(spec: PluginSpec, num_classes: int) -> tuple[int, ...]:
     """What the constructor of an SSL method gets after the backbone."""
-    return (num_classes,) if issubclass(registry.find_plugin(spec.kind, spec.name), SupervisedMethod) else ()
+    return (num_classes,) if registry.num_given(registry.find_plugin(spec.kind, spec.name)) > 1 else ()

@@ -12,8 +12,9 @@ Beside its own hyper-parameters a plugin has those of its kind, such as `weights
 from __future__ import annotations
 
 import inspect
+import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -177,7 +178,7 @@ def constructor_problem(plugin: Any) -> str | None:
     """Why the hyper-parameters of a class cannot be set, if so: one without a default, or not by keyword alone."""
     parameters = _parameters(plugin)
     positional = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    given = _num_given(plugin)
+    given = num_given(plugin)
     if len(positional) != given:
         return (
             f"the constructor takes {positional} by position, {given} expected; "
@@ -187,7 +188,7 @@ def constructor_problem(plugin: Any) -> str | None:
     return f"hyper-parameter {without.name!r} has no default; give it one" if without else None
 
 
-def _num_given(plugin: type) -> int:
+def num_given(plugin: type) -> int:
     """How many arguments the harness gives the constructor: an image shape, a backbone, a number of classes."""
     if issubclass(plugin, api.SupervisedMethod):
         return 2
@@ -237,6 +238,10 @@ def argument_types(function: Any) -> dict[str, Any]:
     return resolved
 
 
+COLLECTIONS: Mapping[Any, type] = {tuple: tuple, list: list, Sequence: tuple, Collection: tuple, Iterable: tuple}
+"""Type of a list of values -> what the list becomes."""
+
+
 def nested_kind(annotation: Any) -> str | None:
     """The kind of plugin that a hyper-parameter of this type takes, if any.
 
@@ -249,8 +254,18 @@ def nested_kind(annotation: Any) -> str | None:
 
 
 def takes_list(annotation: Any) -> bool:
-    """Whether a hyper-parameter of this type takes a list."""
-    return typing.get_origin(annotation) in (tuple, list)
+    """Whether a hyper-parameter of this type may take a list."""
+    return any((typing.get_origin(option) or option) in COLLECTIONS for option in _options(annotation))
+
+
+def takes_one(annotation: Any) -> bool:
+    """Whether a hyper-parameter of this type may take a plugin that stands alone."""
+    return any(nested_kind(option) and not takes_list(option) for option in _options(annotation))
+
+
+def _options(annotation: Any) -> tuple[Any, ...]:
+    is_union = typing.get_origin(annotation) in (types.UnionType, typing.Union)
+    return typing.get_args(annotation) if is_union else (annotation,)
 
 
 def _named_plugins(plugin: type, chosen: Mapping[str, Any]) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def describe_environment(
     return {
         "sweep_id": before.get("sweep_id") or uuid.uuid4().hex,
         "started": before.get("started") or datetime.now(UTC).isoformat(timespec="seconds"),
-        **_code(),
+        **commit_of_code(),
         "hostname": socket.gethostname(),
         "platform": platform.platform(),
         "cpu": cpu(),
@@ -97,7 +97,7 @@ def _dataset(config: TrialConfig, data: Data) -> dict[str, Any]:
     }
 
 
-def _code() -> dict[str, Any]:
+def commit_of_code() -> dict[str, Any]:
     """The commit of the code that runs, and whether it was changed since; None outside a checkout of it."""
     here = Path(__file__).resolve()
 

@@ -27,6 +27,7 @@ from harness.plugins.registry import PluginSpec
 from harness.trial import heads, joint, pretrain
 from harness.trial.epochs import Metrics, Watch
 from harness.trial.memory import PeakMemory
+from harness.trial.optimizers import DivergedError
 from harness.trial.pretraining import build_method, pretrains
 from harness.trial.run import Folders, run
 from harness.trial.runtime import Runtime
@@ -198,7 +199,8 @@ def measure_pace(config: TrialConfig, image_shape: tuple[int, int, int], num_cla
         seconds: no step is begun so long after the first, but for the second.
 
     Raises:
-        StepFailedError: a step fails, for no want of memory.
+        StepFailedError: the first step fails, for no want of memory. Later ones, on noise and without the warm-up of
+            the trial, may well diverge: those before them are measured.
     """
     memory = PeakMemory()
     settings: Optimization = config.pretrain if pretrains(config) else config.classifier
@@ -218,9 +220,10 @@ def measure_pace(config: TrialConfig, image_shape: tuple[int, int, int], num_cla
         except _EnoughError:
             pass
         except Exception as error:  # a plugin may fail in any way
-            if _is_of_the_machine(error):
-                raise
-            raise StepFailedError(cause_of(error, 200)) from error
+            if not ends:
+                if _is_of_the_machine(error) or isinstance(error, DivergedError):
+                    raise
+                raise StepFailedError(cause_of(error, 200)) from error
     method = build_method(config, data, 0, runtime)
     started = time.perf_counter()
     runtime.forward(method.backbone, data.pool)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import pytest
 
-from harness.api import Selector
+from harness.api import Augmentation, Selector
 from harness.config.conversion import NOT_ONE, convert
 from harness.config.plan import load_plan
 from harness.config.schema import ConfigError
@@ -89,3 +89,52 @@ def test_a_plugin_takes_its_own_kinds_of_values_and_they_are_kept():
     assert load_plan(plan.as_dict(), {}).candidates[0].trial.selector.as_dict() == spec.as_dict()
     with pytest.raises(ConfigError, match="weights: expected a list, not 1"):
         load_plan({"trial": {"selector": {**selector, "weights": 1}}}, {})
+
+
+LISTS = {
+    "tuple": tuple[Augmentation | str, ...],
+    "list": list[Augmentation | str],
+    "sequence": Sequence[Augmentation | str],
+    "iterable": Iterable[Augmentation | str],
+    "or_none": Sequence[Augmentation | str] | None,
+    "or_one": Augmentation | str | tuple[Augmentation | str, ...],
+}
+
+
+@pytest.mark.parametrize("hint", LISTS)
+def test_plugins_in_any_kind_of_list_are_checked_and_built(hint):
+    class Chain(Augmentation):
+        """Some after others.
+
+        Args:
+            parts: of it.
+        """
+
+        def __init__(self, *, parts=()):
+            self.parts = parts
+
+        def __call__(self, images, *, rng):
+            """As they are."""
+            return images
+
+    Chain.__init__.__annotations__["parts"] = LISTS[hint]
+    Chain.__qualname__ = name = f"Chain_{hint}"
+    globals()[name] = Chain
+
+    def ask(parts):
+        return load_plan({"trial": {"augmentation": {"name": f"{__name__}:{name}", "parts": parts}}}, {})
+
+    built = registry.build(ask(["crop", {"name": "noise", "std": 0.5}]).candidates[0].trial.augmentation)
+    assert [type(part).__name__ for part in built.parts] == ["Crop", "Noise"]
+    assert built.parts[1].std == 0.5
+    with pytest.raises(ConfigError, match=r"parts\[1\].*no augmentation 'corp'; did you mean 'crop'"):
+        ask(["crop", "corp"])
+    with pytest.raises(ConfigError, match=r"parts\[0\].noise: .*no hyper-parameter 'noise'"):
+        ask([{"name": "noise", "noise": 1}])
+    if hint == "or_one":
+        assert type(registry.build(ask("crop").candidates[0].trial.augmentation).parts).__name__ == "Crop"
+
+
+def test_a_mapping_is_called_one():
+    with pytest.raises(ConfigError, match="named: expected a mapping or null, not 1"):
+        load_plan({"trial": {"selector": {"name": f"{__name__}:Hinted", "named": 1}}}, {})

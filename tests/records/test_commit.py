@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-TOLD = "import json; from harness.records.environment import _code; print(json.dumps(_code()))"
+TOLD = "import json; from harness.records.environment import commit_of_code; print(json.dumps(commit_of_code()))"
 
 
 def git(folder: Path, *arguments: str) -> str:

@@ -1,5 +1,7 @@
 """What a dry run says of the data, and of the hours from a few measured steps."""
 
+import math
+import re
 import tempfile
 
 import numpy as np
@@ -53,6 +55,21 @@ class Lossless(SimCLR):
 
     def loss(self, views):
         return {"lost": super().loss(views)["loss"]}
+
+
+class Diverging(SimCLR):
+    """Is not a number from its third step on, as without the warm-up that its trial has."""
+
+    steps = 0
+
+    def loss(self, views):
+        self.steps += 1
+        return {name: value * (math.nan if self.steps > 2 else 1) for name, value in super().loss(views).items()}
+
+
+def test_a_trial_that_diverges_on_noise_without_its_warm_up_is_not_refused(plan, tmp_path):
+    told = expected_costs(plan(**{"trial.ssl_method": f"{__name__}:Diverging"}), tmp_path / "cache")
+    assert re.search(r"^time: .*measured on 1 step", told, re.MULTILINE), told
 
 
 def test_a_trial_whose_first_step_fails_is_refused_and_one_without_memory_is_not(plan, tmp_path, monkeypatch):
