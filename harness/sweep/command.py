@@ -67,7 +67,7 @@ def _nothing_ran(error: BaseException, resume: str, *, interrupted: bool) -> int
     if interrupted or isinstance(error, KeyboardInterrupt):
         said, status = f"interrupted; go on with: {resume}", INTERRUPTED
     elif no_space(error):
-        said, status = _last_words(error, Path(), resume), INTERRUPTED
+        said, status = _last_words(error, None, resume), INTERRUPTED
     else:
         said, status = str(error) if isinstance(error, ValueError | OSError) else cause_of(error, 400), WRONG
     print(printable(said), file=sys.stderr)
@@ -204,7 +204,7 @@ def farewell(outcome: Outcome, resume: str) -> None:
     elif isinstance(outcome.error, AbandonedError):
         pass  # as was said when it happened
     elif outcome.error:
-        print(_last_words(outcome.error, outcome.folder, resume), file=sys.stderr)
+        print(_last_words(outcome.error, outcome.traceback, resume), file=sys.stderr)
     else:
         print(f"interrupted; go on with: {resume}", file=sys.stderr)
     if outcome.copy:
@@ -214,13 +214,13 @@ def farewell(outcome: Outcome, resume: str) -> None:
         print(printable(line), file=sys.stderr)
 
 
-def _last_words(error: BaseException, folder: Path, resume: str) -> str:
+def _last_words(error: BaseException, traceback: Path | None, resume: str) -> str:
     """What ended a sweep early and how it goes on."""
     if isinstance(error, NoSpaceError) or no_space(error):
         full = error if isinstance(error, NoSpaceError) else NoSpaceError(error)
         return f"{full}\nmake room and go on with: {resume}"
-    where = shell_word(str(folder / "error.txt"))
-    return f"stopped: {cause_of(error, 400)} (see {where}); nothing that finished is lost; go on with: {resume}"
+    see = f" (see {shell_word(str(traceback))})" if traceback else ""
+    return f"stopped: {cause_of(error, 400)}{see}; nothing that finished is lost; go on with: {resume}"
 
 
 def _parser(prog: str, question: Path | None) -> argparse.ArgumentParser:

@@ -13,7 +13,7 @@ from concurrent.futures import Future, wait
 from typing import TypeVar
 
 from harness.progress import drop_output
-from harness.sweep.watch import INTERRUPTED, leave, tell_status
+from harness.sweep.watch import INTERRUPTED, ending_signals, leave, tell_status
 
 GRACE_SECONDS = 4.0
 """How long trials may take to end after the first; Ray may no longer be there to end them."""
@@ -34,14 +34,14 @@ Done = TypeVar("Done")
 
 
 class Interrupts:
-    """Ctrl-C: once, and the sweep stops tidily; twice, and it stops at once. SIGTERM and SIGHUP: as Ctrl-C once.
+    """Ctrl-C: once, and the sweep stops tidily; twice, and it stops at once. What else ends a process: as Ctrl-C once.
 
     Before the trials that raises KeyboardInterrupt. After them nothing is left to be stopped, and what follows them is
     done in a few seconds or left out.
 
-    Inside the block SIGINT, also where a shell started us with it ignored, SIGTERM and SIGHUP are ours; afterwards they
-    are as they were. SIGHUP stays ignored where it is (`nohup`). Outside the main thread, where Python hands out no
-    signals, nothing is touched.
+    Inside the block SIGINT, also where a shell started us with it ignored, and the other `ending_signals` are ours;
+    afterwards they are as they were. SIGHUP stays ignored where it is (`nohup`). Outside the main thread, where Python
+    hands out no signals, nothing is touched.
 
     Args:
         resume: the command that continues the sweep, whose process a second Ctrl-C ends; None in a process that is
@@ -68,7 +68,7 @@ class Interrupts:
         self._resume = resume
         self._attending = self._over = False
         self._since = -math.inf
-        self._before: dict[signal.Signals, object] = {}
+        self._before: dict[int, object] = {}
 
     @property
     def own_process(self) -> bool:
@@ -77,10 +77,7 @@ class Interrupts:
 
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():
-            ours = {signal.SIGINT, signal.SIGTERM}
-            if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-                ours.add(signal.SIGHUP)
-            self._before = {number: signal.getsignal(number) for number in ours}
+            self._before = {number: signal.getsignal(number) for number in ending_signals()}
         self.install()
         return self
 

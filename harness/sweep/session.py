@@ -35,6 +35,7 @@ from harness.sweep.placement import Placement, place, this_machine
 from harness.sweep.preflight import check_data, say_notes
 from harness.sweep.screen import Display, Standing
 from harness.sweep.servers import Servers
+from harness.sweep.watch import tell_begun
 from harness.tracking.loggers import Loggers
 from harness.tracking.tracker import Tracker
 from harness.trial.memory import can_watch_memory
@@ -64,6 +65,7 @@ class Outcome:
         complete: whether every trial has an ending; false where the sweep was interrupted.
         failed: trial -> cause.
         error: what ended the sweep before its last trial, but for an interrupt.
+        traceback: the file that tells where that came from; None where there is none.
         report: None where there is no record, or where it could not be made.
         experiment: its id in MLflow; None where it is not known.
         copy: URI of the copy of the folder; None where there is none or it is behind.
@@ -76,6 +78,7 @@ class Outcome:
     complete: bool = False
     failed: Mapping[str, str] = field(default_factory=dict)
     error: Exception | None = None
+    traceback: Path | None = None
     report: Report | None = None
     experiment: str | None = None
     copy: str | None = None
@@ -176,7 +179,7 @@ def _run_in_folder(
             if not recorder.wrote:
                 raise
             outcome.error = error
-            _keep_traceback(outcome.folder, error)
+            outcome.traceback = _keep_traceback(outcome.folder, error)
         outcome.ran = True
         follow = functools.partial(_follow, interrupts, outcome)
         follow("records may be missing", recorder.hold, "--resume looks for them")
@@ -214,6 +217,7 @@ def _recording(
         ending.callback(follow, "loggers were not told the end", tell, spare=1.0)
 
         def deliver(record: Record) -> None:
+            tell_begun()
             tracker.record(record)
             loggers.record(record)
 
@@ -227,10 +231,13 @@ def _recording(
         yield recorder
 
 
-def _keep_traceback(folder: Path, error: Exception) -> None:
-    """Keeps where an error came from in the sweep's folder, if it can be written, for whoever mends that."""
-    with contextlib.suppress(OSError):
-        replace_text(folder / "error.txt", traceback_of(error))
+def _keep_traceback(folder: Path, error: Exception) -> Path | None:
+    """Keeps where an error came from in the sweep's folder, for whoever mends that; None if it cannot be written."""
+    try:
+        replace_text(file := folder / "error.txt", traceback_of(error))
+    except OSError:
+        return None
+    return file
 
 
 @contextlib.contextmanager

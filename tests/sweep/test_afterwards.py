@@ -95,6 +95,21 @@ def test_whatever_fails_after_the_last_trial_is_told_and_is_exit_1(
     assert "--resume" in line or "python -m" in line or step.endswith(("Loggers.finish", "failed"))
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_traceback_that_could_not_be_kept_is_not_named(tmp_path, question, monkeypatch, capsys, cache, kept):
+    def refuse() -> None:
+        if not kept:
+            (tmp_path / "runs/after/error.txt/in_the_way").mkdir(parents=True)
+        raise PermissionError(13, "Permission denied", "rows.jsonl")
+
+    monkeypatch.setattr(session, "Sweep", Trials(refuse))
+    places = ["--results", f"{tmp_path}/runs", "--stages", f"{tmp_path}/stages", "--cache", str(cache)]
+    assert main([str(question), *places]) == 130
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("stopped: PermissionError")]
+    assert ("error.txt" in line) == kept
+    assert "go on with: python -m" in line
+
+
 @pytest.fixture
 def silent_server():
     """The address of a server that takes what it is sent and never answers."""
