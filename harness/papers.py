@@ -237,12 +237,12 @@ def main(arguments: list[str] | None = None, prog: str = "python -m harness.pape
         if options.results and not options.results.is_dir():
             raise ValueError(f"--results {options.results}: no such folder")
         table = exhibits_table(read_exhibits(options.rows), options.results or options.rows.parent)
-    except ValueError as error:
+        if options.output:
+            replace_text(options.output, f"{table}\n")
+    except (ValueError, OSError) as error:
         print(printable(str(error)), file=sys.stderr)
         return 2
-    if options.output:
-        replace_text(options.output, f"{table}\n")
-    else:
+    if not options.output:
         print(table)
     return 0
 

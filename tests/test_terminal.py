@@ -76,7 +76,7 @@ def test_the_last_words_of_a_sweep_can_be_pasted_and_are_no_command_to_the_termi
     folder = tmp_path / NAME
     resume = resume_command("printf '%s\\n'", [f"{NAME}.yaml", "--set=name=a b"])
     outcome = Outcome(folder, tracking_uri=f"sqlite:///{NAME}")
-    outcome.error = RuntimeError(f"{NAME} is gone")
+    outcome.error, outcome.traceback = RuntimeError(f"{NAME} is gone"), folder / "error.txt"
     farewell(outcome, resume)
     said = printed(capsys)
     assert resume in said

@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
+from itertools import zip_longest
 from pathlib import Path
 
 from harness.garbage import nothing_collected
@@ -54,13 +55,14 @@ def main(arguments: list[str] | None = None, prog: str = "python -m harness.repo
         reports = [write_report(folder) for folder in options.folders]
         if output:
             versus.write_comparison(reports, output)
-    except ValueError as error:
+        figures = [write_figures(report, options.figures) for report in reports] if options.figures else []
+    except (ValueError, OSError) as error:
         print(printable(str(error)), file=sys.stderr)
         return 2
-    for report in reports:
+    for report, drawn in zip_longest(reports, figures):
         print_report(report)
-        if options.figures:
-            print(printable(f"figures: {write_figures(report, options.figures)}"), flush=True)
+        if drawn:
+            print(printable(f"figures: {drawn}"), flush=True)
     if output:
         print(printable(f"compared: {output}"))
     return 0

@@ -12,7 +12,7 @@ from harness.files import CACHE, RESULTS, STAGES, give_home, no_space
 from harness.garbage import nothing_collected
 from harness.messages import cause_of, printable, public_command, shell_word, without_secrets
 from harness.progress import drop_output, forgive_output, until_reader_leaves
-from harness.sweep.interrupts import AbandonedError, Interrupts, NoSpaceError
+from harness.sweep.interrupts import AFTERWARDS, AbandonedError, Interrupts, NoSpaceError
 from harness.sweep.watch import INTERRUPTED, leave, tell_status, watch
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def _nothing_ran(error: BaseException, resume: str, *, interrupted: bool) -> int
     if interrupted or isinstance(error, KeyboardInterrupt):
         said, status = f"interrupted; go on with: {resume}", INTERRUPTED
     elif no_space(error):
-        said, status = _last_words(error, Path(), resume), INTERRUPTED
+        said, status = _last_words(error, None, resume), INTERRUPTED
     else:
         said, status = str(error) if isinstance(error, ValueError | OSError) else cause_of(error, 400), WRONG
     print(printable(said), file=sys.stderr)
@@ -118,26 +118,50 @@ def _run(options: argparse.Namespace, typed: str, resume: str, guard: Interrupts
         give_home()
         import ray
 
-        from harness.sweep.session import REPORTING, run_plan
+        from harness.sweep.session import run_plan
 
     guard.begun = True
     outcome = run_plan(plan, _asked(options, typed), guard)
     guard.status = status_of(outcome)
     try:
-        from harness.report import terminal
-
-        answered = outcome.report if outcome.complete else None
-        if answered and not options.quiet:
-            terminal.print_tables(answered)
-        farewell(outcome, resume)
-        if answered:
-            terminal.print_answer(answered)
+        all_told = _tell(outcome, resume, quiet=options.quiet)
         sys.stdout.flush()
     except OSError:  # nobody reads it any more: `| head`, a terminal that is closed
+        all_told = True
         drop_output()
-    if ray.is_initialized() or any(thread.name == REPORTING for thread in threading.enumerate()):
+    guard.status = guard.status if all_told else max(guard.status, SOME_FAILED)
+    if ray.is_initialized() or any(thread.name == AFTERWARDS for thread in threading.enumerate()):
         leave(guard.status)  # what could not be ended in time would keep this process, or break it as it goes
     return guard.status
+
+
+def _tell(outcome: Outcome, resume: str, *, quiet: bool) -> bool:
+    """Tells what was found, where it is and how to go on, each also where another cannot be told; whether all could."""
+    answered = outcome.report if outcome.complete else None
+
+    def show_tables() -> None:
+        if answered and not quiet:
+            from harness.report import terminal
+
+            terminal.print_tables(answered)
+
+    def show_answer() -> None:
+        if answered:
+            from harness.report import terminal
+
+            terminal.print_answer(answered)
+
+    all_told = True
+    for tell in (show_tables, lambda: farewell(outcome, resume), show_answer):
+        try:
+            tell()
+        except OSError:
+            raise
+        except Exception as error:
+            all_told = False
+            said = f"not all could be shown: {cause_of(error, 400)}; what was found is in {outcome.folder}"
+            print(printable(f"{said}; go on with: {resume}"), file=sys.stderr)
+    return all_told
 
 
 def _asked(options: argparse.Namespace, command: str) -> Options:
@@ -180,7 +204,7 @@ def farewell(outcome: Outcome, resume: str) -> None:
     elif isinstance(outcome.error, AbandonedError):
         pass  # as was said when it happened
     elif outcome.error:
-        print(_last_words(outcome.error, outcome.folder, resume), file=sys.stderr)
+        print(_last_words(outcome.error, outcome.traceback, resume), file=sys.stderr)
     else:
         print(f"interrupted; go on with: {resume}", file=sys.stderr)
     if outcome.copy:
@@ -190,13 +214,13 @@ def farewell(outcome: Outcome, resume: str) -> None:
         print(printable(line), file=sys.stderr)
 
 
-def _last_words(error: BaseException, folder: Path, resume: str) -> str:
+def _last_words(error: BaseException, traceback: Path | None, resume: str) -> str:
     """What ended a sweep early and how it goes on."""
     if isinstance(error, NoSpaceError) or no_space(error):
         full = error if isinstance(error, NoSpaceError) else NoSpaceError(error)
         return f"{full}\nmake room and go on with: {resume}"
-    where = shell_word(str(folder / "error.txt"))
-    return f"stopped: {cause_of(error, 400)} (see {where}); nothing that finished is lost; go on with: {resume}"
+    see = f" (see {shell_word(str(traceback))})" if traceback else ""
+    return f"stopped: {cause_of(error, 400)}{see}; nothing that finished is lost; go on with: {resume}"
 
 
 def _parser(prog: str, question: Path | None) -> argparse.ArgumentParser:

@@ -10,9 +10,10 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, wait
+from typing import TypeVar
 
 from harness.progress import drop_output
-from harness.sweep.watch import INTERRUPTED, leave, tell_status
+from harness.sweep.watch import INTERRUPTED, ending_signals, leave, tell_status
 
 GRACE_SECONDS = 4.0
 """How long trials may take to end after the first; Ray may no longer be there to end them."""
@@ -20,16 +21,27 @@ GRACE_SECONDS = 4.0
 ECHO_SECONDS = 0.3
 """Within which a second Ctrl-C is the first one: `kill` to a group reaches this process, and once more by `watch`."""
 
-PATIENCE = {signal.SIGTERM: 7.0, signal.SIGHUP: 7.0}
-"""Seconds in which whoever sends such a signal expects us to be done, a few less than the ten after which some kill."""
+PATIENCE = 7.0
+"""Seconds in which whoever sends a signal expects us to be done, a few less than the ten after which some kill."""
+
+LEAST_SECONDS = 0.5
+"""Of a piece of what follows the trials, also where there is no time left."""
+
+AFTERWARDS = "after the trials"
+"""The threads that do what follows them; one that was not done in time goes on."""
+
+Done = TypeVar("Done")
 
 
 class Interrupts:
-    """Ctrl-C: once, and the sweep stops tidily; twice, and it stops at once. SIGTERM and SIGHUP: as Ctrl-C once.
+    """Ctrl-C: once, and the sweep stops tidily; twice, and it stops at once. What else ends a process: as Ctrl-C once.
 
-    Inside the block SIGINT, also where a shell started us with it ignored, SIGTERM and SIGHUP are ours; afterwards they
-    are as they were. SIGHUP stays ignored where it is (`nohup`). Outside the main thread, where Python hands out no
-    signals, nothing is touched.
+    Before the trials that raises KeyboardInterrupt. After them nothing is left to be stopped, and what follows them is
+    done in a few seconds or left out.
+
+    Inside the block SIGINT, also where a shell started us with it ignored, and the other `ending_signals` are ours;
+    afterwards they are as they were. SIGHUP stays ignored where it is (`nohup`). Outside the main thread, where Python
+    hands out no signals, nothing is touched.
 
     Args:
         resume: the command that continues the sweep, whose process a second Ctrl-C ends; None in a process that is
@@ -42,7 +54,8 @@ class Interrupts:
         status: the exit status, once all is done but to say so: then Ctrl-C ends the process with it, and the rest is
             not listened to.
         pressed: whether Ctrl-C was pressed, or such a signal came.
-        deadline: by when, in monotonic time, what follows the trials is to be done; a person who waits may press again.
+        deadline: by when, in monotonic time, what follows the trials is to be done; a person who ended them waits, and
+            may press again.
         at_once: called before a second Ctrl-C ends the process.
     """
 
@@ -53,9 +66,9 @@ class Interrupts:
         self.deadline = math.inf
         self.at_once: Callable[[], object] = lambda: None
         self._resume = resume
-        self._attending = False
+        self._attending = self._over = False
         self._since = -math.inf
-        self._before: dict[signal.Signals, object] = {}
+        self._before: dict[int, object] = {}
 
     @property
     def own_process(self) -> bool:
@@ -64,10 +77,7 @@ class Interrupts:
 
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():
-            ours = {signal.SIGINT, signal.SIGTERM}
-            if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-                ours.add(signal.SIGHUP)
-            self._before = {number: signal.getsignal(number) for number in ours}
+            self._before = {number: signal.getsignal(number) for number in ending_signals()}
         self.install()
         return self
 
@@ -96,19 +106,10 @@ class Interrupts:
             AbandonedError: it was told to end and did not, or what it needs died.
             Exception: what it raises.
         """
-        outcome: Future[bool] = Future()
-        context = contextvars.copy_context()
-
-        def run() -> None:
-            try:
-                outcome.set_result(context.run(work))
-            except BaseException as error:
-                outcome.set_exception(error)
-
         pressed = 0.0
         self._attending = True
         try:
-            threading.Thread(target=run, name="trials", daemon=True).start()
+            outcome = _begin(work, "trials")
             while not wait([outcome], timeout=0.2).done:
                 dead = died()
                 pressed = pressed or (time.monotonic() if self.pressed else 0.0)
@@ -126,9 +127,38 @@ class Interrupts:
                 raise
             raise AbandonedError("") from None
         finally:
+            self._over = True
             self._attending = False
 
+    def finish(self, work: Callable[[], Done], spare: float = 0.0, least: float = LEAST_SECONDS) -> Done:
+        """Does a piece of what follows the trials, in a thread of its own, by the deadline.
+
+        Args:
+            work: that.
+            spare: seconds before the deadline that it leaves to others.
+            least: seconds that it has in any case.
+
+        Returns:
+            What the work returns.
+
+        Raises:
+            NoTimeError: it is not done by then.
+            Exception: what it raises.
+        """
+        until = time.monotonic() + least
+        outcome = _begin(work, AFTERWARDS)
+        while not wait([outcome], timeout=0.1).done:
+            if time.monotonic() > max(self.deadline - spare, until) + 0.2:  # what minds `left` itself comes before
+                raise NoTimeError("there was no time")
+        return outcome.result()
+
+    def left(self, most: float, least: float = LEAST_SECONDS) -> float:
+        """Seconds that a piece of what follows the trials may take, of so many."""
+        return min(most, max(least, self.deadline - time.monotonic()))
+
     def _interrupt(self, number: int, frame: object) -> None:
+        if number != signal.SIGINT or self._over:
+            self.deadline = min(self.deadline, time.monotonic() + PATIENCE)
         if (self.pressed or self.status is not None) and number != signal.SIGINT:
             return  # whoever ends jobs may say so twice, to the process and to its group
         if self.own_process and time.monotonic() < self._since + ECHO_SECONDS:
@@ -146,10 +176,9 @@ class Interrupts:
             leave(INTERRUPTED)
         self.pressed = True
         self._since = time.monotonic()
-        self.deadline = time.monotonic() + PATIENCE.get(signal.Signals(number), math.inf)
         again = number == signal.SIGINT or not self.own_process
         self._say("stopping; Ctrl-C again stops at once" if again else f"stopping; go on with: {self._resume}")
-        if not self._attending:
+        if not self._attending and not self._over:
             raise KeyboardInterrupt
 
     def _say(self, line: str) -> None:
@@ -158,6 +187,25 @@ class Interrupts:
             print(line, file=sys.stderr, flush=True)
         except OSError:
             drop_output()
+
+
+def _begin(work: Callable[[], Done], name: str) -> Future[Done]:
+    """What a thread of this name will have made of the work."""
+    outcome: Future[Done] = Future()
+    context = contextvars.copy_context()
+
+    def run() -> None:
+        try:
+            outcome.set_result(context.run(work))
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    threading.Thread(target=run, name=name, daemon=True).start()
+    return outcome
+
+
+class NoTimeError(Exception):
+    """What follows the trials is not done by the deadline."""
 
 
 class NoSpaceError(OSError):

@@ -8,9 +8,27 @@ import ctypes
 import os
 import signal
 import sys
+import threading
 
 INTERRUPTED = 130
 """The exit status of a sweep that ended before its last trial."""
+
+NOTHING_RAN = 2
+"""That of one that ended before its first trial."""
+
+BEGUN = 255
+"""What is told in place of a status, once there is a record."""
+
+OF_FAULTS = {
+    signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV, signal.SIGSYS, signal.SIGTRAP,
+}  # fmt: skip
+"""By which a process ends that is broken."""
+
+END_NOTHING = {
+    signal.SIGCHLD, signal.SIGCONT, signal.SIGKILL, signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU,
+    signal.SIGURG, signal.SIGWINCH,
+}  # fmt: skip
+"""What ends no process that does not ask for it, or cannot be heard."""
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
@@ -20,26 +38,39 @@ _told: int | None = None
 _status: int | None = None
 """What was told last."""
 
+_begun = False
+"""Whether that there is a record was told."""
+
+
+def ending_signals() -> set[int]:
+    """The signals that end this process, or ended it but for Python's handlers: SLURM sends any that it is asked to.
+
+    Not those that are ignored, as SIGHUP by `nohup`, or that somebody else hears; not those of faults.
+    """
+    of_sweep = {signal.SIGINT, signal.SIGTERM}
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        of_sweep.add(signal.SIGHUP)
+    rest = signal.valid_signals() - END_NOTHING - OF_FAULTS
+    return of_sweep | {number for number in rest if signal.getsignal(number) == signal.SIG_DFL}
+
 
 def watch(resume: str) -> int | None:
     """Goes on in a child of this process, which stays behind, hands signals on and sees how the child ends.
 
     Both are in one process group, that of the terminal, and the child does not outlive this process. To be called while
-    there is one thread and little is imported.
+    little is imported. A process with other threads goes on itself: none of them would be in the child.
 
     Args:
         resume: the command that continues the sweep.
 
     Returns:
-        None in the child; in this process the exit status, when the child has ended: the one that was told, else
-        `INTERRUPTED`, for then the child ended otherwise than it meant to, and that is said.
+        None in the child; in this process the exit status, when the child has ended: the one that was told. Else the
+        child ended otherwise than it meant to, and that is said: `INTERRUPTED`, or `NOTHING_RAN`.
     """
-    if sys.platform != "linux":
+    if sys.platform != "linux" or _has_threads():
         atexit.register(_end)
         return None
-    heard = {signal.SIGINT, signal.SIGTERM}
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-        heard.add(signal.SIGHUP)
+    heard = ending_signals() | OF_FAULTS
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, heard | {signal.SIGCHLD})
     reading, writing = os.pipe()
@@ -57,16 +88,26 @@ def watch(resume: str) -> int | None:
         info = signal.sigwaitinfo(heard | {signal.SIGCHLD})
         of_terminal = info.si_signo == signal.SIGINT and info.si_code > 0  # which tells all of its group
         if info.si_signo != signal.SIGCHLD and not of_terminal:
-            os.kill(child, info.si_signo)
+            as_it_is = info.si_signo in (signal.SIGINT, signal.SIGHUP)
+            os.kill(child, info.si_signo if as_it_is else signal.SIGTERM)
+    told = b""
     with contextlib.suppress(BlockingIOError):
-        if told := os.read(reading, 1024):
-            return told[-1]
+        told = os.read(reading, 1024)
+    if statuses := told.replace(bytes([BEGUN]), b""):
+        return statuses[-1]
     how = how_it_ended(os.waitstatus_to_exitcode(status))
     shown = "\x1b[?25h" if sys.stderr.isatty() else ""  # a cursor that a bar had hidden
     with contextlib.suppress(OSError):
-        said = f"the process of this sweep {how}; nothing that finished is lost; go on with: {resume}"
-        print(f"{shown}stopped: {said}", file=sys.stderr, flush=True)
-    return INTERRUPTED
+        then = "nothing that finished is lost; go on" if told else "it ran no trial; try again"
+        print(f"{shown}stopped: the process of this sweep {how}; {then} with: {resume}", file=sys.stderr, flush=True)
+    return INTERRUPTED if told else NOTHING_RAN
+
+
+def _has_threads() -> bool:
+    try:
+        return len(os.listdir("/proc/self/task")) > 1
+    except OSError:
+        return threading.active_count() > 1
 
 
 def _begin(parent: int, reading: int, writing: int) -> None:
@@ -84,9 +125,21 @@ def tell_status(status: int) -> None:
     """From here on, whatever ends this process, its exit status is this one, and who watches says nothing."""
     global _status
     _status = status
+    _tell(status)
+
+
+def tell_begun() -> None:
+    """From here on there is a record: should this process end in silence, its sweep goes on from there."""
+    global _begun
+    if not _begun:
+        _begun = True
+        _tell(BEGUN)
+
+
+def _tell(byte: int) -> None:
     if _told is not None:
         with contextlib.suppress(OSError):
-            os.write(_told, bytes([status]))
+            os.write(_told, bytes([byte]))
 
 
 def _end() -> None:

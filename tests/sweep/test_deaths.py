@@ -150,7 +150,7 @@ def test_a_sweep_that_is_ended_says_so_and_goes_on(tmp_path, blow):
     kept = finished(sweep)
     assert 2 <= len(kept) < NUMBER
     lines = [line for line in errors.splitlines() if not re.match(r"\[\d+/12\] |digits: ", line)]
-    late = [line for line in lines if line.startswith("no time for the report, which this writes: ")]
+    late = [line for line in lines if line.startswith("no report: there was no time; try again with: ")]
     undelivered = [line for line in lines if line.startswith("tracking: not all was delivered")]
     assert not undelivered or busy > 2, errors
     lines = [line for line in lines if line not in late + undelivered]

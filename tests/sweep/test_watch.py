@@ -9,17 +9,20 @@ import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
 import psutil
 import pytest
 
+from harness.sweep.watch import END_NOTHING, OF_FAULTS
+
 ROOT = Path(__file__).parents[2]
 
 WATCHED = """
 import os, signal, sys, time
-from harness.sweep.watch import leave, tell_status, watch
+from harness.sweep.watch import leave, tell_begun, tell_status, watch
 
 status = watch("again")
 if status is not None:
@@ -54,10 +57,14 @@ def begin(body: str, **settings) -> subprocess.Popen:
 @pytest.mark.parametrize(
     ("body", "status", "how"),
     [
-        ("os._exit(1)", 130, "ended with status 1"),
-        ("os._exit(0)", 130, "ended with status 0"),
-        ("os.kill(os.getpid(), signal.SIGKILL)", 130, "was killed (SIGKILL)"),
-        ("os.abort()", 130, "was killed (SIGABRT)"),
+        ("tell_begun(); os._exit(1)", 130, "ended with status 1"),
+        ("tell_begun(); os._exit(0)", 130, "ended with status 0"),
+        ("tell_begun(); tell_begun(); os.kill(os.getpid(), signal.SIGKILL)", 130, "was killed (SIGKILL)"),
+        ("tell_begun(); os.abort()", 130, "was killed (SIGABRT)"),
+        ("os._exit(0)", 2, "ended with status 0"),
+        ("os.abort()", 2, "was killed (SIGABRT)"),
+        ("tell_begun(); leave(1)", 1, ""),
+        ("leave(1); tell_begun()", 1, ""),
         ("leave(1)", 1, ""),
         ("leave(0)", 0, ""),
         ("tell_status(2); sys.exit(2)", 2, ""),
@@ -68,7 +75,12 @@ def begin(body: str, **settings) -> subprocess.Popen:
 def test_an_end_that_was_not_told_is_told(body, status, how):
     out, errors = (process := begin(body)).communicate(timeout=60)
     assert process.returncode == status, out + errors
-    said = f"stopped: the process of this sweep {how}; nothing that finished is lost; go on with: again\n"
+    then = (
+        "nothing that finished is lost; go on with: again"
+        if status == 130
+        else "it ran no trial; try again with: again"
+    )
+    said = f"stopped: the process of this sweep {how}; {then}\n"
     assert errors == (said if how else "")
 
 
@@ -79,6 +91,35 @@ def test_a_signal_to_the_process_reaches_the_sweep(number):
     process.send_signal(number)
     out, errors = process.communicate(timeout=60)
     assert (process.returncode, out) == (0, f"{int(number)}\n"), errors
+
+
+ENDS = {number for number in signal.Signals if number not in {*END_NOTHING, signal.SIGPIPE, signal.SIGXFSZ}}
+"""All signals that end a process unless it says otherwise; Python does of two."""
+
+
+@pytest.mark.parametrize("group", [False, True])
+def test_whatever_signal_ends_a_process_ends_a_sweep_tidily(group):
+    """As SLURM sends the one that it is asked to, a terminal SIGQUIT, a limit of processor time SIGXCPU."""
+    interrupts = "from harness.sweep.interrupts import Interrupts\n"
+    wait = "try:\n    print('ready', flush=True)\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    leave(0)"
+    body = f"{interrupts}with Interrupts('again'):\n{textwrap.indent(wait, '    ')}"
+    for number in sorted(ENDS - (OF_FAULTS if group else set())):
+        process = begin(body)
+        assert process.stdout.readline() == "ready\n"
+        (os.killpg if group else os.kill)(process.pid, number)
+        out, errors = process.communicate(timeout=60)
+        assert process.returncode == 0, (number, out, errors)
+        assert errors.startswith("stopping; "), (number, errors)
+
+
+def test_a_process_with_threads_goes_on_itself():
+    thread = "import threading, time\nthreading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n"
+    told = "import os\nprint(os.getpid(), flush=True)\nleave(0)"
+    command = [sys.executable, "-c", thread + WATCHED + told]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    assert process.communicate(timeout=60)[0] == f"{process.pid}\n"
+    assert process.returncode == 0
 
 
 def test_ctrl_c_in_a_terminal_reaches_the_sweep_once():
@@ -141,6 +182,18 @@ def test_an_interrupt_within_an_import_ends_the_command_in_a_line(tmp_path, name
     assert done.returncode == 130, done
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"interrupted; go on with: python -m harness.sweep {file} --dry-run")
+
+
+def test_a_sweep_that_ends_in_silence_before_its_first_trial_ran_nothing(tmp_path):
+    (tmp_path / "odd_plugin.py").write_text("import os\n\nos.abort()\n")
+    file = tmp_path / "q.yaml"
+    file.write_text("name: q\ntrial: {dataset: digits, ssl_method: none, selector: 'odd_plugin:Random'}\n")
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    command = [sys.executable, "-m", "harness.sweep", str(file), "--results", str(tmp_path / "runs")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 2, done
+    said = "stopped: the process of this sweep was killed (SIGABRT); it ran no trial; try again with: python -m"
+    assert done.stderr.splitlines()[-1].startswith(said)
 
 
 @pytest.mark.parametrize("call", ["harness.__main__", "harness.sweep.__main__", "harness.sweep.demo"])
