@@ -228,7 +228,7 @@ def public(text: str) -> str:
     return _without_secret_values(text)
 
 
-NAMED = re.compile(
+NAME_BEFORE_VALUE = re.compile(
     r"""(?<![\w-])(?P<name>[\w-]+)(?:\\*["'])?\]?[ \t]*(?:=>|[=:]+)[ \t]*"""
     r"""|\b(?:[Bb]earer +(?!token|auth)|[Bb]asic +(?=[\w+/]{6})(?=\S*[\dA-Z]))"""
 )
@@ -249,7 +249,7 @@ def _without_secret_values(text: str) -> str:
     A `key` alone is one of a dictionary or a function that sorts, an error has a cause.
     """
     shown, at = "", 0
-    for named in NAMED.finditer(text):
+    for named in NAME_BEFORE_VALUE.finditer(text):
         name = re.sub("^[-_0-9]*keys?(?![a-z])", "", named["name"] or "", flags=re.IGNORECASE)
         hides = named["name"] is None or (_is_secret(name) and not re.search("(Error|Exception|Warning)$", name))
         value = VALUE.match(text, named.end()) if hides and named.start() >= at else None
