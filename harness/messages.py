@@ -126,23 +126,32 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes <= 90 else f"{minutes // 60:,} h {minutes % 60} min"
 
 
+SCHEME = r"[A-Za-z][\w+.-]{0,40}:"  # with a bound, as are those below: a text of letters alone costs no minutes
+
+WITHOUT_SLASHES = rf"{SCHEME}(?=[^\s/:@'\"]{{1,200}}:[^\n]{{0,2000}}@)"
+"""The beginning of a URI with user and password that somebody forgot the slashes of."""
+
+
+NEXT_PARAMETER = r"&[A-Za-z][\w.%-]+="
+"""Where a secret that may have an ampersand ends in a URI."""
+
+
 def without_secrets(uri: str) -> str:
     """A URI without user, password, and the parameters that are secret: all that is said or kept of a URI is this.
 
     Where it cannot be told what belongs to a password, as `/`, `@`, `?`, `&` and blanks may stand in one as they are,
     more than the password goes.
     """
-    split = re.match(r"([^/?#@]*:/{1,2}|(?:[^/?#@]*=)?//)(.*)", uri, re.DOTALL) or re.match(
-        "(.*?://)(.*)", uri, re.DOTALL
-    )
+    beginnings = (rf"(?:[^/?#@]*=)?{WITHOUT_SLASHES}", r"[^/?#@]*:/{1,2}|(?:[^/?#@]*=)?//", ".*?://")
+    split = next(filter(None, (re.match(f"({begins})(.*)", uri, re.DOTALL) for begins in beginnings)), None)
     if not split:
         return uri
     base, *parts = re.split("(?=[?&;#])", _without_login(*split.groups()))
     secret = False
     for part in parts:
         name, named, value = part[1:].partition("=")
-        if named and (not secret or re.match(r"&[A-Za-z][\w.%-]+=", part)):  # else it may belong to the one before it
-            secret = _is_secret(_decoded(name)) or _holds_secret(_decoded(value))
+        if named and (not secret or re.match(NEXT_PARAMETER, part)):  # else it may belong to the one before it
+            secret = _is_secret_parameter(name, value)
         if not secret:
             base += part if "?" in base else re.sub("^&", "?", part)
     return base
@@ -150,14 +159,20 @@ def without_secrets(uri: str) -> str:
 
 def _without_login(scheme: str, rest: str) -> str:
     """A URI, and each that stands in it, without user and password."""
-    port = (
-        r"(?!\d*[/?#])" if re.search("https?://$", scheme) else ""
-    )  # else a password may begin so: SQLAlchemy takes `/`
-    login = re.match(rf"[^/?#:@\[]*(?::|%3A){port}", rest, re.IGNORECASE)
-    if re.search("@|%40", rest if login else re.split("[/?#]", rest)[0]):
-        rest = re.split("@|%40", rest)[-1]
-    before, slashes, nested = rest.partition("://")
-    return scheme + (_without_login(before + slashes, nested) if slashes else rest)
+    shown = ""
+    while scheme:
+        port = (
+            r"(?!\d*[/?#])" if re.search("https?://$", scheme) else ""
+        )  # else a password may begin so: SQLAlchemy takes `/`
+        login = re.match(rf"[^/?#:@\[]*(?::|%3A){port}", rest, re.IGNORECASE)
+        if re.search("@|%40", rest if login else re.split("[/?#]", rest)[0]):
+            *login_parts, rest = re.split("(@|%40)", rest)
+            last = re.search("[?&;]([^?&;=]+)=([^?&;]*)$", "".join(login_parts[:-1]))
+            if last and _is_secret_parameter(*last.groups()):  # the sign was one of a secret parameter's value
+                rest = re.sub(rf".*?(?={NEXT_PARAMETER}|$)", "", rest, count=1, flags=re.DOTALL)
+        before, slashes, rest = rest.partition("://")
+        shown, scheme = shown + scheme + ("" if slashes else before), before + slashes if slashes else ""
+    return shown
 
 
 def _decoded(text: str) -> str:
@@ -168,10 +183,15 @@ def _decoded(text: str) -> str:
 
 
 def _is_secret(name: str) -> bool:
-    """Whether a parameter or variable of that name has a value that nobody is to see."""
-    parts = r"pass|pwd|secret|token|key|credential|auth|signature|cookie|bearer"
+    """Whether a parameter, variable or header of that name has a value that nobody is to see.
+
+    An author, a tokenizer, a number of tokens, a keymap and a compass are none.
+    """
+    parts = r"pass(w|phrase|code)|pwd|secret(?!ar)|token(?!iz|s(?![a-z]))|credential|signature|cookie|bearer"
+    ends = r"((?<!com)(?<!by)pass|(?<!mon)keys?|(?<!un)auth(?!or(?!i[sz]))[a-z]*)(?![a-z])"
     words = r"(?<![a-z])(pw|pat|jwt|sas|sig|access)(?![a-z])"
-    return re.search(f"{parts}|{words}", name, re.IGNORECASE) is not None
+    spaced = re.sub("(?<=[a-z])(?=[A-Z])", "_", name)
+    return re.search(f"{parts}|{ends}|{words}", f"{name} {spaced}", re.IGNORECASE) is not None
 
 
 def _holds_secret(value: str) -> bool:
@@ -179,9 +199,17 @@ def _holds_secret(value: str) -> bool:
     return bool(re.search("//.*@", value)) or any(map(_is_secret, re.findall(r"([^\s=;&?#]+)\s*=", value)))
 
 
+SHORTEST_SECRET = 6
+"""Signs of a secret variable of the environment from which on its value is hidden: a shorter one stands in words."""
+
+
+def _is_secret_parameter(name: str, value: str) -> bool:
+    return _is_secret(_decoded(name)) or _holds_secret(_decoded(value))
+
+
 def _secrets_of_environment() -> list[str]:
     """The values of secret variables; folders and files, such as PWD, are none."""
-    secrets = (value for name, value in os.environ.items() if len(value) >= 8 and _is_secret(name))
+    secrets = (value for name, value in os.environ.items() if len(value) >= SHORTEST_SECRET and _is_secret(name))
     return [value for value in secrets if not (os.path.isabs(value) and os.path.exists(value))]
 
 
@@ -192,11 +220,43 @@ def public(text: str) -> str:
     """
     for value in _secrets_of_environment():
         text = text.replace(value, "***")
-    uri = r"(?:[A-Za-z][\w+.-]*:/{1,2}|(?<![\w:/])//)"
-    login = rf"{uri}[^\s/:@'\"]*:(?!\d*[/\s]|//)(?:(?!://)[^\n'\"])*@\S*"
-    pattern = rf"(?<=')({uri}[^'\n]*)(?=')|(?<=\")({uri}[^\"\n]*)(?=\")|({login})|({uri}\S*)"
+    uri = rf"(?:{SCHEME}/{{1,2}}|(?<![\w:/])//)"
+    login = rf"{uri}[^\s/:@'\"]*:(?!\d*[/\s]|//)(?:(?!://)[^\n'\"])*@\S*|(?<![\w/.+-]){WITHOUT_SLASHES}\S*@\S*"
+    begins = f"(?:{uri}|{WITHOUT_SLASHES})"
+    pattern = rf"(?<=')({begins}[^'\n]*)(?=')|(?<=\")({begins}[^\"\n]*)(?=\")|({login})|({uri}\S*)"
     text = re.sub(pattern, lambda match: without_secrets(match[0]), text)
-    return re.sub(r"\b(pwd|passw(?:or)?d)=(?:\{[^}]*\}|[^\s;&'\"]+)", r"\1=***", text, flags=re.IGNORECASE)
+    return _without_secret_values(text)
+
+
+NAME_BEFORE_VALUE = re.compile(
+    r"""(?<![\w-])(?P<name>[\w-]+)(?:\\*["'])?\]?[ \t]*(?:=>|[=:]+)[ \t]*"""
+    r"""|\b(?:[Bb]earer +(?!token|auth)|[Bb]asic +(?=[\w+/]{6})(?=\S*[\dA-Z]))"""
+)
+"""A name with the sign after which its value comes, or the word before what a header logs in with."""
+
+VALUE = re.compile(
+    r"""(?:[a-z]{0,2}(?P<quote>\\*["'])(?:(?!(?<!\\)(?P=quote)).)*(?P=quote))+|[a-z]{0,2}\\*["'].*|\{[^}\n]*\}"""
+    r"""|(?:(?:Bearer|Basic|Digest|Token) +)?"""
+    r"""(?:[^\s;&,)}\]'"\\]|[;&,)}\]'"\\]+(?=[^\s;&,)}\]'"\\])(?!["']?[\w-]+["']?[=:]))+""",
+    re.IGNORECASE,
+)
+"""A value in quotes, which may not be closed, or braces; else to a blank, or a sign that ends it and is not in it."""
+
+
+def _without_secret_values(text: str) -> str:
+    """The text without what stands after the names of secrets: `password='x'`, `"api_key": "x"`, `Bearer x`.
+
+    A `key` alone is one of a dictionary or a function that sorts, an error has a cause.
+    """
+    shown, at = "", 0
+    for named in NAME_BEFORE_VALUE.finditer(text):
+        name = re.sub("^[-_0-9]*keys?(?![a-z])", "", named["name"] or "", flags=re.IGNORECASE)
+        hides = named["name"] is None or (_is_secret(name) and not re.search("(Error|Exception|Warning)$", name))
+        value = VALUE.match(text, named.end()) if hides and named.start() >= at else None
+        if value:
+            shown += text[at : named.end()] + "***"
+            at = value.end()
+    return shown + text[at:]
 
 
 def shell_word(text: str) -> str:
@@ -209,8 +269,14 @@ def shell_word(text: str) -> str:
 
 
 def public_command(prog: str, arguments: Iterable[str]) -> str:
-    """A command to be pasted into a shell, its arguments `without_secrets`."""
-    return " ".join([prog, *(shell_word(public(without_secrets(argument))) for argument in arguments)])
+    """A command to be pasted into a shell, its arguments `without_secrets`; files and folders are found as they are."""
+    return " ".join([prog, *(shell_word(_public_argument(argument)) for argument in arguments)])
+
+
+def _public_argument(argument: str) -> str:
+    path = argument.partition("=")[2] if argument.startswith("--") else argument
+    is_path = os.path.exists(path) and not re.match(r"[A-Za-z][\w+.-]*://", path)
+    return argument if is_path else public(without_secrets(argument))
 
 
 CUT = " ...[cut]"

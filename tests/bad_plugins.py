@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import signal
 import time
@@ -17,6 +18,23 @@ class Raises(Selector):
 
     def select(self, pool, budget, *, rng) -> Tensor:
         raise ArithmeticError("the plugin's own\ntrouble")
+
+
+SECRET = "hunter2x"
+
+
+class Tells(Selector):
+    """Raises what a database driver or a client would, with the password that it was given."""
+
+    def select(self, pool, budget, *, rng) -> Tensor:
+        login = {"user": "me", "password": SECRET, "host": "box"}
+        try:
+            raise ConnectionError(
+                f"cannot log in as {login} or {json.dumps(login)}, with PGPASSWORD={SECRET} or token={SECRET}"
+            )
+        except ConnectionError as error:
+            header = f"Authorization: Bearer {SECRET}"
+            raise ArithmeticError(f"{header} refused at postgresql+psycopg2:me:{SECRET}@box", login) from error
 
 
 class LoopsInC(Selector):

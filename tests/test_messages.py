@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import random
 import re
+import shlex
 import subprocess
 from urllib.parse import quote
 
@@ -47,6 +50,8 @@ def uris_with(secret: str, host: str) -> list[str]:
         f"s3://bucket/prefix?secret_key={secret}&region=eu",
         f"//me:{secret}@{host}/mlflow",
         f"postgresql:/me:{secret}@{host}/mlflow",
+        f"postgresql+psycopg2:me:{secret}@{host}/mlflow",
+        f"https:me:{encoded}@{host}",
         f"http://{host}/?proxy=http://me:{encoded}@{host}/&x=1",
         f"http://{host}/?proxy={quote(f'http://me:{encoded}@{host}', safe='')}",
         f"mssql+pyodbc:///?odbc_connect={quote(f'DRIVER=X;SERVER={host};UID=me;PWD={secret}', safe='')}",
@@ -104,6 +109,70 @@ def test_no_secret_of_a_thousand_uris_is_shown():
             assert not [text for text in shown for piece in pieces if piece in text], uri
 
 
+VARIABLES = (
+    "password", "PGPASSWORD", "sslpassword", "passphrase", "Pwd", "token", "hf_token", "api_key", "secret_key",
+    "apiKey", "AccessKey", "client-secret", "X-Api-Key", "DB_PASS", "authorization", "credentials", "MYSQL_PWD",
+    "_token", "pw",
+)  # fmt: skip
+"""Names of what is secret in texts, where a `key` alone is one of a dictionary."""
+
+
+def texts_with(name: str, secret: str) -> list[str]:
+    """What errors say of a secret: as Python, JSON, a shell, a header or a connection string shows it."""
+    held, code = {"user": "me", name: secret, "host": "box"}, base64.b64encode(f"me:{secret}".encode()).decode()
+    texts = [repr(held), json.dumps(held), repr(json.dumps(held)), repr(repr(held)), f"connect({name}={secret!r}, x=1)"]
+    texts += [f"cannot run: {name}={shlex.quote(secret)} psql -h box", f"os.environ[{name!r}] = {secret!r}"]
+    texts += [f"{name}: Basic {code}", f"Basic {code}", repr({"Authorization": f"Basic {code}", "x": 1})]
+    if re.fullmatch(r"[^\s'\"\\].*[^\s;&,)}\]'\"\\]", secret) and not re.search(r"[\s'\"]|^\{|[\w-][=:]", secret):
+        texts += [f"{name}={secret} host=box", f"{name}: {secret}", f"{name} = {secret}", f"--set=a.{name}={secret}"]
+        texts += [f"UID=me;{name}={secret};HOST=x", f"f(x, {name}={secret}, y)", f"Authorization: Bearer {secret}"]
+        texts += [f"the header 'Bearer {secret}' is none"]
+    return texts
+
+
+def test_no_secret_of_a_thousand_texts_is_shown():
+    rng = random.Random(1)
+    alphabet = "abcXYZ019_-.~%!$&'()*+,;=:@/?#[]{} \"|`^\\"
+    number = 0
+    while number < 1000:
+        secret = "Q" + "".join(rng.choice(alphabet) for _ in range(rng.randint(6, 16))).strip()
+        for text in texts_with(rng.choice(VARIABLES), secret):
+            number += 1
+            code = base64.b64encode(f"me:{secret}".encode()).decode()
+            error = OSError(f"{text}\nwhile away")
+            for shown in (public(text), messages.message_of(error), messages.traceback_of(error)):
+                assert secret[:5] not in shown, text
+                assert code[:8] not in shown, text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "KeyError: 'name'",
+        "unknown key: 'nme'; known: name",
+        "NoCredentialsError: Unable to locate credentials",
+        "401 Unauthorized: me",
+        "expected 197 tokens: got tokens=196",
+        "attention.key.weight: size (3, 4)",
+        "Basic usage of a basic block, and the bearer token",
+        "author=me, keyword: x, monkey: y, compass=n, bypass: z, tokenizer='bpe', secretary: s",
+        "password authentication failed for user 'me'",
+    ],
+)
+def test_what_is_no_secret_is_shown_as_it_is(text):
+    assert public(text) == text
+
+
+@pytest.mark.parametrize("name", ["PWD=old/q.yaml", "a:/b?key=1/q.yaml", "x:me:y@z.yaml", "what?token=1 2.yaml"])
+def test_a_file_is_found_by_the_command_that_is_shown(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SOME_TOKEN", tmp_path.name)
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).touch()
+    for path in (name, str(tmp_path / name)):
+        assert shlex.split(public_command("sweep", [path, f"--results={path}"])) == ["sweep", path, f"--results={path}"]
+
+
 @pytest.mark.parametrize(
     "uri",
     [
@@ -137,7 +206,11 @@ def test_a_connection_string_is_shown_without_its_password():
 def test_what_the_environment_keeps_secret_is_not_shown(monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI")
     monkeypatch.setenv("HARMLESS", "wJalrXUtnFEMJ")
-    assert public("denied: wJalrXUtnFEMI, wJalrXUtnFEMJ") == "denied: ***, wJalrXUtnFEMJ"
+    monkeypatch.setenv("GIT_AUTHOR_NAME", "denied")
+    monkeypatch.setenv("PGPASSWORD", "hunter2")
+    monkeypatch.setenv("SHORT_TOKEN", "and")
+    text = "denied: wJalrXUtnFEMI, wJalrXUtnFEMJ and hunter2"
+    assert public(text) == "denied: ***, wJalrXUtnFEMJ and ***"
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None, prog: str = "python -m harness.trac
         uri = tracking_uri(options.tracking_uri, options.folder.resolve().parent)
         experiment = sync(options.folder, uri, options.experiment)
     except ValueError as error:
-        print_line(str(error))
+        print_line(messages.message_of(error))
         return 2
     except Exception as error:
         print_line(told(error))

@@ -22,7 +22,7 @@ from harness.records import rows
 from harness.records.rows import Record
 from harness.tracking import artifacts, models
 from harness.tracking.description import SweepDescription
-from harness.tracking.experiment import PARENT, Experiment, TrackedRun
+from harness.tracking.experiment import PARENT, RUN_NAME, Experiment, TrackedRun
 from harness.tracking.machine_load import MachineLoad
 from harness.tracking.points import Point, points_of
 from harness.tracking.server import print_line
@@ -145,9 +145,11 @@ class Delivery:
             self._experiment, self._pending = None, dict.fromkeys(self._trials)
         if self._experiment is None:
             experiment, description = Experiment(*self._place), self._description
+            tags = description.sweep_tags()
             if "" not in experiment.runs:
-                experiment.create("", description.space["name"], description.started, description.sweep_tags())
+                experiment.create("", description.space["name"], description.started, tags | description.note(None))
             run = experiment.runs[""]
+            experiment.add_tags(run, tags | {RUN_NAME: description.space["name"]})
             experiment.tag(*description.experiment_tag())
             experiment.adopt()
             experiment.log(run, description.sweep_parameters(), [])
@@ -186,8 +188,9 @@ class Delivery:
         run = experiment.runs.get(trial)
         digest = "" if ending == "RUNNING" else self._digest(trial)
         points, dropped = points_of(history)
+        closing = self._closing(trial, ending, digest, dropped) if ending != "RUNNING" else {}
         is_closed = run and ending != "RUNNING" and (run.status, run.delivered) == (ending, digest)
-        if run and is_closed and (self._live or self._is_whole(experiment, run, trial, points)):
+        if run and is_closed and (self._live or self._is_whole(experiment, run, trial, points, closing)):
             self._delivered(trial)
             return
         if run and not experiment.points_of(run) <= set(points):
@@ -196,13 +199,14 @@ class Delivery:
             run = None
         description = self._description
         config = description.config(trial) if run is None or not run.described else {}
-        closing = self._closing(trial, ending, digest, dropped) if ending != "RUNNING" else {}
         if run is None:
             tags = description.trial_tags(trial, history, config) | {PARENT: experiment.runs[""].id}
             started = next(iter(history.values()))["time"]
             run = experiment.create(trial, description.trial_name(history, config), started, tags | closing)
         elif run.status not in ("RUNNING", ending):
             experiment.reopen(run)
+        if not run.described:
+            experiment.add_tags(run, self._tags(trial, config))
         experiment.log(run, {} if run.described else description.trial_parameters(history, config), points)
         if not run.described:
             experiment.log_data_sets(run, description.data_sets_of(config))
@@ -212,8 +216,26 @@ class Delivery:
             experiment.end(run, ending, closing, rows.last(history)["time"])
             self._delivered(trial)
 
-    def _is_whole(self, experiment: Experiment, run: TrackedRun, trial: str, points: Collection[Point]) -> bool:
-        """Whether the server still holds what was sent of a trial: its points, its files and its encoder."""
+    def _tags(self, trial: str, config: Mapping[str, Any]) -> dict[str, Any]:
+        """The tags of a trial's run before it has ended, but for that of its parent; its name is one of them."""
+        history = self._trials[trial]
+        name = self._description.trial_name(history, config)
+        return self._description.trial_tags(trial, history, config) | {RUN_NAME: name}
+
+    def _is_whole(
+        self,
+        experiment: Experiment,
+        run: TrackedRun,
+        trial: str,
+        points: Collection[Point],
+        closing: Mapping[str, str | None],
+    ) -> bool:
+        """Whether the server still holds what was sent of a trial: what describes it, its points, files and encoder."""
+        config = self._description.config(trial)
+        parameters = self._description.trial_parameters(self._trials[trial], config)
+        tags, data_sets = {**self._tags(trial, config), **closing}, self._description.data_sets_of(config)
+        if not experiment.is_described(run, tags, parameters, data_sets):
+            return False
         if experiment.points_of(run) != set(points):
             return False
         model = self._model(trial)
@@ -262,7 +284,8 @@ class Delivery:
         with artifacts.gathered_of_sweep(self._folder) as gathered:
             if (run.status, run.delivered) == (ending, digest):
                 shown = self._live or not list(_to_show(figures, experiment.points_of(run), 0))
-                if shown and (self._live or experiment.has_files(run, gathered)):
+                tagged = experiment.is_described(run, about, {}, [])
+                if shown and tagged and (self._live or experiment.has_files(run, gathered)):
                     return
             experiment.log_folder(run, gathered)
         times = [record["time"] for history in self._trials.values() for record in history.values()]

@@ -46,8 +46,8 @@ class SweepDescription:
         self._last_config: tuple[bytes, dict[str, Any]] = b"", {}
 
     def sweep_tags(self) -> dict[str, Any]:
-        """Of the sweep's run before it has ended."""
-        return self._common_tags() | {"kind": "sweep", "method": self.space.get("method")} | self.note(None)
+        """Of the sweep's run, but for its `note`."""
+        return self._common_tags() | {"kind": "sweep", "method": self.space.get("method")}
 
     def sweep_parameters(self) -> dict[str, str]:
         """What all trials have in common, but for what may grow: MLflow changes no parameter."""

@@ -24,6 +24,9 @@ EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 PARENT = "mlflow.parentRunId"
 """The tag by which a run is shown below another."""
 
+RUN_NAME = "mlflow.runName"
+"""The tag that holds what a run is called."""
+
 MAX_ENTITIES = 1000  # of one log_batch; this and the following are limits of MLflow's
 MAX_PARAMETERS = 100
 MAX_PARAMETER_LENGTH = 6000
@@ -40,8 +43,10 @@ class TrackedRun:
         parent: id of the run that it is shown below.
         metrics: the names of its metrics when it was found.
         points: the points the server holds; None until asked.
+        tags: the names of the tags that the server holds.
         parameters: the names of the parameters that the server holds: it changes none of them.
-        described: whether parameters and data set are known to be there.
+        data_sets: the names and digests of the data sets that the server holds.
+        described: whether all of these that belong to the run are known to be there.
         new: whether it was created here and has not been closed yet.
     """
 
@@ -51,7 +56,9 @@ class TrackedRun:
     parent: str | None = None
     metrics: list[str] = field(default_factory=list)
     points: set[Point] | None = None
+    tags: set[str] = field(default_factory=set)
     parameters: set[str] = field(default_factory=set)
+    data_sets: set[tuple[str, str]] = field(default_factory=set)
     described: bool = False
     new: bool = False
 
@@ -90,6 +97,11 @@ def _connect_anew(uri: str) -> None:
 def folder_or_name(data: Mapping[str, Any]) -> str:
     """What MLflow calls a data set: its folder where it has one, else its name."""
     return Path(str(data.get("path") or data["name"])).name
+
+
+def name_and_digest(data: Mapping[str, Any]) -> tuple[str, str]:
+    """By which MLflow tells data sets apart."""
+    return folder_or_name(data), str(data["fingerprint"])[:MAX_DIGEST_LENGTH]
 
 
 def are_listed(folder: Path, listing: Callable[[str | None], Iterable[Any]], below: str | None = None) -> bool:
@@ -193,7 +205,10 @@ class Experiment:
                 tags, metrics = run.data.tags, list(run.data.metrics)
                 about = run.info.status, tags.get("delivered"), tags.get(PARENT)
                 runs[trial] = TrackedRun(run.info.run_id, *about, metrics)
+                held = [given.dataset for given in run.inputs.dataset_inputs] if run.inputs else []
+                runs[trial].tags.update(tags)
                 runs[trial].parameters.update(run.data.params)
+                runs[trial].data_sets.update((data.name, data.digest) for data in held)
         return runs
 
     def _search(self, wanted: str) -> Iterator[Any]:
@@ -226,10 +241,33 @@ class Experiment:
             started: unix milliseconds; None: now.
             tags: those that are None are left out.
         """
-        run_id = self.client.create_run(self.id, started, valid_tags(tags), name).info.run_id
+        created = self.client.create_run(self.id, started, valid_tags(tags), name)
         delivered, parent = tags.get("delivered"), tags.get(PARENT)
-        run = self.runs[trial] = TrackedRun(run_id, delivered=delivered, parent=parent, points=set(), new=True)
+        run = self.runs[trial] = TrackedRun(
+            created.info.run_id, delivered=delivered, parent=parent, points=set(), new=True
+        )
+        run.tags.update(created.data.tags)
         return run
+
+    def is_described(
+        self,
+        run: TrackedRun,
+        tags: Mapping[str, Any],
+        parameters: Mapping[str, str],
+        data_sets: Collection[Mapping[str, Any]],
+    ) -> bool:
+        """Whether the server holds all of these, by their names: a value may be older than what it would be now."""
+        named = {name for name, value in valid_tags(tags).items() if value}
+        of_data = set(map(name_and_digest, data_sets))
+        return named <= run.tags and set(map(valid_name, parameters)) <= run.parameters and of_data <= run.data_sets
+
+    def add_tags(self, run: TrackedRun, tags: Mapping[str, Any]) -> None:
+        """Gives a run those tags that it has not."""
+        tag = import_mlflow().entities.RunTag
+        missing = {name: value for name, value in valid_tags(tags).items() if name not in run.tags}
+        if missing:
+            self.client.log_batch(run.id, tags=[tag(name, value) for name, value in missing.items()])
+        run.tags.update(missing)
 
     def adopt(self) -> None:
         """Shows the trials' runs below the sweep's, also where that took the place of one that somebody deleted."""
@@ -274,15 +312,17 @@ class Experiment:
         entities = import_mlflow().entities
         inputs = []
         for data in data_sets:
+            name, digest = name_and_digest(data)
             data_set = entities.Dataset(
-                name=folder_or_name(data),
-                digest=str(data["fingerprint"])[:MAX_DIGEST_LENGTH],
+                name=name,
+                digest=digest,
                 source_type="local",
                 source=json.dumps({"fingerprint": data["fingerprint"]}),
                 profile=json.dumps({key: value for key, value in data.items() if key not in ("name", "fingerprint")}),
             )
             inputs.append(entities.DatasetInput(data_set, [entities.InputTag("mlflow.data.context", "training")]))
         self.client.log_inputs(run.id, inputs)
+        run.data_sets.update(map(name_and_digest, data_sets))
 
     def log_load(self, run: TrackedRun, load: Mapping[str, float], started: int | None) -> None:
         """Adds the machine's load to a run, at as many seconds as have passed since `started` (unix milliseconds)."""
@@ -309,12 +349,14 @@ class Experiment:
             tags: with `delivered`; those that are None are deleted.
             when: unix milliseconds; None: now.
         """
-        if run.delivered != tags["delivered"]:
+        given = valid_tags(tags)
+        if run.delivered != tags["delivered"] or not given.keys() <= run.tags:
             old = {} if run.new else self.client.get_run(run.id).data.tags
             for name in tags:
                 if tags[name] is None and name in old:
                     self.client.delete_tag(run.id, name)
             tag = import_mlflow().entities.RunTag
-            self.client.log_batch(run.id, tags=[tag(name, value) for name, value in valid_tags(tags).items()])
+            self.client.log_batch(run.id, tags=[tag(name, value) for name, value in given.items()])
+            run.tags.update(given)
         self.client.set_terminated(run.id, ending, end_time=when)
         run.status, run.delivered, run.new = ending, tags["delivered"], False

@@ -10,14 +10,28 @@ WRONG_LOGIN, MAY_NOT = 401, 403
 """Answers of a server."""
 
 CURES = {
-    r"password authentication failed|access denied for user|login failed for user|no pg_hba\.conf entry": (
-        "mend the user or the password in the URI"
+    r"password authentication failed|access denied for user|login failed for user|no pg_hba\.conf entry"
+    r"|no password supplied|is not permitted to log in": "mend the user or the password in the URI",
+    r"""(database|role) (\S+|"[^"]*") does not exist|unknown database|cannot open database""": (
+        "create it, or mend its name in the URI"
     ),
-    r"(database|role) \S+ does not exist|unknown database": "create it, or mend its name in the URI",
-    r"permission denied|command denied to user|readonly database|read-only": "let this user write there",
-    r"disk is full|no space left on device|could not extend file": "make room there",
+    r"unable to locate credentials|partial credentials found|invalidaccesskeyid|signaturedoesnotmatch|expiredtoken": (
+        "let AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or ~/.aws/credentials, be what the store of artifacts knows"
+    ),
+    r"nosuchbucket": "create the bucket of the experiment's artifacts, or deliver with --experiment NEW",
+    r"accessdenied": "let this user read and write the experiment's artifacts",
+    r"permission denied|command denied to user|readonly database|read-only|must be owner of": (
+        "let this user write there"
+    ),
+    r"disk is full|no space left on device|could not extend file|table '[^']*' is full|disk quota exceeded": (
+        "make room there"
+    ),
+    r"out-of-date database schema": "back it up and bring it up to date by: mlflow db upgrade, with its URI",
+    r"certificate_verify_failed|certificate verify failed": (
+        "let MLFLOW_TRACKING_SERVER_CERT_PATH, or REQUESTS_CA_BUNDLE, name the certificate of who vouches for it"
+    ),
 }
-"""What databases say, in any case, and what helps."""
+"""What databases, stores of artifacts and connections say, in any case, and what helps; the first counts."""
 
 
 class RefusedError(RuntimeError):

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urlsplit
 
 from harness import messages
 
@@ -38,7 +38,8 @@ def tracking_uri(argument: str | None, results: Path) -> str:
     """Where runs go: the argument, else MLFLOW_TRACKING_URI, else a SQLite file in the results folder.
 
     Raises:
-        ValueError: the URI has a scheme that MLflow has no database or server for, or needs a package that is not here.
+        ValueError: the URI has a scheme that MLflow has no database or server for, needs a package that is not here, or
+            cannot be read.
     """
     uri = argument or os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(results.resolve() / "mlflow.db")
     scheme = re.split(r"[:+]", uri)[0]
@@ -50,6 +51,8 @@ def tracking_uri(argument: str | None, results: Path) -> str:
         raise ValueError(f"tracking URI {uri!r} is not one of {', '.join(SERVER_SCHEMES)}; did you mean {nearest!r}?")
     if scheme in DATABASES:
         _check_driver(uri)
+    if scheme in ("http", "https"):
+        _check_address(uri)
     return uri
 
 
@@ -73,8 +76,25 @@ def _check_driver(uri: str) -> None:
         ) from None
     except exc.NoSuchModuleError:
         raise ValueError(f"tracking URI {shown!r}: no driver of that name; known: {', '.join(DRIVERS)}") from None
-    except exc.ArgumentError:  # it is not shown: where its password stands is not known
-        raise ValueError(f"the tracking URI is none; expected {scheme}://USER:PASSWORD@HOST/DATABASE") from None
+    except (exc.ArgumentError, ValueError):  # the latter of a port that is no number
+        raise _unreadable(uri, "/DATABASE") from None
+
+
+def _check_address(uri: str) -> None:
+    """Whether a server's address can be read."""
+    try:
+        parts = urlsplit(uri)
+        there = parts.hostname and (parts.port is None or parts.port)
+    except ValueError:
+        there = None
+    if not there:
+        raise _unreadable(uri)
+
+
+def _unreadable(uri: str, path: str = "") -> ValueError:
+    """Does not show it: where its password stands is not known."""
+    scheme = re.split(r"[:+]", uri)[0]
+    return ValueError(f"the tracking URI is none; expected {scheme}://HOST{path}, or USER:PASSWORD@ before HOST")
 
 
 def sqlite_uri(database: Path) -> str:

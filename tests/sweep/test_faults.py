@@ -107,6 +107,18 @@ def test_whatever_a_plugin_does_fails_its_trial_alone_and_with_its_cause(tmp_pat
     assert Counter(mlflow_statuses(tmp_path, "bad").values()) == {"FINISHED": 3, "FAILED": 6}
 
 
+def test_a_secret_in_a_plugins_error_is_kept_nowhere(tmp_path, capfd):
+    cases = {"random": {}, "tells": {"selector": "bad_plugins:Tells"}}
+    assert run(tmp_path, write(tmp_path, name="tells", trial=QUICK, cases=cases)) == 1
+    (cause,) = (row["error"] for row in rows(tmp_path / "runs/tells") if row["status"] == "failed")
+    assert "'password': ***" in cause
+    assert cause in capfd.readouterr().err
+    kept = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert [path for path, content in kept.items() if b"bad_plugins:Tells" in content]
+    assert len([path for path, content in kept.items() if b"ArithmeticError" in content]) >= 5  # also of MLflow
+    assert not [path for path, content in kept.items() if b"hunter2" in content]
+
+
 def test_a_worker_that_dies_in_the_second_seed_leaves_the_first_one_finished(tmp_path):
     log = tmp_path / "deaths.log"
     file = write(

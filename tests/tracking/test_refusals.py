@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import ssl
 import threading
 import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import botocore.exceptions
 import pytest
+import requests
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
@@ -151,6 +156,11 @@ def test_a_server_that_knows_no_such_user_is_not_waited_for_and_its_newest_answe
     assert errors[2].startswith("tracking: not all was delivered; later: ")
 
 
+def of_store(code: str, message: str) -> Exception:
+    """What a store of artifacts answers, as botocore raises it."""
+    return botocore.exceptions.ClientError({"Error": {"Code": code, "Message": message}}, "PutObject")
+
+
 @pytest.mark.parametrize(
     ("error", "cure"),
     [
@@ -160,12 +170,43 @@ def test_a_server_that_knows_no_such_user_is_not_waited_for_and_its_newest_answe
         (exc.ProgrammingError("", {}, Exception("permission denied for table experiments")), "let this user write"),
         (exc.OperationalError("", {}, Exception("attempt to write a readonly database")), "let this user write"),
         (MlflowException("(sqlite3.OperationalError) database or disk is full"), "make room"),
+        ('connection to server at "box", port 5432 failed: fe_sendauth: no password supplied', "the password"),
+        ('FATAL:  role "my user" does not exist', "create it"),
+        ('FATAL:  database "ml flow" does not exist', "create it"),
+        ('FATAL:  role "me" is not permitted to log in', "the password"),
+        ("(1114, \"The table 'metrics' is full\")", "make room"),
+        ("(1044, \"Access denied for user 'me'@'%' to database 'mlflow'\")", "the password"),
+        (OSError(errno.EDQUOT, os.strerror(errno.EDQUOT), "/mlruns/x"), "make room"),
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/mlruns/x"), "make room"),
+        (of_store("AccessDenied", "Access Denied"), "read and write the experiment's artifacts"),
+        (of_store("InvalidAccessKeyId", "The AWS Access Key Id you provided does not exist"), "AWS_ACCESS_KEY_ID"),
+        (of_store("SignatureDoesNotMatch", "The request signature we calculated does not match"), "AWS_ACCESS_KEY_ID"),
+        (of_store("NoSuchBucket", "The specified bucket does not exist"), "create the bucket"),
+        (of_store("SlowDown", "Please reduce your request rate."), None),
+        (botocore.exceptions.NoCredentialsError(), "AWS_ACCESS_KEY_ID"),
+        (botocore.exceptions.PartialCredentialsError(provider="env", cred_var="x"), "AWS_ACCESS_KEY_ID"),
+        (botocore.exceptions.EndpointConnectionError(endpoint_url="http://box:9000"), None),
+        (
+            MlflowException("Detected out-of-date database schema (found version a, but expected b)"),
+            "mlflow db upgrade",
+        ),
+        (
+            requests.exceptions.SSLError(
+                ssl.SSLCertVerificationError(
+                    1, "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed certificate"
+                )
+            ),
+            "CERT_PATH",
+        ),
+        ("FATAL:  sorry, too many clients already", None),
+        ("FATAL:  the database system is starting up", None),
         (exc.OperationalError("", {}, Exception("connection refused")), None),
         (MlflowException("database is locked"), None),
         (ConnectionError("timed out"), None),
     ],
 )
-def test_what_databases_refuse_is_told_from_their_absence(error, cure):
+def test_what_databases_and_stores_refuse_is_told_from_their_absence(error, cure):
+    error = exc.OperationalError("", {}, Exception(error)) if isinstance(error, str) else error
     given = cure_of(error)
     assert (cure in (given or "")) if cure else given is None
     assert (given or "") in told(error)

@@ -61,9 +61,27 @@ def test_a_database_whose_driver_is_missing_is_refused_before_anything_runs(tmp_
         near = r"needs the package psycopg, .* did you mean 'postgresql\+psycopg2://box/db', which is\?$"
         with pytest.raises(ValueError, match=near):
             tracking_uri("postgresql://me:secret@box/db", tmp_path)
-    with pytest.raises(ValueError, match="expected postgresql://USER:PASSWORD@HOST/DATABASE") as raised:
-        tracking_uri("postgresql:me:secret@box", tmp_path)
-    assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "postgresql:me:hunter2@box",
+        "postgresql+psycopg2://me:p@ss:hunter2@127.0.0.1:1/db",
+        "mysql+pymysql://me:p@ss:hunter2@127.0.0.1:x/db",
+        "http://me:p/hunter2@127.0.0.1:1",
+        "https:me:hunter2@127.0.0.1",
+        "http://127.0.0.1:hunter2",
+        "http://me:[hunter2@box",
+    ],
+)
+def test_a_uri_that_cannot_be_read_is_refused_without_being_shown(sweep, tmp_path, capsys, uri):
+    scheme = uri.partition(":")[0].partition("+")[0]
+    with pytest.raises(ValueError, match=f"the tracking URI is none; expected {scheme}://HOST") as raised:
+        tracking_uri(uri, tmp_path)
+    assert command.main(["sync", str(sweep.path), "--tracking-uri", uri]) == 2
+    assert str(raised.value) in (said := capsys.readouterr().err)
+    assert "hunter2" not in said
 
 
 def test_command_line(sweep, uri, tmp_path, capsys):
