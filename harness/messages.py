@@ -185,8 +185,10 @@ def _decoded(text: str) -> str:
 def _is_secret(name: str) -> bool:
     """Whether a parameter, variable or header of that name has a value that nobody is to see.
 
-    An author, a tokenizer, a number of tokens, a keymap and a compass are none.
+    An author, a tokenizer, a number of tokens, a keymap and a compass are none, nor is how somebody logs in.
     """
+    if re.search("(mode|type|method|enabled)$", name, re.IGNORECASE):  # as RAY_AUTH_MODE, which Ray sets
+        return False
     parts = r"pass(w|phrase|code)|pwd|secret(?!ar)|token(?!iz|s(?![a-z]))|credential|signature|cookie|bearer"
     ends = r"((?<!com)(?<!by)pass|(?<!mon)keys?|(?<!un)auth(?!or(?!i[sz]))[a-z]*)(?![a-z])"
     words = r"(?<![a-z])(pw|pat|jwt|sas|sig|access)(?![a-z])"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from harness.files import CACHE, RESULTS, STAGES, give_home, no_space
 from harness.garbage import nothing_collected
-from harness.messages import cause_of, printable, public_command, shell_word, without_secrets
+from harness.messages import cause_of, printable, public, public_command, shell_word, without_secrets
 from harness.progress import drop_output, forgive_output, until_reader_leaves
 from harness.sweep.interrupts import AFTERWARDS, AbandonedError, Interrupts, NoSpaceError
 from harness.sweep.watch import INTERRUPTED, leave, tell_status, watch
@@ -69,7 +69,8 @@ def _nothing_ran(error: BaseException, resume: str, *, interrupted: bool) -> int
     elif no_space(error):
         said, status = _last_words(error, None, resume), INTERRUPTED
     else:
-        said, status = str(error) if isinstance(error, ValueError | OSError) else cause_of(error, 400), WRONG
+        lines = public(str(error)) if isinstance(error, ValueError | OSError) else cause_of(error, 400)
+        said, status = lines, WRONG
     print(printable(said), file=sys.stderr)
     return status
 

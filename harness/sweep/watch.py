@@ -19,15 +19,10 @@ NOTHING_RAN = 2
 BEGUN = 255
 """What is told in place of a status, once there is a record."""
 
-OF_FAULTS = {
-    signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV, signal.SIGSYS, signal.SIGTRAP,
-}  # fmt: skip
-"""By which a process ends that is broken."""
+OF_FAULTS = {"SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV", "SIGSYS", "SIGTRAP"}
+"""Signals by which a process ends that is broken. A system may lack some, of these and the others."""
 
-END_NOTHING = {
-    signal.SIGCHLD, signal.SIGCONT, signal.SIGKILL, signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU,
-    signal.SIGURG, signal.SIGWINCH,
-}  # fmt: skip
+END_NOTHING = {"SIGCHLD", "SIGCONT", "SIGKILL", "SIGSTOP", "SIGTSTP", "SIGTTIN", "SIGTTOU", "SIGURG", "SIGWINCH"}
 """What ends no process that does not ask for it, or cannot be heard."""
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
@@ -47,11 +42,14 @@ def ending_signals() -> set[int]:
 
     Not those that are ignored, as SIGHUP by `nohup`, or that somebody else hears; not those of faults.
     """
-    of_sweep = {signal.SIGINT, signal.SIGTERM}
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-        of_sweep.add(signal.SIGHUP)
-    rest = signal.valid_signals() - END_NOTHING - OF_FAULTS
+    of_sweep: set[int] = {signal.SIGINT, signal.SIGTERM}
+    of_sweep |= {number for number in _numbers({"SIGHUP"}) if signal.getsignal(number) != signal.SIG_IGN}
+    rest = signal.valid_signals() - _numbers(END_NOTHING | OF_FAULTS)
     return of_sweep | {number for number in rest if signal.getsignal(number) == signal.SIG_DFL}
+
+
+def _numbers(names: set[str]) -> set[int]:
+    return {signal.Signals[name] for name in names if name in signal.Signals.__members__}
 
 
 def watch(resume: str) -> int | None:
@@ -67,10 +65,12 @@ def watch(resume: str) -> int | None:
         None in the child; in this process the exit status, when the child has ended: the one that was told. Else the
         child ended otherwise than it meant to, and that is said: `INTERRUPTED`, or `NOTHING_RAN`.
     """
-    if sys.platform != "linux" or _has_threads():
+    if _has_threads():
+        return None
+    if sys.platform != "linux":
         atexit.register(_end)
         return None
-    heard = ending_signals() | OF_FAULTS
+    heard = ending_signals() | _numbers(OF_FAULTS)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, heard | {signal.SIGCHLD})
     reading, writing = os.pipe()
