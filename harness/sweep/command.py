@@ -37,7 +37,8 @@ def main(
         arguments: those of this process if left out.
         prog: what was typed before them.
         question: the search space, where the arguments name none.
-        watched: whether a sweep runs in a child of this process, which then tells what ends that one without a word.
+        watched: whether this process is the sweep's alone: it runs in a child of it, which then tells what ends that
+            one without a word, and whatever is left at its end, or at Ctrl-C, ends with it.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     options = _parser(prog, question).parse_args(arguments)
@@ -47,7 +48,7 @@ def main(
     resume = resume_command(prog, arguments) if runs else typed
     if watched and runs and (ended := watch(resume)) is not None:
         return ended
-    with Interrupts(resume, begun=False) as guard:
+    with Interrupts(resume if watched else None, begun=not watched) as guard:
         try:
             status = _run(options, typed, resume, guard) if runs else _look_ahead(options, guard)
         except (Exception, KeyboardInterrupt) as error:  # before the first record: what comes later is in the outcome
@@ -131,7 +132,8 @@ def _run(options: argparse.Namespace, typed: str, resume: str, guard: Interrupts
         all_told = True
         drop_output()
     guard.status = guard.status if all_told else max(guard.status, SOME_FAILED)
-    if ray.is_initialized() or any(thread.name == AFTERWARDS for thread in threading.enumerate()):
+    left = ray.is_initialized() or any(thread.name == AFTERWARDS for thread in threading.enumerate())
+    if left and guard.own_process:
         leave(guard.status)  # what could not be ended in time would keep this process, or break it as it goes
     return guard.status
 

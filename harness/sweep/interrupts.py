@@ -51,8 +51,8 @@ class Interrupts:
 
     Attributes:
         begun: as above; to be set when there is.
-        status: the exit status, once all is done but to say so: then Ctrl-C ends the process with it, and the rest is
-            not listened to.
+        status: the exit status, once all is done but to say so: then Ctrl-C ends the sweep's process with it, and the
+            rest is not listened to.
         pressed: whether Ctrl-C was pressed, or such a signal came.
         deadline: by when, in monotonic time, what follows the trials is to be done; a person who ended them waits, and
             may press again.
@@ -163,12 +163,12 @@ class Interrupts:
             return  # whoever ends jobs may say so twice, to the process and to its group
         if self.own_process and time.monotonic() < self._since + ECHO_SECONDS:
             return
-        if self.status is not None:
+        if self.status is not None and self.own_process:
             leave(self.status)
         if not self.begun:
             self._say(f"interrupted; go on with: {self._resume}")
             leave(INTERRUPTED)
-        if self.pressed and not self.own_process:
+        if (self.pressed or self.status is not None) and not self.own_process:
             raise KeyboardInterrupt
         if self.pressed:
             self._say(f"stopped at once; go on with: {self._resume}")

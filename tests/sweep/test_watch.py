@@ -220,3 +220,24 @@ def test_a_program_is_watched_and_ends_with_the_status_of_its_sweep(program, tmp
     assert (ended.returncode, ended.stdout) == (2, "forked\n"), ended.stderr
     assert ended.stderr.count("\n") == 1
     assert "resnet" in ended.stderr
+
+
+HOST = """
+import atexit, os, signal, threading
+from harness.sweep import command
+
+atexit.register(print, "cleaned up")
+threading.Timer(0.5, os.kill, [os.getpid(), signal.SIGINT]).start()
+status = command.main(["augment.yaml", "--dry-run", "--quiet"])
+print("went on", status)
+"""
+
+
+def test_ctrl_c_in_somebody_elses_program_ends_the_command_and_not_the_program():
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", HOST]
+    ended = subprocess.run(
+        command, env=environment, cwd=ROOT / "search_spaces", capture_output=True, text=True, timeout=120
+    )
+    assert ended.stdout.endswith("went on 130\ncleaned up\n"), ended.stdout + ended.stderr
+    assert ended.returncode == 0
