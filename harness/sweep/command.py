@@ -195,6 +195,10 @@ def _last_words(error: BaseException, folder: Path, resume: str) -> str:
     if isinstance(error, NoSpaceError) or no_space(error):
         full = error if isinstance(error, NoSpaceError) else NoSpaceError(error)
         return f"{full}\nmake room and go on with: {resume}"
+    from harness.records.folder import TakenError
+
+    if isinstance(error, TakenError):
+        return f"stopped: {error}; to go on there, once it has ended: {resume}"
     where = shell_word(str(folder / "error.txt"))
     return f"stopped: {cause_of(error, 400)} (see {where}); nothing that finished is lost; go on with: {resume}"
 

@@ -32,6 +32,7 @@ from harness.config.tasks import Task
 from harness.config.trial import ComputeConfig, PretrainConfig, TrialConfig
 from harness.files import give_home
 from harness.records.details import Details
+from harness.records.folder import TakenError
 from harness.sweep import command, connection, servers, session, worker
 from harness.sweep.command import main
 from harness.sweep.interrupts import AbandonedError, Interrupts
@@ -252,6 +253,7 @@ class Undelivered:
         (ValueError("stray"), 1, 130, r"stopped: ValueError: stray \(see .*/moment/error.txt\); .*; go on"),
         (PermissionError(13, "Permission denied", "/x"), 1, 130, "stopped: PermissionError: .*; go on with: python -m"),
         (OSError(errno.ENOSPC, "No space left"), 1, 130, "no space left"),
+        (TakenError("another sweep runs there"), 1, 130, "stopped: another sweep runs there; to go on .*: python -m"),
         (KeyboardInterrupt(), 0, 130, "interrupted; go on with: python -m"),
         (RuntimeError("Ray is\nodd"), 0, 2, "RuntimeError: Ray is odd"),
         (RaySystemError("gone"), 0, 2, "RaySystemError: .*gone"),
@@ -270,7 +272,9 @@ def test_the_moment_decides_the_exit_status(tmp_path, monkeypatch, capsys, cache
     assert any(re.match(said, line) for line in last) or re.search(said, last[-1]), last
     assert not [line for line in last if "Traceback" in line]
     kept = tmp_path / "runs/moment/error.txt"
-    assert kept.exists() == (records > 0 and isinstance(error, Exception))
+    ours = not isinstance(error, TakenError)
+    assert kept.exists() == (ours and records > 0 and isinstance(error, Exception))
+    assert (kept.parent / "summary.md").exists() == (ours and records > 0)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
