@@ -30,6 +30,8 @@ from typing import Any
 
 from packaging.requirements import Requirement
 
+from harness.progress import say_anyway
+
 STARTED = time.time()
 """A file that was written later is not sure to be what a module was loaded from, unless `load_module` has loaded it."""
 
@@ -64,10 +66,9 @@ class Code:
 
 @cache
 def _warn(name: str, file: str) -> None:
-    print(
+    say_anyway(
         f"{file}: changed after {name} had been loaded; what runs it is computed with the code that was loaded, and "
-        "not kept for others. Start again to use the new code",
-        file=sys.stderr,
+        "not kept for others. Start again to use the new code"
     )
 
 

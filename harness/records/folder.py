@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace as replace_fields
 from pathlib import Path
@@ -26,9 +25,9 @@ from harness.config.search import Objective
 from harness.config.space import Assignment
 from harness.config.tasks import Task
 from harness.files import replace, replace_text, state_of
-from harness.messages import count, printable
+from harness.messages import count
 from harness.plain_yaml import parse_yaml, to_yaml
-from harness.progress import say
+from harness.progress import say, say_anyway
 from harness.records import rows as record_rows
 from harness.records.details import Details
 from harness.records.rows import FINAL, History, Record, add, by_trial, going_on, last, mapping, read_rows, sealed
@@ -202,7 +201,7 @@ class Recorder:
             return
         records = [record for history in self._trials.values() for record in history.values()]
         what = f"deleted or changed while the sweep runs; written anew, with {count(len(records), 'record')}"
-        print(printable(f"{self._path} was {what}"), file=sys.stderr, flush=True)
+        say_anyway(f"{self._path} was {what}")
         content = b"".join(map(record_rows.line, records))
         replace(self._path, content)
         self._file.close()

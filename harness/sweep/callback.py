@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import ray
 from ray import tune
 
-from harness.messages import printable
+from harness.progress import say_anyway
 from harness.records.details import Details
 from harness.records.folder import Recorder
 from harness.records.rows import FINAL
@@ -54,7 +53,7 @@ class RecordCallback(tune.Callback):
         if "portrait" in result:
             self._keep(result["portrait_of"], Details(portrait=result["portrait"], album=result["album"]))
         elif "warning" in result:
-            print(printable(f"{result['portrait_of']}: {result['warning']}"), file=sys.stderr)
+            say_anyway(f"{result['portrait_of']}: {result['warning']}")
         elif "portrait_of" in result:
             self._running[trial.trial_id] = result["portrait_of"], time.monotonic()
         elif "goes_on" in result:
