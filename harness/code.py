@@ -11,6 +11,7 @@ so the key is one that no other has, and `Code.is_current` says that a result sh
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import hashlib
 import importlib
@@ -29,8 +30,6 @@ from types import ModuleType
 from typing import Any
 
 from packaging.requirements import Requirement
-
-from harness.progress import say_anyway
 
 STARTED = time.time()
 """A file that was written later is not sure to be what a module was loaded from, unless `load_module` has loaded it."""
@@ -66,10 +65,13 @@ class Code:
 
 @cache
 def _warn(name: str, file: str) -> None:
-    say_anyway(
-        f"{file}: changed after {name} had been loaded; what runs it is computed with the code that was loaded, and "
-        "not kept for others. Start again to use the new code"
-    )
+    with contextlib.suppress(OSError):  # nobody reads it any more
+        print(
+            f"{file}: changed after {name} had been loaded; what runs it is computed with the code that was loaded, and "
+            "not kept for others. Start again to use the new code",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def code_of(*roots: Root) -> Code:
