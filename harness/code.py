@@ -67,8 +67,8 @@ class Code:
 def _warn(name: str, file: str) -> None:
     with contextlib.suppress(OSError):  # nobody reads it any more
         print(
-            f"{file}: changed after {name} had been loaded; what runs it is computed with the code that was loaded, and "
-            "not kept for others. Start again to use the new code",
+            f"{file}: changed after {name} had been loaded; what runs it is computed with the code that was loaded, "
+            "and not kept for others. Start again to use the new code",
             file=sys.stderr,
             flush=True,
         )
