@@ -11,6 +11,7 @@ so the key is one that no other has, and `Code.is_current` says that a result sh
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import hashlib
 import importlib
@@ -64,11 +65,13 @@ class Code:
 
 @cache
 def _warn(name: str, file: str) -> None:
-    print(
-        f"{file}: changed after {name} had been loaded; what runs it is computed with the code that was loaded, and "
-        "not kept for others. Start again to use the new code",
-        file=sys.stderr,
-    )
+    with contextlib.suppress(OSError):  # nobody reads it any more
+        print(
+            f"{file}: changed after {name} had been loaded; what runs it is computed with the code that was loaded, "
+            "and not kept for others. Start again to use the new code",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def code_of(*roots: Root) -> Code:

@@ -36,7 +36,15 @@ def hushed(quiet: bool) -> Iterator[None]:
 def say(line: str) -> None:
     """Says something on stderr, unless it is hushed."""
     if not _hushed.get():
+        say_anyway(line)
+
+
+def say_anyway(line: str) -> None:
+    """Says something on stderr, also where it is hushed; where nobody reads that any more, the work goes on."""
+    try:
         print(printable(line), file=sys.stderr, flush=True)
+    except OSError:
+        drop_output(2)
 
 
 def forgive_output() -> None:
@@ -47,11 +55,11 @@ def forgive_output() -> None:
         sys.stdout.reconfigure(errors="replace")
 
 
-def drop_output() -> None:
-    """From here on what is printed goes nowhere: the reader of a pipe, or the terminal, is gone."""
+def drop_output(*streams: int) -> None:
+    """From here on what is printed goes nowhere, on both or these: a pipe's reader, or the terminal, is gone."""
     with contextlib.suppress(OSError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        for stream in (1, 2):
+        for stream in streams or (1, 2):
             os.dup2(nowhere, stream)
         os.close(nowhere)
 
@@ -140,6 +148,6 @@ def _lines(total: int, description: str) -> Callable[[int], None]:
             if now - last < LINE_SECONDS:
                 return
             last = now
-            print(f"{description}: {done} of {total} after {now - start:.0f} s", file=sys.stderr, flush=True)
+            say_anyway(f"{description}: {done} of {total} after {now - start:.0f} s")
 
     return advance

@@ -5,6 +5,7 @@ import io
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -60,6 +61,25 @@ def test_a_terminal_that_lacks_a_character_shows_a_question_mark(monkeypatch):
     progress.forgive_output()
     print("0.5 \u00b1 0.1", flush=True)
     assert stream.buffer.getvalue() == b"0.5 ? 0.1\n"
+
+
+def test_what_is_said_to_nobody_ends_nothing_and_leaves_stdout_as_it_is():
+    reader, writer = os.pipe()
+    os.close(reader)
+    code = "from harness.progress import say; say('a'); say('b'); print('done')"
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=writer, timeout=120)
+    os.close(writer)
+    assert (done.returncode, done.stdout) == (0, b"done\n")
+
+
+GUARDED = {"interrupts.py", "watch.py", "command.py", "mirror.py"}
+"""What prints on stderr with a guard of its own, or where the sweep is over."""
+
+
+@pytest.mark.parametrize("package", ["sweep", "records", "data"])
+def test_what_a_sweep_says_goes_through_one_place(package):
+    folder = Path(progress.__file__).parent / package
+    assert {file.name for file in folder.glob("*.py") if "file=sys.stderr" in file.read_text()} <= GUARDED
 
 
 @pytest.mark.parametrize("command", [["sweep", "search_spaces/augment.yaml", "--dry-run", "--quiet"], ["schema"]])

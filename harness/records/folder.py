@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace as replace_fields
 from pathlib import Path
@@ -26,13 +25,20 @@ from harness.config.search import Objective
 from harness.config.space import Assignment
 from harness.config.tasks import Task
 from harness.files import replace, replace_text, state_of
-from harness.messages import count, printable
+from harness.messages import count
 from harness.plain_yaml import parse_yaml, to_yaml
-from harness.progress import say
+from harness.progress import say, say_anyway
 from harness.records import rows as record_rows
 from harness.records.details import Details
 from harness.records.rows import FINAL, History, Record, add, by_trial, going_on, last, mapping, read_rows, sealed
 from harness.records.standing import above_complete
+
+LOCK = "lock"
+"""The file by which a sweep's folder is one process's alone."""
+
+
+class TakenError(OSError):
+    """Another sweep has been in the folder of one that runs, which must not write there any more."""
 
 
 def open_folder(path: Path, plan: Plan, *, resume: bool, check: Callable[[], None] = lambda: None) -> FileLock:
@@ -82,7 +88,7 @@ def claim(path: Path) -> FileLock:
     Raises:
         ConfigError: another process has it.
     """
-    lock = FileLock(path / "lock")
+    lock = FileLock(path / LOCK, thread_local=False)  # whichever thread of ours takes it
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -137,6 +143,12 @@ def _content(file: Path) -> bytes | None:
     return None
 
 
+def _which(file: Path) -> tuple[int, int] | None:
+    """Which file has that name, whatever is in it; None where there is none."""
+    state = state_of(file)
+    return state and state[:2]
+
+
 class Recorder:
     """Appends records to a sweep's folder and answers what it holds.
 
@@ -157,6 +169,8 @@ class Recorder:
         self._trials: dict[str, History] = by_trial(records)
         self._going_on = going_on(records)
         self._beside = {name: file.read_bytes() for name in BESIDE if (file := folder / name).exists()}
+        self._lock = _which(folder / LOCK)
+        self._claimed: FileLock | None = None  # in place of the one that the folder was opened with
         self._file = self._path.open("ab", buffering=0)
         self._left = state_of(self._file.fileno())
         if self._path.stat().st_size and not _ends_a_line(self._path):
@@ -173,8 +187,11 @@ class Recorder:
         where it is gone or another, which may be later: who deletes a folder deletes one file after the other.
 
         Raises:
+            TakenError: another sweep has been here since.
             OSError: they cannot be written.
         """
+        if _which(self.folder / LOCK) != self._lock:
+            self._claim_anew()
         changed = [name for name, content in self._beside.items() if _content(self.folder / name) != content]
         for name in changed:
             replace(self.folder / name, self._beside[name])
@@ -184,12 +201,31 @@ class Recorder:
             return
         records = [record for history in self._trials.values() for record in history.values()]
         what = f"deleted or changed while the sweep runs; written anew, with {count(len(records), 'record')}"
-        print(printable(f"{self._path} was {what}"), file=sys.stderr, flush=True)
+        say_anyway(f"{self._path} was {what}")
         content = b"".join(map(record_rows.line, records))
         replace(self._path, content)
         self._file.close()
         self._file = self._path.open("ab", buffering=0)
         self._left = state_of(self._file.fileno())
+
+    def _claim_anew(self) -> None:
+        """Takes the lock that is there now, or makes one: who comes next is kept out by that, and not by what is gone.
+
+        Raises:
+            TakenError: another sweep came first; it is there now, or has left records.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            claimed = claim(self.folder)
+        except ConfigError:
+            raise TakenError(f"{self.folder} was deleted, or its lock, and another sweep runs there now") from None
+        left = by_trial(read_rows(self.folder)[0])
+        if any(history.keys() - self._trials.get(trial, {}).keys() for trial, history in left.items()):
+            claimed.release()
+            raise TakenError(f"{self.folder} was deleted, or its lock, and another sweep left its records there")
+        if self._claimed:
+            self._claimed.release()
+        self._claimed, self._lock = claimed, _which(self.folder / LOCK)
 
     def write(self, record: Record, details: Details) -> None:
         """Keeps a record, and before it the files that belong to it."""
@@ -230,6 +266,8 @@ class Recorder:
     def close(self) -> None:
         """Closes the file."""
         self._file.close()
+        if self._claimed:
+            self._claimed.release()
 
     def has_begun(self, trial: str) -> bool:
         """Whether there is a record of a trial."""

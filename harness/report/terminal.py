@@ -13,6 +13,7 @@ from harness.report.model import Report
 from harness.report.section import Column, Table
 
 if TYPE_CHECKING:
+    import rich.console
     import rich.table
 
 TERMINAL_SEARCH_ROWS = 10
@@ -36,9 +37,7 @@ def print_report(report: Report) -> None:
 
 def print_answer(report: Report) -> None:
     """Prints the answer and what belongs to it; the last that a person reads."""
-    from rich.console import Console
-
-    console = Console(highlight=False)
+    console = _console()
     console.print(f"\n[bold]{_shown(report.space['name'])}[/bold]: {_shown(report.answer)}")
     for paragraph in report.about:
         console.print(_shown(paragraph))
@@ -46,9 +45,7 @@ def print_answer(report: Report) -> None:
 
 def print_tables(report: Report) -> None:
     """Prints what a reader must know, the tables, what failed, and which files have more, each path on a line."""
-    from rich.console import Console
-
-    console = Console(highlight=False)
+    console = _console()
     for note in report.all_notes:
         console.print(f"[yellow]{_shown(note)}[/yellow]")
     sections = [*tables.comparison_tables(report), *across_tables.across_sections(report)]
@@ -62,6 +59,17 @@ def print_tables(report: Report) -> None:
     console.print("written:")
     for name in ("report.html", "summary.md", "leaderboard.csv"):
         console.print(_shown(f"  {report.folder / name}"), soft_wrap=True)
+
+
+def _console() -> rich.console.Console:
+    """Of stdout; a reader that has left is an error like any other, where rich would end the process, with status 1."""
+    from rich.console import Console
+
+    class Raising(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    return Raising(highlight=False)
 
 
 def _shown(text: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import ray
 from ray import tune
 
-from harness.messages import printable
+from harness.progress import say_anyway
 from harness.records.details import Details
 from harness.records.folder import Recorder
 from harness.records.rows import FINAL
@@ -21,6 +20,10 @@ from harness.sweep.worker import record_of, tasks_in
 
 MAX_FAILURES = 2
 """How often a trial whose worker died is tried again."""
+
+LONGEST_STEP = 1.0
+"""Seconds of a step of Tune's that count for a time limit. In one that takes much more this process stood still, and
+what trials reported meanwhile has not been read."""
 
 
 class RecordCallback(tune.Callback):
@@ -42,6 +45,7 @@ class RecordCallback(tune.Callback):
         self._time_limit = time_limit
         self._stopping = stopping
         self._running: dict[str, tuple[str, float]] = {}  # Tune's trial -> the trial that it runs, since when
+        self._awake, self._looked = 0.0, time.monotonic()  # for how long this process has been awake, as of when
         self.unwritten: OSError | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -54,12 +58,12 @@ class RecordCallback(tune.Callback):
         if "portrait" in result:
             self._keep(result["portrait_of"], Details(portrait=result["portrait"], album=result["album"]))
         elif "warning" in result:
-            print(printable(f"{result['portrait_of']}: {result['warning']}"), file=sys.stderr)
+            say_anyway(f"{result['portrait_of']}: {result['warning']}")
         elif "portrait_of" in result:
-            self._running[trial.trial_id] = result["portrait_of"], time.monotonic()
+            self._running[trial.trial_id] = result["portrait_of"], self._awake
         elif "goes_on" in result:
             name, details = result["goes_on"]
-            self._running[trial.trial_id] = name, time.monotonic()
+            self._running[trial.trial_id] = name, self._awake
             self._keep(name, details)
         if "sent" not in result:
             return
@@ -67,7 +71,7 @@ class RecordCallback(tune.Callback):
         if record["status"] in FINAL:
             self._running.pop(trial.trial_id, None)
         elif record["trial"] != self._running.get(trial.trial_id, ("", 0.0))[0] or details.config is not None:
-            self._running[trial.trial_id] = record["trial"], time.monotonic()
+            self._running[trial.trial_id] = record["trial"], self._awake
         self._write(record, details)
         if record["status"] in FINAL:
             note_ending(trial.trial_id, record)
@@ -81,7 +85,9 @@ class RecordCallback(tune.Callback):
             raise KeyboardInterrupt  # no error, of which Tune would make endings
         if self._time_limit is None:
             return
-        began = time.monotonic() - self._time_limit
+        before, self._looked = self._looked, time.monotonic()
+        self._awake += min(self._looked - before, LONGEST_STEP)
+        began = self._awake - self._time_limit
         late = {of_tune: name for of_tune, (name, since) in self._running.items() if since < began}
         for trial in trials if late else ():
             actor = trial.temporary_state.ray_actor

@@ -222,6 +222,10 @@ def _last_words(error: BaseException, traceback: Path | None, resume: str) -> st
     if isinstance(error, NoSpaceError) or no_space(error):
         full = error if isinstance(error, NoSpaceError) else NoSpaceError(error)
         return f"{full}\nmake room and go on with: {resume}"
+    from harness.records.folder import TakenError
+
+    if isinstance(error, TakenError):
+        return f"stopped: {error}; to go on there, once it has ended: {resume}"
     see = f" (see {shell_word(str(traceback))})" if traceback else ""
     return f"stopped: {cause_of(error, 400)}{see}; nothing that finished is lost; go on with: {resume}"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -16,7 +15,7 @@ from harness.config.resources import Resources
 from harness.config.schema import ConfigError
 from harness.config.trial import TrialConfig
 from harness.data.splits import Data
-from harness.messages import printable
+from harness.progress import say_anyway
 from harness.sweep import cluster
 from harness.sweep.placement import Node, place, this_machine
 from harness.sweep.servers import Servers, ServersOfCluster, silenced, start_private_ray, workers_as_started
@@ -101,6 +100,6 @@ def nodes_for(
         return [this_machine(there.get("CPU", 0), there.get("GPU", 0))], {}
     nodes = cluster.look(plan, prepared, folders)
     for note in nodes.notes:
-        print(printable(note), file=sys.stderr)
+        say_anyway(note)
     gpus = sorted({gpu for about in nodes.about for gpu in about["gpus"]})
     return nodes.all, {**nodes.compute, "gpus": gpus, "nodes": nodes.about, "shared_stages": nodes.shared_stages}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from rich.console import RenderableType
 from harness.config.tasks import Task
 from harness.messages import count, printable
 from harness.metrics import WATCHED
+from harness.progress import say_anyway
 from harness.records.details import Details, Training
 from harness.records.names import label
 from harness.records.rows import FINAL, Record
@@ -285,7 +285,7 @@ class Display:
             line = self._standing.status()
         if line:
             self._said = time.monotonic()
-            print(printable(line), file=sys.stderr, flush=True)
+            say_anyway(line)
 
 
 def clock(seconds: float) -> str:

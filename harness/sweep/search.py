@@ -6,7 +6,6 @@ import contextlib
 import importlib.util
 import json
 import math
-import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,7 +24,7 @@ from harness.config.search import MOST_OF_GP
 from harness.config.space import lookup
 from harness.config.tasks import Candidate, Task
 from harness.files import digest_of, replace, state_of
-from harness.messages import printable
+from harness.progress import say_anyway
 from harness.records.folder import Recorder
 from harness.records.rows import Record
 from harness.seeding import derive
@@ -156,8 +155,7 @@ class Study:
         if state_of(self._file) != self._seen:
             there = self._file.read_bytes() if self._file.exists() else b""
             if not there.startswith(self._journal):
-                line = f"{self._file} was deleted or changed while the sweep runs; written anew"
-                print(printable(line), file=sys.stderr, flush=True)
+                say_anyway(f"{self._file} was deleted or changed while the sweep runs; written anew")
                 replace(self._file, bytes(self._journal))
         yield
         self._read_on()

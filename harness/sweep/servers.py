@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import functools
 import os
 import secrets
@@ -225,14 +226,20 @@ def folder_for_ray(candidates: Iterable[str] = ("/tmp", "/var/tmp", "/dev/shm"))
 
 
 def _give_token() -> None:
-    """What guards the ports of a private Ray: a file in the home folder, read by nobody else, else a variable."""
+    """What guards the ports of a private Ray: a file in the home folder, read by nobody else, else a variable.
+
+    The file is locked, for of several sweeps that find none one writes it, and the others read what that one wrote.
+    """
     try:
-        file = Path.home() / ".ray/auth_token"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.touch(0o600)
-        file.chmod(0o600)
-        if not file.read_text(encoding="utf-8").strip():
-            file.write_text(TOKEN, encoding="utf-8")
+        path = Path.home() / ".ray/auth_token"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:
+            os.fchmod(file.fileno(), 0o600)
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if not file.read().strip():
+                file.seek(0)
+                file.write(TOKEN.encode())
+                file.truncate()
     except (OSError, RuntimeError):  # read-only, another's, or no home at all
         os.environ.setdefault("RAY_AUTH_TOKEN", TOKEN)
 

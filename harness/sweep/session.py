@@ -22,7 +22,7 @@ from harness.encoders import export
 from harness.files import replace_text
 from harness.messages import cause_of, public_command, shell_word, traceback_of
 from harness.records import environment
-from harness.records.folder import Recorder, open_folder
+from harness.records.folder import Recorder, TakenError, open_folder
 from harness.records.mirror import Mirror, is_remote
 from harness.records.rows import Record
 from harness.sweep import cluster
@@ -175,6 +175,9 @@ def _run_in_folder(
         except AbandonedError as error:
             servers.abandoned = interrupts.own_process  # a notebook goes on, and waits for Ray as long as that takes
             outcome.error = error if str(error) else None
+        except TakenError as error:  # the records, the report and its error.txt are another's
+            outcome.error, outcome.ran = error, True
+            return
         except Exception as error:
             if not recorder.wrote:
                 raise

@@ -28,7 +28,7 @@ from harness.files import no_space, replace_text
 from harness.records import environment, rows
 from harness.records import folder as folder_module
 from harness.records.details import Details
-from harness.records.folder import BESIDE, Recorder, open_folder
+from harness.records.folder import BESIDE, Recorder, TakenError, open_folder
 from harness.report import read as read_module
 from harness.sweep import preflight
 from harness.tracking import tracker
@@ -373,6 +373,67 @@ def test_records_whose_file_is_changed_while_they_are_written_are_kept(tmp_path,
     damage(sweep / "rows.jsonl")
     folder.recorder.hold()  # as before the report
     assert rows.by_trial(rows.read_rows(sweep)[0]) == rows.by_trial(again)
+
+
+def wiped_with_its_lock(sweep):
+    shutil.rmtree(sweep)
+
+
+def without_its_lock(sweep):
+    (sweep / "lock").unlink()
+
+
+def with_another_lock(sweep):
+    replaced(sweep / "lock")
+
+
+@pytest.fixture(params=[wiped_with_its_lock, without_its_lock, with_another_lock])
+def unlocked(tmp_path, request):
+    """A sweep that runs, in whose folder its lock is not the one that it took."""
+    lock = open_folder(tmp_path / "sweep", ask(tmp_path), resume=False)
+    folder = Folder(tmp_path / "sweep")
+    folder.write("search-a-s0", "finished", {"val/accuracy": 0.5}, 20)
+    request.param(folder.path)
+    yield folder
+    folder.recorder.close()
+    lock.release()
+    open_folder(folder.path, ask(tmp_path), resume=True).release()  # whoever has ended keeps nobody out
+
+
+def trials_in(sweep: Path) -> list[str]:
+    return [record["trial"] for record in rows.read_rows(sweep)[0]]
+
+
+def test_a_folder_whose_lock_is_gone_is_locked_again_at_the_next_record(tmp_path, unlocked):
+    for seed in (1, 2):
+        unlocked.write(f"search-a-s{seed}", "finished", {"val/accuracy": 0.6}, 20)
+        with pytest.raises(ConfigError, match="another sweep is running in this folder"):
+            open_folder(unlocked.path, ask(tmp_path), resume=True)
+        (unlocked.path / "lock").unlink()  # and once more
+    unlocked.write("search-a-s3", "finished", {"val/accuracy": 0.6}, 20)
+    assert trials_in(unlocked.path) == [f"search-a-s{seed}" for seed in range(4)]
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_sweep_that_came_in_while_the_lock_was_gone_keeps_its_records(tmp_path, unlocked, ended):
+    lock = open_folder(unlocked.path, ask(tmp_path), resume=True)
+    other = Folder(unlocked.path)
+    for seed in range(3):
+        other.write(f"search-b-s{seed}", "finished", {"val/accuracy": 0.6}, 20)
+    if ended:
+        lock.release()
+    written = (unlocked.path / "rows.jsonl").read_bytes()
+    for _ in range(2):
+        with pytest.raises(TakenError, match="another sweep"):
+            unlocked.write("search-a-s1", "finished", {"val/accuracy": 0.6}, 20)
+    assert (unlocked.path / "rows.jsonl").read_bytes() == written
+    lock.release()
+
+
+def test_a_sweep_that_came_in_and_left_no_record_ends_no_other(tmp_path, unlocked):
+    open_folder(unlocked.path, ask(tmp_path), resume=True).release()
+    unlocked.write("search-a-s1", "finished", {"val/accuracy": 0.6}, 20)
+    assert trials_in(unlocked.path) == ["search-a-s0", "search-a-s1"]
 
 
 @pytest.mark.parametrize("name", BESIDE)

@@ -32,12 +32,14 @@ from harness.config.tasks import Task
 from harness.config.trial import ComputeConfig, PretrainConfig, TrialConfig
 from harness.files import give_home
 from harness.records.details import Details
-from harness.sweep import command, connection, servers, session, worker
+from harness.records.folder import Recorder, TakenError
+from harness.sweep import callback, command, connection, servers, session, worker
 from harness.sweep.command import main
 from harness.sweep.interrupts import AbandonedError, Interrupts
 from harness.sweep.objectives import judged_by
 from harness.sweep.options import Options
 from harness.sweep.placement import this_machine
+from harness.sweep.screen import Display, Standing
 from harness.sweep.search import early_stopping
 from harness.sweep.session import Outcome, run_plan
 from harness.sweep.worker import check_device, tasks_in, tune_config
@@ -252,6 +254,7 @@ class Undelivered:
         (ValueError("stray"), 1, 130, r"stopped: ValueError: stray \(see .*/moment/error.txt\); .*; go on"),
         (PermissionError(13, "Permission denied", "/x"), 1, 130, "stopped: PermissionError: .*; go on with: python -m"),
         (OSError(errno.ENOSPC, "No space left"), 1, 130, "no space left"),
+        (TakenError("another sweep runs there"), 1, 130, "stopped: another sweep runs there; to go on .*: python -m"),
         (KeyboardInterrupt(), 0, 130, "interrupted; go on with: python -m"),
         (RuntimeError("Ray is\nodd"), 0, 2, "RuntimeError: Ray is odd"),
         (RaySystemError("gone"), 0, 2, "RaySystemError: .*gone"),
@@ -270,7 +273,9 @@ def test_the_moment_decides_the_exit_status(tmp_path, monkeypatch, capsys, cache
     assert any(re.match(said, line) for line in last) or re.search(said, last[-1]), last
     assert not [line for line in last if "Traceback" in line]
     kept = tmp_path / "runs/moment/error.txt"
-    assert kept.exists() == (records > 0 and isinstance(error, Exception))
+    ours = not isinstance(error, TakenError)
+    assert kept.exists() == (ours and records > 0 and isinstance(error, Exception))
+    assert (kept.parent / "summary.md").exists() == (ours and records > 0)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
@@ -325,6 +330,60 @@ def test_who_has_no_home_gets_one(monkeypatch):
         Path.home()
     give_home()
     assert Path.home() == Path("/")
+
+
+def test_a_driver_that_stood_still_ends_no_trial_for_that(tmp_path, monkeypatch):
+    """As by SIGSTOP: trials go on meanwhile, and their reports have not been read."""
+    ended = []
+    monkeypatch.setattr(callback, "note_limit", lambda trial, cause: ended.append(trial))
+    monkeypatch.setattr(callback.ray, "kill", lambda actor: None)
+    trial = SimpleNamespace(trial_id="1", temporary_state=SimpleNamespace(ray_actor=object()))
+    limit = callback.LONGEST_STEP + 0.5
+    watching = callback.RecordCallback(Recorder(tmp_path, print), Display(Standing("x", True), True), limit, bool)
+    watching.on_trial_result(0, [trial], trial, {"portrait_of": "a"})
+    time.sleep(2 * limit)
+    watching.on_step_end(0, [trial])
+    assert not ended
+    began = time.monotonic()
+    while not ended:
+        time.sleep(0.05)
+        watching.on_step_end(0, [trial])
+        assert time.monotonic() < began + 10 * limit
+    assert time.monotonic() > began + 0.4
+
+
+FIRST = """
+import os, sys
+from pathlib import Path
+from harness.sweep import servers
+
+for number in range(50):
+    os.environ["HOME"] = home = f"{sys.argv[1]}/{number}"
+    os.makedirs(home)
+    waiting, begin = os.pipe()
+    told, tell = os.pipe()
+    for one in range(8):
+        if not os.fork():
+            os.close(begin)
+            servers.TOKEN = str(one) * 64  # as in processes that are no copies
+            os.read(waiting, 1)  # until all have begun
+            servers._give_token()
+            os.write(tell, (Path.home() / ".ray/auth_token").read_bytes())
+            os._exit(0)
+    for end in (begin, tell, waiting):
+        os.close(end)
+    for _ in range(8):
+        os.wait()
+    read = os.read(told, 10_000).decode()
+    os.close(told)
+    assert read == read[0] * 8 * 64, (number, read)
+    assert os.stat(f"{home}/.ray/auth_token").st_mode & 0o777 == 0o600
+"""
+
+
+def test_first_sweeps_that_begin_at_once_in_a_new_home_agree_on_a_token(tmp_path):
+    done = subprocess.run([sys.executable, "-c", FIRST, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 WARM = """

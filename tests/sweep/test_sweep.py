@@ -410,6 +410,24 @@ def test_an_interrupted_sweep_goes_on_where_it_was(tmp_path, blow):
     assert {run.info.status for run in tracked} == {"FINISHED"}
 
 
+def test_a_sweep_goes_on_to_its_end_when_nobody_reads_what_it_says(tmp_path):
+    file = write(tmp_path, name="unread", trial={**TRIAL, "ssl_method": "none"}, seeds=[0, 1])
+    process = start(tmp_path, file)
+    process.stderr.readline()
+    process.stderr.close()
+    out = process.stdout.read()
+    assert process.wait(timeout=600) == 0
+    assert "report:" in out
+    assert "unread: " in out
+    sweep = tmp_path / "runs/unread"
+    assert endings(sweep) == {"finished": 2}
+    assert not (sweep / "error.txt").exists()
+    process = start(tmp_path, file, "--resume")
+    process.stdout.close()
+    errors = process.stderr.read()
+    assert (process.wait(timeout=600), "Traceback" in errors) == (0, False), errors
+
+
 def test_printed_commands_can_be_pasted(tmp_path, capsys):
     assert (
         resume_command("selbench sweep", ["--quiet", "--", "-q.yaml"]) == "selbench sweep --quiet --resume -- -q.yaml"
