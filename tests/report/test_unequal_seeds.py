@@ -158,6 +158,86 @@ def test_a_seed_under_which_both_failed_takes_the_word_better_whoever_else_is_th
     assert setting.lacking["coreset"] == [3]
 
 
+LEADS = {"random": 0.0, "coreset": 0.03, "badge": -0.03}
+
+
+def begun(path: Path, statuses: Mapping[tuple[str, str], str], varied: str = "dataset.name") -> Report:
+    """Three selectors twice over, each under the same six seeds; under a seventh these trials have got so far."""
+    sweep = SweepFolder(path, seeds=list(range(7)), reference={"selector.name": "random"})
+    rng = np.random.default_rng(0)
+    for place in ("digits", "cifar10") if varied == "dataset.name" else (0.1, 0.01):
+        for seed in range(7):
+            luck = rng.normal(0, 0.01)
+            for name, lead in LEADS.items():
+                status = "finished" if seed < 6 else statuses.get((str(place), name))
+                low, top = 0.5 + luck + lead / 2, 0.7 + luck + lead + rng.normal(0, 0.003)
+                curve = {100: low, 200: top} if status == "finished" else {}
+                parameters = {varied: place, "selector.name": name}
+                if status:
+                    sweep.trial(f"{place}-{name}", seed, parameters, curve, status=status, error="x")
+    return read_report(path)
+
+
+def kinds(report: Report) -> dict[str, set[str]]:
+    """Selector -> the kinds of its verdicts: at the end, and by the area in every setting."""
+    said = {name: {one.kind for one in report.confirmed if one.id.endswith(name)} for name in ("coreset", "badge")}
+    for setting in report.rounds.settings:
+        for case, judgement in setting.by_area["test/accuracy"].items():
+            said[case].add(judgement.kind)
+    return said
+
+
+RUNNING = {("digits", name): "running" for name in LEADS}
+
+
+@pytest.mark.parametrize(
+    "statuses",
+    [
+        {("digits", "random"): "running"},
+        {("digits", "coreset"): "running", ("cifar10", "badge"): "running"},
+        RUNNING,
+        {("digits", name): "finished" for name in LEADS},
+        {("digits", name): "finished" for name in LEADS} | {("cifar10", "random"): "running"},
+    ],
+)
+def test_a_seed_that_nobody_has_yet_takes_no_verdict_and_no_rank_away(tmp_path, statuses):
+    """The first trials of a seventh seed run, or it is done on the one data set and begins on the other."""
+    report = begun(tmp_path / "q", statuses)
+    assert kinds(report) == {"coreset": {"better"}, "badge": {"worse"}}
+    assert set(report.rounds.ranks.mean) == set(LEADS)
+    assert all(one.rank and (one.middle or one.method == "random") for one in report.across.methods)
+    assert not any("Without a" in note or "no result" in note for note in report.all_notes)
+
+
+def test_nor_does_one_that_another_setting_has(tmp_path):
+    """Of a grid of learning rates and selectors one rate has the seventh seed, and the other is yet to get it."""
+    report = begun(tmp_path / "q", {("0.1", name): "finished" for name in LEADS}, "pretrain.lr")
+    settings = [one for one in report.rounds.settings if one.reference]
+    assert [len(one.asked["random"]) for one in report.rounds.settings] == [7, 6]
+    for setting in settings:
+        assert {case: one.kind for case, one in setting.by_area["test/accuracy"].items()} == {
+            "coreset": "better",
+            "badge": "worse",
+        }
+    assert set(report.rounds.ranks.mean) == set(LEADS)
+
+
+@pytest.mark.parametrize(
+    ("statuses", "coreset", "badge"),
+    [
+        ({("digits", "random"): "failed"}, "better", "indication"),
+        ({("digits", "coreset"): "stopped"}, "indication", "worse"),
+        ({("digits", "badge"): "finished"}, "indication", "indication"),
+        (RUNNING | {("digits", "random"): "finished"}, "indication", "worse"),
+    ],
+)
+def test_one_that_failed_or_that_another_has_does(tmp_path, statuses, coreset, badge):
+    report = begun(tmp_path / "q", statuses)
+    said = {one.id: one.kind for one in report.confirmed}
+    assert (said["digits-coreset"], said["digits-badge"]) == (coreset, badge)
+    assert (said["cifar10-coreset"], said["cifar10-badge"]) == ("better", "worse")
+
+
 def test_a_value_that_is_not_finite_is_lacking_as_a_failed_seed_is(tmp_path):
     sweep, rng = (
         SweepFolder(tmp_path / "q", seeds=[0, 1, 2, 3], reference={"selector.name": "random"}),
