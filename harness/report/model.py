@@ -329,9 +329,9 @@ def at_level(
     """
     if own is None or reached is None or math.isclose(own.mean, reached):
         return own if reached is not None else None
-    halves = reference and reference.half, judgement and judgement.difference.half
-    known = [half for half in halves if half is not None]
-    return replace(own, mean=reached, half=math.hypot(*known) if len(known) == len(halves) else None)
+    parts = [reference, judgement.difference if judgement else None]
+    halves = [part.half for part in parts if part and part.half is not None]
+    return replace(own, mean=reached, half=math.hypot(*halves) if len(halves) == len(parts) else None)
 
 
 @dataclass
