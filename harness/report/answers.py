@@ -44,7 +44,7 @@ def _answer_of_last_round(report: Report) -> str:
     assert reference is not None
     if best.mean(name) is None:
         return f"No confirmed configuration reported {name}."
-    score = f"{name} {Mean(name, report.headline)} ({words.seeds(best)})"
+    score = f"{name} {Mean(name, report.headline)} ({words.seeds(best)}{_beside(report, best)})"
     if count == 1:
         return f"{best.label} reached {score}; nothing was confirmed beside it to compare it with."
     by = f" by {report.chosen_by}" if report.chosen_by != name else ""
@@ -53,6 +53,14 @@ def _answer_of_last_round(report: Report) -> str:
         flattery = words.show_number(name, report.flattery)
         first += f" To be the best of {count} flatters, by {flattery} if all were equal; the interval allows for it."
     return f"{first} {_against_reference(report, best, reference)}"
+
+
+def _beside(report: Report, best: Entry) -> str:
+    """Whose seeds a figure is of that is not the mean of its own."""
+    own, shown, reference = best.mean(report.measure), report.headline, report.reference_on(best.block)
+    if own is None or shown is None or reference is None or math.isclose(own, shown.mean):
+        return ""
+    return f", set beside all {len(reference.seeds)} of {reference.label}"
 
 
 def _against_reference(report: Report, best: Entry, reference: Entry) -> str:

@@ -302,9 +302,11 @@ def _moments_of_pairs(
     images = [[one.images for one in by_seed if one] for by_seed in outcomes]
     shapes = {(one.shape, one.dtype == bool) for by_seed in hits for one in by_seed}
     alike = len(shapes) == 1 and all(by_seed == images[0] and len(by_seed) == len(seeds) for by_seed in images)
+    groups = len(set(images[0]))  # of seeds that share their images: what counts of a mixture `_moments` alone says
+    alike = alike and groups in (1, len(seeds))
     if alike and hits[0][0].dtype == bool and min(len(seeds), hits[0][0].size) > 1 and len(sides) > len(numbers):
         one, other = columns.reshape(sides.shape).T
-        return inference.pair_moments(np.array(hits), one, other, same_images=len(set(images[0])) == 1)
+        return inference.pair_moments(np.array(hits), one, other, same_images=groups == 1)
     single = [_difference_moments(kept[a], kept[b], seeds) for a, b in sides.tolist()]
     floor, spread, square, count = np.array([(m.floor, m.images, m.square, m.count) for m in single], float).T
     return ImageMoments(floor, spread, square, count)

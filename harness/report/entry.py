@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from harness.metrics import known
+from harness.records.rows import FINAL
 from harness.records.trial_files import TrialFiles
 from harness.report.compare import Estimate, Judgement, Outcomes, estimate
 
@@ -33,7 +35,8 @@ class Entry:
         trials: seed -> trial.
         ending: "finished" or, in a search, "early-stopped at epoch 3".
         files: seed -> what the trial left on the disk.
-        lacking: of the phase's seeds that are not in `seeds`: seed -> the status of its trial, or "missing".
+        lacking: of the phase's seeds that are not in `seeds`: seed -> the status of its trial, or "missing"; of what is
+            confirmed those that count beside the others on its ground, see `lacking_beside`.
         judgement: by the report's measure, against the reference; None for the reference itself, in a search, and
             without a seed in common.
         verdict: the judgement in words; of a search empty.
@@ -59,6 +62,13 @@ class Entry:
     def asked(self) -> set[int]:
         """The seeds that were asked of it."""
         return {*self.seeds, *self.lacking}
+
+    def lacking_beside(self, had: AbstractSet[int]) -> dict[int, str]:
+        """What of `lacking` counts beside configurations that have these seeds: theirs, and where its own trial ended.
+
+        A seed that nobody has yet tells nobody apart: a trial that has just begun takes no verdict and no rank away.
+        """
+        return {seed: status for seed, status in self.lacking.items() if seed in had or status in FINAL}
 
     @property
     def name(self) -> str:

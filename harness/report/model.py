@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
@@ -106,7 +107,7 @@ class Report:
 
         What made it the best by validation was in part the luck of its seeds, and that it has on test data, too.
         """
-        mean = self.best.estimate(self.measure)
+        mean = self.beside(self.best, self.measure) or self.best.estimate(self.measure)
         if mean is None or mean.half is None:
             return mean
         return replace(mean, below=self.flattery) if self.maximize else replace(mean, above=self.flattery)
@@ -121,6 +122,12 @@ class Report:
         grounds = self.blocks.get(entry.block, []) if self.looks else []
         reference = next((one.values.get(metric, {}) for one in grounds if self.is_reference(one)), {})
         return level(entry.values.get(metric, {}), reference)
+
+    def beside(self, entry: Entry, metric: str) -> Estimate | None:
+        """The level of a configuration by what is judged by, with its interval; None where it has no level."""
+        reference = self.reference_on(entry.block) if self.looks else None
+        beside = reference.estimate(metric) if reference else None
+        return at_level(entry.estimate(metric), self.level(entry, metric), beside, entry.judgement)
 
     def by_standing(self, entries: Sequence[Entry], metric: str) -> list[Entry]:
         """Confirmed configurations, best first, those that lack a seed last."""
@@ -291,6 +298,14 @@ class Setting:
             self.estimated[place] = estimate_of(scores.values.get(case, {}), scores.outcomes(case), measure)
         return self.estimated[place]
 
+    def beside(self, measure: str, case: str) -> Estimate | None:
+        """The area of a case; where seeds are added until resolved, as under all seeds of the reference."""
+        own, areas = self.estimate(measure, None, case), self.areas[measure]
+        if not self.looks or self.reference is None:
+            return own
+        reached = level(areas.get(case, {}), areas.get(self.reference, {}))
+        return at_level(own, reached, self.estimate(measure, None, self.reference), self.by_area[measure].get(case))
+
     @cached_property
     def lacking(self) -> dict[str, list[int]]:
         """Case -> the seeds under which it has no complete curve, though they were asked of it."""
@@ -302,6 +317,21 @@ class Setting:
     def steps(self) -> list[int]:
         """The numbers of labels that all cases share."""
         return sorted(next(iter(self.curves.values())))
+
+
+def at_level(
+    own: Estimate | None, reached: float | None, reference: Estimate | None, judgement: Judgement | None
+) -> Estimate | None:
+    """What a case has by itself where that is its level; else the level: the reference's mean and a mean difference.
+
+    The interval takes the errors of these two as independent: what luck the reference had under the seeds that both
+    have is in the one and, with the other sign, in the other, so that their sum errs by less.
+    """
+    if own is None or reached is None or math.isclose(own.mean, reached):
+        return own if reached is not None else None
+    parts = [reference, judgement.difference if judgement else None]
+    halves = [part.half for part in parts if part and part.half is not None]
+    return replace(own, mean=reached, half=math.hypot(*halves) if len(halves) == len(parts) else None)
 
 
 @dataclass

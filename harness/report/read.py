@@ -275,6 +275,10 @@ def _compare(report: Report, trials: Mapping[str, History]) -> None:
     where = places(asked, report.space)
     for entry in report.confirmed if where else ():
         entry.block, entry.method = where[entry.id]
+    for entries in report.blocks.values():
+        had = {seed for entry in entries for seed in entry.seeds}
+        for entry in entries:
+            entry.lacking = entry.lacking_beside(had)
     report.confirmed = [entry for _, entries in sorted(report.blocks.items()) for entry in entries]
     methods = {name: where[name][1] if where else name for name in asked}
     report.reference = choose_reference(report, asked, methods)

@@ -50,12 +50,14 @@ def _answer(rounds: RoundComparison, setting: Setting) -> str:
 
     sentences = [_verdict(rounds, setting, tested, named(of_kind("better")))] if tested else []
     best = rounds.best(setting)
-    mean = setting.estimate(rounds.measure, None, best)
+    mean = setting.beside(rounds.measure, best)
     if mean:
         by = "" if tested else f" by {area_name(rounds.measure)}, {setting.steps[0]} to {setting.steps[-1]} labels"
         whose = f"{best}, the reference" if best == reference else best
         highest = f"Highest by the differences to {reference}, of" if setting.looks else "Highest mean of"
-        sentences.append(f"{highest} {len(order) + 1}{by}: {whose}, {words.points(mean)} %.")
+        is_own = mean == setting.estimate(rounds.measure, None, best)
+        beside = "" if is_own else f", set beside all seeds of {reference}"
+        sentences.append(f"{highest} {len(order) + 1}{by}: {whose}, {words.points(mean)} %{beside}.")
     if of_kind("worse"):
         sentences.append(f"Worse than {reference} beyond doubt: {named(of_kind('worse'))}.")
     if of_kind("equivalent"):

@@ -149,6 +149,7 @@ def _settings(
     }
     areas = {metric: curve_module.areas(curves[metric]) for metric in measures}
     selected = [step for step in steps if any(step in _selections(entry) for entry in with_curve.values())]
+    had = {seed for entry in with_curve.values() for seed in entry.seeds}
     setting = Setting(
         name,
         curves,
@@ -158,7 +159,7 @@ def _settings(
         {case: picks for case, entry in with_curve.items() if (picks := _picks(entry, steps[-1]))},
         {case: entry.files for case, entry in with_curve.items()},
         {case: entry.id for case, entry in with_curve.items()},
-        {case: entry.asked for case, entry in with_curve.items()},
+        {case: {*entry.seeds, *entry.lacking_beside(had)} for case, entry in with_curve.items()},
         looks,
         {measure: {} for measure in measures},
     )

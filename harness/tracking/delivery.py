@@ -311,13 +311,14 @@ class Delivery:
 
 
 def figures_of(report: Report) -> dict[str, float]:
-    """The figures of a sweep's answer, as metrics of its run: of the best, of the reference, their difference, n."""
+    """The figures of a sweep's answer, as metrics of its run: of the best, of its reference, their difference, n."""
     if not report.confirmed or report.mixed:
         return {}
-    best, reference, measure = report.best, report.reference, report.measure
+    best, headline, measure = report.best, report.headline, report.measure
+    reference = report.reference_on(best.block)
     apart = best.judgement.difference if best.judgement else None
     means = (
-        best.mean(measure),
+        headline.mean if headline else None,
         reference.mean(measure) if reference else None,
         apart.mean if apart else None,
         apart.half if apart else None,

@@ -13,7 +13,7 @@ from sweep_folder import SweepFolder
 from benchmarks.statistics import Cell, Families, Headline, covers, differences
 from harness.encoders import export
 from harness.records.hits import Hits, pack_hits
-from harness.report import inference
+from harness.report import compare, inference
 from harness.report.compare import NO_EVIDENCE, Outcomes, Scores, estimate, judge
 from harness.report.read import read_report
 from harness.report.summary import summary
@@ -104,6 +104,25 @@ def test_seeds_of_which_most_have_the_same_images_have_not_images_of_their_own()
     mixed, others = Scores(scores.values, renamed), kept_of(scores, *(s for s in SEEDS if s != 3))
     for case, one in judge({0: mixed}, "c0")[0].items():
         assert one.difference.half == judge({0: others}, "c0")[0][case].difference.half
+
+
+@pytest.mark.parametrize("draw", range(20))
+def test_a_pair_is_the_same_alone_and_among_many_whatever_images_its_seeds_share(draw):
+    rng = np.random.default_rng(draw)
+    scores, *_ = family(seed=draw)
+    named = dict(zip(SEEDS, rng.integers(0, rng.integers(1, 2 * len(SEEDS)), len(SEEDS)).tolist(), strict=True))
+    whole = Scores(
+        scores.values,
+        lambda case: {s: replace(one, images=f"of {named[s]}") for s, one in scores.outcomes(case).items()},
+    )
+    pairs = list(combinations(scores.values, 2))
+    many = compare.differences(whole, pairs).means
+    for place, pair in enumerate(pairs):
+        alone = compare.differences(whole, [pair]).means
+        assert alone.half[0] == pytest.approx(many.half[place], rel=1e-9)
+        for part in ("floor", "images", "square", "count"):
+            one, among = (np.broadcast_to(getattr(of.moments, part), of.mean.shape) for of in (alone, many))
+            assert one[0] == pytest.approx(among[place], rel=1e-9, abs=1e-15), (part, named)
 
 
 def test_a_small_difference_beyond_doubt_is_both():

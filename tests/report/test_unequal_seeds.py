@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from sweep_folder import SweepFolder
+from sweep_folder import SweepFolder, append_rows
 
-from harness.report import round_tables
+from harness.report import answers, round_tables
 from harness.report.across import interquartile_mean
 from harness.report.comparability import sides_of
 from harness.report.compare import NO_EVIDENCE, Scores, judge
 from harness.report.inference import ALPHA
 from harness.report.model import Report
 from harness.report.read import read_report
+from harness.report.sections.times import times
 from harness.report.sequential import Looks
 from harness.report.tables import comparison_tables
 from harness.report.unresolved import unresolved
 from harness.report.versus import judge_bests
+from harness.tracking.delivery import figures_of
 
 UNTIL = {"max": 30, "until": "resolved", "block": 5, "split": "same"}
 LEVELS = {"random": 0.6, "b": 0.603, "m": 0.58, "w1": 0.45, "w2": 0.45, "w3": 0.45, "w4": 0.45}
@@ -65,6 +68,73 @@ def test_nobody_stands_above_the_reference_that_is_worse_or_below_it_that_is_bet
         assert leads == sorted(leads, reverse=True)
         assert report.rounds.best(setting) != "m"
         assert "Highest by the differences to random, of 7: " in report.answer
+
+
+def hard_first(path: Path, goal: str, seeds: object) -> Report:
+    """Far stops after five hard seeds, and stands two points below the reference's mean, by which it is not judged."""
+    metric = [{"name": f"val/{goal}", "goal": "minimize" if goal == "loss" else "maximize"}]
+    sweep = SweepFolder(path, seeds=seeds, metric=metric, reference={"selector.name": "random"}, worth=0.001)
+    rng = np.random.default_rng(1)
+    luck = np.r_[np.full(5, -0.03), np.full(20, 0.03)] + rng.normal(0, 0.002, 25)
+    for name, lead, under, seconds in (
+        ("random", 0.0, range(20), 10.0),
+        ("far", 0.03, range(5), 20.0),
+        ("near", 0.004, range(20), 30.0),
+        ("stray", 0.1, range(20, 25), 5.0),
+    ):
+        for seed in under:
+            top = 0.6 + luck[seed] + lead + rng.normal(0, 0.003)
+            rows = sweep.records(name, seed, {"selector.name": name}, {50: 0.4 + luck[seed], 100: top}, seconds=seconds)
+            for row in rows:
+                for split in ("val", "test"):
+                    if goal == "loss" and f"{split}/accuracy" in row["metrics"]:
+                        row["metrics"][f"{split}/loss"] = 1 - row["metrics"][f"{split}/accuracy"]
+            append_rows(path / "rows.jsonl", rows)
+    return read_report(path)
+
+
+@pytest.mark.parametrize("goal", ["accuracy", "loss"])
+def test_picture_headline_and_figures_are_of_one_scale_with_the_order(tmp_path, goal):
+    report = hard_first(tmp_path / "q", goal, UNTIL)
+    measure, sign = f"test/{goal}", 1 if goal == "accuracy" else -1
+    far, random = report.best, report.reference
+    assert (far.id, far.kind) == ("far", "better")
+    assert sign * (far.mean(measure) - random.mean(measure)) < 0, "by its own seeds it looks worse"
+    figures = figures_of(report)
+    assert report.headline.mean == figures[f"best/{measure}"] == report.level(far, measure)
+    lead = figures[f"best/{measure}"] - figures[f"reference/{measure}"]
+    assert lead == pytest.approx(figures[f"difference/{measure}"])
+    assert report.headline.half > far.judgement.difference.half
+    (picture,) = [one for one in times(report).pictures if one.stem == "pareto"]
+    assert picture.alt.endswith("nothing beats random, far in both")
+    assert "set beside all seeds of the reference" in picture.caption
+    axes = picture.draw().axes[0]
+    line = [sign * y for y in axes.lines[0].get_ydata()]
+    assert line == sorted(line), "what is dearer on the front is better"
+    assert len(axes.containers) == 3, "without a seed of the reference's there is no place beside it"
+    if goal == "accuracy":
+        assert f"{report.level(far, measure):.4f}" in answer_at_the_end(report)
+        assert "n = 5 seeds, set beside all 20 of random" in answer_at_the_end(report)
+        (setting,) = report.rounds.settings
+        area, of_reference = (setting.beside(measure, case).mean for case in ("far", "random"))
+        assert area - of_reference == pytest.approx(setting.by_area[measure]["far"].difference.mean)
+        assert f"far, {100 * area:.2f} ± " in report.answer
+        assert "set beside all seeds of random" in report.answer
+
+
+def answer_at_the_end(report: Report) -> str:
+    """By the last round, whatever is to be said over all of them."""
+    return answers.answer_of(replace(report, rounds=None))
+
+
+def test_with_seeds_that_were_fixed_a_mean_is_that_of_its_own_seeds(tmp_path):
+    report = hard_first(tmp_path / "q", "accuracy", list(range(25)))
+    measure = report.measure
+    assert all(report.beside(one, measure) == one.estimate(measure) for one in report.confirmed)
+    assert report.headline.mean == figures_of(report)[f"best/{measure}"] == report.best.mean(measure)
+    assert "beside" not in answer_at_the_end(report) + report.answer
+    (picture,) = [one for one in times(report).pictures if one.stem == "pareto"]
+    assert "better by its mean (the Pareto front)" in picture.caption
 
 
 def test_labels_for_a_target_are_those_of_the_seeds_that_all_have(tmp_path):
@@ -156,6 +226,86 @@ def test_a_seed_under_which_both_failed_takes_the_word_better_whoever_else_is_th
     (setting,) = report.rounds.settings
     assert setting.by_area["test/accuracy"]["coreset"].kind == "indication"
     assert setting.lacking["coreset"] == [3]
+
+
+LEADS = {"random": 0.0, "coreset": 0.03, "badge": -0.03}
+
+
+def begun(path: Path, statuses: Mapping[tuple[str, str], str], varied: str = "dataset.name") -> Report:
+    """Three selectors twice over, each under the same six seeds; under a seventh these trials have got so far."""
+    sweep = SweepFolder(path, seeds=list(range(7)), reference={"selector.name": "random"})
+    rng = np.random.default_rng(0)
+    for place in ("digits", "cifar10") if varied == "dataset.name" else (0.1, 0.01):
+        for seed in range(7):
+            luck = rng.normal(0, 0.01)
+            for name, lead in LEADS.items():
+                status = "finished" if seed < 6 else statuses.get((str(place), name))
+                low, top = 0.5 + luck + lead / 2, 0.7 + luck + lead + rng.normal(0, 0.003)
+                curve = {100: low, 200: top} if status == "finished" else {}
+                parameters = {varied: place, "selector.name": name}
+                if status:
+                    sweep.trial(f"{place}-{name}", seed, parameters, curve, status=status, error="x")
+    return read_report(path)
+
+
+def kinds(report: Report) -> dict[str, set[str]]:
+    """Selector -> the kinds of its verdicts: at the end, and by the area in every setting."""
+    said = {name: {one.kind for one in report.confirmed if one.id.endswith(name)} for name in ("coreset", "badge")}
+    for setting in report.rounds.settings:
+        for case, judgement in setting.by_area["test/accuracy"].items():
+            said[case].add(judgement.kind)
+    return said
+
+
+RUNNING = {("digits", name): "running" for name in LEADS}
+
+
+@pytest.mark.parametrize(
+    "statuses",
+    [
+        {("digits", "random"): "running"},
+        {("digits", "coreset"): "running", ("cifar10", "badge"): "running"},
+        RUNNING,
+        {("digits", name): "finished" for name in LEADS},
+        {("digits", name): "finished" for name in LEADS} | {("cifar10", "random"): "running"},
+    ],
+)
+def test_a_seed_that_nobody_has_yet_takes_no_verdict_and_no_rank_away(tmp_path, statuses):
+    """The first trials of a seventh seed run, or it is done on the one data set and begins on the other."""
+    report = begun(tmp_path / "q", statuses)
+    assert kinds(report) == {"coreset": {"better"}, "badge": {"worse"}}
+    assert set(report.rounds.ranks.mean) == set(LEADS)
+    assert all(one.rank and (one.middle or one.method == "random") for one in report.across.methods)
+    assert not any("Without a" in note or "no result" in note for note in report.all_notes)
+
+
+def test_nor_does_one_that_another_setting_has(tmp_path):
+    """Of a grid of learning rates and selectors one rate has the seventh seed, and the other is yet to get it."""
+    report = begun(tmp_path / "q", {("0.1", name): "finished" for name in LEADS}, "pretrain.lr")
+    settings = [one for one in report.rounds.settings if one.reference]
+    assert [len(one.asked["random"]) for one in report.rounds.settings] == [7, 6]
+    for setting in settings:
+        assert {case: one.kind for case, one in setting.by_area["test/accuracy"].items()} == {
+            "coreset": "better",
+            "badge": "worse",
+        }
+    assert set(report.rounds.ranks.mean) == set(LEADS)
+
+
+@pytest.mark.parametrize(
+    ("statuses", "coreset", "badge"),
+    [
+        ({("digits", "random"): "failed"}, "better", "indication"),
+        ({("digits", "coreset"): "stopped"}, "indication", "worse"),
+        ({("digits", "badge"): "finished"}, "indication", "indication"),
+        (RUNNING | {("digits", "random"): "finished"}, "indication", "worse"),
+    ],
+)
+def test_one_that_failed_or_that_another_has_does(tmp_path, statuses, coreset, badge):
+    report = begun(tmp_path / "q", statuses)
+    said = {one.id: one.kind for one in report.confirmed}
+    assert (said["digits-coreset"], said["digits-badge"]) == (coreset, badge)
+    assert (said["cifar10-coreset"], said["cifar10-badge"]) == ("better", "worse")
 
 
 def test_a_value_that_is_not_finite_is_lacking_as_a_failed_seed_is(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -49,7 +50,8 @@ def times(report: Report) -> Section | None:
     section = Section("Accuracy against time" if "accuracy" in measure else f"{measure} against time", "time")
     for number, (ground, of) in enumerate(by_ground(entries).items()):
         heading = [Heading("What nothing beats")] if ground else []
-        section.parts += of_ground([*heading, _pareto(report, of, measure)], ground, number)
+        placed = [entry for entry in of if report.level(entry, measure) is not None]
+        section.parts += of_ground([*heading, _pareto(report, placed, measure)], ground, number) if placed else []
     if any(entry.mean(f"time/{stage}_seconds") for entry in entries[:ROWS] for stage in STAGES):
         section.parts += [*([Heading("Seconds per stage")] if entries[0].block else []), _stages(entries[:ROWS])]
     shares = where_the_time_went(report, sorted(entries[:ROWS], key=lambda entry: entry.mean(TOTAL) or 0))
@@ -70,8 +72,10 @@ def front(costs: Sequence[float], scores: Sequence[float]) -> list[int]:
 
 
 def _pareto(report: Report, entries: Sequence[Entry], measure: str) -> Picture:
-    """Of one ground."""
-    means = [report.level(entry, measure) or 0.0 for entry in entries]
+    """Of one ground, of configurations that have a level."""
+    means = [level for entry in entries if (level := report.level(entry, measure)) is not None]
+    own = all(math.isclose(entry.mean(measure) or 0.0, level) for entry, level in zip(entries, means, strict=True))
+    mean = "mean" if own else "mean, set beside all seeds of the reference by the difference to it"
     whole = [k for k, entry in enumerate(entries) if not entry.lacking] or list(range(len(entries)))
     scores = [means[k] if report.maximize else -means[k] for k in whole]
     best = [whole[k] for k in front([entries[k].mean(TOTAL) or 0.0 for k in whole], scores)]
@@ -84,8 +88,8 @@ def _pareto(report: Report, entries: Sequence[Entry], measure: str) -> Picture:
         "pareto",
         partial(_draw_pareto, report, entries, measure, best),
         f"{measure} against total seconds; nothing beats {', '.join(entries[i].name for i in best)} in both",
-        "Blue, and joined by the line: nothing is both cheaper and better by its mean (the Pareto front). Bars: 95 % "
-        "intervals. Stages from the cache count with the seconds that they first took."
+        f"Blue, and joined by the line: nothing is both cheaper and better by its {mean} (the Pareto front). "
+        "Bars: 95 % intervals. Stages from the cache count with the seconds that they first took."
         + (" Diamond: the reference." if any(map(report.is_reference, entries)) else "")
         + few,
     )
@@ -94,7 +98,7 @@ def _pareto(report: Report, entries: Sequence[Entry], measure: str) -> Picture:
 def _draw_pareto(report: Report, entries: Sequence[Entry], measure: str, best: Sequence[int]) -> Figure:
     factor = words.scale(measure)[0]
     seconds = [entry.mean(TOTAL) or 0.0 for entry in entries]
-    estimates = [estimate for entry in entries if (estimate := entry.estimate(measure))]
+    estimates = [estimate for entry in entries if (estimate := report.beside(entry, measure))]
     means = [factor * estimate.mean for estimate in estimates]
     bars = [style.error_bar(estimate, factor) for estimate in estimates]
     figure = style.canvas(7.6, 4.4)
