@@ -72,11 +72,11 @@ def test_what_is_said_to_nobody_ends_nothing_and_leaves_stdout_as_it_is():
     assert (done.returncode, done.stdout) == (0, b"done\n")
 
 
-GUARDED = {"interrupts.py", "watch.py", "command.py", "mirror.py"}
+GUARDED = {"interrupts.py", "watch.py", "command.py"}
 """What prints on stderr with a guard of its own, or where the sweep is over."""
 
 
-@pytest.mark.parametrize("package", ["sweep", "records", "data"])
+@pytest.mark.parametrize("package", ["sweep", "records", "data", "tracking"])
 def test_what_a_sweep_says_goes_through_one_place(package):
     folder = Path(progress.__file__).parent / package
     assert {file.name for file in folder.glob("*.py") if "file=sys.stderr" in file.read_text()} <= GUARDED

@@ -11,7 +11,6 @@ An object store has no locks: one driver at a time is the user's to see to.
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +19,8 @@ from typing import Any
 
 from harness import files
 from harness.config.schema import ConfigError
-from harness.messages import message_of, printable, without_secrets
+from harness.messages import message_of, without_secrets
+from harness.progress import say_anyway
 from harness.records.rows import ROWS
 
 MIRROR_SCHEMES = ("s3", "gs")
@@ -149,11 +149,7 @@ class Mirror:
                 if not self._complained:
                     self._complained = True
                     cause = message_of(error, 400)
-                    print(
-                        printable(f"{self.uri} does not answer and is tried again ({cause})"),
-                        file=sys.stderr,
-                        flush=True,
-                    )
+                    say_anyway(f"{self.uri} does not answer and is tried again ({cause})")
 
     def copy(self) -> None:
         """Copies what changed since the last time.

@@ -70,7 +70,7 @@ class Servers:
         self._processes = dict(processes or {})
         self._agent = ""
         self._ended = False
-        if "raylet" in self._processes:
+        if "raylet" in self._processes and hasattr(os, "pidfd_open"):  # Linux has it
             threading.Thread(target=self._watch_agents, name="agents", daemon=True).start()
 
     def _watch_agents(self) -> None:
@@ -163,7 +163,7 @@ def start_private_ray(threads: int = 1, at_once: int = 1) -> Servers:
     """
     folder = folder_for_ray()
     try:
-        _give_token()
+        give_token()
         with (
             _set(
                 utils,
@@ -225,7 +225,7 @@ def folder_for_ray(candidates: Iterable[str] = ("/tmp", "/var/tmp", "/dev/shm"))
     )  # fmt: skip
 
 
-def _give_token() -> None:
+def give_token() -> None:
     """What guards the ports of a private Ray: a file in the home folder, read by nobody else, else a variable.
 
     The file is locked, for of several sweeps that find none one writes it, and the others read what that one wrote.

@@ -6,7 +6,6 @@ import difflib
 import logging
 import os
 import re
-import sys
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from harness import messages
+from harness.progress import say_anyway
 
 SERVER_SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks")
 
@@ -122,7 +122,7 @@ def check_there(uri: str) -> None:
 
 def print_line(text: str) -> None:
     """One line on stderr that says who speaks."""
-    print(messages.printable(f"tracking: {text}"), file=sys.stderr, flush=True)
+    say_anyway(f"tracking: {text}")
 
 
 def import_mlflow() -> Any:
