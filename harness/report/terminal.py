@@ -65,11 +65,13 @@ def _console() -> rich.console.Console:
     """Of stdout; a reader that has left is an error like any other, where rich would end the process, with status 1."""
     from rich.console import Console
 
-    class Raising(Console):
-        def on_broken_pipe(self) -> None:
-            raise BrokenPipeError
+    console = Console(highlight=False)
+    console.on_broken_pipe = _reader_left  # type: ignore[method-assign]
+    return console
 
-    return Raising(highlight=False)
+
+def _reader_left() -> None:
+    raise BrokenPipeError
 
 
 def _shown(text: str) -> str:

@@ -51,6 +51,8 @@ def main(
     with Interrupts(resume if watched else None, begun=not watched) as guard:
         try:
             status = _run(options, typed, resume, guard) if runs else _look_ahead(options, guard)
+            if guard.pressed and not runs:  # and a library has made away with the exception
+                raise KeyboardInterrupt
         except (Exception, KeyboardInterrupt) as error:  # before the first record: what comes later is in the outcome
             status = _nothing_ran(error, resume, interrupted=guard.pressed)
         tell_status(status)

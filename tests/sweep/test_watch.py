@@ -45,9 +45,18 @@ leave(0)
 RUN = "sys.argv = sys.argv[1:]; runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)"
 
 
+ENDS = {number for number in signal.Signals if number.name not in {*END_NOTHING, "SIGPIPE", "SIGXFSZ"}}
+"""All signals that end a process unless it says otherwise; Python does of two."""
+
+
 def begin(body: str, **settings) -> subprocess.Popen:
     """A process that is watched and does so, in a session of its own."""
-    settings = {"preexec_fn": lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL)} | settings
+
+    def as_in_a_terminal() -> None:  # what begins these tests in the background may ignore some
+        for number in ENDS:
+            signal.signal(number, signal.SIG_DFL)
+
+    settings = {"preexec_fn": as_in_a_terminal} | settings
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", WATCHED + body]
@@ -91,10 +100,6 @@ def test_a_signal_to_the_process_reaches_the_sweep(number):
     process.send_signal(number)
     out, errors = process.communicate(timeout=60)
     assert (process.returncode, out) == (0, f"{int(number)}\n"), errors
-
-
-ENDS = {number for number in signal.Signals if number.name not in {*END_NOTHING, "SIGPIPE", "SIGXFSZ"}}
-"""All signals that end a process unless it says otherwise; Python does of two."""
 
 
 @pytest.mark.parametrize("group", [False, True])
