@@ -132,6 +132,7 @@ def test_a_sweep_runs_in_a_thread_and_leaves_the_process_as_it_was(tmp_path, fol
         harness.run_sweep(question, quiet=True, results=tmp_path / "runs", **folders)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_the_notebook_of_the_examples_runs_in_a_kernel(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)

@@ -214,6 +214,7 @@ def test_no_hidden_label_is_reachable_from_the_pool_or_the_data(digits):
     assert leaks((data, pool, 10, rng()), hidden) == []
 
 
+@pytest.mark.slow
 def test_the_leak_test_finds_a_leak(digits):
     data, oracle = digits
     _, hidden = pool_of(data, oracle, Model())

@@ -119,6 +119,7 @@ def test_a_secret_in_a_plugins_error_is_kept_nowhere(tmp_path, capfd):
     assert not [path for path, content in kept.items() if b"hunter2" in content]
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_in_the_second_seed_leaves_the_first_one_finished(tmp_path):
     log = tmp_path / "deaths.log"
     file = write(

@@ -410,6 +410,7 @@ def test_an_interrupted_sweep_goes_on_where_it_was(tmp_path, blow):
     assert {run.info.status for run in tracked} == {"FINISHED"}
 
 
+@pytest.mark.slow
 def test_a_sweep_goes_on_to_its_end_when_nobody_reads_what_it_says(tmp_path):
     file = write(tmp_path, name="unread", trial={**TRIAL, "ssl_method": "none"}, seeds=[0, 1])
     process = start(tmp_path, file)
@@ -454,6 +455,7 @@ def test_the_password_of_a_server_is_not_shown(tmp_path, capsys):
         assert capsys.readouterr().out.splitlines()[-1] == f"MLflow UI: {line}"
 
 
+@pytest.mark.slow
 def test_a_killed_worker_costs_no_trial(tmp_path):
     (tmp_path / "slow_plugin.py").write_text(SLOW)
     log = tmp_path / "selections.log"
