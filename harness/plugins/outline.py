@@ -38,17 +38,14 @@ def in_outline(construct: Callable[[], T]) -> T:
     Raises:
         ValueError: it has more than `MOST_PARAMETERS` tensors of weights, as a network of a billion layers would.
     """
-    outer = _outlining.set(True)
     try:
-        with _counted_weights(), torch.device("meta"):
+        with _tried_on("meta"):
             return construct()
     except (RuntimeError, TypeError) as error:
         if "meta" not in str(error).lower():
             raise
         made = with_values(construct)
         return made.to("meta") if isinstance(made, nn.Module) else made
-    finally:
-        _outlining.reset(outer)
 
 
 def with_values(construct: Callable[[], T]) -> T:
@@ -59,24 +56,22 @@ def with_values(construct: Callable[[], T]) -> T:
     Raises:
         ValueError: as `in_outline`.
     """
-    outer = _outlining.set(True)
-    try:
-        with _counted_weights(), torch.random.fork_rng(devices=[]), torch.device("cpu"):
-            return construct()
-    finally:
-        _outlining.reset(outer)
+    with torch.random.fork_rng(devices=[]), _tried_on("cpu"):
+        return construct()
 
 
 @contextmanager
-def _counted_weights() -> Iterator[None]:
+def _tried_on(device: str) -> Iterator[None]:
     number = count(1)
 
     def counted(*_: object) -> None:
         if next(number) > MOST_PARAMETERS:
             raise ValueError(f"its network has more than {MOST_PARAMETERS:,} tensors of weights; make it less deep")
 
-    hook = register_module_parameter_registration_hook(counted)
+    outer, hook = _outlining.set(True), register_module_parameter_registration_hook(counted)
     try:
-        yield
+        with torch.device(device):
+            yield
     finally:
         hook.remove()
+        _outlining.reset(outer)

@@ -199,14 +199,14 @@ class Delivery:
             run = None
         description = self._description
         config = description.config(trial) if run is None or not run.described else {}
+        tags = self._tags(trial, config) if run is None or not run.described else {}
         if run is None:
-            tags = description.trial_tags(trial, history, config) | {PARENT: experiment.runs[""].id}
             started = next(iter(history.values()))["time"]
-            run = experiment.create(trial, description.trial_name(history, config), started, tags | closing)
+            above = {PARENT: experiment.runs[""].id}
+            run = experiment.create(trial, tags[RUN_NAME], started, tags | above | closing)
         elif run.status not in ("RUNNING", ending):
             experiment.reopen(run)
-        if not run.described:
-            experiment.add_tags(run, self._tags(trial, config))
+        experiment.add_tags(run, tags)
         experiment.log(run, {} if run.described else description.trial_parameters(history, config), points)
         if not run.described:
             experiment.log_data_sets(run, description.data_sets_of(config))
