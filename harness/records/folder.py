@@ -54,32 +54,41 @@ def open_folder(path: Path, plan: Plan, *, resume: bool, check: Callable[[], Non
         The lock that keeps a second sweep out of the folder; held until released or the process ends.
 
     Raises:
-        ConfigError: the folder exists and `resume` is not set, holds another question, or is in use.
+        ConfigError: the folder is in use, or as `check_folder`.
     """
-    space = path / "space.yaml"
     resolved = plan.header + to_yaml(plan.as_dict())
     path.mkdir(parents=True, exist_ok=True)
     lock = claim(path)
     try:
-        if space.exists():  # asked under the lock: two sweeps may start at the same moment
-            if not resume:
-                raise ConfigError(
-                    [f"{path}: this sweep exists; continue it with --resume, or rename this one with --set name=NEW"]
-                )
-            _check_extends(space, plan)
-        environment = path / "environment.json"
-        if environment.exists():
-            try:
-                mapping(environment)
-            except ValueError as error:
-                raise ConfigError([f"{error}; delete it, and MLflow gets the sweep as a new run"]) from None
-        if space.exists():
-            check()
-        replace_text(space, resolved)
+        check_folder(path, plan, resume=resume, check=check)  # under the lock: two may start at the same moment
+        replace_text(path / "space.yaml", resolved)
     except BaseException:
         lock.release()
         raise
     return lock
+
+
+def check_folder(path: Path, plan: Plan, *, resume: bool, check: Callable[[], None] = lambda: None) -> None:
+    """Whether a sweep may run in a folder, as `open_folder` asks; changes nothing.
+
+    Raises:
+        ConfigError: the folder exists and `resume` is not set, holds another question, or what `check` raises.
+    """
+    space = path / "space.yaml"
+    if space.exists():
+        if not resume:
+            raise ConfigError(
+                [f"{path}: this sweep exists; continue it with --resume, or rename this one with --set name=NEW"]
+            )
+        _check_extends(space, plan)
+    environment = path / "environment.json"
+    if environment.exists():
+        try:
+            mapping(environment)
+        except ValueError as error:
+            raise ConfigError([f"{error}; delete it, and MLflow gets the sweep as a new run"]) from None
+    if space.exists():
+        check()
 
 
 def claim(path: Path) -> FileLock:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from harness.files import CACHE, RESULTS, STAGES, give_home, no_space
 from harness.garbage import nothing_collected
 from harness.messages import cause_of, printable, public, public_command, shell_word, without_secrets
-from harness.progress import drop_output, forgive_output, until_reader_leaves
+from harness.progress import drop_output, forgive_output, hushed, until_reader_leaves
 from harness.sweep.interrupts import AFTERWARDS, AbandonedError, Interrupts, NoSpaceError
 from harness.sweep.watch import INTERRUPTED, leave, tell_status, watch
 
@@ -98,10 +98,16 @@ def _look_ahead(options: argparse.Namespace, guard: Interrupts) -> int:
     """What `--show` and `--dry-run` ask for."""
     plan = _plan_of(options)
 
+    from harness.records.mirror import is_remote
+    from harness.sweep.origins import look_at_folder
     from harness.sweep.preflight import preview
 
     guard.begun = True
-    _asked(options, command="").places_of(plan.name)
+    asked = _asked(options, command="")
+    folder, _ = asked.places_of(plan.name)
+    if options.dry_run and not is_remote(asked.results):
+        with hushed(options.quiet):
+            look_at_folder(folder, plan, asked)
     if options.show:
         from harness.sweep.show import show_views
 

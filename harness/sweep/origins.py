@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,35 @@ from harness.config.schema import ConfigError
 from harness.config.trial import TrialConfig
 from harness.data.splits import Data
 from harness.files import digest_of
+from harness.progress import say
+from harness.records.folder import check_folder
 from harness.records.rows import DIGITS, Record, by_trial, last, mapping, read_rows
-from harness.sweep.preflight import data_name
+from harness.sweep.options import Options
+from harness.sweep.preflight import data_name, may_download
 from harness.trial.origin import code_behind, used_plugins
 from harness.trial.run import load_data
 
 NAMED_TRIALS, NAMED_CHANGES = 3, 5
 """So many are named; of the others it is said how many they are."""
+
+
+def look_at_folder(folder: Path, plan: Plan, options: Options) -> None:
+    """What a sweep of this plan would be told of the folder that it would run in, which stays as it is.
+
+    Without `options.resume` an earlier sweep there is no fault yet: who looks ahead may want to see its question. Data
+    are not looked at where that might download some, or where `options.quiet`.
+
+    Raises:
+        ConfigError: with `options.resume`: as `open_folder`.
+    """
+    if not (folder / "space.yaml").exists():
+        return
+    if not options.resume:
+        say(f"{folder}: this sweep exists; --resume continues it, --set name=NEW begins another one")
+        return
+    look = not (options.quiet or may_download(plan, options.cache))
+    check = functools.partial(check_origins, folder, plan, options.cache) if look else lambda: None
+    check_folder(folder, plan, resume=True, check=check)
 
 
 def check_origins(folder: Path, plan: Plan, cache: Path) -> None:

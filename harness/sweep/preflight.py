@@ -162,6 +162,12 @@ class _Opened:
         return outcome
 
 
+def may_download(plan: Plan, cache: Path) -> bool:
+    """Whether a data set of the plan is not decoded yet, and to open it may fetch files from elsewhere."""
+    opened = _Opened(cache)
+    return any(opened.may_download(one.trial) for one in plan.some_candidates())
+
+
 def _check_batch(config: TrialConfig, data: Data, section: str = "") -> None:
     method: Any = registry.find_plugin("ssl_methods", config.ssl_method.name)
     few = getattr(method, "labeled_only", False)  # then a batch may be as small as the labels are few

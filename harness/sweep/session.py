@@ -185,7 +185,11 @@ def _run_in_folder(
             outcome.traceback = _keep_traceback(outcome.folder, error)
         outcome.ran = True
         follow = functools.partial(_follow, interrupts, outcome)
-        follow("records may be missing", recorder.hold, "--resume looks for them")
+        try:
+            follow("records may be missing", recorder.hold, "--resume looks for them")
+        except TakenError as error:
+            outcome.error, outcome.complete = error, False
+            return
         with progress.working("writing the report"):
             write = functools.partial(_write_report, outcome.folder, servers)
             outcome.report = follow("no report", write, f"try again with: {_report_command(outcome)}", spare=2.0)
@@ -283,6 +287,8 @@ def _follow(
     """
     try:
         return interrupts.finish(work, **seconds)
+    except TakenError:
+        raise
     except Exception as error:  # the records are whole, and the rest is not to be lost with it
         cause = str(error) if isinstance(error, NoTimeError) else cause_of(error)
         outcome.problems.append(f"{undone}: {cause}{'; ' if remedy else ''}{remedy}")

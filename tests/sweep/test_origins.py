@@ -19,6 +19,7 @@ from harness.files import digest_of
 from harness.records.environment import describe_environment
 from harness.records.folder import open_folder
 from harness.records.rows import DIGITS, line, read_rows, sealed
+from harness.sweep.command import main
 from harness.sweep.origins import check_origins
 from harness.sweep.preflight import check_data
 from harness.sweep.worker import record_of
@@ -195,6 +196,37 @@ def test_trials_that_run_again_may_be_of_other_data(tmp_path, status):
     ended = Ended(tmp_path / "q", tmp_path / "data", planned(trial), status=status)
     images(tmp_path / "d.npz", 600)
     ended.check(planned(trial))
+
+
+def test_a_dry_run_says_what_a_sweep_would_of_its_folder_and_changes_nothing(tmp_path, cache, capsys):
+    ended = Ended(tmp_path / "runs/q", cache, planned())
+    file = tmp_path / "q.yaml"
+    file.write_text(yaml.safe_dump(planned().as_dict()))
+    before = {path: path.read_bytes() for path in ended.folder.iterdir()}
+
+    def dry(*words: str) -> tuple[int, str]:
+        places = ["--results", str(tmp_path / "runs"), "--cache", str(cache), "--dry-run", *words]
+        return main([str(file), *places]), capsys.readouterr().err
+
+    capsys.readouterr()
+    status, told = dry("--quiet")
+    assert (status, told) == (0, "")
+    status, told = dry()
+    assert status == 0
+    assert "this sweep exists; --resume continues it" in told
+    assert dry("--resume")[0] == 0
+    status, told = dry("--resume", "--quiet", "--set", "trial.labels.budget=5")
+    assert status == 2
+    assert "the trials that are here would be others" in told
+    ended.ran(lambda code: code["modules"].update({"harness.trial.run": "another"}))
+    before[ended.folder / "rows.jsonl"], before[ended.folder / "environment.json"] = (
+        (ended.folder / name).read_bytes() for name in ("rows.jsonl", "environment.json")
+    )
+    assert dry("--resume", "--quiet")[0] == 0
+    status, told = dry("--resume")
+    assert status == 2
+    assert "the code changed since: harness.trial.run" in told
+    assert before == {path: path.read_bytes() for path in ended.folder.iterdir()}
 
 
 def test_records_that_say_nothing_of_it_are_refused(tmp_path, cache):

@@ -32,7 +32,7 @@ from harness.config.tasks import Task
 from harness.config.trial import ComputeConfig, PretrainConfig, TrialConfig
 from harness.files import give_home
 from harness.records.details import Details
-from harness.records.folder import Recorder, TakenError
+from harness.records.folder import Recorder, TakenError, claim
 from harness.sweep import callback, command, connection, servers, session, worker
 from harness.sweep.command import main
 from harness.sweep.interrupts import AbandonedError, Interrupts
@@ -248,6 +248,38 @@ class Undelivered:
     def finish(self, *_: object, **__: object) -> None: ...
 
 
+class Overtaken(Broken):
+    """In place of a sweep whose folder another one has taken by its end."""
+
+    def run(self) -> bool:
+        with contextlib.suppress(StopIteration):
+            super().run()
+        shutil.rmtree(self._recorder.folder)
+        self._recorder.folder.mkdir()
+        self.other = claim(self._recorder.folder)
+        return True
+
+
+def swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path, sweep: Broken) -> int:
+    """The exit status of a command line whose sweep is another one."""
+    monkeypatch.setattr(session, "connected", lambda *_: contextlib.nullcontext(servers.Servers()))
+    monkeypatch.setattr(session, "nodes_for", lambda *_: ([this_machine()], {}))
+    monkeypatch.setattr(session, "Sweep", sweep)
+    monkeypatch.setattr(session, "Tracker", Undelivered)
+    file = write(tmp_path, name="moment", trial={**TRIAL, "ssl_method": "none"})
+    places = ["--results", f"{tmp_path}/runs", "--stages", f"{tmp_path}/stages", "--cache", str(cache)]
+    return main([str(file), *places])
+
+
+def test_a_sweep_whose_folder_was_taken_by_its_end_writes_nothing_there(tmp_path, monkeypatch, capsys, cache):
+    sweep = Overtaken(StopIteration(), 1)
+    assert swept(tmp_path, monkeypatch, cache, sweep) == 130
+    sweep.other.release()
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert re.match("stopped: .*/moment was deleted, or its lock, and another sweep runs there now; to go on", last)
+    assert [file.name for file in (tmp_path / "runs/moment").iterdir()] == ["lock"]
+
+
 @pytest.mark.parametrize(
     ("error", "records", "status", "said"),
     [
@@ -262,13 +294,7 @@ class Undelivered:
     ],
 )  # fmt: skip
 def test_the_moment_decides_the_exit_status(tmp_path, monkeypatch, capsys, cache, error, records, status, said):
-    monkeypatch.setattr(session, "connected", lambda *_: contextlib.nullcontext(servers.Servers()))
-    monkeypatch.setattr(session, "nodes_for", lambda *_: ([this_machine()], {}))
-    monkeypatch.setattr(session, "Sweep", Broken(error, records))
-    monkeypatch.setattr(session, "Tracker", Undelivered)
-    file = write(tmp_path, name="moment", trial={**TRIAL, "ssl_method": "none"})
-    places = ["--results", f"{tmp_path}/runs", "--stages", f"{tmp_path}/stages", "--cache", str(cache)]
-    assert main([str(file), *places]) == status
+    assert swept(tmp_path, monkeypatch, cache, Broken(error, records)) == status
     last = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("digits: ")]
     assert any(re.match(said, line) for line in last) or re.search(said, last[-1]), last
     assert not [line for line in last if "Traceback" in line]
