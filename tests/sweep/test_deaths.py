@@ -188,6 +188,26 @@ def test_a_sweep_that_is_ended_says_so_and_goes_on(tmp_path, blow):
         assert go_on(report, folder).returncode == 0
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("server", ["raylet", "gcs_server"])
+def test_ray_whose_server_hangs_as_it_starts_is_one_line(tmp_path, server):
+    """As on a machine that is too busy for it: Ray itself waits in vain."""
+    process = begin(tmp_path / "a")
+    while not (found := servers(process, server)):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.005)
+    found[0].suspend()
+    started = psutil.Process(process.pid).children(recursive=True)
+    before = time.monotonic()
+    out, errors = process.communicate(timeout=240)
+    print(f"{server}: {time.monotonic() - before:.1f} s\n{errors}")
+    assert process.returncode == 2, out + errors
+    (line,) = [one for one in errors.splitlines() if not one.startswith("digits: ")]
+    assert line.startswith("Ray cannot start on this machine: ")
+    assert not psutil.wait_procs(started, timeout=20)[1], "Ray's processes outlived the driver"
+
+
 # ---------------------------------------------------------------- the ground gives way
 
 FEW = 6
