@@ -42,15 +42,20 @@ def begin(folder: Path, *before: str, number: int = NUMBER, **variables: str) ->
         variables: of the environment.
     """
     folder.mkdir()
-    (folder / "slow_plugin.py").write_text(SLOW)
-    selector = {"name": "slow_plugin:Slow", "log": str(folder / "selections.log"), "seconds": 1.0}
-    trial = {**TRIAL, "ssl_method": "none", "selector": selector}
-    file = write(folder, name="it's #1", trial=trial, seeds=list(range(number)))
+    file = question(folder, number)
     command = [*before, sys.executable, "-m", "harness.sweep", str(file), *options(folder)]
     environment = surroundings(folder) | variables
     pipe = subprocess.PIPE
     settings = {"env": environment, "stdout": pipe, "stderr": pipe, "text": True, "start_new_session": True}
     return subprocess.Popen(command, preexec_fn=hang_up_as_in_a_terminal, **settings)
+
+
+def question(folder: Path, number: int) -> Path:
+    """A search space of so many trials that each take a moment."""
+    (folder / "slow_plugin.py").write_text(SLOW)
+    selector = {"name": "slow_plugin:Slow", "log": str(folder / "selections.log"), "seconds": 1.0}
+    trial = {**TRIAL, "ssl_method": "none", "selector": selector}
+    return write(folder, name="it's #1", trial=trial, seeds=list(range(number)))
 
 
 def hang_up_as_in_a_terminal() -> None:
@@ -206,6 +211,53 @@ def test_ray_whose_server_hangs_as_it_starts_is_one_line(tmp_path, server):
     (line,) = [one for one in errors.splitlines() if not one.startswith("digits: ")]
     assert line.startswith("Ray cannot start on this machine: ")
     assert not psutil.wait_procs(started, timeout=20)[1], "Ray's processes outlived the driver"
+
+
+SCONTROL = "#!/bin/sh\necho localhost\n"
+SRUN = """#!/bin/sh
+while [ "${1#-}" != "$1" ]; do [ "$1" = -w ] && shift; shift; done
+exec "$@"
+"""
+"""What stands for SLURM's commands on one node: of `srun` the options are left out."""
+
+APART = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
+"""What begins a command line that sees no other process of this machine, whose Ray it would take for one of its own."""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_job_of_slurm_is_ended_tidily_and_submitted_again(tmp_path):
+    if subprocess.run([*APART, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("only the superuser can hide other processes")
+    folder, programs = tmp_path / "a", tmp_path / "programs"
+    bin, sweep = folder / ".venv/bin", folder / "runs/it's #1"
+    for made in (bin, programs):
+        made.mkdir(parents=True)
+    for name, text in {"srun": SRUN, "scontrol": SCONTROL}.items():
+        (programs / name).write_text(text)
+        (programs / name).chmod(0o755)
+    (bin / "activate").write_text(f"export PATH={programs}:{Path(sys.executable).parent}:$PATH\n")
+    file = question(folder, NUMBER)
+    shutil.copy(ROOT / "deploy/slurm.sh", script := folder / "job.sh")
+    variables = {"SLURM_SUBMIT_DIR": str(folder), "SLURM_JOB_NODELIST": "localhost", "SLURM_JOB_NUM_NODES": "1",
+                 "HOME": str(folder), "TMPDIR": str(tmp_path), "USER": "somebody"}  # fmt: skip
+    places = ["--results", f"{folder}/runs", "--stages", f"{folder}/stages"]
+    submitted = {"args": [*APART, "bash", str(script), str(file), *places], "env": surroundings(folder) | variables,
+                 "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}  # fmt: skip
+    job = subprocess.Popen(**submitted)
+    wait_for_endings(sweep, 2, job)
+    psutil.Process(job.pid).children()[0].terminate()  # the script alone
+    out, errors = job.communicate(timeout=120)
+    print(out, errors)
+    assert job.returncode == 130, out + errors
+    said = [line for line in errors.splitlines() if line.startswith(("stopping; ", "interrupted; ", "stopped: "))]
+    assert [line.partition("; go on with: python -m harness.sweep ")[0] for line in said] == ["stopping", "interrupted"]
+    assert (sweep / "report.html").exists()
+    kept = finished(sweep)
+    assert 2 <= len(kept) < NUMBER
+    subprocess.run(**submitted | {"timeout": 500, "check": True})
+    assert len(finished(sweep)) == NUMBER
+    assert finished(sweep) | kept == finished(sweep)
 
 
 # ---------------------------------------------------------------- the ground gives way
