@@ -69,7 +69,12 @@ def commands() -> list[str]:
     """The calls of harness.sweep that the files make."""
     return [
         read("kuberay-rayjob.yaml")["spec"]["entrypoint"],
-        (DEPLOY / "slurm.sh").read_text().replace("\\\n", " ").rpartition("-- ")[2].replace('"$@"', "FILE"),
+        (DEPLOY / "slurm.sh")
+        .read_text()
+        .replace("\\\n", " ")
+        .partition(" -- ")[2]
+        .partition(" &\n")[0]
+        .replace('"$@"', "FILE"),
     ]
 
 
