@@ -9,7 +9,7 @@ import shlex
 import traceback
 import unicodedata
 from collections.abc import Iterable
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 LISTED = 20
 """Valid values that are listed where none is near; of more, the first and how many there are."""
@@ -164,7 +164,8 @@ def _without_login(scheme: str, rest: str) -> str:
         port = (
             r"(?!\d*[/?#])" if re.search("https?://$", scheme) else ""
         )  # else a password may begin so: SQLAlchemy takes `/`
-        login = re.match(rf"[^/?#:@\[]*(?::|%3A){port}", rest, re.IGNORECASE)
+        slashes = "" if re.search("(sqlite|file)[^:]*:/*$", scheme) else "/*"  # of a file the path begins with one
+        login = re.match(rf"{slashes}[^/?#:@\[]*(?::|%3A){port}", rest, re.IGNORECASE)
         if re.search("@|%40", rest if login else re.split("[/?#]", rest)[0]):
             *login_parts, rest = re.split("(@|%40)", rest)
             last = re.search("[?&;]([^?&;=]+)=([^?&;]*)$", "".join(login_parts[:-1]))
@@ -210,9 +211,11 @@ def _is_secret_parameter(name: str, value: str) -> bool:
 
 
 def _secrets_of_environment() -> list[str]:
-    """The values of secret variables; folders and files, such as PWD, are none."""
-    secrets = (value for name, value in os.environ.items() if len(value) >= SHORTEST_SECRET and _is_secret(name))
-    return [value for value in secrets if not (os.path.isabs(value) and os.path.exists(value))]
+    """The values of secret variables, also encoded, the longest first; folders and files, such as PWD, are none."""
+    values = {value.strip() for name, value in os.environ.items() if _is_secret(name)}
+    secrets = [value for value in values if not (os.path.isabs(value) and os.path.exists(value))]
+    forms = {form for value in secrets for form in (value, quote(value, safe=""), repr(value)[1:-1])}
+    return sorted((form for form in forms if len(form) >= SHORTEST_SECRET), key=len, reverse=True)
 
 
 def public(text: str) -> str:
@@ -227,22 +230,31 @@ def public(text: str) -> str:
     begins = f"(?:{uri}|{WITHOUT_SLASHES})"
     pattern = rf"(?<=')({begins}[^'\n]*)(?=')|(?<=\")({begins}[^\"\n]*)(?=\")|({login})|({uri}\S*)"
     text = re.sub(pattern, lambda match: without_secrets(match[0]), text)
-    return _without_secret_values(text)
+    return _without_secret_values(re.sub(PRIVATE_KEY, r"\1***", text, flags=re.DOTALL))
+
+
+PRIVATE_KEY = r"(-----BEGIN [A-Z ]*PRIVATE KEY-----)(?:(?!-----).)*"
 
 
 NAME_BEFORE_VALUE = re.compile(
     r"""(?<![\w-])(?P<name>[\w-]+)(?:\\*["'])?\]?[ \t]*(?:=>|[=:]+)[ \t]*"""
+    r"""|(?<![\w-])(?P<option>--[\w-]+)(?:\\*["'],)?[ \t]+"""
+    r"""|\((?P<open>\\*["'])(?P<first>[\w-]+)(?P=open),[ \t]*(?=[a-z]?\\*["'])"""
     r"""|\b(?:[Bb]earer +(?!token|auth)|[Bb]asic +(?=[\w+/]{6})(?=\S*[\dA-Z]))"""
 )
-"""A name with the sign after which its value comes, or the word before what a header logs in with."""
+"""A name with the sign after which its value comes, an option, the first of a pair, or how a header logs in."""
 
 VALUE = re.compile(
-    r"""(?:[a-z]{0,2}(?P<quote>\\*["'])(?:(?!(?<!\\)(?P=quote)).)*(?P=quote))+|[a-z]{0,2}\\*["'].*|\{[^}\n]*\}"""
-    r"""|(?:(?:Bearer|Basic|Digest|Token) +)?"""
+    r"""(?:[a-z]{0,2}(?P<quote>\\*["'])(?:(?!(?<!\\)(?P=quote)).)*(?P=quote))+|[a-z]{0,2}\\*["'].*|\{(?:[^}\n]|\}\})*\}"""
+    r"""|[(\[](?:[^'"()\[\]\n]|(?P<sign>["'])(?:(?!(?P=sign)).)*(?P=sign))*[)\]]"""
+    r"""|(?:(?:Bearer|Basic|Digest|Token|Negotiate|NTLM|OAuth|ApiKey|AWS4-HMAC-SHA256) +)?"""
     r"""(?:[^\s;&,)}\]'"\\]|[;&,)}\]'"\\]+(?=[^\s;&,)}\]'"\\])(?!["']?[\w-]+["']?[=:]))+""",
     re.IGNORECASE,
 )
-"""A value in quotes, which may not be closed, or braces; else to a blank, or a sign that ends it and is not in it."""
+"""A value in quotes, which may not be closed, or brackets; else to a blank, or a sign that ends it and is not in it."""
+
+NO_SECRET = re.compile(r"(?:true|false|none|null|expected|copying)(?![\w-])", re.IGNORECASE)
+"""What comes after a name that only sounds like a secret's, as `cls_token: copying a param with shape`."""
 
 
 def _without_secret_values(text: str) -> str:
@@ -252,9 +264,11 @@ def _without_secret_values(text: str) -> str:
     """
     shown, at = "", 0
     for named in NAME_BEFORE_VALUE.finditer(text):
-        name = re.sub("^[-_0-9]*keys?(?![a-z])", "", named["name"] or "", flags=re.IGNORECASE)
-        hides = named["name"] is None or (_is_secret(name) and not re.search("(Error|Exception|Warning)$", name))
-        value = VALUE.match(text, named.end()) if hides and named.start() >= at else None
+        given = named["name"] or named["option"] or named["first"]
+        name = re.sub("^[-_0-9]*keys?(?![a-z])", "", given or "", flags=re.IGNORECASE)
+        hides = given is None or (_is_secret(name) and not re.search("(Error|Exception|Warning)$", name))
+        hides = hides and named.start() >= at and not NO_SECRET.match(text, named.end())
+        value = VALUE.match(text, named.end()) if hides else None
         if value:
             shown += text[at : named.end()] + "***"
             at = value.end()

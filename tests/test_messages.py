@@ -148,7 +148,32 @@ def test_no_secret_of_a_thousand_texts_is_shown():
 @pytest.mark.parametrize(
     "text",
     [
+        "Command '['mysql', '--password', 'hunter2']' returned non-zero exit status 1.",
+        "mysql --password hunter2 -h box",
+        "[('X-Api-Key', 'hunter2'), ('Host', 'box')]",
+        'requests.get(url, auth=("me", "hunter2"))',
+        "auth=('me', 'a)b hunter2'), timeout=3",
+        "DRIVER=X;PWD={a}}b;hunter2};UID=me",
+        "Authorization: Negotiate hunter2",
+        "Authorization: ApiKey hunter2",
+        "key: |\n  -----BEGIN RSA PRIVATE KEY-----\n  hunter2\n  -----END RSA PRIVATE KEY-----",
+        "http:///me:hunter2@box:5000",
+        "postgresql:///me:hunter2@box/db",
+    ],
+)
+def test_a_secret_is_found_wherever_its_name_stands(text):
+    for shown in (public(text), messages.message_of(OSError(text)), messages.traceback_of(OSError(text))):
+        assert "hunter2" not in shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
         "KeyError: 'name'",
+        "size mismatch for cls_token: copying a param with shape torch.Size([1, 1, 192]) from checkpoint",
+        "trial.backbone.token: expected a whole number, got 'x'",
+        "vit(class_token=True, pass_token=false), password=None",
+        "the columns ('name', 'text') and --cache /x",
         "unknown key: 'nme'; known: name",
         "NoCredentialsError: Unable to locate credentials",
         "401 Unauthorized: me",
@@ -209,6 +234,12 @@ def test_what_the_environment_keeps_secret_is_not_shown(monkeypatch):
     monkeypatch.setenv("GIT_AUTHOR_NAME", "denied")
     monkeypatch.setenv("PGPASSWORD", "hunter2")
     monkeypatch.setenv("SHORT_TOKEN", "and")
+    monkeypatch.setenv("PGPASSFILE_TOKEN", "hunter2-the-longer\n")
+    monkeypatch.setenv("DB_PASSWORD", "p@ss/w 1")
+    monkeypatch.setenv("SIGNING_KEY", "-----BEGIN\nMIIE\nMIIF")
+    assert public("at hunter2-the-longer") == "at ***"
+    assert public("http://box/p%40ss%2Fw%201/x") == "http://box/***/x"
+    assert public(repr(["-----BEGIN\nMIIE\nMIIF"])) == "['***']"
     text = "denied: wJalrXUtnFEMI, wJalrXUtnFEMJ and hunter2"
     assert public(text) == "denied: ***, wJalrXUtnFEMJ and ***"
 

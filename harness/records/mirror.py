@@ -11,6 +11,7 @@ An object store has no locks: one driver at a time is the user's to see to.
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -33,21 +34,21 @@ RECORDS, STUDY = ROWS, "optuna.log"
 
 
 def is_remote(results: str) -> bool:
-    """Whether `--results` names an object store."""
-    return "://" in results
+    """Whether `--results` names an object store, or is meant to."""
+    return "://" in results or results.startswith(tuple(f"{scheme}:" for scheme in MIRROR_SCHEMES))
 
 
 def local_folder(results: str) -> Path:
     """The folder of `--results`; of an object store the one on this machine that is copied: `results/runs/s3/...`.
 
     Raises:
-        ConfigError: no such kind of store.
+        ConfigError: no such kind of store, or no bucket.
     """
     if not is_remote(results):
         return Path(results)
-    scheme, _, place = without_secrets(results).partition("://")
-    if scheme not in MIRROR_SCHEMES:
-        shown = without_secrets(results)
+    shown = without_secrets(results)
+    scheme, _, place = shown.partition("://")
+    if scheme not in MIRROR_SCHEMES or not re.match("[^/?]", place):
         raise ConfigError([f"--results {shown}: expected a folder, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX"])
     return Path("results/runs", scheme, *Path(place.partition("?")[0]).parts)
 

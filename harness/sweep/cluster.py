@@ -31,6 +31,7 @@ from harness.messages import message_of, one_line
 from harness.plugins.registry import PluginSpec, classes
 from harness.records import environment
 from harness.sweep.inquiry import OURS, Answer, Question, answer, check_locks, code_version
+from harness.sweep.options import host_and_port
 from harness.sweep.placement import Node
 from harness.trial.run import Folders
 
@@ -50,15 +51,10 @@ def check_address(address: str) -> None:
     Raises:
         ConfigError: it cannot.
     """
-    place = f"--address {address}"
-    if address.startswith("ray://"):
-        raise ConfigError([f"{place}: run the sweep on a node of the cluster, with `--address auto`"])
-    match = re.fullmatch(r"(?P<host>[^\s:/]+|\[[0-9a-fA-F:]+\]):(?P<port>\d{1,5})", address)
-    if address != "auto" and not match:
-        raise ConfigError([f"{place}: expected auto or HOST:PORT, such as 10.0.0.1:6379, as `ray start --head` shows"])
-    if match:
+    place, at = f"--address {address}", host_and_port(address)
+    if at:
         try:
-            socket.create_connection((match["host"].strip("[]"), int(match["port"])), timeout=5).close()
+            socket.create_connection(at, timeout=5).close()
         except (OSError, OverflowError) as error:
             raise ConfigError([f"{place}: nothing answers there: {error}"]) from None
     code = "import sys, ray; ray.init(address=sys.argv[1], logging_level='ERROR', log_to_driver=False)"

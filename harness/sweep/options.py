@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,12 +51,31 @@ class Options:
         Raises:
             ConfigError, ValueError: one of them cannot be.
         """
+        if self.address:
+            host_and_port(self.address)
         results = local_folder(self.results)
         uri = tracking_uri(self.tracking_uri, results)
         check_places(results / name, self.stages, self.cache)
         for logger in self.loggers:
             find_logger(logger)
         return results / name, uri
+
+
+def host_and_port(address: str) -> tuple[str, int] | None:
+    """Where the head of a cluster is; None of `auto`.
+
+    Raises:
+        ConfigError: an address has another form.
+    """
+    place = f"--address {address}"
+    if address == "auto":
+        return None
+    if address.startswith("ray://"):
+        raise ConfigError([f"{place}: run the sweep on a node of the cluster, with `--address auto`"])
+    match = re.fullmatch(r"([^\s:/]+|\[[0-9a-fA-F:]+\]):(\d{1,5})", address)
+    if not match:
+        raise ConfigError([f"{place}: expected auto or HOST:PORT, such as 10.0.0.1:6379, as `ray start --head` shows"])
+    return match[1].strip("[]"), int(match[2])
 
 
 def check_places(folder: Path, stages: Path, cache: Path) -> None:

@@ -135,7 +135,7 @@ def test_fetching_brings_what_is_newer_and_refuses_what_has_parted(tmp_path, buc
     [
         ("ftp://bucket/prefix", "expected a folder, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX"),
         ("s3://no-such-bucket/prefix", "bucket does not exist"),
-        ("s3:///prefix", "Missing bucket name"),
+        ("s3:///prefix", "expected a folder, s3://BUCKET/PREFIX"),
         ("s3://bucket/a b", "Cannot parse URI"),
     ],
 )

@@ -167,6 +167,9 @@ def test_a_file_where_a_folder_should_be_is_refused(tmp_path, option, below):
         (["--logger", "nonesuch"], "--logger: no logger 'nonesuch'"),
         (["--tracking-uri", "postgres://box/db"], "did you mean 'postgresql://box/db'?"),
         (["--results", "ftp://box/here"], "--results ftp://box/here: expected a folder, s3://"),
+        (["--results", "s3:///here"], "--results s3:///here: expected a folder, s3://"),
+        (["--results", "s3:/box/here"], "--results s3:/box/here: expected a folder, s3://"),
+        (["--address", "nonesuch"], "--address nonesuch: expected auto or HOST:PORT"),
         (["--stages", "there/tiny/stages", "--results", "there"], "is the sweep's own folder"),
     ],
 )

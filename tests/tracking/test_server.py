@@ -84,6 +84,15 @@ def test_a_uri_that_cannot_be_read_is_refused_without_being_shown(sweep, tmp_pat
     assert "hunter2" not in said
 
 
+@pytest.mark.parametrize("uri", ["me:hunter2@box:5000", "http//me:hunter2@box", "runs/me:hunter2@box"])
+def test_a_login_without_a_scheme_is_refused_without_being_shown(tmp_path, uri):
+    with pytest.raises(ValueError, match="the tracking URI is none; expected http://HOST") as raised:
+        tracking_uri(uri, tmp_path)
+    assert "hunter2" not in str(raised.value)
+    with pytest.raises(ValueError, match=r"did you mean .sqlite:////data/a%3Ab@c/mlflow"):
+        tracking_uri("/data/a:b@c", tmp_path)
+
+
 def test_command_line(sweep, uri, tmp_path, capsys):
     sweep.trial("c1", 1, SELECTORS, {100: 0.7})
     assert command.main(["sync", str(sweep.path), "--tracking-uri", uri]) == 0
