@@ -256,6 +256,9 @@ VALUE = re.compile(
 NO_SECRET = re.compile(r"(?:true|false|none|null|expected|copying)(?![\w-])", re.IGNORECASE)
 """What comes after a name that only sounds like a secret's, as `cls_token: copying a param with shape`."""
 
+SHORT_NUMBER = re.compile(r"-?\d{1,4}(?:\.\d{1,4})?(?![\w.-])")
+"""Likewise, as `token_dim=192` and `forward pass: 12 ms`; of what is named a password it may be one."""
+
 
 def _without_secret_values(text: str) -> str:
     """The text without what stands after the names of secrets: `password='x'`, `"api_key": "x"`, `Bearer x`.
@@ -268,6 +271,8 @@ def _without_secret_values(text: str) -> str:
         name = re.sub("^[-_0-9]*keys?(?![a-z])", "", given or "", flags=re.IGNORECASE)
         hides = given is None or (_is_secret(name) and not re.search("(Error|Exception|Warning)$", name))
         hides = hides and named.start() >= at and not NO_SECRET.match(text, named.end())
+        if SHORT_NUMBER.match(text, named.end()) and not re.search("pass.|pwd|secret", name, re.IGNORECASE):
+            hides = False
         value = VALUE.match(text, named.end()) if hides else None
         if value:
             shown += text[at : named.end()] + "***"

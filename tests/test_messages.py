@@ -173,6 +173,8 @@ def test_a_secret_is_found_wherever_its_name_stands(text):
         "size mismatch for cls_token: copying a param with shape torch.Size([1, 1, 192]) from checkpoint",
         "trial.backbone.token: expected a whole number, got 'x'",
         "vit(class_token=True, pass_token=false), password=None",
+        "--set trial.backbone.token_dim=192 --set x.sig=-0.5 keys: 8",
+        "forward pass: 12 ms, backward pass: 3.25 s",
         "the columns ('name', 'text') and --cache /x",
         "unknown key: 'nme'; known: name",
         "NoCredentialsError: Unable to locate credentials",

@@ -158,4 +158,7 @@ def leave(status: int) -> None:
 
 def how_it_ended(status: int) -> str:
     """Of a process, in words: `was killed (SIGKILL)`, `ended with status 1`."""
-    return f"was killed ({signal.Signals(-status).name})" if status < 0 else f"ended with status {status}"
+    if status >= 0:
+        return f"ended with status {status}"
+    names = {one.value: one.name for one in signal.Signals}  # of the real-time ones only the first and the last have any
+    return f"was killed ({names.get(-status, f'signal {-status}')})"

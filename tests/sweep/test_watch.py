@@ -68,6 +68,7 @@ def begin(body: str, **settings) -> subprocess.Popen:
     [
         ("tell_begun(); os._exit(1)", 130, "ended with status 1"),
         ("tell_begun(); os._exit(0)", 130, "ended with status 0"),
+        ("tell_begun(); os.kill(os.getpid(), 40)", 130, "was killed (signal 40)"),
         ("tell_begun(); tell_begun(); os.kill(os.getpid(), signal.SIGKILL)", 130, "was killed (SIGKILL)"),
         ("tell_begun(); os.abort()", 130, "was killed (SIGABRT)"),
         ("os._exit(0)", 2, "ended with status 0"),
