@@ -160,5 +160,5 @@ def how_it_ended(status: int) -> str:
     """Of a process, in words: `was killed (SIGKILL)`, `ended with status 1`."""
     if status >= 0:
         return f"ended with status {status}"
-    names = {one.value: one.name for one in signal.Signals}  # of the real-time ones only the first and the last have any
+    names = {one.value: one.name for one in signal.Signals}  # of real-time ones few have any
     return f"was killed ({names.get(-status, f'signal {-status}')})"
