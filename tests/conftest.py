@@ -1,7 +1,9 @@
 """Fixtures that several files share: decoded data, and places for trials."""
 
+import contextlib
 import os
 
+import psutil
 import pytest
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # before anything imports torch: threads of two workers wait for each other
@@ -29,3 +31,14 @@ def fresh(cache, tmp_path):
 
     numbers = iter(range(100))
     return lambda: Bench(cache, tmp_path / f"stages{next(numbers)}")
+
+
+@pytest.fixture
+def drivers_end():
+    """A test that fails leaves no sweep behind, whose trials would slow down all that follow."""
+    yield
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):  # it has ended meanwhile
+            if "harness.sweep" in child.cmdline():
+                child.kill()
+                child.wait()

@@ -11,6 +11,7 @@ from collections import Counter
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
 
+from harness.metrics import step_kind
 from harness.tracking.tracker import Tracker
 
 SELECTORS = {"selector.name": "coreset", "ssl_method.temperature": 0.2}
@@ -72,13 +73,14 @@ def dump(uri):
         return list(database.iterdump())
 
 
-def assert_shows(uri, sweep):
+def assert_shows(uri, folder):
     """Every value of the records is in MLflow exactly once, by a slow independent reading of rows.jsonl."""
     expected = {}
-    for line in (sweep.path / "rows.jsonl").read_text().splitlines():
+    for line in (folder / "rows.jsonl").read_text().splitlines():
         row = json.loads(line)
         for name, value in row["metrics"].items():
-            expected.setdefault(row["trial"], {})[name, row["step"]] = value
+            there = name if step_kind(name) == row["step_kind"] else f"{name}/by_{row['step_kind']}"
+            expected.setdefault(row["trial"], {})[there, row["step"]] = value
     shown = runs(uri)
     assert set(shown) == {"", *expected}
     for trial, values in expected.items():

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 
-import psutil
 import pytest
 
 TESTS = Path(__file__).parents[1]
@@ -18,11 +16,5 @@ def workers_find_the_plugins(monkeypatch):
 
 
 @pytest.fixture(autouse=True)
-def _drivers_end():
-    """A test that fails leaves no sweep behind, whose trials would slow down all that follow."""
-    yield
-    for child in psutil.Process().children():
-        with contextlib.suppress(psutil.Error):  # it has ended meanwhile
-            if "harness.sweep" in child.cmdline():
-                child.kill()
-                child.wait()
+def _drivers_end(drivers_end):
+    """In every test of this folder."""

@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
+from small_sweep import TRIAL, write
 from test_session import Undelivered
-from test_sweep import TRIAL, write
 
 from harness.config.plan import load_plan
 from harness.records.details import Details

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
@@ -17,8 +18,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+from small_sweep import HERE, NUMBER, SLOW, begin, question, surroundings, wait_for_endings
 from test_faults import mlflow_statuses
-from test_sweep import HERE, SLOW, TRIAL, options, wait_for_endings, without_agents, write
+from test_sweep import without_agents
 
 from harness.cores import usable_cores
 from harness.records import rows as record_rows
@@ -26,46 +28,8 @@ from harness.tracking.server import sqlite_uri
 
 ROOT = HERE.parent
 
-NUMBER = 12
-
 ODD = 'which? 50% #2 é 学 it\'s "so" `x` $HOME'
 """The name of a folder, which every command that is printed has to quote."""
-
-
-def begin(folder: Path, *before: str, number: int = NUMBER, **variables: str) -> subprocess.Popen:
-    """A sweep of so many trials that each take a moment, in a session of its own.
-
-    Args:
-        folder: made here; all that the sweep needs and leaves lies in it.
-        before: the beginning of the command line.
-        number: of trials.
-        variables: of the environment.
-    """
-    folder.mkdir()
-    file = question(folder, number)
-    command = [*before, sys.executable, "-m", "harness.sweep", str(file), *options(folder)]
-    environment = surroundings(folder) | variables
-    pipe = subprocess.PIPE
-    settings = {"env": environment, "stdout": pipe, "stderr": pipe, "text": True, "start_new_session": True}
-    return subprocess.Popen(command, preexec_fn=hang_up_as_in_a_terminal, **settings)
-
-
-def question(folder: Path, number: int) -> Path:
-    """A search space of so many trials that each take a moment."""
-    (folder / "slow_plugin.py").write_text(SLOW)
-    selector = {"name": "slow_plugin:Slow", "log": str(folder / "selections.log"), "seconds": 1.0}
-    trial = {**TRIAL, "ssl_method": "none", "selector": selector}
-    return write(folder, name="it's #1", trial=trial, seeds=list(range(number)))
-
-
-def hang_up_as_in_a_terminal() -> None:
-    """Who runs these tests under `nohup` ignores the signal, and so would the sweep, as it should there."""
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
-
-
-def surroundings(folder: Path) -> dict[str, str]:
-    """The environment in which a sweep finds its selector."""
-    return {**os.environ, "PYTHONPATH": f"{folder}:{HERE}:{HERE.parent}"}
 
 
 def go_on(command: str, folder: Path, *before: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -401,12 +365,24 @@ HOMELESS = [*AS_NOBODY, "-u", "HOME"]
 
 def give(files: Iterable[Path], user: int) -> None:
     for file in files:
-        os.chown(file, user, user, follow_symlinks=False)
+        with contextlib.suppress(FileNotFoundError):  # a sweep that runs has put it in another's place
+            os.chown(file, user, user, follow_symlinks=False)
+
+
+DENIED = r"PermissionError: \[Errno 13\] Permission denied: "
+
+CLOSED = {
+    "stages": [rf"stopped: {DENIED}'.*/stages/.*' \(see .*error.txt.*\); nothing"],
+    "data": [rf"stopped: {DENIED}'.*/data/digits-.*' \(see .*error.txt.*\); nothing"],
+    "runs": [rf"stopped: {DENIED}.*/trials/.*; nothing", rf"no report: {DENIED}.*; try again with: "],
+}
+"""Folder of a running sweep that is closed to it -> how the lines begin that tell of it at the end."""
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_nobody_without_a_home_runs_a_sweep_whose_stages_are_closed_in_the_middle(tmp_path):
+@pytest.mark.parametrize("closed", CLOSED)
+def test_nobody_without_a_home_runs_a_sweep_of_which_a_folder_is_closed_in_the_middle(tmp_path, closed):
     if os.getuid() or subprocess.run([*AS_NOBODY, "true"], capture_output=True, check=False).returncode:
         pytest.skip("only the superuser can run as another")
     place = tmp_path / "place"
@@ -419,24 +395,27 @@ def test_nobody_without_a_home_runs_a_sweep_whose_stages_are_closed_in_the_middl
     process = begin(folder, *AS_NOBODY, number=FEW, HOME=str(home), TMPDIR=str(long))
     give([folder, *folder.iterdir()], NOBODY)
     wait_for_endings(sweep, 2, process)
-    stages = [place for place in [folder / "stages", *(folder / "stages").rglob("*")] if place.is_dir()]
-    give(stages, 0)
+    taken = [folder / closed, *(folder / closed).rglob("*")]
+    give(taken, 0)
+    before = time.monotonic()
     out, errors = process.communicate(timeout=600)
-    print(out, errors)
+    print(f"{closed}: {time.monotonic() - before:.1f} s", out, errors)
     assert process.returncode == 130, out + errors
-    (line,) = [line for line in errors.splitlines() if line.startswith("stopped: ")]
-    assert re.match(r"stopped: PermissionError: \[Errno 13\] Permission denied: '.*/stages/.*' \(see ", line), line
     assert "Traceback" not in errors
+    lines = errors[errors.index("stopped: ") :].splitlines()
+    assert len(lines) == len(CLOSED[closed]), errors
+    assert all(re.match(expected, line) for expected, line in zip(CLOSED[closed], lines, strict=True)), errors
     kept = finished(sweep)
     assert len(kept) >= 2
-    give(stages, NOBODY)
-    again = go_on(line.rpartition("go on with: ")[2], folder, *HOMELESS, TMPDIR=str(long))
+    give(taken, NOBODY)
+    again = go_on(lines[0].rpartition("go on with: ")[2], folder, *HOMELESS, TMPDIR=str(long))
     print(again.stderr)
     assert again.returncode == 0, again.stderr
     assert "Traceback" not in again.stderr
     ended = finished(sweep)
     assert len(ended) == FEW
     assert ended | kept == ended
+    assert Counter(mlflow_statuses(folder, "it's #1").values()) == {"FINISHED": FEW + 1}
 
 
 LITTLE = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs -o size=16m tmpfs /dev/shm && ulimit -n 256 && exec "$@"', "sh"]

@@ -14,8 +14,9 @@ import optuna
 import psutil
 import pytest
 from mlflow import MlflowClient
+from small_sweep import SLOW, TRIAL, endings, rows, run, start, write
 from sweep_folder import replace_rows
-from test_sweep import SLOW, TRIAL, endings, rows, run, start, without_agents, write
+from test_sweep import without_agents
 
 from harness.config.plan import load_plan
 from harness.config.schema import ConfigError

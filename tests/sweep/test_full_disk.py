@@ -6,8 +6,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from small_sweep import endings, rows, run, write
 from test_faults import QUICK, mlflow_statuses
-from test_sweep import endings, rows, run, write
 
 from harness.records import rows as record_rows
 from harness.tracking import __main__ as tracking

@@ -328,7 +328,7 @@ def _statuses(sweep: Path) -> Counter:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_ten_kills_while_a_sweep_grows_lose_nothing(tmp_path, cache, monkeypatch):
-    from test_sweep import start
+    from small_sweep import start
 
     rng = random.Random(0)
     grown: list[str] = []
@@ -373,7 +373,7 @@ def test_ten_kills_while_a_sweep_grows_lose_nothing(tmp_path, cache, monkeypatch
 
 @pytest.mark.slow
 def test_seeds_are_added_until_all_is_resolved(tmp_path, capfd):
-    from test_sweep import endings, run, write
+    from small_sweep import endings, run, write
 
     seeds = {"max": 9, "until": "resolved", "block": 3}
     parameters = {"classifier.class_weight": {"values": ["none", "balanced"]}, "labels.start": {"values": [20, 100]}}

@@ -24,7 +24,7 @@ import psutil
 import pytest
 import torch
 from ray.exceptions import RaySystemError
-from test_sweep import TRIAL, endings, write
+from small_sweep import TRIAL, endings, write
 
 from harness.config.plan import load_plan
 from harness.config.schema import ConfigError

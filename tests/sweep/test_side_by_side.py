@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from cluster_nodes import PLUGIN, nodes
+from small_sweep import SLOW, TRIAL, endings, rows, start, wait_for_endings, write
 from test_faults import mlflow_statuses
-from test_sweep import SLOW, TRIAL, endings, rows, start, wait_for_endings, write
 
 from harness.report import __main__ as report_command
 from harness.sweep import servers

@@ -4,63 +4,21 @@ import json
 import os
 import shlex
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
-from pathlib import Path
 
 import pandas as pd
 import psutil
 import pytest
 import yaml
 from mlflow import MlflowClient
+from small_sweep import SLOW, TRIAL, endings, rows, run, start, wait_for_endings, write
 
 from harness.records import rows as record_rows
 from harness.records import trial_files
-from harness.sweep.command import farewell, main, resume_command
+from harness.sweep.command import farewell, resume_command
 from harness.sweep.session import Outcome
 from harness.tracking.server import sqlite_uri
-
-HERE = Path(__file__).parents[1]
-
-TRIAL = {
-    "dataset": "digits",
-    "data": {"val": 0.2},
-    "backbone": {"name": "dcnn3", "width": 4},
-    "ssl_method": {"name": "simclr", "hidden_dim": 16, "projection_dim": 8},
-    "augmentation": {"first": "crop", "second": "noise"},
-    "pretrain": {"epochs": 2, "batch_size": 128},
-    "labels": {"start": 20, "budget": 10, "rounds": 1},
-    "classifier": {"name": "linear", "epochs": 5},
-}
-
-
-def write(folder: Path, **space) -> Path:
-    file = folder / f"{space.get('name', 'question')}.yaml"
-    file.write_text("# A question?\n" + yaml.safe_dump({"trial": TRIAL, "portrait": False, **space}))
-    return file
-
-
-def options(folder: Path) -> list[str]:
-    return ["--results", f"{folder}/runs", "--stages", f"{folder}/stages", "--cache", f"{folder}/data"]
-
-
-def run(folder: Path, file: Path, *more: str) -> int:
-    return main([str(file), *options(folder), *more])
-
-
-def rows(folder: Path) -> list[dict]:
-    records, unreadable = record_rows.read_rows(folder)
-    assert unreadable == 0
-    return records
-
-
-def endings(folder: Path) -> Counter:
-    return Counter(
-        record_rows.last(history)["status"]
-        for history in record_rows.by_trial(record_rows.read_rows(folder)[0]).values()
-    )
 
 
 @pytest.fixture(scope="module")
@@ -323,38 +281,6 @@ def test_a_failing_plugin_fails_its_trial_and_the_sweep_goes_on(tmp_path, capsys
     assert endings(tmp_path / "runs/failing") == {"finished": 1, "failed": 1}
     failed = next((tmp_path / "runs/failing/trials").glob("*/error.txt"))
     assert "RuntimeError" in failed.read_text()
-
-
-SLOW = """
-import time
-import torch
-from harness.api import Selector
-
-class Slow(Selector):
-    "Takes its time, and says that it ran."
-    def __init__(self, *, log: str = "", seconds: float = 1.0):
-        self.log = log
-        self.seconds = seconds
-    def select(self, pool, budget, *, rng):
-        time.sleep(self.seconds)
-        with open(self.log, "a") as file:
-            file.write("selected\\n")
-        return pool.unlabeled[:budget]
-"""
-
-
-def start(folder: Path, file: Path, *more: str) -> subprocess.Popen:
-    environment = {**os.environ, "PYTHONPATH": f"{folder}:{HERE}:{HERE.parent}"}
-    command = [sys.executable, "-m", "harness.sweep", str(file), *options(folder), *more]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def wait_for_endings(sweep: Path, number: int, process: subprocess.Popen) -> None:
-    deadline = time.monotonic() + 500
-    while not (sweep / "rows.jsonl").exists() or sum(endings(sweep).values()) - endings(sweep)["running"] < number:
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline, "no trial ended"
-        time.sleep(0.1)
 
 
 def without_agents(processes: list[psutil.Process]) -> list[psutil.Process]:

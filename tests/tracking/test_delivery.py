@@ -33,7 +33,7 @@ def test_a_trial_with_all_that_belongs_to_it(sweep, uri):
     (sweep.path / "summary.md").write_text("coreset wins")
     (sweep.path / "curves.svg").write_text("<svg/>")
     deliver(sweep, uri, rows)
-    assert_shows(uri, sweep)
+    assert_shows(uri, sweep.path)
     shown = runs(uri)
     trial, parent = shown["confirm-c1-s1"], shown[""]
     assert trial.info.run_name == "coreset · seed 1"  # only the selector varies in this sweep
@@ -155,14 +155,14 @@ def test_sync_delivers_once(sweep, uri):
         sweep.trial("c1", seed, SELECTORS, {100: 0.7, 200: 0.8}, epochs=30)
     sweep.trial("c2", 1, SELECTORS, {100: 0.7}, status="running")
     sync(sweep.path, uri)
-    assert_shows(uri, sweep)
+    assert_shows(uri, sweep.path)
     assert runs(uri)[""].info.status == runs(uri)["confirm-c2-s1"].info.status == "KILLED"
     before = dump(uri)
     sync(sweep.path, uri)
     assert dump(uri) == before
     sweep.trial("c3", 1, SELECTORS, {100: 0.9})
     sync(sweep.path, uri)
-    assert_shows(uri, sweep)
+    assert_shows(uri, sweep.path)
 
 
 def test_sync_after_the_tracker_changes_nothing(sweep, uri):
@@ -185,7 +185,7 @@ def test_a_lost_answer_makes_no_second_run(sweep, uri, monkeypatch):
     monkeypatch.setattr(MlflowClient, "create_run", create_and_lose_the_answer)
     deliver(sweep, uri, sweep.trial("c1", 1, SELECTORS, {100: 0.7}))
     assert len(lost) == 2
-    assert_shows(uri, sweep)
+    assert_shows(uri, sweep.path)
 
 
 def test_of_two_runs_of_one_trial_one_stays(sweep, uri):
@@ -197,7 +197,7 @@ def test_of_two_runs_of_one_trial_one_stays(sweep, uri):
         for start in (run.info.start_time - 1, run.info.start_time, run.info.start_time + 1):
             client.create_run(run.info.experiment_id, start, tags)
     sync(sweep.path, uri)
-    assert_shows(uri, sweep)
+    assert_shows(uri, sweep.path)
     assert {run.info.status for run in runs(uri).values()} == {"FINISHED"}
     (trial,) = (run for name, run in runs(uri).items() if name)
     assert trial.data.tags["mlflow.parentRunId"] == runs(uri)[""].info.run_id
@@ -216,7 +216,7 @@ def test_a_run_that_may_not_be_deleted_stops_nothing(sweep, uri, monkeypatch):
     sync(sweep.path, uri)
     monkeypatch.undo()
     sync(sweep.path, uri)
-    assert_shows(uri, sweep)
+    assert_shows(uri, sweep.path)
 
 
 def test_damaged_files_of_a_trial_do_not_hold_up_its_delivery(sweep, uri):
@@ -225,7 +225,7 @@ def test_damaged_files_of_a_trial_do_not_hold_up_its_delivery(sweep, uri):
     for name, content in [("config.yaml", "a: [1"), ("confusion_matrix.json", '{"matrix": [[1'), ("error.txt", "")]:
         (trial / name).write_text(content)
     deliver(sweep, uri, rows)
-    assert_shows(uri, sweep)
+    assert_shows(uri, sweep.path)
     assert runs(uri)["confirm-c1-s1"].data.params["selector.name"] == "coreset"
 
 
@@ -259,7 +259,7 @@ def test_a_process_that_dies_while_mlflow_makes_its_tables_leaves_no_half_made_d
         Experiment(new, "selectors", "an-id")
     monkeypatch.undo()
     deliver(sweep, new)
-    assert_shows(new, sweep)
+    assert_shows(new, sweep.path)
 
 
 @pytest.mark.parametrize(
@@ -281,9 +281,9 @@ def test_a_database_that_is_changed_while_the_sweep_runs_gets_all_anew(sweep, ur
         live.add(row)
     live.flush()  # which notices it
     live.flush()
-    assert_shows(uri, sweep)
+    assert_shows(uri, sweep.path)
     live.close("FINISHED")
-    assert_shows(uri, sweep)
+    assert_shows(uri, sweep.path)
     line = f"tracking: {file} was deleted or changed while the sweep runs; written anew"
     assert [said for said in capfd.readouterr().err.splitlines() if said.startswith("tracking:")] == [line]
 
@@ -304,7 +304,7 @@ def test_a_backup_that_is_copied_over_the_database_while_the_sweep_runs_loses_no
         live.add(row)
     live.flush()
     live.close("FINISHED")
-    assert_shows(uri, sweep)
+    assert_shows(uri, sweep.path)
     assert {run.info.status for run in runs(uri).values()} == {"FINISHED"}
     line = f"tracking: {file} was deleted or changed while the sweep runs; written anew"
     assert [said for said in capfd.readouterr().err.splitlines() if said.startswith("tracking:")] == [line]
@@ -324,7 +324,7 @@ def test_sync_brings_back_what_the_server_has_lost(sweep, uri, loss):
     LOSSES[loss](uri)
     assert (database_but_for_inputs_ids(uri), files_of_runs(uri)) != (before, files)
     sync(sweep.path, uri)
-    assert_shows(uri, sweep)
+    assert_shows(uri, sweep.path)
     assert files_of_runs(uri) == files
     assert database_but_for_inputs_ids(uri) == before
     whole = dump(uri)
@@ -350,7 +350,7 @@ def test_a_database_that_goes_between_the_last_two_trials_gets_both(sweep, uri, 
         for row in sweep.trial(selector, 1, SELECTORS, {100: 0.7}):
             live.add(row)
     live.close("FINISHED")
-    assert_shows(uri, sweep)
+    assert_shows(uri, sweep.path)
 
 
 def test_a_sweep_over_data_sets_names_each_trials_own(sweep, uri):

@@ -11,12 +11,14 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.request
 from pathlib import Path
 
 import pytest
 import yaml
-from tracked import SELECTORS, assert_shows, held, runs, wait_until
+from small_sweep import begin, endings, wait_for_endings
+from tracked import SELECTORS, assert_shows, begun, held, runs, wait_until
 
 from harness.tracking import __main__ as command
 from harness.tracking.tracker import Tracker, sync
@@ -147,7 +149,7 @@ def test_server_and_database_restart_in_the_middle_and_lose_nothing(sweep, datab
         who.start()
     assert tracker.finish("finished", timeout=240)
     assert "Traceback" not in capfd.readouterr().err
-    assert_shows(server.uri, sweep)
+    assert_shows(server.uri, sweep.path)
     assert {run.info.status for run in runs(server.uri).values()} == {"FINISHED"}
 
     # without the server, as somebody whom the database does not know, and as one who may not write
@@ -162,4 +164,37 @@ def test_server_and_database_restart_in_the_middle_and_lose_nothing(sweep, datab
         assert line.endswith(f"; {cure}"), line
         assert "wrong" not in line
     sync(sweep.path, server.uri)
+    assert_shows(server.uri, sweep.path)
+
+
+def num_finished(uri: str) -> int:
+    """How many trials MLflow holds as finished."""
+    return sum(run.info.status == "FINISHED" for trial, run in begun(uri).items() if trial)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.usefixtures("drivers_end")
+def test_server_and_database_restart_in_the_middle_of_a_sweep_and_every_point_arrives(tmp_path, database, server):
+    number, folder = 32, tmp_path / "a"
+    sweep = folder / "runs/selectors"
+    settings = ["--set", "name=selectors", "--set", "trial.selector.seconds=4"]  # a server needs a while to start
+    process = begin(folder, number=number, more=[*settings, "--tracking-uri", server.uri])
+    arrived = 0
+    for stop, start in ((database.stop, database.start), (server.kill, server.start)):
+        wait_until(lambda: num_finished(server.uri) > arrived, 240)  # noqa: B023
+        stop()
+        ended = endings(sweep)["finished"]
+        wait_for_endings(sweep, ended + 2, process)  # without waiting for MLflow
+        start()
+        arrived = num_finished(server.uri)
+        print(f"{time.monotonic():.1f} s: {endings(sweep)['finished']} ended, {arrived} in MLflow")
+    wait_for_endings(sweep, endings(sweep)["finished"] + 1, process)  # both came back in its middle
+    out, errors = process.communicate(timeout=600)
+    print(out, errors)
+    assert process.returncode == 0, out + errors
+    assert f"MLflow at {server.uri} does not answer as it should and is tried again" in errors
+    assert "Traceback" not in errors
+    assert endings(sweep) == {"finished": number}
     assert_shows(server.uri, sweep)
+    assert [run.info.status for run in runs(server.uri).values()] == ["FINISHED"] * (number + 1)

@@ -52,7 +52,7 @@ def test_an_experiment_that_was_deleted_is_told_with_what_restores_it(sweep, uri
     assert f"--experiment-id {number} brings it back" in capfd.readouterr().err
     client.restore_experiment(number)
     sync(sweep.path, uri)
-    assert_shows(uri, sweep)
+    assert_shows(uri, sweep.path)
 
 
 def test_an_experiment_that_is_deleted_and_restored_while_the_sweep_runs_gets_all(sweep, uri, capfd):
@@ -69,7 +69,7 @@ def test_an_experiment_that_is_deleted_and_restored_while_the_sweep_runs_gets_al
     wait_until(lambda: tracker.failing)
     client.restore_experiment(number)
     assert tracker.finish("finished")
-    assert_shows(uri, sweep)
+    assert_shows(uri, sweep.path)
     assert {run.info.status for run in runs(uri).values()} == {"FINISHED"}
 
 
@@ -93,7 +93,7 @@ def test_runs_that_are_deleted_while_the_sweep_runs_are_made_again(sweep, uri, a
     for row in sweep.trial("c2", 1, SELECTORS, {100: 0.7}):
         tracker.record(row)
     assert tracker.finish("finished", timeout=30)
-    assert_shows(uri, sweep)
+    assert_shows(uri, sweep.path)
     assert nested(uri)
     assert {run.info.status for run in runs(uri).values()} == {"FINISHED"}
     assert before[""].info.run_id != runs(uri)[""].info.run_id
@@ -105,7 +105,7 @@ def test_runs_that_are_deleted_after_the_sweep_are_made_again_by_sync(sweep, uri
     for trial in ("", "confirm-c1-s1"):
         MlflowClient(uri).delete_run(runs(uri)[trial].info.run_id)
     sync(sweep.path, uri)
-    assert_shows(uri, sweep)
+    assert_shows(uri, sweep.path)
     assert nested(uri)
     assert len(runs(uri, ViewType.DELETED_ONLY)) == 2
 

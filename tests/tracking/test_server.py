@@ -96,7 +96,7 @@ def test_a_login_without_a_scheme_is_refused_without_being_shown(tmp_path, uri):
 def test_command_line(sweep, uri, tmp_path, capsys):
     sweep.trial("c1", 1, SELECTORS, {100: 0.7})
     assert command.main(["sync", str(sweep.path), "--tracking-uri", uri]) == 0
-    assert_shows(uri, sweep)
+    assert_shows(uri, sweep.path)
     assert command.main(["sync", str(tmp_path / "nothing"), "--tracking-uri", uri]) == 2
     assert "space.yaml" in capsys.readouterr().err
 
@@ -114,7 +114,7 @@ def test_a_new_database_is_made_without_noise(sweep, tmp_path):
     )
     assert done.stderr == ""
     assert done.stdout.count("\n") == 1
-    assert_shows(f"sqlite:///{tmp_path}/mlflow.db", sweep)
+    assert_shows(f"sqlite:///{tmp_path}/mlflow.db", sweep.path)
 
 
 @pytest.mark.parametrize("name", ["which is better? 2", "50%41", "a#b", "caf\u00e9 (1)"])

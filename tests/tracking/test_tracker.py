@@ -48,7 +48,7 @@ def test_killed_in_the_middle_and_resumed(sweep, uri):
     assert runs(uri)["confirm-c2-s1"].info.status == "RUNNING"
     # The trial that was cut off is run again from its first epoch, at other times and with other values.
     deliver(sweep, uri, sweep.trial("c2", 1, SELECTORS, {100: 0.61, 200: 0.66}, epochs=700))
-    assert_shows(uri, sweep)
+    assert_shows(uri, sweep.path)
     assert {run.info.status for run in runs(uri).values()} == {"FINISHED"}
 
 
@@ -120,7 +120,7 @@ def test_no_trial_waits_for_a_slow_server_and_all_arrive_after_the_end(sweep, ur
     assert time.monotonic() - start < 1
     answered.set()
     assert tracker.finish("finished", patient=True)
-    assert_shows(uri, sweep)
+    assert_shows(uri, sweep.path)
 
 
 def test_a_server_that_is_away_costs_the_sweep_nothing(sweep, uri, capfd):
@@ -137,7 +137,7 @@ def test_a_server_that_is_away_costs_the_sweep_nothing(sweep, uri, capfd):
     assert f"python -m harness.tracking sync {sweep.path}" in lines[1]
     assert not any("secret" in line for line in lines)
     sync(sweep.path, uri)
-    assert_shows(uri, sweep)
+    assert_shows(uri, sweep.path)
 
 
 def test_what_was_recorded_while_the_server_was_away_is_delivered_when_it_returns(sweep, uri, monkeypatch, capfd):
@@ -164,7 +164,7 @@ def test_what_was_recorded_while_the_server_was_away_is_delivered_when_it_return
     for row in sweep.trial("c3", 1, SELECTORS, {100: 0.7}, epochs=5):
         tracker.record(row)
     assert tracker.finish("finished")
-    assert_shows(uri, sweep)
+    assert_shows(uri, sweep.path)
     assert capfd.readouterr().err.count("does not answer") == 1
 
 
@@ -197,7 +197,7 @@ def test_a_server_that_is_away_at_the_start_midway_and_for_good(sweep, uri, serv
     assert "Traceback" not in errors
     server.start()
     assert command.main(["sync", str(sweep.path), "--tracking-uri", server.uri]) == 0
-    assert_shows(uri, sweep)
+    assert_shows(uri, sweep.path)
     assert {run.info.status for run in runs(uri).values()} == {"FINISHED"}
     before = dump(uri)
     sync(sweep.path, server.uri)
@@ -231,4 +231,4 @@ def test_a_running_sweep_is_not_synced_by_a_second_process(sweep, uri, capsys):
     expected = f"tracking: {sweep.path}: another sweep is running in this folder, or its records are being sent\n"
     assert capsys.readouterr().err == expected
     sync(sweep.path, uri)
-    assert_shows(uri, sweep)
+    assert_shows(uri, sweep.path)
