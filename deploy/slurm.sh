@@ -36,9 +36,9 @@ srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" \
   python -m harness.sweep "$@" --address "$address" --cache "${TMPDIR:-/tmp}/selbench-$USER-data" --resume &
 run=$!
 
-# Two minutes before the time limit SLURM tells this script, which tells the sweep alone: it ends its trials and writes its report. Who
-# tells the whole job ends Ray's servers with it.
-trap 'pkill -TERM -u "$(id -u)" -f "^[^ ]*python[^ ]* -m harness[.]sweep .*--address $address" || true' TERM
+# Two minutes before the time limit SLURM tells this script, which tells the sweep alone, if it has begun: it ends its trials and writes its
+# report. Who tells the whole job ends Ray's servers with it.
+trap 'pkill -TERM -u "$(id -u)" -f "^[^ ]*python[^ ]* -m harness[.]sweep .*--address $address" || kill "$run" || true' TERM
 while true; do
   wait "$run" && status=0 || status=$?
   kill -0 "$run" 2>/dev/null || break

@@ -191,7 +191,7 @@ def _is_secret(name: str) -> bool:
     if re.search("(mode|type|method|enabled)$", name, re.IGNORECASE):  # as RAY_AUTH_MODE, which Ray sets
         return False
     parts = r"pass(w|phrase|code)|pwd|secret(?!ar)|token(?!iz|s(?![a-z]))|credential|signature|cookie|bearer"
-    ends = r"((?<!com)(?<!by)pass|(?<!mon)keys?|(?<!un)auth(?!or(?!i[sz]))[a-z]*)(?![a-z])"
+    ends = r"((?<!com)(?<!by)(?<!ask)pass|(?<!mon)keys?|(?<!un)auth(?!or(?!i[sz]))[a-z]*)(?![a-z])"
     words = r"(?<![a-z])(pw|pat|jwt|sas|sig|access)(?![a-z])"
     spaced = re.sub("(?<=[a-z])(?=[A-Z])", "_", name)
     return re.search(f"{parts}|{ends}|{words}", f"{name} {spaced}", re.IGNORECASE) is not None

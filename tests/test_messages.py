@@ -182,6 +182,7 @@ def test_a_secret_is_found_wherever_its_name_stands(text):
         "expected 197 tokens: got tokens=196",
         "attention.key.weight: size (3, 4)",
         "Basic usage of a basic block, and the bearer token",
+        "SSH_ASKPASS_REQUIRE=prefer",
         "author=me, keyword: x, monkey: y, compass=n, bypass: z, tokenizer='bpe', secretary: s",
         "password authentication failed for user 'me'",
     ],
