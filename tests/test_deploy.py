@@ -83,7 +83,7 @@ def test_the_sweeps_that_are_started_have_options_that_exist(command, monkeypatc
     monkeypatch.chdir(ROOT)
     _, called, arguments = command.partition("python -m harness.sweep ")
     assert called
-    words = arguments.replace("FILE", "search_spaces/augment.yaml").split()
+    words = arguments.replace("FILE", "search_spaces/augment.yaml").replace('"$address"', "10.0.0.1:6379").split()
     assert {"--address", "--resume"} <= set(words)
     assert main([*words, "--dry-run", "--quiet"]) == 0
 

@@ -19,7 +19,7 @@ def modules():
                 yield ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
-@pytest.mark.parametrize("module", modules())
+@pytest.mark.parametrize("module", list(modules()))
 def test_examples_run(module):
     failed, tried = doctest.testmod(importlib.import_module(module))
     assert tried
