@@ -49,18 +49,21 @@ ENDS = {number for number in signal.Signals if number.name not in {*END_NOTHING,
 """All signals that end a process unless it says otherwise; Python does of two."""
 
 
-def begin(body: str, **settings) -> subprocess.Popen:
+AS_IN_A_TERMINAL = f"""
+import signal
+for number in {sorted(map(int, ENDS))}:
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+"""
+"""What begins these tests in the background may ignore some signals, and so would what they begin."""
+
+
+def begin(body: str, before: str = AS_IN_A_TERMINAL) -> subprocess.Popen:
     """A process that is watched and does so, in a session of its own."""
-
-    def as_in_a_terminal() -> None:  # what begins these tests in the background may ignore some
-        for number in ENDS:
-            signal.signal(number, signal.SIG_DFL)
-
-    settings = {"preexec_fn": as_in_a_terminal} | settings
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", WATCHED + body]
-    return subprocess.Popen(command, env=environment, **pipes, **settings)
+    command = [sys.executable, "-c", before + WATCHED + body]
+    return subprocess.Popen(command, env=environment, **pipes)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +159,7 @@ def test_the_sweep_does_not_outlive_who_watches_it():
 
 
 def test_a_hangup_that_is_ignored_reaches_nobody():
-    process = begin(LISTEN, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    process = begin(LISTEN, "import signal\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\n")
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGHUP)
     time.sleep(0.3)
