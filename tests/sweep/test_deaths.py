@@ -104,6 +104,8 @@ def test_a_sweep_that_is_ended_says_so_and_goes_on(tmp_path, blow):
     sweep = folder / "runs/it's #1"
     process = begin(folder)
     wait_for_endings(sweep, 2, process)
+    while not (folder / "runs/mlflow.db").exists():  # whose tables MLflow may take longer to make than two trials
+        time.sleep(0.1)
     assert len({os.getpgid(one.pid) for one in servers(process, "raylet", "gcs_server")} - {process.pid}) == 2
     started = psutil.Process(process.pid).children(recursive=True)
     if blow == "driver":
@@ -135,7 +137,7 @@ def test_a_sweep_that_is_ended_says_so_and_goes_on(tmp_path, blow):
         command = lines[0].removeprefix("stopping; go on with: ")
         assert lines == [f"stopping; go on with: {command}", f"interrupted; go on with: {command}"]
         assert (sweep / "report.html").exists() or (late and busy > 2), errors
-    if blow != "driver":  # which could not say so to MLflow
+    if blow not in DIED:  # of which Ray may end the driver before MLflow has heard
         statuses = mlflow_statuses(folder, "it's #1")
         assert undelivered or (statuses[""] == "KILLED" and "RUNNING" not in statuses.values()), statuses
     assert not psutil.wait_procs(started, timeout=20)[1], "Ray's processes outlived the driver"
