@@ -72,6 +72,7 @@ class Delivery:
         self._pending = dict.fromkeys(self._trials)
         self._load: MachineLoad | None = None
         self._experiment: Experiment | None = None
+        self._closing_began = False  # from then on the sweep's run is not opened again
 
     @property
     def experiment(self) -> str | None:
@@ -95,6 +96,7 @@ class Delivery:
             status: FINISHED, FAILED or KILLED for the sweep. None: what it has, or if it is still shown as
                 running, KILLED where a trial is and FINISHED otherwise.
         """
+        self._closing_began = True
         try:
             self._ask_anew()
             self._deliver_all(list(self._trials), closing=True)
@@ -154,7 +156,7 @@ class Delivery:
             experiment.adopt()
             experiment.log(run, description.sweep_parameters(), [])
             experiment.log_data_sets(run, description.data_sets())
-            if self._live and run.status != "RUNNING":
+            if self._live and not self._closing_began and run.status != "RUNNING":
                 experiment.reopen(run)
             self._experiment = experiment
         return self._experiment
