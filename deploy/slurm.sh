@@ -18,8 +18,8 @@ source .venv/bin/activate
 # Ray's memory monitor would end the whole sweep, not the trial that needs too much; niceness would distort the times.
 export RAY_memory_monitor_refresh_ms=0 RAY_worker_niceness=0
 export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=300
-# A job's own TMPDIR may be longer than the names of sockets can be.
-export RAY_TMPDIR="${RAY_TMPDIR:-/tmp}"
+# A job's own TMPDIR may be longer than the names of sockets can be; another user's Ray in /tmp leaves files that only they may write.
+export RAY_TMPDIR="${RAY_TMPDIR:-/tmp/selbench-$(id -u)}"
 # Only who has the token may use the cluster's ports. The file lies in the home folder, which the nodes share; Ray makes it
 # as open as the umask lets it.
 (umask 077 && ray get-auth-token --generate >/dev/null)

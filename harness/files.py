@@ -147,6 +147,12 @@ def state_of(file: Path | int) -> tuple[int, int, int, int] | None:
     return None
 
 
+def which_file(file: Path) -> tuple[int, int] | None:
+    """Which file has that name, whatever is in it; None where there is none."""
+    state = state_of(file)
+    return state and state[:2]
+
+
 def replace_text(file: Path, text: str) -> None:
     """Writes a text file so that it is either the old or the new one, never half of it."""
     replace(file, text.encode())

@@ -16,7 +16,8 @@ import re
 import shutil
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -32,12 +33,15 @@ from harness.code import code_of
 from harness.data.duplicates import twins_of
 from harness.data.pixels import Form, digests_of, write_images
 from harness.data.source import opened
-from harness.files import digest_of
+from harness.files import digest_of, which_file
 from harness.image_file import CONVERSIONS, broken_in_words
 from harness.messages import has_commands, in_bytes
 from harness.progress import say, track
 
 log = logging.getLogger(__name__)
+DELETED = 10
+"""So often a folder may be deleted while it is decoded, until that is an error."""
+
 NAMES_FILE = "twin_names.json"
 """Split -> the names of the images that have twins, where they have names."""
 
@@ -124,8 +128,9 @@ def prepare(
 
     The arrays lie in `<cache>/<name>-<hash of class, settings, identity and code>/`. They are written in a sibling
     folder that is renamed when it is complete, by one process while others wait, so a writer that dies leaves nothing
-    that is believed. A folder whose files do not have the sizes they should have is decoded again. Where the files of
-    the data set's class have changed since they were loaded, it is decoded each time, for this process alone.
+    that is believed. A folder whose files do not have the sizes they should have is decoded again, as is one that is
+    deleted meanwhile. Where the files of the data set's class have changed since they were loaded, it is decoded each
+    time, for this process alone.
 
     Args:
         dataset: where the images come from.
@@ -144,27 +149,44 @@ def prepare(
     """
     code = code_of(prepare, type(dataset))
     folder = _folder(dataset, name, cache, {"code": code.key, "settings": dict(settings or {}), "skip": skip_broken})
-    cache.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(f"{folder}.lock")
+    deleted = 0
+    while True:
+        cache.mkdir(parents=True, exist_ok=True)
+        with _locked(folder, name) as is_there:
+            try:
+                prepared = _open(folder)
+                if prepared is not None and verify and _fingerprint(prepared) != prepared.fingerprint:
+                    log.warning("%s is damaged (its fingerprint differs); decoding again", folder)
+                    prepared = None
+                if prepared is None:
+                    source = opened(dataset, name)
+                    _check(source, name, dataset.has_labels)
+                    prepared = _write(source, name, folder, skip_broken)
+                    if not code.is_current():
+                        shutil.rmtree(folder)  # it stays mapped here, and nobody else takes it for that of other code
+                return prepared
+            except OSError:
+                deleted += 1
+                if is_there() or deleted == DELETED:
+                    raise
+        log.warning("%s was deleted while it was decoded; decoding again", folder)
+
+
+@contextmanager
+def _locked(folder: Path, name: str) -> Iterator[Callable[[], bool]]:
+    """Inside the block no other process decodes into that folder, for as long as the lock is there, which the yielded
+    function tells.
+    """
+    file = Path(f"{folder}.lock")
+    lock = FileLock(file)
     try:
         lock.acquire(timeout=1)
     except Timeout:
         log.warning("data set %s: waiting for another process that decodes it", name)
         lock.acquire()
+    taken = which_file(file)
     try:
-        prepared = _open(folder)
-        if prepared is not None and verify and _fingerprint(prepared) != prepared.fingerprint:
-            log.warning("%s is damaged (its fingerprint differs); decoding again", folder)
-            prepared = None
-        if prepared is None:
-            source = opened(dataset, name)
-            _check(source, name, dataset.has_labels)
-            _write(source, name, folder, skip_broken)
-            prepared = _open(folder)
-            assert prepared is not None, "what was just written can be opened"
-            if not code.is_current():
-                shutil.rmtree(folder)  # it stays mapped here, and nobody else takes it for what other code decoded
-        return prepared
+        yield lambda: taken is not None and which_file(file) == taken
     finally:
         lock.release()
 
@@ -284,8 +306,8 @@ def _map(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> Tensor:
     return torch.from_numpy(array)
 
 
-def _write(source: Source, name: str, folder: Path, skip_broken: bool) -> None:
-    """Decodes all splits into `folder`, which appears complete or not at all."""
+def _write(source: Source, name: str, folder: Path, skip_broken: bool) -> Prepared:
+    """Decodes all splits into `folder`, which appears complete or not at all, and opens it."""
     _check_room(source, name, folder.parent)
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)  # of a writer that was killed: the lock is ours
@@ -299,6 +321,10 @@ def _write(source: Source, name: str, folder: Path, skip_broken: bool) -> None:
         partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+    prepared = _open(folder)
+    if prepared is None:
+        raise FileNotFoundError(errno.ENOENT, "what was just decoded is not there", str(folder))
+    return prepared
 
 
 def _check(source: Source, name: str, has_labels: bool) -> None:

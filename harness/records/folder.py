@@ -9,6 +9,7 @@ trials/<trial>/   what `details` names (`trial_files` reads it)
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +25,7 @@ from harness.config.schema import ConfigError
 from harness.config.search import Objective
 from harness.config.space import Assignment
 from harness.config.tasks import Task
-from harness.files import replace, replace_text, state_of
+from harness.files import replace, replace_text, state_of, which_file
 from harness.messages import count
 from harness.plain_yaml import parse_yaml, to_yaml
 from harness.progress import say, say_anyway
@@ -101,8 +102,25 @@ def claim(path: Path) -> FileLock:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise ConfigError([f"{path}: another sweep is running in this folder, or its records are being sent"]) from None
+        raise _claimed(path) from None
     return lock
+
+
+def check_unclaimed(path: Path) -> None:
+    """Whether `claim` would succeed; changes nothing.
+
+    Raises:
+        ConfigError: another process has it.
+    """
+    with contextlib.suppress(FileNotFoundError), (path / LOCK).open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise _claimed(path) from None
+
+
+def _claimed(path: Path) -> ConfigError:
+    return ConfigError([f"{path}: another sweep is running in this folder, or its records are being sent"])
 
 
 def _classes(content: Any) -> set[str]:
@@ -152,12 +170,6 @@ def _content(file: Path) -> bytes | None:
     return None
 
 
-def _which(file: Path) -> tuple[int, int] | None:
-    """Which file has that name, whatever is in it; None where there is none."""
-    state = state_of(file)
-    return state and state[:2]
-
-
 class Recorder:
     """Appends records to a sweep's folder and answers what it holds.
 
@@ -178,7 +190,7 @@ class Recorder:
         self._trials: dict[str, History] = by_trial(records)
         self._going_on = going_on(records)
         self._beside = {name: file.read_bytes() for name in BESIDE if (file := folder / name).exists()}
-        self._lock = _which(folder / LOCK)
+        self._lock = which_file(folder / LOCK)
         self._claimed: FileLock | None = None  # in place of the one that the folder was opened with
         self._file = self._path.open("ab", buffering=0)
         self._left = state_of(self._file.fileno())
@@ -199,7 +211,7 @@ class Recorder:
             TakenError: another sweep has been here since.
             OSError: they cannot be written.
         """
-        if _which(self.folder / LOCK) != self._lock:
+        if which_file(self.folder / LOCK) != self._lock:
             self._claim_anew()
         changed = [name for name, content in self._beside.items() if _content(self.folder / name) != content]
         for name in changed:
@@ -234,7 +246,7 @@ class Recorder:
             raise TakenError(f"{self.folder} was deleted, or its lock, and another sweep left its records there")
         if self._claimed:
             self._claimed.release()
-        self._claimed, self._lock = claimed, _which(self.folder / LOCK)
+        self._claimed, self._lock = claimed, which_file(self.folder / LOCK)
 
     def write(self, record: Record, details: Details) -> None:
         """Keeps a record, and before it the files that belong to it."""

@@ -80,7 +80,7 @@ class Mirror:
         except (OSError, ValueError) as error:
             raise ConfigError([f"--results {shown}: {message_of(error, 400)}"]) from None
         self._copied: dict[str, Any] = {}
-        self._stop = threading.Event()
+        self._stopping = threading.Event()
         self._complained = False
         self._thread: threading.Thread | None = None
 
@@ -125,9 +125,13 @@ class Mirror:
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
 
+    def stop(self) -> None:
+        """Copies nothing more, for the folder is another sweep's now."""
+        self._stopping.set()
+
     def close(self) -> str | None:
         """Copies what is left; returns why the copy is not complete, or None."""
-        self._stop.set()
+        self.stop()
         if self._thread:
             self._thread.join()
         deadline = time.monotonic() + FINAL_SECONDS
@@ -142,7 +146,7 @@ class Mirror:
                 time.sleep(1)
 
     def _work(self) -> None:
-        while not self._stop.wait(PERIOD_SECONDS):
+        while not self._stopping.wait(PERIOD_SECONDS):
             try:
                 self.copy()
                 self._complained = False

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from harness.files import CACHE, RESULTS, STAGES, give_home, no_space
 from harness.garbage import nothing_collected
 from harness.messages import cause_of, printable, public, public_command, shell_word, without_secrets
-from harness.progress import drop_output, forgive_output, hushed, until_reader_leaves
+from harness.progress import drop_output, forgive_output, hushed, say, until_reader_leaves
 from harness.sweep.interrupts import AFTERWARDS, AbandonedError, Interrupts, NoSpaceError
 from harness.sweep.watch import INTERRUPTED, leave, tell_status, watch
 
@@ -105,9 +105,12 @@ def _look_ahead(options: argparse.Namespace, guard: Interrupts) -> int:
     guard.begun = True
     asked = _asked(options, command="")
     folder, _ = asked.places_of(plan.name)
-    if options.dry_run and not is_remote(asked.results):
+    if options.dry_run:
         with hushed(options.quiet):
-            look_at_folder(folder, plan, asked)
+            if not is_remote(asked.results):
+                look_at_folder(folder, plan, asked)
+            elif options.resume:
+                say(f"{public(asked.results)}: whether a sweep there goes on is not looked at before it runs")
     if options.show:
         from harness.sweep.show import show_views
 

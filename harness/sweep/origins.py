@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from harness.config.trial import TrialConfig
 from harness.data.splits import Data
 from harness.files import digest_of
 from harness.progress import say
-from harness.records.folder import check_folder
+from harness.records.folder import check_folder, check_unclaimed
 from harness.records.rows import DIGITS, Record, by_trial, last, mapping, read_rows
 from harness.sweep.options import Options
 from harness.sweep.preflight import data_name, may_download
@@ -29,26 +29,42 @@ def look_at_folder(folder: Path, plan: Plan, options: Options) -> None:
     """What a sweep of this plan would be told of the folder that it would run in, which stays as it is.
 
     Without `options.resume` an earlier sweep there is no fault yet: who looks ahead may want to see its question. Data
-    are not looked at where that might download some, or where `options.quiet`.
+    that might have to be downloaded are not looked at, and none where `options.quiet`.
 
     Raises:
         ConfigError: with `options.resume`: as `open_folder`.
     """
-    if not (folder / "space.yaml").exists():
-        return
     if not options.resume:
-        say(f"{folder}: this sweep exists; --resume continues it, --set name=NEW begins another one")
+        if (folder / "space.yaml").exists():
+            say(f"{folder}: this sweep exists; --resume continues it, --set name=NEW begins another one")
         return
-    look = not (options.quiet or may_download(plan, options.cache))
-    check = functools.partial(check_origins, folder, plan, options.cache) if look else lambda: None
+    check_unclaimed(folder)
+
+    def looks(config: TrialConfig) -> bool:
+        unknown = may_download(config, options.cache)
+        if unknown:
+            say(f"{config.dataset.name}: whether its data changed is not known before they are here")
+        return not unknown
+
+    check = functools.partial(check_origins, folder, plan, options.cache, looks)
+    if options.quiet:
+        check = functools.partial(check_origins, folder, plan, options.cache, lambda _: False)
     check_folder(folder, plan, resume=True, check=check)
 
 
-def check_origins(folder: Path, plan: Plan, cache: Path) -> None:
+def check_origins(
+    folder: Path, plan: Plan, cache: Path, looks: Callable[[TrialConfig], bool] = lambda config: True
+) -> None:
     """Refuses to let trials of other data, code or packages stand in one table with those that have ended.
 
     Each trial counts with what it depends on: a selector that changed concerns the trials that use it. Trials that
     failed or did not end are run again, and do not count.
+
+    Args:
+        folder: of the sweep.
+        plan: what is to run.
+        cache: of decoded data sets.
+        looks: whether a trial's data are looked at, asked once of each data set and split.
 
     Raises:
         ConfigError: what changed since, and which trials are of the former kind.
@@ -56,7 +72,7 @@ def check_origins(folder: Path, plan: Plan, cache: Path) -> None:
     newest = [last(history) for history in by_trial(read_rows(folder)[0]).values()]
     ended = [record for record in newest if record["status"] in ("finished", "stopped")]
     then = _Then(folder)
-    now = _Now(plan, cache)
+    now = _Now(plan, cache, looks)
     changes: dict[str, list[str]] = {}
     for record in ended:
         for change in _changes(record, then, now):
@@ -116,11 +132,12 @@ class _Then:
 class _Now:
     """What a sweep's trials would be computed from if they ran now."""
 
-    def __init__(self, plan: Plan, cache: Path):
+    def __init__(self, plan: Plan, cache: Path, looks: Callable[[TrialConfig], bool]):
         self._plan = plan
         self._cache = cache
+        self._looks = looks
         self._candidates = {one.configuration: one for one in [*plan.some_candidates(), *plan.bounds]}
-        self._data: dict[str, Data] = {}
+        self._data: dict[str, Data | None] = {}
         self._code: dict[str, dict[str, Any]] = {}
 
     def trial(self, record: Record) -> TrialConfig | None:
@@ -131,11 +148,11 @@ class _Now:
         candidate = candidate or self._plan.candidate(record["parameters"])
         return self._plan.task(candidate, record["seed"], record["phase"]).trial
 
-    def data(self, config: TrialConfig) -> Data:
-        """The data of a trial."""
+    def data(self, config: TrialConfig) -> Data | None:
+        """The data of a trial; None where they are not looked at."""
         name = data_name(config)
         if name not in self._data:
-            self._data[name] = load_data(config, self._cache, with_test=False)[0]
+            self._data[name] = load_data(config, self._cache, with_test=False)[0] if self._looks(config) else None
         return self._data[name]
 
     def code(self, config: TrialConfig) -> dict[str, Any]:
@@ -155,7 +172,7 @@ def _changes(record: Record, then: _Then, now: _Now) -> Iterator[str]:
     if config is None:
         return
     data, code = now.data(config), now.code(config)
-    if record["data"] != data.fingerprint[:DIGITS]:
+    if data and record["data"] != data.fingerprint[:DIGITS]:
         yield f"the data changed since: {config.dataset.name}: {then.data_change(record['data'], data)}"
     if record["code"] != digest_of(code)[:DIGITS]:
         yield f"the code changed since: {then.code_change(code)}"

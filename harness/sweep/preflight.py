@@ -56,7 +56,7 @@ def check_data(plan: Plan, cache: Path, *, download: bool = True) -> list[tuple[
         config = candidate.trial
         place = _place(plan, candidate, ("dataset",))
         try:
-            if not download and opened.may_download(config):
+            if not download and may_download(config, cache):
                 continue
             opened.decoded(config)
             place = _place(plan, candidate, ("dataset", "data"))
@@ -139,15 +139,6 @@ class _Opened:
             self.parts[name] = config, *divided(config, self.decoded(config), with_test=False)
         return self.parts[name][1:]
 
-    def may_download(self, config: TrialConfig) -> bool:
-        """Whether the data set of a trial is not decoded yet, and to open it may fetch files from elsewhere."""
-        dataset = registry.build(config.dataset)
-        if not dataset.downloads:
-            return False
-        skip = config.data.on_broken == "skip"
-        settings = config.dataset.as_dict()
-        return peek(dataset, config.dataset.name, self._cache, settings=settings, skip_broken=skip) is None
-
     def decoded(self, config: TrialConfig) -> Prepared:
         """The data set of a trial, before it is divided; raises as `data`."""
         name = digest_of({"dataset": config.dataset.as_dict(), "on_broken": config.data.on_broken})
@@ -162,10 +153,14 @@ class _Opened:
         return outcome
 
 
-def may_download(plan: Plan, cache: Path) -> bool:
-    """Whether a data set of the plan is not decoded yet, and to open it may fetch files from elsewhere."""
-    opened = _Opened(cache)
-    return any(opened.may_download(one.trial) for one in plan.some_candidates())
+def may_download(config: TrialConfig, cache: Path) -> bool:
+    """Whether the data set of a trial is not decoded yet, and to open it may fetch files from elsewhere."""
+    dataset = registry.build(config.dataset)
+    if not dataset.downloads:
+        return False
+    skip = config.data.on_broken == "skip"
+    settings = config.dataset.as_dict()
+    return peek(dataset, config.dataset.name, cache, settings=settings, skip_broken=skip) is None
 
 
 def _check_batch(config: TrialConfig, data: Data, section: str = "") -> None:

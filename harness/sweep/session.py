@@ -161,6 +161,7 @@ def _run_in_folder(
     replace_text(outcome.folder / "environment.json", json.dumps(about, indent=1))
     first = plan.metric[0]
     standing = Standing(first.name, first.direction == "maximize")
+    broken: Exception | None = None
     with (
         _recording(plan, about, options.loggers, mirror, interrupts, outcome) as recorder,
         _report_imported_meanwhile(),
@@ -175,21 +176,15 @@ def _run_in_folder(
         except AbandonedError as error:
             servers.abandoned = interrupts.own_process  # a notebook goes on, and waits for Ray as long as that takes
             outcome.error = error if str(error) else None
-        except TakenError as error:  # the records, the report and its error.txt are another's
-            outcome.error, outcome.ran = error, True
-            return
         except Exception as error:
-            if not recorder.wrote:
+            if isinstance(error, TakenError) or not recorder.wrote:
                 raise
-            outcome.error = error
-            outcome.traceback = _keep_traceback(outcome.folder, error)
+            outcome.error = broken = error
         outcome.ran = True
         follow = functools.partial(_follow, interrupts, outcome)
-        try:
-            follow("records may be missing", recorder.hold, "--resume looks for them")
-        except TakenError as error:
-            outcome.error, outcome.complete = error, False
-            return
+        follow("records may be missing", recorder.hold, "--resume looks for them")
+        if broken:
+            outcome.traceback = _keep_traceback(outcome.folder, broken)
         with progress.working("writing the report"):
             write = functools.partial(_write_report, outcome.folder, servers)
             outcome.report = follow("no report", write, f"try again with: {_report_command(outcome)}", spare=2.0)
@@ -209,7 +204,10 @@ def _recording(
     interrupts: Interrupts,
     outcome: Outcome,
 ) -> Iterator[Recorder]:
-    """A recorder whose records MLflow, loggers and the copy get; these are ended in turn, even if one of them fails."""
+    """A recorder whose records MLflow, loggers and the copy get; these are ended in turn, even if one of them fails.
+
+    Where another sweep has taken the folder, what lies there is not sent as this sweep's, and the block ends with that.
+    """
     follow = functools.partial(_follow, interrupts, outcome)
     tracker = Tracker(outcome.tracking_uri, plan.name, outcome.folder, about)
     loggers = Loggers(listening, outcome.folder)
@@ -235,7 +233,10 @@ def _recording(
             rest = f"{outcome.folder} is, and --resume copies the rest"
             ending.callback(follow, f"{mirror.uri} is not complete", copy, rest, spare=1.0)
         ending.callback(follow, "the file of the records was not closed", recorder.close)
-        yield recorder
+        try:
+            yield recorder
+        except TakenError as error:
+            outcome.error, outcome.complete, outcome.ran = error, False, True
 
 
 def _keep_traceback(folder: Path, error: Exception) -> Path | None:
@@ -309,6 +310,9 @@ def _write_report(folder: Path, servers: Servers) -> Report | None:
 
 
 def _finish_tracking(tracker: Tracker, interrupts: Interrupts, outcome: Outcome) -> None:
+    if isinstance(outcome.error, TakenError):
+        tracker.stop()
+        return
     patient = outcome.complete and not interrupts.pressed  # else somebody waits; resuming delivers the rest
     with progress.working("sending the records to MLflow"):
         ending = "finished" if outcome.complete else "interrupted"
@@ -322,6 +326,9 @@ def _finish_loggers(loggers: Loggers, interrupts: Interrupts, outcome: Outcome) 
 
 
 def _finish_copying(mirror: Mirror, outcome: Outcome) -> None:
+    if isinstance(outcome.error, TakenError):
+        mirror.stop()
+        return
     problem = mirror.close()
     if problem:
         outcome.problems.append(problem)

@@ -59,6 +59,7 @@ class Tracker:
         self._retry_seconds = retry_seconds
         self._queue: queue.SimpleQueue[Record] = queue.SimpleQueue()
         self._finishing = threading.Event()
+        self._stopped = False
         self._ending = "KILLED"
         self.experiment: str | None = None
         self._deadline = math.inf
@@ -76,6 +77,11 @@ class Tracker:
     def record(self, row: Record) -> None:
         """Takes a record for delivery and returns at once. The caller must not change it afterwards."""
         self._queue.put(row)
+
+    def stop(self) -> None:
+        """Delivers nothing more, for the folder is another sweep's now: the runs stay as they are."""
+        self._stopped = True
+        self._finishing.set()
 
     def finish(self, status: str, timeout: float = 60.0, *, patient: bool = False) -> bool:
         """Delivers what is left, with the sweep's artifacts, and closes every run.
@@ -110,6 +116,8 @@ class Tracker:
         pause = self._poll_seconds
         while True:
             finishing = self._finishing.wait(pause)
+            if self._stopped:
+                return
             try:
                 delivery = delivery or Delivery(*self._arguments, live=True, delivered=self._prolong)
                 while not self._queue.empty():

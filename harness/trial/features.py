@@ -15,6 +15,7 @@ up, so that an image's features do not depend on which others were asked for.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import sys
@@ -217,7 +218,7 @@ class _RowFile:
             return values, np.arange(len(rows))
         except (OSError, ValueError) as error:
             print(printable(f"{self._values}: damaged features are computed again ({error})"), file=sys.stderr)
-            self._values.unlink()
+            self._values.unlink(missing_ok=True)
             return values, np.arange(len(rows))
         known = sums[rows] != 0
         right = np.fromiter((_sum(row) for row in values), np.uint32, len(rows)) == sums[rows]
@@ -228,17 +229,18 @@ class _RowFile:
         return values, (~right).nonzero()[0]
 
     def write(self, rows: np.ndarray, values: np.ndarray) -> None:
-        """Writes f32 [n, D]; a lock is held."""
-        if not self._values.exists():
-            self._create()
-        # Written and not mapped: a full disk kills a process that writes through a map where write() raises.
-        with self._values.open("r+b") as file, self._sums.open("r+b") as sums:
-            first = np.load(self._values, mmap_mode="r").offset
-            for row, value in zip(rows.tolist(), values, strict=True):
-                file.seek(first + row * value.nbytes)
-                file.write(value.data)
-                sums.seek(4 * row)
-                sums.write(np.uint32(_sum(value)).tobytes())
+        """Writes f32 [n, D]; a lock is held. What is deleted meanwhile is computed again when somebody asks for it."""
+        with contextlib.suppress(FileNotFoundError):
+            if not self._values.exists():
+                self._create()
+            # Written and not mapped: a full disk kills a process that writes through a map where write() raises.
+            with self._values.open("r+b") as file, self._sums.open("r+b") as sums:
+                first = np.load(self._values, mmap_mode="r").offset
+                for row, value in zip(rows.tolist(), values, strict=True):
+                    file.seek(first + row * value.nbytes)
+                    file.write(value.data)
+                    sums.seek(4 * row)
+                    sums.write(np.uint32(_sum(value)).tobytes())
 
     def _create(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)

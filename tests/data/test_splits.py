@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -181,6 +182,56 @@ def test_a_damaged_file_is_found_stated_and_decoded_again(tmp_path, caplog, file
     assert "is damaged" in caplog.text
     assert second.fingerprint == first.fingerprint
     assert torch.equal(second.images["train"][599], again.image("train", 599))
+
+
+class Wiped(Synthetic):
+    """Is opened, and read, while somebody deletes the cache, and perhaps another process then decodes it there."""
+
+    def __init__(self, cache, moment, *, another=False):
+        super().__init__()
+        self.cache, self.moment, self.another = cache, moment, another
+
+    def identity(self):
+        return "the same"
+
+    def open(self):
+        self.wipe("open")
+        return super().open()
+
+    def image(self, split, index):
+        if (split, index) == ("train", 100):
+            self.wipe("read")
+        return super().image(split, index)
+
+    def wipe(self, moment):
+        if moment == self.moment:
+            self.moment = ""
+            shutil.rmtree(self.cache)
+            if self.another:
+                prepare(Wiped(self.cache, ""), "synthetic", self.cache)
+
+
+@pytest.mark.parametrize("another", [False, True])
+@pytest.mark.parametrize("moment", ["open", "read"])
+def test_a_cache_that_is_deleted_while_it_is_decoded_is_decoded_again(tmp_path, caplog, moment, another):
+    cache = tmp_path / "cache"
+    prepared = prepare(Wiped(cache, moment, another=another), "synthetic", cache)
+    assert ("was deleted while it was decoded" in caplog.text) == ((moment, another) != ("open", True))
+    assert torch.equal(prepared.images["train"][599], Synthetic().image("train", 599))
+    again = Wiped(cache, "")
+    assert prepare(again, "synthetic", cache).fingerprint == prepared.fingerprint
+    assert again.reads == 0
+    assert not list(cache.glob("*.partial"))
+
+
+def test_a_cache_that_is_deleted_each_time_is_given_up(tmp_path):
+    class Always(Wiped):
+        def wipe(self, moment):
+            self.moment = moment
+            super().wipe(moment)
+
+    with pytest.raises(FileNotFoundError):
+        prepare(Always(tmp_path / "cache", ""), "synthetic", tmp_path / "cache")
 
 
 @pytest.mark.parametrize("file", ["train_images.npy", "test_images.npy", "train_labels.npy", "test_labels.npy"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,24 @@ def test_the_copy_holds_what_matters_and_only_changes_are_sent(tmp_path, bucket)
     mirror.copy()
     assert sent == ["trials/new", "rows.jsonl"]  # a record after what belongs to it
     assert bucket.get_object(Bucket="bucket", Key=prefix + "rows.jsonl")["Body"].read() == b"1\n2\n"
+
+
+def test_a_copy_that_is_stopped_stays_as_it_is(tmp_path, bucket, monkeypatch):
+    monkeypatch.setattr(mirror_module, "PERIOD_SECONDS", 0.05)
+    folder = tmp_path / "sweep"
+    fill(folder, rows_dot_jsonl="1\n")
+    mirror = Mirror("s3://bucket/prefix", folder)
+    mirror.start()
+    deadline = time.monotonic() + 60
+    while "prefix/sweep/rows.jsonl" not in keys(bucket):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    mirror.stop()
+    time.sleep(0.5)  # for a copy that has begun
+    fill(folder, rows_dot_jsonl="another's\n", report_dot_html="another's")
+    time.sleep(0.5)
+    assert "prefix/sweep/report.html" not in keys(bucket)
+    assert bucket.get_object(Bucket="bucket", Key="prefix/sweep/rows.jsonl")["Body"].read() == b"1\n"
 
 
 def test_records_that_come_while_files_are_copied_wait_for_the_next_copy(tmp_path, bucket):

@@ -17,10 +17,12 @@ from harness.config.plan import load_plan
 from harness.config.schema import ConfigError
 from harness.files import digest_of
 from harness.records.environment import describe_environment
-from harness.records.folder import open_folder
+from harness.records.folder import claim, open_folder
 from harness.records.rows import DIGITS, line, read_rows, sealed
+from harness.sweep import origins
 from harness.sweep.command import main
-from harness.sweep.origins import check_origins
+from harness.sweep.options import Options
+from harness.sweep.origins import check_origins, look_at_folder
 from harness.sweep.preflight import check_data
 from harness.sweep.worker import record_of
 from harness.trial.origin import code_behind, code_digest, origin_of
@@ -222,11 +224,33 @@ def test_a_dry_run_says_what_a_sweep_would_of_its_folder_and_changes_nothing(tmp
     before[ended.folder / "rows.jsonl"], before[ended.folder / "environment.json"] = (
         (ended.folder / name).read_bytes() for name in ("rows.jsonl", "environment.json")
     )
-    assert dry("--resume", "--quiet")[0] == 0
+    for words in (["--resume"], ["--resume", "--quiet"]):
+        status, told = dry(*words)
+        assert status == 2
+        assert "the code changed since: harness.trial.run" in told
+    assert before == {path: path.read_bytes() for path in ended.folder.iterdir()}
+    held = claim(ended.folder)
+    status, told = dry("--resume")
+    held.release()
+    assert status == 2
+    assert "another sweep is running in this folder" in told
+    (ended.folder / "space.yaml").unlink()
+    (ended.folder / "environment.json").write_text("{")
     status, told = dry("--resume")
     assert status == 2
-    assert "the code changed since: harness.trial.run" in told
-    assert before == {path: path.read_bytes() for path in ended.folder.iterdir()}
+    assert "environment.json" in told
+
+
+def test_a_look_ahead_compares_the_code_also_where_data_may_have_to_be_downloaded(tmp_path, cache, monkeypatch, capsys):
+    ended = Ended(tmp_path / "q", cache, planned())
+    options = Options(results=str(tmp_path), cache=cache, resume=True)
+    monkeypatch.setattr(origins, "may_download", lambda *_: True)
+    monkeypatch.setattr(origins, "load_data", lambda *_, **__: pytest.fail("data were opened"))
+    look_at_folder(ended.folder, planned(), options)
+    assert "digits: whether its data changed is not known before they are here" in capsys.readouterr().err
+    ended.ran(lambda code: code["modules"].update({"harness.trial.run": "another"}))
+    with pytest.raises(ConfigError, match=r"the code changed since: harness\.trial\.run"):
+        look_at_folder(ended.folder, planned(), options)
 
 
 def test_records_that_say_nothing_of_it_are_refused(tmp_path, cache):

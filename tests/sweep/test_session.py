@@ -245,11 +245,19 @@ class Undelivered:
 
     def record(self, row: object) -> None: ...
 
-    def finish(self, *_: object, **__: object) -> None: ...
+    def finish(self, *_: object, **__: object) -> None:
+        told.append("finish")
+
+    def stop(self) -> None:
+        told.append("stop")
+
+
+told: list[str] = []
+"""How what goes to MLflow was ended."""
 
 
 class Overtaken(Broken):
-    """In place of a sweep whose folder another one has taken by its end."""
+    """In place of a sweep whose folder another one has taken by its end, and which fails where there is an error."""
 
     def run(self) -> bool:
         with contextlib.suppress(StopIteration):
@@ -257,7 +265,11 @@ class Overtaken(Broken):
         shutil.rmtree(self._recorder.folder)
         self._recorder.folder.mkdir()
         self.other = claim(self._recorder.folder)
+        if self.fails:
+            raise FileNotFoundError(errno.ENOENT, "No such file", "trials/x")
         return True
+
+    fails = False
 
 
 def swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path, sweep: Broken) -> int:
@@ -271,13 +283,17 @@ def swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path, sweep: B
     return main([str(file), *places])
 
 
-def test_a_sweep_whose_folder_was_taken_by_its_end_writes_nothing_there(tmp_path, monkeypatch, capsys, cache):
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_sweep_whose_folder_was_taken_by_its_end_writes_nothing_there(tmp_path, monkeypatch, capsys, cache, fails):
     sweep = Overtaken(StopIteration(), 1)
+    sweep.fails = fails
+    told.clear()
     assert swept(tmp_path, monkeypatch, cache, sweep) == 130
     sweep.other.release()
     last = capsys.readouterr().err.splitlines()[-1]
     assert re.match("stopped: .*/moment was deleted, or its lock, and another sweep runs there now; to go on", last)
     assert [file.name for file in (tmp_path / "runs/moment").iterdir()] == ["lock"]
+    assert told == ["stop"]  # what lies there now is not sent as this sweep's
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,20 @@ def test_a_trial_that_is_refused_does_not_hold_up_the_others(sweep, uri, monkeyp
     assert "was deleted or changed" not in errors  # nobody but the tracker ended the sweep's run
 
 
+def test_nothing_of_a_folder_that_is_another_sweep_s_now_is_delivered(sweep, uri):
+    tracker = Tracker(uri, "selectors", sweep.path, sweep.environment)
+    tracker.start()
+    for row in sweep.trial("c1", 1, SELECTORS, {100: 0.7}):
+        tracker.record(row)
+    wait_until(lambda: "confirm-c1-s1" in begun(uri))
+    (sweep.path / "report.html").write_text("the other's")
+    tracker.stop()
+    wait_for_trackers()
+    client = MlflowClient(uri)
+    assert not [file.path for file in client.list_artifacts(runs(uri)[""].info.run_id)]
+    assert runs(uri)[""].info.status == "RUNNING"
+
+
 @pytest.mark.parametrize("patient", [True, False])
 def test_patience_lasts_while_trials_arrive_and_not_beyond(sweep, uri, monkeypatch, patient):
     create = MlflowClient.create_run
