@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import re
 import shlex
 import traceback
 import unicodedata
 from collections.abc import Iterable
-from urllib.parse import quote, unquote
+from urllib.parse import quote, quote_plus, unquote
 
 LISTED = 20
 """Valid values that are listed where none is near; of more, the first and how many there are."""
@@ -186,12 +187,14 @@ def _decoded(text: str) -> str:
 def _is_secret(name: str) -> bool:
     """Whether a parameter, variable or header of that name has a value that nobody is to see.
 
-    An author, a tokenizer, a number of tokens, a keymap and a compass are none, nor is how somebody logs in.
+    An author, a tokenizer, a number of tokens, a keymap and a compass are none, nor is how somebody logs in, nor a
+    token that a network learns.
     """
-    if re.search("(mode|type|method|enabled)$", name, re.IGNORECASE):  # as RAY_AUTH_MODE, which Ray sets
+    learnt = "(?<![a-z])(cls|class|mask|pad|register|dist)_tokens?"
+    if re.search(f"(mode|type|method|enabled|{learnt})$", name, re.IGNORECASE):  # as RAY_AUTH_MODE, which Ray sets
         return False
     parts = r"pass(w|phrase|code)|pwd|secret(?!ar)|token(?!iz|s(?![a-z]))|credential|signature|cookie|bearer"
-    ends = r"((?<!com)(?<!by)(?<!ask)pass|(?<!mon)keys?|(?<!un)auth(?!or(?!i[sz]))[a-z]*)(?![a-z])"
+    ends = r"((?<!com)(?<!by)(?<!^ask)(?<![^a-z]ask)pass|(?<!mon)keys?|(?<!un)auth(?!or(?!i[sz]))[a-z]*)(?![a-z])"
     words = r"(?<![a-z])(pw|pat|jwt|sas|sig|access)(?![a-z])"
     spaced = re.sub("(?<=[a-z])(?=[A-Z])", "_", name)
     return re.search(f"{parts}|{ends}|{words}", f"{name} {spaced}", re.IGNORECASE) is not None
@@ -214,8 +217,15 @@ def _secrets_of_environment() -> list[str]:
     """The values of secret variables, also encoded, the longest first; folders and files, such as PWD, are none."""
     values = {value.strip() for name, value in os.environ.items() if _is_secret(name)}
     secrets = [value for value in values if not (os.path.isabs(value) and os.path.exists(value))]
-    forms = {form for value in secrets for form in (value, quote(value, safe=""), repr(value)[1:-1])}
+    forms = {form for value in secrets for form in _forms(value)}
     return sorted((form for form in forms if len(form) >= SHORTEST_SECRET), key=len, reverse=True)
+
+
+def _forms(value: str) -> list[str]:
+    """The value as it is, and as URIs, Python and JSON encode it."""
+    code = os.fsencode(value)
+    in_uris = [quote(code), quote(code, safe=""), quote_plus(code)]
+    return [value, *in_uris, repr(value)[1:-1], ascii(value)[1:-1], json.dumps(value)[1:-1]]
 
 
 def public(text: str) -> str:
@@ -237,27 +247,34 @@ PRIVATE_KEY = r"(-----BEGIN [A-Z ]*PRIVATE KEY-----)(?:(?!-----).)*"
 
 
 NAME_BEFORE_VALUE = re.compile(
-    r"""(?<![\w-])(?P<name>[\w-]+)(?:\\*["'])?\]?[ \t]*(?:=>|[=:]+)[ \t]*"""
+    r"""(?P<name>\.?(?<![\w-])[\w-]+)(?:\\*["'])?\]?[ \t]*(?:=>|[=:]+)[ \t]*"""
     r"""|(?<![\w-])(?P<option>--[\w-]+)(?:\\*["'],)?[ \t]+"""
-    r"""|\((?P<open>\\*["'])(?P<first>[\w-]+)(?P=open),[ \t]*(?=[a-z]?\\*["'])"""
+    r"""|\(b?(?P<open>\\*["'])(?P<first>[\w-]+)(?P=open),[ \t]*(?=[a-z]?\\*["'])"""
     r"""|\b(?:[Bb]earer +(?!token|auth)|[Bb]asic +(?=[\w+/]{6})(?=\S*[\dA-Z]))"""
 )
 """A name with the sign after which its value comes, an option, the first of a pair, or how a header logs in."""
 
 VALUE = re.compile(
     r"""(?:[a-z]{0,2}(?P<quote>\\*["'])(?:(?!(?<!\\)(?P=quote)).)*(?P=quote))+|[a-z]{0,2}\\*["'].*|\{(?:[^}\n]|\}\})*\}"""
-    r"""|[(\[](?:[^'"()\[\]\n]|(?P<sign>["'])(?:(?!(?P=sign)).)*(?P=sign))*[)\]]"""
-    r"""|(?:(?:Bearer|Basic|Digest|Token|Negotiate|NTLM|OAuth|ApiKey|AWS4-HMAC-SHA256) +)?"""
-    r"""(?:[^\s;&,)}\]'"\\]|[;&,)}\]'"\\]+(?=[^\s;&,)}\]'"\\])(?!["']?[\w-]+["']?[=:]))+""",
+    r"""|[\w.]*[(\[](?:[^'"()\[\]\n]|(?P<sign>["'])(?:(?!(?P=sign)).)*(?P=sign))*[)\]][.:]*"""
+    r"""(?=[;&,)}\]'"\\]*(?:\s|$)|[;&,)}\]'"\\]+[\w-]+["']?[=:](?!=))|[\w.]*[(\[].*"""
+    r"""|(?:(?:Bearer|Basic|Digest|Token|Negotiate|NTLM|OAuth|ApiKey|Kerberos|GSSAPI|JWT|Hawk|DPoP|GNAP|HOBA|Mutual"""
+    r"""|PrivateToken|(?:AWS4-)?HMAC(?:-SHA\d+)?|SCRAM-SHA-\d+|vapid) +)?"""
+    r"""(?:[^\s;&,)}\]'"\\]|[;&,)}\]'"\\]+(?=[^\s;&,)}\]'"\\])(?!["']?[\w-]+["']?[=:](?!=)))+""",
     re.IGNORECASE,
 )
 """A value in quotes, which may not be closed, or brackets; else to a blank, or a sign that ends it and is not in it."""
 
-NO_SECRET = re.compile(r"(?:true|false|none|null|expected|copying)(?![\w-])", re.IGNORECASE)
-"""What comes after a name that only sounds like a secret's, as `cls_token: copying a param with shape`."""
+NO_SECRET = re.compile(
+    r"""(?:true|false|none|null|expected|copying|(?P<number>-?\d{1,4}(?:\.\d{1,4})?))[,;:.)\]}'"]*""", re.IGNORECASE
+)
+"""What is the whole value after a name that only sounds like a secret's: `token: expected 3`, `token_dim=192`."""
 
-SHORT_NUMBER = re.compile(r"-?\d{1,4}(?:\.\d{1,4})?(?![\w.-])")
-"""Likewise, as `token_dim=192` and `forward pass: 12 ms`; of what is named a password it may be one."""
+PASSWORD = re.compile(
+    r"pass\w|(?<!ward_)pass[^\s:]|(?<!ward)[\w.-]pass|pwd|secret|(?<!en)(?<!de)code(?![a-z])|(?<![a-z])pw",
+    re.IGNORECASE,
+)
+"""In names, with the sign after them, of what may be a short number; `forward pass: 12 ms` is none."""
 
 
 def _without_secret_values(text: str) -> str:
@@ -268,13 +285,13 @@ def _without_secret_values(text: str) -> str:
     shown, at = "", 0
     for named in NAME_BEFORE_VALUE.finditer(text):
         given = named["name"] or named["option"] or named["first"]
-        name = re.sub("^[-_0-9]*keys?(?![a-z])", "", given or "", flags=re.IGNORECASE)
+        name = re.sub("^[-_.0-9]*keys?(?![a-z])", "", given or "", flags=re.IGNORECASE)
         hides = given is None or (_is_secret(name) and not re.search("(Error|Exception|Warning)$", name))
-        hides = hides and named.start() >= at and not NO_SECRET.match(text, named.end())
-        if SHORT_NUMBER.match(text, named.end()) and not re.search("pass.|pwd|secret", name, re.IGNORECASE):
-            hides = False
-        value = VALUE.match(text, named.end()) if hides else None
-        if value:
+        value = VALUE.match(text, named.end()) if hides and named.end() >= at else None
+        innocent = value and NO_SECRET.fullmatch(value[0])
+        if innocent and innocent["number"] and PASSWORD.search(named[0]):
+            innocent = None
+        if value and not innocent:
             shown += text[at : named.end()] + "***"
             at = value.end()
     return shown + text[at:]

@@ -9,12 +9,16 @@ import random
 import re
 import shlex
 import subprocess
-from urllib.parse import quote
+import time
+from urllib.parse import quote, quote_plus
 
 import pytest
 
 from harness import messages
+from harness.config.schema import ConfigError
 from harness.messages import public, public_command, without_secrets
+from harness.records.mirror import local_folder
+from harness.sweep.options import host_and_port
 
 
 @pytest.mark.parametrize(
@@ -145,6 +149,17 @@ def test_no_secret_of_a_thousand_texts_is_shown():
                 assert code[:8] not in shown, text
 
 
+def test_no_secret_of_random_bytes_is_shown():
+    rng = random.Random(2)
+    for number in range(600):
+        secret = base64.b64encode(rng.randbytes(64)).decode()
+        begin = rng.choice(["", "3/", "42+", "-0.5/", "1234=", "12:", "123,", "None/", "true+", "4711@"])
+        name = rng.choice([name for name in VARIABLES if name != "X-Api-Key" or begin != "123,"])
+        for text in (f"AccountKey={begin}{secret};x", f"{name}: {begin}{secret}", f"f({name}={begin}{secret}, y)"):
+            shown = public(text)
+            assert not [at for at in range(0, 80, 4) if secret[at : at + 5] in shown], (number, text)
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -159,11 +174,78 @@ def test_no_secret_of_a_thousand_texts_is_shown():
         "key: |\n  -----BEGIN RSA PRIVATE KEY-----\n  hunter2\n  -----END RSA PRIVATE KEY-----",
         "http:///me:hunter2@box:5000",
         "postgresql:///me:hunter2@box/db",
+        "AccountKey=3/hunter2Xq9==;x",
+        "api_key: 42+hunter2Xq9",
+        "password=None/hunter2Xq9",
+        "token=12:hunter2Xq9",
+        "token=123,hunter2Xq9",
+        "api_key=1234=hunter2Xq9",
+        "taskpass=hunter2",
+        "[(b'x-api-key', b'hunter2'), (b'host', b'box')]",
+        "auth=HTTPBasicAuth('me', 'hunter2')",
+        "auth=(('me', 'hunter2'), 3)",
+        "auth=[['me'], 'hunter2']",
+        r"auth=('it\'s', 'hunter2')",
+        r"auth=('it\'s', 'a)hunter2\'s')",
+        "password=ab(c)hunter2",
+        "PW=None//password: hunter2",
+        "--token --password hunter2",
     ],
 )
 def test_a_secret_is_found_wherever_its_name_stands(text):
     for shown in (public(text), messages.message_of(OSError(text)), messages.traceback_of(OSError(text))):
         assert "hunter2" not in shown
+
+
+@pytest.mark.parametrize(
+    "scheme",
+    [
+        "Kerberos", "GSSAPI", "JWT", "HMAC", "HMAC-SHA256", "Hawk", "DPoP", "GNAP", "HOBA", "Mutual", "PrivateToken",
+        "SCRAM-SHA-1", "SCRAM-SHA-256", "vapid",
+    ],
+)  # fmt: skip
+def test_a_header_is_shown_without_what_somebody_logs_in_with(scheme):
+    assert public(f"Proxy-Authorization: {scheme} hunter2, x") == "Proxy-Authorization: ***, x"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "MYSQL_PASS=4711",
+        "SMTP_PASS=4711 x",
+        "PW=4711",
+        "db.pass: 4711",
+        "ACCESS_CODE=4711",
+        "user=me pass=4711",
+        "--pass 4711",
+        "{'pass': 4711}",
+        "dbPass: 4711",
+        "password: 4711",
+    ],
+)
+def test_a_short_number_that_is_a_password_is_not_shown(text):
+    assert "4711" not in public(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("connect(auth=HTTPBasicAuth('me', 'x'), timeout=3)", "connect(auth=***, timeout=3)"),
+        ("auth=Auth('x'): refused", "auth=*** refused"),
+        ('{"auth":["me","x"],"host":"box"}', '{"auth":***,"host":"box"}'),
+    ],
+)
+def test_what_stands_after_a_secret_in_brackets_is_shown(text, shown):
+    assert public(text) == shown
+
+
+@pytest.mark.parametrize(
+    "piece", ["token=(", "token=('", "auth=f(x)", "token=1,", "pass: 1 ", "token=[''", "a.", "('key', "]
+)
+def test_a_long_text_is_read_at_once(piece):
+    start = time.perf_counter()
+    public(piece * (40_000 // len(piece)))
+    assert time.perf_counter() - start < 2  # seconds
 
 
 @pytest.mark.parametrize(
@@ -175,6 +257,12 @@ def test_a_secret_is_found_wherever_its_name_stands(text):
         "vit(class_token=True, pass_token=false), password=None",
         "--set trial.backbone.token_dim=192 --set x.sig=-0.5 keys: 8",
         "forward pass: 12 ms, backward pass: 3.25 s",
+        "forward_pass=12, backward_pass: 3.25, encoder_tokens=196, codebook_tokens=512",
+        "f(token_dim=192,depth=3) and a={token_dim:192,x:2}",
+        """{"token_dim":192,"x":2} and ['--set', 'x.token_dim=192']: x.sig=0.5.""",
+        "('class_token', 'mean'), ('cls_token', 'mask_token'), {'register_tokens': 'four', 'register_token': 'x'}",
+        "vit.dist_token: shape (1, 2), pad_token='[PAD]'",
+        "SSH_ASKPASS=/usr/bin/x GIT_ASKPASS=echo askpass=x",
         "the columns ('name', 'text') and --cache /x",
         "unknown key: 'nme'; known: name",
         "NoCredentialsError: Unable to locate credentials",
@@ -226,6 +314,28 @@ def test_what_is_no_uri_is_shown_as_it_is(text, monkeypatch):
     assert without_secrets(text) == public(text) == text
 
 
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("me:hunter2@box:6379", "***@box:6379"),
+        ("me@box:6379", "***@box:6379"),
+        ("me:hunter2%40box:6379", "***@box:6379"),
+        ("ray://me:hunter2@box:10001", "***@box:10001"),
+        ("box:6379?token=hunter2", "box:6379?token=***"),
+    ],
+)
+def test_the_address_of_a_cluster_is_refused_without_a_login(address, shown):
+    with pytest.raises(ConfigError, match=re.escape(f"--address {shown}: ")):
+        host_and_port(address)
+
+
+@pytest.mark.parametrize("results", ["s3:///KEY:hunter2@bucket", "s3:////KEY:hunter2@bucket", "s3://KEY:hunter2@"])
+def test_a_store_without_a_bucket_is_refused_without_a_login(results):
+    with pytest.raises(ConfigError, match=r"expected a folder, s3://BUCKET/PREFIX") as raised:
+        local_folder(results)
+    assert "hunter2" not in str(raised.value)
+
+
 def test_a_connection_string_is_shown_without_its_password():
     text = "cannot log in: DRIVER=X;PWD={a;b c};UID=me host=box password=hunter2 dbname=x"
     assert public(text) == "cannot log in: DRIVER=X;PWD=***;UID=me host=box password=*** dbname=x"
@@ -238,13 +348,20 @@ def test_what_the_environment_keeps_secret_is_not_shown(monkeypatch):
     monkeypatch.setenv("PGPASSWORD", "hunter2")
     monkeypatch.setenv("SHORT_TOKEN", "and")
     monkeypatch.setenv("PGPASSFILE_TOKEN", "hunter2-the-longer\n")
-    monkeypatch.setenv("DB_PASSWORD", "p@ss/w 1")
+    monkeypatch.setenv("DB_PASSWORD", "p@ss/w 1\u00e9")
     monkeypatch.setenv("SIGNING_KEY", "-----BEGIN\nMIIE\nMIIF")
     assert public("at hunter2-the-longer") == "at ***"
-    assert public("http://box/p%40ss%2Fw%201/x") == "http://box/***/x"
+    value = os.environ["DB_PASSWORD"]
+    for form in (quote(value), quote(value, safe=""), quote_plus(value), json.dumps(value)[1:-1], ascii(value)[1:-1]):
+        assert public(f"http://box/{form}/x") == "http://box/***/x"
     assert public(repr(["-----BEGIN\nMIIE\nMIIF"])) == "['***']"
     text = "denied: wJalrXUtnFEMI, wJalrXUtnFEMJ and hunter2"
     assert public(text) == "denied: ***, wJalrXUtnFEMJ and ***"
+
+
+def test_a_secret_of_the_environment_that_is_no_text_is_not_shown(monkeypatch):
+    monkeypatch.setenv("DB_PASSWORD", "hunter2\udcff")
+    assert public("at hunter2%FF and hunter2\udcff") == "at *** and ***"
 
 
 @pytest.mark.parametrize(

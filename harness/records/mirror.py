@@ -48,8 +48,9 @@ def local_folder(results: str) -> Path:
         return Path(results)
     shown = without_secrets(results)
     scheme, _, place = shown.partition("://")
-    if scheme not in MIRROR_SCHEMES or not re.match("[^/?]", place):
-        raise ConfigError([f"--results {shown}: expected a folder, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX"])
+    if scheme not in MIRROR_SCHEMES or not all(re.match(rf"{scheme}://[^/?]", uri) for uri in (results, shown)):
+        expected = "expected a folder, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX, with two slashes"
+        raise ConfigError([f"--results {shown}: {expected}"])
     return Path("results/runs", scheme, *Path(place.partition("?")[0]).parts)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from harness.config.schema import ConfigError
 from harness.files import CACHE, RESULTS, STAGES
+from harness.messages import public
 from harness.records.mirror import local_folder
 from harness.tracking.loggers import find_logger
 from harness.tracking.server import tracking_uri
@@ -67,12 +68,12 @@ def host_and_port(address: str) -> tuple[str, int] | None:
     Raises:
         ConfigError: an address has another form.
     """
-    place = f"--address {address}"
+    place = f"--address {public(re.sub('(?s).*(@|%40)', '***@', address))}"
     if address == "auto":
         return None
     if address.startswith("ray://"):
         raise ConfigError([f"{place}: run the sweep on a node of the cluster, with `--address auto`"])
-    match = re.fullmatch(r"([^\s:/]+|\[[0-9a-fA-F:]+\]):(\d{1,5})", address)
+    match = re.fullmatch(r"([^\s:/@%]+|\[[0-9a-fA-F:]+\]):(\d{1,5})", address)
     if not match:
         raise ConfigError([f"{place}: expected auto or HOST:PORT, such as 10.0.0.1:6379, as `ray start --head` shows"])
     return match[1].strip("[]"), int(match[2])

@@ -44,7 +44,7 @@ def tracking_uri(argument: str | None, results: Path) -> str:
     uri = argument or os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(results.resolve() / "mlflow.db")
     scheme = re.split(r"[:+]", uri)[0]
     if scheme not in SERVER_SCHEMES:
-        if "://" not in uri and re.match("[^/.~][^@]*:[^@]*@", uri):  # no path, but somebody's login
+        if re.match(r"(?!\.{0,2}/|~\w*/|[\w+.-]+://).*:.*@", unquote(uri)):  # no path, but somebody's login
             raise _unreadable("http")
         uri = messages.without_secrets(uri)
         close = difflib.get_close_matches(scheme, SERVER_SCHEMES, 1) if "://" in uri else []

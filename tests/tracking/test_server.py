@@ -84,13 +84,29 @@ def test_a_uri_that_cannot_be_read_is_refused_without_being_shown(sweep, tmp_pat
     assert "hunter2" not in said
 
 
-@pytest.mark.parametrize("uri", ["me:hunter2@box:5000", "http//me:hunter2@box", "runs/me:hunter2@box"])
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "me:hunter2@box:5000",
+        "http//me:hunter2@box",
+        "runs/me:hunter2@box",
+        "me@corp.com:hunter2@box:5000",
+        ".me:hunter2@box",
+        "me:hunter2%40box",
+        "me%3Ahunter2%40box",
+        "me:hunter2@http://box:5000",
+    ],
+)
 def test_a_login_without_a_scheme_is_refused_without_being_shown(tmp_path, uri):
     with pytest.raises(ValueError, match="the tracking URI is none; expected http://HOST") as raised:
         tracking_uri(uri, tmp_path)
     assert "hunter2" not in str(raised.value)
-    with pytest.raises(ValueError, match=r"did you mean .sqlite:////data/a%3Ab@c/mlflow"):
-        tracking_uri("/data/a:b@c", tmp_path)
+
+
+@pytest.mark.parametrize("path", ["runs/a@b:c/x", "./a:b@c", "../a:b@c", "~/a:b@c", "~me/a:b@c", "/a:b@c"])
+def test_a_folder_is_no_login(tmp_path, path):
+    with pytest.raises(ValueError, match=f"'{path}' .* did you mean .sqlite:///.*/mlflow.db"):
+        tracking_uri(path, tmp_path)
 
 
 def test_command_line(sweep, uri, tmp_path, capsys):
