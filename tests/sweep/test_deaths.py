@@ -250,8 +250,8 @@ def report_from_another_machine(sweep: Path, folder: Path) -> None:
 @pytest.mark.timeout(1200)
 def test_whatever_befalls_a_running_sweep_from_outside_it_ends_with_every_trial(tmp_path):
     """Caches wiped, the driver stopped and a report made meanwhile, its folder wiped, its code changed."""
-    folder, sweep = tmp_path / "a", tmp_path / "a/runs/it's #1"
-    process = begin(folder, number=FEW)
+    folder, sweep, number = tmp_path / "a", tmp_path / "a/runs/it's #1", FEW + 2
+    process = begin(folder, number=number)
     wait_for_endings(sweep, 1, process)
     for cache in ("stages", "data"):
         shutil.rmtree(folder / cache, ignore_errors=True)
@@ -266,16 +266,17 @@ def test_whatever_befalls_a_running_sweep_from_outside_it_ends_with_every_trial(
     shutil.rmtree(sweep, ignore_errors=True)
     wait_for_endings(sweep, 4, process)
     (folder / "slow_plugin.py").write_text(SLOW.replace("budget]", "budget] if True else None"))
-    workers(process)[0].kill()  # who has loaded the code goes on with it; its successor loads it anew
+    for worker in workers(process):  # who has loaded the code goes on with it; its successor loads it anew
+        worker.kill()
     out, errors = process.communicate(timeout=900)
     print(out, errors)
     assert process.returncode == 0, out + errors
     assert "rows.jsonl was deleted or changed while the sweep runs; written anew" in errors
     assert "Traceback" not in errors
     ended = finished(sweep)
-    assert len(ended) == FEW
+    assert len(ended) == number
     assert ended | kept == ended
-    assert Counter(mlflow_statuses(folder, "it's #1").values()) == {"FINISHED": FEW + 1}
+    assert Counter(mlflow_statuses(folder, "it's #1").values()) == {"FINISHED": number + 1}
     assert "ran different code or packages" in (sweep / "summary.md").read_text()
 
 
@@ -333,7 +334,8 @@ def test_a_clock_set_back_and_a_harness_pulled_under_a_sweep_change_no_trial(tmp
     before = finished(sweep)
     with (tmp_path / "code/harness/trial/rounds.py").open("a") as file:
         file.write("\nPULLED = True\n")
-    workers(process)[0].kill()  # who has loaded the code goes on with it; its successor loads it anew
+    for worker in workers(process):  # who has loaded the code goes on with it; its successor loads it anew
+        worker.kill()
     out, errors = process.communicate(timeout=900)
     print(out, errors)
     assert process.returncode == 0, out + errors
