@@ -15,10 +15,7 @@ from urllib.parse import quote, quote_plus
 import pytest
 
 from harness import messages
-from harness.config.schema import ConfigError
 from harness.messages import public, public_command, without_secrets
-from harness.records.mirror import local_folder
-from harness.sweep.options import host_and_port
 
 
 @pytest.mark.parametrize(
@@ -243,9 +240,9 @@ def test_what_stands_after_a_secret_in_brackets_is_shown(text, shown):
     "piece", ["token=(", "token=('", "auth=f(x)", "token=1,", "pass: 1 ", "token=[''", "a.", "('key', "]
 )
 def test_a_long_text_is_read_at_once(piece):
-    start = time.perf_counter()
+    start = time.process_time()
     public(piece * (40_000 // len(piece)))
-    assert time.perf_counter() - start < 2  # seconds
+    assert time.process_time() - start < 2  # seconds of the processor, which a quadratic pattern takes many times over
 
 
 @pytest.mark.parametrize(
@@ -312,28 +309,6 @@ def test_a_uri_without_a_secret_is_shown_as_it_is(uri):
 def test_what_is_no_uri_is_shown_as_it_is(text, monkeypatch):
     monkeypatch.setenv("PWD", os.getcwd())
     assert without_secrets(text) == public(text) == text
-
-
-@pytest.mark.parametrize(
-    ("address", "shown"),
-    [
-        ("me:hunter2@box:6379", "***@box:6379"),
-        ("me@box:6379", "***@box:6379"),
-        ("me:hunter2%40box:6379", "***@box:6379"),
-        ("ray://me:hunter2@box:10001", "***@box:10001"),
-        ("box:6379?token=hunter2", "box:6379?token=***"),
-    ],
-)
-def test_the_address_of_a_cluster_is_refused_without_a_login(address, shown):
-    with pytest.raises(ConfigError, match=re.escape(f"--address {shown}: ")):
-        host_and_port(address)
-
-
-@pytest.mark.parametrize("results", ["s3:///KEY:hunter2@bucket", "s3:////KEY:hunter2@bucket", "s3://KEY:hunter2@"])
-def test_a_store_without_a_bucket_is_refused_without_a_login(results):
-    with pytest.raises(ConfigError, match=r"expected a folder, s3://BUCKET/PREFIX") as raised:
-        local_folder(results)
-    assert "hunter2" not in str(raised.value)
 
 
 def test_a_connection_string_is_shown_without_its_password():

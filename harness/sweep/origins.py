@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,15 +40,14 @@ def look_at_folder(folder: Path, plan: Plan, options: Options) -> None:
     check_unclaimed(folder)
 
     def looks(config: TrialConfig) -> bool:
+        if options.quiet:
+            return False
         unknown = may_download(config, options.cache)
         if unknown:
             say(f"{config.dataset.name}: whether its data changed is not known before they are here")
         return not unknown
 
-    check = functools.partial(check_origins, folder, plan, options.cache, looks)
-    if options.quiet:
-        check = functools.partial(check_origins, folder, plan, options.cache, lambda _: False)
-    check_folder(folder, plan, resume=True, check=check)
+    check_folder(folder, plan, resume=True, check=lambda: check_origins(folder, plan, options.cache, looks))
 
 
 def check_origins(

@@ -67,6 +67,13 @@ def test_a_store_has_a_folder_on_this_machine():
     assert is_remote("gs://bucket")
 
 
+@pytest.mark.parametrize("results", ["s3:///KEY:hunter2@bucket", "s3:////KEY:hunter2@bucket", "s3://KEY:hunter2@"])
+def test_a_store_without_a_bucket_is_refused_without_a_login(results):
+    with pytest.raises(ConfigError, match=r"expected a folder, s3://BUCKET/PREFIX") as raised:
+        local_folder(results)
+    assert "hunter2" not in str(raised.value)
+
+
 def test_the_copy_holds_what_matters_and_only_changes_are_sent(tmp_path, bucket):
     folder = tmp_path / "a sweep"
     fill(folder, rows_dot_jsonl="1\n", trials__ü__config_dot_yaml="x", ray__state="r", lock="", _dot_new="half")

@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import json
 import os
+import re
 import socket
 import threading
 import time
@@ -25,9 +26,25 @@ from harness.plugins.registry import PluginSpec
 from harness.records import environment, rows
 from harness.sweep import cluster, inquiry
 from harness.sweep.command import main
+from harness.sweep.options import host_and_port
 from harness.trial.run import Folders, load_data
 
 # ---------------------------------------------------------------- without a cluster
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("me:hunter2@box:6379", "***@box:6379"),
+        ("me@box:6379", "***@box:6379"),
+        ("me:hunter2%40box:6379", "***@box:6379"),
+        ("ray://me:hunter2@box:10001", "***@box:10001"),
+        ("box:6379?token=hunter2", "box:6379?token=***"),
+    ],
+)
+def test_the_address_of_a_cluster_is_refused_without_a_login(address, shown):
+    with pytest.raises(ConfigError, match=re.escape(f"--address {shown}: ")):
+        host_and_port(address)
 
 
 @pytest.mark.parametrize(

@@ -257,7 +257,9 @@ told: list[str] = []
 
 
 class Overtaken(Broken):
-    """In place of a sweep whose folder another one has taken by its end, and which fails where there is an error."""
+    """In place of a sweep whose folder another one has taken by its end, and which `fails` or not."""
+
+    fails = False
 
     def run(self) -> bool:
         with contextlib.suppress(StopIteration):
@@ -268,8 +270,6 @@ class Overtaken(Broken):
         if self.fails:
             raise FileNotFoundError(errno.ENOENT, "No such file", "trials/x")
         return True
-
-    fails = False
 
 
 def swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path, sweep: Broken) -> int:

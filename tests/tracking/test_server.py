@@ -107,6 +107,8 @@ def test_a_login_without_a_scheme_is_refused_without_being_shown(tmp_path, uri):
 def test_a_folder_is_no_login(tmp_path, path):
     with pytest.raises(ValueError, match=f"'{path}' .* did you mean .sqlite:///.*/mlflow.db"):
         tracking_uri(path, tmp_path)
+    with pytest.raises(ValueError, match=r"did you mean .sqlite:////data/a%3Ab@c/mlflow"):
+        tracking_uri("/data/a:b@c", tmp_path)
 
 
 def test_command_line(sweep, uri, tmp_path, capsys):
